@@ -1,0 +1,1 @@
+"""The GPU side of openpi-flash."""
