@@ -1,0 +1,1 @@
+"""Ties a robot to a remote action policy."""
