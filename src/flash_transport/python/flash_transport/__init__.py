@@ -1,5 +1,27 @@
 """QUIC transport, msgpack-numpy codec and image work for robot policies."""
 
 from flash_transport._native import __version__
+from flash_transport.errors import (
+    AuthenticationFailed,
+    CodecError,
+    Disconnected,
+    FlashTransportError,
+    ImageError,
+    ServerError,
+    Superseded,
+    Timeout,
+    UntrustedServer,
+)
 
-__all__ = ["__version__"]
+__all__ = [
+    "AuthenticationFailed",
+    "CodecError",
+    "Disconnected",
+    "FlashTransportError",
+    "ImageError",
+    "ServerError",
+    "Superseded",
+    "Timeout",
+    "UntrustedServer",
+    "__version__",
+]

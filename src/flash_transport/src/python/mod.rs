@@ -1,4 +1,6 @@
 //! The Python face: converts and releases the GIL, decides nothing.
+pub mod errors;
+
 use pyo3::prelude::*;
 
 #[pymodule]

@@ -1,0 +1,76 @@
+"""What can go wrong, as types.
+
+- FlashTransportError
+    - Timeout (also a TimeoutError)
+    - Disconnected (also a ConnectionError)
+    - ServerError: the server answered with an error
+        fields `code` and `message`
+    - Superseded: a newer observation of the same session took this one's place
+    - AuthenticationFailed
+    - UntrustedServer
+    - CodecError (also a ValueError)
+    - ImageError (also a ValueError)
+"""
+
+# ruff: noqa: N818 - these names are part of the public interface; the tree says that they are errors
+
+__all__ = [
+    "AuthenticationFailed",
+    "CodecError",
+    "Disconnected",
+    "FlashTransportError",
+    "ImageError",
+    "ServerError",
+    "Superseded",
+    "Timeout",
+    "UntrustedServer",
+]
+
+
+class FlashTransportError(Exception):
+    """Everything this package raises on purpose is one of these."""
+
+
+class Timeout(FlashTransportError, TimeoutError):
+    """The answer, or the connection, did not come in the time that was given."""
+
+
+class Disconnected(FlashTransportError, ConnectionError):
+    """There is no connection to the server, or it was lost before the answer came."""
+
+
+class ServerError(FlashTransportError):
+    """The server answered with an error.
+
+    Attributes:
+        code: the error code on the wire, such as `bad_request` or `internal`.
+        message: what the server says about it.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class Superseded(FlashTransportError):
+    """A newer observation of the same session took this one's place on the server."""
+
+
+class AuthenticationFailed(FlashTransportError):
+    """The server refused the api key, or wants one and got none."""
+
+
+class UntrustedServer(FlashTransportError):
+    """The server's certificate is not the one that was pinned."""
+
+
+class CodecError(FlashTransportError, ValueError):
+    """The value cannot be packed, or the bytes are no valid message."""
+
+
+class ImageError(FlashTransportError, ValueError):
+    """The image's shape, size or encoding cannot be handled."""
