@@ -1,4 +1,6 @@
 //! QUIC transport, msgpack-numpy codec and image work for robot policies.
 
+pub mod codec;
+pub mod image;
 #[cfg(feature = "python")]
 mod python;

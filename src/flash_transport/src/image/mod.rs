@@ -1,0 +1,1 @@
+//! Image work for robot cameras, equal to what openpi does with PIL.
