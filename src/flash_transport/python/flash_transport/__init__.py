@@ -1,6 +1,6 @@
 """QUIC transport, msgpack-numpy codec and image work for robot policies."""
 
-from flash_transport._native import __version__
+from flash_transport._native import __version__, packb, unpackb
 from flash_transport.errors import (
     AuthenticationFailed,
     CodecError,
@@ -24,4 +24,6 @@ __all__ = [
     "Timeout",
     "UntrustedServer",
     "__version__",
+    "packb",
+    "unpackb",
 ]

@@ -1,4 +1,31 @@
 //! openpi's wire codec: msgpack with numpy arrays, bit for bit.
 //!
-//! Pure Rust and without any Python: a bounded [`Reader`], a [`Writer`], and what a map that stands for an
-//! array looks like. The Python face builds objects straight from the reader's tokens.
+//! Pure Rust and without any Python. A message is read token by token through a bounded [`Reader`] and written
+//! through a [`Writer`]; [`decode`] walks a message once and hands what it finds to a [`Build`], so that the
+//! same walk makes Python objects (in the Python face) and [`Value`] trees (here).
+//!
+//! An array is a map of four entries with `bytes` keys, a numpy scalar a map of three:
+//!
+//! ```text
+//! {b"__ndarray__": true, b"data": bin, b"dtype": "<f4", b"shape": [3]}
+//! {b"__npgeneric__": true, b"data": 1.5, b"dtype": "<f4"}
+//! ```
+
+mod array;
+mod build;
+mod dtype;
+mod error;
+mod reader;
+mod value;
+mod writer;
+
+// The public interface is:
+pub use array::{
+    ArrayView, Tagged, DATA_KEY, DTYPE_KEY, MAX_DIMS, NDARRAY_KEY, NPGENERIC_KEY, SHAPE_KEY,
+};
+pub use build::{decode, Build};
+pub use dtype::{Dtype, Kind};
+pub use error::CodecError;
+pub use reader::{Key, Leaf, Limits, Reader, Token};
+pub use value::{ArrayValue, Value, ValueKey};
+pub use writer::Writer;

@@ -1,39 +1,36 @@
 //! `packb` and `unpackb`: Python objects to openpi's msgpack-numpy and back.
-use pyo3::exceptions::PyNotImplementedError;
+
+mod decode;
+mod encode;
+
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
-/// Encode `value` as one msgpack message.
-pub fn encode(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
-    let _ = (py, value);
-    Err(PyNotImplementedError::new_err("codec"))
-}
+use super::errors;
+use crate::codec::CodecError;
 
-/// As [`encode`], with `prefix` as the first byte of the result.
-pub fn encode_with_prefix(
-    py: Python<'_>,
-    prefix: u8,
-    value: &Bound<'_, PyAny>,
-) -> PyResult<Vec<u8>> {
-    let _ = (py, prefix, value);
-    Err(PyNotImplementedError::new_err("codec"))
-}
-
-/// Decode the one message in `buffer[offset..]`. Arrays are read-only views that keep `buffer` alive.
-///
-/// `buffer` is `bytes`, or anything that exports its bytes. Received bytes get here without a copy as
-/// `numpy::PyArray1::from_vec(py, received).into_any()`, or through [`decode_owned`].
-pub fn decode(py: Python<'_>, buffer: Bound<'_, PyAny>, offset: usize) -> PyResult<Py<PyAny>> {
-    let _ = (py, buffer, offset);
-    Err(PyNotImplementedError::new_err("codec"))
-}
-
-/// As [`decode`], for bytes that Rust owns; they are moved, not copied.
-pub fn decode_owned(py: Python<'_>, buffer: Vec<u8>, offset: usize) -> PyResult<Py<PyAny>> {
-    let _ = (py, buffer, offset);
-    Err(PyNotImplementedError::new_err("codec"))
-}
+pub use decode::{decode, decode_owned};
+pub use encode::{encode, encode_with_prefix};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let _ = module;
-    Ok(())
+    module.add_function(wrap_pyfunction!(packb, module)?)?;
+    module.add_function(wrap_pyfunction!(unpackb, module)?)
+}
+
+/// Pack a value as openpi's client and server do.
+#[pyfunction]
+fn packb<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    encode::encode_to_bytes(value)
+}
+
+/// Unpack one message. Arrays are read-only views on `data`.
+#[pyfunction]
+fn unpackb(py: Python<'_>, data: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    decode(py, data, 0)
+}
+
+impl From<CodecError> for PyErr {
+    fn from(error: CodecError) -> Self {
+        errors::CodecError::new_err(error.to_string())
+    }
 }

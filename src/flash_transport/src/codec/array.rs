@@ -1,0 +1,136 @@
+//! The maps that stand for arrays and numpy scalars.
+
+use super::dtype::{Dtype, Kind};
+use super::error::CodecError;
+use super::reader::{Key, Leaf, Reader, Token};
+
+pub const NDARRAY_KEY: &[u8] = b"__ndarray__";
+pub const NPGENERIC_KEY: &[u8] = b"__npgeneric__";
+pub const DATA_KEY: &[u8] = b"data";
+pub const DTYPE_KEY: &[u8] = b"dtype";
+pub const SHAPE_KEY: &[u8] = b"shape";
+
+/// numpy's own limit.
+pub const MAX_DIMS: usize = 64;
+
+/// An array in C order whose data still lies in the message. `data` is exactly as long as dtype and shape say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArrayView<'a> {
+    pub dtype: Dtype<'a>,
+    pub shape: Vec<usize>,
+    pub data: &'a [u8],
+}
+
+/// What a map with one of the two marker keys stands for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Tagged<'a> {
+    Array(ArrayView<'a>),
+    Scalar { dtype: Dtype<'a>, data: Leaf<'a> },
+}
+
+pub(super) fn is_marker(key: Key<'_>) -> bool {
+    matches!(key.as_bytes(), NDARRAY_KEY | NPGENERIC_KEY)
+}
+
+/// Read the `entries` of a map that has a marker key, whatever their order. Entries of other names are passed over.
+pub(super) fn read_tagged<'a>(
+    reader: &mut Reader<'a>,
+    entries: usize,
+) -> Result<Tagged<'a>, CodecError> {
+    let at = reader.at();
+    let malformed = |reason| CodecError::MalformedArray { at, reason };
+    let mut is_array = false;
+    let (mut data, mut dtype, mut shape) = (None, None, None);
+    for _ in 0..entries {
+        match reader.key()?.as_bytes() {
+            NDARRAY_KEY => {
+                is_array = true;
+                reader.skip()?;
+            }
+            DATA_KEY => match reader.token()? {
+                Token::Leaf(leaf) => data = Some(leaf),
+                _ => return Err(malformed("data is neither bytes nor a number")),
+            },
+            DTYPE_KEY => match reader.token()? {
+                Token::Leaf(Leaf::Text(text)) => dtype = Some(Dtype::parse(text)?),
+                _ => return Err(malformed("dtype is not text")),
+            },
+            SHAPE_KEY => {
+                shape = Some(read_shape(reader)?.ok_or(malformed("shape is not a list of sizes"))?)
+            }
+            _ => reader.skip()?,
+        }
+    }
+    let data = data.ok_or(malformed("data is missing"))?;
+    let dtype = dtype.ok_or(malformed("dtype is missing"))?;
+    if !is_array {
+        if !fits(dtype.kind(), data) {
+            return Err(malformed("the scalar's data is not of its dtype's kind"));
+        }
+        return Ok(Tagged::Scalar { dtype, data });
+    }
+    let shape = shape.ok_or(malformed("shape is missing"))?;
+    let Leaf::Bytes(data) = data else {
+        return Err(malformed("data is not bytes"));
+    };
+    check_size(dtype, &shape, data.len())?;
+    Ok(Tagged::Array(ArrayView { dtype, shape, data }))
+}
+
+/// Whether numpy's type of this kind takes the value for what it says. Its constructors take more, and not all
+/// of it is harmless: `numpy.bytes_(n)` allocates n bytes.
+fn fits(kind: Kind, data: Leaf<'_>) -> bool {
+    match kind {
+        Kind::Bool => matches!(data, Leaf::Bool(_)),
+        Kind::Int => matches!(data, Leaf::Unsigned(_) | Leaf::Negative(_)),
+        Kind::Uint => matches!(data, Leaf::Unsigned(_)),
+        Kind::Float => matches!(data, Leaf::Float(_) | Leaf::Unsigned(_) | Leaf::Negative(_)),
+        Kind::Text => matches!(data, Leaf::Text(_)),
+        Kind::Bytes => matches!(data, Leaf::Bytes(_)),
+        Kind::Datetime | Kind::Timedelta => {
+            matches!(data, Leaf::Unsigned(_) | Leaf::Negative(_) | Leaf::Nil)
+        }
+    }
+}
+
+/// None where there is something else than a list of at most [`MAX_DIMS`] sizes.
+fn read_shape(reader: &mut Reader<'_>) -> Result<Option<Vec<usize>>, CodecError> {
+    let Token::List(length) = reader.token()? else {
+        return Ok(None);
+    };
+    if length > MAX_DIMS {
+        return Ok(None);
+    }
+    let mut shape = Vec::with_capacity(length);
+    for _ in 0..length {
+        match reader.token()? {
+            Token::Leaf(Leaf::Unsigned(dim)) if dim <= isize::MAX as u64 => {
+                shape.push(dim as usize)
+            }
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(shape))
+}
+
+pub(super) fn check_size(dtype: Dtype<'_>, shape: &[usize], got: usize) -> Result<(), CodecError> {
+    // a size of 0 must not hide that the others overflow: numpy computes strides from them
+    let fits = shape
+        .iter()
+        .filter(|dim| **dim != 0)
+        .try_fold(dtype.item_size().max(1), |size, dim| size.checked_mul(*dim))
+        .is_some_and(|size| isize::try_from(size).is_ok());
+    let expected = match fits {
+        true => shape.iter().product::<usize>() as u64 * dtype.item_size() as u64,
+        false => u64::MAX,
+    };
+    if expected == got as u64 {
+        return Ok(());
+    }
+    Err(CodecError::ShapeMismatch {
+        dtype: dtype.as_str().to_owned(),
+        shape: shape.to_vec(),
+        expected,
+        got,
+    })
+}

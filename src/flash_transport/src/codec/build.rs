@@ -1,0 +1,98 @@
+//! The one walk over a message, for whoever makes objects of it.
+
+use super::array::{is_marker, read_tagged, Tagged};
+use super::error::CodecError;
+use super::reader::{Key, Leaf, Limits, Reader, Token};
+
+/// Makes values of what [`decode`] finds.
+pub trait Build<'a> {
+    type Value;
+    type List;
+    type Map;
+    type Error: From<CodecError>;
+
+    fn leaf(&mut self, leaf: Leaf<'a>) -> Result<Self::Value, Self::Error>;
+    fn tagged(&mut self, tagged: Tagged<'a>) -> Result<Self::Value, Self::Error>;
+
+    /// `length` is a promise of the sender that its message is long enough to keep.
+    fn new_list(&mut self, length: usize) -> Result<Self::List, Self::Error>;
+    fn push(&mut self, list: &mut Self::List, value: Self::Value) -> Result<(), Self::Error>;
+    fn end_list(&mut self, list: Self::List) -> Result<Self::Value, Self::Error>;
+
+    fn new_map(&mut self, length: usize) -> Result<Self::Map, Self::Error>;
+    /// A key may come twice; the last one holds.
+    fn insert(
+        &mut self,
+        map: &mut Self::Map,
+        key: Key<'a>,
+        value: Self::Value,
+    ) -> Result<(), Self::Error>;
+    fn end_map(&mut self, map: Self::Map) -> Result<Self::Value, Self::Error>;
+}
+
+/// Decode a message of exactly one value.
+pub fn decode<'a, B: Build<'a>>(
+    message: &'a [u8],
+    limits: Limits,
+    build: &mut B,
+) -> Result<B::Value, B::Error> {
+    let mut reader = Reader::new(message, limits)?;
+    let value = read_value(&mut reader, build)?;
+    reader.finish()?;
+    Ok(value)
+}
+
+fn read_value<'a, B: Build<'a>>(
+    reader: &mut Reader<'a>,
+    build: &mut B,
+) -> Result<B::Value, B::Error> {
+    match reader.token()? {
+        Token::Leaf(leaf) => build.leaf(leaf),
+        Token::List(length) => {
+            reader.descend()?;
+            let value = read_list(reader, build, length)?;
+            reader.ascend();
+            Ok(value)
+        }
+        Token::Map(length) => {
+            reader.descend()?;
+            let value = read_map(reader, build, length)?;
+            reader.ascend();
+            Ok(value)
+        }
+    }
+}
+
+fn read_list<'a, B: Build<'a>>(
+    reader: &mut Reader<'a>,
+    build: &mut B,
+    length: usize,
+) -> Result<B::Value, B::Error> {
+    let mut list = build.new_list(length)?;
+    for _ in 0..length {
+        let value = read_value(reader, build)?;
+        build.push(&mut list, value)?;
+    }
+    build.end_list(list)
+}
+
+fn read_map<'a, B: Build<'a>>(
+    reader: &mut Reader<'a>,
+    build: &mut B,
+    length: usize,
+) -> Result<B::Value, B::Error> {
+    let start = reader.at();
+    let mut map = build.new_map(length)?;
+    for _ in 0..length {
+        let key = reader.key()?;
+        if is_marker(key) {
+            // Ours and openpi's senders put the marker first. Elsewhere it means that the entries
+            // before it were not what they seemed.
+            reader.rewind(start);
+            return build.tagged(read_tagged(reader, length)?);
+        }
+        let value = read_value(reader, build)?;
+        build.insert(&mut map, key, value)?;
+    }
+    build.end_map(map)
+}

@@ -1,0 +1,488 @@
+//! Python objects to msgpack.
+//!
+//! Encoding goes in two steps, so that the data of an array is copied once, into memory of the right size:
+//! the walk over the objects writes all but the large blocks, and `write_into` puts the two together.
+
+use std::ptr;
+
+use numpy::npyffi::{self, npy_intp, NpyTypes, PY_ARRAY_API};
+use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{
+    PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyString, PyTuple,
+};
+
+use crate::codec::{CodecError, Dtype, Limits, Writer, MAX_DIMS};
+use crate::python::errors;
+
+/// Encode `value` as one msgpack message.
+pub fn encode(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    encode_after(py, &[], value)
+}
+
+/// As [`encode`], with `prefix` as the first byte of the result.
+pub fn encode_with_prefix(
+    py: Python<'_>,
+    prefix: u8,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<Vec<u8>> {
+    encode_after(py, &[prefix], value)
+}
+
+/// As [`encode`], into a Python object.
+pub(super) fn encode_to_bytes<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let py = value.py();
+    let message = Message::of(value)?;
+    let size = ffi::Py_ssize_t::try_from(message.len())?;
+    // SAFETY: a null pointer asks for a bytes object that is not initialised. Nobody else has seen it yet, which
+    // is when CPython allows to write its `size` bytes, and `write_into` writes all of them or fails.
+    unsafe {
+        let bytes =
+            Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(ptr::null(), size))?
+                .cast_into_unchecked::<PyBytes>();
+        message.write_into(py, ffi::PyBytes_AsString(bytes.as_ptr()).cast())?;
+        Ok(bytes)
+    }
+}
+
+fn encode_after(py: Python<'_>, prefix: &[u8], value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let message = Message::of(value)?;
+    let mut out = Vec::with_capacity(prefix.len() + message.len());
+    out.extend_from_slice(prefix);
+    // SAFETY: `message.len()` bytes of capacity are left, and all of them are written when `write_into` succeeds.
+    unsafe {
+        message.write_into(py, out.as_mut_ptr().add(prefix.len()))?;
+        out.set_len(prefix.len() + message.len());
+    }
+    Ok(out)
+}
+
+/// Data of at least this many bytes is left where it is until the size of the message is known.
+const BLOCK_BYTES: usize = 1024;
+
+/// A message whose large blocks still lie in Python objects.
+struct Message<'py> {
+    head: Writer,
+    blocks: Vec<Block<'py>>,
+    block_bytes: usize,
+    depth: usize,
+}
+
+struct Block<'py> {
+    /// Where in `head` it belongs.
+    at: usize,
+    length: usize,
+    source: Source<'py>,
+}
+
+enum Source<'py> {
+    Bytes(Bound<'py, PyBytes>),
+    Array(Bound<'py, PyUntypedArray>),
+}
+
+impl<'py> Message<'py> {
+    fn of(value: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let mut message = Message {
+            head: Writer::default(),
+            blocks: Vec::new(),
+            block_bytes: 0,
+            depth: 0,
+        };
+        message.value(value)?;
+        Ok(message)
+    }
+
+    fn len(&self) -> usize {
+        self.head.len() + self.block_bytes
+    }
+
+    /// Write the message to `out`.
+    ///
+    /// # Safety
+    /// `out` must be valid for writes of `self.len()` bytes, and nobody else may look at them.
+    unsafe fn write_into(&self, py: Python<'py>, mut out: *mut u8) -> PyResult<()> {
+        let mut head = self.head.as_slice();
+        let mut written = 0;
+        for block in &self.blocks {
+            let (before, after) = head.split_at(block.at - written);
+            head = after;
+            written = block.at;
+            // SAFETY: the head and the blocks add up to `self.len()`, and `copy_block` keeps to the block's length.
+            unsafe {
+                ptr::copy_nonoverlapping(before.as_ptr(), out, before.len());
+                out = out.add(before.len());
+                block.copy_to(py, out)?;
+                out = out.add(block.length);
+            }
+        }
+        // SAFETY: as above; this is the rest of the head.
+        unsafe { ptr::copy_nonoverlapping(head.as_ptr(), out, head.len()) };
+        Ok(())
+    }
+
+    fn value(&mut self, value: &Bound<'py, PyAny>) -> Result<(), Failure> {
+        if let Ok(text) = value.cast::<PyString>() {
+            self.head.text(utf8(text)?)?;
+        } else if let Ok(array) = value.cast::<PyUntypedArray>() {
+            self.array(array)?;
+        } else if let Ok(dict) = value.cast::<PyDict>() {
+            self.nested(|message| message.dict(dict))?;
+        } else if value.is_none() {
+            self.head.nil();
+        } else if let Ok(value) = value.cast::<PyBool>() {
+            self.head.bool(value.is_true());
+        } else if let Ok(value) = value.cast::<PyInt>() {
+            self.int(value)?;
+        } else if let Ok(value) = value.cast::<PyFloat>() {
+            self.head.float(value.value());
+        } else if let Ok(bytes) = value.cast::<PyBytes>() {
+            self.bytes(bytes)?;
+        } else if let Ok(list) = value.cast::<PyList>() {
+            self.nested(|message| message.sequence(list.len(), |index| list.get_item(index)))?;
+        } else if let Ok(tuple) = value.cast::<PyTuple>() {
+            self.nested(|message| message.sequence(tuple.len(), |index| tuple.get_item(index)))?;
+        } else if let Ok(bytes) = value.cast::<PyByteArray>() {
+            self.head.bytes(&bytes.to_vec())?;
+        } else if value.is_instance_of::<PyMemoryView>() {
+            let bytes = value.call_method0("tobytes")?;
+            self.bytes(bytes.cast::<PyBytes>().map_err(PyErr::from)?)?;
+        } else if is_numpy_scalar(value) {
+            self.scalar(value)?;
+        } else {
+            return Err(Failure::refused(format!(
+                "{} is not supported, convert it to a numpy array or a plain Python value",
+                value.get_type().fully_qualified_name()?
+            )));
+        }
+        Ok(())
+    }
+
+    fn nested(
+        &mut self,
+        write: impl FnOnce(&mut Self) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let limit = Limits::DEFAULT.depth;
+        if self.depth >= limit {
+            return Err(CodecError::NestingOverLimit { limit }.into());
+        }
+        self.depth += 1;
+        write(self)?;
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn dict(&mut self, dict: &Bound<'py, PyDict>) -> Result<(), Failure> {
+        // a copy of the items: other threads may change the dict while Python code of a value runs
+        let items = dict.items();
+        self.head.map_header(items.len())?;
+        for item in &items {
+            let (key, value) = item.extract::<(Bound<'py, PyAny>, Bound<'py, PyAny>)>()?;
+            if let Ok(text) = key.cast::<PyString>() {
+                self.head.text(utf8(text)?)?;
+            } else if let Ok(bytes) = key.cast::<PyBytes>() {
+                self.head.bytes(bytes.as_bytes())?;
+            } else {
+                return Err(Failure::refused(format!(
+                    "map key {} is {}, expected str or bytes",
+                    key.repr()?,
+                    key.get_type().fully_qualified_name()?
+                )));
+            }
+            self.value(&value).map_err(|failure| failure.at(&key))?;
+        }
+        Ok(())
+    }
+
+    fn sequence(
+        &mut self,
+        length: usize,
+        item: impl Fn(usize) -> PyResult<Bound<'py, PyAny>>,
+    ) -> Result<(), Failure> {
+        self.head.list_header(length)?;
+        for index in 0..length {
+            self.value(&item(index)?)
+                .map_err(|failure| failure.at_index(index))?;
+        }
+        Ok(())
+    }
+
+    fn int(&mut self, value: &Bound<'py, PyInt>) -> Result<(), Failure> {
+        if let Ok(value) = value.extract::<i64>() {
+            self.head.signed(value);
+        } else if let Ok(value) = value.extract::<u64>() {
+            self.head.unsigned(value);
+        } else {
+            return Err(Failure::refused(
+                "integer does not fit into 64 bits".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn bytes(&mut self, bytes: &Bound<'py, PyBytes>) -> Result<(), Failure> {
+        let length = bytes.as_bytes().len();
+        self.head.bytes_header(length)?;
+        self.data(length, || Source::Bytes(bytes.clone()), bytes.as_bytes());
+        Ok(())
+    }
+
+    fn array(&mut self, array: &Bound<'py, PyUntypedArray>) -> Result<(), Failure> {
+        let dtype = dtype_text(&array.dtype())?;
+        if array.ndim() > MAX_DIMS {
+            return Err(Failure::refused(format!(
+                "array has {} dimensions, at most {MAX_DIMS} are supported",
+                array.ndim()
+            )));
+        }
+        let length = byte_length(array);
+        self.head.array_head(length)?;
+        if !is_exact(array) {
+            // a subclass has the last word on its bytes (a masked array fills its holes)
+            let bytes = array.call_method0("tobytes")?;
+            let bytes = bytes.cast::<PyBytes>().map_err(PyErr::from)?;
+            if bytes.as_bytes().len() != length {
+                return Err(Failure::refused(format!(
+                    "{}.tobytes() gave {} bytes, expected {length}",
+                    array.get_type().fully_qualified_name()?,
+                    bytes.as_bytes().len(),
+                )));
+            }
+            self.data(length, || Source::Bytes(bytes.clone()), bytes.as_bytes());
+        } else if array.is_c_contiguous() && length < BLOCK_BYTES {
+            // SAFETY: the array is contiguous and `length` bytes long, and no Python code runs before they are copied.
+            let bytes = unsafe { std::slice::from_raw_parts(data_of(array), length) };
+            self.head.raw(bytes);
+        } else {
+            self.block(length, Source::Array(array.clone()));
+        }
+        self.head.array_tail(&dtype, array.shape())?;
+        Ok(())
+    }
+
+    fn scalar(&mut self, scalar: &Bound<'py, PyAny>) -> Result<(), Failure> {
+        let dtype = scalar.getattr("dtype")?;
+        let text = dtype_text(dtype.cast::<PyArrayDescr>().map_err(PyErr::from)?)?;
+        let item = scalar.call_method0("item")?;
+        self.head.scalar_head()?;
+        if item.is_none() {
+            self.head.nil();
+        } else if let Ok(value) = item.cast::<PyBool>() {
+            self.head.bool(value.is_true());
+        } else if let Ok(value) = item.cast::<PyInt>() {
+            self.int(value)?;
+        } else if let Ok(value) = item.cast::<PyFloat>() {
+            self.head.float(value.value());
+        } else {
+            return Err(Failure::refused(format!(
+                "a numpy scalar of dtype {dtype} has no plain value, convert it to a numpy array"
+            )));
+        }
+        self.head.scalar_tail(&text)?;
+        Ok(())
+    }
+
+    fn data(&mut self, length: usize, source: impl FnOnce() -> Source<'py>, bytes: &[u8]) {
+        if length < BLOCK_BYTES {
+            self.head.raw(bytes);
+        } else {
+            self.block(length, source());
+        }
+    }
+
+    fn block(&mut self, length: usize, source: Source<'py>) {
+        self.block_bytes += length;
+        self.blocks.push(Block {
+            at: self.head.len(),
+            length,
+            source,
+        });
+    }
+}
+
+impl<'py> Block<'py> {
+    /// # Safety
+    /// `out` must be valid for writes of `self.length` bytes, and nobody else may look at them.
+    unsafe fn copy_to(&self, py: Python<'py>, out: *mut u8) -> PyResult<()> {
+        match &self.source {
+            Source::Bytes(bytes) => {
+                let bytes = bytes.as_bytes();
+                debug_assert_eq!(bytes.len(), self.length);
+                // SAFETY: bytes objects do not change, so this is still as long as when it was measured.
+                unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), out, self.length) };
+                Ok(())
+            }
+            Source::Array(array) => {
+                if byte_length(array) != self.length {
+                    return Err(errors::CodecError::new_err(
+                        "an array changed its size while it was packed",
+                    ));
+                }
+                if array.is_c_contiguous() {
+                    // SAFETY: the array is contiguous and, as just checked, as long as `out`.
+                    unsafe { ptr::copy_nonoverlapping(data_of(array), out, self.length) };
+                    return Ok(());
+                }
+                // SAFETY: `out` is as long as the array, as just checked.
+                unsafe { copy_strided(py, array, out) }
+            }
+        }
+    }
+}
+
+/// Copy an array to `out` in C order, as its own dtype.
+///
+/// # Safety
+/// `out` must be valid for writes of as many bytes as the array has, and nobody else may look at them.
+unsafe fn copy_strided<'py>(
+    py: Python<'py>,
+    array: &Bound<'py, PyUntypedArray>,
+    out: *mut u8,
+) -> PyResult<()> {
+    let mut dims: Vec<npy_intp> = array.shape().iter().map(|dim| *dim as npy_intp).collect();
+    // SAFETY: the temporary array describes the memory at `out`, which is as large as dtype and shape say, and
+    // goes before this function returns. Dtypes with objects or Python code were refused when the array was met.
+    unsafe {
+        let target = PY_ARRAY_API.PyArray_NewFromDescr(
+            py,
+            PY_ARRAY_API.get_type_object(py, NpyTypes::PyArray_Type),
+            array.dtype().into_dtype_ptr(),
+            dims.len() as i32,
+            dims.as_mut_ptr(),
+            ptr::null_mut(),
+            out.cast(),
+            npyffi::NPY_ARRAY_WRITEABLE,
+            ptr::null_mut(),
+        );
+        let target = Bound::from_owned_ptr_or_err(py, target)?;
+        match PY_ARRAY_API.PyArray_CopyInto(py, target.as_ptr().cast(), array.as_array_ptr()) {
+            0 => Ok(()),
+            _ => Err(PyErr::fetch(py)),
+        }
+    }
+}
+
+/// numpy's `dtype.str`, if openpi sends arrays of this kind.
+fn dtype_text(dtype: &Bound<'_, PyArrayDescr>) -> Result<String, Failure> {
+    let kind = dtype.kind();
+    let order = match dtype.byteorder() {
+        b'=' if cfg!(target_endian = "little") => '<',
+        b'=' => '>',
+        order => char::from(order),
+    };
+    // numpy's own types only: others may share a kind, but have a representation that nobody else knows
+    let text = match kind {
+        _ if dtype.num() > LAST_BUILTIN_TYPE => None,
+        b'b' | b'i' | b'u' | b'f' | b'S' => {
+            Some(format!("{order}{}{}", char::from(kind), dtype.itemsize()))
+        }
+        b'U' => Some(format!("{order}U{}", dtype.itemsize() / 4)),
+        b'M' | b'm' => Some(dtype.getattr("str")?.extract::<String>()?),
+        _ => None,
+    };
+    match text {
+        Some(text) if Dtype::parse(&text).is_ok() => Ok(text),
+        _ => Err(Failure::refused(format!(
+            "dtype {dtype} (kind {}) is not supported, convert it, for example with .astype('float32')",
+            char::from(kind)
+        ))),
+    }
+}
+
+/// NPY_HALF; the number of numpy's last own type that may travel.
+const LAST_BUILTIN_TYPE: i32 = 23;
+
+fn byte_length(array: &Bound<'_, PyUntypedArray>) -> usize {
+    array.len() * array.dtype().itemsize()
+}
+
+fn data_of(array: &Bound<'_, PyUntypedArray>) -> *const u8 {
+    // SAFETY: the pointer comes from an array object that is alive.
+    unsafe { (*array.as_array_ptr()).data.cast() }
+}
+
+fn is_exact(array: &Bound<'_, PyUntypedArray>) -> bool {
+    // SAFETY: only looks at the type of an object that is alive.
+    unsafe { npyffi::PyArray_CheckExact(array.py(), array.as_ptr()) != 0 }
+}
+
+fn is_numpy_scalar(value: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: both are objects that are alive; numpy never frees its types.
+    unsafe {
+        let generic = PY_ARRAY_API.get_type_object(value.py(), NpyTypes::PyGenericArrType_Type);
+        ffi::PyObject_TypeCheck(value.as_ptr(), generic) != 0
+    }
+}
+
+fn utf8<'a>(text: &'a Bound<'_, PyString>) -> Result<&'a str, Failure> {
+    text.to_str()
+        .map_err(|_| Failure::refused("text holds a lone surrogate, which has no UTF-8".to_owned()))
+}
+
+/// Why a value cannot be packed, and the way to it from the innermost key outwards.
+struct Failure(Box<FailureParts>);
+
+struct FailureParts {
+    path: Vec<String>,
+    reason: Reason,
+}
+
+enum Reason {
+    Refused(String),
+    /// Python code failed; its error says more than we could.
+    Python(PyErr),
+}
+
+impl Failure {
+    fn new(reason: Reason) -> Self {
+        Self(Box::new(FailureParts {
+            path: Vec::new(),
+            reason,
+        }))
+    }
+
+    fn refused(reason: String) -> Self {
+        Self::new(Reason::Refused(reason))
+    }
+
+    fn at(mut self, key: &Bound<'_, PyAny>) -> Self {
+        let name = key
+            .repr()
+            .map_or_else(|_| "?".to_owned(), |name| name.to_string());
+        self.0.path.push(format!("[{name}]"));
+        self
+    }
+
+    fn at_index(mut self, index: usize) -> Self {
+        self.0.path.push(format!("[{index}]"));
+        self
+    }
+}
+
+impl From<CodecError> for Failure {
+    fn from(error: CodecError) -> Self {
+        Self::refused(error.to_string())
+    }
+}
+
+impl From<PyErr> for Failure {
+    fn from(error: PyErr) -> Self {
+        Self::new(Reason::Python(error))
+    }
+}
+
+impl From<Failure> for PyErr {
+    fn from(failure: Failure) -> Self {
+        let FailureParts { path, reason } = *failure.0;
+        match reason {
+            Reason::Python(error) => error,
+            Reason::Refused(reason) if path.is_empty() => {
+                errors::CodecError::new_err(format!("cannot pack the value: {reason}"))
+            }
+            Reason::Refused(reason) => {
+                let path: String = path.into_iter().rev().collect();
+                errors::CodecError::new_err(format!("cannot pack the value at {path}: {reason}"))
+            }
+        }
+    }
+}
