@@ -1,0 +1,117 @@
+"""What a parameter is: its type, its range, and how a value is checked against them."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+ParameterValue = bool | int | float | str | tuple[str, ...] | tuple[float, ...]
+
+
+class ParameterError(ValueError):
+    """A parameter is missing, unknown, of the wrong type or out of range. The user's to mend."""
+
+
+class Kind(enum.Enum):
+    """The ROS types in use, by the words that the documentation has for them."""
+
+    BOOL = "bool"
+    INTEGER = "integer"
+    DOUBLE = "double"
+    STRING = "string"
+    STRINGS = "list of strings"
+    DOUBLES = "list of doubles"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of the node.
+
+    Attributes:
+        name: as in the YAML; `<name>` stands for each entry of the list that `each_of` names.
+        kind: its type.
+        default: used if it is not given; an empty list or string means "none".
+        text: what it does, for a person.
+        unit: of the value, or of each value of a list.
+        low: smallest value allowed.
+        high: largest value allowed.
+        choices: the only values allowed; empty allows all.
+        dynamic: may be changed while the node runs.
+        each_of: name of the list parameter whose every entry has a parameter of this kind.
+    """
+
+    name: str
+    kind: Kind
+    default: ParameterValue
+    text: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    dynamic: bool = False
+    each_of: str = ""
+
+    def named(self, entry: str) -> str:
+        """The full name of this parameter for one entry of `each_of`."""
+        return self.name.replace("<name>", entry)
+
+    def parse(self, value: Any, name: str | None = None) -> ParameterValue:
+        """Turn what ROS holds into a value of this kind, or say why it is none.
+
+        Raises:
+            ParameterError: the type is wrong or the value is not allowed.
+        """
+        name = name or self.name
+        parsed = _converted(self.kind, value)
+        if parsed is None:
+            raise ParameterError(f"parameter {name} must be a {self.kind.value}, got {value!r}")
+        if self.choices and parsed not in self.choices:
+            raise ParameterError(
+                f"parameter {name} must be one of {', '.join(self.choices)}, got {value!r}"
+            )
+        numbers = parsed if isinstance(parsed, tuple) else (parsed,)
+        for number in numbers:
+            if isinstance(number, (str, bool)):
+                continue
+            if not math.isfinite(number):
+                raise ParameterError(f"parameter {name} must be finite, got {value!r}")
+            if (self.low is not None and number < self.low) or (
+                self.high is not None and number > self.high
+            ):
+                raise ParameterError(f"parameter {name} must be {self.range_text()}, got {value!r}")
+        return parsed
+
+    def range_text(self) -> str:
+        """The allowed range in words; empty if there is none."""
+        unit = f" {self.unit}" if self.unit else ""
+        if self.low is not None and self.high is not None:
+            return f"between {self.low:g} and {self.high:g}{unit}"
+        if self.low is not None:
+            return f"at least {self.low:g}{unit}"
+        if self.high is not None:
+            return f"at most {self.high:g}{unit}"
+        return ""
+
+
+def _converted(kind: Kind, value: Any) -> ParameterValue | None:
+    """The value as the kind's Python type; None if it is something else."""
+    if kind in (Kind.STRINGS, Kind.DOUBLES):
+        if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
+            return None
+        if kind is Kind.STRINGS:
+            return tuple(value) if all(isinstance(item, str) for item in value) else None
+        return tuple(map(float, value)) if all(map(_is_number, value)) else None
+    if kind is Kind.DOUBLE:
+        return float(value) if _is_number(value) else None
+    parsed: ParameterValue = value
+    return parsed if type(value) is _PYTHON_TYPES[kind] else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+_PYTHON_TYPES: dict[Kind, type] = {Kind.BOOL: bool, Kind.INTEGER: int, Kind.STRING: str}
