@@ -1,6 +1,12 @@
 """QUIC transport, msgpack-numpy codec and image work for robot policies."""
 
-from flash_transport._native import __version__, packb, unpackb
+from flash_transport._native import (
+    __version__,
+    image_to_rgb,
+    packb,
+    resize_with_pad,
+    unpackb,
+)
 from flash_transport.errors import (
     AuthenticationFailed,
     CodecError,
@@ -24,6 +30,8 @@ __all__ = [
     "Timeout",
     "UntrustedServer",
     "__version__",
+    "image_to_rgb",
     "packb",
+    "resize_with_pad",
     "unpackb",
 ]

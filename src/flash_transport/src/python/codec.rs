@@ -9,7 +9,7 @@ use pyo3::types::PyBytes;
 use super::errors;
 use crate::codec::CodecError;
 
-pub use decode::{decode, decode_owned};
+pub use decode::{byte_view, decode, decode_owned};
 pub use encode::{encode, encode_with_prefix};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
