@@ -1,0 +1,86 @@
+"""One request: images, joints and the instruction, where and how the server reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openpi_flash_client_node.frames import FrameSet, Message
+from openpi_flash_client_node.joints import JointReading
+from openpi_flash_client_node.server_contract import ImageTarget
+from openpi_flash_client_node.settings import ObservationSettings, RequestPath
+
+Image = NDArray[np.uint8]
+"""RGB, [H, W, 3]."""
+
+
+@dataclass(frozen=True)
+class ImageWork(Generic[Message]):
+    """The two things done to pixels. Both run without the GIL, so call them off the executor.
+
+    Attributes:
+        decode: a camera message as an RGB image [H, W, 3].
+        resize: the image with its aspect kept, padded with black, at (image, height, width).
+    """
+
+    decode: Callable[[Message], Image]
+    resize: Callable[[Image, int, int], Image]
+
+
+@dataclass(frozen=True, eq=False)
+class Observation(Generic[Message]):
+    """What the robot sees, feels and is told, of one moment."""
+
+    frames: FrameSet[Message]
+    joints: JointReading
+    prompt: str
+
+    @property
+    def oldest_ns(self) -> int:
+        """The oldest stamp among its inputs: the observation's own."""
+        return min(self.frames.oldest_ns, self.joints.oldest_ns)
+
+
+def build_request(
+    observation: Observation[Message],
+    settings: ObservationSettings,
+    targets: Mapping[RequestPath, ImageTarget],
+    work: ImageWork[Message],
+) -> dict[str, Any]:
+    """Decode, resize and name everything.
+
+    Args:
+        observation: the inputs.
+        settings: where they go in the request.
+        targets: what the server says about its images; those it says nothing about get the
+            size and layout of the settings.
+        work: how to decode and resize.
+    """
+    request: dict[str, Any] = {}
+    for camera in settings.cameras:
+        image = work.decode(observation.frames.frames[camera.name].message)
+        target = targets.get(camera.key) or _default_target(settings, image)
+        if image.shape[:2] != (target.height, target.width):
+            image = work.resize(image, target.height, target.width)
+        if target.channels_first:
+            image = np.ascontiguousarray(image.transpose(2, 0, 1))
+        _put(request, camera.key, image)
+    _put(request, settings.state_key, observation.joints.positions.astype(np.float32))
+    if observation.prompt:
+        _put(request, settings.prompt_key, observation.prompt)
+    return request
+
+
+def _default_target(settings: ObservationSettings, image: Image) -> ImageTarget:
+    height, width = settings.image_size or image.shape[:2]
+    return ImageTarget(height, width, channels_first=settings.image_layout == "chw")
+
+
+def _put(request: dict[str, Any], path: RequestPath, value: Any) -> None:
+    for key in path[:-1]:
+        request = request.setdefault(key, {})
+    request[path[-1]] = value

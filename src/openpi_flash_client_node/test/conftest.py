@@ -1,0 +1,54 @@
+"""Fixtures of the node's tests: one robot that all of them speak about."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from openpi_flash_client_node.settings import PlayerSettings, Settings, settings_from_parameters
+
+PARAMETERS = {
+    "server": "127.0.0.1",
+    "prompt": "stack the cubes",
+    "dry_run": False,
+    "cameras": ["scene", "wrist"],
+    "camera.scene.topic": "/scene/image_raw",
+    "camera.scene.key": "observation/scene_image",
+    "camera.wrist.topic": "/wrist/image_raw",
+    "camera.wrist.key": "observation/wrist_image",
+    "joints": ["shoulder", "elbow", "gripper"],
+    "max_velocity": [1.0, 1.0, 2.0],
+    "max_start_delta": [0.5],
+    "position_lower": [-2.0, -2.0, 0.0],
+    "position_upper": [2.0, 2.0, 1.0],
+    "controllers": ["arm", "hand"],
+    "controller.arm.joints": ["shoulder", "elbow"],
+    "controller.hand.joints": ["gripper"],
+}
+
+JOINTS = ("shoulder", "elbow", "gripper")
+
+
+@pytest.fixture
+def parameters() -> dict:
+    return dict(PARAMETERS)
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return settings_from_parameters(PARAMETERS)
+
+
+@pytest.fixture
+def player_settings(settings) -> PlayerSettings:
+    return settings.player
+
+
+@pytest.fixture
+def replace():
+    return dataclasses.replace
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)

@@ -1,0 +1,100 @@
+"""joints.py: joint positions merged by name."""
+
+import math
+
+import numpy as np
+import pytest
+
+from openpi_flash_client_node.hold import Hold, HoldKind
+from openpi_flash_client_node.joints import JointPositions, JointReading
+
+MS = 1_000_000
+AGE = 200 * MS
+
+
+def joints(topics=("/arm/joint_states", "/hand/joint_states")):
+    return JointPositions(("shoulder", "elbow", "gripper"), topics)
+
+
+def reason(table, now_ms):
+    found = table.newest(now_ms * MS, max_age_ns=AGE)
+    assert isinstance(found, Hold), found
+    assert found.kind is HoldKind.OBSERVATION
+    return found.message
+
+
+def test_two_topics_merge_by_name_into_the_policys_order():
+    table = joints()
+    table.add(100 * MS, ["elbow", "shoulder", "tail"], [0.2, 0.1, 9.0])
+    table.add(90 * MS, ["gripper"], [1.0])
+    reading = table.newest(110 * MS, max_age_ns=AGE)
+    assert isinstance(reading, JointReading)
+    np.testing.assert_array_equal(reading.positions, [0.1, 0.2, 1.0])
+    assert reading.oldest_ns == 90 * MS
+
+
+def test_a_reading_does_not_change_with_the_next_message():
+    table = joints()
+    table.add(100 * MS, ["shoulder", "elbow", "gripper"], [1, 2, 3])
+    reading = table.newest(100 * MS, max_age_ns=AGE)
+    table.add(101 * MS, ["shoulder"], [7])
+    np.testing.assert_array_equal(reading.positions, [1, 2, 3])
+
+
+def test_joints_that_never_reported_are_named_with_the_topics():
+    table = joints()
+    table.add(100 * MS, ["elbow"], [0.2])
+    assert reason(table, 110) == (
+        "no position of shoulder, gripper on /arm/joint_states, /hand/joint_states: never reported"
+    )
+
+
+def test_messages_without_a_stamp_are_dropped_and_the_reason_says_so():
+    table = joints(("/joint_states",))
+    assert not table.add(0, ["shoulder", "elbow", "gripper"], [1, 2, 3])
+    assert reason(table, 110) == (
+        "no position of shoulder, elbow, gripper on /joint_states: "
+        "messages without a stamp are not used"
+    )
+
+
+def test_a_stale_joint_is_named_with_its_age():
+    table = joints(("/joint_states",))
+    table.add(100 * MS, ["shoulder", "elbow"], [1, 2])
+    table.add(400 * MS, ["gripper", "elbow"], [1, 2])
+    assert reason(table, 410) == (
+        "joint shoulder on /joint_states is stale: its newest position is 0.31 s old, "
+        "max_observation_age is 0.20 s"
+    )
+
+
+def test_joint_states_from_the_future_are_a_reason():
+    table = joints(("/joint_states",))
+    table.add(900 * MS, ["shoulder", "elbow", "gripper"], [1, 2, 3])
+    assert reason(table, 100) == (
+        "joint states on /joint_states are stamped 0.80 s in the future; "
+        "the clocks of the robot and of this node differ"
+    )
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_value_that_is_not_finite_is_no_news(value):
+    table = joints()
+    table.add(100 * MS, ["shoulder", "elbow", "gripper"], [1, 2, 3])
+    table.add(110 * MS, ["shoulder", "elbow"], [value, 5])
+    np.testing.assert_array_equal(table.newest(110 * MS, max_age_ns=AGE).positions, [1, 5, 3])
+
+
+def test_a_name_without_a_position_is_no_news():
+    table = joints()
+    table.add(100 * MS, ["shoulder", "elbow", "gripper"], [1, 2])
+    assert "no position of gripper" in reason(table, 100)
+
+
+def test_a_message_that_comes_out_of_order_changes_nothing_but_a_clock_set_back_does():
+    table = joints()
+    table.add(5_000 * MS, ["shoulder", "elbow", "gripper"], [1, 2, 3])
+    table.add(4_990 * MS, ["shoulder"], [9])
+    np.testing.assert_array_equal(table.newest(5_000 * MS, max_age_ns=AGE).positions, [1, 2, 3])
+    table.add(100 * MS, ["shoulder", "elbow", "gripper"], [4, 5, 6])
+    np.testing.assert_array_equal(table.newest(100 * MS, max_age_ns=AGE).positions, [4, 5, 6])
