@@ -1,0 +1,45 @@
+"""The `openpi-flash` command: one file per sub-command, heavy imports inside them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from openpi_flash_server.commands.check_config import check_config
+from openpi_flash_server.commands.make_demo_checkpoint import make_demo_checkpoint
+from openpi_flash_server.commands.serve import serve
+
+app = typer.Typer(
+    name="openpi-flash",
+    help="Serves pi0-family policies to robots over QUIC and WebSocket.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from openpi_flash_server import __version__
+
+        typer.echo(f"openpi-flash {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    del version
+
+
+app.command("serve")(serve)
+app.command("check-config")(check_config)
+app.command("make-demo-checkpoint")(make_demo_checkpoint)

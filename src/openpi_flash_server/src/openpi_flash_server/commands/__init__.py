@@ -1,0 +1,1 @@
+"""The sub-commands of `openpi-flash`, one per file."""

@@ -1,0 +1,27 @@
+"""How a command reads its configuration, and how it ends when that cannot be used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from openpi_flash_server.config import ServerConfig
+
+PATH_VARIABLE = "INFERENCE_CONFIG_PATH"
+DEFAULT_PATH = Path("config.json")
+EXIT_CONFIG = 2
+
+
+def read_config(path: Path) -> ServerConfig:
+    """The configuration at `path`; ends the command with one error if it cannot be used."""
+    from openpi_flash_server.config_file import ConfigError, load_config
+
+    try:
+        return load_config(path, os.environ)
+    except ConfigError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(EXIT_CONFIG) from None

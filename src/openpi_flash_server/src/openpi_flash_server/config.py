@@ -1,0 +1,217 @@
+"""The server's configuration: one JSON file, environment variables on top, checked whole at load.
+
+A value comes from the environment (`OPENPI_ACTION__DEFAULT_PROMPT`), else from the file, else from
+the default that stands here. Whatever is wrong is found before a port is opened or a checkpoint is
+touched, and is reported with the path of its field (`config_file.py`).
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from openpi_flash_server.prompt_template import check_template
+
+NULL_MODEL = "null"
+"""The `action.model_config_name` of a policy without a model, for benchmarks and bring-up."""
+
+Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
+"""0 lets the system choose; the start-up lines say what it chose."""
+
+Text = Annotated[str, Field(strict=True, min_length=1)]
+
+_WEBSOCKET_PORT = "TCP port of openpi's WebSocket protocol and of /healthz"
+_QUIC_PORT = "UDP port of QUIC"
+_UNIX_SOCKET_PATH = "reserved: nothing listens there yet"
+
+
+def problem_at(field: str, message: str) -> PydanticCustomError:
+    """A problem that a check of the whole found, and that belongs to one field below it."""
+    return PydanticCustomError("at_field", "{message}", {"field": field, "message": message})
+
+
+class Mode(enum.StrEnum):
+    """Which slots are set. Derived, never configured."""
+
+    ACTION_ONLY = "action_only"
+    PLANNER_ONLY = "planner_only"
+    COMBINED = "combined"
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class ActionSettings(_Settings):
+    """The slot that answers with chunks of actions."""
+
+    model_config_name: Text = Field(
+        description='the inference config, such as pi05_sim_arm; "null" answers zeros, modelless'
+    )
+    checkpoint_dir: Annotated[str, Field(strict=True)] = Field(
+        default="",
+        description="the checkpoint's directory: params/ and assets/; none for the null model",
+    )
+    default_prompt: Annotated[str, Field(strict=True)] | None = Field(
+        default=None, description="the task for a request that names none"
+    )
+
+    @field_validator("model_config_name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name != NULL_MODEL:
+            # not at the top: a server without an action slot needs no registry
+            from openpi_flash_models.configs import get_config
+
+            try:
+                get_config(name)
+            except (KeyError, ValueError) as error:
+                raise ValueError(str(error.args[0]) if error.args else str(error)) from None
+        return name
+
+    @model_validator(mode="after")
+    def _checkpoint_given(self) -> ActionSettings:
+        if not self.checkpoint_dir and self.model_config_name != NULL_MODEL:
+            raise problem_at("checkpoint_dir", "missing")
+        return self
+
+
+class PlannerSettings(_Settings):
+    """The slot that answers with the next subtask in words."""
+
+    checkpoint_dir: Text = Field(description="the checkpoint's directory: params/")
+    max_generation_tokens: Annotated[int, Field(strict=True, ge=1, le=1024)] = Field(
+        default=20,
+        description="the longest subtask, in tokens; decoding stops earlier at the end mark",
+    )
+    generation_prompt_format: Annotated[str, Field(strict=True)] = Field(
+        default="Task: {task}. Subtask: ", description="what the planner reads; holds {task}"
+    )
+    action_prompt_template: Annotated[str, Field(strict=True)] = Field(
+        default="{task}. Subtask: {subtask}",
+        description="what the action model reads in combined mode; holds {task} and {subtask}",
+    )
+
+    @field_validator("generation_prompt_format")
+    @classmethod
+    def _holds_the_task(cls, template: str) -> str:
+        return check_template(template, {"task"})
+
+    @field_validator("action_prompt_template")
+    @classmethod
+    def _holds_task_and_subtask(cls, template: str) -> str:
+        return check_template(template, {"task", "subtask"})
+
+
+class TransportSettings(_Settings):
+    """Where one slot listens."""
+
+    websocket_port: Port = Field(description=_WEBSOCKET_PORT)
+    quic_port: Port = Field(description=_QUIC_PORT)
+    unix_socket_path: Text = Field(description=_UNIX_SOCKET_PATH)
+
+
+class ActionTransportSettings(TransportSettings):
+    """Where the action slot listens."""
+
+    websocket_port: Port = Field(default=8000, description=_WEBSOCKET_PORT)
+    quic_port: Port = Field(default=5555, description=_QUIC_PORT)
+    unix_socket_path: Text = Field(default="/tmp/openpi-action.sock", description=_UNIX_SOCKET_PATH)
+
+
+class PlannerTransportSettings(TransportSettings):
+    """Where the planner slot listens."""
+
+    websocket_port: Port = Field(default=8002, description=_WEBSOCKET_PORT)
+    quic_port: Port = Field(default=5556, description=_QUIC_PORT)
+    unix_socket_path: Text = Field(
+        default="/tmp/openpi-planner.sock", description=_UNIX_SOCKET_PATH
+    )
+
+
+class ServerConfig(_Settings):
+    """All there is to configure."""
+
+    action: ActionSettings | None = Field(default=None, description="the action slot")
+    planner: PlannerSettings | None = Field(default=None, description="the planner slot")
+    action_transport: ActionTransportSettings = ActionTransportSettings()
+    planner_transport: PlannerTransportSettings = PlannerTransportSettings()
+    host: Text = Field(
+        default="0.0.0.0",
+        description="the address to listen on; 127.0.0.1 keeps the server to this machine",
+    )
+    api_keys: tuple[str, ...] = Field(
+        default=(), description="keys of the clients; empty lets everybody in", repr=False
+    )
+    state_dir: Text | None = Field(
+        default=None,
+        description="where the certificate is kept; default $XDG_STATE_HOME/openpi-flash, "
+        "or ~/.local/state/openpi-flash",
+    )
+    expose_tracebacks: Annotated[bool, Field(strict=True)] = Field(
+        default=True,
+        description="whether openpi's WebSocket clients get tracebacks, as from openpi's server",
+    )
+
+    @field_validator("api_keys")
+    @classmethod
+    def _fit_a_header(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        for number, key in enumerate(keys):
+            # never the key itself: this message ends in a log
+            if not key or not all("!" <= character <= "~" for character in key):
+                raise ValueError(
+                    f"key {number} must be printable ASCII without spaces, and not empty"
+                )
+        if len(set(keys)) < len(keys):
+            raise ValueError("a key is listed twice")
+        return keys
+
+    @model_validator(mode="after")
+    def _has_a_slot(self) -> ServerConfig:
+        if self.action is None and self.planner is None:
+            raise ValueError("neither action nor planner is set, configure at least one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _ports_do_not_clash(self) -> ServerConfig:
+        if self.mode is not Mode.COMBINED:
+            return self
+        for name in ("websocket_port", "quic_port", "unix_socket_path"):
+            action, planner = (
+                getattr(self.action_transport, name),
+                getattr(self.planner_transport, name),
+            )
+            if action == planner and action != 0:
+                raise problem_at(
+                    f"planner_transport.{name}", f"{planner} is taken by action_transport.{name}"
+                )
+        return self
+
+    @property
+    def mode(self) -> Mode:
+        """Which slots are set."""
+        if self.planner is None:
+            return Mode.ACTION_ONLY
+        return Mode.PLANNER_ONLY if self.action is None else Mode.COMBINED
+
+    @property
+    def slots(self) -> list[str]:
+        """The names of the slots that are set, in the order in which they are reported."""
+        return [name for name in ("action", "planner") if getattr(self, name) is not None]
+
+    def transport(self, slot: str) -> TransportSettings:
+        """Where `slot` listens."""
+        return self.action_transport if slot == "action" else self.planner_transport
+
+    @property
+    def certificate_dir(self) -> Path:
+        """Where the certificate is kept, so that its fingerprint outlives a restart."""
+        if self.state_dir is not None:
+            return Path(self.state_dir).expanduser()
+        home = os.environ.get("XDG_STATE_HOME")
+        return (Path(home) if home else Path.home() / ".local" / "state") / "openpi-flash"

@@ -1,0 +1,99 @@
+"""A slot with its two ports: what the service opens, fills and closes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from openpi_flash_server.config import ServerConfig
+from openpi_flash_server.quic_transport import QuicTransport
+from openpi_flash_server.slot import Handler, Slot
+from openpi_flash_server.websocket_transport import WebsocketTransport
+
+
+class StartError(Exception):
+    """The server cannot start; the message names the thing and what to do."""
+
+
+class Endpoint:
+    """One slot behind WebSocket and QUIC. The ports are open when the constructor returns.
+
+    Args:
+        name: `action` or `planner`.
+        config: says where to listen and who may connect.
+
+    Raises:
+        StartError: a port cannot be listened on.
+    """
+
+    def __init__(self, name: str, config: ServerConfig) -> None:
+        self.name = name
+        self.slot = Slot(name)
+        settings = config.transport(name)
+        with _naming_the_port(name, "websocket_port", config.host, settings.websocket_port):
+            self.websocket = WebsocketTransport(
+                self.slot,
+                host=config.host,
+                port=settings.websocket_port,
+                api_keys=config.api_keys,
+                expose_tracebacks=config.expose_tracebacks,
+            )
+        try:
+            with _naming_the_port(name, "quic_port", config.host, settings.quic_port):
+                self.quic = QuicTransport(
+                    self.slot,
+                    host=config.host,
+                    port=settings.quic_port,
+                    certificate_dir=config.certificate_dir,
+                    api_keys=config.api_keys,
+                )
+        except StartError:
+            self.websocket.close(grace=0)
+            raise
+
+    def open(self, handler: Handler, metadata: Mapping[str, Any]) -> None:
+        """Lets clients in; the handler is loaded and warm.
+
+        Raises:
+            StartError: QUIC cannot listen, or its certificate cannot be kept.
+        """
+        try:
+            self.quic.publish(metadata)
+        except Exception as error:
+            raise StartError(
+                f"{self.name}_transport.quic_port {self.quic.port}: {error}"
+            ) from error
+        self.slot.open(handler)
+        self.websocket.publish(metadata)
+
+    def close(self, *, grace: float) -> bool:
+        """Finishes what runs, then closes the ports; returns whether `grace` s were enough."""
+        finished = self.slot.close(grace=grace)
+        self.websocket.close(grace=_SENDING_GRACE)
+        self.quic.close()
+        return finished
+
+
+class _naming_the_port:  # noqa: N801 - reads as a phrase where it is used
+    """Turns an OSError of listening into a StartError that names the setting."""
+
+    def __init__(self, slot: str, field: str, host: str, port: int) -> None:
+        self._what = f"{slot}_transport.{field}: cannot listen on {host} port {port}"
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            if error.errno == errno.EADDRINUSE:
+                reason = "another program listens there; stop it or choose another port"
+            else:
+                known = error.errno in errno.errorcode
+                reason = os.strerror(error.errno or 0).lower() if known else str(error)
+            raise StartError(f"{self._what}: {reason}") from error
+
+
+_SENDING_GRACE = 2.0
+"""s; answers leave within milliseconds, and a client that does not read must not delay the stop."""

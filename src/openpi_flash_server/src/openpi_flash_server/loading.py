@@ -1,0 +1,125 @@
+"""From the configuration to loaded, warm handlers."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from openpi_flash_models.policy import ActionPolicy
+from openpi_flash_server.action import ActionHandler
+from openpi_flash_server.combined import CombinedHandler
+from openpi_flash_server.config import NULL_MODEL, ActionSettings, PlannerSettings, ServerConfig
+from openpi_flash_server.logs import EventLogger
+from openpi_flash_server.metadata import action_metadata, planner_metadata
+from openpi_flash_server.null_policy import NullPolicy
+from openpi_flash_server.planning import Planner, PlannerHandler, SubtaskSource
+from openpi_flash_server.slot import Handler, Slot
+
+log = EventLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """Where models come from.
+
+    Attributes:
+        policy: settings of the action slot -> policy.
+        planner: settings of the planner slot, robot of the action slot (or None) -> planner.
+    """
+
+    policy: Callable[[ActionSettings], ActionPolicy]
+    planner: Callable[[PlannerSettings, str | None], Planner]
+
+
+@dataclass(frozen=True)
+class LoadedSlot:
+    """A slot that can be opened: its handler is warm."""
+
+    name: str
+    handler: Handler
+    metadata: Mapping[str, Any]
+
+
+def load_slots(
+    config: ServerConfig, slots: Mapping[str, Slot], loaders: Loaders
+) -> list[LoadedSlot]:
+    """Loads and warms up all that `config` names, one after the other.
+
+    Args:
+        config: what to load.
+        slots: the slots by name; told what is going on, for /healthz.
+        loaders: where models come from.
+    """
+    loaded = []
+    policy: ActionPolicy | None = None
+    if config.action is not None:
+        settings = config.action
+        with _stage(slots, "action", "loading"):
+            policy = loaders.policy(settings)
+        with _stage(slots, "action", "warming up"):
+            policy.warm_up()
+    default_prompt = config.action.default_prompt if config.action is not None else None
+    if config.planner is not None:
+        robot = policy.spec.robot if policy is not None else None
+        with _stage(slots, "planner", "loading"):
+            planner = loaders.planner(config.planner, robot)
+        with _stage(slots, "planner", "warming up"):
+            planner.warm_up()
+        handler: Handler = PlannerHandler(planner, default_prompt=default_prompt)
+        metadata = planner_metadata(policy.spec if policy is not None else None)
+        loaded.append(LoadedSlot("planner", handler, metadata))
+    if policy is not None:
+        handler = ActionHandler(policy)
+        if config.planner is not None:
+            handler = CombinedHandler(
+                handler,
+                SubtaskSource(slots["planner"]),
+                action_prompt_template=config.planner.action_prompt_template,
+                default_prompt=default_prompt,
+            )
+        metadata = action_metadata(policy.spec, has_planner=config.planner is not None)
+        loaded.append(LoadedSlot("action", handler, metadata))
+    return loaded
+
+
+def load_policy(settings: ActionSettings) -> ActionPolicy:
+    """The policy that the settings name."""
+    if settings.model_config_name == NULL_MODEL:
+        return NullPolicy()
+    # heavy: jax comes with it
+    from openpi_flash_models.load import load_policy as load
+
+    return load(
+        settings.model_config_name,
+        settings.checkpoint_dir,
+        default_prompt=settings.default_prompt,
+    )
+
+
+def load_planner(settings: PlannerSettings, robot: str | None) -> Planner:
+    """The planner that the settings name, with the cameras of `robot`."""
+    from openpi_flash_models.load import load_planner as load
+
+    return load(
+        settings.checkpoint_dir,
+        max_generation_tokens=settings.max_generation_tokens,
+        generation_prompt_format=settings.generation_prompt_format,
+        robot=None if robot == NULL_MODEL else robot,
+    )
+
+
+@contextlib.contextmanager
+def _stage(slots: Mapping[str, Slot], name: str, doing: str) -> Iterator[None]:
+    """One stage of the start: a line when it begins and when it ends, and the words of /healthz."""
+    for slot in slots.values():
+        slot.warming_up(f"warming up: {doing} the {name} model")
+    log.info(f"{doing} the {name} model", slot=name)
+    started = time.monotonic()
+    yield
+    log.info(f"{doing} the {name} model: done", slot=name, s=time.monotonic() - started)
+
+
+LOADERS = Loaders(policy=load_policy, planner=load_planner)

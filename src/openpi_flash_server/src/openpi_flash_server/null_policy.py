@@ -1,0 +1,44 @@
+"""A policy without a model: always the same chunk, for benchmarks and bring-up without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from openpi_flash_models.policy import ActionResult, InferenceControls, PolicySpec
+
+HORIZON = 50
+DIM = 32
+
+
+class NullPolicy:
+    """Answers every observation with zeros [50, 32] and looks at nothing in it.
+
+    A robot must not be driven with it: 0 is a joint angle like any other.
+    """
+
+    def __init__(self) -> None:
+        self.spec = PolicySpec(
+            model="null",
+            robot="null",
+            action_horizon=HORIZON,
+            action_dim=DIM,
+            action_rate_hz=25.0,
+            action_names=tuple(f"action_{index}" for index in range(DIM)),
+            image_specs=(),
+            metadata={},
+        )
+        self._actions = np.zeros((HORIZON, DIM), dtype=np.float32)
+        self._actions.setflags(write=False)
+
+    def infer(
+        self, observation: Mapping[str, Any], controls: InferenceControls | None = None
+    ) -> ActionResult:
+        """The chunk; what was observed does not matter."""
+        del observation, controls
+        return ActionResult(actions=self._actions, infer_ms=0.0)
+
+    def warm_up(self) -> None:
+        """Nothing to warm."""

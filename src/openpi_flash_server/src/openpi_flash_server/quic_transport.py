@@ -1,0 +1,157 @@
+"""QUIC in front of a slot: `flash_transport` speaks it, a thread here hands its requests on."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flash_transport import CodecError, FlashTransportError, QuicRequest, QuicServer
+from openpi_flash_server.logs import EventLogger
+from openpi_flash_server.request import Answer, ErrorCode, Failure
+from openpi_flash_server.slot import Slot
+
+log = EventLogger(__name__)
+
+
+class QuicTransport:
+    """The QUIC end of a slot.
+
+    The port is taken at once, so that a clash is found before minutes of loading; it answers from
+    `publish` on, because the handshake carries the metadata.
+
+    Args:
+        slot: answers the requests.
+        host: the address to listen on.
+        port: 0 lets the system choose.
+        certificate_dir: where the server's certificate is kept, or made.
+        api_keys: who may connect; empty lets everybody in.
+
+    Raises:
+        OSError: the port cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        slot: Slot,
+        *,
+        host: str,
+        port: int,
+        certificate_dir: Path,
+        api_keys: Sequence[str] = (),
+    ) -> None:
+        self._slot = slot
+        self._host = host
+        self._certificate_dir = certificate_dir
+        self._api_keys = list(api_keys)
+        self._reserved: socket.socket | None = _bind_udp(host, port)
+        self.port: int = self._reserved.getsockname()[1]
+        self._server: QuicServer | None = None
+        self._prev_total_ms: collections.OrderedDict[str, float] = collections.OrderedDict()
+        self._prev_total_lock = threading.Lock()
+        self._thread = threading.Thread(target=self._serve, name=f"quic-{slot.name}", daemon=True)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the server's certificate, hex; clients pin it."""
+        if self._server is None:
+            raise RuntimeError("the certificate is read when the slot opens")
+        return self._server.fingerprint
+
+    def publish(self, metadata: Mapping[str, Any]) -> None:
+        """Lets clients in: the slot is open."""
+        self._release()
+        self._server = QuicServer(
+            self._host,
+            self.port,
+            metadata=dict(metadata),
+            certificate_dir=str(self._certificate_dir),
+            api_keys=self._api_keys,
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Closes every connection; answers that were handed over before are sent."""
+        self._release()
+        if self._server is not None:
+            self._server.close()
+            self._thread.join()
+
+    def _release(self) -> None:
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
+
+    def _serve(self) -> None:
+        assert self._server is not None
+        while (request := self._server.next_request()) is not None:
+            try:
+                self._take(request)
+            # one request's trouble must not end the thread that takes all of them
+            except Exception as error:
+                log.error("request could not be taken", exception=error, peer=request.peer)
+                _fail(request, ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")
+
+    def _take(self, request: QuicRequest) -> None:
+        if request.kind == "reset":
+            self._slot.reset(request.session)
+            request.respond({})
+            return
+        received_at = self._slot.clock()
+        self._slot.receive(
+            lambda: request.observation,
+            session=request.session,
+            respond=lambda answer: self._answer(request, answer, received_at),
+            is_cancelled=lambda: request.cancelled,
+        )
+
+    def _answer(self, request: QuicRequest, answer: Answer, received_at: float) -> None:
+        if isinstance(answer, Failure):
+            _fail(request, answer.code, answer.message)
+            return
+        with self._prev_total_lock:
+            prev_total_ms = self._prev_total_ms.get(request.peer)
+        if prev_total_ms is not None:
+            answer.result["server_timing"]["prev_total_ms"] = prev_total_ms
+        try:
+            request.respond(answer.result)
+        except CodecError as error:
+            log.error("reply could not be packed", exception=error, slot=self._slot.name)
+            _fail(request, ErrorCode.INTERNAL, f"the reply could not be packed: {error}")
+        except FlashTransportError as error:
+            log.debug("client left before its answer", peer=request.peer, reason=str(error))
+        self._remember(request.peer, (self._slot.clock() - received_at) * 1000)
+
+    def _remember(self, peer: str, total_ms: float) -> None:
+        with self._prev_total_lock:
+            self._prev_total_ms[peer] = total_ms
+            self._prev_total_ms.move_to_end(peer)
+            if len(self._prev_total_ms) > _REMEMBERED_PEERS:
+                self._prev_total_ms.popitem(last=False)
+
+
+def _fail(request: QuicRequest, code: ErrorCode, message: str) -> None:
+    # a client that left needs no error
+    with contextlib.suppress(FlashTransportError):
+        request.fail(str(code), message)
+
+
+def _bind_udp(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+    )[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+_REMEMBERED_PEERS = 1024
+"""Connections whose last total time is kept for their next reply."""

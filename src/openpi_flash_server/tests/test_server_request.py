@@ -1,0 +1,117 @@
+"""What is taken out of a message, and what is refused."""
+
+import numpy as np
+import pytest
+
+from openpi_flash_models.errors import ObservationError
+from openpi_flash_server.request import RequestMode, parse_request, prompt_of
+
+
+def parse(message, *, session="peer#1", received_at=10.0):
+    return parse_request(
+        message,
+        session=session,
+        received_at=received_at,
+        decode_ms=0.5,
+        respond=lambda answer: None,
+        is_cancelled=lambda: False,
+    )
+
+
+def test_a_message_of_openpis_client_is_all_observation():
+    message = {"state": np.zeros(2), "images": {"cam_high": np.zeros((3, 4, 4))}, "prompt": "fold"}
+    request = parse(message)
+    assert request.observation == message
+    assert request.mode is RequestMode.DEFAULT
+    assert request.session == "peer#1"
+    assert (request.deadline, request.observation_stamp) == (None, None)
+    assert request.controls.noise is None
+    assert request.controls.seed is None
+    assert request.controls.num_steps is None
+
+
+def test_our_keys_are_taken_out_of_the_observation():
+    noise = np.ones((3, 2), np.float32)
+    message = {
+        "state": 1,
+        "mode": "action_only",
+        "session": "arm-7",
+        "deadline_ms": 250,
+        "observation_stamp": {"sec": 5, "nanosec": 7},
+        "seed": np.int64(3),
+        "noise": noise,
+        "num_steps": 5,
+    }
+    request = parse(message)
+    assert request.observation == {"state": 1}
+    assert request.mode is RequestMode.ACTION_ONLY
+    assert request.session == "arm-7"
+    assert request.deadline == 10.25
+    assert request.observation_stamp == {"sec": 5, "nanosec": 7}
+    assert (request.controls.seed, request.controls.num_steps) == (3, 5)
+    assert request.controls.noise is noise
+    assert len(message) == 8, "the caller's message must stay as it is"
+
+
+@pytest.mark.parametrize("value", [None, "", "default"])
+def test_no_mode_is_the_default_mode(value):
+    assert parse({"mode": value}).mode is RequestMode.DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        ([1, 2], "observation: expected a map, got list"),
+        (b"abc", "observation: expected a map, got bytes"),
+        (None, "observation: expected a map, got NoneType"),
+        ({"mode": "plan"}, "mode: expected default, action_only, subtask_only, got 'plan'"),
+        ({"mode": ["default"]}, "mode: expected default, action_only, subtask_only, got list"),
+        ({"mode": 0}, "mode: expected default, action_only, subtask_only, got 0"),
+        ({"session": 7}, "session: expected printable text of 1 to 1024 characters, got 7"),
+        ({"session": ""}, "session: expected printable text of 1 to 1024 characters, got ''"),
+        (
+            {"session": "\0action slot"},
+            "session: expected printable text of 1 to 1024 characters, got '\\x00action slot'",
+        ),
+        (
+            {"session": "x" * 1025},
+            "session: expected printable text of 1 to 1024 characters, got '" + "x" * 76 + "...",
+        ),
+        ({"deadline_ms": 0}, "deadline_ms: expected a number above 0, got 0"),
+        ({"deadline_ms": float("nan")}, "deadline_ms: expected a number above 0, got nan"),
+        ({"deadline_ms": True}, "deadline_ms: expected a number above 0, got True"),
+        ({"deadline_ms": "50"}, "deadline_ms: expected a number above 0, got '50'"),
+        ({"seed": -1}, "seed: expected a whole number from 0, got -1"),
+        ({"seed": 1.5}, "seed: expected a whole number from 0, got 1.5"),
+        ({"seed": np.zeros(3)}, "seed: expected a whole number from 0, got an array float64[3]"),
+        ({"num_steps": 0}, "num_steps: expected a whole number from 1, got 0"),
+        ({"noise": [1.0]}, "noise: expected an array of numbers, got list"),
+        ({"noise": np.array(["a"])}, "noise: expected an array of numbers, got an array <U1[1]"),
+        ({"noise": np.array([np.inf])}, "noise: holds a value that is not finite"),
+        ({"rtc": {}}, "rtc: real-time chunking is not supported by this server"),
+    ],
+)
+def test_a_wrong_message_is_refused_by_the_name_of_its_key(message, error):
+    with pytest.raises(ObservationError) as caught:
+        parse(message)
+    assert str(caught.value) == error
+
+
+def test_the_transports_own_session_name_is_checked_too():
+    with pytest.raises(ObservationError, match="session: expected printable text"):
+        parse({}, session="\0action slot")
+
+
+@pytest.mark.parametrize("prompt", ["fold", np.array("fold"), np.str_("fold")])
+def test_a_prompt_is_text_or_the_array_that_openpi_makes_of_it(prompt):
+    assert prompt_of({"prompt": prompt}) == "fold"
+
+
+def test_an_absent_prompt_is_none():
+    assert prompt_of({}) is None
+
+
+@pytest.mark.parametrize("prompt", [3, np.zeros(2), ["fold"]])
+def test_a_prompt_that_is_no_text_is_refused(prompt):
+    with pytest.raises(ObservationError, match="prompt: expected text, got"):
+        prompt_of({"prompt": prompt})
