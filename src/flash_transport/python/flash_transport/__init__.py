@@ -1,5 +1,7 @@
 """QUIC transport, msgpack-numpy codec and image work for robot policies."""
 
+from typing import TYPE_CHECKING, Any
+
 from flash_transport._native import (
     __version__,
     image_to_rgb,
@@ -19,6 +21,9 @@ from flash_transport.errors import (
     UntrustedServer,
 )
 
+if TYPE_CHECKING:
+    from flash_transport.websocket import WebsocketPolicy
+
 __all__ = [
     "AuthenticationFailed",
     "CodecError",
@@ -29,9 +34,19 @@ __all__ = [
     "Superseded",
     "Timeout",
     "UntrustedServer",
+    "WebsocketPolicy",
     "__version__",
     "image_to_rgb",
     "packb",
     "resize_with_pad",
     "unpackb",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # QUIC and the codec work without `websockets`, so it is imported by those who use it
+    if name == "WebsocketPolicy":
+        from flash_transport.websocket import WebsocketPolicy
+
+        return WebsocketPolicy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
