@@ -4,3 +4,5 @@ pub mod codec;
 pub mod image;
 #[cfg(feature = "python")]
 mod python;
+pub mod quic;
+pub mod trust;

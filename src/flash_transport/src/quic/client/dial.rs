@@ -1,0 +1,202 @@
+//! One attempt to connect: name, socket, handshake, hello.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::{ClientConfig as QuinnConfig, Endpoint, EndpointConfig, TokioRuntime};
+use tokio::time::{timeout, timeout_at, Instant};
+
+use crate::quic::settings::{self, SocketBuffers};
+use crate::quic::socket::ConnectedSocket;
+use crate::quic::tls;
+use crate::quic::wire::{ErrorCode, Signal};
+use crate::trust::{ServerTrust, Verdict};
+
+use super::error::{
+    describe, judge_handshake, socket_error, AttemptError, ClientError, NOBODY_LISTENS,
+};
+use super::exchange::{exchange, ExchangeError};
+use super::ClientConfig;
+
+/// A connection that has said hello.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub connection: quinn::Connection,
+    /// The msgpack map of the answer to the hello.
+    pub metadata: Bytes,
+    pub buffers: SocketBuffers,
+    endpoint: Endpoint,
+    socket: Arc<ConnectedSocket>,
+}
+
+/// At least this much time for each of a name's addresses.
+const ADDRESS_TIME: Duration = Duration::from_secs(1);
+/// How long a closed connection may take to tell its peer.
+const FAREWELL_TIME: Duration = Duration::from_millis(20);
+
+impl Link {
+    pub fn is_up(&self) -> bool {
+        self.connection.close_reason().is_none()
+    }
+
+    /// Wait until the connection is over; says why.
+    pub async fn lost(&self) -> String {
+        tokio::select! {
+            error = self.connection.closed() => describe(&error),
+            () = self.socket.server_is_gone() => {
+                self.connection.close(Signal::Done.into(), b"");
+                NOBODY_LISTENS.to_owned()
+            }
+        }
+    }
+
+    pub async fn close(&self) {
+        close(&self.endpoint, Signal::Done).await;
+    }
+}
+
+/// Connect within `config.connect_timeout`.
+pub(super) async fn dial(config: &ClientConfig) -> Result<Link, AttemptError> {
+    let until = Instant::now() + config.connect_timeout;
+    let addresses = resolve(config, until).await?;
+    let mut failure = AttemptError::again("the name has no address");
+    for (index, address) in addresses.iter().enumerate() {
+        let left = until.saturating_duration_since(Instant::now());
+        let share = left / (addresses.len() - index) as u32;
+        let result = timeout(share.max(ADDRESS_TIME), dial_address(config, *address)).await;
+        match result.unwrap_or_else(|_| Err(AttemptError::again("the server is silent"))) {
+            Ok(link) => return Ok(link),
+            Err(AttemptError::Final(error)) => return Err(AttemptError::Final(error)),
+            Err(again) => failure = again,
+        }
+    }
+    Err(failure)
+}
+
+async fn resolve(config: &ClientConfig, until: Instant) -> Result<Vec<SocketAddr>, AttemptError> {
+    let looked_up = tokio::net::lookup_host((config.host.as_str(), config.port));
+    match timeout_at(until, looked_up).await {
+        Ok(Ok(addresses)) => Ok(addresses.collect()),
+        Ok(Err(error)) => Err(AttemptError::Again(format!(
+            "cannot look up the host's name: {error}"
+        ))),
+        Err(_) => Err(AttemptError::again(
+            "looking up the host's name takes too long",
+        )),
+    }
+}
+
+async fn dial_address(config: &ClientConfig, address: SocketAddr) -> Result<Link, AttemptError> {
+    let server = config.server();
+    let verdict = Arc::new(Verdict::default());
+    let (endpoint, socket, buffers) = open(config, address, &verdict)?;
+
+    // Whatever server answers: what it must prove is its key (see `ServerTrust`), not this name.
+    let connecting = endpoint
+        .connect(address, "openpi-flash")
+        .map_err(AttemptError::again)?;
+    let connected = tokio::select! {
+        connected = connecting => connected,
+        () = socket.refused_once() => {
+            return Err(AttemptError::again(NOBODY_LISTENS));
+        }
+    };
+    let connection = match connected {
+        Ok(connection) => connection,
+        Err(error) => {
+            return Err(refused_certificate(config, &verdict)
+                .unwrap_or_else(|| judge_handshake(&server, error)))
+        }
+    };
+    let mut link = Link {
+        connection,
+        metadata: Bytes::new(),
+        buffers,
+        endpoint,
+        socket,
+    };
+    link.metadata = say_hello(config, &link).await?;
+    Ok(link)
+}
+
+fn open(
+    config: &ClientConfig,
+    address: SocketAddr,
+    verdict: &Arc<Verdict>,
+) -> Result<(Endpoint, Arc<ConnectedSocket>, SocketBuffers), AttemptError> {
+    let server = config.server();
+    let any_port: SocketAddr = match address {
+        SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let io_error = |error| socket_error(&server, error);
+    let (socket, buffers) = settings::bind(any_port, &config.link).map_err(io_error)?;
+    let socket = ConnectedSocket::new(socket, address).map_err(io_error)?;
+    let mut endpoint = Endpoint::new_with_abstract_socket(
+        EndpointConfig::default(),
+        None,
+        socket.clone(),
+        Arc::new(TokioRuntime),
+    )
+    .map_err(io_error)?;
+
+    let crypto = tls::client(config.trust, verdict.clone()).map_err(AttemptError::again)?;
+    let mut quinn_config = QuinnConfig::new(crypto);
+    quinn_config.transport_config(Arc::new(settings::client(&config.link)));
+    endpoint.set_default_client_config(quinn_config);
+    Ok((endpoint, socket, buffers))
+}
+
+fn refused_certificate(config: &ClientConfig, verdict: &Verdict) -> Option<AttemptError> {
+    match (config.trust, verdict.refused()) {
+        (ServerTrust::Pinned(expected), Some(got)) => {
+            Some(AttemptError::Final(ClientError::UntrustedServer {
+                server: config.server(),
+                expected,
+                got,
+            }))
+        }
+        _ => None,
+    }
+}
+
+async fn say_hello(config: &ClientConfig, link: &Link) -> Result<Bytes, AttemptError> {
+    let hello = config
+        .hello
+        .encode()
+        .map_err(|error| AttemptError::Final(error.into()))?;
+    let answer = exchange(
+        &link.connection,
+        hello.into(),
+        0,
+        config.answer_bytes,
+        &config.server(),
+    )
+    .await;
+    match answer {
+        Ok(answer) => Ok(Bytes::from(answer).slice(1..)),
+        Err(error) => {
+            link.close().await;
+            Err(match error {
+                ExchangeError::NotSent(reason) => AttemptError::Again(reason),
+                ExchangeError::Failed(ClientError::Lost { reason, .. }) => {
+                    AttemptError::Again(reason)
+                }
+                ExchangeError::Failed(ClientError::Server(failure))
+                    if failure.code == ErrorCode::NotReady.name() =>
+                {
+                    AttemptError::Again(failure.message)
+                }
+                ExchangeError::Failed(error) => AttemptError::Final(error),
+            })
+        }
+    }
+}
+
+async fn close(endpoint: &Endpoint, signal: Signal) {
+    endpoint.close(signal.into(), b"");
+    // Long enough for the farewell to leave; nobody waits for the peer's side of it.
+    let _ = timeout(FAREWELL_TIME, endpoint.wait_idle()).await;
+}

@@ -1,0 +1,255 @@
+//! What a client can be told, and whether trying again helps.
+
+use std::io;
+use std::time::Duration;
+
+use quinn::{ConnectionError, ReadError, TransportErrorCode, WriteError};
+
+use crate::codec::CodecError;
+use crate::quic::hello::HelloError;
+use crate::quic::wire::{ErrorCode, Failure, Signal};
+use crate::trust::Fingerprint;
+
+/// `server` is always `host:port` as the user gave it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    #[error("no answer from {server} within {}", seconds(*.within))]
+    Timeout { server: String, within: Duration },
+
+    #[error("cannot connect to {server} within {}: {reason}; check that the server runs, that host and port are right, and that UDP port {port} is open on the way", seconds(*.within))]
+    Unreachable {
+        server: String,
+        port: u16,
+        within: Duration,
+        reason: String,
+    },
+
+    #[error("{server} speaks another protocol or another version of it, this client speaks openpi-flash/1; check that the port is the server's QUIC port")]
+    OtherProtocol { server: String },
+
+    #[error("connection to {server} was lost before the answer came: {reason}; the next request connects again")]
+    Lost { server: String, reason: String },
+
+    #[error("{server} refused the api key: {message}")]
+    AuthenticationFailed { server: String, message: String },
+
+    #[error("certificate of {server} has fingerprint {got}, not the pinned {expected}; if the server's certificate was changed on purpose, pin the new one")]
+    UntrustedServer {
+        server: String,
+        expected: Fingerprint,
+        got: Fingerprint,
+    },
+
+    #[error("{message}")]
+    Superseded { message: String },
+
+    #[error("{}: {}", .0.code, .0.message)]
+    Server(Failure),
+
+    #[error("answer of {server} is not valid: {reason}")]
+    BadAnswer { server: String, reason: String },
+
+    #[error("answer of {server} is larger than {limit} bytes")]
+    AnswerTooLarge { server: String, limit: usize },
+
+    #[error(transparent)]
+    Hello(#[from] HelloError),
+
+    #[error("cannot open a socket for {server}: {reason}")]
+    Socket { server: String, reason: String },
+
+    #[error("this client of {server} is closed")]
+    Closed { server: String },
+}
+
+/// Why one attempt to connect came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum AttemptError {
+    /// May be different a moment later.
+    Again(String),
+    /// Will be the same until somebody changes something.
+    Final(ClientError),
+}
+
+impl AttemptError {
+    pub fn again(reason: impl ToString) -> Self {
+        AttemptError::Again(reason.to_string())
+    }
+}
+
+/// Retry or final: the one place that decides.
+pub(super) fn judge_handshake(server: &str, error: ConnectionError) -> AttemptError {
+    match error {
+        ConnectionError::TransportError(ref transport)
+            if transport.code == TransportErrorCode::crypto(NO_APPLICATION_PROTOCOL) =>
+        {
+            AttemptError::Final(ClientError::OtherProtocol {
+                server: server.to_owned(),
+            })
+        }
+        ConnectionError::VersionMismatch => AttemptError::Final(ClientError::OtherProtocol {
+            server: server.to_owned(),
+        }),
+        error => AttemptError::Again(describe(&error)),
+    }
+}
+
+/// The TLS alert of a server that does not speak our [`ALPN`](crate::quic::wire::ALPN) (RFC 7301).
+const NO_APPLICATION_PROTOCOL: u8 = 120;
+
+/// What an answer of the server means to the caller.
+pub(super) fn judge_failure(server: &str, failure: Failure) -> ClientError {
+    match ErrorCode::from_name(&failure.code) {
+        Some(ErrorCode::Unauthenticated) => ClientError::AuthenticationFailed {
+            server: server.to_owned(),
+            message: failure.message,
+        },
+        Some(ErrorCode::Superseded) => ClientError::Superseded {
+            message: failure.message,
+        },
+        _ => ClientError::Server(failure),
+    }
+}
+
+pub(super) fn bad_answer(server: &str, error: CodecError) -> ClientError {
+    ClientError::BadAnswer {
+        server: server.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+/// What a host says of a UDP port that nobody has open.
+pub(super) const NOBODY_LISTENS: &str = "nothing listens there";
+
+/// A connection's end in words for somebody who does not know QUIC.
+pub(super) fn describe(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::TimedOut => "the server is silent".into(),
+        ConnectionError::Reset => "the server was restarted".into(),
+        // We close a connection ourselves only when the client closes, which it says itself, or for this:
+        ConnectionError::LocallyClosed => NOBODY_LISTENS.into(),
+        ConnectionError::ApplicationClosed(close) => {
+            if close.error_code == Signal::ShuttingDown.into() {
+                return "the server shuts down".into();
+            }
+            match String::from_utf8_lossy(&close.reason) {
+                reason if reason.is_empty() => "the server closed it".into(),
+                reason => format!("the server closed it: {reason}"),
+            }
+        }
+        ConnectionError::ConnectionClosed(close)
+            if close.error_code == TransportErrorCode::CONNECTION_REFUSED =>
+        {
+            "the server refused it, it may have too many clients".into()
+        }
+        other => other.to_string(),
+    }
+}
+
+pub(super) fn connection_error(error: ReadError) -> String {
+    match error {
+        ReadError::ConnectionLost(error) => describe(&error),
+        ReadError::Reset(code) if code == Signal::TooSlow.into() => {
+            "the server gave up on sending its answer, this client read too slowly".into()
+        }
+        ReadError::Reset(_) => "the server gave up on this request".into(),
+        other => other.to_string(),
+    }
+}
+
+/// The end of the connection, where writing failed by it; a server that merely stops reading still answers.
+pub(super) fn lost_while_writing(error: WriteError) -> Option<String> {
+    match error {
+        WriteError::Stopped(_) => None,
+        WriteError::ConnectionLost(error) => Some(describe(&error)),
+        other => Some(other.to_string()),
+    }
+}
+
+pub(super) fn socket_error(server: &str, error: io::Error) -> AttemptError {
+    match error.kind() {
+        // The robot's network may come up later.
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
+            AttemptError::again(error)
+        }
+        _ => AttemptError::Final(ClientError::Socket {
+            server: server.to_owned(),
+            reason: error.to_string(),
+        }),
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", (duration.as_secs_f64() * 1000.0).round() / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: &str = "gpu:5555";
+
+    #[test]
+    fn messages_name_the_server_and_what_to_do() {
+        let unreachable = ClientError::Unreachable {
+            server: SERVER.into(),
+            port: 5555,
+            within: Duration::from_millis(1500),
+            reason: "the server is silent".into(),
+        };
+        assert_eq!(
+            unreachable.to_string(),
+            "cannot connect to gpu:5555 within 1.5 s: the server is silent; check that the server runs, \
+             that host and port are right, and that UDP port 5555 is open on the way"
+        );
+        let timeout = ClientError::Timeout {
+            server: SERVER.into(),
+            within: Duration::from_millis(20),
+        };
+        assert_eq!(timeout.to_string(), "no answer from gpu:5555 within 0.02 s");
+    }
+
+    #[test]
+    fn a_server_of_another_protocol_is_final() {
+        let judged = judge_handshake(SERVER, ConnectionError::VersionMismatch);
+        let server = SERVER.to_owned();
+        assert_eq!(
+            judged,
+            AttemptError::Final(ClientError::OtherProtocol { server })
+        );
+    }
+
+    #[test]
+    fn a_silent_server_is_tried_again() {
+        assert_eq!(
+            judge_handshake(SERVER, ConnectionError::TimedOut),
+            AttemptError::Again("the server is silent".into())
+        );
+    }
+
+    #[test]
+    fn answers_become_the_errors_that_callers_catch() {
+        let server = SERVER.to_owned();
+        let message = "m".to_owned();
+        let judge = |code| judge_failure(SERVER, Failure::new(code, "m"));
+        assert_eq!(
+            judge(ErrorCode::Unauthenticated),
+            ClientError::AuthenticationFailed {
+                server,
+                message: message.clone()
+            }
+        );
+        assert_eq!(
+            judge(ErrorCode::Superseded),
+            ClientError::Superseded { message }
+        );
+        for code in [
+            ErrorCode::BadRequest,
+            ErrorCode::DeadlineExceeded,
+            ErrorCode::NotReady,
+            ErrorCode::Internal,
+        ] {
+            assert_eq!(judge(code), ClientError::Server(Failure::new(code, "m")));
+        }
+    }
+}

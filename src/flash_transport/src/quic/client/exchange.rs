@@ -1,0 +1,121 @@
+//! One request and its answer on a stream of their own.
+
+use bytes::Bytes;
+use quinn::{Connection, RecvStream, SendStream};
+
+use crate::quic::gather::{gather, GatherError};
+use crate::quic::wire::{Failure, Signal, ANSWER_ERROR, ANSWER_OK};
+
+use super::error::{
+    bad_answer, connection_error, describe, judge_failure, lost_while_writing, ClientError,
+};
+
+#[derive(Debug)]
+pub(super) enum ExchangeError {
+    /// The server cannot have seen any of it: safe to send again.
+    NotSent(String),
+    Failed(ClientError),
+}
+
+/// Send `request` (first byte included) and return the whole answer, whose first byte is [`ANSWER_OK`].
+///
+/// Dropping the future tells the server that nobody wants the answer.
+pub(super) async fn exchange(
+    connection: &Connection,
+    request: Bytes,
+    expected: usize,
+    limit: usize,
+    server: &str,
+) -> Result<Vec<u8>, ExchangeError> {
+    let (send, receive) = connection
+        .open_bi()
+        .await
+        .map_err(|error| ExchangeError::NotSent(describe(&error)))?;
+    let mut streams = Streams {
+        send,
+        receive,
+        done: false,
+    };
+    let answer = streams.run(request, expected, limit, server).await;
+    answer.map_err(ExchangeError::Failed)
+}
+
+struct Streams {
+    send: SendStream,
+    receive: RecvStream,
+    done: bool,
+}
+
+impl Streams {
+    async fn run(
+        &mut self,
+        request: Bytes,
+        expected: usize,
+        limit: usize,
+        server: &str,
+    ) -> Result<Vec<u8>, ClientError> {
+        let lost = |reason| ClientError::Lost {
+            server: server.to_owned(),
+            reason,
+        };
+        // A server that refuses the request stops it and answers: then there is an answer to read.
+        if let Err(error) = self.send.write_chunk(request).await {
+            if let Some(reason) = lost_while_writing(error) {
+                return Err(lost(reason));
+            }
+        }
+        let _ = self.send.finish();
+
+        let mut received = 0;
+        let admit = |bytes| {
+            received += bytes;
+            if received > limit {
+                return Err(());
+            }
+            Ok(())
+        };
+        let mut answer = match gather(&mut self.receive, expected, admit).await {
+            Ok(answer) => answer,
+            Err(GatherError::Read(error)) => return Err(lost(connection_error(error))),
+            Err(GatherError::Refused(())) => {
+                return Err(ClientError::AnswerTooLarge {
+                    server: server.to_owned(),
+                    limit,
+                })
+            }
+        };
+        self.done = true;
+
+        match answer.first() {
+            Some(&ANSWER_OK) => {
+                // The arrays of the result live as long as this buffer; let it not be larger than they are.
+                if answer.capacity() > 2 * answer.len() {
+                    answer.shrink_to_fit();
+                }
+                Ok(answer)
+            }
+            Some(&ANSWER_ERROR) => Err(match Failure::decode(&answer[1..]) {
+                Ok(failure) => judge_failure(server, failure),
+                Err(error) => bad_answer(server, error),
+            }),
+            Some(byte) => Err(ClientError::BadAnswer {
+                server: server.to_owned(),
+                reason: format!("it starts with byte {byte:#04x}"),
+            }),
+            None => Err(ClientError::BadAnswer {
+                server: server.to_owned(),
+                reason: "it is empty".to_owned(),
+            }),
+        }
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        if !self.done {
+            // Each of them fails where its half of the stream is over already.
+            let _ = self.send.reset(Signal::Cancelled.into());
+            let _ = self.receive.stop(Signal::Cancelled.into());
+        }
+    }
+}

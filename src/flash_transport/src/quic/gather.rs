@@ -1,0 +1,40 @@
+//! Gathers what arrives on a stream into one buffer.
+
+use bytes::Bytes;
+use quinn::{ReadError, RecvStream};
+
+/// How many packets are taken from the connection at a time. A wake-up rarely brings more.
+const CHUNKS: usize = 32;
+
+#[derive(Debug)]
+pub(crate) enum GatherError<E> {
+    Read(ReadError),
+    /// `admit` did not let these bytes in.
+    Refused(E),
+}
+
+/// Read to the end of the stream, asking `admit` about each number of bytes before they are kept.
+///
+/// The buffer grows with what arrives, never with what somebody announced. `expected` is the caller's own experience: the size of
+/// the peer's last message saves growing.
+pub(crate) async fn gather<E>(
+    stream: &mut RecvStream,
+    expected: usize,
+    mut admit: impl FnMut(usize) -> Result<(), E>,
+) -> Result<Vec<u8>, GatherError<E>> {
+    let mut gathered = Vec::with_capacity(expected);
+    let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
+    while let Some(count) = stream
+        .read_chunks(&mut chunks)
+        .await
+        .map_err(GatherError::Read)?
+    {
+        admit(chunks[..count].iter().map(Bytes::len).sum()).map_err(GatherError::Refused)?;
+        for chunk in &mut chunks[..count] {
+            gathered.extend_from_slice(chunk);
+            // Lets go of the packet.
+            *chunk = Bytes::new();
+        }
+    }
+    Ok(gathered)
+}

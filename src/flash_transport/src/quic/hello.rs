@@ -1,0 +1,169 @@
+//! How a client introduces itself.
+
+use crate::codec::{CodecError, Value};
+
+use super::wire::{Kind, SMALL_MAP};
+
+/// The map of a hello. Every field may be missing; unknown fields are ignored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hello {
+    /// Name of the client's software.
+    pub client: Option<String>,
+    /// Version of the client's software.
+    pub version: Option<String>,
+    pub api_key: Option<String>,
+    /// Requests of one session replace each other; a reconnecting client keeps its session.
+    pub session: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HelloError {
+    #[error("hello is no valid message: {0}")]
+    Codec(#[from] CodecError),
+    #[error("hello must be a map")]
+    NotAMap,
+    #[error("hello has a \"{field}\" that is no text")]
+    NotText { field: &'static str },
+    #[error("hello has a \"{field}\" of {got} bytes, at most {limit} are allowed")]
+    TooLong {
+        field: &'static str,
+        got: usize,
+        limit: usize,
+    },
+}
+
+/// Most bytes of each field. Longer than any name, key or token in use; the server keeps a session per connection.
+pub const MAX_FIELD: usize = 1024;
+
+impl Hello {
+    /// The whole request, first byte included.
+    pub fn encode(&self) -> Result<Vec<u8>, HelloError> {
+        let mut entries = Vec::new();
+        for (name, field) in [
+            ("client", &self.client),
+            ("version", &self.version),
+            ("api_key", &self.api_key),
+            ("session", &self.session),
+        ] {
+            if let Some(text) = field {
+                check_length(name, text)?;
+                entries.push((name.into(), text.as_str().into()));
+            }
+        }
+        let mut request = vec![Kind::Hello.byte()];
+        request.extend(Value::Map(entries).encode()?);
+        Ok(request)
+    }
+
+    /// Read what follows the first byte.
+    pub fn decode(map: &[u8]) -> Result<Self, HelloError> {
+        let value = Value::decode(map, SMALL_MAP)?;
+        if !matches!(value, Value::Map(_)) {
+            return Err(HelloError::NotAMap);
+        }
+        Ok(Self {
+            client: field(&value, "client")?,
+            version: field(&value, "version")?,
+            api_key: field(&value, "api_key")?,
+            session: field(&value, "session")?,
+        })
+    }
+}
+
+fn field(value: &Value, name: &'static str) -> Result<Option<String>, HelloError> {
+    match value.get(name) {
+        None | Some(Value::Nil) => Ok(None),
+        Some(Value::Text(text)) => {
+            check_length(name, text)?;
+            Ok(Some(text.clone()))
+        }
+        Some(_) => Err(HelloError::NotText { field: name }),
+    }
+}
+
+fn check_length(field: &'static str, text: &str) -> Result<(), HelloError> {
+    if text.len() > MAX_FIELD {
+        return Err(HelloError::TooLong {
+            field,
+            got: text.len(),
+            limit: MAX_FIELD,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hello() -> Hello {
+        Hello {
+            client: Some("robot".into()),
+            version: Some("1.2".into()),
+            api_key: Some("k3y".into()),
+            session: Some("arm-7".into()),
+        }
+    }
+
+    #[test]
+    fn a_hello_survives_its_way_over_the_wire() {
+        let request = hello().encode().unwrap();
+        assert_eq!(request[0], Kind::Hello.byte());
+        assert_eq!(Hello::decode(&request[1..]), Ok(hello()));
+    }
+
+    #[test]
+    fn an_empty_map_is_a_hello() {
+        assert_eq!(Hello::decode(&[0x80]), Ok(Hello::default()));
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored() {
+        let map = Value::Map(vec![
+            ("colour".into(), Value::List(vec![Value::Nil])),
+            ("client".into(), "robot".into()),
+        ]);
+        let read = Hello::decode(&map.encode().unwrap()).unwrap();
+        assert_eq!(read.client.as_deref(), Some("robot"));
+    }
+
+    #[test]
+    fn a_list_is_no_hello() {
+        assert_eq!(Hello::decode(&[0x90]), Err(HelloError::NotAMap));
+    }
+
+    #[test]
+    fn a_number_is_no_api_key() {
+        let map = Value::Map(vec![("api_key".into(), Value::Unsigned(1))]);
+        assert_eq!(
+            Hello::decode(&map.encode().unwrap()),
+            Err(HelloError::NotText { field: "api_key" })
+        );
+    }
+
+    #[test]
+    fn a_long_session_is_refused_at_both_ends() {
+        let session = "s".repeat(MAX_FIELD + 1);
+        let too_long = HelloError::TooLong {
+            field: "session",
+            got: MAX_FIELD + 1,
+            limit: MAX_FIELD,
+        };
+        let map = Value::Map(vec![("session".into(), session.as_str().into())]);
+        let read = Hello::decode(&map.encode().unwrap());
+        assert_eq!(read, Err(too_long.clone()));
+        let written = Hello {
+            session: Some(session),
+            ..Hello::default()
+        };
+        assert_eq!(written.encode(), Err(too_long));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+            let _ = Hello::decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! One client's connection: its hello, then one task for each of its streams.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use quinn::{Connection, Incoming};
+use tokio::time::timeout;
+
+use crate::quic::limits::Budget;
+use crate::quic::wire::Signal;
+
+use super::stream::serve_stream;
+use super::Shared;
+
+/// What all streams of a connection share.
+pub(super) struct Peer {
+    pub connection: Connection,
+    /// `ip:port#connection`
+    pub name: Arc<str>,
+    /// Set by the one good hello.
+    pub session: OnceLock<Arc<str>>,
+    pub budget: Arc<Budget>,
+    /// Size of the last request, which the next one will probably have.
+    pub last_request: AtomicUsize,
+}
+
+/// From the first datagram of a client to its last.
+pub(super) async fn serve_connection(shared: Arc<Shared>, incoming: Incoming, number: u64) {
+    let address = incoming.remote_address();
+    let Ok(connection) = incoming.await else {
+        shared.counters.handshakes_failed.add_one();
+        return;
+    };
+    shared.counters.connections_accepted.add_one();
+    let peer = Arc::new(Peer {
+        connection,
+        name: format!("{address}#{number}").into(),
+        session: OnceLock::new(),
+        budget: Budget::new(shared.limits.connection_bytes),
+        last_request: AtomicUsize::new(0),
+    });
+
+    tokio::spawn(end_without_hello(shared.clone(), peer.clone()));
+    // Ends with the connection. QUIC holds back more streams than `ServerLimits::connection_requests`.
+    while let Ok((send, receive)) = peer.connection.accept_bi().await {
+        tokio::spawn(serve_stream(shared.clone(), peer.clone(), send, receive));
+    }
+}
+
+async fn end_without_hello(shared: Arc<Shared>, peer: Arc<Peer>) {
+    let closed = timeout(shared.limits.hello_time, peer.connection.closed()).await;
+    if closed.is_err() && peer.session.get().is_none() {
+        shared.counters.clients_unauthenticated.add_one();
+        peer.connection
+            .close(Signal::Unauthenticated.into(), b"no hello came in time");
+    }
+}
+
+/// One of the places for connections; free again when dropped.
+pub(super) struct Place(Arc<Shared>);
+
+impl Place {
+    pub fn take(shared: &Arc<Shared>) -> Option<Self> {
+        let taken = shared
+            .connections
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+                (open < shared.limits.connections).then_some(open + 1)
+            });
+        taken.ok().map(|_| Self(shared.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,50 @@
+//! What a server has seen since its start.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Counter,)*
+        }
+
+        impl Counters {
+            pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.value()),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections whose handshake succeeded.
+    connections_accepted,
+    /// Connections turned away because there were too many.
+    connections_refused,
+    /// Handshakes that failed, most often because the peer speaks another protocol.
+    handshakes_failed,
+    /// Hellos with a missing or wrong api key, and connections without a hello in time.
+    clients_unauthenticated,
+    /// Requests handed to the policy.
+    requests_accepted,
+    /// Requests answered with an error before the policy saw them.
+    requests_refused,
+    /// Requests whose client left or lost interest before the answer.
+    requests_cancelled,
+    /// Answers sent, results and errors of the policy.
+    answers_sent,
+}
+
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add_one(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,270 @@
+//! The server: one IO thread for any number of clients, and a queue from which the policy takes requests.
+
+mod connection;
+mod counters;
+mod keys;
+mod queue;
+mod request;
+mod stream;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime};
+use quinn_proto::HashedConnectionIdGenerator;
+use ring::hmac;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use super::io_thread;
+use super::limits::{Budget, ServerLimits};
+use super::settings::{self, LinkSettings, SocketBuffers};
+use super::tls;
+use super::wire::{ErrorCode, Signal};
+use crate::trust::{Fingerprint, Identity};
+use connection::{serve_connection, Place};
+use keys::ApiKeys;
+use queue::Queue;
+
+pub use counters::Counters;
+pub use queue::Next;
+pub use request::{AlreadyAnswered, Reply, Request};
+
+#[derive(Debug)]
+pub struct ServerConfig {
+    pub address: SocketAddr,
+    pub identity: Identity,
+    /// The msgpack map that answers each hello.
+    pub metadata: Vec<u8>,
+    /// Empty: everybody may come in.
+    pub api_keys: Vec<String>,
+    pub limits: ServerLimits,
+    pub link: LinkSettings,
+}
+
+impl ServerConfig {
+    pub fn new(address: SocketAddr, identity: Identity, metadata: Vec<u8>) -> Self {
+        Self {
+            address,
+            identity,
+            metadata,
+            api_keys: Vec::new(),
+            limits: ServerLimits::default(),
+            link: LinkSettings::default(),
+        }
+    }
+}
+
+pub struct Server {
+    address: SocketAddr,
+    fingerprint: Fingerprint,
+    buffers: SocketBuffers,
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the IO thread, its tasks and the policy's threads share.
+struct Shared {
+    queue: Queue<Request>,
+    counters: Counters,
+    keys: ApiKeys,
+    limits: ServerLimits,
+    metadata_answer: Bytes,
+    budget: Arc<Budget>,
+    connections: AtomicUsize,
+    /// Turns true once, when the server stops.
+    closing: watch::Sender<bool>,
+    /// Each stream holds a copy until its answer is out.
+    busy: mpsc::WeakSender<()>,
+    /// The IO thread ended although nobody closed the server.
+    broken: AtomicBool,
+}
+
+/// How long a stopping server, or one that turns a client away, waits for its last words to arrive.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
+/// How long a closed endpoint may take to tell its peers.
+const FAREWELL_TIME: Duration = Duration::from_millis(20);
+
+impl Server {
+    /// Bind and serve. Fails when the address is taken.
+    pub fn bind(config: ServerConfig) -> io::Result<Self> {
+        let ServerConfig {
+            address,
+            identity,
+            metadata,
+            api_keys,
+            limits,
+            link,
+        } = config;
+        let (socket, buffers) = settings::bind(address, &link)?;
+        let address = socket.local_addr()?;
+        let quinn_config = quinn_config(&identity, &limits, &link).map_err(io::Error::other)?;
+        let endpoint_config = endpoint_config(&identity);
+        let keys = ApiKeys::new(api_keys.iter().map(String::as_str))
+            .map_err(|_| io::Error::other("the system gives no random numbers"))?;
+
+        let (busy, idle) = mpsc::channel(1);
+        let shared = Arc::new(Shared {
+            queue: Queue::new(),
+            counters: Counters::default(),
+            keys,
+            metadata_answer: stream::metadata_answer(&metadata),
+            budget: Budget::new(limits.total_bytes),
+            limits,
+            connections: AtomicUsize::new(0),
+            closing: watch::Sender::new(false),
+            busy: busy.downgrade(),
+            broken: AtomicBool::new(false),
+        });
+        let (started, start) = std::sync::mpsc::sync_channel(1);
+        let io = shared.clone();
+        let thread = io_thread::spawn("flash-server", move || async move {
+            let runtime = Arc::new(TokioRuntime);
+            match Endpoint::new(endpoint_config, Some(quinn_config), socket, runtime) {
+                Ok(endpoint) => {
+                    let _ = started.send(Ok(()));
+                    serve(io, endpoint, busy, idle).await;
+                }
+                Err(error) => {
+                    let _ = started.send(Err(error));
+                }
+            }
+        })?;
+        start
+            .recv()
+            .map_err(|_| io::Error::other("the IO thread ended at its start"))??;
+        Ok(Self {
+            address,
+            fingerprint: identity.fingerprint(),
+            buffers,
+            shared,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Where this server listens; the port is never 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What a client pins.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    pub fn socket_buffers(&self) -> SocketBuffers {
+        self.buffers
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Whether the IO thread ended although nobody closed the server.
+    pub fn is_broken(&self) -> bool {
+        self.shared.broken.load(Ordering::Relaxed)
+    }
+
+    /// Wait for a request. Any number of threads may.
+    pub fn next(&self, within: Duration) -> Next<Request> {
+        self.shared.queue.next(within)
+    }
+
+    /// Answer what is not answered with `not_ready`, tell all clients, and wait until that is done. A second call
+    /// waits for the first.
+    pub fn close(&self) {
+        self.shared.closing.send_replace(true);
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+async fn serve(
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    busy: mpsc::Sender<()>,
+    mut idle: mpsc::Receiver<()>,
+) {
+    let mut closing = shared.closing.subscribe();
+    let mut number = 0;
+    let closed = loop {
+        let incoming = tokio::select! {
+            biased;
+            _ = closing.wait_for(|closing| *closing) => break true,
+            incoming = endpoint.accept() => incoming,
+        };
+        let Some(incoming) = incoming else {
+            break false;
+        };
+        number += 1;
+        admit(&shared, incoming, number);
+    };
+    shared.broken.store(!closed, Ordering::Relaxed);
+    shared.closing.send_replace(true);
+    for request in shared.queue.close() {
+        let _ = request
+            .reply
+            .fail(ErrorCode::NotReady, stream::SHUTTING_DOWN);
+    }
+    endpoint.set_server_config(None);
+    drop(busy);
+    let _ = timeout(FLUSH_TIME, idle.recv()).await;
+    endpoint.close(Signal::ShuttingDown.into(), b"the server shuts down");
+    let _ = timeout(FAREWELL_TIME, endpoint.wait_idle()).await;
+}
+
+fn admit(shared: &Arc<Shared>, incoming: Incoming, number: u64) {
+    let open = shared.connections.load(Ordering::Relaxed);
+    if open >= shared.limits.connections / 2 && incoming.may_retry() {
+        // Half full: let strangers prove that their address is theirs before they take a place.
+        let _ = incoming.retry();
+        return;
+    }
+    let Some(place) = Place::take(shared) else {
+        shared.counters.connections_refused.add_one();
+        incoming.refuse();
+        return;
+    };
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        let _place = place;
+        serve_connection(shared, incoming, number).await;
+    });
+}
+
+fn quinn_config(
+    identity: &Identity,
+    limits: &ServerLimits,
+    link: &LinkSettings,
+) -> Result<quinn::ServerConfig, tls::TlsError> {
+    let mut config = quinn::ServerConfig::with_crypto(tls::server(identity)?);
+    config.transport_config(Arc::new(settings::server(link, limits.connection_requests)));
+    Ok(config)
+}
+
+/// A server that comes back with the same identity recognises the packets of its former connections, and tells
+/// their clients at once that they are over (RFC 9000, section 10.3).
+fn endpoint_config(identity: &Identity) -> EndpointConfig {
+    let reset_secret = identity.derived_secret("stateless reset");
+    let reset_key = hmac::Key::new(hmac::HMAC_SHA256, &reset_secret);
+    let mut id_key = [0; 8];
+    id_key.copy_from_slice(&identity.derived_secret("connection id")[..8]);
+    let id_key = u64::from_le_bytes(id_key);
+
+    let mut config = EndpointConfig::new(Arc::new(reset_key));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+    config
+}

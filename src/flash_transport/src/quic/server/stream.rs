@@ -1,0 +1,246 @@
+//! One request on its stream: read it, let the policy answer, send the answer.
+
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quinn::{ReadError, RecvStream, SendStream};
+use tokio::time::timeout;
+
+use crate::quic::gather::{gather, GatherError};
+use crate::quic::hello::Hello;
+use crate::quic::limits::Reservation;
+use crate::quic::wire::{ErrorCode, Failure, Kind, Signal, ANSWER_OK, SMALL_MAP};
+
+use super::connection::Peer;
+use super::request::{Reply, Request};
+use super::{Shared, FLUSH_TIME};
+
+/// The next request's buffer starts with the size of the last one, up to this.
+const LARGEST_EXPECTED: usize = 1 << 20;
+
+pub(super) const SHUTTING_DOWN: &str = "the server shuts down";
+
+/// What to do with a stream whose request did not come to the policy.
+enum End {
+    /// Tell the client why.
+    Refuse(Failure),
+    /// There is nobody to tell.
+    Gone,
+}
+
+pub(super) async fn serve_stream(
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    mut send: SendStream,
+    mut receive: RecvStream,
+) {
+    let _busy = shared.busy.upgrade();
+    let mut closing = shared.closing.subscribe();
+    let read = tokio::select! {
+        biased;
+        _ = closing.wait_for(|closing| *closing) => Err(End::Refuse(shutting_down())),
+        read = timeout(shared.limits.request_time, read_request(&shared, &peer, &mut receive)) => {
+            read.unwrap_or_else(|_| Err(End::Refuse(too_slow(&shared))))
+        }
+    };
+    match read {
+        Err(End::Gone) => {
+            shared.counters.requests_cancelled.add_one();
+            let _ = send.reset(Signal::Cancelled.into());
+        }
+        Err(End::Refuse(failure)) => {
+            shared.counters.requests_refused.add_one();
+            let _ = receive.stop(Signal::Refused.into());
+            answer(&shared, &mut send, failure.encode()).await;
+        }
+        Ok((Kind::Hello, body, _)) => answer_hello(&shared, &peer, &mut send, &body).await,
+        Ok((kind, body, reservation)) => {
+            ask_policy(&shared, &peer, &mut send, kind, body, reservation).await;
+        }
+    }
+}
+
+/// Read kind and body, and refuse what this client may not ask, as early as possible.
+async fn read_request(
+    shared: &Shared,
+    peer: &Peer,
+    receive: &mut RecvStream,
+) -> Result<(Kind, Vec<u8>, Reservation), End> {
+    let first = match receive.read_chunk(1, true).await {
+        Ok(Some(chunk)) => chunk.bytes[0],
+        Ok(None) => return Err(refuse(ErrorCode::BadRequest, "request is empty")),
+        Err(error) => return Err(gone(error)),
+    };
+    let Some(kind) = Kind::from_byte(first) else {
+        let known = Kind::ALL.map(|kind| format!("{:#04x} {}", kind.byte(), kind.name()));
+        let message = format!(
+            "request starts with byte {first:#04x}, expected one of: {}",
+            known.join(", ")
+        );
+        return Err(refuse(ErrorCode::BadRequest, message));
+    };
+    let limit = match kind {
+        Kind::Hello => SMALL_MAP.bytes,
+        _ if peer.session.get().is_none() => {
+            let message = "this connection has not said hello yet";
+            return Err(refuse(ErrorCode::Unauthenticated, message));
+        }
+        _ => shared.limits.message_bytes,
+    };
+
+    let mut reservation = Reservation::empty(peer.budget.clone(), shared.budget.clone());
+    let mut received = 0;
+    let admit = |bytes| {
+        received += bytes;
+        if received > limit {
+            return Err(Failure::new(
+                ErrorCode::BadRequest,
+                format!("request is larger than {limit} bytes"),
+            ));
+        }
+        reservation.grow(bytes).map_err(|exhausted| {
+            let message = format!(
+                "unanswered requests hold {} bytes already; try again when some are answered",
+                exhausted.limit
+            );
+            Failure::new(ErrorCode::NotReady, message)
+        })
+    };
+    let expected = peer.last_request.load(Ordering::Relaxed).min(limit);
+    let body = match gather(receive, expected, admit).await {
+        Ok(body) => body,
+        Err(GatherError::Refused(failure)) => return Err(End::Refuse(failure)),
+        Err(GatherError::Read(error)) => return Err(gone(error)),
+    };
+    if kind != Kind::Hello {
+        let size = body.len().min(LARGEST_EXPECTED);
+        peer.last_request.store(size, Ordering::Relaxed);
+    }
+    Ok((kind, body, reservation))
+}
+
+async fn answer_hello(shared: &Shared, peer: &Peer, send: &mut SendStream, body: &[u8]) {
+    let hello = match Hello::decode(body) {
+        Ok(hello) => hello,
+        Err(error) => {
+            shared.counters.requests_refused.add_one();
+            let failure = Failure::new(ErrorCode::BadRequest, error.to_string());
+            return answer(shared, send, failure.encode()).await;
+        }
+    };
+    if !shared.keys.admit(hello.api_key.as_deref()) {
+        shared.counters.clients_unauthenticated.add_one();
+        let message = match hello.api_key {
+            None => "this server wants an api key",
+            Some(_) => "this api key is not known here",
+        };
+        let failure = Failure::new(ErrorCode::Unauthenticated, message);
+        answer(shared, send, failure.encode()).await;
+        // So that keys cannot be tried out over one connection.
+        let _ = timeout(FLUSH_TIME, send.stopped()).await;
+        peer.connection
+            .close(Signal::Unauthenticated.into(), message.as_bytes());
+        return;
+    }
+    let session = match hello.session {
+        Some(session) => session.into(),
+        None => peer.name.clone(),
+    };
+    if peer.session.set(session).is_err() {
+        shared.counters.requests_refused.add_one();
+        let message = "this connection has said hello already";
+        let failure = Failure::new(ErrorCode::BadRequest, message);
+        return answer(shared, send, failure.encode()).await;
+    }
+    answer(shared, send, shared.metadata_answer.clone()).await;
+}
+
+async fn ask_policy(
+    shared: &Shared,
+    peer: &Peer,
+    send: &mut SendStream,
+    kind: Kind,
+    body: Vec<u8>,
+    reservation: Reservation,
+) {
+    let (reply, answered, cancelled) = Reply::new();
+    let session = peer.session.get().unwrap_or(&peer.name).clone();
+    let request = Request {
+        kind,
+        session,
+        peer: peer.name.clone(),
+        body,
+        reply,
+        _reservation: reservation,
+    };
+    let Ok(id) = shared.queue.enter(request) else {
+        shared.counters.requests_refused.add_one();
+        return answer(shared, send, shutting_down().encode()).await;
+    };
+    shared.counters.requests_accepted.add_one();
+
+    let mut closing = shared.closing.subscribe();
+    let result = tokio::select! {
+        biased;
+        result = answered => result.ok(),
+        _ = send.stopped() => None,
+        _ = closing.wait_for(|closing| *closing) => {
+            cancelled.store(true, Ordering::Relaxed);
+            Some(shutting_down().encode())
+        }
+    };
+    match result {
+        Some(result) => answer(shared, send, result).await,
+        None => {
+            cancelled.store(true, Ordering::Relaxed);
+            shared.counters.requests_cancelled.add_one();
+            let _ = send.reset(Signal::Cancelled.into());
+            // If the policy has it already, it sees `cancelled`.
+            drop(shared.queue.withdraw(id));
+        }
+    }
+}
+
+/// Send an answer to its end; a client that does not read it loses it.
+async fn answer(shared: &Shared, send: &mut SendStream, answer: impl Into<Bytes>) {
+    let written = timeout(shared.limits.answer_time, send.write_chunk(answer.into())).await;
+    match written {
+        Ok(Ok(())) => {
+            shared.counters.answers_sent.add_one();
+            let _ = send.finish();
+            if *shared.closing.borrow() {
+                // Closing the connection discards what was not delivered.
+                let _ = timeout(FLUSH_TIME, send.stopped()).await;
+            }
+        }
+        Ok(Err(_)) => shared.counters.requests_cancelled.add_one(),
+        Err(_) => {
+            let _ = send.reset(Signal::TooSlow.into());
+        }
+    }
+}
+
+/// The start of each answer that is a result.
+pub(super) fn metadata_answer(metadata: &[u8]) -> Bytes {
+    [&[ANSWER_OK], metadata].concat().into()
+}
+
+fn shutting_down() -> Failure {
+    Failure::new(ErrorCode::NotReady, SHUTTING_DOWN)
+}
+
+fn too_slow(shared: &Shared) -> Failure {
+    let seconds = shared.limits.request_time.as_secs_f64();
+    let message = format!("request did not arrive within {seconds} s");
+    Failure::new(ErrorCode::DeadlineExceeded, message)
+}
+
+fn refuse(code: ErrorCode, message: impl Into<String>) -> End {
+    End::Refuse(Failure::new(code, message))
+}
+
+/// The client reset the stream, or the connection is over.
+fn gone(_error: ReadError) -> End {
+    End::Gone
+}

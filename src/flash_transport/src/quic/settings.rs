@@ -1,0 +1,143 @@
+//! How our endpoints use the link. Each number is here once, with its reason.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::congestion::CubicConfig;
+use quinn::{MtuDiscoveryConfig, TransportConfig, VarInt};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// The settings of both ends; what differs is in [`client`] and [`server`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkSettings {
+    /// Bytes in flight before the first acknowledgement. A request of 452 KB then leaves in one flight even after a pause; quinn's 14,720
+    /// take six. Four times and more of a request, because quinn paces at 1.25 windows per round trip. Price: the first
+    /// request on a narrow link may fill its queue.
+    pub initial_window: u64,
+    /// Bytes of one stream that may be under way unread. Three raw 640x480 images are 2.8 MB and must not wait for credit.
+    pub stream_receive_window: u32,
+    /// The same for a connection: what a peer can make us hold outside of the accounts in [`super::limits`].
+    pub connection_receive_window: u32,
+    /// Bytes that we keep until they are acknowledged; writing waits beyond.
+    pub send_window: u64,
+    /// Largest datagram that is tried: Ethernet's 1500 less IPv6 and UDP. 18 % fewer packets than at 1200. Jumbo probes do harm on
+    /// loopback, where large segments fail and black-hole detection then falls back to 1200.
+    pub mtu_upper_bound: u16,
+    /// Round trip that is assumed before the first measurement. quinn's 333 ms make a lost first packet cost a second.
+    pub initial_rtt: Duration,
+    /// How often a silent client speaks. Finds a dead server within seconds and keeps the NAT's entry; does not shrink the window.
+    pub keep_alive: Duration,
+    /// Silence after which the peer is gone. Longer than a Wi-Fi roam.
+    pub idle: Duration,
+    /// What is asked of the kernel for each direction. Its default of 212,992 bytes overflows at the receiver when a request arrives in one flight.
+    pub socket_buffer_bytes: usize,
+}
+
+impl Default for LinkSettings {
+    fn default() -> Self {
+        Self {
+            initial_window: 4 << 20,
+            stream_receive_window: 16 << 20,
+            connection_receive_window: 32 << 20,
+            send_window: 32 << 20,
+            mtu_upper_bound: 1452,
+            initial_rtt: Duration::from_millis(50),
+            keep_alive: Duration::from_secs(1),
+            idle: Duration::from_secs(10),
+            socket_buffer_bytes: 8 << 20,
+        }
+    }
+}
+
+/// quinn's settings for a client: it opens streams, and keeps the link alive.
+pub fn client(link: &LinkSettings) -> TransportConfig {
+    let mut config = both(link);
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .keep_alive_interval(Some(link.keep_alive));
+    config
+}
+
+/// quinn's settings for a server, which lets each client open `requests` streams at a time.
+pub fn server(link: &LinkSettings, requests: u32) -> TransportConfig {
+    let mut config = both(link);
+    config.max_concurrent_bidi_streams(VarInt::from_u32(requests));
+    config
+}
+
+fn both(link: &LinkSettings) -> TransportConfig {
+    let mut cubic = CubicConfig::default();
+    cubic.initial_window(link.initial_window);
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(link.mtu_upper_bound);
+    let idle_ms = u32::try_from(link.idle.as_millis()).unwrap_or(u32::MAX);
+
+    let mut config = TransportConfig::default();
+    config
+        .congestion_controller_factory(Arc::new(cubic))
+        .mtu_discovery_config(Some(mtu))
+        .stream_receive_window(VarInt::from_u32(link.stream_receive_window))
+        .receive_window(VarInt::from_u32(link.connection_receive_window))
+        .send_window(link.send_window)
+        .initial_rtt(link.initial_rtt)
+        .max_idle_timeout(Some(VarInt::from_u32(idle_ms).into()))
+        // The protocol has neither unidirectional streams nor datagrams.
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None);
+    config
+}
+
+/// What the kernel granted, as it reports it (Linux reports twice what it was asked for).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketBuffers {
+    pub receive: usize,
+    pub send: usize,
+}
+
+/// A UDP socket with large buffers, bound to `address`.
+pub fn bind(
+    address: SocketAddr,
+    link: &LinkSettings,
+) -> std::io::Result<(UdpSocket, SocketBuffers)> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    if address.is_ipv6() {
+        // [::] takes IPv4 too, whatever the system's default.
+        socket.set_only_v6(false)?;
+    }
+    // The kernel cuts what it does not grant; what counts is read back.
+    let _ = socket.set_recv_buffer_size(link.socket_buffer_bytes);
+    let _ = socket.set_send_buffer_size(link.socket_buffer_bytes);
+    let buffers = SocketBuffers {
+        receive: socket.recv_buffer_size()?,
+        send: socket.send_buffer_size()?,
+    };
+    socket.bind(&address.into())?;
+    Ok((socket.into(), buffers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_has_larger_buffers_than_the_systems_default() {
+        let any_port = "127.0.0.1:0".parse().unwrap();
+        let plain = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
+        let (_, buffers) = bind(any_port, &LinkSettings::default()).unwrap();
+        assert!(buffers.receive >= plain.recv_buffer_size().unwrap());
+        assert!(buffers.send >= plain.send_buffer_size().unwrap());
+    }
+
+    #[test]
+    fn a_taken_port_is_refused() {
+        let link = LinkSettings::default();
+        let (first, _) = bind("127.0.0.1:0".parse().unwrap(), &link).unwrap();
+        let again = bind(first.local_addr().unwrap(), &link);
+        assert_eq!(again.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    }
+}

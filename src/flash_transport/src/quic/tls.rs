@@ -1,0 +1,45 @@
+//! TLS 1.3 for both ends.
+
+use std::sync::Arc;
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::crypto::ring::default_provider;
+use rustls::version::TLS13;
+
+use crate::trust::{Identity, ServerTrust, Verdict};
+
+use super::wire::ALPN;
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up TLS: {0}")]
+pub struct TlsError(String);
+
+pub(crate) fn client(
+    trust: ServerTrust,
+    verdict: Arc<Verdict>,
+) -> Result<Arc<QuicClientConfig>, TlsError> {
+    let provider = Arc::new(default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(text)?
+        .dangerous()
+        .with_custom_certificate_verifier(trust.verifier(provider, verdict))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(Arc::new(QuicClientConfig::try_from(config).map_err(text)?))
+}
+
+pub(crate) fn server(identity: &Identity) -> Result<Arc<QuicServerConfig>, TlsError> {
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[&TLS13])
+        .map_err(text)?
+        .with_no_client_auth()
+        .with_single_cert(vec![identity.certificate()], identity.key())
+        .map_err(text)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(Arc::new(QuicServerConfig::try_from(config).map_err(text)?))
+}
+
+fn text(error: impl std::fmt::Display) -> TlsError {
+    TlsError(error.to_string())
+}
