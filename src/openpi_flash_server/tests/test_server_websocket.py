@@ -1,9 +1,11 @@
 """openpi's WebSocket protocol, spoken by openpi's own client and by bare websockets."""
 
 import asyncio
+import contextlib
 import http.client
 import socket
 import threading
+import time
 
 import numpy as np
 import openpi_client.msgpack_numpy as openpi_codec
@@ -13,6 +15,7 @@ from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from server_fakes import SPEC, WAIT, FakePolicy
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
+from flash_transport import AuthenticationFailed, ServerError, Superseded, WebsocketPolicy
 from openpi_flash_server.action import ActionHandler
 from openpi_flash_server.metadata import action_metadata
 from openpi_flash_server.slot import Slot
@@ -42,6 +45,18 @@ class Server:
     def open(self):
         self.slot.open(ActionHandler(self.policy))
         self.transport.publish(METADATA)
+
+    @property
+    def connection_count(self):
+        """How many connections there have been."""
+        return next(self.transport._connection_numbers) - 1
+
+    def wait_until_waiting(self, count):
+        """Returns when so many requests wait for their turn."""
+        deadline = time.monotonic() + WAIT
+        while len(self.slot._scheduler) < count:
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.001)
 
     def close(self):
         if self.policy.gate is not None:
@@ -222,6 +237,42 @@ def test_our_client_keeps_its_connection_after_a_bad_request(serve):
         assert openpi_codec.unpackb(client.recv())["actions"].shape == (3, 2)
 
 
+def test_our_own_client_gets_typed_errors_and_goes_on_with_the_same_connection(serve):
+    server = serve(api_keys=["s3cret"])
+    with WebsocketPolicy("127.0.0.1", server.port, api_key="s3cret") as policy:
+        assert policy.get_server_metadata()["robot"] == "two_joints"
+        with pytest.raises(ServerError) as refused:
+            policy.infer({"state": np.zeros(9)}, timeout=WAIT)
+        result = policy.infer({"state": np.zeros(2), "observation_stamp": 5}, timeout=WAIT)
+    assert (refused.value.code, refused.value.message) == (
+        "bad_request",
+        "state: expected shape [2], got [9]",
+    )
+    assert result["observation_stamp"] == 5
+    assert server.connection_count == 1
+    with pytest.raises(AuthenticationFailed, match="send the header Authorization"):
+        WebsocketPolicy("127.0.0.1", server.port, api_key="wrong")
+
+
+def test_two_connections_of_one_session_supersede_each_other(serve):
+    server = serve(FakePolicy(gate=threading.Event()))
+    with contextlib.ExitStack() as stack:
+        running, older, newer = (
+            stack.enter_context(WebsocketPolicy("127.0.0.1", server.port)) for _ in range(3)
+        )
+        observation = {"state": np.zeros(2), "session": "arm-7"}
+        answers = [in_background(running.infer, observation)]
+        assert server.policy.entered.acquire(timeout=WAIT)
+        superseded = in_background(older.infer, observation)
+        server.wait_until_waiting(1)
+        answers.append(in_background(newer.infer, observation))
+        with pytest.raises(Superseded, match="a newer observation of this session"):
+            superseded.result(WAIT)
+        server.policy.gate.set()
+        for answer in answers:
+            assert answer.result(WAIT)["actions"].shape == (3, 2)
+
+
 def test_no_traceback_goes_to_our_client(serve):
     with connect(serve(), subprotocols=[SUBPROTOCOL]) as client:
         client.recv()
@@ -267,7 +318,7 @@ def test_a_message_over_the_limit_closes_its_connection_with_1009(serve):
 def test_bytes_that_are_no_http_hurt_nobody(serve):
     server = serve()
     with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT) as garbage:
-        garbage.sendall(b"\x16\x03\x01\x02\x00" * 200)
+        garbage.sendall(b"\x16\x03\x01\x02\x00\r\n" * 200)
         garbage.recv(4096)
     assert get(server) == (200, "OK\n")
 
@@ -309,6 +360,8 @@ def test_health_says_what_the_server_waits_for_until_it_is_ready(serve):
 def test_our_client_is_refused_with_the_reason_while_the_server_warms_up(serve):
     server = serve(opened=False)
     server.slot.warming_up("warming up: compiling")
+    with pytest.raises(ServerError, match="not_ready: warming up: compiling"):
+        WebsocketPolicy("127.0.0.1", server.port, connect_timeout=0.2)
     with pytest.raises(InvalidStatus) as refused:
         connect(server, subprotocols=[SUBPROTOCOL])
     assert refused.value.response.status_code == 503

@@ -40,6 +40,8 @@ def _options(
     del version
 
 
-app.command("serve")(serve)
-app.command("check-config")(check_config)
-app.command("make-demo-checkpoint")(make_demo_checkpoint)
+app.command("serve", short_help="Serve the models of a configuration.")(serve)
+app.command("check-config", short_help="Check a configuration without serving.")(check_config)
+app.command("make-demo-checkpoint", short_help="Write a small untrained checkpoint.")(
+    make_demo_checkpoint
+)

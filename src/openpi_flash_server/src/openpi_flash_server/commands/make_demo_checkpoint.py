@@ -26,23 +26,34 @@ def make_demo_checkpoint(
         raise typer.Exit(1)
     from openpi_flash_models.demo_checkpoint import write_demo_checkpoint
 
-    partial = target.with_name(f"{target.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        (partial / MARKER).write_text(
-            "written by openpi-flash make-demo-checkpoint, which may replace it\n"
+        target.mkdir(parents=True, exist_ok=True)
+        # first, so that an attempt that was interrupted can be made again
+        (target / MARKER).write_text(
+            "made by openpi-flash make-demo-checkpoint, which may replace it\n"
         )
+        partial = target / ".partial"
+        _remove(partial)
+        partial.mkdir()
         write_demo_checkpoint(partial)
-        if target.exists():
-            shutil.rmtree(target)
-        partial.rename(target)
+        for old in target.iterdir():
+            if old.name not in {MARKER, partial.name}:
+                _remove(old)
+        for new in partial.iterdir():
+            new.rename(target / new.name)
+        partial.rmdir()
     except OSError as error:
-        typer.echo(
-            f"error: {error.filename or target}: {(error.strerror or str(error)).lower()}", err=True
-        )
+        reason = (error.strerror or str(error)).lower()
+        typer.echo(f"error: {error.filename or target}: {reason}", err=True)
         raise typer.Exit(1) from None
     typer.echo(f"wrote {directory}: {_megabytes(target):.0f} MB, untrained weights")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _refusal(target: Path) -> str:

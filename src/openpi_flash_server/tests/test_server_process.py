@@ -1,0 +1,276 @@
+"""`openpi-flash serve` as a process: its lines, its exit codes, its signals, its answers."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from openpi_client.websocket_client_policy import WebsocketClientPolicy
+from server_fakes import WAIT
+
+from flash_transport import FlashTransportPolicy
+
+# openpi's client connects in the way of older websockets
+pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
+
+NULL = {"action": {"model_config_name": "null"}, "host": "127.0.0.1"}
+READY = "Service ready (mode=action_only, slots=['action'])"
+
+
+class Process:
+    """A server process; its stdout is read line by line."""
+
+    def __init__(self, directory, config, *, program=None):
+        path = directory / "server.json"
+        path.write_text(json.dumps({"state_dir": str(directory / "state"), **config}))
+        self.path = path
+        command = program or [sys.executable, "-m", "openpi_flash_server"]
+        self.popen = subprocess.Popen(
+            [*command, "serve", "--config", str(path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        )
+        self.lines = []
+
+    def wait_for(self, text, seconds=90):
+        """Reads until a line holds `text`; fails if the process ends or is slow."""
+        alarm = threading.Timer(seconds, self.popen.kill)
+        alarm.start()
+        try:
+            for line in self.popen.stdout:
+                self.lines.append(line.rstrip("\n"))
+                if text in line:
+                    return self.lines[-1]
+        finally:
+            alarm.cancel()
+        raise AssertionError(f"no {text!r} in {self.lines}\n{self.popen.stderr.read()}")
+
+    def ports(self, slot="action"):
+        line = next(line for line in self.lines if f"listening  slot={slot}" in line)
+        found = re.search(r"websocket=\S+:(\d+) quic=\S+:(\d+)", line)
+        return int(found[1]), int(found[2])
+
+    def end(self):
+        """Waits for the end; returns exit code, remaining stdout and stderr."""
+        out, err = self.popen.communicate(timeout=60)
+        self.lines += out.splitlines()
+        return self.popen.returncode, err
+
+
+@pytest.fixture
+def start(tmp_path):
+    processes = []
+
+    def start_(config, **options):
+        processes.append(Process(tmp_path, config, **options))
+        return processes[-1]
+
+    yield start_
+    for process in processes:
+        if process.popen.poll() is None:
+            process.popen.kill()
+        process.popen.stdout.close()
+        process.popen.stderr.close()
+        process.popen.wait()
+
+
+def with_free_ports(config):
+    return {**config, "action_transport": {"websocket_port": 0, "quic_port": 0}}
+
+
+def health(port):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=WAIT) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def without_what_changes(line):
+    line = re.sub(r"^\S+Z ", "", line)
+    line = re.sub(r"\bs=\d+\.\d", "s=T", line)
+    line = re.sub(r"sha256=[0-9a-f]{64}", "sha256=F", line)
+    return re.sub(r"127.0.0.1:\d+", "127.0.0.1:P", line)
+
+
+def test_the_start_says_each_stage_in_a_line_and_ends_in_service_ready(start, tmp_path):
+    process = start(with_free_ports(NULL))
+    assert process.wait_for("Service ready") == READY
+    assert [without_what_changes(line) for line in process.lines] == [
+        f"info    configuration read  file={tmp_path}/server.json mode=action_only",
+        "info    listening  slot=action websocket=127.0.0.1:P quic=127.0.0.1:P",
+        "info    loading the action model  slot=action",
+        "info    loading the action model: done  slot=action s=T",
+        "info    warming up the action model  slot=action",
+        "info    warming up the action model: done  slot=action s=T",
+        f"info    certificate  sha256=F directory={tmp_path}/state",
+        READY,
+    ]
+
+
+def test_both_transports_answer_and_sigterm_ends_with_code_0(start):
+    process = start(with_free_ports(NULL))
+    process.wait_for(READY)
+    websocket_port, quic_port = process.ports()
+    assert health(websocket_port) == (200, "OK\n")
+    openpi = WebsocketClientPolicy("127.0.0.1", websocket_port)
+    assert openpi.infer({"state": np.zeros(7)})["actions"].shape == (50, 32)
+    openpi._ws.close()
+    fingerprint = next(
+        re.search(r"sha256=(\w+)", line) for line in process.lines if "sha256" in line
+    )
+    with FlashTransportPolicy("127.0.0.1", quic_port, server_fingerprint=fingerprint[1]) as policy:
+        assert policy.get_server_metadata()["action_horizon"] == 50
+        result = policy.infer({"state": np.zeros(7)}, timeout=WAIT)
+    assert result["actions"].shape == (50, 32)
+    assert result["actions"].dtype == np.float64
+    assert not result["actions"].any()
+    process.popen.send_signal(signal.SIGTERM)
+    code, err = process.end()
+    assert (code, err) == (0, "")
+    assert [without_what_changes(line) for line in process.lines[-2:]] == [
+        "info    stopping  signal=SIGTERM",
+        "info    stopped",
+    ]
+
+
+def test_the_fingerprint_outlives_a_restart(start):
+    found = []
+    for _ in range(2):
+        process = start(with_free_ports(NULL))
+        process.wait_for(READY)
+        found += [line for line in process.lines if "sha256" in line]
+        process.popen.send_signal(signal.SIGINT)
+        assert process.end()[0] == 0
+    fingerprints = {re.search(r"sha256=(\w+)", line)[1] for line in found}
+    assert len(found) == 2
+    assert len(fingerprints) == 1
+
+
+def test_listening_beyond_this_machine_without_keys_is_said_loudly(start):
+    process = start(with_free_ports({**NULL, "host": "0.0.0.0"}))
+    process.wait_for(READY)
+    warnings = [without_what_changes(line) for line in process.lines if " warning " in line]
+    assert warnings == [
+        "warning INSECURE: listening beyond this machine without api_keys, so whoever reaches "
+        "these ports can use this server; set api_keys, or host 127.0.0.1  host=0.0.0.0"
+    ]
+
+
+def test_with_keys_there_is_no_such_warning_and_both_transports_want_them(start):
+    process = start(with_free_ports({**NULL, "api_keys": ["s3cret"]}))
+    process.wait_for(READY)
+    assert not any(" warning " in line for line in process.lines)
+    assert not any("s3cret" in line for line in process.lines)
+    websocket_port, quic_port = process.ports()
+    from websockets.exceptions import InvalidStatus
+
+    from flash_transport import AuthenticationFailed
+
+    with pytest.raises(InvalidStatus, match="401"):
+        WebsocketClientPolicy("127.0.0.1", websocket_port)
+    with (
+        pytest.raises(AuthenticationFailed),
+        FlashTransportPolicy("127.0.0.1", quic_port) as policy,
+    ):
+        policy.infer({}, timeout=WAIT)
+    with FlashTransportPolicy("127.0.0.1", quic_port, api_key="s3cret") as policy:
+        assert policy.infer({}, timeout=WAIT)["actions"].shape == (50, 32)
+
+
+@pytest.mark.parametrize("field", ["websocket_port", "quic_port"])
+def test_a_port_in_use_is_one_error_line_and_code_1(start, field):
+    kind = socket.SOCK_STREAM if field == "websocket_port" else socket.SOCK_DGRAM
+    with socket.socket(type=kind) as taken:
+        taken.bind(("127.0.0.1", 0))
+        if kind == socket.SOCK_STREAM:
+            taken.listen()
+        port = taken.getsockname()[1]
+        ports = {"websocket_port": 0, "quic_port": 0, field: port}
+        code, err = start({**NULL, "action_transport": ports}).end()
+    assert code == 1
+    assert err == (
+        f"error: action_transport.{field}: cannot listen on 127.0.0.1 port {port}: "
+        "another program listens there; stop it or choose another port\n"
+    )
+
+
+def test_a_host_that_is_not_here_is_one_error_line_and_code_1(start):
+    code, err = start(with_free_ports({**NULL, "host": "203.0.113.7"})).end()
+    assert code == 1
+    assert err == (
+        "error: action_transport.websocket_port: cannot listen on 203.0.113.7 port 0: "
+        "cannot assign requested address\n"
+    )
+
+
+def test_a_missing_checkpoint_is_one_error_line_and_code_1(start, tmp_path):
+    action = {"model_config_name": "pi05_sim_arm", "checkpoint_dir": str(tmp_path / "absent")}
+    process = start(with_free_ports({**NULL, "action": action}))
+    code, err = process.end()
+    assert code == 1
+    assert err.startswith("error: ")
+    assert str(tmp_path / "absent") in err
+    assert len(err.splitlines()) == 1
+    assert not any("Traceback" in line for line in process.lines)
+
+
+def test_an_unknown_key_is_an_error_and_code_2(start):
+    code, err = start({**NULL, "port": 8000}).end()
+    assert code == 2
+    assert "port: unknown key, known keys: action, " in err
+    assert "Traceback" not in err
+
+
+SLOW_START = """
+import sys, threading
+from openpi_flash_server import loading, null_policy, service
+from openpi_flash_server.cli import app
+
+class SlowPolicy(null_policy.NullPolicy):
+    def warm_up(self):
+        sys.stdin.readline()
+
+    def infer(self, observation, controls=None):
+        if "wait" in observation:
+            print("inference runs", flush=True)
+            threading.Event().wait(0.5)
+        return super().infer(observation, controls)
+
+slow = loading.Loaders(policy=lambda settings: SlowPolicy(), planner=loading.load_planner)
+service.Service.__init__.__defaults__ = (slow,)
+app(prog_name="openpi-flash")
+"""
+
+
+@pytest.fixture
+def slow_program(tmp_path):
+    """A server whose policy warms up until its stdin ends; a real process around a slow policy."""
+    (tmp_path / "slow.py").write_text(SLOW_START)
+    return [sys.executable, str(tmp_path / "slow.py")]
+
+
+def test_while_it_warms_up_the_port_answers_503_with_the_reason(start, slow_program):
+    process = start(with_free_ports(NULL), program=slow_program)
+    process.wait_for("warming up the action model")
+    port, _ = process.ports()
+    assert health(port) == (503, "warming up: warming up the action model\n")
+
+
+def test_sigterm_while_it_warms_up_ends_it_with_code_0(start, slow_program):
+    process = start(with_free_ports(NULL), program=slow_program)
+    process.wait_for("warming up the action model")
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.end() == (0, "")
+    assert not any("Service ready" in line for line in process.lines)
