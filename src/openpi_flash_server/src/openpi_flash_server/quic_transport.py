@@ -51,6 +51,7 @@ class QuicTransport:
         self._reserved: socket.socket | None = _bind_udp(host, port)
         self.port: int = self._reserved.getsockname()[1]
         self._server: QuicServer | None = None
+        self._closing = threading.Event()
         self._prev_total_ms: collections.OrderedDict[str, float] = collections.OrderedDict()
         self._prev_total_lock = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name=f"quic-{slot.name}", daemon=True)
@@ -76,6 +77,7 @@ class QuicTransport:
 
     def close(self) -> None:
         """Closes every connection; answers that were handed over before are sent."""
+        self._closing.set()
         self._release()
         if self._server is not None:
             self._server.close()
@@ -95,6 +97,9 @@ class QuicTransport:
             except Exception as error:
                 log.error("request could not be taken", exception=error, peer=request.peer)
                 _fail(request, ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")
+        if not self._closing.is_set():
+            log.error("QUIC stopped by itself; restart the server", slot=self._slot.name)
+            self._slot.has_trouble("QUIC stopped by itself")
 
     def _take(self, request: QuicRequest) -> None:
         if request.kind == "reset":

@@ -67,6 +67,7 @@ class Slot:
         self._scheduler: Scheduler[Request] = Scheduler(capacity=capacity)
         self._handler: Handler | None = None
         self._not_ready_because = "starting"
+        self._trouble = ""
         self._sequence = 0
         self._last_bad_request: tuple[str, str] | None = None
         # guards everything above; held for moments, never while a handler runs
@@ -79,6 +80,17 @@ class Slot:
         """Why the slot takes no requests; None when it does."""
         with self._changed:
             return self._not_ready_because or None
+
+    @property
+    def unhealthy_because(self) -> str | None:
+        """What `/healthz` complains about; None if all is well."""
+        with self._changed:
+            return self._not_ready_because or self._trouble or None
+
+    def has_trouble(self, reason: str) -> None:
+        """Tells `/healthz` of something that only a restart mends; requests are still taken."""
+        with self._changed:
+            self._trouble = reason
 
     def warming_up(self, reason: str) -> None:
         """Says what the slot is busy with before it opens."""

@@ -132,14 +132,15 @@ class WebsocketTransport:
         self, connection: ServerConnection, request: HttpRequest
     ) -> HttpResponse | None:
         """Answers what needs no WebSocket: health, refusals. None goes on with the handshake."""
-        reason = self._not_ready_because()
         if request.path.partition("?")[0] == HEALTH_PATH:
-            if reason is None:
+            trouble = self._slot.unhealthy_because or self._unpublished()
+            if trouble is None:
                 return connection.respond(http.HTTPStatus.OK, "OK\n")
-            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n")
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{trouble}\n")
         if not self._is_let_in(request):
             message = "send the header Authorization: Api-Key <key> with a key of this server\n"
             return connection.respond(http.HTTPStatus.UNAUTHORIZED, message)
+        reason = self._slot.not_ready_because or self._unpublished()
         offered = ",".join(request.headers.get_all("Sec-WebSocket-Protocol"))
         if reason is not None and SUBPROTOCOL in offered.replace(" ", "").split(","):
             return connection.respond(
@@ -147,8 +148,8 @@ class WebsocketTransport:
             )
         return None
 
-    def _not_ready_because(self) -> str | None:
-        return self._slot.not_ready_because or ("starting" if self._metadata is None else None)
+    def _unpublished(self) -> str | None:
+        return "starting" if self._metadata is None else None
 
     def _is_let_in(self, request: HttpRequest) -> bool:
         if not self._api_keys:
