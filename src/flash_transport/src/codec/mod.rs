@@ -16,6 +16,8 @@ mod build;
 mod dtype;
 mod error;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod value;
 mod writer;
 

@@ -7,6 +7,8 @@ mod encoding;
 mod error;
 mod resize;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 // The public interface is:
 pub use encoding::{encodings, Frame, FrameInfo};
