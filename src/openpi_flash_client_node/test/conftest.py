@@ -26,8 +26,6 @@ PARAMETERS = {
     "controller.hand.joints": ["gripper"],
 }
 
-JOINTS = ("shoulder", "elbow", "gripper")
-
 
 @pytest.fixture
 def parameters() -> dict:

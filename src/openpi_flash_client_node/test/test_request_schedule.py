@@ -1,0 +1,80 @@
+"""request_schedule.py: when to ask the policy."""
+
+import numpy as np
+
+from openpi_flash_client_node.frames import FrameSet
+from openpi_flash_client_node.joints import JointReading
+from openpi_flash_client_node.observation import Observation
+from openpi_flash_client_node.plan import Plan
+from openpi_flash_client_node.request_schedule import RETRY_NS, RequestSchedule
+
+MS = 1_000_000
+
+
+def observation(stamp):
+    return Observation(FrameSet({}, stamp, stamp), JointReading(np.zeros(1), stamp), "")
+
+
+def plan(observed, step=20 * MS):
+    return Plan(np.array([observed]), np.zeros((1, 1)), step, observed, 0, observed, 1, 0)
+
+
+def test_without_a_plan_a_request_is_due_at_once():
+    assert RequestSchedule().is_due(0, None, 10)
+
+
+def test_with_a_plan_it_is_due_when_its_steps_have_been_played():
+    requests = RequestSchedule()
+    assert not requests.is_due(299 * MS, plan(100 * MS), 10)
+    assert requests.is_due(300 * MS, plan(100 * MS), 10)
+    assert requests.is_due(101 * MS, plan(100 * MS), 0)
+
+
+def test_one_request_is_in_flight_at_a_time():
+    requests = RequestSchedule()
+    request = requests.send(0, observation(1))
+    requests.ask_at_once()
+    assert not requests.is_due(10_000 * MS, None, 0)
+    assert requests.finish(request.request_id) is request
+    assert requests.is_due(10_000 * MS, None, 0)
+
+
+def test_an_answer_to_another_request_or_a_second_one_finishes_nothing():
+    requests = RequestSchedule()
+    first = requests.send(0, observation(1))
+    assert requests.finish(first.request_id + 1) is None
+    assert requests.finish(first.request_id) is first
+    assert requests.finish(first.request_id) is None
+
+
+def test_a_forgotten_request_stays_in_flight_but_its_answer_goes_by():
+    requests = RequestSchedule()
+    request = requests.send(0, observation(1))
+    requests.forget()
+    assert not requests.is_due(10_000 * MS, None, 0)
+    assert requests.finish(request.request_id) is None
+    assert requests.is_due(10_000 * MS, None, 0)
+
+
+def test_a_lost_request_makes_way_for_the_next_one():
+    requests = RequestSchedule()
+    requests.send(0, observation(1))
+    requests.lose()
+    assert requests.is_due(0, None, 0)
+
+
+def test_after_a_failure_it_waits_but_not_if_asked_at_once():
+    requests = RequestSchedule()
+    requests.retry_later(0)
+    assert not requests.is_due(RETRY_NS - 1, None, 0)
+    assert requests.is_due(RETRY_NS, None, 0)
+    requests.ask_at_once()
+    assert requests.is_due(0, plan(0), 1000)
+
+
+def test_the_same_frames_are_known_again():
+    requests = RequestSchedule()
+    assert not requests.has_seen(FrameSet({}, 1, 2))
+    requests.send(0, Observation(FrameSet({}, 1, 2), JointReading(np.zeros(1), 1), ""))
+    assert requests.has_seen(FrameSet({}, 1, 2))
+    assert not requests.has_seen(FrameSet({}, 2, 2))
