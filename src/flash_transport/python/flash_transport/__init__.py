@@ -3,6 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from flash_transport._native import (
+    FlashTransportPolicy,
+    QuicRequest,
+    QuicServer,
     __version__,
     image_to_rgb,
     packb,
@@ -29,7 +32,10 @@ __all__ = [
     "CodecError",
     "Disconnected",
     "FlashTransportError",
+    "FlashTransportPolicy",
     "ImageError",
+    "QuicRequest",
+    "QuicServer",
     "ServerError",
     "Superseded",
     "Timeout",

@@ -1,10 +1,13 @@
 """The compiled half of flash_transport: what `flash_transport` re-exports."""
 
-from typing import Any
+from collections.abc import Sequence
+from os import PathLike
+from types import TracebackType
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self
 
 __version__: str
 
@@ -64,3 +67,203 @@ def image_to_rgb(
     Raises:
         ImageError: an encoding that is not known, or less data than the rest asks for.
     """
+
+@final
+class FlashTransportPolicy:
+    """A policy behind a QUIC server of openpi-flash.
+
+    Any number of threads may share one; their requests go side by side, each on a stream of its
+    own. A lost connection costs the requests it carried: the next one connects again. A request
+    that is given up, by its timeout or by Ctrl-C, is given up at the server, too.
+
+    Made before a fork, it works only in the process that made it.
+
+    Args:
+        host: name or address of the server.
+        port: the server's UDP port.
+        api_key: what the server wants to hear, if it has `api_keys`.
+        server_fingerprint: SHA-256 of the server's certificate, which the server prints at its
+            start (64 hex digits, colons allowed). Without it the connection is encrypted, but the
+            server is not authenticated: whoever sits on the way can play the server and move the
+            robot. Pin the fingerprint on any network that is not yours alone.
+        session: names this client's line of requests to the server, also over a reconnection;
+            None makes one up.
+        connect_timeout: how many seconds to wait for a server that is not there (yet), now and
+            whenever the connection was lost.
+
+    Raises:
+        Disconnected: no connection within `connect_timeout`, or a server of another protocol.
+        AuthenticationFailed: the server wants another `api_key`.
+        UntrustedServer: the server's certificate is not the pinned one.
+    """
+
+    def __new__(
+        cls,
+        host: str = "127.0.0.1",
+        port: int = 5555,
+        *,
+        api_key: str | None = None,
+        server_fingerprint: str | None = None,
+        session: str | None = None,
+        connect_timeout: float = 10.0,
+    ) -> Self: ...
+    def infer(self, observation: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
+        """Ask the policy what to do.
+
+        Args:
+            observation: what the robot sees, as the policy wants it.
+            timeout: seconds until the answer is of no use any more, connecting included.
+
+        Returns:
+            The answer; its arrays are read-only views on the received bytes.
+
+        Raises:
+            Timeout: the answer did not come in time. It will not come later.
+            Disconnected: the connection was lost, or could not be made again in time.
+            ServerError: the server could not answer this request.
+            Superseded: a newer observation took this one's place.
+            CodecError: the observation, or the answer, is nothing that can travel.
+        """
+
+    def get_server_metadata(self) -> dict[str, Any]:
+        """What the server said about itself when the connection was made."""
+
+    def reset(self) -> None:
+        """Start a new episode.
+
+        Raises:
+            What `infer` raises.
+        """
+
+    def close(self) -> None:
+        """Close the connection. Requests that other threads wait for end in Disconnected."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+@final
+class QuicServer:
+    """The server's end of QUIC, for any number of clients.
+
+    It listens from its construction on and answers each hello with `metadata`; the other requests
+    come out of `next_request`. Network and encryption run on a thread of their own, without the
+    GIL.
+
+    Args:
+        host: address to listen on; `::` listens on IPv4, too.
+        port: UDP port; 0 lets the system choose.
+        metadata: what each client is told when it connects.
+        certificate_dir: where the certificate and its key are kept, made on the first start. None
+            makes a new certificate each time, which no client can pin.
+        api_keys: a client must know one of them; empty lets everybody in.
+        max_message_bytes: the largest request. One client may have requests of twice, all of them
+            together of eight times that waiting for their answers.
+
+    Raises:
+        OSError: the address is in use or cannot be listened on, or `certificate_dir` cannot be
+            used.
+        FlashTransportError: what `certificate_dir` holds is no certificate with its key.
+    """
+
+    def __new__(
+        cls,
+        host: str = "0.0.0.0",
+        port: int = 5555,
+        *,
+        metadata: dict[str, Any],
+        certificate_dir: str | PathLike[str] | None = None,
+        api_keys: Sequence[str] = ...,
+        max_message_bytes: int = 67108864,
+    ) -> Self: ...
+    @property
+    def port(self) -> int:
+        """The UDP port that is listened on."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate, 64 hex digits; clients pin it."""
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What happened since the start, for metrics: connections, requests, refusals."""
+
+    def next_request(self, timeout: float | None = None) -> QuicRequest | None:
+        """Wait for the next request. Any number of threads may.
+
+        Args:
+            timeout: seconds; None waits until there is one.
+
+        Returns:
+            None when `timeout` has passed or the server is closed.
+
+        Raises:
+            FlashTransportError: the server cannot take requests any more.
+        """
+
+    def close(self) -> None:
+        """Stop. Requests without an answer are answered `not_ready`, sent answers arrive."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+@final
+class QuicRequest:
+    """A request, to be answered once with `respond` or `fail`, from any thread.
+
+    One that is dropped without an answer answers `internal` by itself.
+    """
+
+    @property
+    def kind(self) -> Literal["infer", "reset"]:
+        """What the client wants."""
+
+    @property
+    def session(self) -> str:
+        """What the client calls itself; its `peer` where it said nothing."""
+
+    @property
+    def peer(self) -> str:
+        """Where the client is: `ip:port#connection`."""
+
+    @property
+    def observation(self) -> dict[str, Any]:
+        """What the client sent; arrays are read-only views on the received bytes.
+
+        Raises:
+            CodecError: what the client sent is no message, or no map.
+        """
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+
+    def respond(self, result: dict[str, Any]) -> None:
+        """Answer with a result. Harmless when the client has left.
+
+        Raises:
+            CodecError: the result cannot travel; the request is not answered yet.
+            FlashTransportError: the request is answered already.
+        """
+
+    def fail(self, code: str, message: str) -> None:
+        """Answer with an error. Harmless when the client has left.
+
+        Args:
+            code: `bad_request`, `unauthenticated`, `superseded`, `deadline_exceeded`,
+                `not_ready` or `internal`.
+            message: what the client's user should read.
+
+        Raises:
+            ValueError: `code` is none of these.
+            FlashTransportError: the request is answered already.
+        """

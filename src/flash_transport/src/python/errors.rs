@@ -1,8 +1,16 @@
-//! The exceptions of `flash_transport.errors`, as Rust types with `new_err`.
+//! The exceptions of `flash_transport.errors`, as Rust types with `new_err`, and what becomes which.
 //!
 //! They are written in Python, where their tree, fields and texts are read; this only imports them.
 
+use std::io;
+
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::import_exception;
+use pyo3::prelude::*;
+
+use crate::quic::client::ClientError;
+use crate::quic::server::AlreadyAnswered;
+use crate::trust::{FingerprintError, IdentityError};
 
 import_exception!(flash_transport.errors, FlashTransportError);
 import_exception!(flash_transport.errors, Timeout);
@@ -14,3 +22,57 @@ import_exception!(flash_transport.errors, AuthenticationFailed);
 import_exception!(flash_transport.errors, UntrustedServer);
 import_exception!(flash_transport.errors, CodecError);
 import_exception!(flash_transport.errors, ImageError);
+
+impl From<ClientError> for PyErr {
+    fn from(error: ClientError) -> PyErr {
+        let text = error.to_string();
+        match error {
+            ClientError::Timeout { .. } => Timeout::new_err(text),
+            ClientError::Unreachable { .. }
+            | ClientError::OtherProtocol { .. }
+            | ClientError::Lost { .. }
+            | ClientError::Socket { .. }
+            | ClientError::Closed { .. } => Disconnected::new_err(text),
+            ClientError::AuthenticationFailed { .. } => AuthenticationFailed::new_err(text),
+            ClientError::UntrustedServer { .. } => UntrustedServer::new_err(text),
+            ClientError::Superseded { .. } => Superseded::new_err(text),
+            ClientError::Server(failure) => ServerError::new_err((failure.code, failure.message)),
+            ClientError::BadAnswer { .. } | ClientError::AnswerTooLarge { .. } => {
+                CodecError::new_err(text)
+            }
+            ClientError::Hello(_) => PyValueError::new_err(text),
+        }
+    }
+}
+
+impl From<AlreadyAnswered> for PyErr {
+    fn from(error: AlreadyAnswered) -> PyErr {
+        FlashTransportError::new_err(error.to_string())
+    }
+}
+
+impl From<FingerprintError> for PyErr {
+    fn from(error: FingerprintError) -> PyErr {
+        PyValueError::new_err(error.to_string())
+    }
+}
+
+impl From<IdentityError> for PyErr {
+    fn from(error: IdentityError) -> PyErr {
+        let text = error.to_string();
+        match error {
+            IdentityError::File { source, .. } => os_error(&source, text),
+            IdentityError::Generate(_) | IdentityError::Broken { .. } => {
+                FlashTransportError::new_err(text)
+            }
+        }
+    }
+}
+
+/// An `OSError` with the `errno` of `source` and a text that says more.
+pub fn os_error(source: &io::Error, text: String) -> PyErr {
+    match source.raw_os_error() {
+        Some(number) => PyOSError::new_err((number, text)),
+        None => PyOSError::new_err(text),
+    }
+}

@@ -1,14 +1,19 @@
 //! The Python face: converts and releases the GIL, decides nothing.
+mod client;
 pub mod codec;
 pub mod errors;
 pub mod image;
+mod log;
+mod server;
+mod wait;
 
 use pyo3::prelude::*;
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    client::register(module)?;
     codec::register(module)?;
     image::register(module)?;
-    Ok(())
+    server::register(module)
 }

@@ -1,5 +1,7 @@
 //! How a client introduces itself.
 
+use ring::rand::{SecureRandom, SystemRandom};
+
 use crate::codec::{CodecError, Value};
 
 use super::wire::{Kind, SMALL_MAP};
@@ -34,6 +36,14 @@ pub enum HelloError {
 
 /// Most bytes of each field. Longer than any name, key or token in use; the server keeps a session per connection.
 pub const MAX_FIELD: usize = 1024;
+
+/// A session for a client whose user has not named one; kept over reconnections.
+pub fn random_session() -> String {
+    let mut bytes = [0u8; 8];
+    // Without random numbers TLS fails, and says so.
+    let _ = SystemRandom::new().fill(&mut bytes);
+    format!("{:016x}", u64::from_le_bytes(bytes))
+}
 
 impl Hello {
     /// The whole request, first byte included.

@@ -95,6 +95,22 @@ pub struct SocketBuffers {
     pub send: usize,
 }
 
+/// Less than this overflows when a few requests arrive in one flight.
+const ENOUGH_BUFFER: usize = 2 << 20;
+
+impl SocketBuffers {
+    /// What to tell the operator of a machine whose limits cost packets.
+    pub fn shortage(&self) -> Option<String> {
+        let least = self.receive.min(self.send);
+        (least < ENOUGH_BUFFER).then(|| {
+            format!(
+                "the kernel grants UDP sockets {least} bytes of buffer, less than {ENOUGH_BUFFER} lose packets under load; \
+                 allow more with: sysctl -w net.core.rmem_max=8388608 net.core.wmem_max=8388608"
+            )
+        })
+    }
+}
+
 /// A UDP socket with large buffers, bound to `address`.
 pub fn bind(
     address: SocketAddr,
@@ -131,6 +147,14 @@ mod tests {
         let (_, buffers) = bind(any_port, &LinkSettings::default()).unwrap();
         assert!(buffers.receive >= plain.recv_buffer_size().unwrap());
         assert!(buffers.send >= plain.send_buffer_size().unwrap());
+    }
+
+    #[test]
+    fn small_buffers_are_worth_a_word() {
+        let buffers = |receive, send| SocketBuffers { receive, send };
+        assert_eq!(buffers(8 << 20, 8 << 20).shortage(), None);
+        let shortage = buffers(425_984, 8 << 20).shortage().unwrap();
+        assert!(shortage.contains("425984") && shortage.contains("rmem_max"));
     }
 
     #[test]

@@ -136,9 +136,8 @@ async fn answer_hello(shared: &Shared, peer: &Peer, send: &mut SendStream, body:
             Some(_) => "this api key is not known here",
         };
         let failure = Failure::new(ErrorCode::Unauthenticated, message);
-        answer(shared, send, failure.encode()).await;
+        let _ = timeout(FLUSH_TIME, answer(shared, send, failure.encode())).await;
         // So that keys cannot be tried out over one connection.
-        let _ = timeout(FLUSH_TIME, send.stopped()).await;
         peer.connection
             .close(Signal::Unauthenticated.into(), message.as_bytes());
         return;
@@ -209,10 +208,8 @@ async fn answer(shared: &Shared, send: &mut SendStream, answer: impl Into<Bytes>
         Ok(Ok(())) => {
             shared.counters.answers_sent.add_one();
             let _ = send.finish();
-            if *shared.closing.borrow() {
-                // Closing the connection discards what was not delivered.
-                let _ = timeout(FLUSH_TIME, send.stopped()).await;
-            }
+            // Closing the connection discards what is not delivered, so a stopping server waits for this stream.
+            let _ = timeout(shared.limits.answer_time, send.stopped()).await;
         }
         Ok(Err(_)) => shared.counters.requests_cancelled.add_one(),
         Err(_) => {

@@ -1,0 +1,225 @@
+//! `QuicServer` and `QuicRequest`.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::codec;
+use super::errors::{os_error, CodecError, FlashTransportError};
+use super::log::warn_of_small_buffers;
+use super::wait::{duration, wait_for};
+use crate::quic::limits::ServerLimits;
+use crate::quic::server::{Next, Request, Server, ServerConfig};
+use crate::quic::wire::{ErrorCode, ANSWER_OK};
+use crate::trust::Identity;
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<QuicServer>()?;
+    module.add_class::<QuicRequest>()
+}
+
+#[pyclass(frozen, module = "flash_transport")]
+struct QuicServer {
+    server: Server,
+}
+
+#[pymethods]
+impl QuicServer {
+    #[new]
+    #[pyo3(signature = (host = "0.0.0.0", port = 5555, *, metadata, certificate_dir = None, api_keys = vec![],
+                        max_message_bytes = 64 << 20))]
+    fn new(
+        py: Python<'_>,
+        host: &str,
+        port: u16,
+        metadata: &Bound<'_, PyDict>,
+        certificate_dir: Option<PathBuf>,
+        api_keys: Vec<String>,
+        max_message_bytes: usize,
+    ) -> PyResult<Self> {
+        if api_keys.iter().any(String::is_empty) {
+            return Err(PyValueError::new_err("api_keys holds an empty key"));
+        }
+        let metadata = codec::encode(py, metadata)?;
+        let identity = match certificate_dir {
+            Some(directory) => Identity::load_or_create(&directory)?,
+            None => Identity::ephemeral()?,
+        };
+        let mut config = ServerConfig::new(address(host, port)?, identity, metadata);
+        config.api_keys = api_keys;
+        config.limits = ServerLimits::with_message_bytes(max_message_bytes);
+        let server = Server::bind(config).map_err(|error| {
+            let text = format!("cannot listen on UDP {host}:{port}: {error}");
+            os_error(&error, text)
+        })?;
+        warn_of_small_buffers(py, server.socket_buffers())?;
+        Ok(Self { server })
+    }
+
+    #[getter]
+    fn port(&self) -> u16 {
+        self.server.address().port()
+    }
+
+    #[getter]
+    fn fingerprint(&self) -> String {
+        self.server.fingerprint().to_string()
+    }
+
+    #[getter]
+    fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let counters = PyDict::new(py);
+        for (name, value) in self.server.counters().snapshot() {
+            counters.set_item(name, value)?;
+        }
+        Ok(counters)
+    }
+
+    #[pyo3(signature = (timeout = None))]
+    fn next_request(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<QuicRequest>> {
+        let timeout = duration("timeout", timeout)?;
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let next = wait_for(py, |slice| {
+            let left = until.map_or(slice, |until| {
+                until.saturating_duration_since(Instant::now())
+            });
+            match self.server.next(left.min(slice)) {
+                Next::Request(request) => Some(Some(request)),
+                Next::Nothing if left > slice || until.is_none() => None,
+                Next::Nothing | Next::Closed => Some(None),
+            }
+        })?;
+        match next {
+            Some(request) => Ok(Some(QuicRequest::new(request))),
+            None if self.server.is_broken() => Err(FlashTransportError::new_err(
+                "the server's socket failed; it takes no more requests",
+            )),
+            None => Ok(None),
+        }
+    }
+
+    fn close(&self, py: Python<'_>) {
+        // A thread in `next_request` needs the GIL to return.
+        py.detach(|| self.server.close());
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) {
+        self.close(py);
+    }
+
+    fn __repr__(&self) -> String {
+        format!("QuicServer(\"{}\")", self.server.address())
+    }
+}
+
+#[pyclass(frozen, module = "flash_transport")]
+struct QuicRequest {
+    /// Its body has moved to `body`.
+    request: Request,
+    /// Empty once it is decoded.
+    body: Mutex<Vec<u8>>,
+    observation: PyOnceLock<PyResult<Py<PyAny>>>,
+}
+
+impl QuicRequest {
+    fn new(mut request: Request) -> Self {
+        Self {
+            body: Mutex::new(std::mem::take(&mut request.body)),
+            request,
+            observation: PyOnceLock::new(),
+        }
+    }
+
+    fn decode(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let body = std::mem::take(&mut *self.body.lock().unwrap_or_else(PoisonError::into_inner));
+        let observation = codec::decode_owned(py, body, 0)?;
+        if observation.bind(py).is_instance_of::<PyDict>() {
+            return Ok(observation);
+        }
+        Err(CodecError::new_err(format!(
+            "a request must be a map, got a {}",
+            observation.bind(py).get_type().name()?
+        )))
+    }
+}
+
+#[pymethods]
+impl QuicRequest {
+    #[getter]
+    fn kind(&self) -> &'static str {
+        self.request.kind.name()
+    }
+
+    #[getter]
+    fn session(&self) -> &str {
+        &self.request.session
+    }
+
+    #[getter]
+    fn peer(&self) -> &str {
+        &self.request.peer
+    }
+
+    #[getter]
+    fn observation(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.observation.get_or_init(py, || self.decode(py)) {
+            Ok(observation) => Ok(observation.clone_ref(py)),
+            Err(error) => Err(error.clone_ref(py)),
+        }
+    }
+
+    #[getter]
+    fn cancelled(&self) -> bool {
+        self.request.reply.is_cancelled()
+    }
+
+    fn respond(&self, py: Python<'_>, result: &Bound<'_, PyDict>) -> PyResult<()> {
+        let answer = codec::encode_with_prefix(py, ANSWER_OK, result)?;
+        Ok(self.request.reply.answer(answer)?)
+    }
+
+    fn fail(&self, code: &str, message: &str) -> PyResult<()> {
+        let Some(code) = ErrorCode::from_name(code) else {
+            let known = ErrorCode::ALL.map(ErrorCode::name).join(", ");
+            return Err(PyValueError::new_err(format!(
+                "{code:?} is no error code, expected one of: {known}"
+            )));
+        };
+        Ok(self.request.reply.fail(code, message)?)
+    }
+
+    fn __repr__(&self) -> String {
+        let Request {
+            kind,
+            session,
+            peer,
+            ..
+        } = &self.request;
+        format!(
+            "QuicRequest(kind={:?}, session={session:?}, peer={peer:?})",
+            kind.name()
+        )
+    }
+}
+
+fn address(host: &str, port: u16) -> PyResult<SocketAddr> {
+    let unknown = |error: std::io::Error| {
+        let text = format!("cannot listen on UDP {host}:{port}: {error}");
+        os_error(&error, text)
+    };
+    let mut addresses = (host, port).to_socket_addrs().map_err(unknown)?;
+    addresses
+        .next()
+        .ok_or_else(|| unknown(std::io::ErrorKind::AddrNotAvailable.into()))
+}
