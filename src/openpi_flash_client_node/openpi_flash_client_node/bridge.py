@@ -42,6 +42,7 @@ from openpi_flash_client_node.link_events import (
     LinkUp,
     RequestDone,
     RequestFailed,
+    ResetFailed,
 )
 from openpi_flash_client_node.nanoseconds import to_seconds
 from openpi_flash_client_node.observation import Observation
@@ -159,6 +160,8 @@ class Bridge(Generic[Message]):
             self._connected(event)
         elif isinstance(event, LinkDown):
             self._disconnected(now, event)
+        elif isinstance(event, ResetFailed):
+            self._effects.append(Warn(f"the policy was not reset: {event.message}"))
         else:
             request = self._requests.finish(event.request_id)
             if request is None:

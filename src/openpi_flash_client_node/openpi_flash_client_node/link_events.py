@@ -69,4 +69,11 @@ class RequestFailed:
     message: str
 
 
-LinkEvent = LinkUp | LinkDown | RequestDone | RequestFailed
+@dataclass(frozen=True)
+class ResetFailed:
+    """The server would not forget the policy's state."""
+
+    message: str
+
+
+LinkEvent = LinkUp | LinkDown | RequestDone | RequestFailed | ResetFailed

@@ -1,6 +1,7 @@
 """Fixtures of the node's tests: one robot that all of them speak about."""
 
 import dataclasses
+import socket
 
 import numpy as np
 import pytest
@@ -50,3 +51,11 @@ def replace():
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody listens on, neither by TCP nor by UDP."""
+    with socket.socket() as tcp:
+        tcp.bind(("127.0.0.1", 0))
+        return tcp.getsockname()[1]

@@ -1,0 +1,131 @@
+"""All that the node uses of flash_transport, and the only module that imports it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from flash_transport import (
+    AuthenticationFailed,
+    Disconnected,
+    FlashTransportError,
+    ServerError,
+    Superseded,
+    Timeout,
+    UntrustedServer,
+    image_to_rgb,
+    resize_with_pad,
+)
+from openpi_flash_client_node.link_events import FailureKind
+from openpi_flash_client_node.observation import Image, ImageWork
+from openpi_flash_client_node.settings import LinkSettings
+
+
+class Policy(Protocol):
+    """A connection to a policy server."""
+
+    def infer(self, observation: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
+        """Ask what to do; blocks until the answer or `timeout` seconds."""
+
+    def get_server_metadata(self) -> dict[str, Any]:
+        """What the server says about itself."""
+
+    def reset(self) -> None:
+        """Begin anew."""
+
+    def close(self) -> None:
+        """End the connection; another thread's `infer` fails at once."""
+
+
+class ImageMessage(Protocol):
+    """What is read of a sensor_msgs/Image."""
+
+    data: Any
+    height: int
+    width: int
+    step: int
+    encoding: str
+    is_bigendian: int
+
+
+def open_policy(link: LinkSettings) -> Policy:
+    """Connect to the server; blocks for at most `link.connect_timeout`.
+
+    Raises:
+        FlashTransportError: there is no connection.
+    """
+    return _OPENERS[link.transport](link)
+
+
+def failure_kind(error: Exception) -> FailureKind:
+    """Whose fault it is that a request came to nothing."""
+    if isinstance(error, Timeout):
+        return FailureKind.TIMEOUT
+    if isinstance(error, Superseded):
+        return FailureKind.SUPERSEDED
+    if isinstance(error, ServerError):
+        is_late = error.code == "deadline_exceeded"
+        return FailureKind.TIMEOUT if is_late else FailureKind.SERVER
+    if isinstance(error, FlashTransportError) and not isinstance(error, _LINK_ERRORS):
+        return FailureKind.PREPARE
+    return FailureKind.LINK
+
+
+def needs_human(error: Exception) -> bool:
+    """Whether trying to connect again will not help: a key or a certificate is wrong."""
+    return isinstance(error, (AuthenticationFailed, UntrustedServer))
+
+
+def failure_message(error: Exception) -> str:
+    """The error for a person; an error that nobody expects says its type."""
+    if isinstance(error, ServerError):
+        return f"the server answered {error}"
+    if isinstance(error, FlashTransportError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def decode_image(message: ImageMessage) -> Image:
+    """A camera message as RGB [H, W, 3].
+
+    Raises:
+        ImageError: its encoding or size cannot be handled.
+    """
+    return image_to_rgb(
+        message.data,
+        height=message.height,
+        width=message.width,
+        step=message.step,
+        encoding=message.encoding,
+        is_bigendian=bool(message.is_bigendian),
+    )
+
+
+IMAGE_WORK: ImageWork[ImageMessage] = ImageWork(decode=decode_image, resize=resize_with_pad)
+
+
+def _open_quic(link: LinkSettings) -> Policy:
+    from flash_transport import FlashTransportPolicy
+
+    policy: Policy = FlashTransportPolicy(
+        link.host,
+        link.port,
+        api_key=link.api_key or None,
+        server_fingerprint=link.server_fingerprint or None,
+        connect_timeout=link.connect_timeout,
+    )
+    return policy
+
+
+def _open_websocket(link: LinkSettings) -> Policy:
+    from flash_transport import WebsocketPolicy  # imported late: it needs `websockets`
+
+    return WebsocketPolicy(
+        link.host,
+        link.port,
+        api_key=link.api_key or None,
+        connect_timeout=link.connect_timeout,
+    )
+
+
+_OPENERS = {"quic": _open_quic, "websocket": _open_websocket}
+_LINK_ERRORS = (Disconnected, AuthenticationFailed, UntrustedServer)

@@ -1,0 +1,64 @@
+"""transport.py: what the node uses of flash_transport."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import flash_transport
+from openpi_flash_client_node import transport
+from openpi_flash_client_node.link_events import FailureKind
+
+
+class Message:
+    height, width, step = 2, 2, 8
+    encoding, is_bigendian = "bgr8", 0
+    data = bytes([1, 2, 3, 4, 5, 6, 0, 0] * 2)
+
+
+def test_a_camera_message_is_decoded_with_its_own_step_and_encoding():
+    image = transport.decode_image(Message())
+    assert image.tolist() == [[[3, 2, 1], [6, 5, 4]]] * 2
+
+
+def test_an_unknown_encoding_is_an_image_error_that_names_it():
+    message = Message()
+    message.encoding = "16UC1"
+    with pytest.raises(flash_transport.ImageError, match="16UC1"):
+        transport.decode_image(message)
+
+
+def test_resize_keeps_the_aspect_and_pads_with_black():
+    image = transport.IMAGE_WORK.resize(np.full((10, 20, 3), 200, np.uint8), 8, 8)
+    assert image.shape == (8, 8, 3)
+    assert image[0].max() == 0
+    assert image[4].min() > 190
+
+
+def errors_of_flash_transport():
+    for name in flash_transport.__all__:
+        value = getattr(flash_transport, name, None)
+        if isinstance(value, type) and issubclass(value, Exception):
+            yield value
+
+
+@pytest.mark.parametrize("error", errors_of_flash_transport(), ids=lambda e: e.__name__)
+def test_every_error_of_flash_transport_has_a_kind_and_a_message(error):
+    arguments = ("internal", "why") if error is flash_transport.ServerError else ("why",)
+    raised = error(*arguments)
+    assert isinstance(transport.failure_kind(raised), FailureKind)
+    assert "why" in transport.failure_message(raised)
+    wrong_key = (flash_transport.AuthenticationFailed, flash_transport.UntrustedServer)
+    assert transport.needs_human(raised) == (error in wrong_key)
+
+
+def test_what_nobody_expects_is_a_lost_link():
+    assert transport.failure_kind(RuntimeError("x")) is FailureKind.LINK
+    assert transport.failure_message(RuntimeError("x")) == "RuntimeError: x"
+
+
+@pytest.mark.parametrize("name", ["quic", "websocket"])
+def test_no_server_is_an_error_of_flash_transport_within_the_timeout(settings, name, free_port):
+    link = dataclasses.replace(settings.link, transport=name, port=free_port, connect_timeout=0.3)
+    with pytest.raises(flash_transport.FlashTransportError, match=str(free_port)):
+        transport.open_policy(link)
