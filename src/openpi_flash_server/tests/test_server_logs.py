@@ -54,3 +54,9 @@ def test_other_libraries_are_heard_from_warning_up(lines):
     logging.getLogger("jax").warning("trouble")
     logs.EventLogger("openpi_flash_server.test").debug("detail")
     assert lines() == ["warning trouble"]
+
+
+def test_a_warning_of_the_transport_is_said_once(lines):
+    for message in ("buffers are small", "buffers are small", "other"):
+        logging.getLogger("flash_transport").warning(message)
+    assert lines() == ["warning buffers are small", "warning other"]

@@ -1,5 +1,6 @@
 """`openpi-flash serve` as a process: its lines, its exit codes, its signals, its answers."""
 
+import concurrent.futures
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import pytest
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from server_fakes import WAIT
 
-from flash_transport import FlashTransportPolicy
+from flash_transport import Disconnected, FlashTransportPolicy, WebsocketPolicy
 
 # openpi's client connects in the way of older websockets
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
@@ -35,6 +36,7 @@ class Process:
         command = program or [sys.executable, "-m", "openpi_flash_server"]
         self.popen = subprocess.Popen(
             [*command, "serve", "--config", str(path)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -60,6 +62,11 @@ class Process:
         found = re.search(r"websocket=\S+:(\d+) quic=\S+:(\d+)", line)
         return int(found[1]), int(found[2])
 
+    def go_on(self):
+        """Lets a slow program do its next step."""
+        self.popen.stdin.write("\n")
+        self.popen.stdin.flush()
+
     def end(self):
         """Waits for the end; returns exit code, remaining stdout and stderr."""
         out, err = self.popen.communicate(timeout=60)
@@ -79,9 +86,9 @@ def start(tmp_path):
     for process in processes:
         if process.popen.poll() is None:
             process.popen.kill()
-        process.popen.stdout.close()
-        process.popen.stderr.close()
         process.popen.wait()
+        for stream in (process.popen.stdin, process.popen.stdout, process.popen.stderr):
+            stream.close()
 
 
 def with_free_ports(config):
@@ -109,12 +116,12 @@ def test_the_start_says_each_stage_in_a_line_and_ends_in_service_ready(start, tm
     assert process.wait_for("Service ready") == READY
     assert [without_what_changes(line) for line in process.lines] == [
         f"info    configuration read  file={tmp_path}/server.json mode=action_only",
-        "info    listening  slot=action websocket=127.0.0.1:P quic=127.0.0.1:P",
+        "info    listening  slot=action websocket=127.0.0.1:P quic=127.0.0.1:P "
+        "certificate_sha256=F",
         "info    loading the action model  slot=action",
         "info    loading the action model: done  slot=action s=T",
         "info    warming up the action model  slot=action",
         "info    warming up the action model: done  slot=action s=T",
-        f"info    certificate  sha256=F directory={tmp_path}/state",
         READY,
     ]
 
@@ -226,6 +233,15 @@ def test_a_missing_checkpoint_is_one_error_line_and_code_1(start, tmp_path):
     assert not any("Traceback" in line for line in process.lines)
 
 
+def test_a_state_directory_that_cannot_be_written_is_one_error_line_and_code_1(start, tmp_path):
+    (tmp_path / "file").write_text("no directory")
+    code, err = start(with_free_ports({**NULL, "state_dir": str(tmp_path / "file")})).end()
+    assert code == 1
+    assert err.startswith("error: state_dir: cannot keep the certificate: ")
+    assert f"{tmp_path}/file" in err
+    assert len(err.splitlines()) == 1
+
+
 def test_an_unknown_key_is_an_error_and_code_2(start):
     code, err = start({**NULL, "port": 8000}).end()
     assert code == 2
@@ -233,10 +249,11 @@ def test_an_unknown_key_is_an_error_and_code_2(start):
     assert "Traceback" not in err
 
 
-SLOW_START = """
-import sys, threading
+SLOW_PROGRAM = """
+import sys
 from openpi_flash_server import loading, null_policy, service
 from openpi_flash_server.cli import app
+
 
 class SlowPolicy(null_policy.NullPolicy):
     def warm_up(self):
@@ -245,8 +262,9 @@ class SlowPolicy(null_policy.NullPolicy):
     def infer(self, observation, controls=None):
         if "wait" in observation:
             print("inference runs", flush=True)
-            threading.Event().wait(0.5)
+            sys.stdin.readline()
         return super().infer(observation, controls)
+
 
 slow = loading.Loaders(policy=lambda settings: SlowPolicy(), planner=loading.load_planner)
 service.Service.__init__.__defaults__ = (slow,)
@@ -255,22 +273,63 @@ app(prog_name="openpi-flash")
 
 
 @pytest.fixture
-def slow_program(tmp_path):
-    """A server whose policy warms up until its stdin ends; a real process around a slow policy."""
-    (tmp_path / "slow.py").write_text(SLOW_START)
-    return [sys.executable, str(tmp_path / "slow.py")]
+def start_slow(start, tmp_path):
+    """Starts a server whose warm-up, and each observation with `wait`, take a line of stdin."""
+    (tmp_path / "slow.py").write_text(SLOW_PROGRAM)
+    return lambda: start(with_free_ports(NULL), program=[sys.executable, str(tmp_path / "slow.py")])
 
 
-def test_while_it_warms_up_the_port_answers_503_with_the_reason(start, slow_program):
-    process = start(with_free_ports(NULL), program=slow_program)
+def test_while_it_warms_up_the_port_answers_503_with_the_reason(start_slow):
+    process = start_slow()
     process.wait_for("warming up the action model")
     port, _ = process.ports()
     assert health(port) == (503, "warming up: warming up the action model\n")
+    process.go_on()
+    process.wait_for(READY)
+    assert health(port) == (200, "OK\n")
 
 
-def test_sigterm_while_it_warms_up_ends_it_with_code_0(start, slow_program):
-    process = start(with_free_ports(NULL), program=slow_program)
+def test_sigterm_while_it_warms_up_ends_it_with_code_0(start_slow):
+    process = start_slow()
     process.wait_for("warming up the action model")
     process.popen.send_signal(signal.SIGTERM)
     assert process.end() == (0, "")
     assert not any("Service ready" in line for line in process.lines)
+
+
+@pytest.mark.parametrize("transport", ["websocket", "quic"])
+def test_sigterm_lets_the_running_request_have_its_answer(start_slow, transport):
+    process = start_slow()
+    process.go_on()
+    process.wait_for(READY)
+    websocket_port, quic_port = process.ports()
+    if transport == "quic":
+        client = FlashTransportPolicy("127.0.0.1", quic_port)
+    else:
+        client = WebsocketPolicy("127.0.0.1", websocket_port)
+    with client, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(client.infer, {"wait": True}, WAIT)
+        process.wait_for("inference runs")
+        process.popen.send_signal(signal.SIGTERM)
+        process.wait_for("stopping")
+        process.go_on()
+        assert answer.result(WAIT)["actions"].shape == (50, 32)
+    assert process.end() == (0, "")
+
+
+def test_a_second_signal_ends_it_at_once(start_slow):
+    process = start_slow()
+    process.go_on()
+    process.wait_for(READY)
+    with (
+        WebsocketPolicy("127.0.0.1", process.ports()[0]) as client,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        answer = pool.submit(client.infer, {"wait": True}, WAIT)
+        process.wait_for("inference runs")
+        process.popen.send_signal(signal.SIGINT)
+        process.wait_for("stopping")
+        process.popen.send_signal(signal.SIGINT)
+        assert process.end() == (128 + signal.SIGINT, "")
+        with pytest.raises(Disconnected):
+            answer.result(WAIT)

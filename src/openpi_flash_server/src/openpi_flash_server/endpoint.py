@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from openpi_flash_server.config import ServerConfig
-from openpi_flash_server.quic_transport import QuicTransport
+from openpi_flash_server.quic_transport import CertificateError, QuicTransport
 from openpi_flash_server.slot import Handler, Slot
 from openpi_flash_server.websocket_transport import WebsocketTransport
 
@@ -31,6 +31,7 @@ class Endpoint:
     def __init__(self, name: str, config: ServerConfig) -> None:
         self.name = name
         self.slot = Slot(name)
+        self._host = config.host
         settings = config.transport(name)
         with _naming_the_port(name, "websocket_port", config.host, settings.websocket_port):
             self.websocket = WebsocketTransport(
@@ -49,6 +50,9 @@ class Endpoint:
                     certificate_dir=config.certificate_dir,
                     api_keys=config.api_keys,
                 )
+        except CertificateError as error:
+            self.websocket.close(grace=0)
+            raise StartError(f"state_dir: cannot keep the certificate: {error}") from error
         except StartError:
             self.websocket.close(grace=0)
             raise
@@ -57,14 +61,10 @@ class Endpoint:
         """Lets clients in; the handler is loaded and warm.
 
         Raises:
-            StartError: QUIC cannot listen, or its certificate cannot be kept.
+            StartError: QUIC cannot listen.
         """
-        try:
+        with _naming_the_port(self.name, "quic_port", self._host, self.quic.port):
             self.quic.publish(metadata)
-        except Exception as error:
-            raise StartError(
-                f"{self.name}_transport.quic_port {self.quic.port}: {error}"
-            ) from error
         self.slot.open(handler)
         self.websocket.publish(metadata)
 

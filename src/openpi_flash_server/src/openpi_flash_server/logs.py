@@ -65,10 +65,28 @@ class LineFormatter(logging.Formatter):
         return line
 
 
+class OnceFilter(logging.Filter):
+    """Lets each warning of the transport through once: every socket of a server has the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether `record` is news."""
+        if record.name != "flash_transport" or record.levelno != logging.WARNING:
+            return True
+        message = record.getMessage()
+        is_news = message not in self._said
+        self._said.add(message)
+        return is_news
+
+
 def configure(*, stream: TextIO | None = None, level: int = logging.INFO) -> None:
     """Sends our events to `stream` (stdout) and other libraries' warnings after them."""
     handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(LineFormatter())
+    handler.addFilter(OnceFilter())
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)

@@ -18,11 +18,15 @@ from openpi_flash_server.slot import Slot
 log = EventLogger(__name__)
 
 
+class CertificateError(Exception):
+    """The server's certificate cannot be read or made; the message names the directory."""
+
+
 class QuicTransport:
     """The QUIC end of a slot.
 
-    The port is taken at once, so that a clash is found before minutes of loading; it answers from
-    `publish` on, because the handshake carries the metadata.
+    The port is taken and the certificate read at once, so that trouble with them is found before
+    minutes of loading; the port answers from `publish` on, because hello carries the metadata.
 
     Args:
         slot: answers the requests.
@@ -31,8 +35,13 @@ class QuicTransport:
         certificate_dir: where the server's certificate is kept, or made.
         api_keys: who may connect; empty lets everybody in.
 
+    Attributes:
+        port: where it listens.
+        fingerprint: SHA-256 of the server's certificate, hex; clients pin it.
+
     Raises:
         OSError: the port cannot be listened on.
+        CertificateError: the certificate cannot be kept.
     """
 
     def __init__(
@@ -48,20 +57,13 @@ class QuicTransport:
         self._host = host
         self._certificate_dir = certificate_dir
         self._api_keys = list(api_keys)
+        self.fingerprint = _fingerprint(certificate_dir)
         self._reserved: socket.socket | None = _bind_udp(host, port)
         self.port: int = self._reserved.getsockname()[1]
         self._server: QuicServer | None = None
-        self._closing = threading.Event()
         self._prev_total_ms: collections.OrderedDict[str, float] = collections.OrderedDict()
         self._prev_total_lock = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name=f"quic-{slot.name}", daemon=True)
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the server's certificate, hex; clients pin it."""
-        if self._server is None:
-            raise RuntimeError("the certificate is read when the slot opens")
-        return self._server.fingerprint
 
     def publish(self, metadata: Mapping[str, Any]) -> None:
         """Lets clients in: the slot is open."""
@@ -77,7 +79,6 @@ class QuicTransport:
 
     def close(self) -> None:
         """Closes every connection; answers that were handed over before are sent."""
-        self._closing.set()
         self._release()
         if self._server is not None:
             self._server.close()
@@ -90,21 +91,16 @@ class QuicTransport:
 
     def _serve(self) -> None:
         assert self._server is not None
-        while (request := self._server.next_request()) is not None:
-            try:
+        try:
+            while (request := self._server.next_request()) is not None:
                 self._take(request)
-            # one request's trouble must not end the thread that takes all of them
-            except Exception as error:
-                log.error("request could not be taken", exception=error, peer=request.peer)
-                _fail(request, ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")
-        if not self._closing.is_set():
-            log.error("QUIC stopped by itself; restart the server", slot=self._slot.name)
-            self._slot.has_trouble("QUIC stopped by itself")
+        except FlashTransportError as error:
+            log.error("QUIC failed, restart the server", slot=self._slot.name, reason=str(error))
+            self._slot.has_trouble(f"QUIC failed: {error}")
 
     def _take(self, request: QuicRequest) -> None:
         if request.kind == "reset":
-            self._slot.reset(request.session)
-            request.respond({})
+            self._reset(request)
             return
         received_at = self._slot.clock()
         self._slot.receive(
@@ -113,6 +109,15 @@ class QuicTransport:
             respond=lambda answer: self._answer(request, answer, received_at),
             is_cancelled=lambda: request.cancelled,
         )
+
+    def _reset(self, request: QuicRequest) -> None:
+        try:
+            self._slot.reset(request.session)
+            request.respond({})
+        # one request's trouble must not end the thread that takes all of them
+        except Exception as error:
+            log.error("reset failed", exception=error, slot=self._slot.name, peer=request.peer)
+            _fail(request, ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")
 
     def _answer(self, request: QuicRequest, answer: Answer, received_at: float) -> None:
         if isinstance(answer, Failure):
@@ -137,6 +142,18 @@ class QuicTransport:
             self._prev_total_ms.move_to_end(peer)
             if len(self._prev_total_ms) > _REMEMBERED_PEERS:
                 self._prev_total_ms.popitem(last=False)
+
+
+def _fingerprint(certificate_dir: Path) -> str:
+    """Reads or makes the certificate, by starting a server that nobody reaches."""
+    try:
+        server = QuicServer("127.0.0.1", 0, metadata={}, certificate_dir=str(certificate_dir))
+    except (OSError, ValueError, FlashTransportError) as error:
+        raise CertificateError(str(error)) from error
+    try:
+        return str(server.fingerprint)
+    finally:
+        server.close()
 
 
 def _fail(request: QuicRequest, code: ErrorCode, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import threading
 
 from openpi_flash_server.config import ServerConfig
 from openpi_flash_server.endpoint import Endpoint, StartError
@@ -30,6 +31,9 @@ class Service:
         self._config = config
         self._loaders = loaders
         self.endpoints: dict[str, Endpoint] = {}
+        # a stop may come in the middle of loading: what is closed must not be opened again
+        self._opening = threading.Lock()
+        self._closed = False
         try:
             for name in config.slots:
                 endpoint = Endpoint(name, config)
@@ -39,6 +43,7 @@ class Service:
                     slot=name,
                     websocket=_address(config.host, endpoint.websocket.port),
                     quic=_address(config.host, endpoint.quic.port),
+                    certificate_sha256=endpoint.quic.fingerprint,
                 )
         except StartError:
             self.close(grace=0)
@@ -53,16 +58,18 @@ class Service:
     def load(self) -> None:
         """Loads and warms up every model, then lets clients in; minutes for a large model.
 
+        Closed meanwhile, it lets nobody in.
+
         Raises:
             StartError: names what cannot be loaded.
         """
         slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
-        for loaded in load_slots(self._config, slots, self._loaders):
-            endpoint = self.endpoints[loaded.name]
-            endpoint.open(loaded.handler, loaded.metadata)
-        fingerprints = {endpoint.quic.fingerprint for endpoint in self.endpoints.values()}
-        for fingerprint in fingerprints:
-            log.info("certificate", sha256=fingerprint, directory=self._config.certificate_dir)
+        loaded = load_slots(self._config, slots, self._loaders)
+        with self._opening:
+            if self._closed:
+                return
+            for slot in loaded:
+                self.endpoints[slot.name].open(slot.handler, slot.metadata)
 
     @property
     def ready_line(self) -> str:
@@ -71,6 +78,8 @@ class Service:
 
     def close(self, *, grace: float = DRAIN_GRACE) -> bool:
         """Answers what runs, refuses the rest, closes the ports; returns whether in time."""
+        with self._opening:
+            self._closed = True
         finished = True
         # the action slot first: it may be waiting for the planner
         for name in ("action", "planner"):
