@@ -1,0 +1,35 @@
+"""The arm in numbers: joints, limits, home, topics. `arm.xml` is held equal to it by a test."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+
+JOINTS = (
+    "shoulder_pan",
+    "shoulder_lift",
+    "elbow",
+    "wrist_pitch",
+    "wrist_yaw",
+    "wrist_roll",
+    "gripper",
+)
+"""Names in the order of every vector here; rad, but gripper: 0 open to 1 closed."""
+
+HOME: tuple[float, ...] = (0.0, -0.6, 1.0, 0.9, 0.0, 0.0, 0.0)
+LOWER_LIMITS: tuple[float, ...] = (-2.6, -1.8, -0.2, -1.8, -2.6, -2.9, 0.0)
+UPPER_LIMITS: tuple[float, ...] = (2.6, 1.2, 2.4, 1.8, 2.6, 2.9, 1.0)
+
+CUBES = ("red_cube", "green_cube", "blue_cube")
+CAMERAS = ("scene", "wrist")
+
+JOINT_STATES_TOPIC = "/joint_states"
+TRAJECTORY_TOPIC = "/arm_controller/joint_trajectory"
+REFERENCE_TOPIC = "/arm_controller/reference"
+
+
+def camera_topic(camera: str) -> str:
+    """Return the topic that a camera's images are published on."""
+    return f"/{camera}_camera/image_raw"
