@@ -19,6 +19,7 @@ ROS_MODULES = frozenset(
         "diagnostic_msgs",
         "lifecycle_msgs",
         "openpi_flash_msgs",
+        "rcl_interfaces",
         "rclpy",
         "sensor_msgs",
         "std_msgs",
