@@ -1,0 +1,60 @@
+"""Runs the node: `python -m openpi_flash_client_node --ros-args -p server:=10.0.0.5 ...`.
+
+Ends with 0 after SIGINT or SIGTERM, with the robot told to hold; with 2 if what it was given makes
+no sense.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from openpi_flash_client_node.node import ClientNode
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until a signal comes; the process's exit code."""
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    try:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # what rclpy raises here has no public type
+        return _refused(error)
+    try:
+        return _run(stopping)
+    finally:
+        rclpy.try_shutdown()  # type: ignore[attr-defined]
+
+
+def _run(stopping: threading.Event) -> int:
+    try:
+        node = ClientNode()
+    except ValueError as error:  # an empty list in the parameter file
+        return _refused(error)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        if node.wants_autostart and not node.bring_up():
+            return 2
+        while not stopping.is_set():
+            executor.spin_once(timeout_sec=0.1)
+        return 0
+    finally:
+        node.stop()
+        executor.remove_node(node)
+        node.destroy_node()  # type: ignore[no-untyped-call]
+
+
+def _refused(error: Exception) -> int:
+    sys.stderr.write(f"error: {error}\n")
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
