@@ -30,7 +30,10 @@ pub fn decode(py: Python<'_>, buffer: Bound<'_, PyAny>, offset: usize) -> PyResu
 
 /// As [`decode`], for bytes that Rust owns; they are moved, not copied.
 pub fn decode_owned(py: Python<'_>, buffer: Vec<u8>, offset: usize) -> PyResult<Py<PyAny>> {
-    decode(py, PyArray1::from_vec(py, buffer).into_any(), offset)
+    let owner = PyArray1::from_vec(py, buffer);
+    // else anybody could make the views on it writable
+    owner.try_readwrite()?.make_nonwriteable();
+    decode(py, owner.into_any(), offset)
 }
 
 /// A flat array of the bytes of anything that exports them.

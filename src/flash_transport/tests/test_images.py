@@ -1,0 +1,275 @@
+"""Image work against PIL and openpi's own `image_tools`."""
+
+import array
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from openpi_client import image_tools
+from PIL import Image
+
+from flash_transport import ImageError, image_to_rgb, resize_with_pad
+
+TOLERANCE = 1
+"""Levels of 255: both round twice, in fixed point of different width."""
+
+
+def noise(height, width, channels=3):
+    shape = (height, width, channels)
+    return np.random.default_rng(height * width).integers(0, 256, shape, dtype=np.uint8)
+
+
+def photo(height, width):
+    """Smooth gradients with hard edges, as PIL would see from a camera."""
+    y, x = np.mgrid[0:height, 0:width]
+    stripes = 255 * ((x // 7 + y // 11) % 2)
+    return np.stack([x * 255 // width, y * 255 // height, stripes], -1).astype(np.uint8)
+
+
+def difference(one, other):
+    assert one.shape == other.shape
+    return np.abs(one.astype(int) - other.astype(int)).max()
+
+
+def chw(image):
+    return np.ascontiguousarray(image.transpose(2, 0, 1))
+
+
+SIZES = [
+    pytest.param(480, 640, id="640x480"),
+    pytest.param(480, 848, id="848x480"),
+    pytest.param(240, 424, id="424x240"),
+    pytest.param(720, 1280, id="1280x720"),
+    pytest.param(1080, 1920, id="1920x1080"),
+    pytest.param(964, 1288, id="1288x964"),
+    pytest.param(640, 480, id="upright"),
+    pytest.param(333, 777, id="odd"),
+    pytest.param(101, 57, id="small and odd"),
+    pytest.param(64, 48, id="up-scaled"),
+    pytest.param(225, 224, id="one row too many"),
+    pytest.param(224, 300, id="height fits already"),
+    pytest.param(1, 1, id="one pixel"),
+]
+
+
+@pytest.mark.parametrize("picture", [noise, photo])
+@pytest.mark.parametrize("target", [(224, 224), (180, 320), (37, 91)])
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_images_are_resized_as_by_openpi(height, width, target, picture):
+    image = picture(height, width)
+    expected = image_tools.resize_with_pad(image, *target)
+    rows = resize_with_pad(image, *target)
+    assert (rows.dtype, rows.flags.c_contiguous) == (np.uint8, True)
+    assert difference(rows, expected) <= TOLERANCE
+    planes = resize_with_pad(chw(image), *target)
+    assert planes.shape == (3, *target)
+    assert difference(planes.transpose(1, 2, 0), expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("target", [(224, 224), (31, 7)])
+def test_the_geometry_is_openpis_for_every_size(target):
+    # a white image shows where it lies; PIL decides for all sizes that a line of cameras could have
+    for height in range(5, 90, 4):
+        for width in range(5, 90, 3):
+            white = np.full((height, width, 3), 255, np.uint8)
+            try:
+                expected = image_tools.resize_with_pad(white, *target)
+            except ValueError:  # PIL: height and width must be > 0
+                with pytest.raises(ImageError, match="too thin"):
+                    resize_with_pad(white, *target)
+                continue
+            assert difference(resize_with_pad(white, *target), expected) == 0, (height, width)
+
+
+def test_the_filter_is_pils_bilinear_and_no_other():
+    image = noise(480, 640)
+    middle = resize_with_pad(image, 224, 224)[28:196]
+    for method in (Image.Resampling.BOX, Image.Resampling.HAMMING, Image.Resampling.BICUBIC):
+        other = np.asarray(Image.fromarray(image).resize((224, 168), method))
+        assert difference(middle, other) > 10 * TOLERANCE
+    pil = np.asarray(Image.fromarray(image).resize((224, 168), Image.Resampling.BILINEAR))
+    assert difference(middle, pil) <= TOLERANCE
+
+
+@pytest.mark.parametrize("layout", [lambda image: image, chw])
+def test_an_image_that_fits_is_returned_itself(layout):
+    image = layout(noise(224, 224))
+    assert resize_with_pad(image, 224, 224) is image
+
+
+def test_a_last_size_of_three_means_rows():
+    image = noise(3, 5)
+    assert resize_with_pad(image, 6, 10).shape == (6, 10, 3)
+    ambiguous = np.zeros((3, 5, 3), np.uint8)
+    assert resize_with_pad(ambiguous, 8, 8).shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda image: image[::-1, :, ::-1],
+        lambda image: image[10:300, 20:500],
+        np.asfortranarray,
+        lambda image: np.broadcast_to(image[:1], image.shape),
+    ],
+    ids=["flipped", "cropped", "fortran", "broadcast"],
+)
+def test_an_image_may_lie_in_memory_in_any_order(view):
+    image = view(noise(480, 640))
+    expected = resize_with_pad(image.copy(order="C"), 224, 224)
+    assert np.array_equal(resize_with_pad(image, 224, 224), expected)
+
+
+def test_a_read_only_image_is_resized():
+    image = np.frombuffer(noise(48, 64).tobytes(), np.uint8).reshape(48, 64, 3)
+    assert resize_with_pad(image, 24, 24).shape == (24, 24, 3)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 5, 3), np.float32), "image has dtype float32, expected uint8"),
+        (np.zeros((4, 5, 3), np.int8), "image has dtype int8, expected uint8"),
+        (np.zeros((4, 5), np.uint8), r"shape \[4, 5\], expected \[height, width, 3\] or \[3, "),
+        (np.zeros((4, 5, 4), np.uint8), r"image has shape \[4, 5, 4\]"),
+        (np.zeros((2, 4, 5, 3), np.uint8), r"image has shape \[2, 4, 5, 3\]"),
+        (np.zeros((0, 5, 3), np.uint8), "image is 0 rows by 5 columns, expected from 1"),
+        ([[1, 2, 3]], "image is list, expected a numpy array"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_what_it_is(image, message):
+    with pytest.raises(ImageError, match=message):
+        resize_with_pad(image, 224, 224)
+
+
+def test_a_target_of_no_size_is_refused():
+    for height, width in [(0, 224), (224, 0), (1 << 40, 1)]:
+        with pytest.raises(ImageError, match=f"image is {height} rows by {width} columns"):
+            resize_with_pad(noise(4, 5), height, width)
+
+
+def test_many_threads_resize_at_once():
+    image = noise(480, 640)
+    expected = resize_with_pad(image, 224, 224)
+    wrong = []
+
+    def work(seed):
+        for number in range(20):
+            resize_with_pad(noise(50 + seed, 60 + number), 33, 44)
+            if not np.array_equal(resize_with_pad(image, 224, 224), expected):
+                wrong.append((seed, number))
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def longest_pause_of_another_thread(work):
+    """How long another thread could not run during `work`, as a fraction of its time."""
+    ticks, stop = [], threading.Event()
+
+    def tick():
+        while not stop.is_set():
+            ticks.append(time.perf_counter())
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    start = time.perf_counter()
+    work()
+    end = time.perf_counter()
+    stop.set()
+    thread.join()
+    times = [start, *(at for at in ticks if start < at < end), end]
+    return max(np.diff(times)) / (end - start)
+
+
+def test_other_python_code_runs_while_images_are_worked_on():
+    image = noise(3000, 4000)
+    raw = {"height": 3000, "width": 4000, "step": 12_000, "encoding": "bgr8"}
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    try:
+        for work in (
+            lambda: resize_with_pad(image, 2000, 2000),
+            lambda: image_to_rgb(image, **raw),
+        ):
+            # one call that holds the GIL is one long pause, every time; a busy machine is not
+            assert any(longest_pause_of_another_thread(work) < 0.5 for _ in range(20))
+    finally:
+        sys.setswitchinterval(interval)
+
+
+ENCODINGS = {
+    "rgb8": lambda rgb: rgb,
+    "bgr8": lambda rgb: rgb[..., ::-1],
+    "rgba8": lambda rgb: np.concatenate([rgb, noise(*rgb.shape[:2], 1)], -1),
+    "bgra8": lambda rgb: np.concatenate([rgb[..., ::-1], noise(*rgb.shape[:2], 1)], -1),
+    "mono8": lambda rgb: rgb[..., :1],
+}
+BUFFERS = {
+    "bytes": bytes,
+    "array.array": lambda data: array.array("B", data),
+    "bytearray": bytearray,
+    "memoryview": memoryview,
+    "ndarray": lambda data: np.frombuffer(data, np.uint8),
+    "memoryview of words": lambda data: memoryview(data + b"\0" * (-len(data) % 4)).cast("I"),
+}
+
+
+@pytest.mark.parametrize("padding", [0, 1, 17])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_every_encoding_becomes_rgb(encoding, padding):
+    rgb = noise(37, 53)
+    pixels = ENCODINGS[encoding](rgb)
+    rows = pixels.reshape(37, -1)
+    padded = np.pad(rows, ((0, 0), (0, padding)), constant_values=99)
+    expected = np.repeat(rgb[..., :1], 3, -1) if encoding == "mono8" else rgb
+    image = image_to_rgb(
+        padded.tobytes(), height=37, width=53, step=padded.shape[1], encoding=encoding
+    )
+    assert (image.dtype, image.flags.writeable) == (np.uint8, True)
+    assert np.array_equal(image, expected)
+
+
+@pytest.mark.parametrize("buffer", BUFFERS.values(), ids=BUFFERS)
+def test_data_may_lie_in_any_buffer(buffer):
+    rgb = noise(7, 5)
+    data = buffer(rgb.tobytes())
+    image = image_to_rgb(data, height=7, width=5, step=15, encoding="rgb8")
+    assert np.array_equal(image, rgb)
+
+
+def test_the_result_does_not_change_with_the_message_it_came_from():
+    data = bytearray(noise(4, 4).tobytes())
+    image = image_to_rgb(data, height=4, width=4, step=12, encoding="rgb8")
+    before = image.copy()
+    data[:] = bytes(48)
+    assert np.array_equal(image, before)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": bytes(47)}, "image has 47 bytes of data, expected at least 48 for 4 rows of s"),
+        ({"step": 11}, "image step is 11 bytes, expected at least 12 for 4 columns of rgb8"),
+        ({"step": 13}, "image has 48 bytes of data, expected at least 51 for 4 rows of step 13"),
+        ({"encoding": "16UC1"}, 'encoding "16UC1" is not supported, expected one of rgb8, bgr8,'),
+        ({"height": 0}, "image is 0 rows by 4 columns"),
+        ({"width": 0}, "image is 4 rows by 0 columns"),
+        ({"height": 2**32 - 1, "step": 2**32 - 1}, "image is 4294967295 rows by 4 columns"),
+    ],
+)
+def test_an_image_that_contradicts_itself_is_refused_with_the_numbers(changes, message):
+    image = {"data": bytes(48), "height": 4, "width": 4, "step": 12, "encoding": "rgb8"}
+    with pytest.raises(ImageError, match=message):
+        image_to_rgb(**{**image, **changes})
+
+
+def test_data_that_is_no_buffer_is_refused():
+    with pytest.raises(TypeError, match="bytes-like"):
+        image_to_rgb([1, 2, 3], height=1, width=1, step=3, encoding="rgb8")
