@@ -368,6 +368,17 @@ def test_an_unknown_model_is_an_error_with_a_suggestion():
     assert "pi05_sim_arm" in message
 
 
+def test_an_unknown_robot_is_an_error_with_a_suggestion():
+    message = error_of({"planner": {**PLANNER, "robot": "sim_arn"}})
+    assert message.startswith("server.json: 1 problem\n  planner.robot: ")
+    assert "'sim_arn'" in message
+    assert "sim_arm" in message
+
+
+def test_a_known_robot_is_accepted():
+    assert parse({"planner": {**PLANNER, "robot": "sim_arm"}}).planner.robot == "sim_arm"
+
+
 # the file
 
 

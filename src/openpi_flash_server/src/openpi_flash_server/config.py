@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -65,13 +66,10 @@ class ActionSettings(_Settings):
     @classmethod
     def _known(cls, name: str) -> str:
         if name != NULL_MODEL:
-            # not at the top: a server without an action slot needs no registry
+            # not at the top: a server without a model needs no registry
             from openpi_flash_models.configs import get_config
 
-            try:
-                get_config(name)
-            except (KeyError, ValueError) as error:
-                raise ValueError(str(error.args[0]) if error.args else str(error)) from None
+            _look_up(get_config, name)
         return name
 
     @model_validator(mode="after")
@@ -96,6 +94,20 @@ class PlannerSettings(_Settings):
         default="{task}. Subtask: {subtask}",
         description="what the action model reads in combined mode; holds {task} and {subtask}",
     )
+
+    robot: Text | None = Field(
+        default=None,
+        description="whose camera names its requests use; default the action slot's robot",
+    )
+
+    @field_validator("robot")
+    @classmethod
+    def _known_robot(cls, name: str | None) -> str | None:
+        if name is not None:
+            from openpi_flash_models.robots import get_robot
+
+            _look_up(get_robot, name)
+        return name
 
     @field_validator("generation_prompt_format")
     @classmethod
@@ -132,6 +144,14 @@ class PlannerTransportSettings(TransportSettings):
     unix_socket_path: Text = Field(
         default="/tmp/openpi-planner.sock", description=_UNIX_SOCKET_PATH
     )
+
+
+def _look_up(registry: Callable[[str], object], name: str) -> None:
+    """Fails in pydantic's way if the registry does not know the name."""
+    try:
+        registry(name)
+    except (KeyError, ValueError) as error:
+        raise ValueError(str(error.args[0]) if error.args else str(error)) from None
 
 
 class ServerConfig(_Settings):

@@ -27,7 +27,7 @@ class Loaders:
 
     Attributes:
         policy: settings of the action slot -> policy.
-        planner: settings of the planner slot, robot of the action slot (or None) -> planner.
+        planner: settings of the planner slot, robot whose requests it reads -> planner.
     """
 
     policy: Callable[[ActionSettings], ActionPolicy]
@@ -63,7 +63,9 @@ def load_slots(
             policy.warm_up()
     default_prompt = config.action.default_prompt if config.action is not None else None
     if config.planner is not None:
-        robot = policy.spec.robot if policy is not None else None
+        robot = config.planner.robot
+        if robot is None and policy is not None and policy.spec.robot != NULL_MODEL:
+            robot = policy.spec.robot
         with _stage(slots, "planner", "loading"):
             planner = loaders.planner(config.planner, robot)
         with _stage(slots, "planner", "warming up"):
@@ -107,7 +109,7 @@ def load_planner(settings: PlannerSettings, robot: str | None) -> Planner:
         settings.checkpoint_dir,
         max_generation_tokens=settings.max_generation_tokens,
         generation_prompt_format=settings.generation_prompt_format,
-        robot=None if robot == NULL_MODEL else robot,
+        robot=robot,
     )
 
 
