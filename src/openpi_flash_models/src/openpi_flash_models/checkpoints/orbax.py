@@ -1,0 +1,163 @@
+"""Orbax trees of tensors, read and written with tensorstore alone.
+
+A directory holds ``_METADATA`` (JSON: which leaves there are) and one OCDBT database with a zarr
+array per leaf, under the leaf's dotted path. Here a leaf's name is the tuple of its path.
+openpi's trainer adds a last component ``value`` to every path, released checkpoints have none: it
+is dropped when all leaves have it.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # registers bfloat16 with numpy
+import numpy as np
+import tensorstore as ts
+
+from openpi_flash_models.errors import CheckpointError
+
+LeafPath = tuple[str, ...]
+
+METADATA_FILE = "_METADATA"
+DTYPES: dict[str, np.dtype[Any]] = {
+    "float32": np.dtype(np.float32),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
+
+
+def read_leaves(directory: Path, *, dtype: str | None = None) -> dict[LeafPath, np.ndarray]:
+    """Read every leaf of an Orbax directory.
+
+    Args:
+        directory: the one that holds ``_METADATA``.
+        dtype: ``float32`` or ``bfloat16`` to cast floating leaves to; None keeps what is stored.
+
+    Raises:
+        CheckpointError: the directory, its metadata or a leaf is missing or broken.
+    """
+    paths, zarr_driver = _read_metadata(directory)
+    context = ts.Context()
+    pending = {
+        path: ts.open(
+            _leaf_spec(directory, path, zarr_driver), open=True, read=True, context=context
+        )
+        for path in paths
+    }
+    reads = {}
+    for path, opened in pending.items():
+        try:
+            reads[path] = opened.result().read()
+        except (ValueError, OSError, KeyError, RuntimeError) as error:
+            raise _leaf_error(directory, path, error) from error
+    leaves = {}
+    for path, read in reads.items():
+        try:
+            leaf = np.asarray(read.result())
+        except (ValueError, OSError, RuntimeError) as error:
+            raise _leaf_error(directory, path, error) from error
+        leaves[path] = leaf if dtype is None else _cast(leaf, DTYPES[dtype])
+    if all(path[-1] == "value" for path in leaves):
+        leaves = {path[:-1]: leaf for path, leaf in leaves.items()}
+    return leaves
+
+
+def write_leaves(directory: Path, leaves: Mapping[LeafPath, np.ndarray]) -> None:
+    """Write an Orbax directory that orbax-checkpoint (and openpi) restores.
+
+    Args:
+        directory: is created; must not hold a checkpoint yet.
+        leaves: paths are written as they are: no ``value`` component is added.
+    """
+    if (directory / METADATA_FILE).exists():
+        raise CheckpointError(f"{directory} holds a checkpoint already, it is not overwritten")
+    directory.mkdir(parents=True, exist_ok=True)
+    context = ts.Context()
+    # One transaction, so that the database has one version and no garbage from earlier ones.
+    with ts.Transaction() as transaction:
+        for path, leaf in leaves.items():
+            spec = _leaf_spec(directory, path, "zarr") | {
+                "metadata": {"chunks": [max(1, size) for size in leaf.shape], "compressor": None}
+            }
+            store = ts.open(
+                spec,
+                create=True,
+                dtype=leaf.dtype,
+                shape=leaf.shape,
+                context=context,
+                transaction=transaction,
+            ).result()
+            store.write(leaf).result()
+    tree = {
+        str(path): {
+            "key_metadata": [{"key": key, "key_type": 2} for key in path],
+            "value_metadata": {
+                "value_type": "jax.Array",
+                "skip_deserialize": False,
+                "write_shape": list(leaf.shape),
+            },
+        }
+        for path, leaf in leaves.items()
+    }
+    metadata = {
+        "tree_metadata": tree,
+        "use_zarr3": False,
+        "store_array_data_equal_to_fill_value": True,
+        "custom_metadata": None,
+    }
+    # Last, so that a directory with metadata is a complete one.
+    (directory / METADATA_FILE).write_text(json.dumps(metadata))
+
+
+def nest(leaves: Mapping[LeafPath, Any]) -> dict[str, Any]:
+    """The nested dictionary of a flat one."""
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        branch = tree
+        for key in path[:-1]:
+            branch = branch.setdefault(key, {})
+        branch[path[-1]] = leaf
+    return tree
+
+
+def _read_metadata(directory: Path) -> tuple[list[LeafPath], str]:
+    """Paths of the leaves, and the zarr driver they need."""
+    file = directory / METADATA_FILE
+    if not directory.is_dir():
+        raise CheckpointError(f"no such directory: {directory}")
+    try:
+        metadata = json.loads(file.read_text())
+        paths = [tuple(map(str, ast.literal_eval(key))) for key in metadata["tree_metadata"]]
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{file} is missing: {directory} is not an Orbax checkpoint, or was copied in part"
+        ) from None
+    except (ValueError, SyntaxError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{file} is not Orbax metadata: {error}") from error
+    if not paths:
+        raise CheckpointError(f"{file} names no tensors")
+    return paths, "zarr3" if metadata.get("use_zarr3") else "zarr"
+
+
+def _leaf_spec(directory: Path, path: LeafPath, driver: str) -> dict[str, Any]:
+    return {
+        "driver": driver,
+        "kvstore": {
+            "driver": "ocdbt",
+            "base": f"file://{directory.resolve()}/",
+            "path": ".".join(path) + "/",
+        },
+    }
+
+
+def _leaf_error(directory: Path, path: LeafPath, error: Exception) -> CheckpointError:
+    detail = str(error).split(" [", 1)[0]  # tensorstore appends its own source locations
+    return CheckpointError(f"{directory}: cannot read tensor {'/'.join(path)}: {detail}")
+
+
+def _cast(leaf: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    is_float = np.issubdtype(leaf.dtype, np.floating) or leaf.dtype == ml_dtypes.bfloat16
+    return leaf.astype(dtype, copy=False) if is_float else leaf

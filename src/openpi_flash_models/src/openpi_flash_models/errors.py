@@ -1,0 +1,33 @@
+"""What can go wrong, sorted by whose fault it is.
+
+ObservationError   the caller sent something the policy cannot use
+CheckpointError    the operator gave a directory that is not a usable checkpoint
+ConfigError        the operator named a config or robot that does not exist
+ModelOutputError   the model gave numbers no robot may follow
+"""
+
+from __future__ import annotations
+
+
+class ObservationError(ValueError):
+    """An observation (or a per-request control) that the policy cannot use.
+
+    Attributes:
+        key: what is at fault, as the caller spells it: ``observation/state``, ``images/cam_high``.
+    """
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{key}: {problem}")
+        self.key = key
+
+
+class CheckpointError(Exception):
+    """A checkpoint directory that is missing, incomplete, broken or of another model."""
+
+
+class ConfigError(ValueError):
+    """A config or robot name that does not exist."""
+
+
+class ModelOutputError(RuntimeError):
+    """The model's output is not finite, so nothing may be sent to a robot."""

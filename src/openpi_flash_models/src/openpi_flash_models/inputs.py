@@ -1,0 +1,31 @@
+"""What a pi0 or pi0.5 model takes, whatever framework it is written in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+# Order of the camera slots in the prefix. It is part of the weights' meaning.
+CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
+IMAGE_SIZE = 224
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """One batch of observations, ready for a model.
+
+    A camera that is masked and a prompt slot that is masked contribute nothing to the result, so
+    whoever builds this may also leave them out: C and L are free. (Dropping them saves time and
+    costs one compiled program per distinct C and L; the place to do it is where this is built.)
+
+    Attributes:
+        images: [B, C, 224, 224, 3] uint8, scaled on the device; or float32 already in [-1, 1].
+        image_mask: [B, C] bool, false for a camera that is not there.
+        tokens: [B, L] int32, padded on the right.
+        token_mask: [B, L] bool, false for padding.
+    """
+
+    images: Any
+    image_mask: Any
+    tokens: Any
+    token_mask: Any

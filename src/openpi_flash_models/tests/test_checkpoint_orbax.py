@@ -1,0 +1,180 @@
+"""Orbax trees: read and written as orbax-checkpoint does, refused by name."""
+
+import json
+import shutil
+
+import jax
+import ml_dtypes
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from openpi_flash_models.checkpoints import orbax
+from openpi_flash_models.checkpoints.pi05_tree import check_tree, expected_shapes
+from openpi_flash_models.errors import CheckpointError
+
+
+def restore_with_orbax(directory):
+    checkpointer = ocp.PyTreeCheckpointer()
+    tree = checkpointer.metadata(directory).item_metadata.tree
+    args = jax.tree.map(lambda _: ocp.ArrayRestoreArgs(restore_type=np.ndarray), tree)
+    return checkpointer.restore(directory, ocp.args.PyTreeRestore(item=tree, restore_args=args))
+
+
+@pytest.fixture(scope="module")
+def leaves(tiny_checkpoint):
+    return orbax.read_leaves(tiny_checkpoint / "params")
+
+
+@pytest.fixture
+def broken(tiny_checkpoint, tmp_path):
+    return shutil.copytree(tiny_checkpoint / "params", tmp_path / "params")
+
+
+def test_every_leaf_is_what_orbax_restores(tiny_checkpoint, leaves):
+    restored = restore_with_orbax(tiny_checkpoint / "params")
+    flat = {
+        tuple(key.key for key in path): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(restored)
+    }
+    assert {path[:-1] for path in flat} == set(leaves)  # openpi's trailing "value" is dropped
+    for path, leaf in flat.items():
+        np.testing.assert_array_equal(leaves[path[:-1]], leaf)
+
+
+def test_a_checkpoint_without_value_leaves_reads_the_same(leaves, tmp_path):
+    ocp.PyTreeCheckpointer().save(tmp_path / "params", orbax.nest(leaves))
+    plain = orbax.read_leaves(tmp_path / "params")
+    assert set(plain) == set(leaves)
+    for path, leaf in plain.items():
+        np.testing.assert_array_equal(leaf, leaves[path])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_we_write_orbax_restores(dtype, leaves, tmp_path):
+    ours = {path: leaf.astype(orbax.DTYPES[dtype]) for path, leaf in leaves.items()}
+    orbax.write_leaves(tmp_path / "params", ours)
+    restored = restore_with_orbax(tmp_path / "params")
+    for path, leaf in ours.items():
+        branch = restored
+        for key in path:
+            branch = branch[key]
+        assert branch.dtype == leaf.dtype
+        np.testing.assert_array_equal(branch, leaf)
+    again = orbax.read_leaves(tmp_path / "params")
+    assert {path: leaf.dtype for path, leaf in again.items()} == {
+        path: leaf.dtype for path, leaf in ours.items()
+    }
+
+
+def test_the_dtype_asked_for_is_the_dtype_read(tiny_checkpoint, leaves):
+    cast = orbax.read_leaves(tiny_checkpoint / "params", dtype="bfloat16")
+    for path, leaf in cast.items():
+        assert leaf.dtype == ml_dtypes.bfloat16
+        np.testing.assert_array_equal(leaf, leaves[path].astype(ml_dtypes.bfloat16))
+
+
+def test_a_checkpoint_is_never_overwritten(broken, leaves):
+    with pytest.raises(CheckpointError, match="holds a checkpoint already"):
+        orbax.write_leaves(broken, leaves)
+
+
+def test_a_missing_directory_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no such directory: .*nowhere"):
+        orbax.read_leaves(tmp_path / "nowhere")
+
+
+def test_missing_metadata_is_named(broken):
+    (broken / "_METADATA").unlink()
+    with pytest.raises(CheckpointError, match=r"_METADATA is missing: .* copied in part"):
+        orbax.read_leaves(broken)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"tree_metadata": {"oops(": 1}}', "\x80"]
+)
+def test_broken_metadata_is_named(broken, content):
+    (broken / "_METADATA").write_text(content, encoding="latin-1")
+    with pytest.raises(CheckpointError, match="_METADATA is not Orbax metadata"):
+        orbax.read_leaves(broken)
+
+
+def test_metadata_without_tensors_is_refused(broken):
+    (broken / "_METADATA").write_text('{"tree_metadata": {}}')
+    with pytest.raises(CheckpointError, match="names no tensors"):
+        orbax.read_leaves(broken)
+
+
+def test_a_tensor_that_the_database_lacks_is_named(broken):
+    metadata = json.loads((broken / "_METADATA").read_text())
+    metadata["tree_metadata"]["('params', 'ghost', 'kernel', 'value')"] = {}
+    (broken / "_METADATA").write_text(json.dumps(metadata))
+    with pytest.raises(CheckpointError, match="cannot read tensor params/ghost/kernel"):
+        orbax.read_leaves(broken)
+
+
+def test_a_missing_database_is_an_error_of_the_checkpoint(broken):
+    (broken / "manifest.ocdbt").unlink()
+    with pytest.raises(CheckpointError, match="cannot read tensor params/"):
+        orbax.read_leaves(broken)
+
+
+def test_a_truncated_data_file_is_an_error_of_the_checkpoint(broken):
+    largest = max(broken.rglob("d/*"), key=lambda file: file.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="cannot read tensor params/"):
+        orbax.read_leaves(broken)
+
+
+def test_a_garbled_data_file_is_an_error_of_the_checkpoint(broken):
+    largest = max(broken.rglob("d/*"), key=lambda file: file.stat().st_size)
+    largest.write_bytes(bytes(reversed(largest.read_bytes())))
+    with pytest.raises(CheckpointError, match="cannot read tensor params/"):
+        orbax.read_leaves(broken)
+
+
+def test_sizes_come_from_the_tensors(leaves):
+    sizes = check_tree(leaves, "tiny")
+    assert (sizes.width, sizes.expert_width, sizes.depth, sizes.vocabulary) == (64, 32, 3, 2048)
+    assert (sizes.vision_width, sizes.vision_depth, sizes.action_dim) == (48, 2, 32)
+    assert {"/".join(path): leaf.shape for path, leaf in leaves.items()} == expected_shapes(sizes)
+
+
+def test_every_missing_tensor_is_an_error_that_names_it(leaves):
+    for path in leaves:
+        rest = {other: leaf for other, leaf in leaves.items() if other != path}
+        with pytest.raises(CheckpointError, match=f"tiny: missing tensor {'/'.join(path)}"):
+            check_tree(rest, "tiny")
+
+
+def test_an_unexpected_tensor_is_an_error_that_names_it(leaves):
+    extra = leaves | {("params", "value_head", "kernel"): np.zeros(3)}
+    with pytest.raises(CheckpointError, match="unexpected tensor params/value_head/kernel"):
+        check_tree(extra, "tiny")
+
+
+def test_a_mis_shaped_tensor_is_an_error_with_both_shapes(leaves):
+    wrong = leaves | {("params", "time_mlp_in", "bias"): np.zeros(31)}
+    expected = r"time_mlp_in/bias \(shape \(31,\), expected \(32,\)\)"
+    with pytest.raises(CheckpointError, match=expected):
+        check_tree(wrong, "tiny")
+
+
+def test_many_faults_are_summed_up(leaves):
+    few = {path: leaf for path, leaf in leaves.items() if "bias" not in path}
+    with pytest.raises(CheckpointError, match=r"and \d+ more"):
+        check_tree(few | {("params", f"x{i}"): np.zeros(1) for i in range(9)}, "tiny")
+
+
+@pytest.mark.parametrize(
+    ("extra", "without", "message"),
+    [
+        ("params/state_proj/kernel", "time_mlp", "is a pi0 model"),
+        ("params/PaliGemma/llm/layers/attn/q_einsum/lora_a", "-", "LoRA"),
+        ("params/PaliGemma/img/junk", "_1", "is a pi0-FAST model"),
+    ],
+)
+def test_another_kind_of_model_is_told_from_a_broken_one(leaves, extra, without, message):
+    other = {path: leaf for path, leaf in leaves.items() if without not in "/".join(path)}
+    with pytest.raises(CheckpointError, match=message):
+        check_tree(other | {tuple(extra.split("/")): np.zeros(1)}, "tiny")

@@ -1,0 +1,194 @@
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from openpi_flash_models.errors import ObservationError
+from openpi_flash_models.inputs import CAMERAS, ModelInputs
+from openpi_flash_models.jax_models import subtask_decode
+from openpi_flash_models.load import load_planner
+from openpi_flash_models.planner import PlannerOptions, SubtaskPlanner
+from openpi_flash_models.robots import get_robot
+from openpi_flash_models.tokenizer import PaligemmaTokenizer
+
+ATTENDED = PlannerOptions(missing_cameras="attended")
+MAX_TOKENS = 20
+
+
+@pytest.fixture(scope="module")
+def recorded(data):
+    return dict(np.load(data / "planner.npz"))
+
+
+@pytest.fixture(scope="module")
+def prompts(data):
+    cases = json.loads((data / "planner.json").read_text())["cases"]
+    return {name: case["prompt"] for name, case in cases.items()}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(data):
+    return PaligemmaTokenizer(data / "paligemma_tokenizer.model")
+
+
+@pytest.fixture(scope="module")
+def inputs(recorded, tiny_inputs, params_float32, tokenizer, prompts):
+    """What the model is given in each recorded case, made of the request by our own planner."""
+    aloha = SubtaskPlanner(params_float32, tokenizer, get_robot("aloha"), ATTENDED)
+    anyone = SubtaskPlanner(params_float32, tokenizer, None, ATTENDED)
+    cameras = {name: recorded[f"image/{name}"] for name in ("cam_high", "cam_left_wrist")}
+    three = anyone.model_inputs({}, prompt=prompts["three_cameras"])
+    return {
+        # recorded from float images, which a request cannot carry in this range
+        "three_cameras": dataclasses.replace(three, images=tiny_inputs.images[:1]),
+        "aloha_two_cameras": aloha.model_inputs(
+            {"images": cameras}, prompt=prompts["aloha_two_cameras"]
+        ),
+        "no_images": anyone.model_inputs({}, prompt=prompts["no_images"]),
+    }
+
+
+CASES = ("three_cameras", "aloha_two_cameras", "no_images")
+
+
+def full_head(params):
+    size = params["PaliGemma"]["llm"]["embedder"]["input_embedding"].shape[0]
+    return subtask_decode.cut_head(params, jnp.ones(size, bool))
+
+
+def decode(params, inputs, *, allowed, eos=1, max_tokens=MAX_TOKENS):
+    head = subtask_decode.cut_head(params, jnp.asarray(allowed))
+    tokens = subtask_decode.decode_subtask(
+        params, head, inputs, jnp.int32(eos), max_tokens=max_tokens
+    )
+    return np.asarray(tokens)[0]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_prefix_is_the_one_that_openpi_flash_builds(recorded, inputs, case):
+    given = inputs[case]
+    np.testing.assert_array_equal(given.tokens[0], recorded[f"{case}/prompt_tokens"])
+    np.testing.assert_array_equal(given.token_mask[0], recorded[f"{case}/prompt_mask"])
+    assert given.image_mask.all()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_first_logits_equal_openpi_flashs(params_float32, recorded, inputs, case):
+    hidden, _ = subtask_decode.read_prefix(params_float32, inputs[case], MAX_TOKENS)
+    logits = np.asarray(subtask_decode.logits(full_head(params_float32), hidden))[0]
+    np.testing.assert_allclose(logits, recorded[f"{case}/first_logits"], atol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["three_cameras", "aloha_two_cameras"])
+def test_logits_after_a_given_text_equal_openpi_flashs(params_float32, recorded, inputs, case):
+    """A given sequence shows wrong positions and caches, which a repeated token hides."""
+    expected = recorded[f"forced/{case}/step_logits"]
+    tokens = recorded["forced/tokens"]
+    head = full_head(params_float32)
+    hidden, spoken = subtask_decode.read_prefix(params_float32, inputs[case], MAX_TOKENS)
+    slots = spoken.seen.shape[1] - MAX_TOKENS
+    for step, token in enumerate(tokens):
+        logits = np.asarray(subtask_decode.logits(head, hidden))[0]
+        np.testing.assert_allclose(logits, expected[step], atol=1e-4)
+        hidden, spoken = subtask_decode.say(
+            params_float32, spoken, jnp.array([token], jnp.int32), jnp.int32(slots + step)
+        )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_greedy_words_equal_openpi_flashs(params_float32, recorded, inputs, case):
+    tokens = decode(params_float32, inputs[case], allowed=recorded["vocab_mask"])
+    np.testing.assert_array_equal(tokens, recorded[f"{case}/masked/tokens"])
+
+
+def test_only_allowed_words_are_said(params_float32, recorded, inputs):
+    allowed = recorded["random_mask/vocab_mask"]
+    tokens = decode(params_float32, inputs["three_cameras"], allowed=allowed)
+    np.testing.assert_array_equal(tokens, recorded["random_mask/tokens"])
+    assert allowed[tokens].all()
+
+
+def test_the_text_ends_at_the_end_mark_and_zeros_follow(params_float32, recorded, inputs):
+    tokens = decode(
+        params_float32,
+        inputs["three_cameras"],
+        allowed=recorded["eos/masked/vocab_mask"],
+        eos=int(recorded["eos/masked/eos_as"]),
+    )
+    np.testing.assert_array_equal(tokens, recorded["eos/masked/tokens"])
+    assert tokens[-1] == 0
+
+
+def test_an_end_mark_at_once_is_an_empty_text(params_float32, recorded, inputs):
+    tokens = decode(
+        params_float32,
+        inputs["three_cameras"],
+        allowed=recorded["vocab_mask"],
+        eos=int(recorded["eos/immediate/eos_as"]),
+    )
+    assert not tokens.any()
+
+
+def test_a_batch_says_what_each_row_says_alone(params_float32, recorded, inputs):
+    rows = [inputs["aloha_two_cameras"], inputs["no_images"]]
+    both = ModelInputs(
+        *(
+            np.concatenate([getattr(row, field.name) for row in rows])
+            for field in dataclasses.fields(ModelInputs)
+        )
+    )
+    head = subtask_decode.cut_head(params_float32, jnp.asarray(recorded["vocab_mask"]))
+    tokens = subtask_decode.decode_subtask(
+        params_float32, head, both, jnp.int32(1), max_tokens=MAX_TOKENS
+    )
+    for case, row in zip(("aloha_two_cameras", "no_images"), np.asarray(tokens), strict=True):
+        np.testing.assert_array_equal(row, recorded[f"{case}/masked/tokens"])
+
+
+def test_a_missing_camera_is_masked_unless_it_shall_be_attended(params_float32, tokenizer):
+    observation = {"images": {"base_0_rgb": np.zeros((224, 224, 3), np.uint8)}}
+    masked = SubtaskPlanner(params_float32, tokenizer, None)
+    attended = SubtaskPlanner(params_float32, tokenizer, None, ATTENDED)
+    given = masked.model_inputs(observation, prompt="go")
+    assert given.image_mask.tolist() == [[True, False, False]]
+    assert given.images[0, 0].max() == -1.0
+    assert attended.model_inputs(observation, prompt="go").image_mask.tolist() == [[True] * 3]
+
+
+def test_a_masked_camera_changes_nothing_but_costs_a_place(params_float32, tokenizer, recorded):
+    """Dropping a camera that is not there gives the words of masking it."""
+    observation = get_robot("libero").example_observation()
+    two = SubtaskPlanner(params_float32, tokenizer, get_robot("libero"))
+    given = two.model_inputs(observation, prompt="open the drawer")
+    assert given.images.shape[1] == 2
+    padded = dataclasses.replace(
+        given,
+        images=np.concatenate([given.images, np.zeros_like(given.images[:, :1])], axis=1),
+        image_mask=np.array([[True, True, False]]),
+    )
+    allowed = recorded["vocab_mask"]
+    np.testing.assert_array_equal(
+        decode(params_float32, given, allowed=allowed),
+        decode(params_float32, padded, allowed=allowed),
+    )
+
+
+def test_a_planner_loads_from_a_checkpoint_and_plans(data, tiny_checkpoint, tmp_path, recorded):
+    import shutil
+
+    shutil.copytree(tiny_checkpoint / "params", tmp_path / "params")
+    shutil.copy(data / "paligemma_tokenizer.model", tmp_path)
+    planner = load_planner(tmp_path, robot="aloha", max_generation_tokens=4, dtype="float32")
+    planner.warm_up()
+    images = {name: recorded[f"image/{name}"] for name in ("cam_high", "cam_left_wrist")}
+    subtask = planner.plan({"images": images}, prompt="fold the towel")
+    assert subtask.text
+    assert subtask.ms > 0
+    with pytest.raises(ObservationError, match="images/cam_high: missing"):
+        planner.plan({"images": {}}, prompt="fold the towel")
+
+
+def test_cameras_are_the_models():
+    assert CAMERAS == ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")

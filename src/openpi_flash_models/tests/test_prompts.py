@@ -1,0 +1,90 @@
+import json
+
+import numpy as np
+import pytest
+
+from openpi_flash_models.errors import CheckpointError
+from openpi_flash_models.prompts import action_prompt, planner_prompt, state_bins
+from openpi_flash_models.tokenizer import PaligemmaTokenizer, find_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(data):
+    return PaligemmaTokenizer(data / "paligemma_tokenizer.model")
+
+
+def test_action_prompts_get_the_ids_that_openpi_gives_them(tokenizer, data, caplog):
+    arrays = np.load(data / "tokenizer_oracle.npz")
+    cases = json.loads((data / "tokenizer_oracle.json").read_text())
+    for case in cases:
+        key = f"pg/{case['i']}"
+        state = arrays[f"{key}/state"] if case["has_state"] else None
+        text = action_prompt(case["prompt"], state)
+        tokens = tokenizer.encode(text, case["max_len"], newline_after=state is None)
+        np.testing.assert_array_equal(tokens.ids, arrays[f"{key}/ids"], err_msg=str(case))
+        np.testing.assert_array_equal(tokens.mask, arrays[f"{key}/mask"], err_msg=str(case))
+    assert len(cases) > 20
+    assert "is cut to 48" in caplog.text
+
+
+def test_planner_prompts_get_the_ids_that_openpi_flash_gives_them(tokenizer, data):
+    arrays = np.load(data / "planner.npz")
+    cases = json.loads((data / "planner.json").read_text())["prompts"]
+    for i, case in enumerate(cases):
+        text = planner_prompt(case["prompt"], case["format"])
+        if "text" in case:
+            assert text == case["text"]
+        tokens = tokenizer.encode(text, 200)
+        np.testing.assert_array_equal(tokens.ids, arrays[f"prompt/{i}/tokens"])
+        np.testing.assert_array_equal(tokens.mask, arrays[f"prompt/{i}/mask"])
+    assert len(cases) > 10
+
+
+def test_state_bins_end_at_255_and_fall_to_minus_one_below_the_range():
+    state = np.array([-1.001, -1.0, -0.5, 0.0, 0.99, 1.0, 7.0])
+    assert state_bins(state).tolist() == [-1, 0, 64, 128, 254, 255, 255]
+
+
+def test_generated_ids_become_text_without_padding_and_end_marks(tokenizer, data):
+    for case in json.loads((data / "planner.json").read_text())["detokenize"]:
+        assert tokenizer.decode(np.array(case["ids"])) == case["text"]
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("paligemma_tokenizer.model", "vocab_mask"),
+        ("mask_tokenizer.model", "mask_tokenizer/allowed"),
+    ],
+)
+def test_only_printable_ascii_may_be_said(data, model, expected):
+    printable = PaligemmaTokenizer(data / model).printable
+    np.testing.assert_array_equal(printable, np.load(data / "planner.npz")[expected])
+
+
+def test_the_checkpoints_own_tokenizer_comes_before_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENPI_DATA_HOME", str(tmp_path / "cache"))
+    checkpoint = tmp_path / "checkpoint"
+    places = [
+        tmp_path / "cache/big_vision/paligemma_tokenizer.model",
+        checkpoint / "paligemma_tokenizer.model",
+        checkpoint / "tokenizer/paligemma_tokenizer.model",
+    ]
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+        assert find_tokenizer(checkpoint) == place
+
+
+def test_a_missing_tokenizer_is_an_error_that_lists_where_it_was_looked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENPI_DATA_HOME", str(tmp_path / "cache"))
+    with pytest.raises(CheckpointError, match="no PaliGemma tokenizer") as caught:
+        find_tokenizer(tmp_path)
+    assert f"{tmp_path}/cache/big_vision/paligemma_tokenizer.model" in str(caught.value)
+    assert f"{tmp_path}/tokenizer/paligemma_tokenizer.model" in str(caught.value)
+
+
+def test_a_file_that_is_no_tokenizer_is_named(tmp_path):
+    (tmp_path / "broken.model").write_bytes(b"not a protobuf")
+    with pytest.raises(CheckpointError, match="broken.model is not a SentencePiece model"):
+        PaligemmaTokenizer(tmp_path / "broken.model")
