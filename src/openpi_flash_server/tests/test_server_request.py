@@ -1,5 +1,7 @@
 """What is taken out of a message, and what is refused."""
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 
@@ -100,6 +102,39 @@ def test_a_wrong_message_is_refused_by_the_name_of_its_key(message, error):
 def test_the_transports_own_session_name_is_checked_too():
     with pytest.raises(ObservationError, match="session: expected printable text"):
         parse({}, session="\0action slot")
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.binary(max_size=5)
+    | st.sampled_from([np.zeros(2), np.array("x"), np.array(True), np.float32("nan"), np.int8(3)])
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+OUR_KEYS = st.sampled_from(
+    ["mode", "session", "deadline_ms", "observation_stamp", "seed", "noise", "num_steps", "rtc"]
+)
+
+
+@hypothesis.given(VALUES | st.dictionaries(OUR_KEYS | st.text(max_size=5), VALUES))
+def test_whatever_a_client_sends_becomes_a_request_or_a_refusal(message):
+    refusal = ""
+    try:
+        request = parse(message)
+    except ObservationError as error:
+        refusal = str(error)
+    else:
+        assert request.session.isprintable()
+        assert request.deadline is None or request.deadline >= 10.0
+    assert len(refusal) < 300
+    assert "\n" not in refusal
 
 
 @pytest.mark.parametrize("prompt", ["fold", np.array("fold"), np.str_("fold")])

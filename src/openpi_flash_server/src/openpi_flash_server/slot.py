@@ -95,7 +95,8 @@ class Slot:
     def warming_up(self, reason: str) -> None:
         """Says what the slot is busy with before it opens."""
         with self._changed:
-            self._not_ready_because = reason
+            if not self._closing:
+                self._not_ready_because = reason
 
     def open(self, handler: Handler) -> None:
         """Takes requests from now on. The handler is loaded and warm."""
