@@ -26,6 +26,7 @@ from typing import Any
 
 try:
     from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+    from websockets.protocol import State
     from websockets.sync.client import ClientConnection, connect
     from websockets.typing import Subprotocol
 except ImportError as error:
@@ -192,11 +193,12 @@ class WebsocketPolicy:
             try:
                 connection, metadata = self._open(deadline)
             except Exception as error:
-                if deadline.left(forever=delay) <= delay or not _may_pass(error):
+                if _may_pass(error):
+                    self._closed.wait(min(delay, deadline.left()))
+                if not _may_pass(error) or deadline.left() <= 0:
                     raise self._cannot_connect(error, deadline) from error
             else:
                 break
-            self._closed.wait(delay)
         self._connection, self._metadata = connection, metadata
         if self._closed.is_set():  # by another thread, which saw no connection to close
             self._drop_connection()
@@ -211,7 +213,7 @@ class WebsocketPolicy:
             subprotocols=[SUBPROTOCOL],
             compression=None,
             max_size=None,
-            open_timeout=deadline.left(),
+            open_timeout=max(deadline.left(), 0.001),  # 0 would not wait for TCP at all
             close_timeout=1,
             **_NO_PINGS,
         ).__enter__()
@@ -335,7 +337,8 @@ def _is_quiet(connection: ClientConnection) -> bool:
     try:
         connection.recv(timeout=0)
     except TimeoutError:
-        return True
+        # its end may have come in, and not yet have come through to recv()
+        return connection.protocol.state is State.OPEN
     except ConnectionClosed:
         pass
     return False

@@ -341,7 +341,8 @@ unsafe fn copy_strided<'py>(
 ) -> PyResult<()> {
     let mut dims: Vec<npy_intp> = array.shape().iter().map(|dim| *dim as npy_intp).collect();
     // SAFETY: the temporary array describes the memory at `out`, which is as large as dtype and shape say, and
-    // goes before this function returns. Dtypes with objects or Python code were refused when the array was met.
+    // goes before this function returns. numpy may release the GIL while it copies, as for any copy of an array;
+    // what other threads can do meanwhile changes the numbers, not the size, which was taken before.
     unsafe {
         let target = PY_ARRAY_API.PyArray_NewFromDescr(
             py,
