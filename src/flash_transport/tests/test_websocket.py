@@ -279,7 +279,7 @@ def test_a_server_without_metadata_ends_in_a_timeout():
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (b"SSH-2.0-OpenSSH_9.6\r\n", "did not receive a valid HTTP response"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "(valid HTTP response|SSH-2.0)"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "HTTP 404"),
     ],
 )

@@ -241,7 +241,7 @@ class WebsocketPolicy:
             return UntrustedServer(f"certificate of {self._uri} is not valid: {error}")
         if isinstance(error, TimeoutError):
             return Timeout(f"cannot connect to {self._uri} within {deadline}: it is silent")
-        if isinstance(error, (InvalidHandshake, CodecError)) and not _may_pass(error):
+        if isinstance(error, (InvalidHandshake, ValueError)) and not _may_pass(error):
             return Disconnected(
                 f"{self._uri} speaks another protocol: {error}; "
                 "check that the port is the server's WebSocket port"
