@@ -1,6 +1,7 @@
 import dataclasses
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -87,12 +88,13 @@ def test_logits_after_a_given_text_equal_openpi_flashs(params_float32, recorded,
     expected = recorded[f"forced/{case}/step_logits"]
     tokens = recorded["forced/tokens"]
     head = full_head(params_float32)
+    say = jax.jit(subtask_decode.say)
     hidden, spoken = subtask_decode.read_prefix(params_float32, inputs[case], MAX_TOKENS)
     slots = spoken.seen.shape[1] - MAX_TOKENS
     for step, token in enumerate(tokens):
         logits = np.asarray(subtask_decode.logits(head, hidden))[0]
         np.testing.assert_allclose(logits, expected[step], atol=1e-4)
-        hidden, spoken = subtask_decode.say(
+        hidden, spoken = say(
             params_float32, spoken, jnp.array([token], jnp.int32), jnp.int32(slots + step)
         )
 
@@ -128,7 +130,8 @@ def test_an_end_mark_at_once_is_an_empty_text(params_float32, recorded, inputs):
         allowed=recorded["vocab_mask"],
         eos=int(recorded["eos/immediate/eos_as"]),
     )
-    assert not tokens.any()
+    np.testing.assert_array_equal(tokens, recorded["eos/immediate/tokens"])
+    assert not tokens[1:].any()
 
 
 def test_a_batch_says_what_each_row_says_alone(params_float32, recorded, inputs):

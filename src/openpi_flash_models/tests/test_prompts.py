@@ -7,6 +7,9 @@ from openpi_flash_models.errors import CheckpointError
 from openpi_flash_models.prompts import action_prompt, planner_prompt, state_bins
 from openpi_flash_models.tokenizer import PaligemmaTokenizer, find_tokenizer
 
+# the reference keeps the beginning of a long prompt
+RECORDED_CHARACTERS = 250
+
 
 @pytest.fixture(scope="module")
 def tokenizer(data):
@@ -32,8 +35,7 @@ def test_planner_prompts_get_the_ids_that_openpi_flash_gives_them(tokenizer, dat
     cases = json.loads((data / "planner.json").read_text())["prompts"]
     for i, case in enumerate(cases):
         text = planner_prompt(case["prompt"], case["format"])
-        if "text" in case:
-            assert text == case["text"]
+        assert text[:RECORDED_CHARACTERS] == case["text"]
         tokens = tokenizer.encode(text, 200)
         np.testing.assert_array_equal(tokens.ids, arrays[f"prompt/{i}/tokens"])
         np.testing.assert_array_equal(tokens.mask, arrays[f"prompt/{i}/mask"])

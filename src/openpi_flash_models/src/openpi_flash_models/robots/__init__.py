@@ -1,0 +1,25 @@
+"""Robots as data: what each sends, in which order, and what its actions mean. One file each."""
+
+from openpi_flash_models.errors import ConfigError
+from openpi_flash_models.robots.aloha import ALOHA
+from openpi_flash_models.robots.droid import DROID
+from openpi_flash_models.robots.libero import LIBERO
+from openpi_flash_models.robots.robot import Robot
+from openpi_flash_models.robots.sim_arm import SIM_ARM
+
+ROBOTS = {robot.name: robot for robot in (ALOHA, DROID, LIBERO, SIM_ARM)}
+
+
+def get_robot(name: str) -> Robot:
+    """The robot of a name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        return ROBOTS[name]
+    except KeyError:
+        raise ConfigError(f"no robot named {name!r}, known: {', '.join(sorted(ROBOTS))}") from None
+
+
+__all__ = ["ROBOTS", "Robot", "get_robot"]

@@ -1,0 +1,58 @@
+"""ALOHA: two arms of six joints and a gripper each.
+
+Models were trained on another zero and direction of some joints, and on the gripper's angle instead
+of its opening; both conversions are the ones of openpi, which are not each other's inverse.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from openpi_flash_models.robots.robot import CameraInput, Robot, StateInput
+
+_ARM = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate", "gripper")
+_FLIP = np.array([1, -1, -1, 1, 1, 1, 1] * 2)
+_GRIPPERS = [6, 13]
+
+
+def _state_to_model(state: np.ndarray) -> np.ndarray:
+    result = _FLIP * state
+    result[_GRIPPERS] = gripper_to_angle(result[_GRIPPERS])
+    return result
+
+
+def _actions_to_robot(actions: np.ndarray) -> np.ndarray:
+    result = _FLIP * actions
+    result[:, _GRIPPERS] = gripper_from_angle(result[:, _GRIPPERS])
+    return result
+
+
+def gripper_to_angle(opening: np.ndarray) -> np.ndarray:
+    """ALOHA's opening in [0, 1] to the angle, in [0, 1] over the training robot's range."""
+    # linear position of the finger (m) from the normalised one, then the crank's geometry
+    position = opening * (0.05800 - 0.01844) + 0.01844
+    arm, rod = 0.022, 0.036
+    ratio = (arm**2 + position**2 - rod**2) / (2 * arm * position)
+    angle = np.arcsin(np.clip(ratio, -1.0, 1.0))
+    return (angle - 0.5476) / (1.6296 - 0.5476)
+
+
+def gripper_from_angle(value: np.ndarray) -> np.ndarray:
+    """The model's gripper action to ALOHA's command in [0, 1]."""
+    return (value + 0.5476 + 0.6213) / (1.4910 + 0.6213)
+
+
+ALOHA = Robot(
+    name="aloha",
+    cameras=(
+        CameraInput(("images", "cam_high"), "base_0_rgb", "chw"),
+        CameraInput(("images", "cam_left_wrist"), "left_wrist_0_rgb", "chw", required=False),
+        CameraInput(("images", "cam_right_wrist"), "right_wrist_0_rgb", "chw", required=False),
+    ),
+    ignored_images=(("images", "cam_low"),),
+    state=(StateInput("state", 14),),
+    action_names=tuple(f"{side}_{joint}" for side in ("left", "right") for joint in _ARM),
+    control_hz=50.0,
+    state_to_model=_state_to_model,
+    actions_to_robot=_actions_to_robot,
+)

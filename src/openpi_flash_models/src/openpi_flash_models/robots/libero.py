@@ -1,0 +1,17 @@
+"""LIBERO's Franka arm: actions are end-effector deltas and a gripper command.
+
+The state is the end effector's position (3), its axis-angle (3), and the two fingers.
+"""
+
+from openpi_flash_models.robots.robot import CameraInput, Robot, StateInput
+
+LIBERO = Robot(
+    name="libero",
+    cameras=(
+        CameraInput(("observation/image",), "base_0_rgb"),
+        CameraInput(("observation/wrist_image",), "left_wrist_0_rgb"),
+    ),
+    state=(StateInput("observation/state", 8),),
+    action_names=("x", "y", "z", "roll", "pitch", "yaw", "gripper"),
+    control_hz=20.0,
+)

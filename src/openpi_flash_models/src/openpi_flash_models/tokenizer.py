@@ -1,0 +1,104 @@
+"""PaliGemma's SentencePiece tokenizer: where it is found, and how prompts become ids."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+
+from openpi_flash_models.errors import CheckpointError
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "paligemma_tokenizer.model"
+PAD_ID, EOS_ID, BOS_ID = 0, 1, 2
+_WORD_START = "\u2581"
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One prompt, padded on the right.
+
+    Attributes:
+        ids: [L] int32, PAD_ID where padded.
+        mask: [L] bool, true where a token is.
+    """
+
+    ids: np.ndarray
+    mask: np.ndarray
+
+
+class PaligemmaTokenizer:
+    """Encodes prompts and decodes subtasks."""
+
+    def __init__(self, model_file: Path) -> None:
+        try:
+            self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model_file.read_bytes())
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(f"{model_file} is not a SentencePiece model: {error}") from error
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids."""
+        return int(self._pieces.vocab_size())
+
+    def encode(self, text: str, length: int, *, newline_after: bool = False) -> Tokens:
+        """Encode with BOS in front; what is too long loses its end, with a warning.
+
+        Args:
+            text: as it shall be read.
+            length: L of the result.
+            newline_after: end with a newline encoded by itself, as pi0's prompts do.
+        """
+        ids = self._pieces.encode(text, add_bos=True)
+        if newline_after:
+            ids += self._pieces.encode("\n")
+        if len(ids) > length:
+            log.warning("a prompt of %d tokens is cut to %d: %.80r", len(ids), length, text)
+            ids = ids[:length]
+        padded = np.full(length, PAD_ID, np.int32)
+        padded[: len(ids)] = ids
+        return Tokens(padded, np.arange(length) < len(ids))
+
+    def decode(self, ids: np.ndarray) -> str:
+        """Text of generated ids; padding and end marks say nothing."""
+        spoken = [int(i) for i in ids if i not in (PAD_ID, EOS_ID)]
+        return str(self._pieces.decode(spoken))
+
+    @cached_property
+    def printable(self) -> np.ndarray:
+        """[V] bool: PAD, EOS and every piece of printable ASCII, which is all a subtask may use."""
+        allowed = np.zeros(self.vocabulary_size, bool)
+        for i in range(self.vocabulary_size):
+            piece = self._pieces.id_to_piece(i).replace(_WORD_START, " ")
+            allowed[i] = piece.isascii() and piece.isprintable()
+        allowed[[PAD_ID, EOS_ID]] = True
+        return allowed
+
+
+def find_tokenizer(checkpoint: Path) -> Path:
+    """The tokenizer of a checkpoint, else the one in openpi's cache.
+
+    Raises:
+        CheckpointError: there is none; names every place.
+    """
+    cache = Path(os.environ.get("OPENPI_DATA_HOME", "~/.cache/openpi")).expanduser()
+    places = [
+        checkpoint / "tokenizer" / FILE_NAME,
+        checkpoint / FILE_NAME,
+        cache / "big_vision" / FILE_NAME,
+    ]
+    for place in places:
+        if place.is_file():
+            return place
+    looked = ", ".join(map(str, places))
+    raise CheckpointError(
+        f"no PaliGemma tokenizer (looked for {looked}): get gs://big_vision/{FILE_NAME}, or "
+        "tokenizer.model of google/paligemma-3b-pt-224, and put it in the checkpoint as "
+        f"{FILE_NAME}"
+    )
