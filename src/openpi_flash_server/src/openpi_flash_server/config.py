@@ -52,7 +52,7 @@ class ActionSettings(_Settings):
     """The slot that answers with chunks of actions."""
 
     model_config_name: Text = Field(
-        description='the inference config, such as pi05_sim_arm; "null" answers zeros, modelless'
+        description='the inference config, such as pi05_sim_arm; "null" is a chunk without a model'
     )
     checkpoint_dir: Annotated[str, Field(strict=True)] = Field(
         default="",

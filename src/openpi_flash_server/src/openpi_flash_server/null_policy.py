@@ -14,9 +14,10 @@ DIM = 32
 
 
 class NullPolicy:
-    """Answers every observation with zeros [50, 32] and looks at nothing in it.
+    """Answers every observation with one ramp from -1 to 1, [50, 32], and looks at nothing in it.
 
-    A robot must not be driven with it: 0 is a joint angle like any other.
+    No two of its numbers are equal, so that a chunk that arrives is known to be whole and in order.
+    A robot must not be driven with it.
     """
 
     def __init__(self) -> None:
@@ -30,7 +31,8 @@ class NullPolicy:
             image_specs=(),
             metadata={},
         )
-        self._actions = np.zeros((HORIZON, DIM), dtype=np.float32)
+        ramp = np.linspace(-1.0, 1.0, HORIZON * DIM, dtype=np.float32)
+        self._actions = ramp.reshape(HORIZON, DIM)
         self._actions.setflags(write=False)
 
     def infer(
