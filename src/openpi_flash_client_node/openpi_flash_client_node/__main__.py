@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # what rclpy raises here has no public type
-        return _refused(error)
+        return _refused(str(error))
     try:
         return _run(stopping)
     finally:
@@ -35,8 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(stopping: threading.Event) -> int:
     try:
         node = ClientNode()
-    except ValueError as error:  # an empty list in the parameter file
-        return _refused(error)
+    except ValueError as error:
+        if "PARAMETER_NOT_SET" not in str(error):
+            raise
+        return _refused("a parameter is an empty list, which ROS cannot read; leave it out")
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
@@ -51,8 +53,8 @@ def _run(stopping: threading.Event) -> int:
         node.destroy_node()  # type: ignore[no-untyped-call]
 
 
-def _refused(error: Exception) -> int:
-    sys.stderr.write(f"error: {error}\n")
+def _refused(why: str) -> int:
+    sys.stderr.write(f"error: {why}\n")
     return 2
 
 

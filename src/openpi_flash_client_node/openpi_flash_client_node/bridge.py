@@ -28,6 +28,7 @@ from openpi_flash_client_node.effects import (
     PublishStats,
     PublishSubtask,
     PublishTrajectory,
+    Reconnect,
     ResetPolicy,
     SendRequest,
     Warn,
@@ -44,7 +45,7 @@ from openpi_flash_client_node.link_events import (
     RequestFailed,
     ResetFailed,
 )
-from openpi_flash_client_node.nanoseconds import to_seconds
+from openpi_flash_client_node.nanoseconds import SECOND, to_seconds
 from openpi_flash_client_node.observation import Observation
 from openpi_flash_client_node.plan import Plan
 from openpi_flash_client_node.request_schedule import Request, RequestSchedule
@@ -57,6 +58,9 @@ from openpi_flash_client_node.server_contract import (
 from openpi_flash_client_node.settings import Settings
 from openpi_flash_client_node.status import State, Status
 from openpi_flash_client_node.trajectory import hold_trajectory, trajectory_of
+
+RECHECK_NS = 2 * SECOND
+"""How often a server that does not fit is asked again who it is."""
 
 
 class Bridge(Generic[Message]):
@@ -81,6 +85,7 @@ class Bridge(Generic[Message]):
         )
         self._agreement: Agreement | None = None
         self._fault = ""
+        self._recheck_at_ns: int | None = None
         self._requests: RequestSchedule[Message] = RequestSchedule()
         self._observation_problem: Hold | None = None
         self._commanded: Plan | None = None
@@ -157,7 +162,7 @@ class Bridge(Generic[Message]):
     def link_event(self, now: int, event: LinkEvent) -> None:
         """Take what the link reports."""
         if isinstance(event, LinkUp):
-            self._connected(event)
+            self._connected(now, event)
         elif isinstance(event, LinkDown):
             self._disconnected(now, event)
         elif isinstance(event, ResetFailed):
@@ -171,7 +176,7 @@ class Bridge(Generic[Message]):
             else:
                 self._failed(now, event)
 
-    def _connected(self, event: LinkUp) -> None:
+    def _connected(self, now: int, event: LinkUp) -> None:
         self.connections += 1
         self._link_trouble = None
         self._fault = ""
@@ -179,13 +184,14 @@ class Bridge(Generic[Message]):
             self._agreement = agree(parse_contract(event.metadata), self._settings)
         except ContractError as error:
             self._agreement, self._fault = None, str(error)
+            self._recheck_at_ns = now + RECHECK_NS
             return
         self._effects += [Warn(warning) for warning in self._agreement.warnings]
 
     def _disconnected(self, now: int, event: LinkDown) -> None:
         self._link_trouble = (State.DISCONNECTED, event.message)
         self._fault = event.message if event.needs_human else ""
-        self._agreement = None
+        self._agreement = self._recheck_at_ns = None
         self._requests.lose()
         self._hold(now, Hold(HoldKind.LINK, event.message))
 
@@ -290,10 +296,13 @@ class Bridge(Generic[Message]):
     # --- time ---
 
     def tick(self, now: int) -> None:
-        """Hold if a plan has ended; ask the policy if an observation is due."""
+        """Hold if a plan has ended; ask whoever is due to be asked."""
         outcome = self._player.step(now)
         if isinstance(outcome, Hold):
             self._come_to_rest(now)
+        if self._recheck_at_ns is not None and now >= self._recheck_at_ns:
+            self._recheck_at_ns = None
+            self._effects.append(Reconnect())
         if self._is_due(now):
             self._ask(now)
 

@@ -29,6 +29,11 @@ class ResetPolicy:
     """Tell the policy to forget its state."""
 
 
+@dataclass(frozen=True)
+class Reconnect:
+    """Ask the server again who it is."""
+
+
 @dataclass(frozen=True, eq=False)
 class PublishChunk:
     """Show a chunk that has become the running plan.
@@ -97,6 +102,7 @@ class Warn:
 Effect = (
     SendRequest
     | ResetPolicy
+    | Reconnect
     | PublishChunk
     | PublishTrajectory
     | PublishSubtask

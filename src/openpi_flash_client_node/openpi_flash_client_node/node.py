@@ -27,6 +27,7 @@ from openpi_flash_client_node.effects import (
     PublishStats,
     PublishSubtask,
     PublishTrajectory,
+    Reconnect,
     ResetPolicy,
     SendRequest,
     Warn,
@@ -241,6 +242,11 @@ class ClientNode(LifecycleNode):
         assert self._bridge is not None, "the node is not configured"
         return self._bridge
 
+    @property
+    def _live_link(self) -> PolicyLink:
+        assert self._link is not None, "the node is not configured"
+        return self._link
+
     def _say_what_is_dangerous(self, settings: Settings) -> None:
         link = settings.link
         if not settings.dry_run:
@@ -346,14 +352,14 @@ class ClientNode(LifecycleNode):
             if String in self._topics:
                 self._topics[String].publish(String(data=effect.text))
         elif isinstance(effect, ResetPolicy):
-            assert self._link is not None
-            self._link.reset()
+            self._live_link.reset()
+        elif isinstance(effect, Reconnect):
+            self._live_link.reconnect()
         elif isinstance(effect, Warn):
             self._log.warning(effect.message)
 
     def _send(self, effect: SendRequest) -> None:
         assert self._settings is not None
-        assert self._link is not None
         build = partial(
             build_request,
             effect.observation,
@@ -361,7 +367,7 @@ class ClientNode(LifecycleNode):
             effect.agreement.images,
             IMAGE_WORK,
         )
-        self._link.send(Job(effect.request_id, build, effect.timeout))
+        self._live_link.send(Job(effect.request_id, build, effect.timeout))
 
     def _show_status(self, status: Status, now: int) -> None:
         assert self._settings is not None

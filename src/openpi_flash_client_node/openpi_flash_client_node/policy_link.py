@@ -82,6 +82,7 @@ class PolicyLink:
         self._closing = False
         self._job: Job | None = None
         self._wants_reset = False
+        self._wants_reconnect = False
         self._policy: Policy | None = None
         self._metadata_seen = ""
         self._events: deque[LinkEvent] = deque()
@@ -101,6 +102,12 @@ class PolicyLink:
         """Have the policy forget its state, after the request that is on its way."""
         with self._changed:
             self._wants_reset = True
+            self._changed.notify()
+
+    def reconnect(self) -> None:
+        """Give up the connection and make a new one; a request that waits is dropped."""
+        with self._changed:
+            self._wants_reconnect = True
             self._changed.notify()
 
     def events(self) -> list[LinkEvent]:
@@ -158,7 +165,7 @@ class PolicyLink:
         self._metadata_seen = ""
         with self._changed:
             self._job = None  # it was meant for the connection before
-            self._wants_reset = False
+            self._wants_reset = self._wants_reconnect = False
         try:
             self._introduce(policy)
             while (task := self._next_task()) is not None:
@@ -170,13 +177,15 @@ class PolicyLink:
         except _LinkLostError as lost:
             self._post(LinkDown(lost.message, lost.needs_human))
 
+    def _has_task(self) -> bool:
+        wants = self._closing or self._wants_reconnect or self._wants_reset
+        return wants or self._job is not None
+
     def _next_task(self) -> tuple[bool, Job | None] | None:
-        """Whether to reset, and the request to send; None when closing."""
+        """Whether to reset, and the request to send; None when this connection is to end."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._closing or self._job is not None or self._wants_reset
-            )
-            if self._closing:
+            self._changed.wait_for(self._has_task)
+            if self._closing or self._wants_reconnect:
                 return None
             task = (self._wants_reset, self._job)
             self._wants_reset, self._job = False, None

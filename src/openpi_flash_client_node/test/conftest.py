@@ -1,12 +1,21 @@
 """Fixtures of the node's tests: one robot that all of them speak about."""
 
+import array
 import dataclasses
 import socket
+import threading
+import time
 
 import numpy as np
 import pytest
 
 from openpi_flash_client_node.settings import PlayerSettings, Settings, settings_from_parameters
+
+
+def pytest_configure(config):
+    # rclpy loads a parser of message definitions that imports it
+    config.addinivalue_line("filterwarnings", "ignore:module 'sre_:DeprecationWarning")
+
 
 PARAMETERS = {
     "server": "127.0.0.1",
@@ -59,3 +68,273 @@ def free_port() -> int:
     with socket.socket() as tcp:
         tcp.bind(("127.0.0.1", 0))
         return tcp.getsockname()[1]
+
+
+# --- real ROS, real sockets ---
+
+
+@pytest.fixture(scope="session")
+def ros_domain():
+    """A DDS domain of this process alone: the one who holds its lock port may use it."""
+    for domain in range(20, 100):
+        lock = socket.socket()
+        try:
+            lock.bind(("127.0.0.1", 47_000 + domain))
+        except OSError:
+            lock.close()
+            continue
+        yield domain
+        lock.close()
+        return
+    pytest.fail("every ROS domain is in use")
+
+
+@pytest.fixture
+def ros(ros_domain):
+    """A ROS context with an executor that the test itself turns."""
+    world = RosWorld(ros_domain)
+    yield world
+    world.close()
+
+
+class RosWorld:
+    """Nodes in one context; `until` turns the executor until something is true."""
+
+    def __init__(self, domain):
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context, domain_id=domain)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.nodes = []
+
+    def add(self, node):
+        self.executor.add_node(node)
+        self.nodes.append(node)
+        return node
+
+    def node(self, name):
+        from rclpy.node import Node
+
+        return self.add(Node(name, context=self.context, use_global_arguments=False))
+
+    def remove(self, node):
+        self.nodes.remove(node)
+        self.executor.remove_node(node)
+        node.destroy_node()
+
+    def until(self, condition, what, timeout=30.0):
+        """Turn the executor until the condition holds; its value."""
+        deadline = time.monotonic() + timeout
+        while not (value := condition()):
+            if time.monotonic() > deadline:
+                pytest.fail(f"waited {timeout:g} s for {what() if callable(what) else what}")
+            self.executor.spin_once(timeout_sec=0.05)
+        return value
+
+    def turn(self, seconds):
+        """Turn the executor for a while: for what must not happen."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def close(self):
+        import rclpy
+
+        for node in list(self.nodes):
+            self.remove(node)
+        self.executor.shutdown()
+        rclpy.shutdown(context=self.context)
+
+
+class Robot:
+    """Cameras, joints and controllers that speak and listen, and can fall silent."""
+
+    def __init__(self, ros):
+        from rclpy.qos import qos_profile_sensor_data
+        from sensor_msgs.msg import Image, JointState
+        from trajectory_msgs.msg import JointTrajectory
+
+        from openpi_flash_msgs.msg import ActionChunk, InferenceStats, PolicyStatus
+
+        self.ros = ros
+        self.node = ros.node("robot")
+        self.silent = set()
+        self.measured = [0.1, 0.2, 0.5]
+        self.encoding = "rgb8"
+        self._cameras = {
+            name: self.node.create_publisher(Image, f"/{name}/image_raw", 2)
+            for name in ("scene", "wrist")
+        }
+        self._joints = self.node.create_publisher(JointState, "/joint_states", 10)
+        self._timer = self.node.create_timer(0.03, self.speak)
+        self.chunks, self.stats, self.statuses = [], [], []
+        self.trajectories = {"arm": [], "hand": []}
+        self.node.create_subscription(ActionChunk, "/openpi/action_chunk", self.chunks.append, 10)
+        self.node.create_subscription(
+            InferenceStats, "/openpi/stats", self.stats.append, qos_profile_sensor_data
+        )
+        self.node.create_subscription(
+            PolicyStatus, "/openpi/status", self.statuses.append, latched()
+        )
+        for name, heard in self.trajectories.items():
+            self.node.create_subscription(
+                JointTrajectory, f"/{name}/joint_trajectory", heard.append, 10
+            )
+
+    def speak(self):
+        from sensor_msgs.msg import Image, JointState
+
+        stamp = self.node.get_clock().now().to_msg()
+        for name, publisher in self._cameras.items():
+            if name not in self.silent:
+                image = Image(height=48, width=64, step=192, encoding=self.encoding)
+                image.header.stamp = stamp
+                image.data = array.array("B", bytes([len(name)]) * (48 * 192))
+                publisher.publish(image)
+        if "joints" not in self.silent:
+            joints = JointState(name=["gripper", "elbow", "shoulder"], position=self.measured[::-1])
+            joints.header.stamp = stamp
+            self._joints.publish(joints)
+
+    @property
+    def status(self):
+        return self.statuses[-1] if self.statuses else None
+
+    def until_state(self, state, text="", timeout=30.0):
+        """Wait for a status of this state whose message holds the text."""
+        return self.ros.until(
+            lambda: (
+                self.status
+                if self.status and self.status.state == state and text in self.status.message
+                else None
+            ),
+            lambda: f"state {state} with {text!r}; the last status was {self.status}",
+            timeout,
+        )
+
+    def until_new(self, heard, what, timeout=30.0):
+        """Wait for one more message in a list of those heard; the message."""
+        count = len(heard)
+        self.ros.until(lambda: len(heard) > count, what, timeout)
+        return heard[-1]
+
+    def call(self, kind, service, **fields):
+        client = self.node.create_client(kind, f"/openpi/client_node/{service}")
+        self.ros.until(client.service_is_ready, f"service {service}")
+        future = client.call_async(kind.Request(**fields))
+        self.ros.until(future.done, f"an answer of {service}")
+        self.node.destroy_client(client)
+        return future.result()
+
+
+def latched():
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+
+    return QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+@pytest.fixture
+def robot(ros):
+    return Robot(ros)
+
+
+SERVER_METADATA = {
+    "action_horizon": 50,
+    "action_dim": 3,
+    "action_rate_hz": 25.0,
+    "action_names": ["shoulder", "elbow", "gripper"],
+    "supports": [],
+}
+
+
+class Server:
+    """A real QUIC server whose policy a test can change while it runs."""
+
+    def __init__(self):
+        self.port = 0
+        self.requests = []
+        self.sessions = set()
+        self.resets = 0
+        self.answer = self.stay
+        self.answering = threading.Event()
+        self.answering.set()
+        self._quic = None
+
+    def start(self, **metadata):
+        from flash_transport import QuicServer
+
+        self._quic = QuicServer("127.0.0.1", self.port, metadata=SERVER_METADATA | metadata)
+        self.port = self._quic.port
+        self._thread = threading.Thread(target=self._serve, args=(self._quic,), daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self):
+        if self._quic is not None:
+            self._quic.close()
+            self.answering.set()
+            self._thread.join(10)
+            assert not self._thread.is_alive()
+            self._quic = None
+
+    @staticmethod
+    def stay(observation):
+        """Fifty steps where the robot is."""
+        return {
+            "actions": np.tile(observation["observation/state"], (50, 1)),
+            "server_timing": {"infer_ms": 2.0},
+        }
+
+    def _serve(self, quic):
+        while (request := quic.next_request()) is not None:
+            self.answering.wait(30)
+            if request.kind == "reset":
+                self.resets += 1
+                request.respond({})
+                continue
+            observation = request.observation
+            self.requests.append(observation)
+            answer = self.answer(observation)
+            if isinstance(answer, tuple):
+                request.fail(*answer)
+            else:
+                request.respond(answer)
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server.start()
+    server.stop()
+
+
+@pytest.fixture
+def make_node(ros, server, parameters):
+    """Make a node that talks to the server, configured and active unless told otherwise."""
+    from rclpy.parameter import Parameter
+
+    from openpi_flash_client_node.node import ClientNode
+
+    def make(*, bring_up=True, **changes):
+        given = parameters | {"port": server.port} | changes
+        node = ClientNode(
+            context=ros.context,
+            use_global_arguments=False,
+            parameter_overrides=[
+                Parameter(name.replace("__", "."), value=value)
+                for name, value in given.items()
+                if value is not None
+            ],
+        )
+        ros.add(node)
+        nodes.append(node)
+        if bring_up:
+            assert node.bring_up()
+        return node
+
+    nodes = []
+    yield make
+    for node in nodes:
+        node.stop()

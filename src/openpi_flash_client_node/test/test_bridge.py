@@ -6,12 +6,13 @@ import math
 import numpy as np
 import pytest
 
-from openpi_flash_client_node.bridge import Bridge
+from openpi_flash_client_node.bridge import RECHECK_NS, Bridge
 from openpi_flash_client_node.effects import (
     PublishChunk,
     PublishStats,
     PublishSubtask,
     PublishTrajectory,
+    Reconnect,
     ResetPolicy,
     SendRequest,
     Warn,
@@ -404,6 +405,18 @@ def test_a_server_for_another_robot_is_a_fault_until_another_one_answers(world):
     world.event(LinkDown("restarted"))
     world.up()
     assert world.pass_time(100, until=SendRequest) is not None
+
+
+def test_a_server_that_does_not_fit_is_asked_again_and_again_who_it_is(world):
+    world.bridge.activate()
+    for _ in range(2):
+        world.up(action_names=["x", "y", "z"])
+        before = world.now
+        assert world.pass_time(5_000, until=Reconnect) is not None
+        assert before + RECHECK_NS <= world.now < before + RECHECK_NS + PERIOD
+        assert world.pass_time(5_000, until=Reconnect) is None
+    world.up()
+    assert world.pass_time(5_000, until=Reconnect) is None
 
 
 def test_a_wrong_key_is_a_fault(world):

@@ -264,6 +264,18 @@ def test_a_reset_that_fails_is_reported_and_a_lost_link_is_a_lost_link(start):
     assert isinstance(link.next_event(), LinkUp)
 
 
+def test_reconnect_makes_a_new_connection_and_reports_who_answers(start):
+    first, second = FakePolicy(), FakePolicy()
+    link = start(first, second)
+    link.next_event()
+    link.reconnect()
+    assert isinstance(link.next_event(), LinkUp)
+    assert first.closed.is_set()
+    link.send(job(2))
+    second.answers.put({})
+    assert link.next_event().request_id == 2
+
+
 def test_close_gives_up_the_request_on_its_way(start):
     policy = FakePolicy()
     link = start(policy)

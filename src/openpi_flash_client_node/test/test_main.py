@@ -1,0 +1,124 @@
+"""__main__.py as a process: how it starts, and how it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from openpi_flash_msgs.msg import PolicyStatus
+
+WAIT = 60
+
+
+@pytest.fixture
+def parameter_file(tmp_path, parameters, server):
+    path = tmp_path / "robot.yaml"
+
+    def write(**changes):
+        given = parameters | {"port": server.port} | changes
+        path.write_text(yaml.safe_dump({"/**": {"ros__parameters": given}}))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def start(ros_domain):
+    processes = []
+
+    def start(*arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "openpi_flash_client_node", "--ros-args", *arguments],
+            env=os.environ | {"ROS_DOMAIN_ID": str(ros_domain)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_makes_it_hold_and_end_with_0(robot, start, parameter_file, number):
+    process = start("--params-file", str(parameter_file()))
+    robot.until_state(PolicyStatus.RUNNING, timeout=WAIT)
+    heard = robot.trajectories["arm"]
+    robot.ros.until(lambda: heard, "a trajectory")
+    process.send_signal(number)
+    robot.ros.until(lambda: len(heard[-1].points) == 1, "the hold command")
+    output, _ = process.communicate(timeout=WAIT)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+
+
+def test_a_parameter_on_the_command_line_wins_over_the_file(robot, start, parameter_file):
+    start("--params-file", str(parameter_file(prompt="from the file")), "-p", "prompt:=from here")
+    status = robot.until_state(PolicyStatus.RUNNING, timeout=WAIT)
+    assert status.prompt == "from here"
+
+
+def test_the_namespace_can_be_another(robot, start, parameter_file):
+    heard = []
+    robot.node.create_subscription(PolicyStatus, "/left/status", heard.append, 10)
+    start("--params-file", str(parameter_file()), "-r", "__ns:=/left")
+    robot.ros.until(lambda: heard, "a status in the other namespace", timeout=WAIT)
+
+
+def test_without_autostart_it_waits_for_a_lifecycle_manager(robot, start, parameter_file):
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    process = start("--params-file", str(parameter_file()), "-p", "autostart:=false")
+    for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+        request = {"transition": Transition(id=transition)}
+        assert robot.call(ChangeState, "change_state", **request).success
+    robot.until_state(PolicyStatus.RUNNING, timeout=WAIT)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(WAIT) == 0
+
+
+def test_a_signal_before_anything_was_configured_ends_it_with_0(robot, start, parameter_file):
+    from lifecycle_msgs.srv import GetState
+
+    process = start("--params-file", str(parameter_file()), "-p", "autostart:=false")
+    robot.call(GetState, "get_state")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(WAIT) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-p", "transport:=pigeon"], "parameter transport must be one of quic, websocket"),
+        (["-p", "max_velocty:=1.0"], "unknown parameter max_velocty; the closest known one is"),
+        (["-p", "server:="], "Couldn't parse parameter override"),
+        (["--params-file", "/nowhere.yaml"], "/nowhere.yaml"),
+    ],
+)
+def test_arguments_that_make_no_sense_end_it_with_2_and_one_clear_line(
+    start, parameter_file, arguments, message
+):
+    process = start("--params-file", str(parameter_file()), *arguments)
+    output, _ = process.communicate(timeout=WAIT)
+    assert process.returncode == 2
+    assert message in output
+    assert "Traceback" not in output
+
+
+def test_an_empty_list_in_the_file_ends_it_with_2(start, tmp_path, parameter_file):
+    path = tmp_path / "empty.yaml"
+    path.write_text("/**:\n  ros__parameters:\n    action_columns: []\n")
+    process = start("--params-file", str(parameter_file()), "--params-file", str(path))
+    output, _ = process.communicate(timeout=WAIT)
+    assert process.returncode == 2
+    assert "empty list" in output
+    assert "Traceback" not in output

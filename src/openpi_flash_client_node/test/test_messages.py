@@ -1,0 +1,88 @@
+"""messages.py: effects as ROS messages."""
+
+import numpy as np
+import pytest
+from builtin_interfaces.msg import Time
+
+from openpi_flash_client_node import messages
+from openpi_flash_client_node.diagnostics import Level, Report
+from openpi_flash_client_node.effects import (
+    PublishChunk,
+    PublishStats,
+    PublishSubtask,
+    PublishTrajectory,
+)
+from openpi_flash_client_node.settings import Controller
+from openpi_flash_client_node.status import State, Status
+from openpi_flash_client_node.trajectory import Trajectory
+
+
+def test_times_keep_every_nanosecond():
+    assert messages.time_message(3_000_000_007) == Time(sec=3, nanosec=7)
+    assert messages.stamp_of(Time(sec=3, nanosec=7)) == 3_000_000_007
+    assert messages.duration_message(40_000_000).nanosec == 40_000_000
+
+
+def test_a_chunk_is_row_major_with_its_times_and_names():
+    actions = np.arange(6.0).reshape(3, 2)
+    chunk = PublishChunk(5_000_000_000, 4_900_000_000, 20_000_000, 9, 2, actions, "go")
+    message = messages.chunk_message(chunk, ("a", "b"))
+    assert list(message.values) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert (message.horizon, message.first_step, message.sequence) == (3, 2, 9)
+    assert message.names == ["a", "b"]
+    assert messages.stamp_of(message.header.stamp) == 5_000_000_000
+    assert messages.stamp_of(message.observation_stamp) == 4_900_000_000
+    assert message.step_dt.nanosec == 20_000_000
+
+
+def test_a_chunk_whose_columns_were_reordered_is_still_row_major():
+    actions = np.asfortranarray(np.arange(6.0).reshape(3, 2))
+    chunk = PublishChunk(0, 0, 1, 1, 0, actions, "")
+    assert list(messages.chunk_message(chunk, ("a", "b")).values) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_trajectory_starts_at_reception_and_has_positions_velocities_and_times():
+    trajectory = Trajectory(
+        np.array([40_000_000, 1_080_000_000]),
+        np.array([[1.0, 2.0], [3.0, 4.0]]),
+        np.array([[0.5, 0.6], [0.0, 0.0]]),
+    )
+    effect = PublishTrajectory(Controller("arm", "/arm", ("a", "b"), (0, 1)), trajectory)
+    message = messages.trajectory_message(effect)
+    assert message.joint_names == ["a", "b"]
+    assert messages.stamp_of(message.header.stamp) == 0
+    assert [list(point.positions) for point in message.points] == [[1.0, 2.0], [3.0, 4.0]]
+    assert [list(point.velocities) for point in message.points] == [[0.5, 0.6], [0.0, 0.0]]
+    due = [(p.time_from_start.sec, p.time_from_start.nanosec) for p in message.points]
+    assert due == [(0, 40_000_000), (1, 80_000_000)]
+
+
+def test_a_subtask_carries_the_stamp_of_its_observation():
+    message = messages.subtask_message(PublishSubtask(7, "reach", "go", 3))
+    assert (message.text, message.prompt, message.sequence) == ("reach", "go", 3)
+    assert message.header.stamp == Time(nanosec=7)
+
+
+def test_stats_keep_what_is_unknown_unknown():
+    stats = PublishStats(1, 0.1, 0.02, 0.003, 0.01, float("nan"), 0.02, 4, 5, 6, 7)
+    message = messages.stats_message(stats)
+    assert np.isnan(message.server)
+    assert message.observation_age == pytest.approx(0.1)
+    assert (message.steps_skipped, message.sequence) == (4, 5)
+    assert (message.chunks_dropped, message.deadline_misses) == (6, 7)
+
+
+def test_a_status_says_what_the_settings_and_the_bridge_say(settings):
+    status = Status(State.HOLDING, "late", "why", "go", 3, 0.25, 9)
+    message = messages.status_message(status, settings, 5)
+    assert (message.state, message.message, message.prompt) == (4, "why", "go")
+    assert (message.transport, message.server) == ("quic", "127.0.0.1:5555")
+    assert (message.dry_run, message.sequence, message.steps_buffered) == (False, 3, 9)
+    assert message.chunk_age == pytest.approx(0.25)
+
+
+def test_diagnostics_name_their_entries():
+    message = messages.diagnostics_message([Report("execution", Level.WARN, "why", {"a": "1"})], 5)
+    (entry,) = message.status
+    assert (entry.name, entry.level, entry.message) == ("openpi: execution", b"\x01", "why")
+    assert [(value.key, value.value) for value in entry.values] == [("a", "1")]

@@ -1,0 +1,275 @@
+"""node.py on a real ROS graph with a real QUIC server: the main job and what people ask for."""
+
+import numpy as np
+import pytest
+from lifecycle_msgs.msg import State as LifecycleState
+from rclpy.lifecycle import LifecycleNode
+from rclpy.parameter import Parameter
+from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from openpi_flash_client_node.node import ClientNode
+from openpi_flash_client_node.status import State
+from openpi_flash_msgs.msg import ActionChunk, PolicyStatus, Subtask
+from openpi_flash_msgs.srv import SetPrompt
+
+
+def seconds(stamp):
+    return stamp.sec + stamp.nanosec / 1e9
+
+
+def latched_topic(ros, robot, kind, topic):
+    """What a subscriber that comes now still gets."""
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+
+    heard = []
+    profile = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    subscription = robot.node.create_subscription(kind, topic, heard.append, profile)
+    ros.until(lambda: heard, f"the latched message on {topic}")
+    robot.node.destroy_subscription(subscription)
+    return heard[0]
+
+
+def test_images_and_joints_in_chunks_and_trajectories_out(ros, robot, server, make_node):
+    make_node()
+    robot.until_state(PolicyStatus.RUNNING)
+    chunk = ros.until(lambda: robot.chunks, "an action chunk")[0]
+
+    observation = server.requests[0]
+    assert observation["prompt"] == "stack the cubes"
+    assert observation["observation/scene_image"].shape == (224, 224, 3)
+    assert observation["observation/scene_image"][112, 112].tolist() == [5, 5, 5]
+    np.testing.assert_allclose(observation["observation/state"], [0.1, 0.2, 0.5], rtol=1e-6)
+
+    assert isinstance(chunk, ActionChunk)
+    assert (chunk.sequence, chunk.horizon, chunk.first_step) == (1, 50, 0)
+    assert list(chunk.names) == ["shoulder", "elbow", "gripper"]
+    assert list(chunk.interfaces) == ["position"]
+    assert seconds(chunk.step_dt) == pytest.approx(0.04)
+    np.testing.assert_allclose(
+        np.reshape(chunk.values, (50, 3)), np.tile([0.1, 0.2, 0.5], (50, 1)), rtol=1e-6
+    )
+    assert chunk.prompt == "stack the cubes"
+    assert 0 < seconds(chunk.header.stamp) - seconds(chunk.observation_stamp) < 0.5
+
+    for name, joints in (("arm", ["shoulder", "elbow"]), ("hand", ["gripper"])):
+        heard = robot.trajectories[name]
+        trajectory = ros.until(lambda heard=heard: heard, f"a trajectory of {name}")[0]
+        assert isinstance(trajectory, JointTrajectory)
+        assert list(trajectory.joint_names) == joints
+        assert seconds(trajectory.header.stamp) == 0
+        due = [seconds(point.time_from_start) for point in trajectory.points]
+        assert due[0] >= 0.04
+        assert np.all(np.diff(due) > 0)
+        assert not any(trajectory.points[-1].velocities)
+
+    stats = ros.until(lambda: robot.stats, "stats")[-1]
+    assert stats.sequence >= 1
+    assert stats.server == pytest.approx(0.002)
+    assert stats.total >= stats.preprocess + stats.server
+    assert 0 <= stats.observation_age < 0.2
+
+
+def test_later_chunks_belong_to_the_moment_of_their_observation(ros, robot, make_node):
+    make_node()
+    ros.until(lambda: len(robot.chunks) >= 4, "four chunks")
+    assert [chunk.sequence for chunk in robot.chunks[:4]] == [1, 2, 3, 4]
+    for chunk in robot.chunks[1:4]:
+        assert seconds(chunk.header.stamp) == pytest.approx(seconds(chunk.observation_stamp))
+        assert chunk.first_step >= 1
+
+
+def test_a_dry_run_publishes_chunks_and_status_but_not_one_trajectory(ros, robot, make_node):
+    make_node(dry_run=True)
+    ros.until(lambda: len(robot.chunks) >= 3, "chunks")
+    assert robot.until_state(PolicyStatus.RUNNING).dry_run is True
+    assert robot.node.count_publishers("/arm/joint_trajectory") == 0
+    assert robot.trajectories == {"arm": [], "hand": []}
+
+
+def test_pause_holds_at_the_measured_position_and_false_goes_on(ros, robot, server, make_node):
+    make_node()
+    robot.until_state(PolicyStatus.RUNNING)
+    robot.measured = [0.15, 0.25, 0.55]
+    ros.until(
+        lambda: server.requests[-1]["observation/state"][0] > 0.14, "the new position to arrive"
+    )
+    assert robot.call(SetBool, "pause", data=True).success
+    robot.until_state(PolicyStatus.PAUSED, "paused by ~/pause")
+    hold = ros.until(
+        lambda: next((t for t in robot.trajectories["arm"] if len(t.points) == 1), None), "a hold"
+    )
+    np.testing.assert_allclose(hold.points[0].positions, [0.15, 0.25])
+    asked = len(server.requests)
+    ros.turn(0.6)
+    assert len(server.requests) <= asked + 1
+    assert robot.call(SetBool, "pause", data=False).success
+    robot.until_state(PolicyStatus.RUNNING)
+
+
+def test_hold_stays_until_told_to_go_on_also_through_a_reset(robot, server, make_node):
+    make_node()
+    robot.until_state(PolicyStatus.RUNNING)
+    assert robot.call(Trigger, "hold").success
+    robot.until_state(PolicyStatus.HOLDING, "held by ~/hold")
+    assert robot.call(Trigger, "reset").success
+    robot.ros.until(lambda: server.resets == 1, "the reset to reach the policy")
+    assert robot.until_state(PolicyStatus.HOLDING, "held by ~/hold")
+    robot.call(SetBool, "pause", data=False)
+    robot.until_state(PolicyStatus.RUNNING)
+
+
+def test_a_new_prompt_is_in_the_next_request_and_in_the_status(ros, robot, server, make_node):
+    make_node()
+    robot.until_state(PolicyStatus.RUNNING)
+    answer = robot.call(SetPrompt, "set_prompt", prompt="open the drawer", reset=False)
+    assert answer.success
+    ros.until(lambda: server.requests[-1]["prompt"] == "open the drawer", "the new prompt")
+    ros.until(lambda: robot.status.prompt == "open the drawer", "the prompt in the status")
+    ros.until(lambda: robot.chunks[-1].prompt == "open the drawer", "a chunk for it")
+
+
+def test_subtask_and_status_are_latched_and_come_on_change(ros, robot, server, make_node):
+    words = {"text": "reach for the cube", "ms": 1.0}
+    server.answer = lambda observation: server.stay(observation) | {"subtask": dict(words)}
+    make_node()
+    ros.until(lambda: len(robot.chunks) >= 3, "chunks")
+    subtask = latched_topic(ros, robot, Subtask, "/openpi/subtask")
+    assert (subtask.text, subtask.prompt) == ("reach for the cube", "stack the cubes")
+    assert subtask.sequence == 1
+    assert seconds(subtask.header.stamp) > 0
+    assert latched_topic(ros, robot, String, "/openpi/subtask_text").data == "reach for the cube"
+    assert latched_topic(ros, robot, PolicyStatus, "/openpi/status").state == PolicyStatus.RUNNING
+    words["text"] = "close the gripper"
+    ros.until(
+        lambda: latched_topic(ros, robot, Subtask, "/openpi/subtask").sequence == 2, "the next one"
+    )
+
+
+def test_the_mirror_of_the_subtask_can_be_left_out(ros, robot, make_node):
+    make_node(publish_subtask_text=False)
+    robot.until_state(PolicyStatus.RUNNING)
+    assert robot.node.count_publishers("/openpi/subtask_text") == 0
+
+
+def test_status_has_a_heartbeat_and_diagnostics_three_entries(ros, robot, make_node):
+    from diagnostic_msgs.msg import DiagnosticArray
+
+    heard = []
+    robot.node.create_subscription(DiagnosticArray, "/diagnostics", heard.append, 10)
+    make_node()
+    status = robot.until_state(PolicyStatus.RUNNING)
+    assert status.transport == "quic"
+    assert status.server.startswith("127.0.0.1:")
+    robot.until_new(robot.statuses, "a heartbeat", timeout=5)
+    robot.until_new(robot.statuses, "another heartbeat", timeout=5)
+    entries = {entry.name: entry for entry in robot.until_new(heard, "diagnostics").status}
+    assert set(entries) == {"openpi: connection", "openpi: observation", "openpi: execution"}
+
+
+# --- lifecycle ---
+
+
+def test_before_activation_it_connects_but_asks_and_moves_nothing(ros, robot, server, make_node):
+    node = make_node(bring_up=False)
+    node.trigger_configure()
+    robot.until_state(PolicyStatus.PAUSED, "not active")
+    ros.turn(0.3)
+    assert server.requests == []
+    node.trigger_activate()
+    robot.until_state(PolicyStatus.RUNNING)
+
+
+def test_deactivation_holds_and_activation_goes_on(ros, robot, make_node):
+    node = make_node()
+    ros.until(lambda: robot.trajectories["arm"], "a trajectory")
+    node.trigger_deactivate()
+    robot.until_state(PolicyStatus.PAUSED, "not active")
+    ros.until(lambda: len(robot.trajectories["arm"][-1].points) == 1, "the hold command")
+    sent = len(robot.trajectories["arm"])
+    ros.turn(0.5)
+    assert len(robot.trajectories["arm"]) == sent
+    node.trigger_activate()
+    robot.until_state(PolicyStatus.RUNNING)
+
+
+def entities(node):
+    return (
+        sorted(publisher.topic_name for publisher in node.publishers),
+        sorted(subscription.topic_name for subscription in node.subscriptions),
+        sorted(service.srv_name for service in node.services),
+        len(list(node.timers)),
+        len(list(node.guards)),
+    )
+
+
+def test_what_configure_makes_cleanup_unmakes_as_often_as_one_likes(ros, robot, make_node):
+    node = make_node(bring_up=False)
+    before = entities(node)
+    for _ in range(2):
+        node.bring_up()
+        robot.until_state(PolicyStatus.RUNNING)
+        node.trigger_deactivate()
+        node.trigger_cleanup()
+        robot.statuses.clear()
+        assert entities(node) == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"joints": None},
+        {"max_velocty": 1.0},
+        {"camera.scene.topic": "/not a topic"},
+        {"controller.hand.topic": "/not a topic"},
+    ],
+    ids=str,
+)
+def test_a_configure_that_fails_leaves_nothing_behind(make_node, changes):
+    node = make_node(bring_up=False, **changes)
+    before = entities(node)
+    assert not node.bring_up()
+    assert entities(node) == before
+    assert node._state_machine.current_state[0] == LifecycleState.PRIMARY_STATE_UNCONFIGURED
+
+
+def test_shutdown_holds(ros, robot, make_node):
+    node = make_node()
+    ros.until(lambda: robot.trajectories["arm"], "a trajectory")
+    node.trigger_shutdown()
+    ros.until(lambda: len(robot.trajectories["arm"][-1].points) == 1, "the hold command")
+
+
+def test_dynamic_parameters_change_while_it_runs_and_bad_ones_do_not(robot, server, make_node):
+    node = make_node()
+    robot.until_state(PolicyStatus.RUNNING)
+    (refused,) = node.set_parameters([Parameter("max_velocity", value=[1.0, 2.0])])
+    assert not refused.successful
+    assert refused.reason == "parameter max_velocity has 2 values for 3 joints"
+    (refused,) = node.set_parameters([Parameter("server", value="10.0.0.5")])
+    assert not refused.successful
+    (taken,) = node.set_parameters([Parameter("request_timeout", value=0.2)])
+    assert taken.successful
+    server.answering.clear()
+    robot.until_state(PolicyStatus.HOLDING, "within 0.2 s")
+
+
+# --- names ---
+
+
+def test_the_node_shadows_no_name_of_rclpys_node(make_node):
+    node = make_node(bring_up=False)
+    plain = LifecycleNode.__new__(LifecycleNode)
+    theirs = {name for base in type(plain).__mro__ for name in vars(base)}
+    ours = {name for name in vars(ClientNode) if not name.startswith("__")}
+    wanted = {"on_configure", "on_activate", "on_deactivate", "on_cleanup", "on_shutdown"}
+    assert ours & theirs == wanted | {"on_error"}
+    assert not {name for name in vars(node) if name in ours}
+
+
+def test_states_have_the_numbers_of_the_message():
+    assert {state.name: int(state) for state in State} == {
+        name: getattr(PolicyStatus, name)
+        for name in ("DISCONNECTED", "CONNECTING", "PAUSED", "RUNNING", "HOLDING", "FAULT")
+    }

@@ -1,0 +1,168 @@
+"""node.py when things go wrong: it holds, says why on status, and goes on by itself afterwards."""
+
+import socket
+
+import numpy as np
+import pytest
+
+from openpi_flash_msgs.msg import PolicyStatus
+
+
+def held_at(robot, measured=(0.1, 0.2)):
+    """Wait until the last command to the arm is to rest at a position."""
+    heard = robot.trajectories["arm"]
+    robot.ros.until(lambda: heard and len(heard[-1].points) == 1, "a hold command")
+    np.testing.assert_allclose(heard[-1].points[0].positions, measured, rtol=1e-6)
+    assert not any(heard[-1].points[0].velocities)
+
+
+def running(robot):
+    """Wait until it moves the robot, and the controller has heard of it."""
+    robot.until_state(PolicyStatus.RUNNING)
+    count = len(robot.trajectories["arm"])
+    robot.ros.until(lambda: len(robot.trajectories["arm"]) > count, "a trajectory")
+
+
+@pytest.mark.parametrize("name", ["scene", "wrist"])
+def test_a_camera_that_never_speaks_is_named(robot, make_node, name):
+    robot.silent = {name}
+    make_node()
+    robot.until_state(PolicyStatus.HOLDING, f"camera {name} (/{name}/image_raw) has never spoken")
+    robot.silent = set()
+    robot.until_state(PolicyStatus.RUNNING)
+
+
+def test_joints_that_never_speak_are_named(robot, make_node):
+    robot.silent = {"joints"}
+    make_node()
+    robot.until_state(
+        PolicyStatus.HOLDING, "no position of shoulder, elbow, gripper on /joint_states"
+    )
+
+
+def test_a_camera_that_falls_silent_stops_the_robot_and_starts_it_again(robot, make_node):
+    make_node(max_chunk_age=0.6)
+    running(robot)
+    robot.silent = {"wrist"}
+    robot.until_state(PolicyStatus.HOLDING, "camera wrist (/wrist/image_raw) is stale")
+    held_at(robot)
+    robot.silent = set()
+    running(robot)
+
+
+def test_a_server_that_leaves_in_the_middle_is_a_hold_and_its_return_a_recovery(
+    robot, server, make_node
+):
+    make_node()
+    running(robot)
+    server.stop()
+    robot.until_state(PolicyStatus.DISCONNECTED)
+    held_at(robot)
+    server.start()
+    running(robot)
+
+
+def test_a_server_that_is_not_there_yet_is_waited_for(robot, server, make_node):
+    server.stop()
+    make_node(connect_timeout=0.3)
+    robot.until_state(PolicyStatus.CONNECTING, "connecting to 127.0.0.1:")
+    robot.until_state(PolicyStatus.DISCONNECTED, str(server.port))
+    server.start()
+    running(robot)
+
+
+def test_a_server_that_falls_silent_is_a_hold_within_the_timeout(robot, server, make_node):
+    make_node(request_timeout=0.3)
+    running(robot)
+    server.answering.clear()
+    robot.until_state(PolicyStatus.HOLDING, "0.3 s")
+    held_at(robot)
+    server.answering.set()
+    running(robot)
+
+
+def test_a_late_answer_is_a_hold_when_the_chunk_is_too_old(robot, server, make_node):
+    make_node(request_timeout=10.0, max_chunk_age=0.5)
+    running(robot)
+    server.answering.clear()
+    robot.until_state(PolicyStatus.HOLDING, "no newer chunk")
+    held_at(robot)
+    server.answering.set()
+    running(robot)
+
+
+BAD_ANSWERS = {
+    "the actions have shape [50, 4], expected [50, 3]": {"actions": np.zeros((50, 4))},
+    "the actions have shape [10, 3], expected [50, 3]": {"actions": np.zeros((10, 3))},
+    "is not finite: step 0 of shoulder is nan": {"actions": np.full((50, 3), np.nan)},
+    "the answer has no actions": {"subtask": {"text": "?"}},
+    "away from the measured position of shoulder, max_start_delta is 0.5": {
+        "actions": np.full((50, 3), 1.5)
+    },
+}
+
+
+@pytest.mark.parametrize("message", BAD_ANSWERS)
+def test_a_bad_chunk_never_reaches_a_controller_and_is_named(robot, server, make_node, message):
+    server.answer = lambda observation: BAD_ANSWERS[message]
+    make_node()
+    robot.until_state(PolicyStatus.HOLDING, message)
+    assert robot.chunks == []
+    assert robot.trajectories["arm"] == []
+    server.answer = server.stay
+    running(robot)
+    robot.ros.until(lambda: robot.stats[-1].chunks_dropped >= 1, "the count of dropped chunks")
+
+
+def test_a_nan_chunk_stops_a_robot_that_moves(robot, server, make_node):
+    make_node()
+    running(robot)
+    server.answer = lambda observation: {"actions": np.full((50, 3), np.nan)}
+    robot.until_state(PolicyStatus.HOLDING, "is not finite")
+    held_at(robot)
+
+
+def test_a_refusal_of_the_server_is_shown_in_its_own_words(robot, server, make_node):
+    server.answer = lambda observation: ("bad_request", "observation/state has 3 values, not 7")
+    make_node()
+    robot.until_state(
+        PolicyStatus.HOLDING,
+        "the server answered bad_request: observation/state has 3 values, not 7",
+    )
+
+
+def test_an_encoding_that_cannot_be_decoded_is_named(robot, make_node):
+    robot.encoding = "16UC1"
+    make_node()
+    robot.until_state(PolicyStatus.HOLDING, "16UC1")
+    robot.encoding = "rgb8"
+    robot.until_state(PolicyStatus.RUNNING)
+
+
+def test_a_server_for_another_robot_is_a_fault_until_the_right_one_comes(robot, server, make_node):
+    server.stop()
+    server.start(action_names=["x", "y", "z"])
+    make_node()
+    robot.until_state(PolicyStatus.FAULT, "the server's actions are x, y, z")
+    assert server.requests == []
+    server.stop()
+    server.start()
+    running(robot)
+
+
+def test_something_else_on_the_port_is_no_server(robot, server, make_node):
+    server.stop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.bind(("127.0.0.1", server.port))
+        make_node(connect_timeout=0.3)
+        robot.until_state(PolicyStatus.DISCONNECTED, str(server.port))
+
+
+def test_the_status_changes_once_and_not_with_every_period(ros, robot, make_node):
+    make_node()
+    running(robot)
+    robot.silent = {"scene"}
+    robot.until_state(PolicyStatus.HOLDING, "is stale")
+    robot.statuses.clear()
+    ros.turn(1.2)
+    assert 1 <= len(robot.statuses) <= 4  # the heartbeat alone, at 2 Hz

@@ -1,0 +1,81 @@
+"""node.py over openpi's WebSocket protocol, against a server that says nothing about itself."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from flash_transport import packb, unpackb
+from openpi_flash_msgs.msg import PolicyStatus
+
+sync_server = pytest.importorskip("websockets.sync.server")
+
+
+class OpenpiServer:
+    """Metadata first, then one answer per observation: all that openpi's server does."""
+
+    def __init__(self, port=0):
+        self.requests = []
+        self._socket = sync_server.serve(
+            self._handle, "127.0.0.1", port, compression=None, max_size=None
+        )
+        self.port = self._socket.socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._socket.serve_forever, daemon=True)
+        self._thread.start()
+        self._connections = set()
+
+    def _handle(self, connection):
+        self._connections.add(connection)
+        connection.send(packb({}))
+        for frame in connection:
+            observation = unpackb(frame)
+            self.requests.append(observation)
+            state = observation["observation/state"]
+            connection.send(packb({"actions": np.tile(state, (50, 1)).astype(np.float64)}))
+
+    def close(self):
+        self._socket.shutdown()
+        for connection in self._connections:
+            connection.close()
+        self._thread.join(10)
+
+
+@pytest.fixture
+def openpi():
+    servers = []
+
+    def serve(port=0):
+        servers.append(OpenpiServer(port))
+        return servers[-1]
+
+    yield serve
+    for server in servers:
+        server.close()
+
+
+def test_an_openpi_server_moves_the_robot_if_the_rate_is_given(ros, robot, openpi, make_node):
+    server = openpi()
+    make_node(transport="websocket", port=server.port, action_rate_hz=50.0)
+    status = robot.until_state(PolicyStatus.RUNNING)
+    assert status.transport == "websocket"
+    chunk = ros.until(lambda: robot.chunks, "a chunk")[0]
+    assert chunk.step_dt.nanosec == 20_000_000
+    assert server.requests[0]["observation/scene_image"].shape == (224, 224, 3)
+    ros.until(lambda: robot.trajectories["arm"], "a trajectory")
+
+
+def test_without_a_rate_it_says_which_parameter_is_missing(robot, openpi, make_node):
+    make_node(transport="websocket", port=openpi().port)
+    robot.until_state(PolicyStatus.FAULT, "set the parameter action_rate_hz")
+
+
+def test_a_websocket_server_that_leaves_is_a_hold_and_its_return_a_recovery(
+    robot, openpi, make_node
+):
+    server = openpi()
+    make_node(transport="websocket", port=server.port, action_rate_hz=50.0, connect_timeout=0.5)
+    robot.until_state(PolicyStatus.RUNNING)
+    server.close()
+    robot.until_state(PolicyStatus.DISCONNECTED)
+    openpi(server.port)
+    robot.until_state(PolicyStatus.RUNNING)
