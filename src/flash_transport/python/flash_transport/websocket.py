@@ -29,10 +29,10 @@ try:
     from websockets.protocol import State
     from websockets.sync.client import ClientConnection, connect
     from websockets.typing import Subprotocol
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
         "the WebSocket client needs websockets 13 or newer: pip install 'websockets>=13'"
-    ) from error
+    ) from _error
 
 from flash_transport._native import packb, unpackb
 from flash_transport.errors import (
@@ -48,8 +48,8 @@ from flash_transport.errors import (
 
 __all__ = ["WebsocketPolicy"]
 
-DEFAULT_PORT = 8000
-SUBPROTOCOL = Subprotocol("openpi-flash.1")
+_DEFAULT_PORT = 8000
+_SUBPROTOCOL = "openpi-flash.1"
 
 
 class WebsocketPolicy:
@@ -126,7 +126,7 @@ class WebsocketPolicy:
                 raise ServerError("internal", answer)
         finally:
             self._turn.release()
-        return _read_answer(answer, may_be_error=connection.subprotocol == SUBPROTOCOL)
+        return _read_answer(answer, may_be_error=connection.subprotocol == _SUBPROTOCOL)
 
     def get_server_metadata(self) -> dict[str, Any]:
         """What the server said about itself when the connection was made."""
@@ -210,7 +210,7 @@ class WebsocketPolicy:
         connection = connect(
             self._uri,
             additional_headers=self._headers,
-            subprotocols=[SUBPROTOCOL],
+            subprotocols=[Subprotocol(_SUBPROTOCOL)],
             compression=None,
             max_size=None,
             open_timeout=max(deadline.left(), 0.001),  # 0 would not wait for TCP at all
@@ -284,7 +284,7 @@ def _uri(host: str, port: int | None) -> str:
         return host if port is None else f"{host}:{port}"
     if ":" in host and not host.startswith("["):
         host = f"[{host}]"
-    return f"ws://{host}:{DEFAULT_PORT if port is None else port}"
+    return f"ws://{host}:{_DEFAULT_PORT if port is None else port}"
 
 
 def _may_pass(error: Exception) -> bool:

@@ -64,8 +64,8 @@ pub(super) fn read_tagged<'a>(
     let data = data.ok_or(malformed("data is missing"))?;
     let dtype = dtype.ok_or(malformed("dtype is missing"))?;
     if !is_array {
-        if !fits(dtype.kind(), data) {
-            return Err(malformed("the scalar's data is not of its dtype's kind"));
+        if !fits(dtype, data) {
+            return Err(malformed("the scalar's data does not fit its dtype"));
         }
         return Ok(Tagged::Scalar { dtype, data });
     }
@@ -77,19 +77,22 @@ pub(super) fn read_tagged<'a>(
     Ok(Tagged::Array(ArrayView { dtype, shape, data }))
 }
 
-/// Whether numpy's type of this kind takes the value for what it says. Its constructors take more, and not all
-/// of it is harmless: `numpy.bytes_(n)` allocates n bytes.
-fn fits(kind: Kind, data: Leaf<'_>) -> bool {
-    match kind {
-        Kind::Bool => matches!(data, Leaf::Bool(_)),
-        Kind::Int => matches!(data, Leaf::Unsigned(_) | Leaf::Negative(_)),
-        Kind::Uint => matches!(data, Leaf::Unsigned(_)),
-        Kind::Float => matches!(data, Leaf::Float(_) | Leaf::Unsigned(_) | Leaf::Negative(_)),
-        Kind::Text => matches!(data, Leaf::Text(_)),
-        Kind::Bytes => matches!(data, Leaf::Bytes(_)),
-        Kind::Datetime | Kind::Timedelta => {
-            matches!(data, Leaf::Unsigned(_) | Leaf::Negative(_) | Leaf::Nil)
+/// Whether numpy's type takes the value for what it says. Its constructors take more, and not all of it is
+/// harmless: `numpy.bytes_(n)` allocates n bytes, and integers that are too large wrap around in numpy 1.
+fn fits(dtype: Dtype<'_>, data: Leaf<'_>) -> bool {
+    let bits = 8 * dtype.item_size() as u32;
+    match (dtype.kind(), data) {
+        (Kind::Bool, Leaf::Bool(_)) => true,
+        (Kind::Int, Leaf::Unsigned(value)) => value <= u64::MAX >> (65 - bits),
+        (Kind::Int, Leaf::Negative(value)) => value >= i64::MIN >> (64 - bits),
+        (Kind::Uint, Leaf::Unsigned(value)) => value <= u64::MAX >> (64 - bits),
+        (Kind::Float, Leaf::Float(_) | Leaf::Unsigned(_) | Leaf::Negative(_)) => true,
+        (Kind::Text, Leaf::Text(_)) => true,
+        (Kind::Bytes, Leaf::Bytes(_)) => true,
+        (Kind::Datetime | Kind::Timedelta, Leaf::Unsigned(_) | Leaf::Negative(_) | Leaf::Nil) => {
+            true
         }
+        _ => false,
     }
 }
 

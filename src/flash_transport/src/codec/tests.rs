@@ -505,6 +505,10 @@ fn a_scalar_that_is_not_of_its_dtype_is_refused() {
         ("|b1", Value::Unsigned(1)),
         ("<i4", Value::Float(1.0)),
         ("<u4", Value::from(-1)),
+        ("|u1", Value::from(256)),
+        ("|i1", Value::from(128)),
+        ("|i1", Value::from(-129)),
+        ("<i8", Value::Unsigned(1 << 63)),
         ("<f4", "1.5".into()),
         ("<f4", Value::Bool(true)),
         ("<M8[s]", Value::Float(1.0)),
@@ -518,6 +522,27 @@ fn a_scalar_that_is_not_of_its_dtype_is_refused() {
             matches!(error, CodecError::MalformedArray { .. }),
             "{dtype}: {error}"
         );
+    }
+}
+
+#[test]
+fn the_ends_of_an_integer_dtypes_range_are_taken() {
+    for (dtype, data) in [
+        ("|u1", Value::from(255)),
+        ("|i1", Value::from(127)),
+        ("|i1", Value::from(-128)),
+        ("<u4", Value::from(i64::from(u32::MAX))),
+        ("<i4", Value::from(i64::from(i32::MIN))),
+        ("<i8", Value::from(i64::MAX)),
+        ("<i8", Value::from(i64::MIN)),
+        ("<u8", Value::Unsigned(u64::MAX)),
+    ] {
+        let scalar = Value::Scalar {
+            dtype: dtype.into(),
+            data: Box::new(data),
+        };
+        let message = scalar.encode().unwrap();
+        assert_eq!(Value::decode(&message, Limits::DEFAULT), Ok(scalar));
     }
 }
 
