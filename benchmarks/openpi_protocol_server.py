@@ -9,11 +9,13 @@ usage: python benchmarks/openpi_protocol_server.py   (prints the port it listens
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 import numpy as np
 from openpi_client import msgpack_numpy
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 ACTIONS = np.linspace(-1.0, 1.0, 50 * 32, dtype=np.float32).reshape(50, 32)
 
@@ -22,12 +24,13 @@ async def answer_requests(connection: ServerConnection) -> None:
     """Serve one client until it leaves."""
     packer = msgpack_numpy.Packer()
     await connection.send(packer.pack({}))
-    async for message in connection:
-        started = time.monotonic()
-        msgpack_numpy.unpackb(message)
-        result = {"actions": ACTIONS, "policy_timing": {"infer_ms": 0.0}}
-        result["server_timing"] = {"infer_ms": (time.monotonic() - started) * 1000}
-        await connection.send(packer.pack(result))
+    with contextlib.suppress(ConnectionClosed):
+        async for message in connection:
+            started = time.monotonic()
+            msgpack_numpy.unpackb(message)
+            result = {"actions": ACTIONS, "policy_timing": {"infer_ms": 0.0}}
+            result["server_timing"] = {"infer_ms": (time.monotonic() - started) * 1000}
+            await connection.send(packer.pack(result))
 
 
 async def main() -> None:
