@@ -1,0 +1,50 @@
+"""Starts the robot's side: `ros2 launch openpi_flash robot.launch.py server:=10.0.0.5`.
+
+`ros2 launch openpi_flash robot.launch.py --show-args` lists the arguments.
+"""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from openpi_flash_client_node.launch_plan import ARGUMENTS, plan
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription(
+        [
+            # lines of the log in the order in which they were written
+            SetEnvironmentVariable("RCUTILS_LOGGING_BUFFERED_STREAM", "1"),
+            *(
+                DeclareLaunchArgument(
+                    argument.name,
+                    default_value=argument.default,
+                    description=argument.description,
+                    choices=list(argument.choices) or None,
+                )
+                for argument in ARGUMENTS
+            ),
+            OpaqueFunction(function=start),
+        ]
+    )
+
+
+def start(context: LaunchContext) -> list[Node]:
+    texts = {
+        argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS
+    }
+    found = plan(texts, Path(get_package_share_directory("openpi_flash")) / "config")
+    return [
+        Node(
+            package="openpi_flash_client_node",
+            executable="client_node",
+            namespace=found.namespace,
+            parameters=[found.params_file, dict(found.overrides)],
+            arguments=["--ros-args", "--log-level", found.log_level],
+            output="screen",
+        )
+    ]

@@ -1,0 +1,114 @@
+"""What the launch file makes of its arguments. Knows nothing of `launch`, so it can be tested.
+
+An empty argument keeps the value of the parameter file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class LaunchArgumentError(ValueError):
+    """An argument of the launch file makes no sense. The user's to mend."""
+
+
+@dataclass(frozen=True)
+class LaunchArgument:
+    """An argument of the launch file.
+
+    Attributes:
+        name: as typed, name:=value.
+        default: if it is not given.
+        description: for `ros2 launch --show-args`.
+        choices: the only values allowed; empty allows all.
+    """
+
+    name: str
+    default: str
+    description: str
+    choices: tuple[str, ...] = ()
+
+
+ARGUMENTS = (
+    LaunchArgument("server", "", "host name or address of the policy server"),
+    LaunchArgument("port", "", "port of the policy server; 0 is the transport's own"),
+    LaunchArgument("transport", "", "how to reach the server", ("", "quic", "websocket")),
+    LaunchArgument("prompt", "", "the instruction at start"),
+    LaunchArgument("robot", "sim_arm", "which robot: the NAME of config/robot.NAME.yaml"),
+    LaunchArgument("params_file", "", "a parameter file of your own, instead of the robot's"),
+    LaunchArgument("namespace", "openpi", "namespace of the node"),
+    LaunchArgument(
+        "dry_run", "", "false moves the robot; true only shows chunks", ("", "true", "false")
+    ),
+    LaunchArgument(
+        "log_level", "info", "how much the node logs", ("debug", "info", "warn", "error", "fatal")
+    ),
+    LaunchArgument(
+        "autostart",
+        "",
+        "configure and activate at start; false leaves it to a lifecycle manager",
+        ("", "true", "false"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """How to start the node.
+
+    Attributes:
+        namespace: where it lives.
+        params_file: its parameters.
+        overrides: parameters that win over the file.
+        log_level: how much it logs.
+    """
+
+    namespace: str
+    params_file: str
+    overrides: Mapping[str, str | int | bool]
+    log_level: str
+
+
+def plan(arguments: Mapping[str, str], config: Path) -> LaunchPlan:
+    """Read the arguments.
+
+    Args:
+        arguments: every entry of `ARGUMENTS`, as text.
+        config: the folder with the robot.NAME.yaml files.
+
+    Raises:
+        LaunchArgumentError: there is no such robot, or a value is not what it should be.
+    """
+    overrides: dict[str, str | int | bool] = {
+        name: arguments[name] for name in ("server", "transport", "prompt") if arguments[name]
+    }
+    if arguments["port"]:
+        overrides["port"] = _port(arguments["port"])
+    for name in ("dry_run", "autostart"):
+        if arguments[name]:
+            overrides[name] = arguments[name] == "true"
+    return LaunchPlan(
+        namespace=arguments["namespace"],
+        params_file=arguments["params_file"] or _robot_file(arguments["robot"], config),
+        overrides=overrides,
+        log_level=arguments["log_level"],
+    )
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal():
+        raise LaunchArgumentError(f"argument port must be a number, got {text!r}")
+    return int(text)
+
+
+def _robot_file(robot: str, config: Path) -> str:
+    path = config / f"robot.{robot}.yaml"
+    if path.is_file():
+        return str(path)
+    robots = [file.name.split(".", 1)[1].rsplit(".", 1)[0] for file in config.glob("robot.*.yaml")]
+    raise LaunchArgumentError(
+        f"no robot {robot!r} in {config}; there is {', '.join(sorted(robots)) or 'none'}. "
+        f"For one of your own, set params_file"
+    )
