@@ -29,7 +29,9 @@ types() {
   # examples and scripts are roots of their own, as they are when they run
   MYPYPATH=examples:src/openpi_flash_client_node mypy \
     -p flash_transport -p openpi_flash_models -p openpi_flash_server -p openpi_flash_client_node -p sim_robot -p demo &&
-    mypy launch/*.py benchmarks/*.py
+    mypy benchmarks/*.py &&
+    # from inside: at the root the folder hides the ROS package `launch`
+    (cd launch && MYPYPATH=../src/openpi_flash_client_node mypy --config-file ../pyproject.toml ./*.py)
 }
 
 checks_lint() {
