@@ -1,0 +1,131 @@
+"""What the demo has seen, as plain numbers. Times are seconds since the run began, unless said."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+class State(enum.IntEnum):
+    """`openpi_flash_msgs/PolicyStatus.state`."""
+
+    DISCONNECTED = 0
+    CONNECTING = 1
+    PAUSED = 2
+    RUNNING = 3
+    HOLDING = 4
+    FAULT = 5
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One ActionChunk."""
+
+    received: float
+    observed: float
+    """The observation's stamp."""
+    start: float
+    """When step 0 is due."""
+    step: float
+    """Seconds between steps."""
+    first_step: int
+    sequence: int
+    values: Array
+    """[steps, joints], rad."""
+
+    @property
+    def due(self) -> Array:
+        """When each step is due, [steps]."""
+        return self.start + self.step * np.arange(len(self.values), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One JointTrajectory; a zero stamp counts from reception."""
+
+    received: float
+    times_from_start: Array
+    """[points]"""
+    positions: Array
+    """[points, joints], columns in the run's order of joints."""
+    velocities: Array
+    """[points, joints], or [points, 0] without."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """One InferenceStats; durations in seconds."""
+
+    received: float
+    observation_age: float
+    camera_skew: float
+    preprocess: float
+    serialize: float
+    network: float
+    server: float
+    total: float
+    bytes_up: int
+    bytes_down: int
+    steps_skipped: int
+    chunks_dropped: int
+    deadline_misses: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """One PolicyStatus."""
+
+    received: float
+    state: State
+    dry_run: bool
+    transport: str
+    server: str
+    chunk_age: float
+    steps_buffered: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Subtask:
+    """One Subtask."""
+
+    received: float
+    text: str
+
+
+@dataclass(frozen=True)
+class JointTrack:
+    """Joint positions over time, by their stamps."""
+
+    times: Array
+    """[samples]"""
+    positions: Array
+    """[samples, joints], rad."""
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One run, from the first executed chunk on."""
+
+    joints: Sequence[str]
+    seconds: float
+    """How long it was watched."""
+    transport: str
+    prompt: str
+    chunks: Sequence[Chunk]
+    trajectories: Sequence[Trajectory]
+    inferences: Sequence[Inference]
+    statuses: Sequence[Status]
+    subtasks: Sequence[Subtask]
+    measured: JointTrack
+    reference: JointTrack
+    """Where the controller says the joints should be."""
+    images: Mapping[str, int]
+    """Pictures received, by camera."""
+    exit_codes: Mapping[str, int]

@@ -1,0 +1,252 @@
+"""Runs the whole demo: starts its processes in turn, watches the run, and judges it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from demo.live_line import live_line
+from demo.processes import Command, ProcessDiedError, Processes
+from demo.recording import Recording
+from demo.report import summary_lines, write_report
+from demo.ros_domain import reserved_ros_domain
+from demo.run_data import RunData, State
+from demo.server_setup import (
+    Ports,
+    checkpoint_path,
+    free_ports,
+    keep_checkpoint,
+    server_config,
+    write_server_config,
+)
+from demo.terminal import Terminal
+from demo.verdict import Bounds, judge, passed
+from demo.waiting import NotReadyError, is_healthy, wait_until
+
+if TYPE_CHECKING:
+    from demo.monitor import Monitor
+
+ROOT = Path(__file__).parent.parent.parent
+ROBOT_CONFIG = ROOT / "config" / "robot.sim_arm.yaml"
+DDS_PROFILE = ROOT / "config" / "dds" / "large_images.xml"
+
+SERVER_LIMIT = 300.0
+"""Seconds for loading and compiling; 20 to 60 on a machine with two cores."""
+ROBOT_LIMIT = 60.0
+FIRST_CHUNK_LIMIT = 60.0
+CHECKPOINT_LIMIT = 300.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for."""
+
+    seconds: float
+    transport: str
+    """"quic" or "websocket"."""
+    prompt: str
+    output: Path
+    """The folder for this run's results; made if missing."""
+    cache: Path
+    """Where the checkpoint is kept between runs."""
+
+
+def run_demo(options: Options, terminal: Terminal) -> int:
+    """Run the demo; return its exit code: 0 if everything held, else 1."""
+    options.output.mkdir(parents=True, exist_ok=True)
+    terminal.say(f"demo: results go to {options.output}")
+    try:
+        with reserved_ros_domain() as domain:
+            os.environ.update(ros_environ(domain))
+            with Processes(options.output) as processes:
+                return _Demo(options, terminal, processes).run()
+    except (ProcessDiedError, NotReadyError) as error:
+        terminal.say(f"error: {error}")
+        terminal.say(f"hint: the logs of all processes are in {options.output}")
+        return 1
+    finally:
+        terminal.clear_live()
+
+
+def ros_environ(domain: int) -> dict[str, str]:
+    """Return what keeps the demo's ROS traffic to itself and to this machine."""
+    return {
+        "ROS_DOMAIN_ID": str(domain),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        # Jazzy reads the first name, later distributions the second
+        "FASTRTPS_DEFAULT_PROFILES_FILE": str(DDS_PROFILE),
+        "FASTDDS_DEFAULT_PROFILES_FILE": str(DDS_PROFILE),
+        # logs of all processes line by line, also into files
+        "RCUTILS_LOGGING_BUFFERED_STREAM": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+class _Demo:
+    def __init__(self, options: Options, terminal: Terminal, processes: Processes) -> None:
+        self._options = options
+        self._terminal = terminal
+        self._processes = processes
+
+    def run(self) -> int:
+        ports = free_ports()
+        checkpoint = self._checkpoint()
+        self._start_server(checkpoint, ports)
+        # rclpy reads the environment when it is imported
+        from demo.monitor import Monitor
+
+        prefixes = [Path(p) for p in os.environ.get("AMENT_PREFIX_PATH", "").split(":") if p]
+        with (
+            Recording(self._options.output / "recording.mcap", prefixes) as recording,
+            contextlib.closing(Monitor(recording, self._options.seconds)) as monitor,
+        ):
+            self._start_robot(monitor)
+            self._start_node(monitor, ports)
+            self._watch(monitor)
+            run = monitor.run_data(self._options.transport, self._options.prompt)
+            frames = list(monitor.frames)
+        self._terminal.say("  stopping")
+        self._processes.stop_all()
+        return self._conclude(replace(run, exit_codes=dict(self._processes.exit_codes)), frames)
+
+    def _checkpoint(self) -> Path:
+        finished = checkpoint_path(self._options.cache)
+        if finished.is_dir():
+            return finished
+        unfinished = finished.with_name(f"{finished.name}.{os.getpid()}.unfinished")
+        finished.parent.mkdir(parents=True, exist_ok=True)
+        name = "checkpoint"
+        self._processes.start(
+            Command(name, ["openpi-flash", "make-demo-checkpoint", str(unfinished)])
+        )
+        self._wait(
+            lambda: self._processes.has_ended(name),
+            "demo checkpoint: made (once)",
+            CHECKPOINT_LIMIT,
+        )
+        keep_checkpoint(unfinished, finished)
+        return finished
+
+    def _start_server(self, checkpoint: Path, ports: Ports) -> None:
+        config = self._options.output / "server_config.json"
+        state = self._options.cache / "server"
+        write_server_config(config, server_config(checkpoint, ports, state, self._options.prompt))
+        self._processes.start(
+            Command("server", ["openpi-flash", "serve", "--config", str(config)], SERVER_ENVIRON)
+        )
+        self._wait(
+            lambda: is_healthy(ports.action_websocket) and is_healthy(ports.planner_websocket),
+            "policy server: loaded, compiled, ready",
+            SERVER_LIMIT,
+        )
+
+    def _start_robot(self, monitor: Monitor) -> None:
+        self._processes.start(
+            Command(
+                "robot",
+                [sys.executable, "-m", "sim_robot"],
+                {"PYTHONPATH": _with_path(os.environ, ROOT / "examples")},
+            )
+        )
+        self._wait(
+            lambda: monitor.robot_speaks,
+            "simulated robot: cameras and joint states",
+            ROBOT_LIMIT,
+            monitor,
+        )
+
+    def _start_node(self, monitor: Monitor, ports: Ports) -> None:
+        parameters = {
+            "server": "127.0.0.1",
+            "port": ports.action(self._options.transport),
+            "transport": self._options.transport,
+            "prompt": self._options.prompt,
+            "dry_run": "false",
+        }
+        arguments = [sys.executable, "-m", "openpi_flash_client_node", "--ros-args"]
+        arguments += ["-r", "__ns:=/openpi", "--params-file", str(ROBOT_CONFIG)]
+        for name, value in parameters.items():
+            arguments += ["-p", f"{name}:={value}"]
+        self._processes.start(Command("node", arguments))
+        self._wait(
+            lambda: _is_running(monitor),
+            "robot node: first chunk executed",
+            FIRST_CHUNK_LIMIT,
+            monitor,
+        )
+
+    def _watch(self, monitor: Monitor) -> None:
+        monitor.begin()
+        while (elapsed := monitor.elapsed) < self._options.seconds:
+            self._processes.check()
+            subtask = monitor.subtasks[-1].text if monitor.subtasks else ""
+            line = live_line(
+                elapsed, len(monitor.chunks), monitor.inferences, monitor.status, subtask
+            )
+            self._terminal.live(f"  {line}", elapsed)
+            monitor.spin(min(0.25, self._options.seconds - elapsed))
+
+    def _conclude(self, run: RunData, frames: list[Any]) -> int:
+        checks = judge(run, bounds_of(ROBOT_CONFIG))
+        write_report(self._options.output, run, frames, checks)
+        for line in summary_lines(run, checks):
+            self._terminal.say(line)
+        self._terminal.say(
+            f"demo: {'passed' if passed(checks) else 'FAILED'}; see joints.png, latency.png, "
+            f"frames/ and recording.mcap (Foxglove) in {self._options.output}"
+        )
+        return 0 if passed(checks) else 1
+
+    def _wait(self, holds: Any, what: str, seconds: float, monitor: Monitor | None = None) -> None:
+        options: dict[str, Any] = {}
+        if monitor is not None:
+            options = {"pause": monitor.spin, "why_not": lambda: _last_words(monitor)}
+        wait_until(
+            holds,
+            what,
+            seconds=seconds,
+            processes=self._processes,
+            terminal=self._terminal,
+            **options,
+        )
+
+
+def _is_running(monitor: Monitor) -> bool:
+    return monitor.status is not None and monitor.status.state is State.RUNNING
+
+
+def _last_words(monitor: Monitor) -> str:
+    status = monitor.status
+    if status is None:
+        return "" if monitor.robot_speaks else "no cameras or joint states were heard"
+    return f"the node says {status.state.name}: {status.message or 'nothing'}"
+
+
+def bounds_of(robot_config: Path) -> Bounds:
+    """Return the bounds that the node's own parameters imply."""
+    parameters = yaml.safe_load(robot_config.read_text())["/**"]["ros__parameters"]
+    return Bounds(
+        max_observation_age=float(parameters["max_observation_age"]),
+        max_chunk_age=float(parameters["max_chunk_age"]),
+    )
+
+
+def default_output(now: datetime.datetime) -> Path:
+    """Return the folder of a run that begins now."""
+    return ROOT / "demo_output" / now.strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def _with_path(environ: Mapping[str, str], folder: Path) -> str:
+    others = environ.get("PYTHONPATH", "")
+    return f"{folder}:{others}" if others else str(folder)
+
+
+SERVER_ENVIRON: Mapping[str, str] = {}
