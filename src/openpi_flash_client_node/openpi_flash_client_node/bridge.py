@@ -113,7 +113,7 @@ class Bridge(Generic[Message]):
         self._active = True
         self._paused = self._held = False
         self.chunks_dropped = self.deadline_misses = 0
-        self._player.hold(Hold(HoldKind.WAITING, "waiting for the first chunk"))
+        self._player.hold(_WAITING)
 
     def deactivate(self, now: int, message: str = "not active") -> None:
         """Stop asking and moving."""
@@ -130,7 +130,7 @@ class Bridge(Generic[Message]):
             self._hold(now, Hold(HoldKind.REQUESTED, "paused by ~/pause"))
         elif was_stopped:
             self._held = False
-            self._hold(now, Hold(HoldKind.WAITING, "waiting for the first chunk"))
+            self._hold(now, _WAITING)
 
     def hold(self, now: int) -> None:
         """Hold position until `pause(False)`."""
@@ -178,7 +178,9 @@ class Bridge(Generic[Message]):
 
     def _connected(self, now: int, event: LinkUp) -> None:
         self.connections += 1
-        self._link_trouble = None
+        if self._link_trouble is not None:
+            self._link_trouble = None
+            self._hold(now, _WAITING)
         self._fault = ""
         try:
             self._agreement = agree(parse_contract(event.metadata), self._settings)
@@ -199,6 +201,8 @@ class Bridge(Generic[Message]):
         if event.kind is FailureKind.SUPERSEDED:
             return
         self._requests.retry_later(now)
+        if event.kind is FailureKind.LINK:
+            return  # a `LinkDown` follows and says more
         if event.kind is FailureKind.TIMEOUT:
             self.deadline_misses += 1
         self._hold(now, Hold(_HOLD_KINDS[event.kind], event.message))
@@ -283,7 +287,7 @@ class Bridge(Generic[Message]):
                 observation_age=to_seconds(request.sent_ns - observation.oldest_ns),
                 camera_skew=to_seconds(observation.frames.skew_ns),
                 preprocess=event.preprocess_s,
-                network=event.total_s - known_s,
+                network=max(0.0, event.total_s - known_s),
                 server=server_s,
                 total=event.total_s,
                 steps_skipped=plan.first_step if plan else 0,
@@ -427,9 +431,9 @@ class Bridge(Generic[Message]):
         return effects
 
 
+_WAITING = Hold(HoldKind.WAITING, "waiting for the first chunk")
 _HOLD_KINDS = {
     FailureKind.TIMEOUT: HoldKind.LATE,
     FailureKind.SERVER: HoldKind.REFUSED,
     FailureKind.PREPARE: HoldKind.OBSERVATION,
-    FailureKind.LINK: HoldKind.LINK,
 }

@@ -360,12 +360,16 @@ class ClientNode(LifecycleNode):
 
     def _send(self, effect: SendRequest) -> None:
         assert self._settings is not None
+        reads_deadlines = "deadline_ms" in effect.agreement.supports
         build = partial(
             build_request,
             effect.observation,
             self._settings.observation,
             effect.agreement.images,
             IMAGE_WORK,
+            deadline_ms=effect.timeout * 1e3
+            if "deadline_ms" in effect.agreement.supports
+            else None,
         )
         self._live_link.send(Job(effect.request_id, build, effect.timeout))
 

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from openpi_flash_client_node.frames import FrameSet, Message
 from openpi_flash_client_node.joints import JointReading
 from openpi_flash_client_node.server_contract import ImageTarget
-from openpi_flash_client_node.settings import ObservationSettings, RequestPath
+from openpi_flash_client_node.settings import Camera, ObservationSettings, RequestPath
+
+
+class ObservationError(ValueError):
+    """A camera's picture cannot be used. The message names the camera."""
+
 
 Image = NDArray[np.uint8]
 """RGB, [H, W, 3]."""
@@ -50,6 +55,8 @@ def build_request(
     settings: ObservationSettings,
     targets: Mapping[RequestPath, ImageTarget],
     work: ImageWork[Message],
+    *,
+    deadline_ms: float | None = None,
 ) -> dict[str, Any]:
     """Decode, resize and name everything.
 
@@ -59,10 +66,14 @@ def build_request(
         targets: what the server says about its images; those it says nothing about get the
             size and layout of the settings.
         work: how to decode and resize.
+        deadline_ms: how long the answer will be of use, for a server that wants to know.
+
+    Raises:
+        ObservationError: a camera's picture cannot be decoded.
     """
-    request: dict[str, Any] = {}
+    request: dict[str, Any] = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
     for camera in settings.cameras:
-        image = work.decode(observation.frames.frames[camera.name].message)
+        image = _decoded(observation, camera, work)
         target = targets.get(camera.key) or _default_target(settings, image)
         if image.shape[:2] != (target.height, target.width):
             image = work.resize(image, target.height, target.width)
@@ -73,6 +84,13 @@ def build_request(
     if observation.prompt:
         _put(request, settings.prompt_key, observation.prompt)
     return request
+
+
+def _decoded(observation: Observation[Message], camera: Camera, work: ImageWork[Message]) -> Image:
+    try:
+        return work.decode(observation.frames.frames[camera.name].message)
+    except ValueError as error:
+        raise ObservationError(f"camera {camera.name} ({camera.topic}): {error}") from error
 
 
 def _default_target(settings: ObservationSettings, image: Image) -> ImageTarget:

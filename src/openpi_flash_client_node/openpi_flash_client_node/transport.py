@@ -16,7 +16,7 @@ from flash_transport import (
     resize_with_pad,
 )
 from openpi_flash_client_node.link_events import FailureKind
-from openpi_flash_client_node.observation import Image, ImageWork
+from openpi_flash_client_node.observation import Image, ImageWork, ObservationError
 from openpi_flash_client_node.settings import LinkSettings
 
 
@@ -72,14 +72,15 @@ def failure_kind(error: Exception) -> FailureKind:
 
 def needs_human(error: Exception) -> bool:
     """Whether trying to connect again will not help: a key or a certificate is wrong."""
-    return isinstance(error, (AuthenticationFailed, UntrustedServer))
+    is_malformed = isinstance(error, ValueError) and not isinstance(error, FlashTransportError)
+    return is_malformed or isinstance(error, (AuthenticationFailed, UntrustedServer))
 
 
 def failure_message(error: Exception) -> str:
     """The error for a person; an error that nobody expects says its type."""
     if isinstance(error, ServerError):
         return f"the server answered {error}"
-    if isinstance(error, FlashTransportError):
+    if isinstance(error, (FlashTransportError, ObservationError)):
         return str(error)
     return f"{type(error).__name__}: {error}"
 

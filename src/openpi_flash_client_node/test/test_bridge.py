@@ -299,6 +299,7 @@ def test_when_the_cause_is_gone_it_goes_on_by_itself(world, cause):
         world.pass_time(500)
         assert world.status.state is State.DISCONNECTED
         world.up()
+        assert world.status.message == "waiting for the first chunk"
     if cause == "reset":
         world.event(RequestDone(world.in_flight, {"actions": still()}, 0.0, 0.1))
         assert world.status.state is State.HOLDING
@@ -438,6 +439,14 @@ def test_warnings_of_the_agreement_are_passed_on(world):
     ]
 
 
+def test_a_request_that_was_lost_with_the_link_leaves_the_reason_to_the_link(world):
+    world.run()
+    request = world.pass_time(2_000, until=SendRequest)
+    assert world.event(RequestFailed(request.request_id, FailureKind.LINK, "lost")) == []
+    assert world.status.state is State.RUNNING
+    assert len(holds(world.event(LinkDown("lost")))) == 2
+
+
 def test_a_superseded_request_is_simply_asked_again(world):
     world.run()
     request = world.pass_time(2_000, until=SendRequest)
@@ -502,6 +511,13 @@ def test_stats_add_up_and_count_what_was_dropped(world):
     (stats,) = of(world.answer(request, np.zeros((2, 2))), PublishStats)
     assert (stats.sequence, stats.chunks_dropped, stats.deadline_misses) == (0, 1, 0)
     assert math.isnan(stats.server)
+
+
+def test_a_server_that_claims_more_time_than_there_was_makes_no_negative_network(world):
+    world.run()
+    request = world.pass_time(2_000, until=SendRequest)
+    (stats,) = of(world.answer(request, server_timing={"infer_ms": 9e9}), PublishStats)
+    assert stats.network == 0.0
 
 
 def test_an_answer_later_than_its_chunk_counts_as_a_missed_deadline(world):

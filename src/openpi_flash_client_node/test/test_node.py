@@ -37,6 +37,7 @@ def test_images_and_joints_in_chunks_and_trajectories_out(ros, robot, server, ma
     chunk = ros.until(lambda: robot.chunks, "an action chunk")[0]
 
     observation = server.requests[0]
+    assert "deadline_ms" not in observation  # this server does not read it
     assert observation["prompt"] == "stack the cubes"
     assert observation["observation/scene_image"].shape == (224, 224, 3)
     assert observation["observation/scene_image"][112, 112].tolist() == [5, 5, 5]
@@ -66,9 +67,17 @@ def test_images_and_joints_in_chunks_and_trajectories_out(ros, robot, server, ma
 
     stats = ros.until(lambda: robot.stats, "stats")[-1]
     assert stats.sequence >= 1
-    assert stats.server == pytest.approx(0.002)
+    assert stats.server == pytest.approx(5e-5)
     assert stats.total >= stats.preprocess + stats.server
     assert 0 <= stats.observation_age < 0.2
+
+
+def test_a_server_that_reads_deadlines_is_told(robot, server, make_node):
+    server.stop()
+    server.start(supports=["deadline_ms"])
+    make_node(request_timeout=0.8)
+    robot.until_state(PolicyStatus.RUNNING)
+    assert server.requests[0]["deadline_ms"] == 800.0
 
 
 def test_later_chunks_belong_to_the_moment_of_their_observation(ros, robot, make_node):

@@ -5,7 +5,12 @@ import pytest
 
 from openpi_flash_client_node.frames import Frame, FrameSet
 from openpi_flash_client_node.joints import JointReading
-from openpi_flash_client_node.observation import ImageWork, Observation, build_request
+from openpi_flash_client_node.observation import (
+    ImageWork,
+    Observation,
+    ObservationError,
+    build_request,
+)
 from openpi_flash_client_node.server_contract import ImageTarget
 
 SCENE, WRIST = ("observation/scene_image",), ("observation/wrist_image",)
@@ -92,6 +97,20 @@ def test_paths_with_more_than_one_key_become_nested_maps(observation, settings, 
 def test_without_an_instruction_the_server_uses_its_own(observation, settings, work, replace):
     request = build_request(replace(observation, prompt=""), settings.observation, {}, work)
     assert "prompt" not in request
+
+
+def test_a_picture_that_cannot_be_decoded_names_its_camera_and_topic(observation, settings, work):
+    def refuse(message):
+        raise ValueError("encoding '16UC1' is not known")
+
+    with pytest.raises(ObservationError) as error:
+        build_request(observation, settings.observation, {}, ImageWork(refuse, work.resize))
+    assert str(error.value) == "camera scene (/scene/image_raw): encoding '16UC1' is not known"
+
+
+def test_a_deadline_is_sent_to_a_server_that_wants_to_know(observation, settings, work):
+    request = build_request(observation, settings.observation, {}, work, deadline_ms=250.0)
+    assert request["deadline_ms"] == 250.0
 
 
 def test_an_observation_is_as_old_as_its_oldest_input(observation, replace):

@@ -52,6 +52,14 @@ def test_every_error_of_flash_transport_has_a_kind_and_a_message(error):
     assert transport.needs_human(raised) == (error in wrong_key)
 
 
+def test_a_setting_that_is_malformed_needs_a_human(settings):
+    link = dataclasses.replace(settings.link, server_fingerprint="not hex")
+    with pytest.raises((ValueError, flash_transport.FlashTransportError)) as error:
+        transport.open_policy(link)
+    assert transport.needs_human(error.value)
+    assert "fingerprint" in transport.failure_message(error.value)
+
+
 def test_what_nobody_expects_is_a_lost_link():
     assert transport.failure_kind(RuntimeError("x")) is FailureKind.LINK
     assert transport.failure_message(RuntimeError("x")) == "RuntimeError: x"
