@@ -1,0 +1,20 @@
+"""config_docs.py: the page is what the configuration says."""
+
+from pathlib import Path
+
+from openpi_flash_server.config import ServerConfig
+from openpi_flash_server.config_docs import fields, page
+
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "server_config.md"
+
+
+def test_the_page_in_docs_is_the_generated_one():
+    assert DOCS.read_text() == page(), (
+        "run: python -m openpi_flash_server.config_docs > docs/server_config.md"
+    )
+
+
+def test_every_field_is_described():
+    described = dict(fields(ServerConfig))
+    assert {"host", "action.checkpoint_dir", "planner_transport.quic_port"} <= described.keys()
+    assert [path for path, field in described.items() if not field.description] == []
