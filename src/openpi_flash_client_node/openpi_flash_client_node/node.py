@@ -367,9 +367,7 @@ class ClientNode(LifecycleNode):
             self._settings.observation,
             effect.agreement.images,
             IMAGE_WORK,
-            deadline_ms=effect.timeout * 1e3
-            if "deadline_ms" in effect.agreement.supports
-            else None,
+            deadline_ms=effect.timeout * 1e3 if reads_deadlines else None,
         )
         self._live_link.send(Job(effect.request_id, build, effect.timeout))
 
