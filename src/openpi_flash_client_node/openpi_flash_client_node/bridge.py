@@ -122,35 +122,40 @@ class Bridge(Generic[Message]):
         self._hold(now, Hold(HoldKind.INACTIVE, message))
 
     def pause(self, now: int, paused: bool) -> None:
-        """Stop asking and moving, or go on after `pause` or `hold`."""
-        was_stopped = self._paused or self._held
-        self._paused = paused
+        """Stop asking and moving, or go on."""
+        was_paused, self._paused = self._paused, paused
         if paused:
             self._requests.forget()
             self._hold(now, Hold(HoldKind.REQUESTED, "paused by ~/pause"))
-        elif was_stopped:
-            self._held = False
+        elif was_paused:
             self._hold(now, _WAITING)
 
     def hold(self, now: int) -> None:
-        """Hold position until `pause(False)`."""
+        """Hold position until `reset`."""
         self._held = True
         self._requests.forget()
         self._hold(now, Hold(HoldKind.REQUESTED, "held by ~/hold"))
 
     def reset(self, now: int) -> None:
-        """Forget the running chunk and the policy's state, and start anew."""
+        """Forget the running chunk and the policy's state, and start anew, also after `hold`."""
+        self._held = False
+        self._start_anew(now)
+
+    def _start_anew(self, now: int) -> None:
         self._requests.forget()
         self._subtask = ("", "")
         self._hold(now, Hold(HoldKind.REQUESTED, "reset; waiting for the first chunk"))
         self._effects.append(ResetPolicy())
 
     def set_prompt(self, now: int, prompt: str, *, reset: bool) -> None:
-        """Change the instruction; the next request carries it, and is due at once."""
+        """Change the instruction; the next request carries it, and is due at once.
+
+        `reset` starts anew as well, but does not end a `hold`.
+        """
         self._prompt = prompt
         self._requests.ask_at_once()
         if reset:
-            self.reset(now)
+            self._start_anew(now)
 
     def update_settings(self, settings: Settings) -> None:
         """Take new values of the dynamic parameters."""
@@ -412,7 +417,7 @@ class Bridge(Generic[Message]):
         if self._paused:
             return State.PAUSED, "paused", "paused by ~/pause"
         if self._held:
-            return State.HOLDING, "held", "held by ~/hold; ~/pause with data: false goes on"
+            return State.HOLDING, "held", "held by ~/hold; ~/reset goes on"
         return None
 
     @property

@@ -320,7 +320,7 @@ class ClientNode(LifecycleNode):
     def _on_hold(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._live_bridge.hold(self._now())
         self._carry_out()
-        response.success, response.message = True, "holding; ~/pause with data: false goes on"
+        response.success, response.message = True, "holding; ~/reset goes on"
         return response
 
     # --- what goes out ---

@@ -245,7 +245,7 @@ CAUSES = {
     "hold": (
         lambda w: (w.bridge.hold(w.now), w.collect())[1],
         State.HOLDING,
-        "held by ~/hold; ~/pause with data: false goes on",
+        "held by ~/hold; ~/reset goes on",
     ),
     "reset": (
         lambda w: (w.bridge.reset(w.now), w.collect())[1],
@@ -311,13 +311,26 @@ def test_when_the_cause_is_gone_it_goes_on_by_itself(world, cause):
     assert chunk.first_step == 0
 
 
-def test_after_pause_and_hold_it_waits_to_be_told_to_go_on(world):
+def test_a_pause_lasts_until_it_is_ended(world):
     world.run()
     world.bridge.pause(world.now, True)
-    world.bridge.hold(world.now)
+    world.bridge.reset(world.now)
     world.collect()
     assert world.pass_time(3_000, until=SendRequest) is None
     world.bridge.pause(world.now, False)
+    assert world.pass_time(100, until=SendRequest) is not None
+
+
+def test_a_hold_lasts_until_a_reset_and_nothing_else_ends_it(world):
+    world.run()
+    world.bridge.hold(world.now)
+    world.bridge.pause(world.now, True)
+    world.bridge.pause(world.now, False)
+    world.bridge.set_prompt(world.now, "go on", reset=True)
+    world.collect()
+    assert world.pass_time(3_000, until=SendRequest) is None
+    assert world.status.message == "held by ~/hold; ~/reset goes on"
+    world.bridge.reset(world.now)
     assert world.pass_time(100, until=SendRequest) is not None
 
 
