@@ -1,21 +1,16 @@
 """`openpi-flash serve` as a process: its lines, its exit codes, its signals, its answers."""
 
 import concurrent.futures
-import json
-import os
 import re
 import signal
 import socket
-import subprocess
 import sys
-import threading
-import urllib.error
-import urllib.request
 
 import numpy as np
 import pytest
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from server_fakes import WAIT
+from server_process import health
 
 from flash_transport import Disconnected, FlashTransportPolicy, WebsocketPolicy
 
@@ -23,88 +18,11 @@ from flash_transport import Disconnected, FlashTransportPolicy, WebsocketPolicy
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
 
 NULL = {"action": {"model_config_name": "null"}, "host": "127.0.0.1"}
-UDP_BUFFERS = "the kernel grants UDP sockets"
 READY = "Service ready (mode=action_only, slots=['action'])"
-
-
-class Process:
-    """A server process; its stdout is read line by line."""
-
-    def __init__(self, directory, config, *, program=None):
-        path = directory / "server.json"
-        path.write_text(json.dumps({"state_dir": str(directory / "state"), **config}))
-        self.path = path
-        command = program or [sys.executable, "-m", "openpi_flash_server"]
-        self.popen = subprocess.Popen(
-            [*command, "serve", "--config", str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        )
-        self.lines = []
-
-    def wait_for(self, text, seconds=90):
-        """Reads until a line holds `text`; fails if the process ends or is slow."""
-        alarm = threading.Timer(seconds, self.popen.kill)
-        alarm.start()
-        try:
-            for line in self.popen.stdout:
-                # a matter of the machine that runs the test, and not of the server
-                if UDP_BUFFERS not in line:
-                    self.lines.append(line.rstrip("\n"))
-                if text in line:
-                    return self.lines[-1]
-        finally:
-            alarm.cancel()
-        raise AssertionError(f"no {text!r} in {self.lines}\n{self.popen.stderr.read()}")
-
-    def ports(self, slot="action"):
-        line = next(line for line in self.lines if f"listening  slot={slot}" in line)
-        found = re.search(r"websocket=\S+:(\d+) quic=\S+:(\d+)", line)
-        return int(found[1]), int(found[2])
-
-    def go_on(self):
-        """Lets a slow program do its next step."""
-        self.popen.stdin.write("\n")
-        self.popen.stdin.flush()
-
-    def end(self):
-        """Waits for the end; returns exit code, remaining stdout and stderr."""
-        out, err = self.popen.communicate(timeout=60)
-        self.lines += out.splitlines()
-        return self.popen.returncode, err
-
-
-@pytest.fixture
-def start(tmp_path):
-    processes = []
-
-    def start_(config, **options):
-        processes.append(Process(tmp_path, config, **options))
-        return processes[-1]
-
-    yield start_
-    for process in processes:
-        if process.popen.poll() is None:
-            process.popen.kill()
-        process.popen.wait()
-        for stream in (process.popen.stdin, process.popen.stdout, process.popen.stderr):
-            stream.close()
 
 
 def with_free_ports(config):
     return {**config, "action_transport": {"websocket_port": 0, "quic_port": 0}}
-
-
-def health(port):
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=WAIT) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
 
 
 def without_what_changes(line):

@@ -166,6 +166,8 @@ def test_prev_total_does_not_count_the_time_in_which_the_client_thinks(serve, op
     server.slot.clock = lambda: float(next(ticks))
     client = openpi_client(server.port)
     client.infer({"state": np.zeros(2)})
+    while server.transport._answering:
+        threading.Event().wait(0.001)
     for _ in range(1000):
         server.slot.clock()
     reply = client.infer({"state": np.zeros(2)})

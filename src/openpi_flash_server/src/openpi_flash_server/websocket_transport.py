@@ -189,10 +189,10 @@ class WebsocketTransport:
                 answer = await self._ask(connection, data, peer)
                 if not await self._send(connection, answer, prev_total_ms):
                     return
+                prev_total_ms = (self._slot.clock() - received_at) * 1000
             finally:
                 self._answering.discard(sent)
                 sent.set_result(None)
-            prev_total_ms = (self._slot.clock() - received_at) * 1000
 
     async def _wait_until_published(self, connection: ServerConnection) -> None:
         published = asyncio.ensure_future(self._published.wait())
