@@ -25,7 +25,7 @@ def main() -> int:
         transport=arguments.transport,
         prompt=arguments.prompt,
         output=(arguments.output or default_output(datetime.datetime.now())).resolve(),
-        cache=ROOT / "demo_output" / "cache",
+        cache=arguments.cache.resolve(),
     )
     in_place = sys.stdout.isatty() and not arguments.headless
     terminal = Terminal(sys.stdout, in_place=in_place)
@@ -83,6 +83,13 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="where the results go (default: demo_output/<date and time>)",
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=ROOT / "demo_output" / "cache",
+        metavar="DIR",
+        help="where the demo checkpoint is kept between runs (default: demo_output/cache)",
     )
     parser.add_argument(
         "--prompt",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from demo.run_data import (
     Status,
     Subtask,
     Trajectory,
+    since,
 )
 from openpi_flash_msgs.msg import ActionChunk, InferenceStats, PolicyStatus
 from openpi_flash_msgs.msg import Subtask as SubtaskMessage
@@ -89,7 +90,7 @@ class Monitor:
         self._trajectories: list[Trajectory] = []
         self._measured: list[tuple[float, Sequence[float]]] = []
         self._reference: list[tuple[float, Sequence[float]]] = []
-        self._image_times: dict[str, list[float]] = {camera: [] for camera in CAMERAS}
+        self._images = dict.fromkeys(CAMERAS, 0)
         self._context = Context()
         rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
         self._node = rclpy.create_node("demo_monitor", context=self._context)
@@ -111,12 +112,17 @@ class Monitor:
     @property
     def robot_speaks(self) -> bool:
         """Whether joint states and every camera have been heard."""
-        return bool(self._measured) and all(self._image_times.values())
+        return bool(self._measured) and all(self._images.values())
 
     @property
     def elapsed(self) -> float:
         """Seconds since the run began."""
         return self._now() - self._began
+
+    @property
+    def chunks_so_far(self) -> int:
+        """How many chunks have come since the run began."""
+        return sum(chunk.received >= self._began for chunk in self.chunks)
 
     def spin(self, seconds: float) -> None:
         """Listen for some time."""
@@ -125,23 +131,14 @@ class Monitor:
             self._executor.spin_once(timeout_sec=left)
 
     def begin(self) -> None:
-        """Let the run begin now: what was heard before does not count."""
-        self._began = self._now()
-        for heard in (self.chunks, self.inferences, self.statuses, self.frames):
-            heard.clear()
-        self._trajectories.clear()
-        for track in (self._measured, self._reference):
-            track.clear()
-        for times in self._image_times.values():
-            times.clear()
-        # a subtask is latched: the one that is current counts
-        self.subtasks[:] = [replace(subtask, received=0.0) for subtask in self.subtasks[-1:]]
+        """Let the run begin with the first trajectory that was sent, or now."""
+        self._began = self._trajectories[0].received if self._trajectories else self._now()
 
     def run_data(self, transport: str, prompt: str) -> RunData:
-        """Return everything heard since `begin`; exit codes are still to come."""
-        return RunData(
+        """Return everything heard since the run began; exit codes are still to come."""
+        everything = RunData(
             joints=JOINTS,
-            seconds=self.elapsed,
+            seconds=self._now(),
             transport=transport,
             prompt=prompt,
             chunks=tuple(self.chunks),
@@ -151,9 +148,10 @@ class Monitor:
             subtasks=tuple(self.subtasks),
             measured=_track(self._measured),
             reference=_track(self._reference),
-            images={camera: len(times) for camera, times in self._image_times.items()},
+            images=dict(self._images),
             exit_codes={},
         )
+        return since(everything, self._began)
 
     def close(self) -> None:
         """Leave ROS."""
@@ -192,20 +190,21 @@ class Monitor:
         return (time.time_ns() - self._epoch) * 1e-9
 
     def _seconds(self, nanoseconds: int) -> float:
-        """Convert a time to seconds since the run began."""
-        return (nanoseconds - self._epoch) * 1e-9 - self._began
+        """Convert a time to seconds since we listen."""
+        return (nanoseconds - self._epoch) * 1e-9
 
     def _stamp(self, stamp: Any) -> float:
         return self._seconds(stamp.sec * 1_000_000_000 + stamp.nanosec)
 
     def _keeper_of_images(self, camera: str) -> Callable[[Image, float], None]:
         def keep(message: Image, received: float) -> None:
-            self._image_times[camera].append(received)
-            taken = self._stamp(message.header.stamp)
-            if self._began and self._frame_keeper.wants(camera, taken):
+            del received
+            self._images[camera] += 1
+            taken = self._stamp(message.header.stamp) - self._began
+            if self._began and taken >= 0 and self._frame_keeper.wants(camera, taken):
                 pixels = np.frombuffer(message.data, np.uint8)
                 shape = (message.height, message.width, 3)
-                self.frames.append(Frame(camera, max(0.0, taken), pixels.reshape(shape).copy()))
+                self.frames.append(Frame(camera, taken, pixels.reshape(shape).copy()))
 
         return keep
 

@@ -26,8 +26,11 @@ PARTS = {
     "network": ("#c05a5a", "link, both ways"),
     "server": ("#4a5f9e", "server"),
 }
+STEPS = ("steps of a chunk", "steps of the next one")
 CLOSE_UP = 2.4
-"""Seconds shown of the close-up."""
+"""Seconds shown close up."""
+START = 1.0
+"""Seconds in which the arm goes to where the policy wants it; no border is to be seen there."""
 
 _STYLE: Any = {
     "axes.spines.top": False,
@@ -133,7 +136,7 @@ def _draw_chunks(axis: Axes, run: RunData, joint: int, begin: float, end: float)
             zorder=5,
             color=CHUNKS[index % 2],
             markeredgewidth=0,
-            label=f"steps of {'one chunk' if index % 2 else 'the next chunk'}",
+            label=STEPS[index % 2],
         )
 
 
@@ -149,17 +152,22 @@ def _fit_height(axis: Axes, curves: Sequence[Array]) -> None:
 def _legend(axis: Axes) -> tuple[list[Artist], list[str]]:
     handles, labels = axis.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
-    border = axis.axvline(np.nan, color=BORDER, linewidth=1.2)
-    once["a new chunk takes over"] = border
-    return list(once.values()), list(once)
+    once["a new chunk takes over"] = axis.axvline(np.nan, color=BORDER, linewidth=1.2)
+    order = [
+        label
+        for label in ("commanded", "measured", *STEPS, "a new chunk takes over")
+        if label in once
+    ]
+    return [once[label] for label in order], order
 
 
 def _close_up(run: RunData) -> tuple[float, float]:
     """Return the span to show close up: where the arm moves most."""
     length = min(CLOSE_UP, run.seconds)
     times, positions = run.measured.times, run.measured.positions
-    best, most = 0.0, -1.0
-    for begin in np.arange(0.0, max(run.seconds - length, 0.0) + 1e-9, 0.2):
+    first = START if run.seconds > length + START else 0.0
+    best, most = first, -1.0
+    for begin in np.arange(first, max(run.seconds - length, 0.0) + 1e-9, 0.2):
         inside = (times >= begin) & (times <= begin + length)
         moved = float(np.abs(np.diff(positions[inside], axis=0)).sum()) if inside.any() else 0.0
         if moved > most:

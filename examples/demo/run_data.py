@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +112,7 @@ class JointTrack:
 
 @dataclass(frozen=True)
 class RunData:
-    """One run, from the first executed chunk on."""
+    """One run. `since` cuts off what came before the robot ran."""
 
     joints: Sequence[str]
     seconds: float
@@ -129,3 +130,49 @@ class RunData:
     images: Mapping[str, int]
     """Pictures received, by camera."""
     exit_codes: Mapping[str, int]
+
+
+def since(run: RunData, began: float) -> RunData:
+    """Return what a run holds from a moment on, with that moment as its zero.
+
+    The newest subtask from before counts as heard at the beginning: the topic is latched.
+    """
+    before = [subtask for subtask in run.subtasks if subtask.received < began]
+    kept = [subtask for subtask in run.subtasks if subtask.received >= began]
+    return replace(
+        run,
+        seconds=run.seconds - began,
+        chunks=tuple(
+            replace(
+                chunk,
+                received=chunk.received - began,
+                observed=chunk.observed - began,
+                start=chunk.start - began,
+            )
+            for chunk in run.chunks
+            if chunk.received >= began
+        ),
+        trajectories=tuple(_later(run.trajectories, began)),
+        inferences=tuple(_later(run.inferences, began)),
+        statuses=tuple(_later(run.statuses, began)),
+        subtasks=(
+            *(replace(subtask, received=0.0) for subtask in before[-1:]),
+            *_later(kept, began),
+        ),
+        measured=_track_since(run.measured, began),
+        reference=_track_since(run.reference, began),
+    )
+
+
+_Received = TypeVar("_Received", Trajectory, Inference, Status, Subtask)
+
+
+def _later(items: Sequence[_Received], began: float) -> Iterator[_Received]:
+    for item in items:
+        if item.received >= began:
+            yield replace(item, received=item.received - began)
+
+
+def _track_since(track: JointTrack, began: float) -> JointTrack:
+    kept = track.times >= began
+    return JointTrack(track.times[kept] - began, track.positions[kept])

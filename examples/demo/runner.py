@@ -189,7 +189,7 @@ class _Demo:
             self._processes.check()
             subtask = monitor.subtasks[-1].text if monitor.subtasks else ""
             line = live_line(
-                elapsed, len(monitor.chunks), monitor.inferences, monitor.status, subtask
+                elapsed, monitor.chunks_so_far, monitor.inferences, monitor.status, subtask
             )
             self._terminal.live(f"  {line}", elapsed)
             monitor.spin(min(0.25, self._options.seconds - elapsed))

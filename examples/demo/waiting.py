@@ -11,6 +11,8 @@ from demo.terminal import Terminal
 
 POLL = 0.1
 """Seconds."""
+PATIENCE = 1.0
+"""Seconds before a wait is worth a word."""
 
 
 class NotReadyError(Exception):
@@ -51,7 +53,8 @@ def wait_until(
             raise NotReadyError(
                 f"{what}: not within {seconds:g} s" + (f"; {reason}" if reason else "")
             )
-        terminal.live(f"  {what} ... {now - started:.0f} s", now)
+        if now - started >= PATIENCE:
+            terminal.live(f"  {what} ... {now - started:.0f} s", now)
         pause(POLL)
     terminal.say(f"  {what} ({time.monotonic() - started:.1f} s)")
 

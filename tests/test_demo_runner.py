@@ -1,0 +1,221 @@
+"""The demo as a process: it names what fails, and leaves nothing running, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from demo.ros_domain import reserved_ros_domain
+from demo.server_setup import checkpoint_path, free_ports, keep_checkpoint, server_config
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+# Stands in for `openpi-flash`: says that it is healthy, but has no model.
+HEALTHY = """#!{python} -S
+import http.server, json, signal, sys, threading, time
+if sys.argv[1] == "make-demo-checkpoint":
+    import pathlib
+    pathlib.Path(sys.argv[2]).mkdir()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+config = json.load(open(sys.argv[3]))
+class Ok(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response({status}); self.end_headers()
+    def log_message(self, *_): pass
+for slot in ("action", "planner"):
+    port = config[slot + "_transport"]["websocket_port"]
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Ok)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+print("stand-in is up", flush=True)
+{then}
+"""
+
+
+def stand_in(folder, *, status=200, then="time.sleep(600)", program=HEALTHY):
+    """Put an `openpi-flash` into a folder of its own; return an environment that finds it."""
+    binaries = folder / "bin"
+    binaries.mkdir()
+    path = binaries / "openpi-flash"
+    path.write_text(program.format(python=sys.executable, status=status, then=then))
+    path.chmod(0o755)
+    return {
+        **os.environ,
+        "PATH": f"{binaries}:{os.environ['PATH']}",
+        "PYTHONPATH": f"{EXAMPLES}:{os.environ.get('PYTHONPATH', '')}",
+    }
+
+
+def start_demo(folder, environ, *arguments):
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "demo", "--headless", "--seconds", "2"),
+            *("--output", str(folder / "out"), "--cache", str(folder / "cache")),
+            *arguments,
+        ],
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def left_behind(folder):
+    """Return the command lines of processes that mention a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                environ = (entry / "environ").read_bytes().decode(errors="replace")
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue
+            if str(folder) in command or str(folder) in environ:
+                found.append(command)
+    return found
+
+
+def wait_for(holds, what, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        time.sleep(0.05)
+
+
+def says(path, text):
+    return path.exists() and text in path.read_text()
+
+
+def test_a_checkpoint_that_cannot_be_made_is_reported_with_its_reason(tmp_path):
+    program = "#!{python} -S\nimport sys\nsys.exit('error: no space left on device')\n"
+    demo = start_demo(tmp_path, stand_in(tmp_path, program=program))
+    output, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 1
+    assert "error: checkpoint ended with exit code 1; the end of " in output
+    assert "  | error: no space left on device" in output
+    assert left_behind(tmp_path) == []
+
+
+def test_a_server_that_dies_at_start_is_named_with_its_last_words(tmp_path):
+    then = "sys.exit('error: action_transport.quic_port: 5555 is in use')"
+    demo = start_demo(tmp_path, stand_in(tmp_path, status=503, then=then))
+    output, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 1
+    assert "error: server ended with exit code 1; the end of " in output
+    assert "  | error: action_transport.quic_port: 5555 is in use" in output
+    assert f"hint: the logs of all processes are in {tmp_path}/out" in output
+    assert left_behind(tmp_path) == []
+
+
+def test_a_server_that_dies_later_takes_the_simulated_robot_with_it(tmp_path):
+    gate = tmp_path / "gate"
+    then = f"import os\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.05)\nsys.exit(7)"
+    demo = start_demo(tmp_path, stand_in(tmp_path, then=then))
+    try:
+        wait_for((tmp_path / "out" / "robot.log").exists, "the robot's start")
+        gate.touch()
+        output, _ = demo.communicate(timeout=60)
+    finally:
+        demo.kill()
+    assert demo.returncode == 1
+    assert "error: server ended with exit code 7; the end of " in output
+    assert "  | stand-in is up" in output
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_interrupted_it_stops_everything_and_says_where_the_logs_are(tmp_path, how, code):
+    demo = start_demo(tmp_path, stand_in(tmp_path, status=503))
+    try:
+        wait_for(lambda: says(tmp_path / "out" / "server.log", "stand-in is up"), "the server")
+        demo.send_signal(how)
+        output, _ = demo.communicate(timeout=60)
+    finally:
+        demo.kill()
+    assert demo.returncode == code
+    assert f"interrupted: everything is stopped; the logs are in {tmp_path}/out" in output
+    assert "Traceback" not in output
+    assert left_behind(tmp_path) == []
+
+
+def test_killed_it_leaves_nothing_running(tmp_path):
+    demo = start_demo(tmp_path, stand_in(tmp_path))
+    try:
+        wait_for(lambda: says(tmp_path / "out" / "robot.log", "ready"), "the robot")
+        assert any("sim_robot" in command for command in left_behind(tmp_path))
+    finally:
+        demo.kill()
+    demo.communicate()
+    wait_for(lambda: left_behind(tmp_path) == [], "the end of all processes")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--seconds", "1"], ["--transport", "carrier-pigeon"], ["--second-guess"]]
+)
+def test_a_wrong_argument_is_named_and_nothing_starts(tmp_path, arguments):
+    demo = start_demo(tmp_path, stand_in(tmp_path), *arguments)
+    output, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 2
+    assert arguments[0] in output
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_never_share_a_ros_domain():
+    with reserved_ros_domain() as one, reserved_ros_domain() as other:
+        assert one != other
+        assert {one, other} <= set(range(1, 102))
+
+
+def test_a_domain_in_which_somebody_speaks_is_left_alone(monkeypatch):
+    monkeypatch.setattr("demo.ros_domain.LAST_DOMAIN", 2)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as speaker:
+        speaker.bind(("", 7400 + 250 * 1 + 10))
+        with reserved_ros_domain() as domain:
+            assert domain == 2
+            with pytest.raises(RuntimeError, match="all ROS domains from 1 to 2 are in use"):
+                reserved_ros_domain().__enter__()
+
+
+def test_the_server_is_told_its_checkpoints_and_ports_and_stays_on_this_machine(tmp_path):
+    ports = free_ports()
+    assert len({ports.action_websocket, ports.planner_websocket}) == 2
+    assert len({ports.action_quic, ports.planner_quic}) == 2
+    config = server_config(tmp_path, ports, tmp_path / "state", "tidy up")
+    assert config["host"] == "127.0.0.1"
+    assert config["action"]["checkpoint_dir"] == str(tmp_path / "action")
+    assert config["planner"] == {"checkpoint_dir": str(tmp_path / "planner")}
+    assert config["action_transport"]["quic_port"] == ports.action("quic")
+    assert config["action_transport"]["websocket_port"] == ports.action("websocket")
+
+
+def test_the_servers_own_loader_takes_the_config(tmp_path):
+    from openpi_flash_server.config_file import parse_config
+
+    config = server_config(tmp_path, free_ports(), tmp_path / "state", "tidy up")
+    parsed = parse_config(json.dumps(config), {}, source="demo")
+    assert parsed.mode == "combined"
+
+
+def test_the_checkpoint_is_kept_under_a_name_that_changes_with_the_models(tmp_path):
+    path = checkpoint_path(tmp_path)
+    assert path == checkpoint_path(tmp_path)
+    assert path.parent == tmp_path
+
+
+def test_a_finished_checkpoint_replaces_those_of_other_versions(tmp_path):
+    old, unfinished = tmp_path / "checkpoint-old", tmp_path / "checkpoint-new.1.unfinished"
+    for folder in (old, unfinished):
+        folder.mkdir()
+        (folder / "weights").touch()
+    keep_checkpoint(unfinished, tmp_path / "checkpoint-new")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-new"]
