@@ -149,7 +149,7 @@ def test_every_slot_says_what_the_start_is_busy_with(serve):
 
     service = serve(Models(planner=Watching()), load=False, action=ACTION, planner=PLANNER)
     service.load()
-    assert seen == ["warming up: warming up the planner model"] * 2
+    assert seen == ["warming up: compiling the planner model"] * 2
 
 
 def test_a_checkpoint_that_cannot_be_loaded_leaves_nobody_let_in(serve):

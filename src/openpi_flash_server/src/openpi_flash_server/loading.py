@@ -57,18 +57,29 @@ def load_slots(
     policy: ActionPolicy | None = None
     if config.action is not None:
         settings = config.action
-        with _stage(slots, "action", "loading"):
+        with _stage(
+            slots,
+            "loading the action model",
+            "action model loaded",
+            model=settings.model_config_name,
+            checkpoint=settings.checkpoint_dir,
+        ):
             policy = loaders.policy(settings)
-        with _stage(slots, "action", "warming up"):
+        with _stage(slots, "compiling the action model", "action model is warm"):
             policy.warm_up()
     default_prompt = config.action.default_prompt if config.action is not None else None
     if config.planner is not None:
         robot = config.planner.robot
         if robot is None and policy is not None and policy.spec.robot != NULL_MODEL:
             robot = policy.spec.robot
-        with _stage(slots, "planner", "loading"):
+        with _stage(
+            slots,
+            "loading the planner model",
+            "planner model loaded",
+            checkpoint=config.planner.checkpoint_dir,
+        ):
             planner = loaders.planner(config.planner, robot)
-        with _stage(slots, "planner", "warming up"):
+        with _stage(slots, "compiling the planner model", "planner model is warm"):
             planner.warm_up()
         handler: Handler = PlannerHandler(planner, default_prompt=default_prompt)
         metadata = planner_metadata(policy.spec if policy is not None else None)
@@ -114,14 +125,14 @@ def load_planner(settings: PlannerSettings, robot: str | None) -> Planner:
 
 
 @contextlib.contextmanager
-def _stage(slots: Mapping[str, Slot], name: str, doing: str) -> Iterator[None]:
-    """One stage of the start: a line when it begins and when it ends, and the words of /healthz."""
+def _stage(slots: Mapping[str, Slot], doing: str, done: str, **fields: str) -> Iterator[None]:
+    """A stage of the start: a line when it begins, one when it ends, and the words of /healthz."""
     for slot in slots.values():
-        slot.warming_up(f"warming up: {doing} the {name} model")
-    log.info(f"{doing} the {name} model", slot=name)
+        slot.warming_up(f"warming up: {doing}")
+    log.info(doing, **fields)
     started = time.monotonic()
     yield
-    log.info(f"{doing} the {name} model: done", slot=name, s=time.monotonic() - started)
+    log.info(done, seconds=time.monotonic() - started)
 
 
 LOADERS = Loaders(policy=load_policy, planner=load_planner)
