@@ -143,6 +143,15 @@ def test_a_host_that_is_not_here_is_one_error_line_and_code_1(start):
     )
 
 
+def test_a_host_without_address_is_one_error_line_and_code_1(start):
+    code, err = start(with_free_ports({**NULL, "host": "no-such-host.invalid"})).end()
+    assert code == 1
+    assert err.startswith(
+        "error: action_transport.websocket_port: cannot listen on no-such-host.invalid port 0: "
+    )
+    assert len(err.splitlines()) == 1
+
+
 def test_a_missing_checkpoint_is_one_error_line_and_code_1(start, tmp_path):
     action = {"model_config_name": "pi05_sim_arm", "checkpoint_dir": str(tmp_path / "absent")}
     process = start(with_free_ports({**NULL, "action": action}))

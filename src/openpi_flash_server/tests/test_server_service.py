@@ -8,7 +8,7 @@ import pytest
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from server_fakes import WAIT, FakePlanner, FakePolicy
 
-from flash_transport import FlashTransportPolicy, ServerError, WebsocketPolicy
+from flash_transport import Disconnected, FlashTransportPolicy, ServerError, WebsocketPolicy
 from openpi_flash_models.errors import CheckpointError
 from openpi_flash_server.config_file import parse_config
 from openpi_flash_server.endpoint import StartError
@@ -223,6 +223,27 @@ def test_stopping_while_the_planner_runs_answers_the_action_that_waits_for_it(tm
         closing.join(WAIT)
     assert answers[0]["subtask"]["text"] == "step 1 of fold the towel"
     assert not closing.is_alive()
+
+
+def test_an_inference_that_does_not_end_does_not_hold_up_the_stop(tmp_path):
+    models = Models(policy=FakePolicy(gate=threading.Event()))
+    service = Service(config_of(tmp_path, action=ACTION, planner=PLANNER), models.loaders)
+    service.load()
+    with FlashTransportPolicy("127.0.0.1", service.endpoints["action"].quic.port) as client:
+        refused = []
+
+        def ask():
+            with pytest.raises((ServerError, Disconnected)) as error:
+                client.infer({"state": np.zeros(2)}, timeout=WAIT)
+            refused.append(error.value)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        assert models.fake_policy.entered.acquire(timeout=WAIT)
+        assert not service.close(grace=0.01)
+        asking.join(WAIT)
+        assert len(refused) == 1
+    models.fake_policy.gate.set()
 
 
 @pytest.mark.parametrize(

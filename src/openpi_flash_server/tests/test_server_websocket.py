@@ -13,7 +13,7 @@ import pytest
 import websockets.sync.client
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from server_fakes import SPEC, WAIT, FakePolicy
-from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 
 from flash_transport import AuthenticationFailed, ServerError, Superseded, WebsocketPolicy
 from openpi_flash_server.action import ActionHandler
@@ -407,6 +407,19 @@ def test_closing_lets_the_running_answer_out(openpi_client):
         connect(server)
 
 
+def test_closing_does_not_wait_for_an_inference_that_does_not_end(openpi_client):
+    server = Server(FakePolicy(gate=threading.Event()))
+    client = openpi_client(server.port)
+    answer = in_background(client.infer, {"state": np.ones(2)})
+    assert server.policy.entered.acquire(timeout=WAIT)
+    assert not server.slot.close(grace=0.01)
+    server.transport.close(grace=0.01)
+    with pytest.raises(ConnectionClosed):
+        answer.result(WAIT)
+    server.policy.gate.set()
+    assert server.slot.close(grace=WAIT)
+
+
 # keys
 
 
@@ -431,6 +444,17 @@ def test_no_key_or_a_wrong_one_is_401(serve, headers):
         connect(server, additional_headers=headers)
     assert refused.value.response.status_code == 401
     assert b"Authorization: Api-Key" in refused.value.response.body
+
+
+def test_a_key_of_strange_bytes_is_401_too(serve):
+    server = serve(api_keys=["s3cret"])
+    with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT) as raw:
+        raw.sendall(
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            b"Authorization: Api-Key \xff\xfe\r\n\r\n"
+        )
+        assert raw.recv(4096).startswith(b"HTTP/1.1 401 ")
 
 
 def test_health_needs_no_key(serve):

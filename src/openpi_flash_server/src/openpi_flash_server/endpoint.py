@@ -91,7 +91,8 @@ class _naming_the_port:  # noqa: N801 - reads as a phrase where it is used
                 reason = "another program listens there; stop it or choose another port"
             else:
                 known = error.errno in errno.errorcode
-                reason = os.strerror(error.errno or 0).lower() if known else str(error)
+                reason = os.strerror(error.errno or 0) if known else error.strerror or str(error)
+                reason = reason.lower()
             raise StartError(f"{self._what}: {reason}") from error
 
 

@@ -93,14 +93,23 @@ class QuicTransport:
         assert self._server is not None
         try:
             while (request := self._server.next_request()) is not None:
-                self._take(request)
+                self._take_or_fail(request)
         except FlashTransportError as error:
             log.error("QUIC failed, restart the server", slot=self._slot.name, reason=str(error))
             self._slot.has_trouble(f"QUIC failed: {error}")
 
+    def _take_or_fail(self, request: QuicRequest) -> None:
+        try:
+            self._take(request)
+        # one request's trouble must not end the thread that takes all of them
+        except Exception as error:
+            log.error("request could not be taken", exception=error, peer=request.peer)
+            _fail(request, ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")
+
     def _take(self, request: QuicRequest) -> None:
         if request.kind == "reset":
-            self._reset(request)
+            self._slot.reset(request.session)
+            request.respond({})
             return
         received_at = self._slot.clock()
         self._slot.receive(
@@ -109,15 +118,6 @@ class QuicTransport:
             respond=lambda answer: self._answer(request, answer, received_at),
             is_cancelled=lambda: request.cancelled,
         )
-
-    def _reset(self, request: QuicRequest) -> None:
-        try:
-            self._slot.reset(request.session)
-            request.respond({})
-        # one request's trouble must not end the thread that takes all of them
-        except Exception as error:
-            log.error("reset failed", exception=error, slot=self._slot.name, peer=request.peer)
-            _fail(request, ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")
 
     def _answer(self, request: QuicRequest, answer: Answer, received_at: float) -> None:
         if isinstance(answer, Failure):

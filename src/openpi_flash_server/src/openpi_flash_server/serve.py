@@ -18,7 +18,6 @@ from openpi_flash_server.service import Service
 log = EventLogger(__name__)
 
 EXIT_FAILED = 1
-EXIT_CONFIG = 2
 
 
 class _Stop:

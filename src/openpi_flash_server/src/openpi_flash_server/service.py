@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import threading
+import time
 
 from openpi_flash_server.config import ServerConfig
 from openpi_flash_server.endpoint import Endpoint, StartError
@@ -77,14 +78,20 @@ class Service:
         return f"Service ready (mode={self._config.mode}, slots={self._config.slots})"
 
     def close(self, *, grace: float = DRAIN_GRACE) -> bool:
-        """Answers what runs, refuses the rest, closes the ports; returns whether in time."""
+        """Answers what runs, refuses the rest, closes the ports; returns whether in time.
+
+        Args:
+            grace: how long to wait for what runs, all slots together, s.
+        """
         with self._opening:
             self._closed = True
+        end = time.monotonic() + grace
         finished = True
         # the action slot first: it may be waiting for the planner
         for name in ("action", "planner"):
             if name in self.endpoints:
-                finished &= self.endpoints[name].close(grace=grace)
+                left = max(0.0, end - time.monotonic())
+                finished &= self.endpoints[name].close(grace=left)
         return finished
 
 

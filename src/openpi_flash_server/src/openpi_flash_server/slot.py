@@ -204,7 +204,7 @@ class Slot:
     def _run(self, handler: Handler, request: Request, sequence: int) -> Answer:
         started = self.clock()
         try:
-            result = handler.handle(request)
+            result = dict(handler.handle(request))
         except ObservationError as error:
             return self._bad_request(error, request.session)
         except RequestFailed as error:

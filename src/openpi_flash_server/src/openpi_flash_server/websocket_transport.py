@@ -126,7 +126,9 @@ class WebsocketTransport:
         if self._answering:
             await asyncio.wait(self._answering, timeout=grace)
         server.close()
-        await server.wait_closed()
+        # a handler whose answer never comes is cancelled with the loop
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(server.wait_closed(), _FAREWELL)
 
     def _answer_http(
         self, connection: ServerConnection, request: HttpRequest
@@ -156,7 +158,8 @@ class WebsocketTransport:
             return True
         scheme, _, key = ",".join(request.headers.get_all("Authorization")).partition(" ")
         # every key is compared, so that the time tells nothing about which one came close
-        matches = [hmac.compare_digest(key.strip().encode(), known) for known in self._api_keys]
+        given = key.strip().encode("utf-8", "surrogateescape")
+        matches = [hmac.compare_digest(given, known) for known in self._api_keys]
         return scheme.lower() == "api-key" and any(matches)
 
     async def _talk_and_log(self, connection: ServerConnection) -> None:
@@ -280,3 +283,7 @@ def _silent_logger() -> logging.Logger:
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
     return logger
+
+
+_FAREWELL = 1.0
+"""s that clients have for the closing handshake when the server stops."""
