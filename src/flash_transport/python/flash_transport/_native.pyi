@@ -9,6 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer, Self
 
+__all__ = [
+    "FlashTransportPolicy",
+    "QuicRequest",
+    "QuicServer",
+    "__version__",
+    "image_to_rgb",
+    "packb",
+    "resize_with_pad",
+    "unpackb",
+]
+
 __version__: str
 
 def packb(value: Any) -> bytes:

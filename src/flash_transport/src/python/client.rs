@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::codec;
 use super::errors::CodecError;
 use super::log::warn_of_small_buffers;
-use super::wait::{duration, wait_for};
+use super::wait::{duration, wait_for, without_gil};
 use crate::quic::client::{Client, ClientConfig, Pending};
 use crate::quic::hello::{random_session, Hello};
 use crate::quic::wire::Kind;
@@ -20,6 +20,9 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<FlashTransportPolicy>()
 }
 
+/// A policy behind a QUIC server of openpi-flash. Any number of threads may share one.
+///
+/// Without `server_fingerprint` the connection is encrypted, but the server is not authenticated.
 #[pyclass(frozen, module = "flash_transport")]
 struct FlashTransportPolicy {
     client: Client,
@@ -62,6 +65,7 @@ impl FlashTransportPolicy {
         Ok(Self { client })
     }
 
+    /// Ask the policy what to do, within `timeout` seconds.
     #[pyo3(signature = (observation, timeout = None))]
     fn infer(
         &self,
@@ -75,19 +79,22 @@ impl FlashTransportPolicy {
         dict(py, codec::decode_owned(py, answer, 1)?)
     }
 
+    /// What the server said about itself when the connection was made.
     fn get_server_metadata(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let metadata = self.client.metadata().unwrap_or_default();
         dict(py, codec::decode_owned(py, metadata.to_vec(), 0)?)
     }
 
+    /// Start a new episode.
     fn reset(&self, py: Python<'_>) -> PyResult<()> {
         let message = codec::encode_with_prefix(py, Kind::Reset.byte(), &PyDict::new(py))?;
         self.ask(py, message.into(), Some(RESET_TIME)).map(|_| ())
     }
 
+    /// Close the connection. Requests that other threads wait for end in Disconnected.
     fn close(&self, py: Python<'_>) {
         // Other threads that wait for an answer need the GIL to learn that there will be none.
-        py.detach(|| self.client.close());
+        without_gil(py, || self.client.close());
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {

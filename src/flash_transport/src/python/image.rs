@@ -13,6 +13,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(image_to_rgb, module)?)
 }
 
+/// Fit a uint8 image into the given size, black around it, as openpi's client does with PIL.
 #[pyfunction]
 fn resize_with_pad<'py>(
     image: &Bound<'py, PyAny>,
@@ -45,6 +46,7 @@ fn resize_with_pad<'py>(
     Ok(out.into_any())
 }
 
+/// Turn what `sensor_msgs/Image` carries into a new uint8 array `[height, width, 3]`.
 #[pyfunction]
 #[pyo3(signature = (data, *, height, width, step, encoding, is_bigendian = false))]
 fn image_to_rgb<'py>(

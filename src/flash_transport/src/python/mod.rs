@@ -15,5 +15,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     client::register(module)?;
     codec::register(module)?;
     image::register(module)?;
-    server::register(module)
+    server::register(module)?;
+    wait::register(module)
 }

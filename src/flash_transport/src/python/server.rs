@@ -13,7 +13,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::codec;
 use super::errors::{os_error, CodecError, FlashTransportError};
 use super::log::warn_of_small_buffers;
-use super::wait::{duration, wait_for};
+use super::wait::{duration, wait_for, without_gil};
 use crate::quic::limits::ServerLimits;
 use crate::quic::server::{Next, Request, Server, ServerConfig};
 use crate::quic::wire::{ErrorCode, ANSWER_OK};
@@ -24,6 +24,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<QuicRequest>()
 }
 
+/// The server's end of QUIC, for any number of clients.
 #[pyclass(frozen, module = "flash_transport")]
 struct QuicServer {
     server: Server,
@@ -33,7 +34,7 @@ struct QuicServer {
 impl QuicServer {
     #[new]
     #[pyo3(signature = (host = "0.0.0.0", port = 5555, *, metadata, certificate_dir = None, api_keys = vec![],
-                        max_message_bytes = 64 << 20))]
+                        max_message_bytes = 67_108_864))]
     fn new(
         py: Python<'_>,
         host: &str,
@@ -62,16 +63,19 @@ impl QuicServer {
         Ok(Self { server })
     }
 
+    /// The UDP port that is listened on.
     #[getter]
     fn port(&self) -> u16 {
         self.server.address().port()
     }
 
+    /// SHA-256 of the certificate, 64 hex digits; clients pin it.
     #[getter]
     fn fingerprint(&self) -> String {
         self.server.fingerprint().to_string()
     }
 
+    /// What happened since the start, for metrics.
     #[getter]
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let counters = PyDict::new(py);
@@ -81,6 +85,7 @@ impl QuicServer {
         Ok(counters)
     }
 
+    /// Wait for the next request; None when `timeout` has passed or the server is closed.
     #[pyo3(signature = (timeout = None))]
     fn next_request(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<QuicRequest>> {
         let timeout = duration("timeout", timeout)?;
@@ -104,9 +109,10 @@ impl QuicServer {
         }
     }
 
+    /// Stop. Requests without an answer are answered `not_ready`, sent answers arrive.
     fn close(&self, py: Python<'_>) {
         // A thread in `next_request` needs the GIL to return.
-        py.detach(|| self.server.close());
+        without_gil(py, || self.server.close());
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
@@ -123,6 +129,7 @@ impl QuicServer {
     }
 }
 
+/// A request, to be answered once with `respond` or `fail`, from any thread.
 #[pyclass(frozen, module = "flash_transport")]
 struct QuicRequest {
     /// Its body has moved to `body`.
@@ -156,21 +163,25 @@ impl QuicRequest {
 
 #[pymethods]
 impl QuicRequest {
+    /// `infer` or `reset`.
     #[getter]
     fn kind(&self) -> &'static str {
         self.request.kind.name()
     }
 
+    /// What the client calls itself; its `peer` where it said nothing.
     #[getter]
     fn session(&self) -> &str {
         &self.request.session
     }
 
+    /// Where the client is: `ip:port#connection`.
     #[getter]
     fn peer(&self) -> &str {
         &self.request.peer
     }
 
+    /// What the client sent; arrays are read-only views on the received bytes.
     #[getter]
     fn observation(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match self.observation.get_or_init(py, || self.decode(py)) {
@@ -179,16 +190,19 @@ impl QuicRequest {
         }
     }
 
+    /// Whether nobody waits for the answer any more.
     #[getter]
     fn cancelled(&self) -> bool {
         self.request.reply.is_cancelled()
     }
 
+    /// Answer with a result. Harmless when the client has left.
     fn respond(&self, py: Python<'_>, result: &Bound<'_, PyDict>) -> PyResult<()> {
         let answer = codec::encode_with_prefix(py, ANSWER_OK, result)?;
         Ok(self.request.reply.answer(answer)?)
     }
 
+    /// Answer with an error. Harmless when the client has left.
     fn fail(&self, code: &str, message: &str) -> PyResult<()> {
         let Some(code) = ErrorCode::from_name(code) else {
             let known = ErrorCode::ALL.map(ErrorCode::name).join(", ");

@@ -1,26 +1,86 @@
 //! Waiting without the GIL, and times as Python has them.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::OnceLock;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-/// How long Ctrl-C may go unnoticed: Python's signal handlers run only when somebody asks for it.
+/// How long Ctrl-C may go unnoticed: Python's signal handlers run only when the main thread asks for it.
 const SLICE: Duration = Duration::from_millis(50);
+/// Other threads have nothing to ask for.
+const LONG_SLICE: Duration = Duration::from_secs(3600);
 
-/// Call `wait` with a short time until it returns something.
+/// Call `wait` with times to wait until it returns something.
 ///
 /// The GIL is released meanwhile: the thread that will bring what is waited for may be a Python thread.
 pub fn wait_for<T: Send>(
     py: Python<'_>,
     mut wait: impl FnMut(Duration) -> Option<T> + Send,
 ) -> PyResult<T> {
+    if let Some(result) = without_gil(py, || wait(SLICE)) {
+        return Ok(result);
+    }
+    let slice = if is_main_thread(py)? {
+        SLICE
+    } else {
+        LONG_SLICE
+    };
     loop {
-        if let Some(result) = py.detach(|| wait(SLICE)) {
+        py.check_signals()?;
+        if let Some(result) = without_gil(py, || wait(slice)) {
             return Ok(result);
         }
-        py.check_signals()?;
     }
+}
+
+/// Run `work` without the GIL.
+///
+/// At the end of the program Python kills daemon threads that ask for the GIL, by unwinding their stacks, which Rust
+/// answers with an abort of the whole program. So they must not ask any more.
+pub fn without_gil<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
+    py.detach(|| {
+        RELEASED.fetch_add(1, Ordering::SeqCst);
+        let result = work();
+        RELEASED.fetch_sub(1, Ordering::SeqCst);
+        while EXITING
+            .get()
+            .is_some_and(|main| *main != thread::current().id())
+        {
+            thread::park();
+        }
+        result
+    })
+}
+
+/// Threads inside of [`without_gil`].
+static RELEASED: AtomicUsize = AtomicUsize::new(0);
+/// Set once the program ends, to the thread that ends it.
+static EXITING: OnceLock<ThreadId> = OnceLock::new();
+/// Threads that saw no end coming have as long to get the GIL a last time. Python hands it over every 5 ms.
+const LAST_TURN: Duration = Duration::from_millis(20);
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    let at_exit = wrap_pyfunction!(_exiting, module)?;
+    py.import("atexit")?.call_method1("register", (at_exit,))?;
+    Ok(())
+}
+
+#[pyfunction]
+fn _exiting(py: Python<'_>) {
+    let _ = EXITING.set(thread::current().id());
+    if RELEASED.load(Ordering::SeqCst) > 0 {
+        py.detach(|| thread::sleep(LAST_TURN));
+    }
+}
+
+fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
+    let threading = py.import("threading")?;
+    let main = threading.call_method0("main_thread")?.getattr("ident")?;
+    main.eq(threading.call_method0("get_ident")?)
 }
 
 /// Seconds from Python. None and infinity mean: without end.

@@ -79,19 +79,19 @@ impl AttemptError {
 
 /// Retry or final: the one place that decides.
 pub(super) fn judge_handshake(server: &str, error: ConnectionError) -> AttemptError {
-    match error {
-        ConnectionError::TransportError(ref transport)
-            if transport.code == TransportErrorCode::crypto(NO_APPLICATION_PROTOCOL) =>
-        {
-            AttemptError::Final(ClientError::OtherProtocol {
-                server: server.to_owned(),
-            })
-        }
-        ConnectionError::VersionMismatch => AttemptError::Final(ClientError::OtherProtocol {
-            server: server.to_owned(),
-        }),
-        error => AttemptError::Again(describe(&error)),
+    let code = match &error {
+        // Which end finds out first depends on the server.
+        ConnectionError::TransportError(found) => Some(found.code),
+        ConnectionError::ConnectionClosed(close) => Some(close.error_code),
+        _ => None,
+    };
+    if code == Some(TransportErrorCode::crypto(NO_APPLICATION_PROTOCOL))
+        || error == ConnectionError::VersionMismatch
+    {
+        let server = server.to_owned();
+        return AttemptError::Final(ClientError::OtherProtocol { server });
     }
+    AttemptError::Again(describe(&error))
 }
 
 /// The TLS alert of a server that does not speak our [`ALPN`](crate::quic::wire::ALPN) (RFC 7301).

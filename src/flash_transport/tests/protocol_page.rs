@@ -1,0 +1,93 @@
+//! `docs/protocol.md` says what the code does.
+
+use flash_transport::quic::hello::MAX_FIELD;
+use flash_transport::quic::limits::ServerLimits;
+use flash_transport::quic::settings::LinkSettings;
+use flash_transport::quic::wire::{ErrorCode, Kind, Signal, ALPN};
+
+fn page() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocol.md");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The first column of the table whose head starts with `head`.
+fn column(page: &str, head: &str) -> Vec<String> {
+    let rows = page
+        .lines()
+        .skip_while(|line| !line.starts_with(&format!("| {head} |")))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let first = |row: &str| row.split('|').nth(1).unwrap().trim().replace('`', "");
+    rows.map(first).collect()
+}
+
+#[test]
+fn the_page_names_the_protocol() {
+    let alpn = String::from_utf8(ALPN.to_vec()).unwrap();
+    assert!(page().contains(&format!("ALPN protocol `{alpn}`")));
+}
+
+#[test]
+fn the_page_lists_every_kind_and_nothing_else() {
+    let kinds = Kind::ALL.map(|kind| format!("{:#04x}", kind.byte()));
+    assert_eq!(column(&page(), "kind"), kinds);
+    for kind in Kind::ALL {
+        let row = format!("| `{:#04x}` | {} |", kind.byte(), kind.name());
+        assert!(page().contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn the_page_lists_every_error_code_and_nothing_else() {
+    assert_eq!(column(&page(), "code"), ErrorCode::ALL.map(ErrorCode::name));
+}
+
+#[test]
+fn the_page_lists_every_signal_and_nothing_else() {
+    let signals = [
+        Signal::Done,
+        Signal::Cancelled,
+        Signal::Refused,
+        Signal::Unauthenticated,
+        Signal::ShuttingDown,
+        Signal::TooSlow,
+    ];
+    let codes = signals.map(|signal| format!("{:#04x}", signal as u8));
+    assert_eq!(column(&page(), "application error code"), codes);
+}
+
+#[test]
+fn the_page_has_the_servers_limits() {
+    let limits = ServerLimits::default();
+    let page = page();
+    for row in [
+        format!(
+            "| one infer or reset | {} MiB (`max_message_bytes`) |",
+            limits.message_bytes >> 20
+        ),
+        format!(
+            "| streams of one connection at a time | {} |",
+            limits.connection_requests
+        ),
+        format!("| connections | {} |", limits.connections),
+        format!(
+            "| time to a good hello | {} s |",
+            limits.hello_time.as_secs()
+        ),
+        format!(
+            "| time for a request to arrive, first byte to last | {} s |",
+            limits.request_time.as_secs()
+        ),
+        format!(
+            "| time for an answer to be read | {} s |",
+            limits.answer_time.as_secs()
+        ),
+    ] {
+        assert!(page.contains(&row), "{row}");
+    }
+    assert!(page.contains(&format!("at most {MAX_FIELD} bytes")));
+    let idle = LinkSettings::default().idle.as_secs();
+    assert!(page.contains(&format!("gives a silent client up after {idle} s")));
+    assert_eq!(limits.connection_bytes, 2 * limits.message_bytes);
+    assert_eq!(limits.total_bytes, 8 * limits.message_bytes);
+}

@@ -1,0 +1,467 @@
+"""docs/protocol.md is enough for a stranger: aioquic speaks to our server, and our client to its.
+
+The strangers here know the page and aioquic, and nothing of our Rust.
+"""
+
+import asyncio
+import contextlib
+import datetime
+import hashlib
+import re
+import ssl
+import threading
+from pathlib import Path
+
+import msgpack
+import numpy as np
+import pytest
+from aioquic.asyncio import QuicConnectionProtocol, connect, serve
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.events import ConnectionTerminated, StopSendingReceived, StreamDataReceived
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from openpi_client import msgpack_numpy
+from quic_peers import LONG, Served, echo, eventually
+
+from flash_transport import (
+    CodecError,
+    FlashTransportPolicy,
+    ServerError,
+    Timeout,
+    UntrustedServer,
+)
+
+PAGE = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
+ALPN = "openpi-flash/1"
+
+HELLO = b"\x01\x80"
+"""The shortest hello: an empty map."""
+
+
+def example(name):
+    """The bytes of an example on the page: the hex at the start of each line."""
+    block = re.search(rf"```text {name}\n(.*?)```", PAGE, re.DOTALL).group(1)
+    digits = ""
+    for line in block.splitlines():
+        for word in line.split():
+            if not re.fullmatch(r"(?:[0-9a-f]{2})+", word):
+                break
+            digits += word
+    return bytes.fromhex(digits)
+
+
+class Stranger(QuicConnectionProtocol):
+    """A client that knows QUIC and bytes, and keeps what happens to it."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.terminated = asyncio.get_running_loop().create_future()
+        self.stopped = {}
+        self._received = {}
+        self._answers = {}
+
+    def quic_event_received(self, event):
+        if isinstance(event, ConnectionTerminated):
+            self.terminated.set_result(event)
+        elif isinstance(event, StopSendingReceived):
+            self.stopped[event.stream_id] = event.error_code
+        elif isinstance(event, StreamDataReceived):
+            self._received[event.stream_id] += event.data
+            if event.end_stream:
+                self._answers[event.stream_id].set_result(self._received[event.stream_id])
+
+    def send(self, request, end=True):
+        """Opens a stream; returns its id."""
+        stream = self._quic.get_next_available_stream_id()
+        self._received[stream] = b""
+        self._answers[stream] = asyncio.get_running_loop().create_future()
+        self._quic.send_stream_data(stream, request, end_stream=end)
+        self.transmit()
+        return stream
+
+    def cancel(self, stream, sent):
+        """Says that nobody wants the answer, nor to send the rest."""
+        self._quic.stop_stream(stream, 0x01)
+        if not sent:
+            self._quic.reset_stream(stream, 0x01)
+        self.transmit()
+
+    async def answer(self, stream):
+        return await self._answers[stream]
+
+    async def ask(self, request):
+        return await self.answer(self.send(request))
+
+
+@contextlib.asynccontextmanager
+async def stranger(port, alpn=ALPN):
+    configuration = QuicConfiguration(
+        is_client=True, alpn_protocols=[alpn], verify_mode=ssl.CERT_NONE
+    )
+    async with connect(
+        "127.0.0.1", port, configuration=configuration, create_protocol=Stranger
+    ) as client:
+        yield client
+
+
+def speak(port, conversation, **arguments):
+    """Runs `conversation(client)` with a stranger that is connected to `port`."""
+
+    async def run():
+        async with stranger(port, **arguments) as client:
+            return await conversation(client)
+
+    return asyncio.run(asyncio.wait_for(run(), LONG))
+
+
+def error_of(answer):
+    assert answer[0] == 0x01
+    error = msgpack.unpackb(answer[1:])
+    assert error.keys() == {"code", "message"}
+    return error["code"], error["message"]
+
+
+def test_the_pages_exchange_is_what_happens_on_the_wire():
+    observations = []
+
+    def policy(request):
+        observations.append((request.session, request.observation))
+        if request.kind == "reset":
+            request.respond({})
+        else:
+            request.fail("bad_request", "no image yet")
+
+    async def exchange(client):
+        return [await client.ask(example(name)) for name in ("hello", "infer", "reset")]
+
+    with Served(policy, metadata={"model": "pi05"}) as served:
+        answers = speak(served.port, exchange)
+    assert answers == [example("hello-answer"), example("infer-error"), example("reset-answer")]
+    assert [session for session, _ in observations] == ["arm-7", "arm-7"]
+    state = observations[0][1]["state"]
+    assert state.dtype == np.float32
+    assert state.tolist() == [0.0, 1.0, 2.0]
+
+
+def test_a_stranger_gets_actions_for_images():
+    observation = {
+        "image": np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8),
+        "prompt": "pick up the cube",
+    }
+
+    async def ask(client):
+        assert (await client.ask(HELLO))[0] == 0x00
+        return await client.ask(b"\x02" + msgpack_numpy.packb(observation))
+
+    with Served() as served:
+        answer = speak(served.port, ask)
+    assert answer[0] == 0x00
+    returned = msgpack_numpy.unpackb(answer[1:])["echo"]
+    assert np.array_equal(returned["image"], observation["image"])
+    assert returned["prompt"] == observation["prompt"]
+
+
+def test_strangers_requests_on_one_connection_go_side_by_side():
+    everybody = threading.Barrier(4)
+
+    def meet(request):
+        def answer():
+            everybody.wait(LONG)
+            echo(request)
+
+        threading.Thread(target=answer).start()
+
+    async def ask(client):
+        await client.ask(HELLO)
+        requests = [b"\x02" + msgpack.packb({"number": number}) for number in range(4)]
+        return await asyncio.gather(*map(client.ask, requests))
+
+    with Served(meet) as served:
+        answers = speak(served.port, ask)
+    numbers = [msgpack.unpackb(answer[1:])["echo"]["number"] for answer in answers]
+    assert numbers == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "code", "message"),
+    [
+        (b"", "bad_request", "request is empty"),
+        (b"\x00\x80", "bad_request", "request starts with byte 0x00, expected one of: 0x01 hello"),
+        (b"\xff" * 5000, "bad_request", "request starts with byte 0xff"),
+        (b"\x01\x80", "bad_request", "this connection has said hello already"),
+        (b"\x01", "bad_request", "hello is no valid message: message is cut off"),
+        (b"\x01\x90", "bad_request", "hello must be a map"),
+        (b"\x01\x80\x80", "bad_request", "follow the end of the message"),
+        (b"\x01" + b"\x91" * 1000, "bad_request", "nests more than"),
+        (b"\x01" + b"\xc4" * 70_000, "bad_request", "request is larger than 65536 bytes"),
+        (b"\x02", "bad_request", "cut off"),
+        (b"\x02\xc1", "bad_request", "0xc1"),
+        (b"\x02\x80\x00", "bad_request", "follow"),
+        (b"\x02\x90", "bad_request", "a request must be a map, got a list"),
+        (b"\x02\xdf\xff\xff\xff\xff", "bad_request", "needs"),
+        (b"\x02\xc6\xff\xff\xff\xff", "bad_request", "needs 4294967295 bytes"),
+        (b"\x02" + b"\x91" * 100_000, "bad_request", "nests more than"),
+        (b"\x03\xc1", "bad_request", "0xc1"),
+    ],
+)
+def test_garbage_is_answered_with_an_error_and_costs_nothing_else(request_bytes, code, message):
+    async def ask(client):
+        assert (await client.ask(HELLO))[0] == 0x00
+        error = error_of(await client.ask(request_bytes))
+        return error, await client.ask(b"\x02\x80")
+
+    def policy(request):
+        assert isinstance(request.observation, dict)
+        request.respond({})
+
+    with Served(policy) as served:
+        (got_code, got_message), next_answer = speak(served.port, ask)
+    assert got_code == code
+    assert message in got_message
+    assert next_answer == b"\x00\x80"
+
+
+def test_what_is_no_arrays_dtype_is_a_bad_request():
+    pickled = {b"__ndarray__": True, b"data": b"x" * 8, b"dtype": "|O", b"shape": [1]}
+
+    async def ask(client):
+        await client.ask(HELLO)
+        return error_of(await client.ask(b"\x02" + msgpack.packb({"state": pickled})))
+
+    with Served() as served:
+        code, message = speak(served.port, ask)
+    assert code == "bad_request"
+    assert '"|O" is not supported' in message
+
+
+def test_nothing_is_answered_before_hello():
+    async def ask(client):
+        return [error_of(await client.ask(kind + b"\x80")) for kind in (b"\x02", b"\x03")]
+
+    with Served() as served:
+        errors = speak(served.port, ask)
+        assert errors == [("unauthenticated", "this connection has not said hello yet")] * 2
+        assert served.server.counters["requests_accepted"] == 0
+
+
+def test_a_wrong_key_is_answered_and_then_the_connection_is_closed():
+    async def ask(client):
+        answer = await client.ask(b"\x01" + msgpack.packb({"api_key": "wrong"}))
+        return error_of(answer), await client.terminated
+
+    with Served(api_keys=["right"]) as served:
+        (code, _), terminated = speak(served.port, ask)
+    assert code == "unauthenticated"
+    assert terminated.error_code == 0x03
+
+
+def test_a_request_beyond_the_limit_is_stopped_and_answered():
+    async def ask(client):
+        await client.ask(HELLO)
+        stream = client.send(b"\x02" + b"x" * 3_000_000, end=False)
+        answer = await client.answer(stream)
+        return error_of(answer), client.stopped[stream]
+
+    with Served(max_message_bytes=1_000_000) as served:
+        error, stopped = speak(served.port, ask)
+    assert error == ("bad_request", "request is larger than 1000000 bytes")
+    assert stopped == 0x02
+
+
+def test_a_stopped_answer_cancels_the_request():
+    held = []
+
+    async def ask(client):
+        await client.ask(HELLO)
+        stream = client.send(b"\x02\x80")
+        await asyncio.to_thread(eventually, lambda: held)
+        client.cancel(stream, sent=True)
+        await asyncio.to_thread(eventually, lambda: held[0].cancelled)
+        return await client.ask(HELLO)
+
+    with Served(held.append) as served:
+        code, _ = error_of(speak(served.port, ask))
+    assert code == "bad_request"
+
+
+def test_a_request_reset_on_its_way_never_comes_to_the_policy():
+    async def ask(client):
+        await client.ask(HELLO)
+        client.cancel(client.send(b"\x02" + b"x" * 100_000, end=False), sent=False)
+        return await client.ask(b"\x02\x80")
+
+    with Served(lambda request: request.respond({})) as served:
+        assert speak(served.port, ask) == b"\x00\x80"
+        counters = served.server.counters
+        assert counters["requests_accepted"] == 1
+
+
+def test_a_stranger_of_another_protocol_is_refused_in_the_handshake():
+    async def ask(client):
+        return "connected"
+
+    with Served() as served:
+        with pytest.raises(ConnectionError):
+            speak(served.port, ask, alpn="h3")
+        eventually(lambda: served.server.counters["handshakes_failed"] == 1)
+        assert speak(served.port, ask) == "connected"
+
+
+def test_a_stranger_that_vanishes_disturbs_nobody():
+    held = []
+
+    async def vanish(client):
+        await client.ask(HELLO)
+        client.send(b"\x02\x80")
+        await asyncio.to_thread(eventually, lambda: held)
+
+    with Served(held.append) as served:
+        speak(served.port, vanish)
+        eventually(lambda: held[0].cancelled)
+        with FlashTransportPolicy("127.0.0.1", served.port) as policy, pytest.raises(Timeout):
+            policy.infer({}, timeout=0.01)
+
+
+# The other way round: a server that knows the page and aioquic, and our client.
+
+
+class StrangersServer(QuicConnectionProtocol):
+    """Answers each stream with what `answer` makes of its bytes."""
+
+    answer = staticmethod(lambda request: b"\x00\x80")
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._requests = {}
+
+    def quic_event_received(self, event):
+        if not isinstance(event, StreamDataReceived):
+            return
+        request = self._requests.get(event.stream_id, b"") + event.data
+        self._requests[event.stream_id] = request
+        if event.end_stream:
+            answer = b"\x00\x80" if request[0] == 0x01 else self.answer(request)
+            self._quic.send_stream_data(event.stream_id, answer, end_stream=True)
+            self.transmit()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stranger")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    directory = tmp_path_factory.mktemp("certificate")
+    (directory / "cert.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    (directory / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    fingerprint = hashlib.sha256(signed.public_bytes(serialization.Encoding.DER)).hexdigest()
+    return directory, fingerprint
+
+
+@contextlib.contextmanager
+def strangers_server(directory, answer, alpn=ALPN):
+    """A stranger's server on a thread of its own; yields its port."""
+    configuration = QuicConfiguration(is_client=False, alpn_protocols=[alpn])
+    configuration.load_cert_chain(directory / "cert.pem", directory / "key.pem")
+    protocol = type("Protocol", (StrangersServer,), {"answer": staticmethod(answer)})
+    started = threading.Event()
+    state = {}
+
+    async def run():
+        state["stop"] = asyncio.Event()
+        state["loop"] = asyncio.get_running_loop()
+        server = await serve("127.0.0.1", 0, configuration=configuration, create_protocol=protocol)
+        state["port"] = server._transport.get_extra_info("sockname")[1]
+        started.set()
+        await state["stop"].wait()
+        server.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    assert started.wait(LONG)
+    try:
+        yield state["port"]
+    finally:
+        state["loop"].call_soon_threadsafe(state["stop"].set)
+        thread.join(LONG)
+        assert not thread.is_alive()
+
+
+def test_our_client_speaks_to_a_strangers_server(certificate):
+    directory, fingerprint = certificate
+    requests = []
+
+    def answer(request):
+        requests.append(request)
+        return b"\x00" + msgpack_numpy.packb({"actions": np.arange(3.0)})
+
+    with (
+        strangers_server(directory, answer) as port,
+        FlashTransportPolicy("127.0.0.1", port, server_fingerprint=fingerprint) as policy,
+    ):
+        assert policy.get_server_metadata() == {}
+        answer = policy.infer({"state": np.arange(3, dtype=np.float32)}, timeout=LONG)
+        assert answer["actions"].tolist() == [0.0, 1.0, 2.0]
+        assert requests == [example("infer")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (b"", CodecError, "it is empty"),
+        (b"\x07\x80", CodecError, "it starts with byte 0x07"),
+        (b"\x00", CodecError, "cut off"),
+        (b"\x00\xc1", CodecError, "0xc1"),
+        (b"\x00\x90", CodecError, "is no map but a list"),
+        (b"\x01\xc1", CodecError, "0xc1"),
+        (b"\x01\x80", ServerError, "internal: "),
+        (b"\x01" + msgpack.packb({"code": "teapot", "message": "m"}), ServerError, "teapot: m"),
+    ],
+)
+def test_a_strangers_bad_answer_is_an_error_and_costs_nothing_else(
+    certificate, answer, error, message
+):
+    directory, _ = certificate
+    answers = [answer, b"\x00\x80"]
+    with (
+        strangers_server(directory, lambda request: answers.pop(0)) as port,
+        FlashTransportPolicy("127.0.0.1", port) as policy,
+    ):
+        with pytest.raises(error, match=message):
+            policy.infer({}, timeout=LONG)
+        assert policy.infer({}, timeout=LONG) == {}
+
+
+def test_a_stranger_with_another_certificate_is_refused(certificate):
+    directory, fingerprint = certificate
+    with (
+        strangers_server(directory, StrangersServer.answer) as port,
+        pytest.raises(UntrustedServer, match=fingerprint),
+    ):
+        FlashTransportPolicy("127.0.0.1", port, server_fingerprint="f" * 64)
+
+
+def test_a_server_of_another_protocol_is_named(certificate):
+    directory, _ = certificate
+    with (
+        strangers_server(directory, StrangersServer.answer, alpn="h3") as port,
+        pytest.raises(ConnectionError, match="speaks another protocol"),
+    ):
+        FlashTransportPolicy("127.0.0.1", port, connect_timeout=LONG)
