@@ -108,12 +108,12 @@ class Bridge(Generic[Message]):
 
     # --- what people ask for ---
 
-    def activate(self) -> None:
+    def activate(self, now: int) -> None:
         """Begin to ask the policy and, unless it is a dry run, to move."""
         self._active = True
         self._paused = self._held = False
         self.chunks_dropped = self.deadline_misses = 0
-        self._player.hold(_WAITING)
+        self._player.hold(_WAITING, now)
 
     def deactivate(self, now: int, message: str = "not active") -> None:
         """Stop asking and moving."""
@@ -353,17 +353,21 @@ class Bridge(Generic[Message]):
 
     def _hold(self, now: int, reason: Hold) -> None:
         """The one way to stop: forget the plan, come to rest, remember why."""
-        self._player.hold(reason)
+        self._player.hold(reason, now)
         self._come_to_rest(now)
 
     def _come_to_rest(self, now: int) -> None:
-        """Command every controller to where the robot is, once, if anything was commanded."""
-        if self._commanded is None:
+        """Command every controller to stay, once, if anything was commanded.
+
+        In the middle of a plan the robot stays where it is measured; at the end of one where the
+        plan has led it, because stepping back by the controller's lag would be a jerk.
+        """
+        plan, self._commanded = self._commanded, None
+        if plan is None:
             return
         positions = self._measured(now)
-        if not np.isfinite(positions).all():
-            positions = self._commanded.sample(now)
-        self._commanded = None
+        if now > plan.end_ns or not np.isfinite(positions).all():
+            positions = plan.sample(now)
         for controller in self._settings.controllers:
             target = positions[list(controller.columns)]
             trajectory = hold_trajectory(target, self._settings.hold_ns)

@@ -4,13 +4,14 @@ Sans-IO: no clock, no ROS. `now` is an argument, integer nanoseconds on the cloc
 
 - `accept(chunk, now=, measured=)` takes a chunk: it becomes the running plan, or a reason to hold.
 - `step(now)` is what is commanded at this moment, or the reason to hold.
-- `hold(reason)` is the one way to stop; every refusal takes it too.
+- `hold(reason, now)` is the one way to stop; every refusal takes it too.
 
-A chunk that starts a robot at rest begins with its step 0, one step after `now`. A chunk that
-comes while another one runs belongs to the moment of its observation: steps that have passed are
-dropped, and the running plan fades into it. Either way the first point of the new plan is where
-the robot is commanded to be now, and every further point passes the limits, so that a border is
-never a jump.
+A chunk that comes while another one runs belongs to the moment of its observation: steps that have
+passed are dropped, and the running plan fades into it. While the robot is at rest no step passes:
+a chunk observed at rest begins with its step 0, one step after `now`, however long inference took,
+and of one observed in motion only the steps up to the moment of rest are dropped. Either way the
+first point of the new plan is where the robot is commanded to be now, and every further point
+passes the limits, so that a border is never a jump.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class ChunkPlayer:
         self._joints = joints
         self._plan: Plan | None = None
         self._hold = Hold(HoldKind.WAITING, "waiting for the first chunk")
+        self._at_rest_since_ns: int | None = None
         self.update_settings(settings)
 
     def update_settings(self, settings: PlayerSettings) -> None:
@@ -98,7 +100,7 @@ class ChunkPlayer:
                 self._plan = planned
                 return planned
             reason = planned
-        return self.hold(reason)
+        return self.hold(reason, now)
 
     def step(self, now: int) -> Targets | Hold:
         """What is commanded now, or why nothing is."""
@@ -112,12 +114,15 @@ class ChunkPlayer:
                     HoldKind.EXHAUSTED,
                     f"no newer chunk: the observation of chunk {plan.sequence} "
                     f"is {age:.2f} s old and its steps have ended",
-                )
+                ),
+                now,
             )
         return Targets(plan.sample(now), plan.sequence, plan.steps_after(now))
 
-    def hold(self, reason: Hold) -> Hold:
+    def hold(self, reason: Hold, now: int) -> Hold:
         """Forget the running plan; the next chunk starts from rest."""
+        if self._plan is not None:
+            self._at_rest_since_ns = min(now, self._plan.end_ns)
         self._plan = None
         self._hold = reason
         return reason
@@ -181,10 +186,8 @@ class ChunkPlayer:
         """The plan from where the robot is commanded to be now through the chunk's steps."""
         running = self._plan
         if running is None:
-            jump = self._start_jump(chunk, measured)
-            if jump is not None:
-                return jump
-            anchor, start_ns = np.array(measured, dtype=np.float64), now + chunk.step_ns
+            anchor = np.array(measured, dtype=np.float64)
+            start_ns = now + chunk.step_ns - self._moved_ns(chunk)
         else:
             anchor, start_ns = running.sample(now), chunk.observation_ns
         first_step = max(0, (now - start_ns) // chunk.step_ns + 1)
@@ -197,6 +200,10 @@ class ChunkPlayer:
                 f"chunk {chunk.sequence} has no step left that is due before its observation is "
                 f"{to_seconds(deadline_ns - chunk.observation_ns):.2f} s old",
             )
+        if running is None:
+            jump = self._start_jump(chunk, first_step, measured)
+            if jump is not None:
+                return jump
         steps = np.arange(first_step, last_step + 1, dtype=np.int64)
         times_ns = np.concatenate([[now], start_ns + steps * chunk.step_ns])
         desired = self._faded(running, chunk.actions[steps], times_ns[1:], now)
@@ -212,11 +219,20 @@ class ChunkPlayer:
             limited_steps=limited_steps,
         )
 
-    def _start_jump(self, chunk: Chunk, measured: NDArray[np.float64]) -> Hold | None:
+    def _moved_ns(self, chunk: Chunk) -> int:
+        """How long the robot, now at rest, still moved after the chunk's observation."""
+        if self._at_rest_since_ns is None:
+            return 0
+        return max(0, self._at_rest_since_ns - chunk.observation_ns)
+
+    def _start_jump(
+        self, chunk: Chunk, first_step: int, measured: NDArray[np.float64]
+    ) -> Hold | None:
         """Why the robot cannot start from rest with this chunk."""
         if measured.shape != (len(self._joints),) or not np.isfinite(measured).all():
             return Hold(HoldKind.OBSERVATION, "the measured joint positions are not known")
-        first = self._position_limit.enforce(measured, chunk.actions[0], 0.0).positions
+        action = chunk.actions[first_step]
+        first = self._position_limit.enforce(measured, action, 0.0).positions
         delta = np.abs(first - measured)
         excess = delta - np.asarray(self._settings.max_start_delta)
         worst = int(np.argmax(excess))

@@ -112,7 +112,7 @@ class ClientNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to ask the policy and to play its chunks."""
         result = super().on_activate(state)
-        self._live_bridge.activate()
+        self._live_bridge.activate(self._now())
         self._carry_out()
         return result
 

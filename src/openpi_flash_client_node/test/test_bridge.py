@@ -86,7 +86,7 @@ class World:
 
     def run(self):
         """Bring it to play its first chunk."""
-        self.bridge.activate()
+        self.bridge.activate(self.now)
         self.up()
         request = self.pass_time(100, until=SendRequest)
         self.answer(request)
@@ -121,14 +121,14 @@ def test_it_asks_nothing_before_it_is_connected_and_active(world):
     world.up()
     assert world.pass_time(200, until=SendRequest) is None
     assert (world.status.state, world.status.message) == (State.PAUSED, "not active")
-    world.bridge.activate()
+    world.bridge.activate(world.now)
     assert world.pass_time(40, until=SendRequest) is not None
     assert world.status.state is State.HOLDING
     assert world.status.message == "waiting for the first chunk"
 
 
 def test_an_answer_becomes_a_chunk_and_one_trajectory_per_controller(world):
-    world.bridge.activate()
+    world.bridge.activate(world.now)
     world.up()
     request = world.pass_time(100, until=SendRequest)
     assert request.observation.prompt == "stack the cubes"
@@ -290,6 +290,16 @@ def test_a_late_answer_holds_within_one_period_of_the_deadline(world):
     assert world.status.message.startswith("no newer chunk: the observation of chunk 1 is")
 
 
+def test_at_the_end_of_a_plan_it_stays_where_the_plan_has_led_it(world):
+    world.run()
+    actions = still() + np.linspace(0, 0.4, 50)[:, np.newaxis] * [1, 0, 0]
+    world.answer(world.pass_time(2_000, until=SendRequest), actions)
+    world.effects.clear()
+    world.pass_time(3_000)
+    arm, _ = holds(world.effects)
+    assert arm.trajectory.positions[0, 0] > MEASURED[0] + 0.15
+
+
 @pytest.mark.parametrize("cause", [c for c in CAUSES if c not in ("pause", "hold", "deactivation")])
 def test_when_the_cause_is_gone_it_goes_on_by_itself(world, cause):
     world.run()
@@ -360,7 +370,7 @@ def test_where_the_joints_are_silent_too_it_holds_where_it_was_commanded(world):
 
 
 def test_nothing_is_commanded_by_a_hold_before_anything_was_commanded(world):
-    world.bridge.activate()
+    world.bridge.activate(world.now)
     world.up()
     world.bridge.hold(world.now)
     assert world.collect(PublishTrajectory) == []
@@ -370,7 +380,7 @@ def test_nothing_is_commanded_by_a_hold_before_anything_was_commanded(world):
 
 
 def test_a_silent_camera_is_named_while_it_holds(world):
-    world.bridge.activate()
+    world.bridge.activate(world.now)
     world.up()
     world.silent = {"wrist"}
     assert world.pass_time(500, until=SendRequest) is None
@@ -411,7 +421,7 @@ def test_a_running_number_in_a_message_is_no_news_but_another_cause_is(world):
 
 
 def test_a_server_for_another_robot_is_a_fault_until_another_one_answers(world):
-    world.bridge.activate()
+    world.bridge.activate(world.now)
     world.up(action_names=["x", "y", "z"])
     assert world.pass_time(500, until=SendRequest) is None
     assert world.status.state is State.FAULT
@@ -422,7 +432,7 @@ def test_a_server_for_another_robot_is_a_fault_until_another_one_answers(world):
 
 
 def test_a_server_that_does_not_fit_is_asked_again_and_again_who_it_is(world):
-    world.bridge.activate()
+    world.bridge.activate(world.now)
     for _ in range(2):
         world.up(action_names=["x", "y", "z"])
         before = world.now
@@ -556,5 +566,5 @@ def test_activation_starts_the_counters_anew(world):
     world.event(RequestFailed(request.request_id, FailureKind.TIMEOUT, "late"))
     assert world.bridge.deadline_misses == 1
     world.bridge.deactivate(world.now)
-    world.bridge.activate()
+    world.bridge.activate(world.now)
     assert world.bridge.deadline_misses == 0

@@ -87,6 +87,34 @@ def test_without_a_known_position_it_does_not_start(measured):
     assert reason == Hold(HoldKind.OBSERVATION, "the measured joint positions are not known")
 
 
+def test_a_robot_that_came_to_rest_after_the_observation_skips_only_the_steps_it_moved():
+    playing = running_player()
+    playing.hold(Hold(HoldKind.REQUESTED, "held"), 200 * MS)
+    here = np.array([0.08, 0.16])
+    plan = playing.accept(
+        chunk(ramp(start=np.array([0.04, 0.08])), observed=100 * MS, sequence=2),
+        now=500 * MS,
+        measured=here,
+    )
+    assert plan.first_step == 5  # 100 of the 400 ms since the observation it still moved
+    assert plan.times_ns[:2].tolist() == [500 * MS, 520 * MS]
+    np.testing.assert_array_equal(plan.positions[0], here)
+
+
+def test_a_robot_at_rest_since_before_the_observation_skips_nothing():
+    playing = running_player()
+    playing.hold(Hold(HoldKind.REQUESTED, "held"), 200 * MS)
+    plan = playing.accept(chunk(observed=200 * MS, sequence=2), now=500 * MS, measured=REST)
+    assert plan.first_step == 0
+
+
+def test_a_plan_that_has_ended_was_at_rest_from_its_end_not_from_when_someone_looked():
+    playing = running_player()
+    assert isinstance(playing.step(900 * MS), Hold)  # it ended at 500 ms
+    plan = playing.accept(chunk(observed=450 * MS, sequence=2), now=910 * MS, measured=REST)
+    assert plan.first_step == 2
+
+
 # --- splicing ---
 
 
@@ -189,7 +217,7 @@ def test_a_long_max_chunk_age_does_not_play_beyond_the_last_step():
 
 def test_once_held_it_stays_held_until_a_new_chunk():
     playing = running_player()
-    reason = playing.hold(Hold(HoldKind.REQUESTED, "someone pressed hold"))
+    reason = playing.hold(Hold(HoldKind.REQUESTED, "someone pressed hold"), 50 * MS)
     assert playing.step(60 * MS) == reason
     assert playing.plan is None
     assert isinstance(playing.accept(chunk(observed=50 * MS), now=90 * MS, measured=REST), Plan)
@@ -318,7 +346,7 @@ def simulate(events, tick, **changes):
             yield now, outcome, playing.plan
         now = arrival
         if held:
-            playing.hold(Hold(HoldKind.REQUESTED, "held"))
+            playing.hold(Hold(HoldKind.REQUESTED, "held"), now)
         playing.accept(
             chunk(random_actions(seed, kind), observed=observed, sequence=sequence),
             now=now,

@@ -44,7 +44,7 @@ def test_a_server_for_another_robot_is_an_error(settings):
 def test_every_camera_has_its_age_and_a_missing_one_is_a_warning(settings):
     bridge = Bridge(settings)
     bridge.link_event(0, LinkUp(METADATA))
-    bridge.activate()
+    bridge.activate(0)
     bridge.add_frame("scene", SECOND // 2, "picture")
     bridge.tick(SECOND)
     report = by_name(bridge, settings)["observation"]
@@ -60,5 +60,5 @@ def test_execution_says_state_and_counts(settings):
     assert report.level is Level.OK
     assert report.values["state"] == "PAUSED"
     assert report.values["dry_run"] == "false"
-    bridge.activate()
+    bridge.activate(0)
     assert by_name(bridge, settings)["execution"].level is Level.WARN
