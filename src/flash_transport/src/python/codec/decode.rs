@@ -69,7 +69,7 @@ struct Objects<'a, 'py> {
 
 impl<'a, 'py> Build<'a> for Objects<'_, 'py> {
     type Value = Bound<'py, PyAny>;
-    type List = Bound<'py, PyList>;
+    type List = Vec<Bound<'py, PyAny>>;
     type Map = Bound<'py, PyDict>;
     type Error = PyErr;
 
@@ -95,15 +95,16 @@ impl<'a, 'py> Build<'a> for Objects<'_, 'py> {
     }
 
     fn new_list(&mut self, _length: usize) -> PyResult<Self::List> {
-        Ok(PyList::empty(self.py))
+        Ok(Vec::new())
     }
 
     fn push(&mut self, list: &mut Self::List, value: Self::Value) -> PyResult<()> {
-        list.append(value)
+        list.push(value);
+        Ok(())
     }
 
     fn end_list(&mut self, list: Self::List) -> PyResult<Self::Value> {
-        Ok(list.into_any())
+        Ok(PyList::new(self.py, list)?.into_any())
     }
 
     fn new_map(&mut self, _length: usize) -> PyResult<Self::Map> {

@@ -122,20 +122,21 @@ impl<'py> Message<'py> {
     }
 
     fn value(&mut self, value: &Bound<'py, PyAny>) -> Result<(), Failure> {
+        // the most frequent first; bool is an int to Python, so it comes before
         if let Ok(text) = value.cast::<PyString>() {
             self.head.text(utf8(text)?)?;
-        } else if let Ok(array) = value.cast::<PyUntypedArray>() {
-            self.array(array)?;
-        } else if let Ok(dict) = value.cast::<PyDict>() {
-            self.nested(|message| message.dict(dict))?;
-        } else if value.is_none() {
-            self.head.nil();
+        } else if let Ok(value) = value.cast::<PyFloat>() {
+            self.head.float(value.value());
         } else if let Ok(value) = value.cast::<PyBool>() {
             self.head.bool(value.is_true());
         } else if let Ok(value) = value.cast::<PyInt>() {
             self.int(value)?;
-        } else if let Ok(value) = value.cast::<PyFloat>() {
-            self.head.float(value.value());
+        } else if value.is_none() {
+            self.head.nil();
+        } else if let Ok(dict) = value.cast::<PyDict>() {
+            self.nested(|message| message.dict(dict))?;
+        } else if let Ok(array) = value.cast::<PyUntypedArray>() {
+            self.array(array)?;
         } else if let Ok(bytes) = value.cast::<PyBytes>() {
             self.bytes(bytes)?;
         } else if let Ok(list) = value.cast::<PyList>() {
