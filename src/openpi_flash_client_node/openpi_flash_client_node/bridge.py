@@ -89,6 +89,7 @@ class Bridge(Generic[Message]):
         self._requests: RequestSchedule[Message] = RequestSchedule()
         self._observation_problem: Hold | None = None
         self._commanded: Plan | None = None
+        self._latest_ns = 0
         self._sequence = 0
         self._subtask = ("", "")
         self._subtask_sequence = 0
@@ -309,11 +310,18 @@ class Bridge(Generic[Message]):
         outcome = self._player.step(now)
         if isinstance(outcome, Hold):
             self._come_to_rest(now)
-        if self._recheck_at_ns is not None and now >= self._recheck_at_ns:
+        if self._is_recheck_due(now):
             self._recheck_at_ns = None
             self._effects.append(Reconnect())
         if self._is_due(now):
             self._ask(now)
+        self._latest_ns = now
+
+    def _is_recheck_due(self, now: int) -> bool:
+        if self._recheck_at_ns is None:
+            return False
+        # further away than it was at the start: the clock was set back
+        return not 0 < self._recheck_at_ns - now <= RECHECK_NS
 
     def _is_due(self, now: int) -> bool:
         if not self._active or self._paused or self._held:
@@ -367,7 +375,7 @@ class Bridge(Generic[Message]):
             return
         positions = self._measured(now)
         if now > plan.end_ns or not np.isfinite(positions).all():
-            positions = plan.sample(now)
+            positions = plan.sample(max(now, self._latest_ns))
         for controller in self._settings.controllers:
             target = positions[list(controller.columns)]
             trajectory = hold_trajectory(target, self._settings.hold_ns)

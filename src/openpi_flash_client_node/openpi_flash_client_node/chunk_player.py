@@ -7,11 +7,11 @@ Sans-IO: no clock, no ROS. `now` is an argument, integer nanoseconds on the cloc
 - `hold(reason, now)` is the one way to stop; every refusal takes it too.
 
 A chunk that comes while another one runs belongs to the moment of its observation: steps that have
-passed are dropped, and the running plan fades into it. While the robot is at rest no step passes:
+passed are dropped. While the robot is at rest no step passes:
 a chunk observed at rest begins with its step 0, one step after `now`, however long inference took,
 and of one observed in motion only the steps up to the moment of rest are dropped. Either way the
-first point of the new plan is where the robot is commanded to be now, and every further point
-passes the limits, so that a border is never a jump.
+first point of the new plan is where the robot is commanded to be now, the steps are faded in, and
+every further point passes the limits, so that a border is never a jump.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class ChunkPlayer:
         self._plan: Plan | None = None
         self._hold = Hold(HoldKind.WAITING, "waiting for the first chunk")
         self._at_rest_since_ns: int | None = None
+        self._last_now = 0
         self.update_settings(settings)
 
     def update_settings(self, settings: PlayerSettings) -> None:
@@ -104,9 +105,17 @@ class ChunkPlayer:
 
     def step(self, now: int) -> Targets | Hold:
         """What is commanded now, or why nothing is."""
-        plan = self._plan
+        plan, last_now, self._last_now = self._plan, self._last_now, now
         if plan is None:
             return self._hold
+        if last_now - now > plan.step_ns:
+            return self.hold(
+                Hold(
+                    HoldKind.EXHAUSTED,
+                    f"the clock was set back by {to_seconds(last_now - now):.2f} s",
+                ),
+                now,
+            )
         if now > plan.end_ns:
             age = to_seconds(now - plan.observation_ns)
             return self.hold(
@@ -206,7 +215,7 @@ class ChunkPlayer:
                 return jump
         steps = np.arange(first_step, last_step + 1, dtype=np.int64)
         times_ns = np.concatenate([[now], start_ns + steps * chunk.step_ns])
-        desired = self._faded(running, chunk.actions[steps], times_ns[1:], now)
+        desired = self._faded(anchor, chunk.actions[steps], times_ns)
         positions, limited_steps = self._limited(anchor, desired, times_ns)
         return Plan(
             times_ns=times_ns,
@@ -246,20 +255,18 @@ class ChunkPlayer:
 
     def _faded(
         self,
-        running: Plan | None,
+        anchor: NDArray[np.float64],
         actions: NDArray[np.float64],
         times_ns: NDArray[np.int64],
-        now: int,
     ) -> NDArray[np.float64]:
-        """The chunk's steps, drawn towards the running plan where the border is near."""
-        if running is None or self._settings.blend_ns == 0:
-            return actions
-        faded = actions.copy()
-        for index, due in enumerate(times_ns.tolist()):
-            weight = (due - now) / self._settings.blend_ns
-            if weight >= 1.0:
+        """The chunk's steps, drawn towards the running plan, or rest, where the border is near."""
+        faded, now = actions.copy(), int(times_ns[0])
+        for index, due in enumerate(times_ns[1:].tolist()):
+            if due - now >= self._settings.blend_ns:
                 break
-            faded[index] = (1.0 - weight) * running.sample(due) + weight * actions[index]
+            weight = (due - now) / self._settings.blend_ns
+            before = anchor if self._plan is None else self._plan.sample(due)
+            faded[index] = (1.0 - weight) * before + weight * actions[index]
         return faded
 
     def _limited(

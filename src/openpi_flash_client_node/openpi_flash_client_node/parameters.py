@@ -271,7 +271,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "blend_time",
         Kind.DOUBLE,
         0.1,
-        "How long the running plan is faded into a new chunk.",
+        "How long the running plan, or rest, is faded into a new chunk.",
         unit="s",
         low=0.0,
         high=10.0,

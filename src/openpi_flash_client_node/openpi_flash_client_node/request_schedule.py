@@ -52,6 +52,8 @@ class RequestSchedule(Generic[Message]):
             return False
         if self._is_urgent:
             return True
+        if self._not_before_ns - now > RETRY_NS:  # the clock was set back
+            self._not_before_ns = now
         due_ns = self._not_before_ns
         if plan is not None:
             due_ns = max(due_ns, plan.observation_ns + execution_horizon * plan.step_ns)

@@ -376,6 +376,29 @@ def test_nothing_is_commanded_by_a_hold_before_anything_was_commanded(world):
     assert world.collect(PublishTrajectory) == []
 
 
+def test_a_clock_that_is_set_back_is_a_hold_and_then_it_goes_on_in_the_new_time(world):
+    world.run()
+    world.now = 0
+    world.pass_time(20)
+    assert world.status.message.startswith("the clock was set back by 1.0")
+    assert len(holds(world.all(PublishTrajectory)[-2:])) == 2
+    world.answer(world.all(SendRequest)[-1])
+    assert world.status.state is State.RUNNING
+
+
+def test_where_a_clock_set_back_hides_the_joints_it_holds_where_it_was_commanded_last(world):
+    world.run()
+    actions = still() + np.linspace(0, 0.4, 50)[:, np.newaxis] * [1, 0, 0]
+    world.answer(world.pass_time(2_000, until=SendRequest), actions)
+    world.pass_time(300)
+    before = world.bridge._player.plan.sample(world.now)
+    world.silent = {"joints"}
+    world.now -= 500 * MS
+    world.bridge.tick(world.now)
+    arm, _ = holds(world.collect())
+    np.testing.assert_allclose(arm.trajectory.positions[0], before[:2])
+
+
 # --- what is missing is named ---
 
 

@@ -55,13 +55,22 @@ def test_before_the_first_chunk_it_holds_and_says_that_it_waits():
 
 
 def test_from_rest_it_starts_at_step_0_one_step_from_now_however_long_inference_took():
-    playing = player()
+    playing = player(blend_ns=0)
     plan = playing.accept(chunk(), now=200 * MS, measured=REST)
     assert plan.first_step == 0
     assert plan.start_ns == 220 * MS
     np.testing.assert_array_equal(playing.step(200 * MS).positions, REST)
     np.testing.assert_allclose(playing.step(220 * MS).positions, SLOW)
     np.testing.assert_allclose(playing.step(230 * MS).positions, 1.5 * SLOW)
+
+
+def test_from_rest_the_chunk_is_faded_in():
+    playing = player(max_velocity=(100.0, 100.0))
+    measured = np.array([0.2, -0.2])
+    plan = playing.accept(chunk(), now=0, measured=measured)
+    np.testing.assert_allclose(plan.positions[0], measured)
+    np.testing.assert_allclose(plan.positions[2], 0.6 * measured + 0.4 * ramp()[1])
+    np.testing.assert_allclose(plan.positions[5:], ramp()[4:25])  # from 100 ms to the deadline
 
 
 def test_a_chunk_that_starts_too_far_from_the_measured_position_is_refused():
@@ -215,6 +224,15 @@ def test_a_long_max_chunk_age_does_not_play_beyond_the_last_step():
     assert isinstance(playing.step(playing.plan.end_ns + 1), Hold)
 
 
+def test_a_clock_that_is_set_back_stops_the_robot():
+    playing = running_player()
+    playing.step(200 * MS)
+    assert isinstance(playing.step(190 * MS), Targets)  # a clock that is corrected by little
+    assert playing.step(100 * MS) == Hold(HoldKind.EXHAUSTED, "the clock was set back by 0.09 s")
+    plan = playing.accept(chunk(observed=95 * MS), now=100 * MS, measured=REST)
+    assert isinstance(plan, Plan)
+
+
 def test_once_held_it_stays_held_until_a_new_chunk():
     playing = running_player()
     reason = playing.hold(Hold(HoldKind.REQUESTED, "someone pressed hold"), 50 * MS)
@@ -292,7 +310,8 @@ def test_an_observation_from_the_future_is_refused():
 
 
 def test_a_chunk_faster_than_the_limit_is_cut_and_counted():
-    plan = player().accept(chunk(ramp(slope=np.array([0.04, 0.0]))), now=0, measured=REST)
+    actions = ramp(slope=np.array([0.04, 0.0]))
+    plan = player(blend_ns=0).accept(chunk(actions), now=0, measured=REST)
     assert np.abs(np.diff(plan.positions[:, 0])).max() <= 1.0 * 0.02 + 1e-12
     assert plan.limited_steps == len(plan.positions) - 1
 

@@ -72,6 +72,12 @@ def test_after_a_failure_it_waits_but_not_if_asked_at_once():
     assert requests.is_due(0, plan(0), 1000)
 
 
+def test_a_clock_that_is_set_back_does_not_make_it_wait_for_the_old_time():
+    requests = RequestSchedule()
+    requests.retry_later(1_000_000 * MS)
+    assert requests.is_due(5 * MS, None, 0)
+
+
 def test_the_same_frames_are_known_again():
     requests = RequestSchedule()
     assert not requests.has_seen(FrameSet({}, 1, 2))
