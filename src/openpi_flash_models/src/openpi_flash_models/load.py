@@ -12,8 +12,8 @@ from openpi_flash_models.configs import get_config
 from openpi_flash_models.errors import CheckpointError
 from openpi_flash_models.jax_models import pi05
 from openpi_flash_models.norm_stats import read_norm_stats
+from openpi_flash_models.pi05_policy import Pi05Policy
 from openpi_flash_models.planner import PlannerOptions, SubtaskPlanner
-from openpi_flash_models.policy import Pi05Policy
 from openpi_flash_models.robots import get_robot
 from openpi_flash_models.tokenizer import PaligemmaTokenizer, find_tokenizer
 
