@@ -58,12 +58,6 @@ def embed_tokens(llm: Params, tokens: jax.Array) -> jax.Array:
     return table[tokens] * jnp.sqrt(jnp.asarray(table.shape[-1], jnp.float32)).astype(table.dtype)
 
 
-def token_logits(llm: Params, hidden: jax.Array) -> jax.Array:
-    """Logits [..., V] of final hidden states; the head is the embedding table."""
-    table = llm["embedder"]["input_embedding"]
-    return jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=jnp.float32)
-
-
 def run_layers(
     expert: Params,
     x: jax.Array,
