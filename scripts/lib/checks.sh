@@ -34,8 +34,13 @@ types() {
     (cd launch && MYPYPATH=../src/openpi_flash_client_node mypy --config-file ../pyproject.toml ./*.py)
 }
 
+shell_syntax() {
+  local file
+  for file in scripts/{bench,demo,lint,ros_env,setup,test} scripts/lib/*.sh .ci/run; do bash -n "$file" || return 1; done
+}
+
 checks_lint() {
-  step "shell syntax" bash -n scripts/* scripts/lib/*.sh .ci/run
+  step "shell syntax" shell_syntax
   step "ruff format" ruff format --check --quiet .
   step "ruff check" ruff check --quiet .
   step "mypy" types
