@@ -122,3 +122,32 @@ def test_an_empty_list_in_the_file_ends_it_with_2(start, tmp_path, parameter_fil
     assert process.returncode == 2
     assert "empty list" in output
     assert "Traceback" not in output
+
+
+BUGGY = """
+import sys
+from openpi_flash_client_node.__main__ import main
+from openpi_flash_client_node.bridge import Bridge
+tick = Bridge.tick
+def buggy(self, now):
+    if self.status(now).sequence > 2:
+        raise RuntimeError("a bug")
+    tick(self, now)
+Bridge.tick = buggy
+sys.exit(main())
+"""
+
+
+def test_a_bug_makes_it_hold_before_it_ends(robot, ros_domain, parameter_file):
+    heard = robot.trajectories["arm"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUGGY, "--ros-args", "--params-file", str(parameter_file())],
+        env=os.environ | {"ROS_DOMAIN_ID": str(ros_domain)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    robot.ros.until(lambda: heard and len(heard[-1].points) == 1, "the hold command", WAIT)
+    output, _ = process.communicate(timeout=WAIT)
+    assert process.returncode == 1
+    assert "a bug" in output
