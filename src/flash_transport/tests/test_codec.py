@@ -359,7 +359,7 @@ def test_an_array_that_shrinks_while_it_is_packed_is_refused():
     victim = np.zeros(5000)
     culprit = np.zeros(3).view(ShrinksTheOther)
     culprit.other = victim
-    with pytest.raises(CodecError, match="changed its size"):
+    with pytest.raises(CodecError, match="changed its size or dtype while it was packed"):
         packb([victim, culprit])
 
 

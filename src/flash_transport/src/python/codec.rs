@@ -1,7 +1,9 @@
 //! `packb` and `unpackb`: Python objects to openpi's msgpack-numpy and back.
 
+mod arrays;
 mod decode;
 mod encode;
+mod failure;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;

@@ -5,7 +5,6 @@
 
 use std::ptr;
 
-use numpy::npyffi::{self, npy_intp, NpyTypes, PY_ARRAY_API};
 use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -13,7 +12,9 @@ use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyString, PyTuple,
 };
 
-use crate::codec::{CodecError, Dtype, Limits, Writer, MAX_DIMS};
+use super::arrays::{byte_length, copy_strided, data_of, dtype_text, is_exact, is_numpy_scalar};
+use super::failure::Failure;
+use crate::codec::{CodecError, Limits, Writer, MAX_DIMS};
 use crate::python::errors;
 
 /// Encode `value` as one msgpack message.
@@ -314,9 +315,9 @@ impl<'py> Block<'py> {
                 Ok(())
             }
             Source::Array(array) => {
-                if byte_length(array) != self.length {
+                if byte_length(array) != self.length || array.dtype().has_object() {
                     return Err(errors::CodecError::new_err(
-                        "an array changed its size while it was packed",
+                        "an array changed its size or dtype while it was packed",
                     ));
                 }
                 if array.is_c_contiguous() {
@@ -331,160 +332,7 @@ impl<'py> Block<'py> {
     }
 }
 
-/// Copy an array to `out` in C order, as its own dtype.
-///
-/// # Safety
-/// `out` must be valid for writes of as many bytes as the array has, and nobody else may look at them.
-unsafe fn copy_strided<'py>(
-    py: Python<'py>,
-    array: &Bound<'py, PyUntypedArray>,
-    out: *mut u8,
-) -> PyResult<()> {
-    let mut dims: Vec<npy_intp> = array.shape().iter().map(|dim| *dim as npy_intp).collect();
-    // SAFETY: the temporary array describes the memory at `out`, which is as large as dtype and shape say, and
-    // goes before this function returns. numpy may release the GIL while it copies, as for any copy of an array;
-    // what other threads can do meanwhile changes the numbers, not the size, which was taken before.
-    unsafe {
-        let target = PY_ARRAY_API.PyArray_NewFromDescr(
-            py,
-            PY_ARRAY_API.get_type_object(py, NpyTypes::PyArray_Type),
-            array.dtype().into_dtype_ptr(),
-            dims.len() as i32,
-            dims.as_mut_ptr(),
-            ptr::null_mut(),
-            out.cast(),
-            npyffi::NPY_ARRAY_WRITEABLE,
-            ptr::null_mut(),
-        );
-        let target = Bound::from_owned_ptr_or_err(py, target)?;
-        match PY_ARRAY_API.PyArray_CopyInto(py, target.as_ptr().cast(), array.as_array_ptr()) {
-            0 => Ok(()),
-            _ => Err(PyErr::fetch(py)),
-        }
-    }
-}
-
-/// numpy's `dtype.str`, if openpi sends arrays of this kind.
-fn dtype_text(dtype: &Bound<'_, PyArrayDescr>) -> Result<String, Failure> {
-    let kind = dtype.kind();
-    let order = match dtype.byteorder() {
-        b'=' if cfg!(target_endian = "little") => '<',
-        b'=' => '>',
-        order => char::from(order),
-    };
-    // numpy's own types only: others may share a kind, but have a representation that nobody else knows
-    let text = match kind {
-        _ if dtype.num() > LAST_BUILTIN_TYPE => None,
-        b'b' | b'i' | b'u' | b'f' | b'S' => {
-            Some(format!("{order}{}{}", char::from(kind), dtype.itemsize()))
-        }
-        b'U' => Some(format!("{order}U{}", dtype.itemsize() / 4)),
-        b'M' | b'm' => Some(dtype.getattr("str")?.extract::<String>()?),
-        _ => None,
-    };
-    match text {
-        Some(text) if Dtype::parse(&text).is_ok() => Ok(text),
-        _ => Err(Failure::refused(format!(
-            "dtype {dtype} (kind {}) is not supported, convert it, for example with .astype('float32')",
-            char::from(kind)
-        ))),
-    }
-}
-
-/// NPY_HALF; the number of numpy's last own type that may travel.
-const LAST_BUILTIN_TYPE: i32 = 23;
-
-fn byte_length(array: &Bound<'_, PyUntypedArray>) -> usize {
-    array.len() * array.dtype().itemsize()
-}
-
-fn data_of(array: &Bound<'_, PyUntypedArray>) -> *const u8 {
-    // SAFETY: the pointer comes from an array object that is alive.
-    unsafe { (*array.as_array_ptr()).data.cast() }
-}
-
-fn is_exact(array: &Bound<'_, PyUntypedArray>) -> bool {
-    // SAFETY: only looks at the type of an object that is alive.
-    unsafe { npyffi::PyArray_CheckExact(array.py(), array.as_ptr()) != 0 }
-}
-
-fn is_numpy_scalar(value: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: both are objects that are alive; numpy never frees its types.
-    unsafe {
-        let generic = PY_ARRAY_API.get_type_object(value.py(), NpyTypes::PyGenericArrType_Type);
-        ffi::PyObject_TypeCheck(value.as_ptr(), generic) != 0
-    }
-}
-
 fn utf8<'a>(text: &'a Bound<'_, PyString>) -> Result<&'a str, Failure> {
     text.to_str()
         .map_err(|_| Failure::refused("text holds a lone surrogate, which has no UTF-8".to_owned()))
-}
-
-/// Why a value cannot be packed, and the way to it from the innermost key outwards.
-struct Failure(Box<FailureParts>);
-
-struct FailureParts {
-    path: Vec<String>,
-    reason: Reason,
-}
-
-enum Reason {
-    Refused(String),
-    /// Python code failed; its error says more than we could.
-    Python(PyErr),
-}
-
-impl Failure {
-    fn new(reason: Reason) -> Self {
-        Self(Box::new(FailureParts {
-            path: Vec::new(),
-            reason,
-        }))
-    }
-
-    fn refused(reason: String) -> Self {
-        Self::new(Reason::Refused(reason))
-    }
-
-    fn at(mut self, key: &Bound<'_, PyAny>) -> Self {
-        let name = key
-            .repr()
-            .map_or_else(|_| "?".to_owned(), |name| name.to_string());
-        self.0.path.push(format!("[{name}]"));
-        self
-    }
-
-    fn at_index(mut self, index: usize) -> Self {
-        self.0.path.push(format!("[{index}]"));
-        self
-    }
-}
-
-impl From<CodecError> for Failure {
-    fn from(error: CodecError) -> Self {
-        Self::refused(error.to_string())
-    }
-}
-
-impl From<PyErr> for Failure {
-    fn from(error: PyErr) -> Self {
-        Self::new(Reason::Python(error))
-    }
-}
-
-impl From<Failure> for PyErr {
-    fn from(failure: Failure) -> Self {
-        let FailureParts { path, reason } = *failure.0;
-        match reason {
-            Reason::Python(error) => error,
-            Reason::Refused(reason) if path.is_empty() => {
-                errors::CodecError::new_err(format!("cannot pack the value: {reason}"))
-            }
-            Reason::Refused(reason) => {
-                let path: String = path.into_iter().rev().collect();
-                errors::CodecError::new_err(format!("cannot pack the value at {path}: {reason}"))
-            }
-        }
-    }
 }
