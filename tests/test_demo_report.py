@@ -88,6 +88,13 @@ def test_a_picture_is_saved_pixel_by_pixel(tmp_path):
         np.testing.assert_array_equal(np.asarray(image), pixels)
 
 
+def test_pictures_of_an_earlier_run_do_not_stay(tmp_path):
+    pixels = np.zeros((24, 32, 3), np.uint8)
+    for time in (1.0, 2.0):
+        save_frames([Frame("scene", time, pixels)], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["02.0s_scene.png"]
+
+
 def test_a_report_holds_plots_pictures_and_numbers(tmp_path):
     run = good_run()
     frames = [Frame("wrist", 0.0, np.zeros((24, 32, 3), np.uint8))]

@@ -193,7 +193,7 @@ def test_the_server_is_told_its_checkpoints_and_ports_and_stays_on_this_machine(
     config = server_config(tmp_path, ports, tmp_path / "state", "tidy up")
     assert config["host"] == "127.0.0.1"
     assert config["action"]["checkpoint_dir"] == str(tmp_path / "action")
-    assert config["planner"] == {"checkpoint_dir": str(tmp_path / "planner")}
+    assert config["planner"]["checkpoint_dir"] == str(tmp_path / "planner")
     assert config["action_transport"]["quic_port"] == ports.action("quic")
     assert config["action_transport"]["websocket_port"] == ports.action("websocket")
 

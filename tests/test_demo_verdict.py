@@ -63,11 +63,17 @@ SPOILED = {
         {"oldest chunk executed": "2.500 s (at most 2 s)"},
     ),
     "it held": (
-        lambda run: replace(run, statuses=(*run.statuses, status(State.HOLDING, "chunk is late"))),
-        {
-            "anything but RUNNING once running": "1 times, first HOLDING at 3.0 s: chunk is late "
-            "(never)"
-        },
+        lambda run: replace(
+            run,
+            statuses=(
+                *run.statuses,
+                status(State.HOLDING, "chunk is late"),
+                status(State.HOLDING, "chunk is late"),
+                status(State.RUNNING),
+                status(State.DISCONNECTED, "no server"),
+            ),
+        ),
+        {"left RUNNING": "2 times, first HOLDING at 3.0 s: chunk is late (never)"},
     ),
     "a deadline was missed": (
         lambda run: with_last(run, "inferences", deadline_misses=2),
@@ -78,7 +84,7 @@ SPOILED = {
         {"transport": "quic (websocket)"},
     ),
     "no words": (
-        lambda run: replace(run, subtasks=(Subtask(0.0, ""),)),
+        lambda run: replace(run, subtasks=(Subtask(0.0, " "),)),
         {"subtask in words": "none (at least one)"},
     ),
     "a blind camera": (

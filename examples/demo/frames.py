@@ -48,7 +48,9 @@ class FrameKeeper:
 
 
 def save_frames(frames: list[Frame], folder: Path) -> None:
-    """Write pictures as PNG files."""
+    """Write pictures as PNG files, in place of those of an earlier run."""
     folder.mkdir(exist_ok=True)
+    for old in folder.glob("*s_*.png"):
+        old.unlink()
     for frame in frames:
         Image.fromarray(frame.pixels).save(folder / frame.file_name)

@@ -250,7 +250,7 @@ class Monitor:
         )
 
     def _keep_subtask(self, message: SubtaskMessage, received: float) -> None:
-        self.subtasks.append(Subtask(received, message.text))
+        self.subtasks.append(Subtask(received, message.text.strip()))
 
     def _keep_status(self, message: PolicyStatus, received: float) -> None:
         self.statuses.append(

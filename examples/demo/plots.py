@@ -152,10 +152,10 @@ def _fit_height(axis: Axes, curves: Sequence[Array]) -> None:
 def _legend(axis: Axes) -> tuple[list[Artist], list[str]]:
     handles, labels = axis.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
-    once["a new chunk takes over"] = axis.axvline(np.nan, color=BORDER, linewidth=1.2)
+    once["a new trajectory takes over"] = axis.axvline(np.nan, color=BORDER, linewidth=1.2)
     order = [
         label
-        for label in ("commanded", "measured", *STEPS, "a new chunk takes over")
+        for label in ("commanded", "measured", *STEPS, "a new trajectory takes over")
         if label in once
     ]
     return [once[label] for label in order], order

@@ -24,7 +24,6 @@ class Command:
     arguments: Sequence[str]
     environ: Mapping[str, str] = field(default_factory=dict)
     """On top of the demo's own environment."""
-    niceness: int = 0
 
 
 class ProcessDiedError(Exception):
@@ -72,8 +71,6 @@ class Processes:
         if command.name in self._running:
             raise ValueError(f"{command.name} runs already")
         guarded = [sys.executable, "-I", "-S", str(GUARD), str(self._grace), *command.arguments]
-        if command.niceness:
-            guarded = ["nice", "-n", str(command.niceness), *guarded]
         with self.log_of(command.name).open("wb") as log:
             self._running[command.name] = subprocess.Popen(
                 guarded,

@@ -55,8 +55,9 @@ def summary(run: RunData, checks: Sequence[Check]) -> dict[str, Any]:
             part: _number(1e3 * float(np.median([getattr(i, part) for i in run.inferences])))
             for part in ("observation_age", "preprocess", "serialize", "network", "server")
         }
-        numbers["bytes_per_request"] = last.bytes_up
-        numbers["bytes_per_answer"] = last.bytes_down
+        if last.bytes_up:  # not every transport counts them
+            numbers["bytes_per_request"] = last.bytes_up
+            numbers["bytes_per_answer"] = last.bytes_down
         numbers["chunks_dropped"] = last.chunks_dropped - run.inferences[0].chunks_dropped
         numbers["deadline_misses"] = last.deadline_misses - run.inferences[0].deadline_misses
     return numbers

@@ -56,7 +56,8 @@ def server_config(checkpoint: Path, ports: Ports, state_dir: Path, prompt: str) 
             "checkpoint_dir": str(checkpoint / "action"),
             "default_prompt": prompt,
         },
-        "planner": {"checkpoint_dir": str(checkpoint / "planner")},
+        # weights that nobody trained find no end: a few words are enough to see
+        "planner": {"checkpoint_dir": str(checkpoint / "planner"), "max_generation_tokens": 8},
         "action_transport": {
             "websocket_port": ports.action_websocket,
             "quic_port": ports.action_quic,

@@ -145,15 +145,21 @@ def _oldest(name: str, ages: Sequence[float], bound: float) -> Check:
 
 
 def _steady(run: RunData) -> Check:
-    others = [status for status in run.statuses if status.state is not State.RUNNING]
+    # heartbeats repeat a state: what counts is how often it left RUNNING
+    before = [State.RUNNING, *(status.state for status in run.statuses)]
+    left = [
+        status
+        for status, previous in zip(run.statuses, before, strict=False)
+        if status.state is not State.RUNNING and previous is State.RUNNING
+    ]
     value = "never"
-    if others:
-        first = others[0]
+    if left:
+        first = left[0]
         value = (
-            f"{len(others)} times, first {first.state.name} at {first.received:.1f} s: "
+            f"{len(left)} times, first {first.state.name} at {first.received:.1f} s: "
             f"{first.message}"
         )
-    return Check("anything but RUNNING once running", not others, value, "never")
+    return Check("left RUNNING", not left, value, "never")
 
 
 def _deadlines(run: RunData) -> Check:
@@ -169,7 +175,7 @@ def _transport(run: RunData) -> Check:
 
 
 def _subtask(run: RunData) -> Check:
-    texts = [subtask.text for subtask in run.subtasks if subtask.text]
+    texts = [text for subtask in run.subtasks if (text := subtask.text.strip())]
     value = repr(texts[-1]) if texts else "none"
     return Check("subtask in words", bool(texts), value, "at least one")
 
