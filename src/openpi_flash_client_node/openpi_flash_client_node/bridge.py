@@ -26,7 +26,6 @@ from openpi_flash_client_node.effects import (
     Effect,
     PublishChunk,
     PublishStats,
-    PublishSubtask,
     PublishTrajectory,
     Reconnect,
     ResetPolicy,
@@ -57,6 +56,7 @@ from openpi_flash_client_node.server_contract import (
 )
 from openpi_flash_client_node.settings import Settings
 from openpi_flash_client_node.status import State, Status
+from openpi_flash_client_node.subtask_feed import SubtaskFeed
 from openpi_flash_client_node.trajectory import hold_trajectory, trajectory_of
 
 RECHECK_NS = 2 * SECOND
@@ -91,8 +91,7 @@ class Bridge(Generic[Message]):
         self._commanded: Plan | None = None
         self._latest_ns = 0
         self._sequence = 0
-        self._subtask = ("", "")
-        self._subtask_sequence = 0
+        self._subtasks = SubtaskFeed()
         self.chunks_dropped = 0
         self.deadline_misses = 0
         self.connections = 0
@@ -144,7 +143,7 @@ class Bridge(Generic[Message]):
 
     def _start_anew(self, now: int) -> None:
         self._requests.forget()
-        self._subtask = ("", "")
+        self._subtasks.forget()
         self._hold(now, Hold(HoldKind.REQUESTED, "reset; waiting for the first chunk"))
         self._effects.append(ResetPolicy())
 
@@ -193,6 +192,8 @@ class Bridge(Generic[Message]):
         except ContractError as error:
             self._agreement, self._fault = None, str(error)
             self._recheck_at_ns = now + RECHECK_NS
+            self._requests.lose()
+            self._hold(now, Hold(HoldKind.LINK, str(error)))
             return
         self._effects += [Warn(warning) for warning in self._agreement.warnings]
 
@@ -223,7 +224,11 @@ class Bridge(Generic[Message]):
             outcome = Hold(HoldKind.BAD_CHUNK, str(error))
         else:
             server_s = answer.server_s
-            self._show_subtask(answer, request.observation)
+            subtask = self._subtasks.news(
+                answer.subtask, request.observation.prompt, request.observation.oldest_ns
+            )
+            if subtask is not None:
+                self._effects.append(subtask)
             outcome = self._accepted(now, request.observation, answer, self._agreement)
         if isinstance(outcome, Hold):
             self.chunks_dropped += 1
@@ -259,23 +264,6 @@ class Bridge(Generic[Message]):
                 trajectory = trajectory_of(plan, now, controller.columns)
                 self._effects.append(PublishTrajectory(controller, trajectory))
         return plan
-
-    def _show_subtask(self, answer: Answer, observation: Observation[Message]) -> None:
-        if answer.subtask is None:
-            return
-        subtask = (answer.subtask.text, observation.prompt)
-        if subtask == self._subtask:
-            return
-        self._subtask = subtask
-        self._subtask_sequence += 1
-        self._effects.append(
-            PublishSubtask(
-                stamp_ns=max(0, observation.oldest_ns - answer.subtask.age_ns),
-                text=answer.subtask.text,
-                prompt=observation.prompt,
-                sequence=self._subtask_sequence,
-            )
-        )
 
     def _show_stats(
         self,

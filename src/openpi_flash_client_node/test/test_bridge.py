@@ -466,6 +466,16 @@ def test_a_server_that_does_not_fit_is_asked_again_and_again_who_it_is(world):
     assert world.pass_time(5_000, until=Reconnect) is None
 
 
+def test_a_server_that_turns_into_another_one_in_the_middle_stops_the_robot(world):
+    world.run()
+    request = world.pass_time(2_000, until=SendRequest)
+    assert len(holds(world.up(action_names=["x", "y", "z"]))) == 2
+    assert world.status.state is State.FAULT
+    assert of(world.answer(request), PublishChunk) == []
+    world.up()
+    assert world.pass_time(100, until=SendRequest) is not None
+
+
 def test_a_wrong_key_is_a_fault(world):
     world.event(LinkDown("the server refused the api key", needs_human=True))
     assert (world.status.state, world.status.message) == (
