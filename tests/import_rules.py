@@ -88,9 +88,32 @@ class PureModules:
 
 
 PURE_MODULES = (
-    PureModules("openpi_flash_server", ("scheduler",)),
+    PureModules("openpi_flash_server", ("prompt_template", "scheduler")),
     PureModules(
         "openpi_flash_client_node",
-        ("chunk_player", "frames", "joints", "limits", "trajectory"),
+        (
+            "answer",
+            "bridge",
+            "chunk_player",
+            "diagnostics",
+            "effects",
+            "frames",
+            "hold",
+            "joints",
+            "launch_plan",
+            "limits",
+            "link_events",
+            "nanoseconds",
+            "observation",
+            "parameter_kinds",
+            "parameters",
+            "plan",
+            "request_schedule",
+            "server_contract",
+            "settings",
+            "status",
+            "subtask_feed",
+            "trajectory",
+        ),
     ),
 )
