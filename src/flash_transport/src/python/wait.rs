@@ -20,19 +20,16 @@ pub fn wait_for<T: Send>(
     py: Python<'_>,
     mut wait: impl FnMut(Duration) -> Option<T> + Send,
 ) -> PyResult<T> {
-    if let Some(result) = without_gil(py, || wait(SLICE)) {
-        return Ok(result);
-    }
-    let slice = if is_main_thread(py)? {
+    let slice = if may_be_main_thread() {
         SLICE
     } else {
         LONG_SLICE
     };
     loop {
-        py.check_signals()?;
         if let Some(result) = without_gil(py, || wait(slice)) {
             return Ok(result);
         }
+        py.check_signals()?;
     }
 }
 
@@ -64,6 +61,8 @@ const LAST_TURN: Duration = Duration::from_millis(20);
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
+    // Loads numpy's C interface now, not in the middle of somebody's request.
+    numpy::dtype::<u8>(py);
     let at_exit = wrap_pyfunction!(_exiting, module)?;
     py.import("atexit")?.call_method1("register", (at_exit,))?;
     Ok(())
@@ -77,10 +76,15 @@ fn _exiting(py: Python<'_>) {
     }
 }
 
-fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
-    let threading = py.import("threading")?;
-    let main = threading.call_method0("main_thread")?.getattr("ident")?;
-    main.eq(threading.call_method0("get_ident")?)
+/// Does not ask Python, which might not give the GIL back.
+fn may_be_main_thread() -> bool {
+    #[cfg(target_os = "linux")]
+    // SAFETY: both take nothing and cannot fail.
+    unsafe {
+        libc::gettid() == libc::getpid()
+    }
+    #[cfg(not(target_os = "linux"))]
+    true
 }
 
 /// Seconds from Python. None and infinity mean: without end.

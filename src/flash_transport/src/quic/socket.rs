@@ -30,7 +30,10 @@ pub(crate) struct ConnectedSocket {
 
 impl ConnectedSocket {
     pub fn new(socket: std::net::UdpSocket, server: SocketAddr) -> io::Result<Arc<Self>> {
-        socket.connect(server)?;
+        // Elsewhere a connected socket takes no datagram with an address, which is what quinn sends. There only silence tells.
+        if cfg!(target_os = "linux") {
+            socket.connect(server)?;
+        }
         Ok(Arc::new(Self {
             state: UdpSocketState::new((&socket).into())?,
             io: tokio::net::UdpSocket::from_std(socket)?,

@@ -1,5 +1,6 @@
 //! One client's connection: its hello, then one task for each of its streams.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -27,6 +28,8 @@ pub(super) struct Peer {
 /// From the first datagram of a client to its last.
 pub(super) async fn serve_connection(shared: Arc<Shared>, incoming: Incoming, number: u64) {
     let address = incoming.remote_address();
+    // An IPv4 client of a server that listens on [::] is still an IPv4 client.
+    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
     let Ok(connection) = incoming.await else {
         shared.counters.handshakes_failed.add_one();
         return;
