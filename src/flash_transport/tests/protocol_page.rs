@@ -1,5 +1,8 @@
 //! `docs/protocol.md` says what the code does.
 
+// A test that cannot go on may panic wherever it is.
+#![allow(clippy::unwrap_used)]
+
 use flash_transport::quic::hello::MAX_FIELD;
 use flash_transport::quic::limits::ServerLimits;
 use flash_transport::quic::settings::LinkSettings;
