@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openpi_flash_models.inputs import ModelInputs
-from openpi_flash_models.jax_models import pi05
+from openpi_flash_models.jax_models import gemma, pi05
 
 FLOAT32_TOLERANCE = 1e-5
 BFLOAT16_TOLERANCE = 3e-2  # of the largest action
@@ -47,18 +47,40 @@ def test_arrays_inside_the_model_equal_openpis(
     np.testing.assert_array_equal(valid, expected("prefix_mask"))
     np.testing.assert_allclose(tokens[:, ::16], expected("prefix_tokens/every_16th"), atol=2e-5)
 
-    prefix = jax.jit(pi05.run_prefix)(params_float32, tokens, valid)
+    wanted = jnp.tile(jnp.arange(0, tokens.shape[1], 16), (2, 1))
+    hidden, prefix = jax.jit(pi05.run_prefix)(params_float32, tokens, valid, wanted)
     seen = np.asarray(valid)[:, ::16]  # what stands in padding rows means nothing
     for ours, name in ((prefix.cache.keys, "k"), (prefix.cache.values, "v")):
         got, want = np.asarray(ours)[:, :, ::16], expected(f"{name}/every_16th")
         np.testing.assert_allclose(got[:, seen], want[:, seen], atol=1e-4)
-    got, want = np.asarray(prefix.hidden)[:, ::16], expected("prefix_out/every_16th")
+    got, want = np.asarray(hidden), expected("prefix_out/every_16th")
     np.testing.assert_allclose(got[seen], want[seen], atol=2e-5)
 
     time = jnp.full((2,), 0.7, jnp.float32)
     np.testing.assert_allclose(pi05.embed_time(params_float32, time), expected("adarms"), atol=1e-6)
     flow = jax.jit(pi05.velocity)(params_float32, prefix, jnp.asarray(tiny_arrays["noise"]), time)
     np.testing.assert_allclose(flow, expected("v_t"), atol=FLOAT32_TOLERANCE)
+
+
+def test_a_prefix_of_which_little_is_read_leaves_the_keys_of_one_read_whole(
+    params_float32, tiny_inputs
+):
+    tokens, valid = pi05.embed_prefix(params_float32, tiny_inputs)
+    tokens, valid = tokens[:, ::4], valid[:, ::4]
+    positions = jnp.cumsum(valid, axis=1) - 1
+    mask = valid[:, :, None] & valid[:, None, :]
+    expert = gemma.select_expert(params_float32["PaliGemma"]["llm"], 0)
+    whole, cache = gemma.run_layers(expert, tokens, positions, mask)
+    for wanted in (
+        jnp.zeros((2, 0), jnp.int32),
+        jnp.array([[5], [0]]),
+        jnp.array([[1, 9], [3, 3]]),
+    ):
+        some, same = gemma.read_layers(expert, tokens, positions, mask, wanted)
+        expected = jnp.take_along_axis(whole, wanted[:, :, None], axis=1)
+        np.testing.assert_allclose(some, expected, atol=1e-5)
+        for got, want in zip(same, cache, strict=True):
+            np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 def test_a_masked_camera_and_prompt_padding_may_be_left_out(

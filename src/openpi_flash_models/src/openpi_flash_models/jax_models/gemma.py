@@ -80,20 +80,68 @@ def run_layers(
     Returns:
         The normed output [B, T, D], and the keys and values of these T tokens.
     """
-    stacked = {name: weights for name, weights in expert.items() if name != "final_norm"}
+    stacked = _layers_of(expert)
 
     def step(
         x: jax.Array, layer_and_past: tuple[Params, KeyValues | None]
     ) -> tuple[jax.Array, KeyValues]:
         layer, seen = layer_and_past
         h, gate = norm(x, layer["pre_attention_norm"], condition)
-        attended, own = _attention(layer, h, positions, mask, seen)
-        x = _residual(x, attended, gate)
+        own = _keys_values(layer, h, positions)
+        seen = own if seen is None else jax.tree.map(_append, seen, own)
+        x = _residual(x, _attend(layer, h, positions, mask, seen), gate)
         h, gate = norm(x, layer["pre_ffw_norm"], condition)
         return _residual(x, _mlp(layer["mlp"], h), gate), own
 
     x, own = jax.lax.scan(step, x, (stacked, past))
     return norm(x, expert["final_norm"], condition)[0], own
+
+
+def read_layers(
+    expert: Params, x: jax.Array, positions: jax.Array, mask: jax.Array, wanted: jax.Array
+) -> tuple[jax.Array, KeyValues]:
+    """As :func:`run_layers` for a prefix of which few or no outputs are read.
+
+    In the last layer every token leaves keys and values, but only the wanted ones look and think:
+    the rest would make outputs for nobody. Exact, and it saves most of a layer.
+
+    Args:
+        expert: from :func:`select_expert`, with plain norms.
+        x: [B, T, D].
+        positions: [B, T] int.
+        mask: [B, T, T] bool.
+        wanted: [B, Q] int, indices of tokens; Q may be 0.
+
+    Returns:
+        The normed output [B, Q, D] of the wanted tokens, and the keys and values of all.
+    """
+    stacked = _layers_of(expert)
+    depth = stacked["q"].shape[0]
+
+    def weights_of(index: jax.Array | int) -> Params:
+        return jax.tree.map(lambda w: jax.lax.dynamic_index_in_dim(w, index, 0, False), stacked)
+
+    # Over indices, not over a slice of the weights, which would be copied in every call.
+    def step(x: jax.Array, index: jax.Array) -> tuple[jax.Array, KeyValues]:
+        layer = weights_of(index)
+        h, _ = norm(x, layer["pre_attention_norm"], None)
+        own = _keys_values(layer, h, positions)
+        x = x + _attend(layer, h, positions, mask, own)
+        h, _ = norm(x, layer["pre_ffw_norm"], None)
+        return x + _mlp(layer["mlp"], h), own
+
+    x, earlier = jax.lax.scan(step, x, jnp.arange(depth - 1))
+    last = weights_of(depth - 1)
+    h, _ = norm(x, last["pre_attention_norm"], None)
+    own = _keys_values(last, h, positions)
+    cache = jax.tree.map(lambda many, one: jnp.concatenate([many, one[None]]), earlier, own)
+
+    x, h, mask = (jnp.take_along_axis(a, wanted[:, :, None], axis=1) for a in (x, h, mask))
+    positions = jnp.take_along_axis(positions, wanted, axis=1)
+    x = x + _attend(last, h, positions, mask, own)
+    h, _ = norm(x, last["pre_ffw_norm"], None)
+    x = x + _mlp(last["mlp"], h)
+    return norm(x, expert["final_norm"], None)[0], cache
 
 
 def norm(
@@ -126,25 +174,33 @@ def rope(x: jax.Array, positions: jax.Array) -> jax.Array:
     return rotated.astype(x.dtype)
 
 
-def _attention(
-    layer: Params, x: jax.Array, positions: jax.Array, mask: jax.Array, past: KeyValues | None
-) -> tuple[jax.Array, KeyValues]:
-    query = jnp.einsum("btd,ndh->btnh", x, layer["q"])
-    keys, values = jnp.einsum("btd,ckdh->cbtkh", x, layer["kv"])
-    head_width = query.shape[-1]
-    query = rope(query, positions) * jnp.asarray(head_width**-0.5, x.dtype)
-    own = KeyValues(rope(keys, positions), values)
-    seen = own if past is None else jax.tree.map(_append, past, own)
+def _layers_of(expert: Params) -> dict[str, Any]:
+    """The weights that are stacked over the layers."""
+    return {name: weights for name, weights in expert.items() if name != "final_norm"}
 
+
+def _keys_values(layer: Params, h: jax.Array, positions: jax.Array) -> KeyValues:
+    """Keys and values of one layer, [B, T, K, H] each."""
+    keys, values = jnp.einsum("btd,ckdh->cbtkh", h, layer["kv"])
+    return KeyValues(rope(keys, positions), values)
+
+
+def _attend(
+    layer: Params, h: jax.Array, positions: jax.Array, mask: jax.Array, seen: KeyValues
+) -> jax.Array:
+    """What the tokens ``h`` [B, T, D] see in ``seen``, [B, T, D]."""
+    query = jnp.einsum("btd,ndh->btnh", h, layer["q"])
+    head_width = query.shape[-1]
+    query = rope(query, positions) * jnp.asarray(head_width**-0.5, h.dtype)
     batch, length, heads, _ = query.shape
     key_heads = seen.keys.shape[2]
     query = query.reshape(batch, length, key_heads, heads // key_heads, head_width)
     logits = jnp.einsum("btkgh,bskh->bkgts", query, seen.keys, preferred_element_type=jnp.float32)
     logits = jnp.where(mask[:, None, None], logits, MASKED_LOGIT)
-    weights = jax.nn.softmax(logits, axis=-1).astype(x.dtype)
+    weights = jax.nn.softmax(logits, axis=-1).astype(h.dtype)
     attended = jnp.einsum("bkgts,bskh->btkgh", weights, seen.values)
     attended = attended.reshape(batch, length, heads, head_width)
-    return jnp.einsum("btnh,nhd->btd", attended, layer["out"]), own
+    return jnp.einsum("btnh,nhd->btd", attended, layer["out"])
 
 
 def _append(past: jax.Array, own: jax.Array) -> jax.Array:

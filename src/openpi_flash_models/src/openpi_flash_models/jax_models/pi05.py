@@ -37,13 +37,11 @@ class Prefix(NamedTuple):
     """What the prefix pass leaves behind.
 
     Attributes:
-        hidden: [B, S, D], the normed output of expert 0.
         cache: keys and values of the prefix for every layer.
         valid: [B, S] bool.
         length: [B] int, valid tokens = the position of the first token after the prefix.
     """
 
-    hidden: jax.Array
     cache: gemma.KeyValues
     valid: jax.Array
     length: jax.Array
@@ -71,13 +69,25 @@ def scale_images(images: jax.Array) -> jax.Array:
     return images.astype(jnp.float32)
 
 
-def run_prefix(params: Params, tokens: jax.Array, valid: jax.Array) -> Prefix:
-    """Run expert 0 over the prefix."""
+def run_prefix(
+    params: Params, tokens: jax.Array, valid: jax.Array, wanted: jax.Array
+) -> tuple[jax.Array, Prefix]:
+    """Run expert 0 over the prefix.
+
+    Args:
+        params: the checkpoint's tree.
+        tokens: [B, S, D].
+        valid: [B, S] bool.
+        wanted: [B, Q] int, which tokens' outputs are read; actions need none of them.
+
+    Returns:
+        The normed output [B, Q, D] of the wanted tokens, and what the suffix needs.
+    """
     positions = jnp.cumsum(valid, axis=1) - 1  # masked tokens take no position
     mask = valid[:, :, None] & valid[:, None, :]
     expert = gemma.select_expert(params["PaliGemma"]["llm"], 0)
-    hidden, cache = gemma.run_layers(expert, tokens, positions, mask)
-    return Prefix(hidden, cache, valid, valid.sum(axis=1))
+    hidden, cache = gemma.read_layers(expert, tokens, positions, mask, wanted)
+    return hidden, Prefix(cache, valid, valid.sum(axis=1))
 
 
 def time_features(time: jax.Array, width: int) -> jax.Array:
@@ -131,7 +141,9 @@ def sample_actions(
     Returns:
         Normalised actions [B, H, A], float32.
     """
-    prefix = run_prefix(params, *embed_prefix(params, inputs))
+    tokens, valid = embed_prefix(params, inputs)
+    no_output = jnp.zeros((tokens.shape[0], 0), jnp.int32)
+    _, prefix = run_prefix(params, tokens, valid, no_output)
     step_size = -1.0 / num_steps.astype(jnp.float32)
 
     def euler_step(_: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -61,17 +61,15 @@ def read_prefix(
 ) -> tuple[jax.Array, Spoken]:
     """Run the prefix; returns the hidden state [B, D] of its last word, and the memory."""
     tokens, valid = pi05.embed_prefix(params, inputs)
-    prefix = pi05.run_prefix(params, tokens, valid)
-    slots = valid.shape[1]
-    last = slots - 1 - jnp.argmax(valid[:, ::-1], axis=1)
-    hidden = jnp.take_along_axis(prefix.hidden, last[:, None, None], axis=1)[:, 0]
+    last = valid.shape[1] - 1 - jnp.argmax(valid[:, ::-1], axis=1)
+    hidden, prefix = pi05.run_prefix(params, tokens, valid, last[:, None])
 
     def with_room(x: jax.Array) -> jax.Array:
         return jnp.pad(x, ((0, 0), (0, 0), (0, max_tokens), (0, 0), (0, 0)))
 
     cache = gemma.KeyValues(with_room(prefix.cache.keys), with_room(prefix.cache.values))
     seen = jnp.pad(valid, ((0, 0), (0, max_tokens)))
-    return hidden, Spoken(cache, seen, prefix.length)
+    return hidden[:, 0], Spoken(cache, seen, prefix.length)
 
 
 def say(
