@@ -137,4 +137,4 @@ def test_when_nothing_can_draw_the_error_names_each_failure_and_the_packages(tmp
         choose_gl_backend(bare)
     message = str(caught.value)
     assert "(egl: " in message
-    assert "sudo apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri" in message
+    assert "sudo apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0" in message

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 BACKENDS = ("egl", "osmesa")
 
 PACKAGES_HINT = (
-    "on Debian or Ubuntu: sudo apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri"
+    "on Debian or Ubuntu: sudo apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0"
     " (or libosmesa6 for MUJOCO_GL=osmesa)"
 )
 

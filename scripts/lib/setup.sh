@@ -93,7 +93,8 @@ setup_system() {
   "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || need_packages "Python's venv module" "python$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
   [ -f "$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
     need_packages "Python's headers" "python$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-dev"
-  has_library libEGL.so.1 && has_library libEGL_mesa.so.0 || need_packages "software rendering for the simulated cameras" libegl1 libegl-mesa0 libgl1-mesa-dri
+  has_library libEGL.so.1 && has_library libEGL_mesa.so.0 && has_library libOpenGL.so.0 ||
+    need_packages "software rendering for the simulated cameras" libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0
 }
 
 rust_is_new_enough() {
