@@ -23,7 +23,7 @@ CHUNKS = ("#2a9d5c", "#a04fb5")
 PARTS = {
     "preprocess": ("#7fb7be", "images on the robot"),
     "serialize": ("#d3a35c", "packing"),
-    "network": ("#c05a5a", "link, both ways"),
+    "network": ("#c05a5a", "packing and link, both ways"),
     "server": ("#4a5f9e", "server"),
 }
 STEPS = ("steps of a chunk", "steps of the next one")
@@ -180,6 +180,8 @@ def _draw_parts(axis: Axes, run: RunData, received: Array, total: Array) -> None
     floor = np.zeros(len(received))
     for part, (colour, label) in PARTS.items():
         height = np.array([getattr(inference, part) for inference in run.inferences]) * 1e3
+        if not height.any():  # this link does not measure it
+            continue
         axis.bar(
             received,
             height,

@@ -53,7 +53,7 @@ def summary(run: RunData, checks: Sequence[Check]) -> dict[str, Any]:
         numbers["round_trip_ms"] = {"p50": _number(p50 * 1e3), "p99": _number(p99 * 1e3)}
         numbers["median_ms"] = {
             part: _number(1e3 * float(np.median([getattr(i, part) for i in run.inferences])))
-            for part in ("observation_age", "preprocess", "serialize", "network", "server")
+            for part in ("observation_age", "preprocess", "network", "server")
         }
         if last.bytes_up:  # not every transport counts them
             numbers["bytes_per_request"] = last.bytes_up
