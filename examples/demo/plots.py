@@ -180,7 +180,7 @@ def _draw_parts(axis: Axes, run: RunData, received: Array, total: Array) -> None
     floor = np.zeros(len(received))
     for part, (colour, label) in PARTS.items():
         height = np.array([getattr(inference, part) for inference in run.inferences]) * 1e3
-        if not height.any():  # this link does not measure it
+        if len(height) and not height.any():  # this link does not measure it
             continue
         axis.bar(
             received,
