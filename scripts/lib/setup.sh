@@ -144,13 +144,15 @@ setup_python() {
   is_done python-all "$key" && [ -x "$ROOT/.venv/bin/python" ] && return
   if [ "$1" = demo ]; then
     is_done python-demo "$key" && [ -x "$ROOT/.venv/bin/python" ] && return
-    groups=(--no-default-groups --group ros --group demo --inexact)
+    groups=(--no-default-groups --group ros --group demo)
   else
     groups=()
   fi
   unset PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
+  # Inexact: the ROS wheels carry metadata of packages that no lock knows (rclpy, std-msgs ...), and an
+  # exact second sync would uninstall these, and with them the files of the wheels.
   logged "building flash_transport and installing the locked Python packages (several minutes the first time)" \
-    uv sync --project "$ROOT" --frozen --python "$PYTHON" --compile-bytecode "${groups[@]}"
+    uv sync --project "$ROOT" --frozen --python "$PYTHON" --compile-bytecode --inexact "${groups[@]}"
   mark_done "python-$1" "$key"
 }
 
