@@ -44,8 +44,9 @@ fingerprint() {
     xargs -0 -r sha256sum -- 2>/dev/null; python3 --version; } | sha256sum | cut -d' ' -f1)
 }
 
-is_done() { [ "$(cat "$TOOLS/done/$1" 2>/dev/null)" = "$2" ]; }
-mark_done() { mkdir -p "$TOOLS/done" && printf '%s\n' "$2" >"$TOOLS/done/$1"; }
+# The mark of a finished step lies in the folder that the step makes, and goes when that goes.
+is_done() { [ "$(cat "$ROOT/$1" 2>/dev/null)" = "$2" ]; }
+mark_done() { printf '%s\n' "$2" >"$ROOT/$1"; }
 
 as_root() {
   if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
@@ -141,9 +142,9 @@ setup_uv() {
 setup_python() {
   local key groups
   key=$(fingerprint pyproject.toml uv.lock Cargo.toml Cargo.lock src/*/pyproject.toml src/flash_transport/Cargo.toml src/flash_transport/src)
-  is_done python-all "$key" && [ -x "$ROOT/.venv/bin/python" ] && return
+  is_done .venv/.setup-all "$key" && return
   if [ "$1" = demo ]; then
-    is_done python-demo "$key" && [ -x "$ROOT/.venv/bin/python" ] && return
+    is_done .venv/.setup-demo "$key" && return
     groups=(--no-default-groups --group ros --group demo)
   else
     groups=()
@@ -153,18 +154,18 @@ setup_python() {
   # exact second sync would uninstall these, and with them the files of the wheels.
   logged "building flash_transport and installing the locked Python packages (several minutes the first time)" \
     uv sync --project "$ROOT" --frozen --python "$PYTHON" --compile-bytecode --inexact "${groups[@]}"
-  mark_done "python-$1" "$key"
+  mark_done ".venv/.setup-$1" "$key"
 }
 
 setup_ros() {
   local key
   key=$(fingerprint src/openpi_flash src/openpi_flash_msgs src/openpi_flash_client_node/setup.py src/openpi_flash_client_node/setup.cfg \
     src/openpi_flash_client_node/package.xml launch config scripts/lib uv.lock)
-  is_done ros "$key" && [ -d "$ROOT/install" ] && return
+  is_done install/.setup "$key" && return
   logged "building the ROS 2 packages with colcon" bash -c "cd '$ROOT' && source scripts/ros_env &&
     colcon build --symlink-install --event-handlers console_cohesion+ \
       --cmake-args -GNinja -DCMAKE_PROJECT_INCLUDE='$ROOT/scripts/lib/ros_wheel_paths.cmake'"
-  mark_done ros "$key"
+  mark_done install/.setup "$key"
 }
 
 # setup demo|all
