@@ -1,6 +1,7 @@
 //! QUIC transport, msgpack-numpy codec and image work for robot policies.
 
 pub mod codec;
+pub mod congestion;
 pub mod image;
 #[cfg(feature = "python")]
 mod python;

@@ -1,0 +1,109 @@
+//! The settings that are compared.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flash_transport::congestion::{self, DedicatedLinkConfig, Sharing};
+use flash_transport::quic::settings::{self, LinkSettings};
+use quinn_proto::congestion::{BbrConfig, CubicConfig};
+use quinn_proto::{TransportConfig, VarInt};
+
+/// Requests that a client may have open; more than any of ours has.
+const REQUESTS: u32 = 64;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arm {
+    /// What ships, with our controller.
+    Ours,
+    /// Ours, told that nobody else uses the link.
+    Dedicated,
+    /// Ours with quinn's BBR in place of our controller.
+    OursWithBbr,
+    /// Ours with quinn's CUBIC and our initial window.
+    OursWithCubic,
+    /// The settings of Hebbian's openpi-flash at 65c4171.
+    OpenpiFlash,
+    /// quinn as it comes. Also the other flow on a shared bottleneck.
+    QuinnDefault,
+}
+
+impl Arm {
+    pub const ALL: [Arm; 6] = [
+        Arm::Ours,
+        Arm::Dedicated,
+        Arm::OursWithBbr,
+        Arm::OursWithCubic,
+        Arm::OpenpiFlash,
+        Arm::QuinnDefault,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Arm::Ours => "ours",
+            Arm::Dedicated => "ours, dedicated_link",
+            Arm::OursWithBbr => "ours, quinn's BBR",
+            Arm::OursWithCubic => "ours, quinn's CUBIC",
+            Arm::OpenpiFlash => "openpi-flash",
+            Arm::QuinnDefault => "quinn's defaults",
+        }
+    }
+
+    /// Whether messages have probes behind them.
+    pub fn probes(self) -> bool {
+        !matches!(self, Arm::OpenpiFlash | Arm::QuinnDefault)
+    }
+
+    pub fn client(self) -> TransportConfig {
+        self.config(|| settings::client(&LinkSettings::default()))
+    }
+
+    pub fn server(self) -> TransportConfig {
+        self.config(|| settings::server(&LinkSettings::default(), REQUESTS))
+    }
+
+    fn config(self, shipped: impl Fn() -> TransportConfig) -> TransportConfig {
+        let ours = |sharing: &Sharing| {
+            let mut config = shipped();
+            congestion::apply(sharing, &mut config);
+            config
+        };
+        let initial_window = LinkSettings::default().initial_window;
+        match self {
+            Arm::Ours => ours(&Sharing::default()),
+            Arm::Dedicated => ours(&Sharing::DedicatedLink(DedicatedLinkConfig::default())),
+            Arm::OursWithBbr => {
+                let mut bbr = BbrConfig::default();
+                bbr.initial_window(initial_window);
+                let mut config = ours(&Sharing::default());
+                config.congestion_controller_factory(Arc::new(bbr));
+                config
+            }
+            Arm::OursWithCubic => {
+                let mut config = ours(&Sharing::default());
+                config.congestion_controller_factory(cubic(initial_window));
+                config
+            }
+            Arm::OpenpiFlash => openpi_flash(),
+            Arm::QuinnDefault => TransportConfig::default(),
+        }
+    }
+}
+
+fn openpi_flash() -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .congestion_controller_factory(cubic(1 << 20))
+        .mtu_discovery_config(None)
+        .initial_rtt(Duration::from_millis(20))
+        .receive_window(VarInt::from_u32(10_000_000))
+        .stream_receive_window(VarInt::from_u32(5_000_000))
+        .send_window(10_000_000)
+        .keep_alive_interval(Some(Duration::from_secs(2)));
+    config
+}
+
+fn cubic(initial_window: u64) -> Arc<CubicConfig> {
+    let mut config = CubicConfig::default();
+    config.initial_window(initial_window);
+    Arc::new(config)
+}
