@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-/// What a cut leaves of the window, and the steepness of the curve: RFC 9438, 4.6 and 5.
+/// What a cut leaves of the window: RFC 9438, 4.6.
 pub(super) const BETA: f64 = 0.7;
+/// Half of the RFC's, because quinn's CUBIC rounds its growth down: beside it, on a path of 80 ms, 0.4 takes 60 % of the
+/// bottleneck and 0.2 takes 52 %.
 const STEEPNESS: f64 = 0.2;
 
 #[derive(Debug, Clone)]

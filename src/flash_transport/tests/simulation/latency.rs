@@ -72,6 +72,7 @@ fn packets_that_overtake_each_other_cost_no_second_flight() {
 #[test]
 fn jitter_and_loss_together_cost_one_round_trip() {
     hold(&rows::jitter_and_loss());
+    hold(&rows::radio());
 }
 
 #[test]

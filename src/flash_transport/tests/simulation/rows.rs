@@ -122,6 +122,21 @@ pub fn jitter_and_loss() -> Row {
     .with_seeds(1)
 }
 
+pub fn radio() -> Row {
+    let amount = 8 * MILLISECOND;
+    let mut row = Row::new(
+        "RTT 20 ms, jitter 16 ms in order, 1 % loss, 200 Mb/s",
+        20,
+        (85.0, 115.0),
+    )
+    .with_path(|path| path.with_rate(200_000_000, 4.0))
+    .with_path(|path| path.with_jitter(Jitter::InOrder { amount }))
+    .with_path(|path| path.with_loss(Loss::Independent { probability: 0.01 }))
+    .with_seeds(1);
+    row.plan.every = 200 * MILLISECOND;
+    row
+}
+
 pub fn hundred_megabits() -> Row {
     Row::new(
         "RTT 20 ms, 100 Mb/s, queue of one round trip",
@@ -147,6 +162,7 @@ pub fn all() -> Vec<Row> {
         jitter_of_the_uplink(),
         jitter_that_reorders(),
         jitter_and_loss(),
+        radio(),
         hundred_megabits(),
     ]
 }

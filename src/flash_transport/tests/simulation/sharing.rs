@@ -8,12 +8,13 @@ use crate::report::{line, milliseconds, percentile};
 use crate::requests::Plan;
 use crate::scenario::{beside_a_download, share_beside_cubic, Robot};
 
-/// Bottlenecks as a robot meets them, with queues from shallow to bloated, in round trips.
-const BOTTLENECKS: [(u64, u32, f64); 4] = [
+/// Bottlenecks as a robot meets them: bits per second, milliseconds, and queues from shallow to bloated in round trips.
+const BOTTLENECKS: [(u64, u32, f64); 5] = [
     (50_000_000, 20, 0.25),
     (50_000_000, 20, 1.0),
     (50_000_000, 20, 4.0),
     (20_000_000, 80, 1.0),
+    (50_000_000, 20, 0.1),
 ];
 
 pub fn bottlenecks() -> impl Iterator<Item = (String, PathSpec)> {
@@ -28,37 +29,44 @@ pub fn bottlenecks() -> impl Iterator<Item = (String, PathSpec)> {
     })
 }
 
-/// Of the bottleneck with this number: three tenths at least, three fifths at most.
-fn hold_a_fair_share(number: usize) {
-    let (name, path) = bottlenecks().nth(number).expect("a bottleneck");
-    let share = share_beside_cubic(Arm::Ours, &path, 1);
+fn hold_share(bottleneck: usize, least: f64, most: f64) {
+    let (name, path) = bottlenecks().nth(bottleneck).expect("a bottleneck");
+    let share = share_beside_cubic(Arm::Ours, &path, 2);
     println!(
-        "share beside a CUBIC flow, {name}: {:.0} % (30 to 60)",
-        share * 100.0
+        "share beside a CUBIC flow, {name}: {:.0} % ({:.0} to {:.0})",
+        share * 100.0,
+        least * 100.0,
+        most * 100.0
     );
-    assert!((0.3..=0.6).contains(&share), "{name}: {share:.2}");
+    assert!((least..=most).contains(&share), "{name}: {share:.3}");
 }
 
 // One test each, so that they run side by side.
 
 #[test]
 fn a_cubic_flow_keeps_its_share_of_a_shallow_queue() {
-    hold_a_fair_share(0);
+    hold_share(0, 0.3, 0.6);
 }
 
 #[test]
 fn a_cubic_flow_keeps_its_share_of_a_queue_of_one_round_trip() {
-    hold_a_fair_share(1);
+    hold_share(1, 0.3, 0.6);
 }
 
 #[test]
 fn a_cubic_flow_keeps_its_share_of_a_bloated_queue() {
-    hold_a_fair_share(2);
+    hold_share(2, 0.3, 0.6);
 }
 
 #[test]
 fn a_cubic_flow_keeps_its_share_of_a_long_path() {
-    hold_a_fair_share(3);
+    hold_share(3, 0.3, 0.6);
+}
+
+#[test]
+fn a_queue_no_larger_than_its_own_jitter_leaves_a_cubic_flow_a_fifth() {
+    // Not fair: such a queue cannot be told from a radio's delay. See `JITTERS` in src/congestion/path.rs.
+    hold_share(4, 0.3, 0.8);
 }
 
 #[test]
