@@ -7,6 +7,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -27,19 +28,51 @@ def tiny_checkpoint():
     return TINY
 
 
-def tiny_params(dtype):
-    leaves = orbax.read_leaves(TINY / "params", dtype=dtype)
-    return jax.tree.map(jnp.asarray, orbax.nest(leaves)["params"])
+def read_tiny_leaves(name):
+    """The tensors of one small model: those of pi0.5, and a file of what is not the same."""
+    leaves = orbax.read_leaves(TINY / "params")
+    if name == "pi05":
+        return leaves
+    own = {tuple(k.split("/")): v for k, v in np.load(DATA / f"tiny_{name}_leaves.npz").items()}
+    if name == "lora_trained":  # frozen leaves were cast to bfloat16 and stayed what they were
+        return {path: leaf.astype(ml_dtypes.bfloat16) for path, leaf in leaves.items()} | own
+    if name == "lora":
+        return leaves | own
+    both = leaves | own
+    return {path: both[path] for path in both if _is_of(name, path)}
+
+
+def _is_of(model, path):
+    if model == "pi0":
+        return not path[1].startswith("time_mlp") and ("img" in path or "Dense_0" not in path)
+    expert_1 = any(part.endswith("_1") for part in path if part != "LayerNorm_1")
+    return path[1] == "PaliGemma" and ("img" in path or not expert_1)
+
+
+def params_of(leaves, dtype):
+    cast = {path: leaf.astype(orbax.DTYPES[dtype]) for path, leaf in leaves.items()}
+    return jax.tree.map(jnp.asarray, orbax.nest(cast)["params"])
+
+
+@pytest.fixture(scope="session")
+def as_params():
+    return params_of
+
+
+@pytest.fixture(scope="session")
+def tiny_leaves():
+    """Function of a name (pi05, pi0, pi0_fast, lora, lora_trained) to leaves by path."""
+    return read_tiny_leaves
 
 
 @pytest.fixture(scope="session")
 def params_float32():
-    return tiny_params("float32")
+    return params_of(read_tiny_leaves("pi05"), "float32")
 
 
 @pytest.fixture(scope="session")
 def params_bfloat16():
-    return tiny_params("bfloat16")
+    return params_of(read_tiny_leaves("pi05"), "bfloat16")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import orbax.checkpoint as ocp
 import pytest
 
 from openpi_flash_models.checkpoints import orbax
-from openpi_flash_models.checkpoints.pi05_tree import check_tree, expected_shapes
 from openpi_flash_models.errors import CheckpointError
 
 
@@ -131,50 +130,3 @@ def test_a_garbled_data_file_is_an_error_of_the_checkpoint(broken):
     largest.write_bytes(bytes(reversed(largest.read_bytes())))
     with pytest.raises(CheckpointError, match="cannot read tensor params/"):
         orbax.read_leaves(broken)
-
-
-def test_sizes_come_from_the_tensors(leaves):
-    sizes = check_tree(leaves, "tiny")
-    assert (sizes.width, sizes.expert_width, sizes.depth, sizes.vocabulary) == (64, 32, 3, 2048)
-    assert (sizes.vision_width, sizes.vision_depth, sizes.action_dim) == (48, 2, 32)
-    assert {"/".join(path): leaf.shape for path, leaf in leaves.items()} == expected_shapes(sizes)
-
-
-def test_every_missing_tensor_is_an_error_that_names_it(leaves):
-    for path in leaves:
-        rest = {other: leaf for other, leaf in leaves.items() if other != path}
-        with pytest.raises(CheckpointError, match=f"tiny: missing tensor {'/'.join(path)}"):
-            check_tree(rest, "tiny")
-
-
-def test_an_unexpected_tensor_is_an_error_that_names_it(leaves):
-    extra = leaves | {("params", "value_head", "kernel"): np.zeros(3)}
-    with pytest.raises(CheckpointError, match="unexpected tensor params/value_head/kernel"):
-        check_tree(extra, "tiny")
-
-
-def test_a_mis_shaped_tensor_is_an_error_with_both_shapes(leaves):
-    wrong = leaves | {("params", "time_mlp_in", "bias"): np.zeros(31)}
-    expected = r"time_mlp_in/bias \(shape \(31,\), expected \(32,\)\)"
-    with pytest.raises(CheckpointError, match=expected):
-        check_tree(wrong, "tiny")
-
-
-def test_many_faults_are_summed_up(leaves):
-    few = {path: leaf for path, leaf in leaves.items() if "bias" not in path}
-    with pytest.raises(CheckpointError, match=r"and \d+ more"):
-        check_tree(few | {("params", f"x{i}"): np.zeros(1) for i in range(9)}, "tiny")
-
-
-@pytest.mark.parametrize(
-    ("extra", "without", "message"),
-    [
-        ("params/state_proj/kernel", "time_mlp", "is a pi0 model"),
-        ("params/PaliGemma/llm/layers/attn/q_einsum/lora_a", "-", "LoRA"),
-        ("params/PaliGemma/img/junk", "_1", "is a pi0-FAST model"),
-    ],
-)
-def test_another_kind_of_model_is_told_from_a_broken_one(leaves, extra, without, message):
-    other = {path: leaf for path, leaf in leaves.items() if without not in "/".join(path)}
-    with pytest.raises(CheckpointError, match=message):
-        check_tree(other | {tuple(extra.split("/")): np.zeros(1)}, "tiny")

@@ -8,11 +8,11 @@ import orbax.checkpoint as ocp
 import pytest
 
 from openpi_flash_models.checkpoints import orbax
-from openpi_flash_models.checkpoints.pi05_tree import check_tree
 from openpi_flash_models.demo.tokenizer import NUMBERS, WORDS
 from openpi_flash_models.demo_checkpoint import write_demo_checkpoint
 from openpi_flash_models.errors import CheckpointError
 from openpi_flash_models.load import load_planner, load_policy
+from openpi_flash_models.model_shape import check_tree
 from openpi_flash_models.policy import InferenceControls
 from openpi_flash_models.tokenizer import PaligemmaTokenizer
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import jax
 
-from openpi_flash_models.checkpoints.orbax import nest, read_leaves
-from openpi_flash_models.checkpoints.pi05_tree import Pi05Sizes, check_tree
+from openpi_flash_models.checkpoints.orbax import DTYPES, nest, read_leaves
 from openpi_flash_models.configs import get_config
 from openpi_flash_models.errors import CheckpointError
 from openpi_flash_models.jax_models import pi05
+from openpi_flash_models.lora import has_lora, merge_lora
+from openpi_flash_models.model_shape import MODEL_NAMES, ModelKind, ModelShape, check_tree
 from openpi_flash_models.norm_stats import read_norm_stats
 from openpi_flash_models.pi05_policy import Pi05Policy
 from openpi_flash_models.planner import PlannerOptions, SubtaskPlanner
@@ -97,13 +98,33 @@ def load_planner(
     )
 
 
-def load_params(checkpoint: Path, *, dtype: str | None = None) -> tuple[pi05.Params, Pi05Sizes]:
-    """Read, check and place a pi0.5 checkpoint's tensors."""
+def load_params(
+    checkpoint: Path, *, kind: ModelKind = "pi05", dtype: str | None = None
+) -> tuple[pi05.Params, ModelShape]:
+    """Read, merge, check and place a checkpoint's tensors.
+
+    Args:
+        checkpoint: holds ``params/``.
+        kind: which model it has to be.
+        dtype: ``bfloat16`` or ``float32``; None takes what the device computes well with.
+
+    Raises:
+        CheckpointError: names what is missing or broken, or which other model it is.
+    """
     if dtype is None:
         # CPUs multiply float32 faster than bfloat16, of which XLA makes float32 copies
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    leaves = read_leaves(checkpoint / "params", dtype=dtype)
-    sizes = check_tree(leaves, str(checkpoint / "params"))
+    source = str(checkpoint / "params")
+    leaves = read_leaves(checkpoint / "params")
+    if has_lora(leaves):
+        leaves = merge_lora(leaves, source)  # in the stored dtypes, before anything is rounded
+    sizes = check_tree(leaves, source)
+    if sizes.kind != kind:
+        raise CheckpointError(
+            f"{source}: is a {MODEL_NAMES[sizes.kind]} model, not {MODEL_NAMES[kind]}"
+        )
+    for path in leaves:
+        leaves[path] = leaves[path].astype(DTYPES[dtype], copy=False)
     return jax.device_put(nest(leaves)["params"]), sizes
 
 
@@ -114,7 +135,7 @@ def _directory(path: str | Path) -> Path:
     return directory
 
 
-def _check_vocabulary(tokenizer: PaligemmaTokenizer, sizes: Pi05Sizes, checkpoint: Path) -> None:
+def _check_vocabulary(tokenizer: PaligemmaTokenizer, sizes: ModelShape, checkpoint: Path) -> None:
     if tokenizer.vocabulary_size > sizes.vocabulary:
         raise CheckpointError(
             f"{checkpoint}: its tokenizer has {tokenizer.vocabulary_size} pieces, the model only "

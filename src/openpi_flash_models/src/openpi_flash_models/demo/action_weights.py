@@ -39,13 +39,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from openpi_flash_models.checkpoints.pi05_tree import Pi05Sizes, expected_shapes
 from openpi_flash_models.demo import vision_weights
 from openpi_flash_models.demo.tokenizer import NEWLINE, NUMBERS, WORD_START, WORDS, pieces
+from openpi_flash_models.model_shape import ModelShape, expected_shapes
 
 Weights = dict[str, np.ndarray]
 
-SIZES = Pi05Sizes(
+SIZES = ModelShape(
+    kind="pi05",
     patch=14,
     vision_width=32,
     vision_depth=2,

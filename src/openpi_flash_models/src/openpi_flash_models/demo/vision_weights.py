@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from openpi_flash_models.checkpoints.pi05_tree import Pi05Sizes
+from openpi_flash_models.model_shape import ModelShape
 
 _BLOCK = "params/PaliGemma/img/Transformer/encoderblock"
 
 
-def fill(weights: dict[str, np.ndarray], sizes: Pi05Sizes, rng: np.random.Generator) -> None:
+def fill(weights: dict[str, np.ndarray], sizes: ModelShape, rng: np.random.Generator) -> None:
     """Fill in the tower up to its last norm; the head is for the caller.
 
     Args:

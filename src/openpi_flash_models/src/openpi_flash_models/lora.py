@@ -1,0 +1,109 @@
+"""Low-rank adapters (LoRA) of openpi's trainer, merged into the weights they adapt.
+
+Once merged, an adapted checkpoint is a plain one, for any framework. The rules are those of the
+modules that trained the adapters, and not all what one would write:
+
+    q, kv            W + s A B                        per head
+    attention out    W[n] + s A[n] (sum over n of B)  the adapter sums over heads twice
+    feed-forward     W + A B                          without s
+
+with s = alpha / rank, or alpha / sqrt(rank) for rank-stabilised adapters. Checkpoints do not hold
+alpha; in every variant of openpi it equals the rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from openpi_flash_models.errors import CheckpointError
+
+LeafPath = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LoraScaling:
+    """The factor s of the attention's adapters, by expert; 1 in every variant of openpi."""
+
+    language: float = 1.0
+    expert: float = 1.0
+
+
+def has_lora(leaves: Mapping[LeafPath, Any]) -> bool:
+    """Whether there is anything to merge."""
+    return any("lora_" in path[-1] for path in leaves)
+
+
+def merge_lora(
+    leaves: Mapping[LeafPath, np.ndarray], source: str, scaling: LoraScaling = LoraScaling()
+) -> dict[LeafPath, np.ndarray]:
+    """The plain model that an adapted one is equal to.
+
+    Sums are made in float32. A merged weight is as wide as the widest of its parts, so that an
+    adapter in float32 on frozen weights in bfloat16 (which is how they are trained) loses nothing;
+    all other leaves are returned as they are.
+
+    Args:
+        leaves: tensors by path, stored dtypes.
+        source: what to call the checkpoint in an error.
+        scaling: see the module.
+
+    Raises:
+        CheckpointError: an adapter lacks its other half or what it adapts, or does not fit.
+    """
+    merged = {path: leaf for path, leaf in leaves.items() if "lora_" not in path[-1]}
+    for path in leaves:
+        if not path[-1].endswith("lora_a"):
+            if "lora_" in path[-1] and (*path[:-1], _a_name(path[-1])) not in leaves:
+                raise CheckpointError(f"{source}: {'/'.join(path)} has no lora_a")
+            continue
+        # attention: <module>/{w,lora_a,lora_b}; feed-forward: <weight>, <weight>_lora_{a,b}
+        stem = path[-1].removesuffix("lora_a").rstrip("_")
+        weight = (*path[:-1], stem or "w")
+        other = (*path[:-1], path[-1][: -len("lora_a")] + "lora_b")
+        for needed in (weight, other):
+            if needed not in leaves:
+                raise CheckpointError(f"{source}: {'/'.join(path)} needs {'/'.join(needed)}")
+        is_expert = (path[-2]).endswith("_1")
+        scale = scaling.expert if is_expert else scaling.language
+        try:
+            merged[weight] = _merged(
+                leaves[weight],
+                leaves[path],
+                leaves[other],
+                scale=scale if not stem else 1.0,
+                sums_heads=path[-2].startswith("attn_vec_einsum"),
+            )
+        except ValueError as error:
+            raise CheckpointError(
+                f"{source}: {'/'.join(path)} does not fit {'/'.join(weight)}: {error}"
+            ) from error
+    return merged
+
+
+def _merged(
+    weight: np.ndarray, a: np.ndarray, b: np.ndarray, *, scale: float, sums_heads: bool
+) -> np.ndarray:
+    wide_a, wide_b = a.astype(np.float32), b.astype(np.float32)
+    if sums_heads:  # [L, N, r, D]
+        wide_b = wide_b.sum(axis=-3, keepdims=True)
+    result = weight.astype(np.float32)
+    if result.shape != (*a.shape[:-1], b.shape[-1]):
+        raise ValueError(f"shapes {weight.shape}, {a.shape} and {b.shape}")
+    # layer by layer: the product of all layers at once would double the memory of a load
+    for layer in range(len(result)):
+        result[layer] += np.float32(scale) * (wide_a[layer] @ wide_b[layer])
+    dtypes = {leaf.dtype for leaf in (weight, a, b)}
+    return result if np.dtype(np.float32) in dtypes else result.astype(_narrow(dtypes))
+
+
+def _narrow(dtypes: set[np.dtype[Any]]) -> np.dtype[Any]:
+    return dtypes.pop() if len(dtypes) == 1 else np.dtype(ml_dtypes.bfloat16)
+
+
+def _a_name(name: str) -> str:
+    return name.removesuffix("lora_b") + "lora_a"
