@@ -54,6 +54,7 @@ fn the_page_lists_every_signal_and_nothing_else() {
         Signal::Unauthenticated,
         Signal::ShuttingDown,
         Signal::TooSlow,
+        Signal::Unfinished,
     ];
     let codes = signals.map(|signal| format!("{:#04x}", signal as u8));
     assert_eq!(column(&page(), "application error code"), codes);

@@ -162,13 +162,14 @@ class QuicServer:
     """The server's end of QUIC, for any number of clients.
 
     It listens from its construction on and answers each hello with `metadata`; the other requests
-    come out of `next_request`. Network and encryption run on a thread of their own, without the
-    GIL.
+    come out of `next_request`. Without `metadata` it answers everything with `not_ready` until
+    `set_metadata`, so that clients wait for a model that still loads. Network and encryption run
+    on a thread of their own, without the GIL.
 
     Args:
         host: address to listen on; `::` listens on IPv4, too.
         port: UDP port; 0 lets the system choose.
-        metadata: what each client is told when it connects.
+        metadata: what each client is told when it connects; None lets nobody in yet.
         certificate_dir: where the certificate and its key are kept, made on the first start. None
             makes a new certificate each time, which no client can pin.
         api_keys: a client must know one of them; empty lets everybody in.
@@ -186,7 +187,7 @@ class QuicServer:
         host: str = "0.0.0.0",
         port: int = 5555,
         *,
-        metadata: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
         certificate_dir: str | PathLike[str] | None = None,
         api_keys: Sequence[str] = ...,
         max_message_bytes: int = 67108864,
@@ -216,8 +217,31 @@ class QuicServer:
             FlashTransportError: the server cannot take requests any more.
         """
 
+    def set_metadata(self, metadata: dict[str, Any]) -> None:
+        """Let clients in: from now on a hello is answered with `metadata`."""
+
+    def stop_accepting(self) -> None:
+        """Answer hellos and new requests with `not_ready` from now on.
+
+        What was accepted goes on: it comes out of `next_request`, and its answers are sent.
+        """
+
+    def drain(self, timeout: float | None) -> bool:
+        """Accept nothing more, wait until what was accepted is answered, and close.
+
+        Other threads must go on to take requests and to answer them. Whoever is not answered when
+        `timeout` seconds are over is told so, as `close` does.
+
+        Returns:
+            Whether everything that was accepted is answered and the answers have arrived.
+        """
+
     def close(self) -> None:
-        """Stop. Requests without an answer are answered `not_ready`, sent answers arrive."""
+        """Stop. Sent answers arrive, and what nobody has taken yet is answered `not_ready`.
+
+        A request that was taken and is not answered may have been carried out; its client gets
+        Disconnected.
+        """
 
     def __enter__(self) -> Self: ...
     def __exit__(

@@ -61,7 +61,12 @@ impl From<IdentityError> for PyErr {
     fn from(error: IdentityError) -> PyErr {
         let text = error.to_string();
         match error {
-            IdentityError::File { source, .. } => os_error(&source, text),
+            // With the file's name, which tells it from an address that cannot be listened on.
+            IdentityError::File { source, path, .. } => PyOSError::new_err((
+                source.raw_os_error().unwrap_or_default(),
+                text,
+                path.display().to_string(),
+            )),
             IdentityError::Generate(_) | IdentityError::Broken { .. } => {
                 FlashTransportError::new_err(text)
             }

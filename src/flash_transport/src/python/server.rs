@@ -33,13 +33,13 @@ struct QuicServer {
 #[pymethods]
 impl QuicServer {
     #[new]
-    #[pyo3(signature = (host = "0.0.0.0", port = 5555, *, metadata, certificate_dir = None, api_keys = vec![],
+    #[pyo3(signature = (host = "0.0.0.0", port = 5555, *, metadata = None, certificate_dir = None, api_keys = vec![],
                         max_message_bytes = 67_108_864))]
     fn new(
         py: Python<'_>,
         host: &str,
         port: u16,
-        metadata: &Bound<'_, PyDict>,
+        metadata: Option<&Bound<'_, PyDict>>,
         certificate_dir: Option<PathBuf>,
         api_keys: Vec<String>,
         max_message_bytes: usize,
@@ -47,7 +47,9 @@ impl QuicServer {
         if api_keys.iter().any(String::is_empty) {
             return Err(PyValueError::new_err("api_keys holds an empty key"));
         }
-        let metadata = codec::encode(py, metadata)?;
+        let metadata = metadata
+            .map(|metadata| codec::encode(py, metadata))
+            .transpose()?;
         let identity = match certificate_dir {
             Some(directory) => Identity::load_or_create(&directory)?,
             None => Identity::ephemeral()?,
@@ -109,7 +111,38 @@ impl QuicServer {
         }
     }
 
-    /// Stop. Requests without an answer are answered `not_ready`, sent answers arrive.
+    /// Let clients in: from now on a hello is answered with `metadata`.
+    fn set_metadata(&self, py: Python<'_>, metadata: &Bound<'_, PyDict>) -> PyResult<()> {
+        self.server.set_metadata(&codec::encode(py, metadata)?);
+        Ok(())
+    }
+
+    /// Answer hellos and new requests with `not_ready` from now on; what was accepted goes on.
+    fn stop_accepting(&self) {
+        self.server.stop_accepting();
+    }
+
+    /// Accept nothing more, wait up to `timeout` until what was accepted is answered, and close. Says whether
+    /// everything was answered and has arrived.
+    fn drain(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let timeout = duration("timeout", timeout)?;
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        self.server.stop_accepting();
+        let settled = wait_for(py, |slice| {
+            let left = until.map_or(slice, |until| {
+                until.saturating_duration_since(Instant::now())
+            });
+            match self.server.wait_settled(left.min(slice)) {
+                true => Some(true),
+                false if left > slice || until.is_none() => None,
+                false => Some(false),
+            }
+        })?;
+        self.close(py);
+        Ok(settled)
+    }
+
+    /// Stop. What is not begun is answered `not_ready`, sent answers arrive.
     fn close(&self, py: Python<'_>) {
         // A thread in `next_request` needs the GIL to return.
         without_gil(py, || self.server.close());

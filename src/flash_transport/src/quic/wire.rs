@@ -105,10 +105,12 @@ pub enum Signal {
     Refused = 0x02,
     /// No good hello came.
     Unauthenticated = 0x03,
-    /// The server stops.
+    /// The server stops, and has answered all that it accepted on this connection.
     ShuttingDown = 0x04,
     /// The peer took too long to send or to read.
     TooSlow = 0x05,
+    /// The server stops in the middle of requests of this connection.
+    Unfinished = 0x06,
 }
 
 impl From<Signal> for quinn::VarInt {

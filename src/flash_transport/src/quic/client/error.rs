@@ -121,6 +121,9 @@ pub(super) fn bad_answer(server: &str, error: CodecError) -> ClientError {
 /// What a host says of a UDP port that nobody has open.
 pub(super) const NOBODY_LISTENS: &str = "nothing listens there";
 
+/// A server that ends in the middle of a request, which may have been carried out.
+const UNFINISHED: &str = "the server stopped before it had answered";
+
 /// A connection's end in words for somebody who does not know QUIC.
 pub(super) fn describe(error: &ConnectionError) -> String {
     match error {
@@ -131,6 +134,9 @@ pub(super) fn describe(error: &ConnectionError) -> String {
         ConnectionError::ApplicationClosed(close) => {
             if close.error_code == Signal::ShuttingDown.into() {
                 return "the server shuts down".into();
+            }
+            if close.error_code == Signal::Unfinished.into() {
+                return UNFINISHED.into();
             }
             match String::from_utf8_lossy(&close.reason) {
                 reason if reason.is_empty() => "the server closed it".into(),
@@ -152,6 +158,7 @@ pub(super) fn connection_error(error: ReadError) -> String {
         ReadError::Reset(code) if code == Signal::TooSlow.into() => {
             "the server gave up on sending its answer, this client read too slowly".into()
         }
+        ReadError::Reset(code) if code == Signal::Unfinished.into() => UNFINISHED.into(),
         ReadError::Reset(_) => "the server gave up on this request".into(),
         other => other.to_string(),
     }

@@ -1,7 +1,7 @@
 //! One client's connection: its hello, then one task for each of its streams.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use quinn::{Connection, Incoming};
@@ -14,15 +14,36 @@ use super::stream::serve_stream;
 use super::Shared;
 
 /// What all streams of a connection share.
+#[derive(Debug)]
 pub(super) struct Peer {
+    pub number: u64,
     pub connection: Connection,
     /// `ip:port#connection`
     pub name: Arc<str>,
+    /// Whether it has shown that it may come in, by a hello that the server may not have been ready for.
+    pub is_known: AtomicBool,
     /// Set by the one good hello.
     pub session: OnceLock<Arc<str>>,
+    /// Accepted requests without an answer.
+    pub promised: Arc<AtomicUsize>,
     pub budget: Arc<Budget>,
     /// Size of the last request, which the next one will probably have.
     pub last_request: AtomicUsize,
+}
+
+impl Peer {
+    /// Close for a server that stops.
+    pub fn say_goodbye(&self) {
+        match self.promised.load(Ordering::Relaxed) {
+            0 => self
+                .connection
+                .close(Signal::ShuttingDown.into(), b"the server shuts down"),
+            _ => self.connection.close(
+                Signal::Unfinished.into(),
+                b"the server stopped before it had answered",
+            ),
+        }
+    }
 }
 
 /// From the first datagram of a client to its last.
@@ -36,13 +57,17 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, incoming: Incoming, nu
     };
     shared.counters.connections_accepted.add_one();
     let peer = Arc::new(Peer {
+        number,
         connection,
         name: format!("{address}#{number}").into(),
+        is_known: AtomicBool::new(false),
         session: OnceLock::new(),
+        promised: Arc::default(),
         budget: Budget::new(shared.limits.connection_bytes),
         last_request: AtomicUsize::new(0),
     });
 
+    let _entry = shared.peers.enter(&peer);
     tokio::spawn(end_without_hello(shared.clone(), peer.clone()));
     // Ends with the connection. QUIC holds back more streams than `ServerLimits::connection_requests`.
     while let Ok((send, receive)) = peer.connection.accept_bi().await {
@@ -52,7 +77,7 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, incoming: Incoming, nu
 
 async fn end_without_hello(shared: Arc<Shared>, peer: Arc<Peer>) {
     let closed = timeout(shared.limits.hello_time, peer.connection.closed()).await;
-    if closed.is_err() && peer.session.get().is_none() {
+    if closed.is_err() && !peer.is_known.load(Ordering::Relaxed) {
         shared.counters.clients_unauthenticated.add_one();
         peer.connection
             .close(Signal::Unauthenticated.into(), b"no hello came in time");

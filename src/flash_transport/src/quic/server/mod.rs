@@ -3,6 +3,8 @@
 mod connection;
 mod counters;
 mod keys;
+mod peers;
+mod promises;
 mod queue;
 mod request;
 mod stream;
@@ -29,6 +31,8 @@ use super::wire::{ErrorCode, Signal};
 use crate::trust::{Fingerprint, Identity};
 use connection::{serve_connection, Place};
 use keys::ApiKeys;
+use peers::Peers;
+use promises::Promises;
 use queue::Queue;
 
 pub use counters::Counters;
@@ -39,8 +43,8 @@ pub use request::{AlreadyAnswered, Reply, Request};
 pub struct ServerConfig {
     pub address: SocketAddr,
     pub identity: Identity,
-    /// The msgpack map that answers each hello.
-    pub metadata: Vec<u8>,
+    /// The msgpack map that answers each hello. `None`: there is no policy yet, see [`Server::set_metadata`].
+    pub metadata: Option<Vec<u8>>,
     /// Empty: everybody may come in.
     pub api_keys: Vec<String>,
     pub limits: ServerLimits,
@@ -48,11 +52,15 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
-    pub fn new(address: SocketAddr, identity: Identity, metadata: Vec<u8>) -> Self {
+    pub fn new(
+        address: SocketAddr,
+        identity: Identity,
+        metadata: impl Into<Option<Vec<u8>>>,
+    ) -> Self {
         Self {
             address,
             identity,
-            metadata,
+            metadata: metadata.into(),
             api_keys: Vec::new(),
             limits: ServerLimits::default(),
             link: LinkSettings::default(),
@@ -74,15 +82,42 @@ struct Shared {
     counters: Counters,
     keys: ApiKeys,
     limits: ServerLimits,
-    metadata_answer: Bytes,
+    /// `None` until there is a policy.
+    metadata_answer: Mutex<Option<Bytes>>,
     budget: Arc<Budget>,
     connections: AtomicUsize,
-    /// Turns true once, when the server stops.
-    closing: watch::Sender<bool>,
+    peers: Arc<Peers>,
+    promises: Arc<Promises>,
+    /// Only moves forward.
+    stage: watch::Sender<Stage>,
     /// Each stream holds a copy until its answer is out.
     busy: mpsc::WeakSender<()>,
     /// The IO thread ended although nobody closed the server.
     broken: AtomicBool,
+}
+
+/// Where a server is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Serving,
+    /// Finishes what it has accepted, and accepts nothing.
+    Draining,
+    Closing,
+}
+
+impl Shared {
+    fn enter(&self, stage: Stage) {
+        self.stage.send_if_modified(|current| {
+            let forward = *current < stage;
+            *current = stage.max(*current);
+            forward
+        });
+    }
+
+    fn metadata_answer(&self) -> Option<Bytes> {
+        let place = self.metadata_answer.lock();
+        place.unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// How long a stopping server, or one that turns a client away, waits for its last words to arrive.
@@ -113,11 +148,13 @@ impl Server {
             queue: Queue::new(),
             counters: Counters::default(),
             keys,
-            metadata_answer: stream::metadata_answer(&metadata),
+            metadata_answer: Mutex::new(metadata.as_deref().map(stream::metadata_answer)),
             budget: Budget::new(limits.total_bytes),
             limits,
             connections: AtomicUsize::new(0),
-            closing: watch::Sender::new(false),
+            peers: Arc::default(),
+            promises: Arc::default(),
+            stage: watch::Sender::new(Stage::Serving),
             busy: busy.downgrade(),
             broken: AtomicBool::new(false),
         });
@@ -175,10 +212,31 @@ impl Server {
         self.shared.queue.next(within)
     }
 
-    /// Answer what is not answered with `not_ready`, tell all clients, and wait until that is done. A second call
-    /// waits for the first.
+    /// Let clients in: from now on a hello is answered with this msgpack map. Before, hello and requests are answered
+    /// `not_ready`.
+    pub fn set_metadata(&self, metadata: &[u8]) {
+        let answer = stream::metadata_answer(metadata);
+        let place = self.shared.metadata_answer.lock();
+        *place.unwrap_or_else(PoisonError::into_inner) = Some(answer);
+    }
+
+    /// Answer hellos and requests with `not_ready` from now on. What was accepted goes on: it still comes out of
+    /// [`Self::next`], and its answers are sent.
+    pub fn stop_accepting(&self) {
+        self.shared.promises.end();
+        self.shared.enter(Stage::Draining);
+    }
+
+    /// Wait until all that was accepted is answered and the answers have arrived; says whether they have.
+    pub fn wait_settled(&self, within: Duration) -> bool {
+        self.shared.promises.wait_settled(within)
+    }
+
+    /// Stop, tell all clients, and wait until that is done. What nobody has taken from [`Self::next`] is answered
+    /// `not_ready`, what somebody took and did not answer gets no answer. A second call waits for the first.
     pub fn close(&self) {
-        self.shared.closing.send_replace(true);
+        self.stop_accepting();
+        self.shared.enter(Stage::Closing);
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = thread.take() {
             let _ = thread.join();
@@ -198,12 +256,12 @@ async fn serve(
     busy: mpsc::Sender<()>,
     mut idle: mpsc::Receiver<()>,
 ) {
-    let mut closing = shared.closing.subscribe();
+    let mut stage = shared.stage.subscribe();
     let mut number = 0;
     let closed = loop {
         let incoming = tokio::select! {
             biased;
-            _ = closing.wait_for(|closing| *closing) => break true,
+            _ = stage.wait_for(|stage| *stage == Stage::Closing) => break true,
             incoming = endpoint.accept() => incoming,
         };
         let Some(incoming) = incoming else {
@@ -213,7 +271,8 @@ async fn serve(
         admit(&shared, incoming, number);
     };
     shared.broken.store(!closed, Ordering::Relaxed);
-    shared.closing.send_replace(true);
+    shared.promises.end();
+    shared.enter(Stage::Closing);
     for request in shared.queue.close() {
         let _ = request
             .reply
@@ -222,6 +281,9 @@ async fn serve(
     endpoint.set_server_config(None);
     drop(busy);
     let _ = timeout(FLUSH_TIME, idle.recv()).await;
+    for peer in shared.peers.all() {
+        peer.say_goodbye();
+    }
     endpoint.close(Signal::ShuttingDown.into(), b"the server shuts down");
     let _ = timeout(FAREWELL_TIME, endpoint.wait_idle()).await;
 }

@@ -14,12 +14,13 @@ use crate::quic::wire::{ErrorCode, Failure, Kind, Signal, ANSWER_OK, SMALL_MAP};
 
 use super::connection::Peer;
 use super::request::{Reply, Request};
-use super::{Shared, FLUSH_TIME};
+use super::{Shared, Stage, FLUSH_TIME};
 
 /// The next request's buffer starts with the size of the last one, up to this.
 const LARGEST_EXPECTED: usize = 1 << 20;
 
 pub(super) const SHUTTING_DOWN: &str = "the server shuts down";
+const WARMING_UP: &str = "the server warms up";
 
 /// What to do with a stream whose request did not come to the policy.
 enum End {
@@ -36,10 +37,10 @@ pub(super) async fn serve_stream(
     mut receive: RecvStream,
 ) {
     let _busy = shared.busy.upgrade();
-    let mut closing = shared.closing.subscribe();
+    let mut stage = shared.stage.subscribe();
     let read = tokio::select! {
         biased;
-        _ = closing.wait_for(|closing| *closing) => Err(End::Refuse(shutting_down())),
+        _ = stage.wait_for(|stage| *stage >= Stage::Draining) => Err(End::Refuse(shutting_down())),
         read = timeout(shared.limits.request_time, read_request(&shared, &peer, &mut receive)) => {
             read.unwrap_or_else(|_| Err(End::Refuse(too_slow(&shared))))
         }
@@ -83,8 +84,13 @@ async fn read_request(
     let limit = match kind {
         Kind::Hello => SMALL_MAP.bytes,
         _ if peer.session.get().is_none() => {
-            let message = "this connection has not said hello yet";
-            return Err(refuse(ErrorCode::Unauthenticated, message));
+            return Err(match peer.is_known.load(Ordering::Relaxed) {
+                true => refuse(ErrorCode::NotReady, WARMING_UP),
+                false => refuse(
+                    ErrorCode::Unauthenticated,
+                    "this connection has not said hello yet",
+                ),
+            });
         }
         _ => shared.limits.message_bytes,
     };
@@ -142,6 +148,12 @@ async fn answer_hello(shared: &Shared, peer: &Peer, send: &mut SendStream, body:
             .close(Signal::Unauthenticated.into(), message.as_bytes());
         return;
     }
+    peer.is_known.store(true, Ordering::Relaxed);
+    let Some(metadata_answer) = shared.metadata_answer() else {
+        shared.counters.requests_refused.add_one();
+        let failure = Failure::new(ErrorCode::NotReady, WARMING_UP);
+        return answer(shared, send, failure.encode()).await;
+    };
     let session = match hello.session {
         Some(session) => session.into(),
         None => peer.name.clone(),
@@ -152,7 +164,7 @@ async fn answer_hello(shared: &Shared, peer: &Peer, send: &mut SendStream, body:
         let failure = Failure::new(ErrorCode::BadRequest, message);
         return answer(shared, send, failure.encode()).await;
     }
-    answer(shared, send, shared.metadata_answer.clone()).await;
+    answer(shared, send, metadata_answer).await;
 }
 
 async fn ask_policy(
@@ -163,7 +175,7 @@ async fn ask_policy(
     body: Vec<u8>,
     reservation: Reservation,
 ) {
-    let (reply, answered, cancelled) = Reply::new();
+    let (reply, mut answered, cancelled) = Reply::new();
     let session = peer.session.get().unwrap_or(&peer.name).clone();
     let request = Request {
         kind,
@@ -173,20 +185,34 @@ async fn ask_policy(
         reply,
         _reservation: reservation,
     };
-    let Ok(id) = shared.queue.enter(request) else {
+    let entered = match shared.promises.make(&peer.promised) {
+        Some(promise) => shared.queue.enter(request).map(|id| (id, promise)),
+        None => Err(request),
+    };
+    let Ok((id, promise)) = entered else {
         shared.counters.requests_refused.add_one();
         return answer(shared, send, shutting_down().encode()).await;
     };
     shared.counters.requests_accepted.add_one();
 
-    let mut closing = shared.closing.subscribe();
+    let mut stage = shared.stage.subscribe();
     let result = tokio::select! {
         biased;
-        result = answered => result.ok(),
+        result = &mut answered => result.ok(),
         _ = send.stopped() => None,
-        _ = closing.wait_for(|closing| *closing) => {
+        _ = stage.wait_for(|stage| *stage == Stage::Closing) => {
             cancelled.store(true, Ordering::Relaxed);
-            Some(shutting_down().encode())
+            match shared.queue.withdraw(id) {
+                Some(_) => Some(shutting_down().encode()),
+                // Somebody has it. If it is answered by now, fine; else nobody can tell what came of it.
+                None => match answered.try_recv() {
+                    Ok(result) => Some(result),
+                    Err(_) => {
+                        let _ = send.reset(Signal::Unfinished.into());
+                        return promise.break_it();
+                    }
+                },
+            }
         }
     };
     match result {
