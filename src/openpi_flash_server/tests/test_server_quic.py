@@ -12,6 +12,7 @@ from server_fakes import SPEC, WAIT, FakePolicy
 
 from flash_transport import (
     AuthenticationFailed,
+    Disconnected,
     FlashTransportError,
     FlashTransportPolicy,
     ServerError,
@@ -46,7 +47,7 @@ class Server:
         if self.policy.gate is not None:
             self.policy.gate.set()
         assert self.slot.close(grace=WAIT)
-        self.transport.close()
+        self.transport.close(grace=WAIT)
 
 
 @pytest.fixture
@@ -220,14 +221,40 @@ def test_a_port_in_use_is_an_error_of_the_constructor(tmp_path):
             QuicTransport(Slot("action"), host="127.0.0.1", port=port, certificate_dir=tmp_path)
 
 
-def test_before_it_is_published_the_port_is_taken_and_silent_and_closing_frees_it(tmp_path):
-    transport = QuicTransport(Slot("action"), host="127.0.0.1", port=0, certificate_dir=tmp_path)
-    with socket.socket(type=socket.SOCK_DGRAM) as other, pytest.raises(OSError, match="in use"):
-        other.bind(("127.0.0.1", transport.port))
+def test_before_it_is_published_clients_wait_and_come_in_when_it_is(tmp_path, in_background):
+    slot = Slot("action")
+    transport = QuicTransport(slot, host="127.0.0.1", port=0, certificate_dir=tmp_path)
     assert re.fullmatch("[0-9a-f]{64}", transport.fingerprint)
-    transport.close()
+    with pytest.raises(Disconnected, match="the server warms up"):
+        FlashTransportPolicy("127.0.0.1", transport.port, connect_timeout=0.3)
+    connecting = in_background(FlashTransportPolicy, "127.0.0.1", transport.port)
+    assert not connecting.done()
+    slot.open(ActionHandler(FakePolicy()))
+    transport.publish(action_metadata(SPEC, has_planner=False))
+    with connecting.result(WAIT) as client:
+        assert client.infer({"state": np.zeros(2)}, timeout=WAIT)["actions"].shape == (3, 2)
+    assert slot.close(grace=WAIT)
+    assert transport.close(grace=WAIT)
     with socket.socket(type=socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.1", transport.port))
+
+
+def test_closing_answers_what_waits_for_its_turn_too(tmp_path, in_background):
+    server = Server(tmp_path, FakePolicy(gate=threading.Event()))
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(3)]
+        answers = [
+            in_background(client.infer, {"state": np.full(2, float(number))}, WAIT)
+            for number, client in enumerate(clients)
+        ]
+        assert server.policy.entered.acquire(timeout=WAIT)
+        while len(server.slot._scheduler) < 2:
+            threading.Event().wait(0.001)
+        server.transport.stop_accepting()
+        closing = in_background(server.close)
+        for number, answer in enumerate(answers):
+            assert answer.result(WAIT)["actions"][0, 0] == number
+        closing.result(WAIT)
 
 
 def waiting(server):

@@ -249,7 +249,7 @@ def test_before_it_opens_a_slot_refuses_with_the_reason():
     slot.close(grace=WAIT)
 
 
-def test_closing_answers_what_runs_and_refuses_what_waits_and_what_comes():
+def test_when_closing_has_no_time_it_refuses_what_waits_and_what_comes():
     policy = FakePolicy(gate=threading.Event())
     slot = Slot("action")
     slot.open(ActionHandler(policy))
@@ -263,6 +263,22 @@ def test_closing_answers_what_runs_and_refuses_what_waits_and_what_comes():
     policy.gate.set()
     assert isinstance(runs.wait(), Reply)
     assert slot.close(grace=WAIT)
+
+
+def test_closing_runs_what_waits_if_there_is_time():
+    policy = FakePolicy(gate=threading.Event())
+    slot = Slot("action")
+    slot.open(ActionHandler(policy))
+    runs = receive(slot, {"state": np.zeros(2)}, session="a")
+    assert policy.entered.acquire(timeout=WAIT)
+    waits = receive(slot, {"state": np.ones(2)}, session="b")
+    slot.stop_accepting()
+    late = receive(slot, {"state": np.zeros(2)}, session="c")
+    assert late.wait() == Failure(ErrorCode.NOT_READY, "shutting down")
+    policy.gate.set()
+    assert slot.close(grace=WAIT)
+    assert isinstance(runs.wait(), Reply)
+    assert waits.wait().result["actions"][0, 0] == 1
 
 
 def test_a_slot_that_never_opened_can_be_closed():

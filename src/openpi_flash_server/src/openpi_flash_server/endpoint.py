@@ -31,7 +31,6 @@ class Endpoint:
     def __init__(self, name: str, config: ServerConfig) -> None:
         self.name = name
         self.slot = Slot(name)
-        self._host = config.host
         settings = config.transport(name)
         with _naming_the_port(name, "websocket_port", config.host, settings.websocket_port):
             self.websocket = WebsocketTransport(
@@ -58,21 +57,22 @@ class Endpoint:
             raise
 
     def open(self, handler: Handler, metadata: Mapping[str, Any]) -> None:
-        """Lets clients in; the handler is loaded and warm.
-
-        Raises:
-            StartError: QUIC cannot listen.
-        """
-        with _naming_the_port(self.name, "quic_port", self._host, self.quic.port):
-            self.quic.publish(metadata)
+        """Lets clients in; the handler is loaded and warm."""
         self.slot.open(handler)
+        self.quic.publish(metadata)
         self.websocket.publish(metadata)
 
+    def stop_accepting(self) -> None:
+        """Turns new QUIC requests away; the slot goes on, another one may be asking it."""
+        self.quic.stop_accepting()
+
     def close(self, *, grace: float) -> bool:
-        """Finishes what runs, then closes the ports; returns whether `grace` s were enough."""
+        """Runs what was accepted, then closes the ports; returns whether `grace` s were enough."""
+        self.quic.stop_accepting()
         finished = self.slot.close(grace=grace)
         self.websocket.close(grace=_SENDING_GRACE)
-        self.quic.close()
+        # a request that was given up has no answer to wait for
+        self.quic.close(grace=_SENDING_GRACE if finished else 0)
         return finished
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import socket
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,8 +24,8 @@ class CertificateError(Exception):
 class QuicTransport:
     """The QUIC end of a slot.
 
-    The port is taken and the certificate read at once, so that trouble with them is found before
-    minutes of loading; the port answers from `publish` on, because hello carries the metadata.
+    It listens from the constructor on. Until `publish` it tells clients that it is not ready, and
+    they wait: hello carries the metadata, which only a loaded model has.
 
     Args:
         slot: answers the requests.
@@ -54,43 +53,45 @@ class QuicTransport:
         api_keys: Sequence[str] = (),
     ) -> None:
         self._slot = slot
-        self._host = host
-        self._certificate_dir = certificate_dir
-        self._api_keys = list(api_keys)
-        self.fingerprint = _fingerprint(certificate_dir)
-        self._reserved: socket.socket | None = _bind_udp(host, port)
-        self.port: int = self._reserved.getsockname()[1]
-        self._server: QuicServer | None = None
+        try:
+            self._server = QuicServer(
+                host,
+                port,
+                certificate_dir=str(certificate_dir),
+                api_keys=list(api_keys),
+            )
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise CertificateError(error.strerror) from error
+        except FlashTransportError as error:
+            raise CertificateError(str(error)) from error
+        self.fingerprint: str = self._server.fingerprint
+        self.port: int = self._server.port
         self._prev_total_ms: collections.OrderedDict[str, float] = collections.OrderedDict()
         self._prev_total_lock = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name=f"quic-{slot.name}", daemon=True)
+        self._thread.start()
 
     def publish(self, metadata: Mapping[str, Any]) -> None:
         """Lets clients in: the slot is open."""
-        self._release()
-        self._server = QuicServer(
-            self._host,
-            self.port,
-            metadata=dict(metadata),
-            certificate_dir=str(self._certificate_dir),
-            api_keys=self._api_keys,
-        )
-        self._thread.start()
+        self._server.set_metadata(dict(metadata))
 
-    def close(self) -> None:
-        """Closes every connection; answers that were handed over before are sent."""
-        self._release()
-        if self._server is not None:
-            self._server.close()
-            self._thread.join()
+    def stop_accepting(self) -> None:
+        """Tells clients from now on that the server shuts down; what was accepted goes on."""
+        self._server.stop_accepting()
 
-    def _release(self) -> None:
-        if self._reserved is not None:
-            self._reserved.close()
-            self._reserved = None
+    def close(self, *, grace: float) -> bool:
+        """Closes every connection once its answers have arrived, or after `grace` s.
+
+        Returns:
+            Whether everything that was accepted is answered and the answers have arrived.
+        """
+        finished = self._server.drain(grace)
+        self._thread.join()
+        return finished
 
     def _serve(self) -> None:
-        assert self._server is not None
         try:
             while (request := self._server.next_request()) is not None:
                 self._take_or_fail(request)
@@ -144,35 +145,10 @@ class QuicTransport:
                 self._prev_total_ms.popitem(last=False)
 
 
-def _fingerprint(certificate_dir: Path) -> str:
-    """Reads or makes the certificate, by starting a server that nobody reaches."""
-    try:
-        server = QuicServer("127.0.0.1", 0, metadata={}, certificate_dir=str(certificate_dir))
-    except (OSError, ValueError, FlashTransportError) as error:
-        raise CertificateError(str(error)) from error
-    try:
-        return str(server.fingerprint)
-    finally:
-        server.close()
-
-
 def _fail(request: QuicRequest, code: ErrorCode, message: str) -> None:
     # a client that left needs no error
     with contextlib.suppress(FlashTransportError):
         request.fail(str(code), message)
-
-
-def _bind_udp(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
-    )[0]
-    bound = socket.socket(family, kind, protocol)
-    try:
-        bound.bind(address)
-    except OSError:
-        bound.close()
-        raise
-    return bound
 
 
 _REMEMBERED_PEERS = 1024

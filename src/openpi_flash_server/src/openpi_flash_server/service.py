@@ -14,7 +14,7 @@ from openpi_flash_server.logs import EventLogger
 log = EventLogger(__name__)
 
 DRAIN_GRACE = 8.0
-"""s for the inference that runs when the server is told to stop; `docker stop` kills after 10 s."""
+"""s for what was accepted when the server is told to stop; `docker stop` kills after 10 s."""
 
 
 class Service:
@@ -78,15 +78,17 @@ class Service:
         return f"Service ready (mode={self._config.mode}, slots={self._config.slots})"
 
     def close(self, *, grace: float = DRAIN_GRACE) -> bool:
-        """Answers what runs, refuses the rest, closes the ports; returns whether in time.
+        """Answers what was accepted, refuses the rest, closes the ports; returns whether in time.
 
         Args:
-            grace: how long to wait for what runs, all slots together, s.
+            grace: how long to wait for what was accepted, all slots together, s.
         """
         with self._opening:
             self._closed = True
         end = time.monotonic() + grace
         finished = True
+        for endpoint in self.endpoints.values():
+            endpoint.stop_accepting()
         # the action slot first: it may be waiting for the planner
         for name in ("action", "planner"):
             if name in self.endpoints:

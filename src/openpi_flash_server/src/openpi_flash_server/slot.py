@@ -164,26 +164,31 @@ class Slot:
         if handler is not None:
             handler.reset(session)
 
-    def close(self, *, grace: float) -> bool:
-        """Finishes the request that runs, refuses those that wait and all that come.
-
-        Args:
-            grace: how long to wait for the one that runs, s.
-
-        Returns:
-            Whether it finished in time.
-        """
+    def stop_accepting(self) -> None:
+        """Refuses what comes from now on; what waits is still run."""
         with self._changed:
             self._closing = True
             self._not_ready_because = "shutting down"
-            waiting = self._scheduler.clear()
             self._changed.notify()
+
+    def close(self, *, grace: float) -> bool:
+        """Refuses what comes, and runs what waits for as long as there is time.
+
+        Args:
+            grace: how long that may take, s; what still waits then is refused.
+
+        Returns:
+            Whether everything was run in time.
+        """
+        self.stop_accepting()
+        opened = self._thread.ident is not None
+        if opened:
+            self._thread.join(grace)
+        with self._changed:
+            waiting = self._scheduler.clear()
         for request in waiting:
             _respond(request, Failure(ErrorCode.NOT_READY, "shutting down"))
-        if self._thread.ident is None:
-            return True
-        self._thread.join(grace)
-        return not self._thread.is_alive()
+        return not (opened and self._thread.is_alive())
 
     def _work(self) -> None:
         while True:
