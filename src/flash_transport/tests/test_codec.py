@@ -3,6 +3,7 @@
 import contextlib
 import enum
 import gc
+import os
 import subprocess
 import sys
 import weakref
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from implementations import implementation  # noqa: F401 - every test over both halves
 from openpi_client import msgpack_numpy
 
 from flash_transport import CodecError, packb, unpackb
@@ -416,6 +418,7 @@ def array_message(data=bytes(4), dtype="<f4", shape=(1,), key=b"__ndarray__"):
         (array_message(data=3, dtype="|S4", key=b"__npgeneric__"), "data does not fit its dtype"),
         (array_message(data=300, dtype="|u1", key=b"__npgeneric__"), "data does not fit its dtype"),
         (array_message(data=5, dtype="<M8", key=b"__npgeneric__"), "numpy refused"),
+        (array_message(data=7e38, dtype="<f4", key=b"__npgeneric__"), "numpy refused: overflow"),
     ],
 )
 def test_arrays_that_numpy_should_never_see_are_refused(message, reason):
@@ -438,10 +441,11 @@ def test_a_duration_keeps_its_unit():
     assert same(unpackb(packb(np.timedelta64(3, "ns"))), np.timedelta64(3, "ns"))
 
 
-def test_the_codec_works_without_anything_imported_before_it():
+def test_the_codec_works_without_anything_imported_before_it(implementation):  # noqa: F811
     # numpy's C interface is looked up when it is first needed
     code = "from flash_transport import packb, unpackb; print(unpackb(packb([1, {'a': 2.5}])))"
+    environment = {**os.environ, "FLASH_TRANSPORT_IMPLEMENTATION": implementation}
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
     assert result.stdout == "[1, {'a': 2.5}]\n"

@@ -16,7 +16,7 @@ def test_the_list_of_public_names_is_complete_and_true():
     assert flash_transport.__all__ == sorted(flash_transport.__all__)
     # imported by the first who asks
     assert flash_transport.WebsocketPolicy.__name__ == "WebsocketPolicy"
-    modules = {"errors", "websocket"}
+    modules = {"aio", "errors", "pure", "websocket"}
     foreign = {"TYPE_CHECKING", "Any"}
     found = public_names(flash_transport) - modules - foreign
     assert found | {"WebsocketPolicy"} == listed - {"__version__"}

@@ -42,7 +42,13 @@ from openpi_flash_client_node.ros_parameters import RosParameters
 from openpi_flash_client_node.sensor_subscription import SensorSubscription
 from openpi_flash_client_node.settings import LinkSettings, Settings
 from openpi_flash_client_node.status import State, Status
-from openpi_flash_client_node.transport import IMAGE_WORK, ImageMessage, Policy, open_policy
+from openpi_flash_client_node.transport import (
+    IMAGE_WORK,
+    ImageMessage,
+    Policy,
+    installation_notice,
+    open_policy,
+)
 from openpi_flash_msgs.msg import ActionChunk, InferenceStats, PolicyStatus, Subtask
 from openpi_flash_msgs.srv import SetPrompt
 
@@ -106,7 +112,7 @@ class ClientNode(LifecycleNode):
             self._log.error(f"cannot configure: {error}")
             self._unmake()
             return TransitionCallbackReturn.FAILURE
-        self._say_what_is_dangerous(settings)
+        self._say_what_to_know(settings)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -247,11 +253,13 @@ class ClientNode(LifecycleNode):
         assert self._link is not None, "the node is not configured"
         return self._link
 
-    def _say_what_is_dangerous(self, settings: Settings) -> None:
+    def _say_what_to_know(self, settings: Settings) -> None:
         link = settings.link
         if not settings.dry_run:
             names = ", ".join(controller.topic for controller in settings.controllers)
             self._log.warning(f"dry_run is false: chunks move the robot through {names}")
+        if notice := installation_notice():
+            self._log.warning(notice)
         is_local = link.host in ("127.0.0.1", "::1", "localhost")
         if link.transport == "quic" and not link.server_fingerprint and not is_local:
             self._log.warning(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import flash_transport
 from flash_transport import (
     AuthenticationFailed,
     Disconnected,
@@ -56,6 +57,17 @@ def open_policy(link: LinkSettings) -> Policy:
     return _OPENERS[link.transport](link)
 
 
+def installation_notice() -> str:
+    """What a person should know about how flash_transport is installed; empty if all is well."""
+    if flash_transport.implementation == "native":
+        return ""
+    return (
+        "flash_transport has no compiled half here: images and messages are handled in Python, "
+        "which takes some 10 ms for each camera and request, and QUIC is not there; "
+        "`pip install flash_transport` brings it"
+    )
+
+
 def failure_kind(error: Exception) -> FailureKind:
     """Whose fault it is that a request came to nothing."""
     if isinstance(error, Timeout):
@@ -71,16 +83,16 @@ def failure_kind(error: Exception) -> FailureKind:
 
 
 def needs_human(error: Exception) -> bool:
-    """Whether trying to connect again will not help: a key or a certificate is wrong."""
+    """Whether trying to connect again will not help: a key is wrong, a package is missing."""
     is_malformed = isinstance(error, ValueError) and not isinstance(error, FlashTransportError)
-    return is_malformed or isinstance(error, (AuthenticationFailed, UntrustedServer))
+    return is_malformed or isinstance(error, (AuthenticationFailed, UntrustedServer, ImportError))
 
 
 def failure_message(error: Exception) -> str:
     """The error for a person; an error that nobody expects says its type."""
     if isinstance(error, ServerError):
         return f"the server answered {error}"
-    if isinstance(error, (FlashTransportError, ObservationError)):
+    if isinstance(error, (FlashTransportError, ObservationError, ImportError)):
         return str(error)
     return f"{type(error).__name__}: {error}"
 

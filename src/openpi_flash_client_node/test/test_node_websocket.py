@@ -5,10 +5,14 @@ import threading
 import numpy as np
 import pytest
 
-from flash_transport import packb, unpackb
+import flash_transport
+from flash_transport import packb, pure, unpackb
+from openpi_flash_client_node import node, transport
+from openpi_flash_client_node.observation import ImageWork
 from openpi_flash_msgs.msg import PolicyStatus
 
 sync_server = pytest.importorskip("websockets.sync.server")
+pytest.importorskip("flash_transport.websocket")
 
 
 class OpenpiServer:
@@ -79,3 +83,22 @@ def test_a_websocket_server_that_leaves_is_a_hold_and_its_return_a_recovery(
     robot.until_state(PolicyStatus.DISCONNECTED)
     openpi(server.port)
     robot.until_state(PolicyStatus.RUNNING)
+
+
+@pytest.fixture
+def without_compiled_half(monkeypatch):
+    monkeypatch.setattr(flash_transport, "implementation", "pure")
+    for name in ("packb", "unpackb"):
+        monkeypatch.setattr(flash_transport.websocket, name, getattr(pure, name))
+    monkeypatch.setattr(transport, "image_to_rgb", pure.image_to_rgb)
+    work = ImageWork(decode=transport.decode_image, resize=pure.resize_with_pad)
+    monkeypatch.setattr(node, "IMAGE_WORK", work)
+
+
+def test_the_robot_moves_without_the_compiled_half_of_flash_transport(
+    without_compiled_half, robot, openpi, make_node
+):
+    server = openpi()
+    make_node(transport="websocket", port=server.port, action_rate_hz=50.0)
+    robot.until_state(PolicyStatus.RUNNING)
+    assert server.requests[0]["observation/scene_image"].shape == (224, 224, 3)

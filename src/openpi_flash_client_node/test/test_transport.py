@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import flash_transport
+import flash_transport.pure
 from openpi_flash_client_node import transport
 from openpi_flash_client_node.link_events import FailureKind
 
@@ -44,12 +45,17 @@ def errors_of_flash_transport():
 
 @pytest.mark.parametrize("error", errors_of_flash_transport(), ids=lambda e: e.__name__)
 def test_every_error_of_flash_transport_has_a_kind_and_a_message(error):
-    arguments = ("internal", "why") if error is flash_transport.ServerError else ("why",)
+    two_words = (flash_transport.NativeMissing, flash_transport.ServerError)
+    arguments = ("internal", "why") if error in two_words else ("why",)
     raised = error(*arguments)
     assert isinstance(transport.failure_kind(raised), FailureKind)
     assert "why" in transport.failure_message(raised)
-    wrong_key = (flash_transport.AuthenticationFailed, flash_transport.UntrustedServer)
-    assert transport.needs_human(raised) == (error in wrong_key)
+    final = (
+        flash_transport.AuthenticationFailed,
+        flash_transport.NativeMissing,
+        flash_transport.UntrustedServer,
+    )
+    assert transport.needs_human(raised) == (error in final)
 
 
 def test_a_setting_that_is_malformed_needs_a_human(settings):
@@ -58,6 +64,25 @@ def test_a_setting_that_is_malformed_needs_a_human(settings):
         transport.open_policy(link)
     assert transport.needs_human(error.value)
     assert "fingerprint" in transport.failure_message(error.value)
+
+
+def test_quic_without_the_compiled_half_is_for_a_human_and_says_what_to_install(
+    settings, monkeypatch
+):
+    monkeypatch.setattr(
+        flash_transport, "FlashTransportPolicy", flash_transport.pure.FlashTransportPolicy
+    )
+    with pytest.raises(flash_transport.NativeMissing) as error:
+        transport.open_policy(dataclasses.replace(settings.link, transport="quic"))
+    assert transport.needs_human(error.value)
+    assert "pip install flash_transport" in transport.failure_message(error.value)
+
+
+def test_a_missing_compiled_half_is_news_and_a_present_one_is_not(monkeypatch):
+    monkeypatch.setattr(flash_transport, "implementation", "native")
+    assert transport.installation_notice() == ""
+    monkeypatch.setattr(flash_transport, "implementation", "pure")
+    assert "pip install flash_transport" in transport.installation_notice()
 
 
 def test_what_nobody_expects_is_a_lost_link():

@@ -2,22 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from flash_transport._native import (
-    FlashTransportPolicy,
-    QuicRequest,
-    QuicServer,
-    __version__,
-    image_to_rgb,
-    packb,
-    resize_with_pad,
-    unpackb,
-)
+from flash_transport._implementation import implementation
 from flash_transport.errors import (
     AuthenticationFailed,
     CodecError,
     Disconnected,
     FlashTransportError,
     ImageError,
+    NativeMissing,
     ServerError,
     Superseded,
     Timeout,
@@ -27,6 +19,30 @@ from flash_transport.errors import (
 if TYPE_CHECKING:
     from flash_transport.websocket import WebsocketPolicy
 
+# the same names from either half; types are those of the compiled one
+if TYPE_CHECKING or implementation == "native":
+    from flash_transport._native import (
+        FlashTransportPolicy,
+        QuicRequest,
+        QuicServer,
+        __version__,
+        image_to_rgb,
+        packb,
+        resize_with_pad,
+        unpackb,
+    )
+else:
+    from flash_transport.pure import (
+        FlashTransportPolicy,
+        QuicRequest,
+        QuicServer,
+        __version__,
+        image_to_rgb,
+        packb,
+        resize_with_pad,
+        unpackb,
+    )
+
 __all__ = [
     "AuthenticationFailed",
     "CodecError",
@@ -34,6 +50,7 @@ __all__ = [
     "FlashTransportError",
     "FlashTransportPolicy",
     "ImageError",
+    "NativeMissing",
     "QuicRequest",
     "QuicServer",
     "ServerError",
@@ -43,6 +60,7 @@ __all__ = [
     "WebsocketPolicy",
     "__version__",
     "image_to_rgb",
+    "implementation",
     "packb",
     "resize_with_pad",
     "unpackb",

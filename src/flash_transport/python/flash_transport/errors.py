@@ -10,6 +10,7 @@
     - UntrustedServer
     - CodecError (also a ValueError)
     - ImageError (also a ValueError)
+    - NativeMissing (also an ImportError): the compiled half of this package is not there
 """
 
 # ruff: noqa: N818 - these names are part of the public interface; the tree says that they are errors
@@ -20,6 +21,7 @@ __all__ = [
     "Disconnected",
     "FlashTransportError",
     "ImageError",
+    "NativeMissing",
     "ServerError",
     "Superseded",
     "Timeout",
@@ -74,3 +76,24 @@ class CodecError(FlashTransportError, ValueError):
 
 class ImageError(FlashTransportError, ValueError):
     """The image's shape, size or encoding cannot be handled."""
+
+
+class NativeMissing(FlashTransportError, ImportError):
+    """This needs the compiled half of flash_transport, which is not installed here.
+
+    Attributes:
+        reason: why it could not be imported.
+    """
+
+    def __init__(self, wanted: str, reason: str) -> None:
+        super().__init__(wanted, reason)
+        self.wanted = wanted
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.wanted} needs the compiled half of flash_transport ({self.reason}); "
+            "install its wheel with `pip install flash_transport`, or build it with Rust 1.85 or "
+            "newer: `pip install ./src/flash_transport` in a checkout of openpi-flash. "
+            "WebsocketPolicy works without it, and flash_transport.aio speaks QUIC with aioquic"
+        )

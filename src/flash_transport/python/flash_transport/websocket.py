@@ -34,7 +34,7 @@ except ImportError as _error:
         "the WebSocket client needs websockets 13 or newer: pip install 'websockets>=13'"
     ) from _error
 
-from flash_transport._native import packb, unpackb
+from flash_transport import packb, unpackb
 from flash_transport.errors import (
     AuthenticationFailed,
     CodecError,

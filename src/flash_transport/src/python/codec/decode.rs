@@ -6,7 +6,7 @@ use numpy::npyffi::{npy_intp, NpyTypes, PY_ARRAY_API};
 use numpy::{
     dtype, PyArray1, PyArrayDescr, PyArrayDescrMethods, PyArrayMethods, PyUntypedArrayMethods,
 };
-use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyRuntimeWarning, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString};
@@ -181,7 +181,9 @@ fn descriptor<'py>(py: Python<'py>, text: Dtype<'_>) -> PyResult<Bound<'py, PyAr
 fn refused_by_numpy(py: Python<'_>, error: PyErr) -> PyErr {
     let about_the_value = error.is_instance_of::<PyValueError>(py)
         || error.is_instance_of::<PyTypeError>(py)
-        || error.is_instance_of::<PyOverflowError>(py);
+        || error.is_instance_of::<PyOverflowError>(py)
+        // a number too large for its dtype, where the user made warnings errors
+        || error.is_instance_of::<PyRuntimeWarning>(py);
     if !about_the_value || error.is_instance_of::<errors::CodecError>(py) {
         return error;
     }

@@ -1,0 +1,23 @@
+"""The names of `flash_transport._native` in Python and numpy, for machines that no wheel fits.
+
+The codec and the images are the same to the byte, or to one level; QUIC says what is missing.
+"""
+
+from flash_transport.pure.encodings import image_to_rgb
+from flash_transport.pure.native_only import FlashTransportPolicy, QuicRequest, QuicServer
+from flash_transport.pure.pack import packb
+from flash_transport.pure.resize import resize_with_pad
+from flash_transport.pure.unpack import unpackb
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FlashTransportPolicy",
+    "QuicRequest",
+    "QuicServer",
+    "__version__",
+    "image_to_rgb",
+    "packb",
+    "resize_with_pad",
+    "unpackb",
+]

@@ -1,0 +1,34 @@
+"""What only the compiled half can do, as classes that say how to get it."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from flash_transport._implementation import PURE_REASON
+from flash_transport.errors import NativeMissing
+
+__all__ = ["FlashTransportPolicy", "QuicRequest", "QuicServer"]
+
+
+class _NativeOnly:
+    """Refuses to be made."""
+
+    def __new__(cls, *_arguments: Any, **_options: Any) -> NoReturn:
+        """Says what is missing.
+
+        Raises:
+            NativeMissing: always.
+        """
+        raise NativeMissing(cls.__name__, PURE_REASON)
+
+
+class FlashTransportPolicy(_NativeOnly):
+    """A policy behind a QUIC server of openpi-flash: needs the compiled half of this package."""
+
+
+class QuicServer(_NativeOnly):
+    """The server's end of QUIC: needs the compiled half of this package."""
+
+
+class QuicRequest(_NativeOnly):
+    """A request of `QuicServer`: needs the compiled half of this package."""
