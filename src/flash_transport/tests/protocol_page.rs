@@ -3,6 +3,9 @@
 // A test that cannot go on may panic wherever it is.
 #![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
+
+use flash_transport::congestion::{TailProbes, DATAGRAM_BYTES, PROBE};
 use flash_transport::quic::hello::MAX_FIELD;
 use flash_transport::quic::limits::ServerLimits;
 use flash_transport::quic::settings::LinkSettings;
@@ -58,6 +61,18 @@ fn the_page_lists_every_signal_and_nothing_else() {
     ];
     let codes = signals.map(|signal| format!("{:#04x}", signal as u8));
     assert_eq!(column(&page(), "application error code"), codes);
+}
+
+#[test]
+fn the_page_describes_the_probes() {
+    let page = page();
+    let most = TailProbes::new(Duration::from_millis(80)).count();
+    let probe: String = PROBE.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(page.contains(&format!(
+        "sends the one byte `{probe}`, at most {most} behind a message"
+    )));
+    assert!(page.contains(&format!("`max_datagram_frame_size` of {DATAGRAM_BYTES}")));
+    assert!(page.contains(&format!("keeps at most {DATAGRAM_BYTES} bytes")));
 }
 
 #[test]

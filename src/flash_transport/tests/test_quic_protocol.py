@@ -96,12 +96,12 @@ class Stranger(QuicConnectionProtocol):
 
 
 @contextlib.asynccontextmanager
-async def stranger(port, alpn=ALPN):
+async def stranger(port, alpn=ALPN, protocol=Stranger, **settings):
     configuration = QuicConfiguration(
-        is_client=True, alpn_protocols=[alpn], verify_mode=ssl.CERT_NONE
+        is_client=True, alpn_protocols=[alpn], verify_mode=ssl.CERT_NONE, **settings
     )
     async with connect(
-        "127.0.0.1", port, configuration=configuration, create_protocol=Stranger
+        "127.0.0.1", port, configuration=configuration, create_protocol=protocol
     ) as client:
         yield client
 

@@ -1,6 +1,6 @@
 //! How fast the transport sends, what it takes for loss, and what it makes of it.
 //!
-//! Pure but for [`probe_until_delivered`]: time is an argument, chance plays no part. What the numbers are worth is measured in
+//! Pure but for [`Prober`]: time is an argument, chance plays no part. What the numbers are worth is measured in
 //! virtual time by `tests/simulation`, and written down in `docs/network.md`.
 
 mod dedicated_link;
@@ -17,7 +17,7 @@ use quinn::{AckFrequencyConfig, TransportConfig, VarInt};
 
 pub use dedicated_link::{DedicatedLink, DedicatedLinkConfig};
 pub use latency_first::{LatencyFirst, LatencyFirstConfig};
-pub use tail_probe::{probe_until_delivered, LossMemory, TailProbes, PROBE};
+pub use tail_probe::{LossMemory, Prober, TailProbes, PROBE};
 
 /// Who else uses the path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub fn apply(sharing: &Sharing, config: &mut TransportConfig) {
         .packet_threshold(PACKET_THRESHOLD)
         .time_threshold(TIME_THRESHOLD)
         .ack_frequency_config(Some(acknowledgements))
-        .datagram_receive_buffer_size(Some(PROBES_KEPT));
+        .datagram_receive_buffer_size(Some(DATAGRAM_BYTES));
 }
 
 /// How many later packets must have arrived before one counts as lost. With quinn's 3 every packet is lost where packets overtake
@@ -70,5 +70,6 @@ const UNACKNOWLEDGED_PACKETS: u32 = 1;
 const LONGEST_ACK_DELAY: Duration = Duration::from_millis(1);
 /// A gap of this many packets is reported at once, as RFC 9000 has it without the extension.
 const REPORTED_GAP: u32 = 1;
-/// Bytes of memory for datagrams that nobody reads: a [`PROBE`] has served when it is acknowledged. Older ones fall out.
-const PROBES_KEPT: usize = 128;
+/// Memory of a connection for datagrams that nobody reads: a [`PROBE`] has served when it is acknowledged. Older ones fall out.
+/// More than any that fits into a packet, because a larger one than this would end its connection.
+pub const DATAGRAM_BYTES: usize = 2048;

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -68,19 +69,46 @@ impl LossMemory {
     }
 }
 
-/// Send probes until `delivered` is ready, as `SendStream::stopped` is when the peer has acknowledged all of it.
-pub async fn probe_until_delivered(connection: quinn::Connection, delivered: impl Future) {
-    let mut delivered = pin!(delivered);
-    for gap in TailProbes::new(connection.rtt()) {
-        tokio::select! {
-            biased;
-            _ = &mut delivered => return,
-            () = tokio::time::sleep(gap) => {}
+/// Sends the probes of one connection.
+#[derive(Debug)]
+pub struct Prober {
+    connection: quinn::Connection,
+    losses: Mutex<LossMemory>,
+}
+
+impl Prober {
+    pub fn new(connection: quinn::Connection) -> Self {
+        Self {
+            connection,
+            losses: Mutex::default(),
         }
-        // A peer that takes no datagrams, or is gone.
-        if connection.send_datagram(Bytes::from_static(PROBE)).is_err() {
-            return;
+    }
+
+    /// Wait for `delivered`, as `SendStream::stopped` is when the peer has acknowledged all of a message, and probe until then
+    /// if the connection loses packets. To be called when the message's end is written.
+    pub async fn until<T>(&self, delivered: impl Future<Output = T>) -> T {
+        let mut delivered = pin!(delivered);
+        if self.next_message_wants_probes() {
+            for gap in TailProbes::new(self.connection.rtt()) {
+                tokio::select! {
+                    biased;
+                    result = &mut delivered => return result,
+                    () = tokio::time::sleep(gap) => {}
+                }
+                let probe = Bytes::from_static(PROBE);
+                if self.connection.send_datagram(probe).is_err() {
+                    // The peer takes no datagrams, or is gone.
+                    break;
+                }
+            }
         }
+        delivered.await
+    }
+
+    fn next_message_wants_probes(&self) -> bool {
+        let lost_packets = self.connection.stats().path.lost_packets;
+        let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        losses.next_message(lost_packets)
     }
 }
 

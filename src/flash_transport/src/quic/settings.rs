@@ -1,20 +1,18 @@
 //! How our endpoints use the link. Each number is here once, with its reason.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::congestion::CubicConfig;
 use quinn::{MtuDiscoveryConfig, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::congestion::{self, Sharing};
 
 /// The settings of both ends; what differs is in [`client`] and [`server`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkSettings {
-    /// Bytes in flight before the first acknowledgement. A request of 452 KB then leaves in one flight even after a pause; quinn's 14,720
-    /// take six. Four times and more of a request, because quinn paces at 1.25 windows per round trip. Price: the first
-    /// request on a narrow link may fill its queue.
-    pub initial_window: u64,
+    /// Who else uses the path, which decides how many bytes may be in flight.
+    pub sharing: Sharing,
     /// Bytes of one stream that may be under way unread. Three raw 640x480 images are 2.8 MB and must not wait for credit.
     pub stream_receive_window: u32,
     /// The same for a connection: what a peer can make us hold outside of the accounts in [`super::limits`].
@@ -37,7 +35,7 @@ pub struct LinkSettings {
 impl Default for LinkSettings {
     fn default() -> Self {
         Self {
-            initial_window: 4 << 20,
+            sharing: Sharing::default(),
             stream_receive_window: 16 << 20,
             connection_receive_window: 32 << 20,
             send_window: 32 << 20,
@@ -67,24 +65,21 @@ pub fn server(link: &LinkSettings, requests: u32) -> TransportConfig {
 }
 
 fn both(link: &LinkSettings) -> TransportConfig {
-    let mut cubic = CubicConfig::default();
-    cubic.initial_window(link.initial_window);
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(link.mtu_upper_bound);
     let idle_ms = u32::try_from(link.idle.as_millis()).unwrap_or(u32::MAX);
 
     let mut config = TransportConfig::default();
     config
-        .congestion_controller_factory(Arc::new(cubic))
         .mtu_discovery_config(Some(mtu))
         .stream_receive_window(VarInt::from_u32(link.stream_receive_window))
         .receive_window(VarInt::from_u32(link.connection_receive_window))
         .send_window(link.send_window)
         .initial_rtt(link.initial_rtt)
         .max_idle_timeout(Some(VarInt::from_u32(idle_ms).into()))
-        // The protocol has neither unidirectional streams nor datagrams.
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .datagram_receive_buffer_size(None);
+        // The protocol has no unidirectional streams.
+        .max_concurrent_uni_streams(VarInt::from_u32(0));
+    congestion::apply(&link.sharing, &mut config);
     config
 }
 

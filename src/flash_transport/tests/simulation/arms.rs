@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flash_transport::congestion::{self, DedicatedLinkConfig, Sharing};
+use flash_transport::congestion::{DedicatedLinkConfig, LatencyFirstConfig, Sharing};
 use flash_transport::quic::settings::{self, LinkSettings};
 use quinn_proto::congestion::{BbrConfig, CubicConfig};
 use quinn_proto::{TransportConfig, VarInt};
@@ -54,32 +54,31 @@ impl Arm {
     }
 
     pub fn client(self) -> TransportConfig {
-        self.config(|| settings::client(&LinkSettings::default()))
+        self.config(settings::client)
     }
 
     pub fn server(self) -> TransportConfig {
-        self.config(|| settings::server(&LinkSettings::default(), REQUESTS))
+        self.config(|link| settings::server(link, REQUESTS))
     }
 
-    fn config(self, shipped: impl Fn() -> TransportConfig) -> TransportConfig {
-        let ours = |sharing: &Sharing| {
-            let mut config = shipped();
-            congestion::apply(sharing, &mut config);
-            config
-        };
-        let initial_window = LinkSettings::default().initial_window;
+    fn config(self, shipped: impl Fn(&LinkSettings) -> TransportConfig) -> TransportConfig {
+        let mut link = LinkSettings::default();
+        let initial_window = LatencyFirstConfig::default().initial_window;
         match self {
-            Arm::Ours => ours(&Sharing::default()),
-            Arm::Dedicated => ours(&Sharing::DedicatedLink(DedicatedLinkConfig::default())),
+            Arm::Ours => shipped(&link),
+            Arm::Dedicated => {
+                link.sharing = Sharing::DedicatedLink(DedicatedLinkConfig::default());
+                shipped(&link)
+            }
             Arm::OursWithBbr => {
                 let mut bbr = BbrConfig::default();
                 bbr.initial_window(initial_window);
-                let mut config = ours(&Sharing::default());
+                let mut config = shipped(&link);
                 config.congestion_controller_factory(Arc::new(bbr));
                 config
             }
             Arm::OursWithCubic => {
-                let mut config = ours(&Sharing::default());
+                let mut config = shipped(&link);
                 config.congestion_controller_factory(cubic(initial_window));
                 config
             }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use quinn::{ClientConfig as QuinnConfig, Endpoint, EndpointConfig, TokioRuntime};
 use tokio::time::{timeout, timeout_at, Instant};
 
+use crate::congestion::Prober;
 use crate::quic::settings::{self, SocketBuffers};
 use crate::quic::socket::ConnectedSocket;
 use crate::quic::tls;
@@ -24,6 +25,7 @@ use super::ClientConfig;
 #[derive(Debug)]
 pub(super) struct Link {
     pub connection: quinn::Connection,
+    pub prober: Prober,
     /// The msgpack map of the answer to the hello.
     pub metadata: Bytes,
     pub buffers: SocketBuffers,
@@ -111,6 +113,7 @@ async fn dial_address(config: &ClientConfig, address: SocketAddr) -> Result<Link
         }
     };
     let mut link = Link {
+        prober: Prober::new(connection.clone()),
         connection,
         metadata: Bytes::new(),
         buffers,
@@ -169,6 +172,7 @@ async fn say_hello(config: &ClientConfig, link: &Link) -> Result<Bytes, AttemptE
         .map_err(|error| AttemptError::Final(error.into()))?;
     let answer = exchange(
         &link.connection,
+        &link.prober,
         hello.into(),
         0,
         config.answer_bytes,

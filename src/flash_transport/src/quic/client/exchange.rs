@@ -1,8 +1,11 @@
 //! One request and its answer on a stream of their own.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream};
 
+use crate::congestion::Prober;
 use crate::quic::gather::{gather, GatherError};
 use crate::quic::wire::{Failure, Signal, ANSWER_ERROR, ANSWER_OK};
 
@@ -22,6 +25,7 @@ pub(super) enum ExchangeError {
 /// Dropping the future tells the server that nobody wants the answer.
 pub(super) async fn exchange(
     connection: &Connection,
+    prober: &Prober,
     request: Bytes,
     expected: usize,
     limit: usize,
@@ -36,7 +40,7 @@ pub(super) async fn exchange(
         receive,
         done: false,
     };
-    let answer = streams.run(request, expected, limit, server).await;
+    let answer = streams.run(prober, request, expected, limit, server).await;
     answer.map_err(ExchangeError::Failed)
 }
 
@@ -49,6 +53,7 @@ struct Streams {
 impl Streams {
     async fn run(
         &mut self,
+        prober: &Prober,
         request: Bytes,
         expected: usize,
         limit: usize,
@@ -74,7 +79,12 @@ impl Streams {
             }
             Ok(())
         };
-        let mut answer = match gather(&mut self.receive, expected, admit).await {
+        let gathered = tokio::select! {
+            biased;
+            gathered = gather(&mut self.receive, expected, admit) => gathered,
+            never = probe_for_ever(prober, &self.send) => match never {},
+        };
+        let mut answer = match gathered {
             Ok(answer) => answer,
             Err(GatherError::Read(error)) => return Err(lost(connection_error(error))),
             Err(GatherError::Refused(())) => {
@@ -108,6 +118,11 @@ impl Streams {
             }),
         }
     }
+}
+
+async fn probe_for_ever(prober: &Prober, send: &SendStream) -> Infallible {
+    let _ = prober.until(send.stopped()).await;
+    std::future::pending().await
 }
 
 impl Drop for Streams {

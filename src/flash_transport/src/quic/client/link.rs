@@ -84,6 +84,7 @@ impl Links {
             }
             let exchange = exchange(
                 &link.connection,
+                &link.prober,
                 message.clone(),
                 self.last_answer.load(Ordering::Relaxed),
                 self.config.answer_bytes,

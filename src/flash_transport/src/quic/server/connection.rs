@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use quinn::{Connection, Incoming};
 use tokio::time::timeout;
 
+use crate::congestion::Prober;
 use crate::quic::limits::Budget;
 use crate::quic::wire::Signal;
 
@@ -18,6 +19,7 @@ use super::Shared;
 pub(super) struct Peer {
     pub number: u64,
     pub connection: Connection,
+    pub prober: Prober,
     /// `ip:port#connection`
     pub name: Arc<str>,
     /// Whether it has shown that it may come in, by a hello that the server may not have been ready for.
@@ -58,6 +60,7 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, incoming: Incoming, nu
     shared.counters.connections_accepted.add_one();
     let peer = Arc::new(Peer {
         number,
+        prober: Prober::new(connection.clone()),
         connection,
         name: format!("{address}#{number}").into(),
         is_known: AtomicBool::new(false),

@@ -53,7 +53,7 @@ pub(super) async fn serve_stream(
         Err(End::Refuse(failure)) => {
             shared.counters.requests_refused.add_one();
             let _ = receive.stop(Signal::Refused.into());
-            answer(&shared, &mut send, failure.encode()).await;
+            answer(&shared, &peer, &mut send, failure.encode()).await;
         }
         Ok((Kind::Hello, body, _)) => answer_hello(&shared, &peer, &mut send, &body).await,
         Ok((kind, body, reservation)) => {
@@ -132,7 +132,7 @@ async fn answer_hello(shared: &Shared, peer: &Peer, send: &mut SendStream, body:
         Err(error) => {
             shared.counters.requests_refused.add_one();
             let failure = Failure::new(ErrorCode::BadRequest, error.to_string());
-            return answer(shared, send, failure.encode()).await;
+            return answer(shared, peer, send, failure.encode()).await;
         }
     };
     if !shared.keys.admit(hello.api_key.as_deref()) {
@@ -142,7 +142,7 @@ async fn answer_hello(shared: &Shared, peer: &Peer, send: &mut SendStream, body:
             Some(_) => "this api key is not known here",
         };
         let failure = Failure::new(ErrorCode::Unauthenticated, message);
-        let _ = timeout(FLUSH_TIME, answer(shared, send, failure.encode())).await;
+        let _ = timeout(FLUSH_TIME, answer(shared, peer, send, failure.encode())).await;
         // So that keys cannot be tried out over one connection.
         peer.connection
             .close(Signal::Unauthenticated.into(), message.as_bytes());
@@ -152,7 +152,7 @@ async fn answer_hello(shared: &Shared, peer: &Peer, send: &mut SendStream, body:
     let Some(metadata_answer) = shared.metadata_answer() else {
         shared.counters.requests_refused.add_one();
         let failure = Failure::new(ErrorCode::NotReady, WARMING_UP);
-        return answer(shared, send, failure.encode()).await;
+        return answer(shared, peer, send, failure.encode()).await;
     };
     let session = match hello.session {
         Some(session) => session.into(),
@@ -162,9 +162,9 @@ async fn answer_hello(shared: &Shared, peer: &Peer, send: &mut SendStream, body:
         shared.counters.requests_refused.add_one();
         let message = "this connection has said hello already";
         let failure = Failure::new(ErrorCode::BadRequest, message);
-        return answer(shared, send, failure.encode()).await;
+        return answer(shared, peer, send, failure.encode()).await;
     }
-    answer(shared, send, metadata_answer).await;
+    answer(shared, peer, send, metadata_answer).await;
 }
 
 async fn ask_policy(
@@ -191,7 +191,7 @@ async fn ask_policy(
     };
     let Ok((id, promise)) = entered else {
         shared.counters.requests_refused.add_one();
-        return answer(shared, send, shutting_down().encode()).await;
+        return answer(shared, peer, send, shutting_down().encode()).await;
     };
     shared.counters.requests_accepted.add_one();
 
@@ -216,7 +216,7 @@ async fn ask_policy(
         }
     };
     match result {
-        Some(result) => answer(shared, send, result).await,
+        Some(result) => answer(shared, peer, send, result).await,
         None => {
             cancelled.store(true, Ordering::Relaxed);
             shared.counters.requests_cancelled.add_one();
@@ -228,14 +228,15 @@ async fn ask_policy(
 }
 
 /// Send an answer to its end; a client that does not read it loses it.
-async fn answer(shared: &Shared, send: &mut SendStream, answer: impl Into<Bytes>) {
+async fn answer(shared: &Shared, peer: &Peer, send: &mut SendStream, answer: impl Into<Bytes>) {
     let written = timeout(shared.limits.answer_time, send.write_chunk(answer.into())).await;
     match written {
         Ok(Ok(())) => {
             shared.counters.answers_sent.add_one();
             let _ = send.finish();
             // Closing the connection discards what is not delivered, so a stopping server waits for this stream.
-            let _ = timeout(shared.limits.answer_time, send.stopped()).await;
+            let delivered = peer.prober.until(send.stopped());
+            let _ = timeout(shared.limits.answer_time, delivered).await;
         }
         Ok(Err(_)) => shared.counters.requests_cancelled.add_one(),
         Err(_) => {
