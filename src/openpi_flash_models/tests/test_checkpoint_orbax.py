@@ -130,3 +130,13 @@ def test_a_garbled_data_file_is_an_error_of_the_checkpoint(broken):
     largest.write_bytes(bytes(reversed(largest.read_bytes())))
     with pytest.raises(CheckpointError, match="cannot read tensor params/"):
         orbax.read_leaves(broken)
+
+
+def test_a_leaf_read_later_is_the_leaf_read_at_once(tiny_checkpoint, leaves):
+    lazy = orbax.lazy_leaves(tiny_checkpoint / "params")
+    assert {path: (leaf.shape, leaf.dtype) for path, leaf in lazy.items()} == {
+        path: (leaf.shape, leaf.dtype) for path, leaf in leaves.items()
+    }
+    path = ("params", "action_in_proj", "kernel")
+    np.testing.assert_array_equal(lazy[path].read(), leaves[path])
+    assert lazy[path].read("bfloat16").dtype == ml_dtypes.bfloat16

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import jax
 
-from openpi_flash_models.checkpoints.orbax import DTYPES, nest, read_leaves
+from openpi_flash_models.checkpoints.layout import read_leaves
+from openpi_flash_models.checkpoints.leaves import DTYPES, nest
 from openpi_flash_models.configs import get_config
 from openpi_flash_models.errors import CheckpointError
 from openpi_flash_models.jax_models import pi05
@@ -30,7 +31,8 @@ def load_policy(
 
     Args:
         config_name: one of ``configs.CONFIG_NAMES``.
-        checkpoint_dir: holds ``params/``, ``assets/`` and perhaps the tokenizer.
+        checkpoint_dir: holds ``params/`` or ``model.safetensors``, ``assets/`` and perhaps the
+            tokenizer.
         default_prompt: the task of requests that name none.
         dtype: ``bfloat16`` or ``float32``; None takes what the device computes well with.
 
@@ -77,7 +79,7 @@ def load_planner(
     """Load a planner.
 
     Args:
-        checkpoint_dir: holds ``params/`` and perhaps the tokenizer.
+        checkpoint_dir: holds ``params/`` or ``model.safetensors`` and perhaps the tokenizer.
         max_generation_tokens: the longest subtask.
         generation_prompt_format: holds ``{task}``.
         robot: whose requests it reads; None takes images by the model's own camera names.
@@ -104,7 +106,7 @@ def load_params(
     """Read, merge, check and place a checkpoint's tensors.
 
     Args:
-        checkpoint: holds ``params/``.
+        checkpoint: holds ``params/`` or ``model.safetensors``.
         kind: which model it has to be.
         dtype: ``bfloat16`` or ``float32``; None takes what the device computes well with.
 
@@ -114,8 +116,8 @@ def load_params(
     if dtype is None:
         # CPUs multiply float32 faster than bfloat16, of which XLA makes float32 copies
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    source = str(checkpoint / "params")
-    leaves = read_leaves(checkpoint / "params")
+    source = str(checkpoint)
+    leaves = read_leaves(checkpoint)
     if has_lora(leaves):
         leaves = merge_lora(leaves, source)  # in the stored dtypes, before anything is rounded
     sizes = check_tree(leaves, source)

@@ -142,21 +142,31 @@ def check_tree(leaves: Mapping[tuple[str, ...], Any], source: str) -> ModelShape
             f"{source}: holds LoRA tensors, which have to be merged into the weights first"
         )
     shape = read_shape(shapes, source)
-    expected = expected_shapes(shape)
-    missing = sorted(expected.keys() - shapes.keys())
+    refuse_differences(expected_shapes(shape), shapes, source)
+    return shape
+
+
+def refuse_differences(
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], source: str
+) -> None:
+    """Compare names, then shapes.
+
+    Raises:
+        CheckpointError: names what is missing, unexpected or mis-shaped.
+    """
+    missing = sorted(expected.keys() - found.keys())
     if missing:
         raise CheckpointError(f"{source}: missing {_names(missing)}")
-    unexpected = sorted(shapes.keys() - expected.keys())
+    unexpected = sorted(found.keys() - expected.keys())
     if unexpected:
         raise CheckpointError(f"{source}: unexpected {_names(unexpected)}")
     wrong = [
-        f"{name} (shape {shapes[name]}, expected {wanted})"
+        f"{name} (shape {found[name]}, expected {wanted})"
         for name, wanted in expected.items()
-        if shapes[name] != wanted
+        if found[name] != wanted
     ]
     if wrong:
         raise CheckpointError(f"{source}: mis-shaped {_names(wrong)}")
-    return shape
 
 
 def kind_of(names: Collection[str]) -> ModelKind:

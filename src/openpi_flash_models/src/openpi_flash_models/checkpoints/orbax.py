@@ -14,19 +14,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # registers bfloat16 with numpy
 import numpy as np
 import tensorstore as ts
 
+from openpi_flash_models.checkpoints.leaves import DTYPES, LazyLeaf, LeafPath, cast_type, nest
 from openpi_flash_models.errors import CheckpointError
 
-LeafPath = tuple[str, ...]
-
 METADATA_FILE = "_METADATA"
-DTYPES: dict[str, np.dtype[Any]] = {
-    "float32": np.dtype(np.float32),
-    "bfloat16": np.dtype(ml_dtypes.bfloat16),
-}
+__all__ = [
+    "DTYPES",
+    "METADATA_FILE",
+    "LeafPath",
+    "lazy_leaves",
+    "nest",
+    "read_leaves",
+    "write_leaves",
+]
 
 
 def read_leaves(directory: Path, *, dtype: str | None = None) -> dict[LeafPath, np.ndarray]:
@@ -39,30 +42,31 @@ def read_leaves(directory: Path, *, dtype: str | None = None) -> dict[LeafPath, 
     Raises:
         CheckpointError: the directory, its metadata or a leaf is missing or broken.
     """
-    paths, zarr_driver = _read_metadata(directory)
-    context = ts.Context()
-    pending = {
-        path: ts.open(
-            _leaf_spec(directory, path, zarr_driver), open=True, read=True, context=context
-        )
-        for path in paths
-    }
-    reads = {}
-    for path, opened in pending.items():
-        try:
-            reads[path] = opened.result().read()
-        except (ValueError, OSError, KeyError, RuntimeError) as error:
-            raise _leaf_error(directory, path, error) from error
+    stores = _open_leaves(directory)
+    reads = {path: store.read() for path, store in stores.items()}
     leaves = {}
-    for path, read in reads.items():
-        try:
-            leaf = np.asarray(read.result())
-        except (ValueError, OSError, RuntimeError) as error:
-            raise _leaf_error(directory, path, error) from error
-        leaves[path] = leaf if dtype is None else _cast(leaf, DTYPES[dtype])
-    if all(path[-1] == "value" for path in leaves):
-        leaves = {path[:-1]: leaf for path, leaf in leaves.items()}
-    return leaves
+    for path in stores:
+        leaf = _finish(directory, path, reads.pop(path))
+        kind = leaf.dtype if dtype is None else cast_type(leaf.dtype, DTYPES[dtype])
+        leaves[path] = leaf.astype(kind, copy=False)
+    return _without_value(leaves)
+
+
+def lazy_leaves(directory: Path) -> dict[LeafPath, LazyLeaf]:
+    """Every leaf of an Orbax directory, none read yet.
+
+    Raises:
+        CheckpointError: as :func:`read_leaves`; a leaf's data may still turn out to be broken.
+    """
+
+    def lazy(path: LeafPath, store: Any) -> LazyLeaf:
+        def load(dtype: np.dtype[Any]) -> np.ndarray:
+            return _finish(directory, path, store.read()).astype(dtype, copy=False)
+
+        return LazyLeaf(tuple(store.shape), np.dtype(store.dtype.numpy_dtype), load)
+
+    stores = _open_leaves(directory)
+    return _without_value({path: lazy(path, store) for path, store in stores.items()})
 
 
 def write_leaves(directory: Path, leaves: Mapping[LeafPath, np.ndarray]) -> None:
@@ -112,17 +116,6 @@ def write_leaves(directory: Path, leaves: Mapping[LeafPath, np.ndarray]) -> None
     (directory / METADATA_FILE).write_text(json.dumps(metadata))
 
 
-def nest(leaves: Mapping[LeafPath, Any]) -> dict[str, Any]:
-    """The nested dictionary of a flat one."""
-    tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        branch = tree
-        for key in path[:-1]:
-            branch = branch.setdefault(key, {})
-        branch[path[-1]] = leaf
-    return tree
-
-
 def _read_metadata(directory: Path) -> tuple[list[LeafPath], str]:
     """Paths of the leaves, and the zarr driver they need."""
     file = directory / METADATA_FILE
@@ -142,6 +135,31 @@ def _read_metadata(directory: Path) -> tuple[list[LeafPath], str]:
     return paths, "zarr3" if metadata.get("use_zarr3") else "zarr"
 
 
+def _open_leaves(directory: Path) -> dict[LeafPath, Any]:
+    paths, zarr_driver = _read_metadata(directory)
+    context = ts.Context()
+    pending = {
+        path: ts.open(
+            _leaf_spec(directory, path, zarr_driver), open=True, read=True, context=context
+        )
+        for path in paths
+    }
+    return {path: _finish(directory, path, opened) for path, opened in pending.items()}
+
+
+def _finish(directory: Path, path: LeafPath, future: Any) -> Any:
+    try:
+        return future.result()
+    except (ValueError, OSError, KeyError, RuntimeError) as error:
+        raise _leaf_error(directory, path, error) from error
+
+
+def _without_value(leaves: dict[LeafPath, Any]) -> dict[LeafPath, Any]:
+    if all(path[-1] == "value" for path in leaves):
+        return {path[:-1]: leaf for path, leaf in leaves.items()}
+    return leaves
+
+
 def _leaf_spec(directory: Path, path: LeafPath, driver: str) -> dict[str, Any]:
     return {
         "driver": driver,
@@ -156,8 +174,3 @@ def _leaf_spec(directory: Path, path: LeafPath, driver: str) -> dict[str, Any]:
 def _leaf_error(directory: Path, path: LeafPath, error: Exception) -> CheckpointError:
     detail = str(error).split(" [", 1)[0]  # tensorstore appends its own source locations
     return CheckpointError(f"{directory}: cannot read tensor {'/'.join(path)}: {detail}")
-
-
-def _cast(leaf: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    is_float = np.issubdtype(leaf.dtype, np.floating) or leaf.dtype == ml_dtypes.bfloat16
-    return leaf.astype(dtype, copy=False) if is_float else leaf
