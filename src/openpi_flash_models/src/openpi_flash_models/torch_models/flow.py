@@ -1,0 +1,324 @@
+"""pi0 and pi0.5 in PyTorch: actions from pictures and words by flow matching.
+
+    prefix  = [camera 0][camera 1]...[prompt]        once per call
+    state   = [robot state]                          once per call, pi0 only
+    actions = [action 0 .. action H-1], noisy        once per denoising step
+
+The state of pi0 sees the prefix and itself, not the actions or the time, so that its keys and
+values are the same in every step: they are computed once and stand behind the prefix.
+
+Shapes: B batch, C cameras, L prompt slots, S prefix slots (= C * patches + L), H horizon, A action
+width of the model, D width of the action expert, N denoising steps.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openpi_flash_models.torch_models import gemma, siglip
+
+# Periods of the time features: from 4 ms to 4 s of "flow time", which is [0, 1].
+MIN_PERIOD, MAX_PERIOD = 4e-3, 4.0
+SCHEDULES_KEPT = 4  # one of ten steps is 5 MB at pi0.5's size
+
+
+class Observation(NamedTuple):
+    """One batch, on the device.
+
+    Attributes:
+        images: [B, C, 224, 224, 3] uint8, or float32 in [-1, 1].
+        image_mask: [B, C] bool.
+        tokens: [B, L] int64.
+        token_mask: [B, L] bool.
+        state: [B, A] float32, normalised; pi0.5 does not read it.
+    """
+
+    images: Tensor
+    image_mask: Tensor
+    tokens: Tensor
+    token_mask: Tensor
+    state: Tensor
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Everything of a call that follows from the number of steps alone.
+
+    Attributes:
+        step_size: negative; time runs from 1 (noise) to 0 (actions).
+        modulations: pi0.5: per step, those of every layer (attention, feed-forward) in order, then
+            the final norm's. Empty for pi0.
+        time_parts: pi0: [N, D], the time's share of ``action_time_mlp_in``, bias included.
+    """
+
+    step_size: float
+    modulations: tuple[tuple[gemma.Modulation, ...], ...]
+    time_parts: Tensor | None
+
+    @property
+    def num_steps(self) -> int:
+        """N."""
+        return len(self.modulations) if self.time_parts is None else self.time_parts.shape[0]
+
+
+class Prefix(NamedTuple):
+    """What the prefix pass leaves behind.
+
+    Attributes:
+        caches: per layer; its slots from ``slots`` on are for the actions.
+        slots: how many are taken: S, and one more for the state of pi0.
+        seen: [B, 1, 1, slots] bool, which of them may be seen.
+        length: [B] int64, position of the first token after them.
+    """
+
+    caches: tuple[gemma.KeyValueCache, ...]
+    slots: int
+    seen: Tensor
+    length: Tensor
+
+
+@dataclass(frozen=True)
+class LayerFunctions:
+    """What runs one layer: the plain functions, or compiled ones.
+
+    They get all weights through their first argument, so that one compiled function serves every
+    layer of its kind.
+    """
+
+    vision: Callable[..., Tensor] = siglip.run_block
+    read: Callable[..., Tensor] = gemma.read_layer
+    remember: Callable[..., None] = gemma.remember_layer
+    modulated: Callable[..., Tensor] = gemma.modulated_layer
+
+
+@dataclass(frozen=True)
+class FlowSizes:
+    """Every free size, as read from a checkpoint's tensors.
+
+    ``vision_*`` is SigLIP, ``width`` and ``mlp`` are the language expert's, ``expert_*`` the action
+    expert's; depth, heads and head width are common to both.
+    """
+
+    adaptive: bool
+    patch: int
+    patches: int
+    vision_width: int
+    vision_depth: int
+    vision_heads: int
+    vision_mlp: int
+    vocabulary: int
+    width: int
+    mlp: int
+    expert_width: int
+    expert_mlp: int
+    depth: int
+    heads: int
+    key_heads: int
+    head_width: int
+    action_dim: int
+
+
+class FlowModel(nn.Module):
+    """pi0 (``adaptive`` false) or pi0.5 (true)."""
+
+    def __init__(self, sizes: FlowSizes) -> None:
+        super().__init__()
+        s = sizes
+        self.sizes = s
+        self.vision = siglip.VisionTower(
+            patch=s.patch,
+            patches=s.patches,
+            width=s.vision_width,
+            depth=s.vision_depth,
+            heads=s.vision_heads,
+            mlp=s.vision_mlp,
+            out=s.width,
+        )
+        self.embedding = nn.Parameter(torch.zeros(s.vocabulary, s.width))
+        heads = (s.heads, s.key_heads, s.head_width)
+        self.language = nn.ModuleList(
+            gemma.Layer(s.width, *heads, s.mlp, adaptive=False) for _ in range(s.depth)
+        )
+        self.expert = nn.ModuleList(
+            gemma.Layer(s.expert_width, *heads, s.expert_mlp, adaptive=s.adaptive)
+            for _ in range(s.depth)
+        )
+        self.action_in = nn.Linear(s.action_dim, s.expert_width)
+        self.action_out = nn.Linear(s.expert_width, s.action_dim)
+        time_in = s.expert_width if s.adaptive else 2 * s.expert_width
+        self.time_in = nn.Linear(time_in, s.expert_width)
+        self.time_out = nn.Linear(s.expert_width, s.expert_width)
+        if s.adaptive:
+            # All norms' projections side by side: two per layer in order, then the final norm's.
+            self.modulation = nn.Linear(s.expert_width, (2 * s.depth + 1) * 3 * s.expert_width)
+        else:
+            self.state = nn.Linear(s.action_dim, s.expert_width)
+            self.final_norm = nn.Parameter(torch.zeros(s.expert_width))
+        self.functions = LayerFunctions()
+        self._schedules: OrderedDict[int, Schedule] = OrderedDict()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the towers compute in; projections of actions, state and time are float32."""
+        return self.embedding.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embedding.device
+
+    def schedule(self, num_steps: int) -> Schedule:
+        """What follows from the number of steps: computed once, kept for the next call."""
+        kept = self._schedules.pop(num_steps, None)
+        if kept is None:
+            kept = self._make_schedule(num_steps)
+        self._schedules[num_steps] = kept
+        while len(self._schedules) > SCHEDULES_KEPT:
+            self._schedules.popitem(last=False)
+        return kept
+
+    def run_prefix(self, observation: Observation, horizon: int) -> Prefix:
+        """Read pictures, words and the state, with room for ``horizon`` actions behind."""
+        x, valid = self._embed(observation)
+        batch, slots, _ = x.shape
+        own = 0 if self.sizes.adaptive else 1
+        caches = self._make_caches(batch, slots + own + horizon)
+        rotation = gemma.rotation_of(valid.cumsum(dim=1) - 1, self.sizes.head_width)
+        seen = valid[:, None, None, :]
+        *all_but_last, last = zip(self.language, caches, strict=True)
+        for layer, cache in all_but_last:
+            x = self.functions.read(layer, x, rotation, cache, 0, seen)
+        # Nobody reads the prefix's own outputs.
+        self.functions.remember(last[0], x, rotation, last[1], 0)
+        length = valid.sum(dim=1)
+        if self.sizes.adaptive:
+            return Prefix(caches, slots, seen, length)
+        seen = F.pad(seen, (0, 1), value=True)
+        self._read_state(observation.state, length, caches, slots, seen)
+        return Prefix(caches, slots + 1, seen, length + 1)
+
+    def velocity(self, prefix: Prefix, x: Tensor, schedule: Schedule, step: int) -> Tensor:
+        """The flow [B, H, A] at noisy actions ``x`` [B, H, A], both float32."""
+        horizon = x.shape[1]
+        steps = torch.arange(horizon, device=x.device)
+        rotation = gemma.rotation_of(prefix.length[:, None] + steps, self.sizes.head_width)
+        seen = F.pad(prefix.seen, (0, horizon), value=True)
+        if self.sizes.adaptive:
+            hidden = self._think_modulated(prefix, x, rotation, seen, schedule.modulations[step])
+        else:
+            assert schedule.time_parts is not None
+            hidden = self._think_plain(prefix, x, rotation, seen, schedule.time_parts[step])
+        return self.action_out(hidden.float())
+
+    def sample_actions(self, observation: Observation, noise: Tensor, schedule: Schedule) -> Tensor:
+        """Denoise a chunk: ``noise`` [B, H, A] float32 to normalised actions of that shape."""
+        prefix = self.run_prefix(observation, noise.shape[1])
+        x = noise
+        for step in range(schedule.num_steps):
+            x = x + schedule.step_size * self.velocity(prefix, x, schedule, step)
+        return x
+
+    def _embed(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        images = observation.images
+        batch, cameras = images.shape[:2]
+        seen = self.vision(images.flatten(0, 1), self.functions.vision)  # all cameras in one call
+        per_camera = seen.shape[1]
+        seen = seen.view(batch, cameras * per_camera, -1)
+        read = F.embedding(observation.tokens, self.embedding)
+        read = (read.float() * self.sizes.width**0.5).to(read.dtype)
+        valid = torch.cat(
+            [observation.image_mask.repeat_interleave(per_camera, dim=1), observation.token_mask],
+            dim=1,
+        )
+        return torch.cat([seen, read], dim=1), valid
+
+    def _make_caches(self, batch: int, slots: int) -> tuple[gemma.KeyValueCache, ...]:
+        s = self.sizes
+        shape = (s.depth, 2, batch, s.key_heads, slots, s.head_width)
+        room = torch.empty(shape, dtype=self.dtype, device=self.device)
+        return tuple(gemma.KeyValueCache(layer[0], layer[1]) for layer in room)
+
+    def _read_state(
+        self,
+        state: Tensor,
+        position: Tensor,
+        caches: tuple[gemma.KeyValueCache, ...],
+        slot: int,
+        seen: Tensor,
+    ) -> None:
+        x = self.state(state.float()).to(self.dtype)[:, None]
+        rotation = gemma.rotation_of(position[:, None], self.sizes.head_width)
+        *all_but_last, last = zip(self.expert, caches, strict=True)
+        for layer, cache in all_but_last:
+            x = self.functions.read(layer, x, rotation, cache, slot, seen)
+        self.functions.remember(last[0], x, rotation, last[1], slot)
+
+    def _think_modulated(
+        self,
+        prefix: Prefix,
+        x: Tensor,
+        rotation: gemma.Rotation,
+        seen: Tensor,
+        modulations: tuple[gemma.Modulation, ...],
+    ) -> Tensor:
+        h = self.action_in(x).to(self.dtype)
+        for index, (layer, cache) in enumerate(zip(self.expert, prefix.caches, strict=True)):
+            pair = modulations[2 * index : 2 * index + 2]
+            h = self.functions.modulated(layer, h, rotation, cache, prefix.slots, seen, pair)
+        return gemma.modulated_norm(h, modulations[-1])
+
+    def _think_plain(
+        self, prefix: Prefix, x: Tensor, rotation: gemma.Rotation, seen: Tensor, time_part: Tensor
+    ) -> Tensor:
+        weight = self.time_in.weight[:, : self.sizes.expert_width]
+        mixed = F.silu(F.linear(self.action_in(x), weight) + time_part)
+        h = self.time_out(mixed).to(self.dtype)
+        for layer, cache in zip(self.expert, prefix.caches, strict=True):
+            h = self.functions.read(layer, h, rotation, cache, prefix.slots, seen)
+        return gemma.rms_norm(h, self.final_norm)
+
+    @torch.no_grad()
+    def _make_schedule(self, num_steps: int) -> Schedule:
+        times, step_size = flow_times(num_steps)
+        width = self.sizes.expert_width
+        features = torch.from_numpy(time_features(times, width)).to(self.device)
+        if not self.sizes.adaptive:
+            weight = self.time_in.weight[:, width:]
+            return Schedule(step_size, (), F.linear(features, weight, self.time_in.bias))
+        condition = F.silu(self.time_out(F.silu(self.time_in(features))))
+        flat = self.modulation(condition).view(num_steps, -1, 3, width)
+        modulations = tuple(
+            tuple(gemma.Modulation(m[0], m[1], m[2].to(self.dtype)) for m in of_step)
+            for of_step in flat
+        )
+        return Schedule(step_size, modulations, None)
+
+
+def flow_times(num_steps: int) -> tuple[np.ndarray, float]:
+    """Times [N] of the steps and the step size.
+
+    Summed up in float32, as where the weights were made: 1, 0.9, 0.79999995, ...
+    """
+    step_size = np.float32(-1.0) / np.float32(num_steps)
+    times = np.empty(num_steps, np.float32)
+    time = np.float32(1.0)
+    for index in range(num_steps):
+        times[index] = time
+        time = time + step_size
+    return times, float(step_size)
+
+
+def time_features(times: np.ndarray, width: int) -> np.ndarray:
+    """Sines and cosines [N, width] float32 of times [N]."""
+    fraction = np.linspace(0.0, 1.0, width // 2)
+    periods = MIN_PERIOD * (MAX_PERIOD / MIN_PERIOD) ** fraction
+    angles = times.astype(np.float64)[:, None] * (2 * np.pi / periods)
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)

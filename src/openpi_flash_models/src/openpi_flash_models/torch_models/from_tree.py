@@ -1,0 +1,199 @@
+"""Fill a torch model from the tree that every checkpoint reader returns.
+
+The tree is openpi's JAX one: layers stacked on the first axis, kernels [in, out]. Each tensor is
+converted on its own and let go, so that the peak is the model and one tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from openpi_flash_models.torch_models import gemma
+from openpi_flash_models.torch_models.flow import FlowModel, FlowSizes
+from openpi_flash_models.torch_models.siglip import VisionTower
+
+Tree = Mapping[str, Any]
+
+
+def read_sizes(tree: Tree) -> FlowSizes:
+    """The sizes of a checked tree (:mod:`openpi_flash_models.checkpoints`)."""
+    img, llm = tree["PaliGemma"]["img"], tree["PaliGemma"]["llm"]
+    layers, block = llm["layers"], img["Transformer"]["encoderblock"]
+    depth, heads, width, head_width = layers["attn"]["q_einsum"]["w"].shape
+    patch, _, _, vision_width = img["embedding"]["kernel"].shape
+    query = block["MultiHeadDotProductAttention_0"]["query"]["kernel"]
+    action_dim, expert_width = tree["action_in_proj"]["kernel"].shape
+    return FlowSizes(
+        adaptive="time_mlp_in" in tree,
+        patch=patch,
+        patches=img["pos_embedding"].shape[1],
+        vision_width=vision_width,
+        vision_depth=query.shape[0],
+        vision_heads=query.shape[2],
+        vision_mlp=block["MlpBlock_0"]["Dense_0"]["kernel"].shape[2],
+        vocabulary=llm["embedder"]["input_embedding"].shape[0],
+        width=width,
+        mlp=layers["mlp"]["linear"].shape[1],
+        expert_width=expert_width,
+        expert_mlp=layers["mlp_1"]["linear"].shape[1],
+        depth=depth,
+        heads=heads,
+        key_heads=layers["attn"]["kv_einsum"]["w"].shape[2],
+        head_width=head_width,
+        action_dim=action_dim,
+    )
+
+
+def build_flow_model(
+    tree: Tree, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+) -> FlowModel:
+    """Make pi0 or pi0.5 of a checkpoint's tensors.
+
+    Args:
+        tree: a checked tree of either model, numpy arrays of any float type.
+        dtype: of the towers. Norms, the patch product and the projections of actions, state and
+            time stay in float32.
+        device: where to.
+
+    Returns:
+        The model, every parameter of it written, none of them trainable.
+    """
+    with torch.device("meta"):
+        model = FlowModel(read_sizes(tree))
+    # Empty memory of the final dtype: nothing is allocated twice.
+    for module, name, parameter in _parameters(model):
+        wide = _stays_wide(model, module, name)
+        empty = torch.empty_like(parameter, dtype=torch.float32 if wide else dtype, device=device)
+        setattr(module, name, nn.Parameter(empty, requires_grad=False))
+    filler = _Filler()
+    _fill_vision(filler, model.vision, tree["PaliGemma"]["img"])
+    llm = tree["PaliGemma"]["llm"]
+    filler.put(model.embedding, llm["embedder"]["input_embedding"])
+    _fill_layers(filler, model.language, llm["layers"], "")
+    _fill_layers(filler, model.expert, llm["layers"], "_1")
+    _fill_heads(filler, model, tree)
+    filler.check(model)
+    return model.eval()
+
+
+class _Filler:
+    """Writes arrays into parameters, and knows which were written."""
+
+    def __init__(self) -> None:
+        self._written: dict[int, int] = {}
+
+    def put(self, parameter: Tensor, array: Any, *, at: slice = slice(None)) -> None:
+        """Write ``array`` to rows ``at`` of ``parameter``."""
+        target = parameter.data[at]
+        # bfloat16 of ml_dtypes is unknown to torch; widening is exact.
+        source = torch.from_numpy(np.ascontiguousarray(np.asarray(array, dtype=np.float32)))
+        if source.shape != target.shape:
+            raise ValueError(f"tensor of shape {tuple(source.shape)} for {tuple(target.shape)}")
+        target.copy_(source)
+        self._written[id(parameter)] = self._written.get(id(parameter), 0) + target.numel()
+
+    def linear(self, module: Any, dense: Tree) -> None:
+        """A kernel [in, out] and its bias."""
+        self.put(module.weight, np.asarray(dense["kernel"]).T)
+        self.put(module.bias, dense["bias"])
+
+    def check(self, model: nn.Module) -> None:
+        """Every element of every parameter has been written once."""
+        for name, parameter in model.named_parameters():
+            written = self._written.get(id(parameter), 0)
+            if written != parameter.numel():
+                raise AssertionError(f"{name}: {written} of {parameter.numel()} elements written")
+
+
+def _parameters(model: nn.Module) -> Iterable[tuple[nn.Module, str, Tensor]]:
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            yield module, name, parameter
+
+
+def _stays_wide(model: FlowModel, module: nn.Module, name: str) -> bool:
+    if isinstance(module, nn.LayerNorm) or name.endswith("norm") or name == "positions":
+        return True
+    heads = {model.action_in, model.action_out, model.time_in, model.time_out}
+    heads |= {model.modulation} if model.sizes.adaptive else {model.state}
+    return module in heads or module is model.vision.embedding
+
+
+def _fill_vision(filler: _Filler, tower: VisionTower, img: Tree) -> None:
+    kernel = np.asarray(img["embedding"]["kernel"])
+    filler.put(tower.embedding.weight, kernel.reshape(-1, kernel.shape[-1]).T)
+    filler.put(tower.embedding.bias, img["embedding"]["bias"])
+    filler.put(tower.positions, img["pos_embedding"][0])
+    stacked = img["Transformer"]["encoderblock"]
+    attention = stacked["MultiHeadDotProductAttention_0"]
+    for index, block in enumerate(tower.blocks):
+        width = block.out.weight.shape[0]
+        for norm, name in ((block.norm_attention, "LayerNorm_0"), (block.norm_mlp, "LayerNorm_1")):
+            filler.put(norm.weight, stacked[name]["scale"][index])
+            filler.put(norm.bias, stacked[name]["bias"][index])
+        for part, name in enumerate(("query", "key", "value")):
+            rows = slice(part * width, (part + 1) * width)
+            kernel = np.asarray(attention[name]["kernel"][index])
+            filler.put(block.qkv.weight, kernel.reshape(width, width).T, at=rows)
+            filler.put(block.qkv.bias, np.reshape(attention[name]["bias"][index], -1), at=rows)
+        filler.put(block.out.weight, np.reshape(attention["out"]["kernel"][index], (width, -1)).T)
+        filler.put(block.out.bias, attention["out"]["bias"][index])
+        for module, name in ((block.up, "Dense_0"), (block.down, "Dense_1")):
+            filler.put(module.weight, np.asarray(stacked["MlpBlock_0"][name]["kernel"][index]).T)
+            filler.put(module.bias, stacked["MlpBlock_0"][name]["bias"][index])
+    filler.put(tower.norm.weight, img["Transformer"]["encoder_norm"]["scale"])
+    filler.put(tower.norm.bias, img["Transformer"]["encoder_norm"]["bias"])
+    filler.linear(tower.head, img["head"])
+
+
+def _fill_layers(filler: _Filler, layers: nn.ModuleList, stacked: Tree, suffix: str) -> None:
+    attention, mlp = stacked["attn"], stacked[f"mlp{suffix}"]
+    for index, layer in enumerate(layers):
+        assert isinstance(layer, gemma.Layer)
+        query = np.asarray(attention[f"q_einsum{suffix}"]["w"][index])  # [N, D, H]
+        key_value = np.asarray(attention[f"kv_einsum{suffix}"]["w"][index])  # [2, K, D, H]
+        out = np.asarray(attention[f"attn_vec_einsum{suffix}"]["w"][index])  # [N, H, D]
+        width, rows = query.shape[1], query.shape[0] * query.shape[2]
+        filler.put(
+            layer.qkv.weight, query.transpose(0, 2, 1).reshape(rows, width), at=slice(0, rows)
+        )
+        key_value = key_value.transpose(0, 1, 3, 2).reshape(-1, width)
+        filler.put(layer.qkv.weight, key_value, at=slice(rows, None))
+        filler.put(layer.out.weight, out.reshape(rows, width).T)
+        gate_up = np.asarray(mlp["gating_einsum"][index])  # [2, D, F]
+        filler.put(layer.gate_up.weight, gate_up.transpose(0, 2, 1).reshape(-1, width))
+        filler.put(layer.down.weight, np.asarray(mlp["linear"][index]).T)
+        for name in ("pre_attention_norm", "pre_ffw_norm"):
+            if hasattr(layer, name):
+                filler.put(getattr(layer, name), stacked[f"{name}{suffix}"]["scale"][index])
+
+
+def _fill_heads(filler: _Filler, model: FlowModel, tree: Tree) -> None:
+    filler.linear(model.action_in, tree["action_in_proj"])
+    filler.linear(model.action_out, tree["action_out_proj"])
+    prefix = "time_mlp" if model.sizes.adaptive else "action_time_mlp"
+    filler.linear(model.time_in, tree[f"{prefix}_in"])
+    filler.linear(model.time_out, tree[f"{prefix}_out"])
+    llm = tree["PaliGemma"]["llm"]
+    if not model.sizes.adaptive:
+        filler.linear(model.state, tree["state_proj"])
+        filler.put(model.final_norm, llm["final_norm_1"]["scale"])
+        return
+    layers = llm["layers"]
+    norms = [
+        (layers[f"{name}_1"]["Dense_0"], index)
+        for index in range(model.sizes.depth)
+        for name in ("pre_attention_norm", "pre_ffw_norm")
+    ]
+    size = 3 * model.sizes.expert_width
+    parts = [(dense["kernel"][i], dense["bias"][i]) for dense, i in norms]
+    final = llm["final_norm_1"]["Dense_0"]
+    for index, (kernel, bias) in enumerate([*parts, (final["kernel"], final["bias"])]):
+        rows = slice(index * size, (index + 1) * size)
+        filler.put(model.modulation.weight, np.asarray(kernel).T, at=rows)
+        filler.put(model.modulation.bias, bias, at=rows)
