@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openpi_flash_models.model_shape import ModelShape
 from openpi_flash_models.torch_models import gemma, siglip
 
 # Periods of the time features: from 4 ms to 4 s of "flow time", which is [0, 1].
@@ -99,43 +100,17 @@ class LayerFunctions:
     modulated: Callable[..., Tensor] = gemma.modulated_layer
 
 
-@dataclass(frozen=True)
-class FlowSizes:
-    """Every free size, as read from a checkpoint's tensors.
-
-    ``vision_*`` is SigLIP, ``width`` and ``mlp`` are the language expert's, ``expert_*`` the action
-    expert's; depth, heads and head width are common to both.
-    """
-
-    adaptive: bool
-    patch: int
-    patches: int
-    vision_width: int
-    vision_depth: int
-    vision_heads: int
-    vision_mlp: int
-    vocabulary: int
-    width: int
-    mlp: int
-    expert_width: int
-    expert_mlp: int
-    depth: int
-    heads: int
-    key_heads: int
-    head_width: int
-    action_dim: int
-
-
 class FlowModel(nn.Module):
-    """pi0 (``adaptive`` false) or pi0.5 (true)."""
+    """pi0 or pi0.5, of any size."""
 
-    def __init__(self, sizes: FlowSizes) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
-        s = sizes
-        self.sizes = s
+        s = shape
+        self.shape = s
+        self.adaptive = s.kind == "pi05"
         self.vision = siglip.VisionTower(
             patch=s.patch,
-            patches=s.patches,
+            patches=s.image_tokens,
             width=s.vision_width,
             depth=s.vision_depth,
             heads=s.vision_heads,
@@ -148,15 +123,15 @@ class FlowModel(nn.Module):
             gemma.Layer(s.width, *heads, s.mlp, adaptive=False) for _ in range(s.depth)
         )
         self.expert = nn.ModuleList(
-            gemma.Layer(s.expert_width, *heads, s.expert_mlp, adaptive=s.adaptive)
+            gemma.Layer(s.expert_width, *heads, s.expert_mlp, adaptive=self.adaptive)
             for _ in range(s.depth)
         )
         self.action_in = nn.Linear(s.action_dim, s.expert_width)
         self.action_out = nn.Linear(s.expert_width, s.action_dim)
-        time_in = s.expert_width if s.adaptive else 2 * s.expert_width
+        time_in = s.expert_width if self.adaptive else 2 * s.expert_width
         self.time_in = nn.Linear(time_in, s.expert_width)
         self.time_out = nn.Linear(s.expert_width, s.expert_width)
-        if s.adaptive:
+        if self.adaptive:
             # All norms' projections side by side: two per layer in order, then the final norm's.
             self.modulation = nn.Linear(s.expert_width, (2 * s.depth + 1) * 3 * s.expert_width)
         else:
@@ -189,9 +164,9 @@ class FlowModel(nn.Module):
         """Read pictures, words and the state, with room for ``horizon`` actions behind."""
         x, valid = self._embed(observation)
         batch, slots, _ = x.shape
-        own = 0 if self.sizes.adaptive else 1
+        own = 0 if self.adaptive else 1
         caches = self._make_caches(batch, slots + own + horizon)
-        rotation = gemma.rotation_of(valid.cumsum(dim=1) - 1, self.sizes.head_width)
+        rotation = gemma.rotation_of(valid.cumsum(dim=1) - 1, self.shape.head_width)
         seen = valid[:, None, None, :]
         *all_but_last, last = zip(self.language, caches, strict=True)
         for layer, cache in all_but_last:
@@ -199,7 +174,7 @@ class FlowModel(nn.Module):
         # Nobody reads the prefix's own outputs.
         self.functions.remember(last[0], x, rotation, last[1], 0)
         length = valid.sum(dim=1)
-        if self.sizes.adaptive:
+        if self.adaptive:
             return Prefix(caches, slots, seen, length)
         seen = F.pad(seen, (0, 1), value=True)
         self._read_state(observation.state, length, caches, slots, seen)
@@ -209,9 +184,9 @@ class FlowModel(nn.Module):
         """The flow [B, H, A] at noisy actions ``x`` [B, H, A], both float32."""
         horizon = x.shape[1]
         steps = torch.arange(horizon, device=x.device)
-        rotation = gemma.rotation_of(prefix.length[:, None] + steps, self.sizes.head_width)
+        rotation = gemma.rotation_of(prefix.length[:, None] + steps, self.shape.head_width)
         seen = F.pad(prefix.seen, (0, horizon), value=True)
-        if self.sizes.adaptive:
+        if self.adaptive:
             hidden = self._think_modulated(prefix, x, rotation, seen, schedule.modulations[step])
         else:
             assert schedule.time_parts is not None
@@ -233,7 +208,7 @@ class FlowModel(nn.Module):
         per_camera = seen.shape[1]
         seen = seen.view(batch, cameras * per_camera, -1)
         read = F.embedding(observation.tokens, self.embedding)
-        read = (read.float() * self.sizes.width**0.5).to(read.dtype)
+        read = (read.float() * self.shape.width**0.5).to(read.dtype)
         valid = torch.cat(
             [observation.image_mask.repeat_interleave(per_camera, dim=1), observation.token_mask],
             dim=1,
@@ -241,7 +216,7 @@ class FlowModel(nn.Module):
         return torch.cat([seen, read], dim=1), valid
 
     def _make_caches(self, batch: int, slots: int) -> tuple[gemma.KeyValueCache, ...]:
-        s = self.sizes
+        s = self.shape
         shape = (s.depth, 2, batch, s.key_heads, slots, s.head_width)
         room = torch.empty(shape, dtype=self.dtype, device=self.device)
         return tuple(gemma.KeyValueCache(layer[0], layer[1]) for layer in room)
@@ -255,7 +230,7 @@ class FlowModel(nn.Module):
         seen: Tensor,
     ) -> None:
         x = self.state(state.float()).to(self.dtype)[:, None]
-        rotation = gemma.rotation_of(position[:, None], self.sizes.head_width)
+        rotation = gemma.rotation_of(position[:, None], self.shape.head_width)
         *all_but_last, last = zip(self.expert, caches, strict=True)
         for layer, cache in all_but_last:
             x = self.functions.read(layer, x, rotation, cache, slot, seen)
@@ -278,7 +253,7 @@ class FlowModel(nn.Module):
     def _think_plain(
         self, prefix: Prefix, x: Tensor, rotation: gemma.Rotation, seen: Tensor, time_part: Tensor
     ) -> Tensor:
-        weight = self.time_in.weight[:, : self.sizes.expert_width]
+        weight = self.time_in.weight[:, : self.shape.expert_width]
         mixed = F.silu(F.linear(self.action_in(x), weight) + time_part)
         h = self.time_out(mixed).to(self.dtype)
         for layer, cache in zip(self.expert, prefix.caches, strict=True):
@@ -288,9 +263,9 @@ class FlowModel(nn.Module):
     @torch.no_grad()
     def _make_schedule(self, num_steps: int) -> Schedule:
         times, step_size = flow_times(num_steps)
-        width = self.sizes.expert_width
+        width = self.shape.expert_width
         features = torch.from_numpy(time_features(times, width)).to(self.device)
-        if not self.sizes.adaptive:
+        if not self.adaptive:
             weight = self.time_in.weight[:, width:]
             return Schedule(step_size, (), F.linear(features, weight, self.time_in.bias))
         condition = F.silu(self.time_out(F.silu(self.time_in(features))))

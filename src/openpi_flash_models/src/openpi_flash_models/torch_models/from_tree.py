@@ -13,49 +13,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from openpi_flash_models.model_shape import ModelShape
 from openpi_flash_models.torch_models import gemma
-from openpi_flash_models.torch_models.flow import FlowModel, FlowSizes
+from openpi_flash_models.torch_models.flow import FlowModel
 from openpi_flash_models.torch_models.siglip import VisionTower
 
 Tree = Mapping[str, Any]
 
 
-def read_sizes(tree: Tree) -> FlowSizes:
-    """The sizes of a checked tree (:mod:`openpi_flash_models.checkpoints`)."""
-    img, llm = tree["PaliGemma"]["img"], tree["PaliGemma"]["llm"]
-    layers, block = llm["layers"], img["Transformer"]["encoderblock"]
-    depth, heads, width, head_width = layers["attn"]["q_einsum"]["w"].shape
-    patch, _, _, vision_width = img["embedding"]["kernel"].shape
-    query = block["MultiHeadDotProductAttention_0"]["query"]["kernel"]
-    action_dim, expert_width = tree["action_in_proj"]["kernel"].shape
-    return FlowSizes(
-        adaptive="time_mlp_in" in tree,
-        patch=patch,
-        patches=img["pos_embedding"].shape[1],
-        vision_width=vision_width,
-        vision_depth=query.shape[0],
-        vision_heads=query.shape[2],
-        vision_mlp=block["MlpBlock_0"]["Dense_0"]["kernel"].shape[2],
-        vocabulary=llm["embedder"]["input_embedding"].shape[0],
-        width=width,
-        mlp=layers["mlp"]["linear"].shape[1],
-        expert_width=expert_width,
-        expert_mlp=layers["mlp_1"]["linear"].shape[1],
-        depth=depth,
-        heads=heads,
-        key_heads=layers["attn"]["kv_einsum"]["w"].shape[2],
-        head_width=head_width,
-        action_dim=action_dim,
-    )
-
-
 def build_flow_model(
-    tree: Tree, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    tree: Tree,
+    shape: ModelShape,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
 ) -> FlowModel:
     """Make pi0 or pi0.5 of a checkpoint's tensors.
 
     Args:
         tree: a checked tree of either model, numpy arrays of any float type.
+        shape: its kind and sizes.
         dtype: of the towers. Norms, the patch product and the projections of actions, state and
             time stay in float32.
         device: where to.
@@ -64,7 +41,7 @@ def build_flow_model(
         The model, every parameter of it written, none of them trainable.
     """
     with torch.device("meta"):
-        model = FlowModel(read_sizes(tree))
+        model = FlowModel(shape)
     # Empty memory of the final dtype: nothing is allocated twice.
     for module, name, parameter in _parameters(model):
         wide = _stays_wide(model, module, name)
@@ -120,7 +97,7 @@ def _stays_wide(model: FlowModel, module: nn.Module, name: str) -> bool:
     if isinstance(module, nn.LayerNorm) or name.endswith("norm") or name == "positions":
         return True
     heads = {model.action_in, model.action_out, model.time_in, model.time_out}
-    heads |= {model.modulation} if model.sizes.adaptive else {model.state}
+    heads |= {model.modulation} if model.adaptive else {model.state}
     return module in heads or module is model.vision.embedding
 
 
@@ -176,21 +153,21 @@ def _fill_layers(filler: _Filler, layers: nn.ModuleList, stacked: Tree, suffix: 
 def _fill_heads(filler: _Filler, model: FlowModel, tree: Tree) -> None:
     filler.linear(model.action_in, tree["action_in_proj"])
     filler.linear(model.action_out, tree["action_out_proj"])
-    prefix = "time_mlp" if model.sizes.adaptive else "action_time_mlp"
+    prefix = "time_mlp" if model.adaptive else "action_time_mlp"
     filler.linear(model.time_in, tree[f"{prefix}_in"])
     filler.linear(model.time_out, tree[f"{prefix}_out"])
     llm = tree["PaliGemma"]["llm"]
-    if not model.sizes.adaptive:
+    if not model.adaptive:
         filler.linear(model.state, tree["state_proj"])
         filler.put(model.final_norm, llm["final_norm_1"]["scale"])
         return
     layers = llm["layers"]
     norms = [
         (layers[f"{name}_1"]["Dense_0"], index)
-        for index in range(model.sizes.depth)
+        for index in range(model.shape.depth)
         for name in ("pre_attention_norm", "pre_ffw_norm")
     ]
-    size = 3 * model.sizes.expert_width
+    size = 3 * model.shape.expert_width
     parts = [(dense["kernel"][i], dense["bias"][i]) for dense, i in norms]
     final = llm["final_norm_1"]["Dense_0"]
     for index, (kernel, bias) in enumerate([*parts, (final["kernel"], final["bias"])]):

@@ -121,7 +121,12 @@ class Layer(nn.Module):
 
 
 def read_layer(
-    layer: Layer, x: Tensor, rotation: Rotation, cache: KeyValueCache, start: int, mask: Tensor | None
+    layer: Layer,
+    x: Tensor,
+    rotation: Rotation,
+    cache: KeyValueCache,
+    start: int,
+    mask: Tensor | None,
 ) -> Tensor:
     """One layer with plain norms over ``x`` [B, T, D]."""
     h = rms_norm(x, layer.pre_attention_norm)

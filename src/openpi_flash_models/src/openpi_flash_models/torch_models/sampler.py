@@ -53,7 +53,9 @@ def compile_mode(device: torch.device, wanted: str | None = None) -> str:
     if not mode:
         return "reduce-overhead" if device.type == "cuda" else "none"
     if mode not in COMPILE_MODES:
-        raise ConfigError(f"{COMPILE_MODE_VARIABLE}={mode}: expected one of {', '.join(COMPILE_MODES)}")
+        raise ConfigError(
+            f"{COMPILE_MODE_VARIABLE}={mode}: expected one of {', '.join(COMPILE_MODES)}"
+        )
     return mode
 
 
