@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from openpi_flash_models.model_shape import ModelShape
 from openpi_flash_models.torch_models import gemma, siglip
@@ -168,16 +168,16 @@ class FlowModel(nn.Module):
         caches = self._make_caches(batch, slots + own + horizon)
         rotation = gemma.rotation_of(valid.cumsum(dim=1) - 1, self.shape.head_width)
         seen = valid[:, None, None, :]
-        *all_but_last, last = zip(self.language, caches, strict=True)
-        for layer, cache in all_but_last:
-            x = self.functions.read(layer, x, rotation, cache, 0, seen)
-        # Nobody reads the prefix's own outputs.
-        self.functions.remember(last[0], x, rotation, last[1], 0)
+        places = [gemma.Place(cache, rotation, 0, seen) for cache in caches]
+        self._remember(self.language, x, places)
         length = valid.sum(dim=1)
         if self.adaptive:
             return Prefix(caches, slots, seen, length)
-        seen = F.pad(seen, (0, 1), value=True)
-        self._read_state(observation.state, length, caches, slots, seen)
+        # The state sees the prefix and itself.
+        seen = functional.pad(seen, (0, 1), value=True)
+        rotation = gemma.rotation_of(length[:, None], self.shape.head_width)
+        places = [gemma.Place(cache, rotation, slots, seen) for cache in caches]
+        self._remember(self.expert, self.state(observation.state).to(self.dtype)[:, None], places)
         return Prefix(caches, slots + 1, seen, length + 1)
 
     def velocity(self, prefix: Prefix, x: Tensor, schedule: Schedule, step: int) -> Tensor:
@@ -185,12 +185,12 @@ class FlowModel(nn.Module):
         horizon = x.shape[1]
         steps = torch.arange(horizon, device=x.device)
         rotation = gemma.rotation_of(prefix.length[:, None] + steps, self.shape.head_width)
-        seen = F.pad(prefix.seen, (0, horizon), value=True)
-        if self.adaptive:
-            hidden = self._think_modulated(prefix, x, rotation, seen, schedule.modulations[step])
+        seen = functional.pad(prefix.seen, (0, horizon), value=True)
+        places = [gemma.Place(cache, rotation, prefix.slots, seen) for cache in prefix.caches]
+        if schedule.time_parts is None:
+            hidden = self._think_modulated(x, places, schedule.modulations[step])
         else:
-            assert schedule.time_parts is not None
-            hidden = self._think_plain(prefix, x, rotation, seen, schedule.time_parts[step])
+            hidden = self._think_plain(x, places, schedule.time_parts[step])
         return self.action_out(hidden.float())
 
     def sample_actions(self, observation: Observation, noise: Tensor, schedule: Schedule) -> Tensor:
@@ -207,7 +207,7 @@ class FlowModel(nn.Module):
         seen = self.vision(images.flatten(0, 1), self.functions.vision)  # all cameras in one call
         per_camera = seen.shape[1]
         seen = seen.view(batch, cameras * per_camera, -1)
-        read = F.embedding(observation.tokens, self.embedding)
+        read = functional.embedding(observation.tokens, self.embedding)
         read = (read.float() * self.shape.width**0.5).to(read.dtype)
         valid = torch.cat(
             [observation.image_mask.repeat_interleave(per_camera, dim=1), observation.token_mask],
@@ -221,43 +221,28 @@ class FlowModel(nn.Module):
         room = torch.empty(shape, dtype=self.dtype, device=self.device)
         return tuple(gemma.KeyValueCache(layer[0], layer[1]) for layer in room)
 
-    def _read_state(
-        self,
-        state: Tensor,
-        position: Tensor,
-        caches: tuple[gemma.KeyValueCache, ...],
-        slot: int,
-        seen: Tensor,
-    ) -> None:
-        x = self.state(state.float()).to(self.dtype)[:, None]
-        rotation = gemma.rotation_of(position[:, None], self.shape.head_width)
-        *all_but_last, last = zip(self.expert, caches, strict=True)
-        for layer, cache in all_but_last:
-            x = self.functions.read(layer, x, rotation, cache, slot, seen)
-        self.functions.remember(last[0], x, rotation, last[1], slot)
+    def _remember(self, layers: nn.ModuleList, x: Tensor, places: list[gemma.Place]) -> None:
+        """Run tokens of which nothing is read but the keys and values that they leave."""
+        *earlier, last = zip(layers, places, strict=True)
+        for layer, place in earlier:
+            x = self.functions.read(layer, x, place)
+        self.functions.remember(last[0], x, last[1])
 
     def _think_modulated(
-        self,
-        prefix: Prefix,
-        x: Tensor,
-        rotation: gemma.Rotation,
-        seen: Tensor,
-        modulations: tuple[gemma.Modulation, ...],
+        self, x: Tensor, places: list[gemma.Place], modulations: tuple[gemma.Modulation, ...]
     ) -> Tensor:
         h = self.action_in(x).to(self.dtype)
-        for index, (layer, cache) in enumerate(zip(self.expert, prefix.caches, strict=True)):
+        for index, (layer, place) in enumerate(zip(self.expert, places, strict=True)):
             pair = modulations[2 * index : 2 * index + 2]
-            h = self.functions.modulated(layer, h, rotation, cache, prefix.slots, seen, pair)
+            h = self.functions.modulated(layer, h, place, pair)
         return gemma.modulated_norm(h, modulations[-1])
 
-    def _think_plain(
-        self, prefix: Prefix, x: Tensor, rotation: gemma.Rotation, seen: Tensor, time_part: Tensor
-    ) -> Tensor:
+    def _think_plain(self, x: Tensor, places: list[gemma.Place], time_part: Tensor) -> Tensor:
         weight = self.time_in.weight[:, : self.shape.expert_width]
-        mixed = F.silu(F.linear(self.action_in(x), weight) + time_part)
+        mixed = functional.silu(functional.linear(self.action_in(x), weight) + time_part)
         h = self.time_out(mixed).to(self.dtype)
-        for layer, cache in zip(self.expert, prefix.caches, strict=True):
-            h = self.functions.read(layer, h, rotation, cache, prefix.slots, seen)
+        for layer, place in zip(self.expert, places, strict=True):
+            h = self.functions.read(layer, h, place)
         return gemma.rms_norm(h, self.final_norm)
 
     @torch.no_grad()
@@ -267,8 +252,8 @@ class FlowModel(nn.Module):
         features = torch.from_numpy(time_features(times, width)).to(self.device)
         if not self.adaptive:
             weight = self.time_in.weight[:, width:]
-            return Schedule(step_size, (), F.linear(features, weight, self.time_in.bias))
-        condition = F.silu(self.time_out(F.silu(self.time_in(features))))
+            return Schedule(step_size, (), functional.linear(features, weight, self.time_in.bias))
+        condition = functional.silu(self.time_out(functional.silu(self.time_in(features))))
         flat = self.modulation(condition).view(num_steps, -1, 3, width)
         modulations = tuple(
             tuple(gemma.Modulation(m[0], m[1], m[2].to(self.dtype)) for m in of_step)

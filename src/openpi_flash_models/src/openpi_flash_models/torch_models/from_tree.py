@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from openpi_flash_models.model_shape import ModelShape
 from openpi_flash_models.torch_models import gemma
 from openpi_flash_models.torch_models.flow import FlowModel
-from openpi_flash_models.torch_models.siglip import VisionTower
+from openpi_flash_models.torch_models.siglip import Block, VisionTower
 
 Tree = Mapping[str, Any]
 
@@ -109,6 +109,7 @@ def _fill_vision(filler: _Filler, tower: VisionTower, img: Tree) -> None:
     stacked = img["Transformer"]["encoderblock"]
     attention = stacked["MultiHeadDotProductAttention_0"]
     for index, block in enumerate(tower.blocks):
+        assert isinstance(block, Block)
         width = block.out.weight.shape[0]
         for norm, name in ((block.norm_attention, "LayerNorm_0"), (block.norm_mlp, "LayerNorm_1")):
             filler.put(norm.weight, stacked[name]["scale"][index])

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 RMS_EPSILON = 1e-6
 ROPE_MAX_WAVELENGTH = 10_000.0
@@ -31,11 +31,27 @@ class Rotation(NamedTuple):
 class KeyValueCache(NamedTuple):
     """Slots for the keys (after RoPE) and values of one layer, each [B, K, S, H].
 
-    The tokens of a pass are written into their slots, so that no pass copies what earlier ones left.
+    The tokens of a pass are written into their slots: no pass copies what earlier ones left.
     """
 
     keys: Tensor
     values: Tensor
+
+
+class Place(NamedTuple):
+    """Where the tokens of a pass stand in one layer.
+
+    Attributes:
+        cache: of the layer.
+        rotation: of the tokens' positions.
+        start: slot of the first token.
+        mask: [B, 1, 1, slots up to the last token] bool, true where a slot may be seen.
+    """
+
+    cache: KeyValueCache
+    rotation: Rotation
+    start: int
+    mask: Tensor | None
 
 
 class Modulation(NamedTuple):
@@ -62,27 +78,13 @@ class Layer(nn.Module):
             self.pre_attention_norm = nn.Parameter(torch.zeros(width))
             self.pre_ffw_norm = nn.Parameter(torch.zeros(width))
 
-    def remember(self, h: Tensor, rotation: Rotation, cache: KeyValueCache, start: int) -> None:
-        """Write keys and values of the normed tokens ``h`` [B, T, D] to slots from ``start``."""
+    def remember(self, h: Tensor, place: Place) -> None:
+        """Write keys and values of the normed tokens ``h`` [B, T, D] to their slots."""
         weight = self.qkv.weight[self.heads * self.head_width :]
-        self._write(F.linear(h, weight), rotation, cache, start)
+        self._write(functional.linear(h, weight), place)
 
-    def attend(
-        self,
-        h: Tensor,
-        rotation: Rotation,
-        cache: KeyValueCache,
-        start: int,
-        mask: Tensor | None,
-    ) -> Tensor:
-        """Write the tokens to the cache, and look at all slots up to theirs.
-
-        Args:
-            h: [B, T, D], normed.
-            rotation: of the tokens' positions.
-            cache: of this layer.
-            start: slot of the first token.
-            mask: [B, 1, 1, slots] bool, true where a slot may be seen; None sees all.
+    def attend(self, h: Tensor, place: Place) -> Tensor:
+        """Write the normed tokens ``h`` [B, T, D] to their slots, and look at all slots up to them.
 
         Returns:
             [B, T, D].
@@ -91,69 +93,48 @@ class Layer(nn.Module):
         query, key_value = self.qkv(h).split(
             [self.heads * self.head_width, 2 * self.key_heads * self.head_width], dim=-1
         )
-        self._write(key_value, rotation, cache, start)
-        query = rotate(query.view(batch, length, self.heads, self.head_width), rotation)
+        self._write(key_value, place)
+        query = rotate(query.view(batch, length, self.heads, self.head_width), place.rotation)
         # All queries share one mask, so the heads of a group stand in line as more tokens of one
         # head: keys and values are then read once for the whole group.
         groups = self.heads // self.key_heads
         query = query.view(batch, length, self.key_heads, groups, self.head_width)
         query = query.permute(0, 2, 3, 1, 4).reshape(batch, self.key_heads, -1, self.head_width)
-        end = start + length
-        seen = F.scaled_dot_product_attention(
-            query, cache.keys[:, :, :end], cache.values[:, :, :end], attn_mask=mask
-        )
+        keys, values = (slots[:, :, : place.start + length] for slots in place.cache)
+        seen = functional.scaled_dot_product_attention(query, keys, values, attn_mask=place.mask)
         seen = seen.view(batch, self.key_heads, groups, length, self.head_width)
         return self.out(seen.permute(0, 3, 1, 2, 4).reshape(batch, length, -1))
 
     def feed_forward(self, h: Tensor) -> Tensor:
         """GeGLU of [B, T, D]."""
         gate, up = self.gate_up(h).chunk(2, dim=-1)
-        return self.down(F.gelu(gate, approximate="tanh") * up)
+        return self.down(functional.gelu(gate, approximate="tanh") * up)
 
-    def _write(
-        self, key_value: Tensor, rotation: Rotation, cache: KeyValueCache, start: int
-    ) -> None:
+    def _write(self, key_value: Tensor, place: Place) -> None:
         batch, length, _ = key_value.shape
         key_value = key_value.view(batch, length, 2, self.key_heads, self.head_width)
-        end = start + length
-        cache.keys[:, :, start:end] = rotate(key_value[:, :, 0], rotation).transpose(1, 2)
-        cache.values[:, :, start:end] = key_value[:, :, 1].transpose(1, 2)
+        keys, values = (slots[:, :, place.start : place.start + length] for slots in place.cache)
+        keys.copy_(rotate(key_value[:, :, 0], place.rotation).transpose(1, 2))
+        values.copy_(key_value[:, :, 1].transpose(1, 2))
 
 
-def read_layer(
-    layer: Layer,
-    x: Tensor,
-    rotation: Rotation,
-    cache: KeyValueCache,
-    start: int,
-    mask: Tensor | None,
-) -> Tensor:
+def read_layer(layer: Layer, x: Tensor, place: Place) -> Tensor:
     """One layer with plain norms over ``x`` [B, T, D]."""
-    h = rms_norm(x, layer.pre_attention_norm)
-    x = x + layer.attend(h, rotation, cache, start, mask)
+    x = x + layer.attend(rms_norm(x, layer.pre_attention_norm), place)
     return x + layer.feed_forward(rms_norm(x, layer.pre_ffw_norm))
 
 
-def remember_layer(
-    layer: Layer, x: Tensor, rotation: Rotation, cache: KeyValueCache, start: int
-) -> None:
+def remember_layer(layer: Layer, x: Tensor, place: Place) -> None:
     """The part of the last layer that later tokens need: its keys and values."""
-    layer.remember(rms_norm(x, layer.pre_attention_norm), rotation, cache, start)
+    layer.remember(rms_norm(x, layer.pre_attention_norm), place)
 
 
 def modulated_layer(
-    layer: Layer,
-    x: Tensor,
-    rotation: Rotation,
-    cache: KeyValueCache,
-    start: int,
-    mask: Tensor | None,
-    modulations: Sequence[Modulation],
+    layer: Layer, x: Tensor, place: Place, modulations: Sequence[Modulation]
 ) -> Tensor:
     """One layer with adaptive norms: of attention, then of the feed-forward."""
     before, after = modulations
-    h = modulated_norm(x, before)
-    x = x + layer.attend(h, rotation, cache, start, mask) * before.gate
+    x = x + layer.attend(modulated_norm(x, before), place) * before.gate
     return x + layer.feed_forward(modulated_norm(x, after)) * after.gate
 
 

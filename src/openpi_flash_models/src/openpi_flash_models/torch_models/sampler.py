@@ -118,7 +118,7 @@ class _Graph:
     ) -> None:
         self._inputs = tuple(tensor.to(device, copy=True) for tensor in inputs)
         # Compilation and the libraries' own set-up must not be captured.
-        side = torch.cuda.Stream(device)
+        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):
             for _ in range(_RUNS_BEFORE_CAPTURE):

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 LAYER_NORM_EPSILON = 1e-6
 
@@ -33,9 +33,9 @@ def run_block(block: Block, x: Tensor) -> Tensor:
     count, patches, width = x.shape
     qkv = block.qkv(_norm(block.norm_attention, x)).view(count, patches, 3, block.heads, -1)
     query, key, value = qkv.permute(2, 0, 3, 1, 4)
-    seen = F.scaled_dot_product_attention(query, key, value)
+    seen = functional.scaled_dot_product_attention(query, key, value)
     x = x + block.out(seen.transpose(1, 2).reshape(count, patches, width))
-    hidden = F.gelu(block.up(_norm(block.norm_mlp, x)), approximate="tanh")
+    hidden = functional.gelu(block.up(_norm(block.norm_mlp, x)), approximate="tanh")
     return x + block.down(hidden)
 
 
@@ -73,7 +73,7 @@ class VisionTower(nn.Module):
 
 def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     # Norm parameters stay in float32; so do the statistics.
-    wide = F.layer_norm(x.float(), norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    wide = functional.layer_norm(x.float(), norm.normalized_shape, norm.weight, norm.bias, norm.eps)
     return wide.to(x.dtype)
 
 
