@@ -50,7 +50,7 @@ checks_lint() {
 
 checks_rust() { step "cargo test" cargo test --workspace --locked; }
 
-checks_python() { step "pytest" python -m pytest -m "not e2e"; }
+checks_python() { step "pytest" python -m pytest -m "not e2e" --ignore-glob='*/test_torch_*'; }
 
 colcon_test() {
   # colcon test exits 0 when tests fail; test-result tells
@@ -61,13 +61,19 @@ colcon_test() {
 
 checks_ros() { step "colcon test" colcon_test; }
 
+checks_torch() {
+  if setup_torch; then step "pytest of the PyTorch models" python -m pytest src/openpi_flash_models/tests/test_torch_*.py; else
+    say "less than $TORCH_GIGABYTES GB free: PyTorch is not installed, and its models are not tested"
+  fi
+}
+
 checks_e2e() { step "pytest end to end" python -m pytest -m e2e tests; }
 
 # run_checks GROUP...
 run_checks() {
   local group started=$SECONDS
   for group in "$@"; do
-    declare -F "checks_$group" >/dev/null || fail "unknown step '$group'" "known: lint rust python ros e2e"
+    declare -F "checks_$group" >/dev/null || fail "unknown step '$group'" "known: lint rust python torch ros e2e"
     "checks_$group"
   done
   if [ ${#FAILED[@]} -gt 0 ]; then

@@ -157,6 +157,20 @@ setup_python() {
   mark_done ".venv/.setup-$1" "$key"
 }
 
+TORCH_GIGABYTES=8
+
+# setup_torch: adds PyTorch to the environment; fails quietly where the disk has no room for it.
+setup_torch() {
+  local key free
+  key=$(fingerprint pyproject.toml uv.lock)
+  is_done .venv/.setup-torch "$key" && return
+  free=$(df --output=avail -BG "$ROOT" | tail -n 1 | tr -dc 0-9)
+  [ "$free" -ge "$TORCH_GIGABYTES" ] || return 1
+  unset PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
+  logged "installing PyTorch (3 GB)" uv sync --project "$ROOT" --frozen --python "$PYTHON" --inexact --group torch
+  mark_done .venv/.setup-torch "$key"
+}
+
 setup_ros() {
   local key
   key=$(fingerprint src/openpi_flash src/openpi_flash_msgs src/openpi_flash_client_node/setup.py src/openpi_flash_client_node/setup.cfg \
