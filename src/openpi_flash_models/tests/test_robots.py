@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from openpi_flash_models.configs import CONFIGS, get_config
 from openpi_flash_models.errors import ConfigError, ObservationError
 from openpi_flash_models.inputs import CAMERAS
 from openpi_flash_models.robots import ROBOTS, get_robot
@@ -91,18 +90,10 @@ def test_alohas_state_equals_openpis(data):
         np.testing.assert_allclose(state, expected, rtol=1e-6, atol=1e-9)
 
 
-def test_an_unknown_config_answers_with_the_closest_names():
-    with pytest.raises(ConfigError, match=r"no config named 'pi05_libreo', closest: pi05_libero"):
-        get_config("pi05_libreo")
-    with pytest.raises(ConfigError, match=r"no config named 'zzz', known: pi05_aloha"):
-        get_config("zzz")
-
-
 def test_an_unknown_robot_answers_with_the_known_names():
     with pytest.raises(ConfigError, match="no robot named 'r2d2', known: aloha, droid"):
         get_robot("r2d2")
 
 
-def test_every_config_and_robot_is_found_by_its_own_name():
-    assert all(get_config(name).name == name for name in CONFIGS)
+def test_every_robot_is_found_by_its_own_name():
     assert all(get_robot(name).name == name for name in ROBOTS)

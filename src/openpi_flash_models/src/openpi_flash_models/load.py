@@ -9,7 +9,7 @@ import jax
 from openpi_flash_models.checkpoints.layout import read_leaves
 from openpi_flash_models.checkpoints.leaves import DTYPES, nest
 from openpi_flash_models.configs import get_config
-from openpi_flash_models.errors import CheckpointError
+from openpi_flash_models.errors import CheckpointError, ConfigError
 from openpi_flash_models.jax_models import pi05
 from openpi_flash_models.lora import has_lora, merge_lora
 from openpi_flash_models.model_shape import MODEL_NAMES, ModelKind, ModelShape, check_tree
@@ -30,7 +30,7 @@ def load_policy(
     """Load an action policy.
 
     Args:
-        config_name: one of ``configs.CONFIG_NAMES``.
+        config_name: one of ``configs.CONFIGS``.
         checkpoint_dir: holds ``params/`` or ``model.safetensors``, ``assets/`` and perhaps the
             tokenizer.
         default_prompt: the task of requests that name none.
@@ -41,6 +41,8 @@ def load_policy(
         CheckpointError: names what is missing or broken.
     """
     config = get_config(config_name)
+    if config.kind != "pi05":
+        raise ConfigError(f"config {config_name} is of {MODEL_NAMES[config.kind]}, expected pi0.5")
     checkpoint = _directory(checkpoint_dir)
     stats = read_norm_stats(checkpoint, config.asset_id)
     if stats.state.q01 is None or stats.actions.q01 is None:

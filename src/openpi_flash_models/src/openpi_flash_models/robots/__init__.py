@@ -2,12 +2,23 @@
 
 from openpi_flash_models.errors import ConfigError
 from openpi_flash_models.robots.aloha import ALOHA
-from openpi_flash_models.robots.droid import DROID
+from openpi_flash_models.robots.droid import DROID, DROID_JOINT_POSITION
 from openpi_flash_models.robots.libero import LIBERO
 from openpi_flash_models.robots.robot import Robot
 from openpi_flash_models.robots.sim_arm import SIM_ARM
+from openpi_flash_models.robots.ur5 import UR5
 
-ROBOTS = {robot.name: robot for robot in (ALOHA, DROID, LIBERO, SIM_ARM)}
+ROBOTS = {robot.name: robot for robot in (ALOHA, DROID, DROID_JOINT_POSITION, LIBERO, SIM_ARM, UR5)}
+
+
+def register(robot: Robot) -> None:
+    """Add a robot.
+
+    Raises:
+        ConfigError: another one has the name.
+    """
+    if ROBOTS.setdefault(robot.name, robot) is not robot:
+        raise ConfigError(f"there is a robot named {robot.name!r} already, choose another name")
 
 
 def get_robot(name: str) -> Robot:
@@ -22,4 +33,4 @@ def get_robot(name: str) -> Robot:
         raise ConfigError(f"no robot named {name!r}, known: {', '.join(sorted(ROBOTS))}") from None
 
 
-__all__ = ["ROBOTS", "Robot", "get_robot"]
+__all__ = ["ROBOTS", "Robot", "get_robot", "register"]

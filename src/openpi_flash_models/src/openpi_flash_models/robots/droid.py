@@ -1,4 +1,9 @@
-"""DROID's Franka arm: joint velocities and a gripper position, at 15 Hz."""
+"""DROID's Franka arm at 15 Hz: the models command joint velocities, or joint positions.
+
+The gripper is a position in both, 0 is open.
+"""
+
+from dataclasses import replace
 
 from openpi_flash_models.robots.robot import CameraInput, Robot, StateInput
 
@@ -15,3 +20,11 @@ DROID = Robot(
     action_names=(*(f"joint_{i}" for i in range(1, 8)), "gripper"),
     control_hz=15.0,
 )
+"""Actions are joint velocities."""
+
+DROID_JOINT_POSITION = replace(
+    DROID,
+    name="droid_joint_position",
+    action_names=(*(f"joint_{i}_position" for i in range(1, 8)), "gripper"),
+)
+"""Actions are joint positions."""
