@@ -94,33 +94,47 @@ def free_udp_port():
         return probe.getsockname()[1]
 
 
-class ServerProcess:
-    """A server in a process of its own (`quic_server_process.py`), which says what it does."""
+class Process:
+    """A script of this folder in a process of its own, which says what it does, to be killed."""
 
-    def __init__(self, port=0, certificate_dir=""):
-        script = Path(__file__).with_name("quic_server_process.py")
-        self._process = subprocess.Popen(
-            [sys.executable, str(script), str(port), str(certificate_dir)],
+    def __init__(self, script, *arguments):
+        self.popen = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)],
             stdout=subprocess.PIPE,
             text=True,
         )
-        word, number = self.next_line().split()
-        assert word == "port"
-        self.port = int(number)
 
     def next_line(self):
-        line = self._process.stdout.readline()
-        assert line, "the server process ended"
+        line = self.popen.stdout.readline()
+        assert line, "the process ended"
         return line.strip()
 
     def kill(self):
-        self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
+        self.popen.kill()
+        self.popen.wait()
+        self.popen.stdout.close()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
-        if self._process.returncode is None:
+        if self.popen.returncode is None:
             self.kill()
+
+
+class ClientProcess(Process):
+    """A client that is connected when it says so (`quic_client_process.py`)."""
+
+    def __init__(self, port, session, *, asks=False):
+        super().__init__("quic_client_process.py", port, session, "ask" if asks else "")
+        assert self.next_line() == "connected"
+
+
+class ServerProcess(Process):
+    """A server (`quic_server_process.py`)."""
+
+    def __init__(self, port=0, certificate_dir=""):
+        super().__init__("quic_server_process.py", port, certificate_dir)
+        word, number = self.next_line().split()
+        assert word == "port"
+        self.port = int(number)

@@ -201,8 +201,12 @@ class QuicServer:
         """SHA-256 of the certificate, 64 hex digits; clients pin it."""
 
     @property
+    def connections(self) -> int:
+        """How many connections are open now, those in their handshake included."""
+
+    @property
     def counters(self) -> dict[str, int]:
-        """What happened since the start, for metrics: connections, requests, refusals."""
+        """What happened since the start, for metrics: connections, requests, refusals, garbage."""
 
     def next_request(self, timeout: float | None = None) -> QuicRequest | None:
         """Wait for the next request. Any number of threads may.

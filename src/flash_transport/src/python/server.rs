@@ -77,6 +77,12 @@ impl QuicServer {
         self.server.fingerprint().to_string()
     }
 
+    /// How many connections are open now.
+    #[getter]
+    fn connections(&self) -> usize {
+        self.server.connections()
+    }
+
     /// What happened since the start, for metrics.
     #[getter]
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

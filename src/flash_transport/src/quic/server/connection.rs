@@ -11,6 +11,7 @@ use crate::congestion::Prober;
 use crate::quic::limits::Budget;
 use crate::quic::wire::Signal;
 
+use super::liveness::Doubt;
 use super::stream::serve_stream;
 use super::Shared;
 
@@ -28,6 +29,7 @@ pub(super) struct Peer {
     pub session: OnceLock<Arc<str>>,
     /// Accepted requests without an answer.
     pub promised: Arc<AtomicUsize>,
+    pub doubt: Doubt,
     pub budget: Arc<Budget>,
     /// Size of the last request, which the next one will probably have.
     pub last_request: AtomicUsize,
@@ -66,6 +68,7 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, incoming: Incoming, nu
         is_known: AtomicBool::new(false),
         session: OnceLock::new(),
         promised: Arc::default(),
+        doubt: Doubt::default(),
         budget: Budget::new(shared.limits.connection_bytes),
         last_request: AtomicUsize::new(0),
     });

@@ -26,6 +26,13 @@ counters! {
     handshakes_failed,
     /// Hellos with a missing or wrong api key, and connections without a hello in time.
     clients_unauthenticated,
+    /// Connections closed early because the client's host said that the client is gone, or because a new connection
+    /// took its session over and it was silent.
+    clients_gone,
+    /// Datagrams that came.
+    datagrams_received,
+    /// Those of them that cannot belong to a connection: no QUIC, another version, or a connection that there never was.
+    datagrams_garbage,
     /// Requests handed to the policy.
     requests_accepted,
     /// Requests answered with an error before the policy saw them.

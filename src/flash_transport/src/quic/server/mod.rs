@@ -2,11 +2,15 @@
 
 mod connection;
 mod counters;
+mod garbage;
 mod keys;
+mod liveness;
 mod peers;
 mod promises;
 mod queue;
+mod refusals;
 mod request;
+mod socket;
 mod stream;
 
 use std::io;
@@ -30,10 +34,12 @@ use super::tls;
 use super::wire::{ErrorCode, Signal};
 use crate::trust::{Fingerprint, Identity};
 use connection::{serve_connection, Place};
+use garbage::is_garbage;
 use keys::ApiKeys;
 use peers::Peers;
 use promises::Promises;
 use queue::Queue;
+use socket::ListeningSocket;
 
 pub use counters::Counters;
 pub use queue::Next;
@@ -139,7 +145,7 @@ impl Server {
         let (socket, buffers) = settings::bind(address, &link)?;
         let address = socket.local_addr()?;
         let quinn_config = quinn_config(&identity, &limits, &link).map_err(io::Error::other)?;
-        let endpoint_config = endpoint_config(&identity);
+        let (endpoint_config, ids) = endpoint_config(&identity);
         let keys = ApiKeys::new(api_keys.iter().map(String::as_str))
             .map_err(|_| io::Error::other("the system gives no random numbers"))?;
 
@@ -161,10 +167,11 @@ impl Server {
         let (started, start) = std::sync::mpsc::sync_channel(1);
         let io = shared.clone();
         let thread = io_thread::spawn("flash-server", move || async move {
-            let runtime = Arc::new(TokioRuntime);
-            match Endpoint::new(endpoint_config, Some(quinn_config), socket, runtime) {
-                Ok(endpoint) => {
+            let opened = open(&io, socket, ids, endpoint_config, quinn_config);
+            match opened {
+                Ok((endpoint, socket)) => {
                     let _ = started.send(Ok(()));
+                    tokio::spawn(watch(io.clone(), socket));
                     serve(io, endpoint, busy, idle).await;
                 }
                 Err(error) => {
@@ -196,6 +203,11 @@ impl Server {
 
     pub fn socket_buffers(&self) -> SocketBuffers {
         self.buffers
+    }
+
+    /// How many connections are open now, those in their handshake included.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Relaxed)
     }
 
     pub fn counters(&self) -> &Counters {
@@ -248,6 +260,34 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+fn open(
+    shared: &Arc<Shared>,
+    socket: std::net::UdpSocket,
+    ids: HashedConnectionIdGenerator,
+    config: EndpointConfig,
+    quinn_config: quinn::ServerConfig,
+) -> io::Result<(Endpoint, Arc<ListeningSocket>)> {
+    let counting = shared.clone();
+    let socket = ListeningSocket::new(socket, move |datagram| {
+        counting.counters.datagrams_received.add_one();
+        if is_garbage(datagram, &ids) {
+            counting.counters.datagrams_garbage.add_one();
+        }
+    })?;
+    let runtime = Arc::new(TokioRuntime);
+    let endpoint =
+        Endpoint::new_with_abstract_socket(config, Some(quinn_config), socket.clone(), runtime)?;
+    Ok((endpoint, socket))
+}
+
+/// Close the connections of clients that are gone. Ends with the IO thread.
+async fn watch(shared: Arc<Shared>, socket: Arc<ListeningSocket>) {
+    // It fails only with the runtime.
+    let _ = socket
+        .watch(|address| liveness::refused(&shared, address))
+        .await;
 }
 
 async fn serve(
@@ -313,13 +353,15 @@ fn quinn_config(
     link: &LinkSettings,
 ) -> Result<quinn::ServerConfig, tls::TlsError> {
     let mut config = quinn::ServerConfig::with_crypto(tls::server(identity)?);
-    config.transport_config(Arc::new(settings::server(link, limits.connection_requests)));
+    let mut transport = settings::server(link, limits.connection_requests);
+    transport.keep_alive_interval(Some(liveness::PROBE_INTERVAL));
+    config.transport_config(Arc::new(transport));
     Ok(config)
 }
 
 /// A server that comes back with the same identity recognises the packets of its former connections, and tells
 /// their clients at once that they are over (RFC 9000, section 10.3).
-fn endpoint_config(identity: &Identity) -> EndpointConfig {
+fn endpoint_config(identity: &Identity) -> (EndpointConfig, HashedConnectionIdGenerator) {
     let reset_secret = identity.derived_secret("stateless reset");
     let reset_key = hmac::Key::new(hmac::HMAC_SHA256, &reset_secret);
     let mut id_key = [0; 8];
@@ -328,5 +370,5 @@ fn endpoint_config(identity: &Identity) -> EndpointConfig {
 
     let mut config = EndpointConfig::new(Arc::new(reset_key));
     config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
-    config
+    (config, HashedConnectionIdGenerator::from_key(id_key))
 }

@@ -13,6 +13,7 @@ use crate::quic::limits::Reservation;
 use crate::quic::wire::{ErrorCode, Failure, Kind, Signal, ANSWER_OK, SMALL_MAP};
 
 use super::connection::Peer;
+use super::liveness;
 use super::request::{Reply, Request};
 use super::{Shared, Stage, FLUSH_TIME};
 
@@ -126,7 +127,7 @@ async fn read_request(
     Ok((kind, body, reservation))
 }
 
-async fn answer_hello(shared: &Shared, peer: &Peer, send: &mut SendStream, body: &[u8]) {
+async fn answer_hello(shared: &Arc<Shared>, peer: &Peer, send: &mut SendStream, body: &[u8]) {
     let hello = match Hello::decode(body) {
         Ok(hello) => hello,
         Err(error) => {
@@ -154,16 +155,17 @@ async fn answer_hello(shared: &Shared, peer: &Peer, send: &mut SendStream, body:
         let failure = Failure::new(ErrorCode::NotReady, WARMING_UP);
         return answer(shared, peer, send, failure.encode()).await;
     };
-    let session = match hello.session {
+    let session: Arc<str> = match hello.session {
         Some(session) => session.into(),
         None => peer.name.clone(),
     };
-    if peer.session.set(session).is_err() {
+    if peer.session.set(session.clone()).is_err() {
         shared.counters.requests_refused.add_one();
         let message = "this connection has said hello already";
         let failure = Failure::new(ErrorCode::BadRequest, message);
         return answer(shared, peer, send, failure.encode()).await;
     }
+    liveness::inherit(shared, peer, &session);
     answer(shared, peer, send, metadata_answer).await;
 }
 

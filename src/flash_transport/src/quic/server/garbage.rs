@@ -1,0 +1,104 @@
+//! Which datagrams cannot be QUIC of ours, judged by their first bytes (RFC 8999). Pure.
+
+use quinn_proto::{ConnectionId, ConnectionIdGenerator, HashedConnectionIdGenerator};
+
+/// A long header has this bit.
+const LONG: u8 = 0x80;
+const VERSION_1: u32 = 1;
+/// A client's first datagram is at least this long (RFC 9000, section 14.1).
+const MIN_INITIAL: usize = 1200;
+/// Type bits of a long header: an Initial, or early data, comes with an id that the client made up.
+const TYPE: u8 = 0x30;
+const INITIAL: u8 = 0x00;
+const EARLY_DATA: u8 = 0x10;
+
+/// Whether this datagram cannot belong to a connection of a server that gives out `ids`: no QUIC, another version, or
+/// the id of a connection that there never was.
+///
+/// What looks like the start of a connection is not judged: only decrypting it would tell.
+pub(super) fn is_garbage(datagram: &[u8], ids: &HashedConnectionIdGenerator) -> bool {
+    let Some(&flags) = datagram.first() else {
+        return true;
+    };
+    let is_ours =
+        |id: &[u8]| id.len() == ids.cid_len() && ids.validate(&ConnectionId::new(id)).is_ok();
+    if flags & LONG == 0 {
+        return !datagram.get(1..1 + ids.cid_len()).is_some_and(is_ours);
+    }
+    let Some((version, rest)) = datagram[1..].split_first_chunk::<4>() else {
+        return true;
+    };
+    let Some((&length, rest)) = rest.split_first() else {
+        return true;
+    };
+    let Some(id) = rest.get(..usize::from(length)) else {
+        return true;
+    };
+    if u32::from_be_bytes(*version) != VERSION_1 {
+        return true;
+    }
+    match flags & TYPE {
+        INITIAL => !is_ours(id) && (id.len() < 8 || datagram.len() < MIN_INITIAL),
+        EARLY_DATA => false,
+        _ => !is_ours(id),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ids() -> HashedConnectionIdGenerator {
+        HashedConnectionIdGenerator::from_key(7)
+    }
+
+    fn of(parts: &[&[u8]], length: usize) -> Vec<u8> {
+        let mut datagram = parts.concat();
+        datagram.resize(length, 0);
+        datagram
+    }
+
+    #[test]
+    fn packets_of_our_connections_are_none() {
+        let id = ids().generate_cid();
+        let long = |flags| of(&[&[flags, 0, 0, 0, 1, 8], &id], 60);
+        assert!(!is_garbage(&of(&[&[0x40], &id], 40), &ids()));
+        for flags in [0xc0, 0xd0, 0xe0] {
+            assert!(!is_garbage(&long(flags), &ids()), "{flags:x}");
+        }
+    }
+
+    #[test]
+    fn a_new_connection_is_none() {
+        let initial = of(&[&[0xc0, 0, 0, 0, 1, 8], &[9; 8]], 1200);
+        assert!(!is_garbage(&initial, &ids()));
+    }
+
+    #[test]
+    fn noise_other_versions_and_invented_connections_are() {
+        let invented = [9; 8];
+        for datagram in [
+            Vec::new(),
+            b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+            vec![0xc0],
+            of(&[&[0x40], &invented], 40),
+            of(&[&[0x40]], 4),
+            of(&[&[0xc0, 0, 0, 0, 1, 200]], 60),
+            of(&[&[0xe0, 0, 0, 0, 1, 8], &invented], 1200),
+            // an unknown version, version negotiation, a first datagram that is too short
+            of(&[&[0xff, 0xfa, 0xce, 0xb0, 0x0c, 8], &invented], 1200),
+            of(&[&[0xc0, 0, 0, 0, 0, 8], &invented], 1200),
+            of(&[&[0xc0, 0, 0, 0, 1, 8], &invented], 1199),
+        ] {
+            assert!(is_garbage(&datagram, &ids()), "{datagram:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = is_garbage(&bytes, &ids());
+        }
+    }
+}
