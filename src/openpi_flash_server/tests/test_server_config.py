@@ -38,6 +38,7 @@ def test_the_smallest_configuration_has_the_documented_defaults():
         8002,
         5556,
     )
+    assert not config.action_transport.dedicated_link
     assert config.action_transport.unix_socket_path == "/tmp/openpi-action.sock"
     assert config.planner_transport.unix_socket_path == "/tmp/openpi-planner.sock"
     assert config.api_keys == ()
@@ -334,7 +335,7 @@ def test_all_problems_are_told_at_once():
         "  action.checkpoint_dir: must be text, got 5\n"
         "  action_transport.quic_port: must be at most 65535, got 70000\n"
         "  action_transport.tls: unknown key, known keys: websocket_port, quic_port, "
-        "unix_socket_path"
+        "unix_socket_path, dedicated_link"
     )
 
 

@@ -28,11 +28,11 @@ from openpi_flash_server.slot import Slot
 class Server:
     """A slot behind a QUIC port of this machine."""
 
-    def __init__(self, directory, policy, *, api_keys=()):
+    def __init__(self, directory, policy, **options):
         self.policy = policy
         self.slot = Slot("action")
         self.transport = QuicTransport(
-            self.slot, host="127.0.0.1", port=0, certificate_dir=directory, api_keys=api_keys
+            self.slot, host="127.0.0.1", port=0, certificate_dir=directory, **options
         )
         self.slot.open(ActionHandler(policy))
         self.transport.publish(action_metadata(SPEC, has_planner=False))
@@ -255,6 +255,11 @@ def test_closing_answers_what_waits_for_its_turn_too(tmp_path, in_background):
         for number, answer in enumerate(answers):
             assert answer.result(WAIT)["actions"][0, 0] == number
         closing.result(WAIT)
+
+
+def test_a_dedicated_link_is_one_of_the_servers_settings(serve):
+    assert serve(dedicated_link=True).transport.link_settings["dedicated_link"]
+    assert not serve().transport.link_settings["dedicated_link"]
 
 
 def waiting(server):

@@ -175,6 +175,8 @@ class QuicServer:
         api_keys: a client must know one of them; empty lets everybody in.
         max_message_bytes: the largest request. One client may have requests of twice, all of them
             together of eight times that waiting for their answers.
+        dedicated_link: nobody else uses the link to the clients: answers are sent at full speed
+            whatever is lost, and other traffic starves beside them.
 
     Raises:
         OSError: the address is in use or cannot be listened on, or `certificate_dir` cannot be
@@ -191,6 +193,7 @@ class QuicServer:
         certificate_dir: str | PathLike[str] | None = None,
         api_keys: Sequence[str] = ...,
         max_message_bytes: int = 67108864,
+        dedicated_link: bool = False,
     ) -> Self: ...
     @property
     def port(self) -> int:
@@ -203,6 +206,14 @@ class QuicServer:
     @property
     def connections(self) -> int:
         """How many connections are open now, those in their handshake included."""
+
+    @property
+    def link_settings(self) -> dict[str, int]:
+        """How the link is set, as the kernel granted it.
+
+        `dedicated_link`; `receive_buffer_bytes` and `send_buffer_bytes` of the UDP socket, as the
+        kernel reports them: Linux twice what it grants.
+        """
 
     @property
     def counters(self) -> dict[str, int]:

@@ -16,6 +16,7 @@ use super::log::warn_of_small_buffers;
 use super::wait::{duration, wait_for, without_gil};
 use crate::quic::limits::ServerLimits;
 use crate::quic::server::{Next, Request, Server, ServerConfig};
+use crate::quic::settings::LinkSettings;
 use crate::quic::wire::{ErrorCode, ANSWER_OK};
 use crate::trust::Identity;
 
@@ -34,7 +35,8 @@ struct QuicServer {
 impl QuicServer {
     #[new]
     #[pyo3(signature = (host = "0.0.0.0", port = 5555, *, metadata = None, certificate_dir = None, api_keys = vec![],
-                        max_message_bytes = 67_108_864))]
+                        max_message_bytes = 67_108_864, dedicated_link = false))]
+    #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         py: Python<'_>,
         host: &str,
@@ -43,6 +45,7 @@ impl QuicServer {
         certificate_dir: Option<PathBuf>,
         api_keys: Vec<String>,
         max_message_bytes: usize,
+        dedicated_link: bool,
     ) -> PyResult<Self> {
         if api_keys.iter().any(String::is_empty) {
             return Err(PyValueError::new_err("api_keys holds an empty key"));
@@ -57,6 +60,7 @@ impl QuicServer {
         let mut config = ServerConfig::new(address(host, port)?, identity, metadata);
         config.api_keys = api_keys;
         config.limits = ServerLimits::with_message_bytes(max_message_bytes);
+        config.link = LinkSettings::with_dedicated_link(dedicated_link);
         let server = Server::bind(config).map_err(|error| {
             let text = format!("cannot listen on UDP {host}:{port}: {error}");
             os_error(&error, text)
@@ -81,6 +85,17 @@ impl QuicServer {
     #[getter]
     fn connections(&self) -> usize {
         self.server.connections()
+    }
+
+    /// How the link is set, as the kernel granted it.
+    #[getter]
+    fn link_settings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let buffers = self.server.socket_buffers();
+        let settings = PyDict::new(py);
+        settings.set_item("dedicated_link", self.server.link().is_dedicated())?;
+        settings.set_item("receive_buffer_bytes", buffers.receive)?;
+        settings.set_item("send_buffer_bytes", buffers.send)?;
+        Ok(settings)
     }
 
     /// What happened since the start, for metrics.

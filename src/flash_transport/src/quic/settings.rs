@@ -6,7 +6,7 @@ use std::time::Duration;
 use quinn::{MtuDiscoveryConfig, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::congestion::{self, Sharing};
+use crate::congestion::{self, DedicatedLinkConfig, Sharing};
 
 /// The settings of both ends; what differs is in [`client`] and [`server`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,24 @@ impl Default for LinkSettings {
             idle: Duration::from_secs(10),
             socket_buffer_bytes: 8 << 20,
         }
+    }
+}
+
+impl LinkSettings {
+    /// The defaults, for a link that nobody else uses if `dedicated_link`.
+    pub fn with_dedicated_link(dedicated_link: bool) -> Self {
+        let sharing = match dedicated_link {
+            true => Sharing::DedicatedLink(DedicatedLinkConfig::default()),
+            false => Sharing::default(),
+        };
+        Self {
+            sharing,
+            ..Self::default()
+        }
+    }
+
+    pub fn is_dedicated(&self) -> bool {
+        matches!(self.sharing, Sharing::DedicatedLink(_))
     }
 }
 

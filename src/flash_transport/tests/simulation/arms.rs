@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flash_transport::congestion::{DedicatedLinkConfig, LatencyFirstConfig, Sharing};
+use flash_transport::congestion::LatencyFirstConfig;
 use flash_transport::quic::settings::{self, LinkSettings};
 use quinn_proto::congestion::{BbrConfig, CubicConfig};
 use quinn_proto::{TransportConfig, VarInt};
@@ -62,14 +62,10 @@ impl Arm {
     }
 
     fn config(self, shipped: impl Fn(&LinkSettings) -> TransportConfig) -> TransportConfig {
-        let mut link = LinkSettings::default();
+        let link = LinkSettings::with_dedicated_link(self == Arm::Dedicated);
         let initial_window = LatencyFirstConfig::default().initial_window;
         match self {
-            Arm::Ours => shipped(&link),
-            Arm::Dedicated => {
-                link.sharing = Sharing::DedicatedLink(DedicatedLinkConfig::default());
-                shipped(&link)
-            }
+            Arm::Ours | Arm::Dedicated => shipped(&link),
             Arm::OursWithBbr => {
                 let mut bbr = BbrConfig::default();
                 bbr.initial_window(initial_window);

@@ -126,6 +126,11 @@ class TransportSettings(_Settings):
     websocket_port: Port = Field(description=_WEBSOCKET_PORT)
     quic_port: Port = Field(description=_QUIC_PORT)
     unix_socket_path: Text = Field(description=_UNIX_SOCKET_PATH)
+    dedicated_link: Annotated[bool, Field(strict=True)] = Field(
+        default=False,
+        description="whether nobody else uses the link to the robots: QUIC then sends at full "
+        "speed whatever is lost, and other traffic starves beside it",
+    )
 
 
 class ActionTransportSettings(TransportSettings):

@@ -48,6 +48,7 @@ class Endpoint:
                     port=settings.quic_port,
                     certificate_dir=config.certificate_dir,
                     api_keys=config.api_keys,
+                    dedicated_link=settings.dedicated_link,
                 )
         except CertificateError as error:
             self.websocket.close(grace=0)

@@ -33,10 +33,12 @@ class QuicTransport:
         port: 0 lets the system choose.
         certificate_dir: where the server's certificate is kept, or made.
         api_keys: who may connect; empty lets everybody in.
+        dedicated_link: nobody else uses the link to the robots.
 
     Attributes:
         port: where it listens.
         fingerprint: SHA-256 of the server's certificate, hex; clients pin it.
+        link_settings: how the link is set, as the kernel granted it.
 
     Raises:
         OSError: the port cannot be listened on.
@@ -51,6 +53,7 @@ class QuicTransport:
         port: int,
         certificate_dir: Path,
         api_keys: Sequence[str] = (),
+        dedicated_link: bool = False,
     ) -> None:
         self._slot = slot
         try:
@@ -59,6 +62,7 @@ class QuicTransport:
                 port,
                 certificate_dir=str(certificate_dir),
                 api_keys=list(api_keys),
+                dedicated_link=dedicated_link,
             )
         except OSError as error:
             if error.filename is None:
@@ -68,6 +72,7 @@ class QuicTransport:
             raise CertificateError(str(error)) from error
         self.fingerprint: str = self._server.fingerprint
         self.port: int = self._server.port
+        self.link_settings: Mapping[str, int] = self._server.link_settings
         self._prev_total_ms: collections.OrderedDict[str, float] = collections.OrderedDict()
         self._prev_total_lock = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name=f"quic-{slot.name}", daemon=True)

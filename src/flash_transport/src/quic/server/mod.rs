@@ -77,6 +77,7 @@ impl ServerConfig {
 pub struct Server {
     address: SocketAddr,
     fingerprint: Fingerprint,
+    link: LinkSettings,
     buffers: SocketBuffers,
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -185,6 +186,7 @@ impl Server {
         Ok(Self {
             address,
             fingerprint: identity.fingerprint(),
+            link,
             buffers,
             shared,
             thread: Mutex::new(Some(thread)),
@@ -199,6 +201,10 @@ impl Server {
     /// What a client pins.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    pub fn link(&self) -> &LinkSettings {
+        &self.link
     }
 
     pub fn socket_buffers(&self) -> SocketBuffers {
