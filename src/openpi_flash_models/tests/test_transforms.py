@@ -8,9 +8,14 @@ from openpi_client import image_tools
 
 from openpi_flash_models.errors import CheckpointError, ObservationError
 from openpi_flash_models.norm_stats import FieldStats, read_norm_stats
-from openpi_flash_models.transforms.delta import absolute_actions, delta_mask
+from openpi_flash_models.transforms.delta import absolute_actions, delta_mask, relative_actions
 from openpi_flash_models.transforms.images import parse_image, resize_with_pad
-from openpi_flash_models.transforms.normalize import normalize_quantile, unnormalize_quantile
+from openpi_flash_models.transforms.normalize import (
+    normalize_quantile,
+    normalize_zscore,
+    unnormalize_quantile,
+    unnormalize_zscore,
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +37,37 @@ def test_quantile_normalisation_equals_openpis_both_ways(arrays, stats):
     np.testing.assert_allclose(normalised, arrays["quantile/state"], rtol=1e-12)
     back = unnormalize_quantile(normalised, stats.state)
     np.testing.assert_allclose(back, arrays["quantile/state_back"], rtol=1e-12)
+
+
+def test_zscore_normalisation_equals_openpis_both_ways(arrays, stats):
+    normalised = normalize_zscore(arrays["raw_state"], stats.state)
+    np.testing.assert_allclose(normalised, arrays["zscore/state"], rtol=1e-12)
+    back = unnormalize_zscore(normalised, stats.state)
+    np.testing.assert_allclose(back, arrays["zscore/state_back"], rtol=1e-12)
+
+
+def test_zscores_cut_padded_statistics_and_pass_padded_actions_through():
+    mean, std = np.arange(32.0), np.arange(1.0, 33.0)
+    x = np.linspace(-3, 3, 14)
+    padded = FieldStats(mean, std, None, None)
+    short = FieldStats(mean[:7], std[:7], None, None)
+    np.testing.assert_array_equal(
+        normalize_zscore(x, padded),
+        normalize_zscore(x, FieldStats(mean[:14], std[:14], None, None)),
+    )
+    assert unnormalize_zscore(x, short)[7:].tolist() == x[7:].tolist()
+
+
+def test_relative_actions_are_the_way_back_from_absolute_ones(arrays):
+    actions, state = arrays["aloha/actions"], arrays["aloha/state"]
+    mask = delta_mask(6, -1, 6, -1)
+    for expected, absolute, now in zip(
+        arrays["aloha/actions_delta"].reshape(-1, *actions.shape[-2:]),
+        actions.reshape(-1, *actions.shape[-2:]),
+        state.reshape(-1, state.shape[-1]),
+        strict=True,
+    ):
+        np.testing.assert_allclose(relative_actions(absolute, now, mask), expected, atol=1e-6)
 
 
 def test_quantile_values_are_those_of_the_formula():

@@ -4,6 +4,7 @@ ObservationError   the caller sent something the policy cannot use
 CheckpointError    the operator gave a directory that is not a usable checkpoint
 ConfigError        the operator named a config or robot that does not exist
 ModelOutputError   the model gave numbers no robot may follow
+ActionDecodeError  the model wrote tokens that are no chunk of actions
 """
 
 from __future__ import annotations
@@ -31,3 +32,7 @@ class ConfigError(ValueError):
 
 class ModelOutputError(RuntimeError):
     """The model's output is not finite, so nothing may be sent to a robot."""
+
+
+class ActionDecodeError(ModelOutputError):
+    """The tokens that the model generated are no chunk of actions, so there is none to send."""

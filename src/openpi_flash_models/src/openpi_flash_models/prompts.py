@@ -27,6 +27,17 @@ def action_prompt(prompt: str, state: np.ndarray | None) -> str:
     return f"Task: {task}, State: {bins};\nAction: "
 
 
+def fast_prompt(prompt: str, state: np.ndarray) -> str:
+    """The text before the actions of pi0-FAST.
+
+    Args:
+        prompt: the task; lower-cased, its newlines are kept.
+        state: normalised robot state [S].
+    """
+    task = prompt.lower().strip().replace("_", " ")
+    return f"Task: {task}, State: {' '.join(map(str, state_bins(state)))};\n"
+
+
 def state_bins(state: np.ndarray) -> np.ndarray:
     """256 bins over [-1, 1]; above is 255, below is -1 (openpi writes "-1", so do we)."""
     return np.digitize(state, bins=np.linspace(-1, 1, 257)[:-1]) - 1

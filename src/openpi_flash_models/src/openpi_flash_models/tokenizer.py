@@ -65,6 +65,10 @@ class PaligemmaTokenizer:
         padded[: len(ids)] = ids
         return Tokens(padded, np.arange(length) < len(ids))
 
+    def ids(self, text: str) -> list[int]:
+        """Ids of a text alone, without BOS."""
+        return [int(i) for i in self._pieces.encode(text)]
+
     def decode(self, ids: np.ndarray) -> str:
         """Text of generated ids; padding and end marks say nothing."""
         spoken = [int(i) for i in ids if i not in (PAD_ID, EOS_ID)]

@@ -12,6 +12,11 @@ def delta_mask(*runs: int) -> tuple[bool, ...]:
     return tuple(flag for run in runs for flag in [run > 0] * abs(run))
 
 
+def relative_actions(actions: np.ndarray, state: np.ndarray, mask: Sequence[bool]) -> np.ndarray:
+    """The way back from :func:`absolute_actions`."""
+    return absolute_actions(actions, -state, mask)
+
+
 def absolute_actions(actions: np.ndarray, state: np.ndarray, mask: Sequence[bool]) -> np.ndarray:
     """Add the state to the relative dimensions of every step.
 

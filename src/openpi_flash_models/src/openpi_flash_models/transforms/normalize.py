@@ -13,6 +13,20 @@ from openpi_flash_models.norm_stats import FieldStats
 EPSILON = 1e-6
 
 
+def normalize_zscore(x: np.ndarray, stats: FieldStats) -> np.ndarray:
+    """Map the mean to 0 and one standard deviation to 1."""
+    mean, deviation = _moments(stats, x.shape[-1])
+    n = len(mean)
+    return np.concatenate([(x[..., :n] - mean) / deviation, x[..., n:]], axis=-1)
+
+
+def unnormalize_zscore(x: np.ndarray, stats: FieldStats) -> np.ndarray:
+    """The way back from :func:`normalize_zscore`."""
+    mean, deviation = _moments(stats, x.shape[-1])
+    n = len(mean)
+    return np.concatenate([x[..., :n] * deviation + mean, x[..., n:]], axis=-1)
+
+
 def normalize_quantile(x: np.ndarray, stats: FieldStats) -> np.ndarray:
     """Map the 1st..99th percentile to -1..1."""
     low, span = _quantiles(stats, x.shape[-1])
@@ -25,6 +39,10 @@ def unnormalize_quantile(x: np.ndarray, stats: FieldStats) -> np.ndarray:
     low, span = _quantiles(stats, x.shape[-1])
     n = len(low)
     return np.concatenate([(x[..., :n] + 1.0) / 2.0 * span + low, x[..., n:]], axis=-1)
+
+
+def _moments(stats: FieldStats, width: int) -> tuple[np.ndarray, np.ndarray]:
+    return stats.mean[:width], stats.std[:width] + EPSILON
 
 
 def _quantiles(stats: FieldStats, width: int) -> tuple[np.ndarray, np.ndarray]:
