@@ -1,8 +1,11 @@
 //! QUIC transport, msgpack-numpy codec and image work for robot policies.
 
+pub mod buffers;
 pub mod codec;
 pub mod congestion;
 pub mod image;
+#[cfg(unix)]
+pub mod local;
 #[cfg(feature = "python")]
 mod python;
 pub mod quic;

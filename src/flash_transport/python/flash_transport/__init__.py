@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 if TYPE_CHECKING or implementation == "native":
     from flash_transport._native import (
         FlashTransportPolicy,
+        LocalServer,
         QuicRequest,
         QuicServer,
         __version__,
@@ -34,6 +35,7 @@ if TYPE_CHECKING or implementation == "native":
 else:
     from flash_transport.pure import (
         FlashTransportPolicy,
+        LocalServer,
         QuicRequest,
         QuicServer,
         __version__,
@@ -50,6 +52,7 @@ __all__ = [
     "FlashTransportError",
     "FlashTransportPolicy",
     "ImageError",
+    "LocalServer",
     "NativeMissing",
     "QuicRequest",
     "QuicServer",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, final
 
@@ -11,6 +12,7 @@ from typing_extensions import Buffer, Self
 
 __all__ = [
     "FlashTransportPolicy",
+    "LocalServer",
     "QuicRequest",
     "QuicServer",
     "__version__",
@@ -267,6 +269,79 @@ class QuicServer:
     ) -> None: ...
 
 @final
+class LocalServer:
+    """The server's end of a unix socket, for clients on the same computer.
+
+    It listens from its construction on; requests come out of `next_request`, as from `QuicServer`.
+    The socket's file is removed at the end. One that a killed server left is replaced.
+
+    Args:
+        path: the socket's file, of at most 107 bytes. Clients name it `unix:` and the path.
+        metadata: what each client is told when it connects. None: there is no policy yet, and
+            clients are answered `not_ready` until `set_metadata`.
+        api_keys: a client must know one of them; empty lets in whom the file's permissions let in.
+        max_message_bytes: the largest request. One client may have requests of twice, all of them
+            together of eight times that waiting for their answers.
+        mode: permissions of the file. The default is for processes of the server's user only.
+
+    Raises:
+        OSError: another server listens there, something else is in the way, or the directory does
+            not exist or cannot be written to.
+        ValueError: a path that is too long, or a mode that is none.
+    """
+
+    def __new__(
+        cls,
+        path: str | PathLike[str],
+        *,
+        metadata: dict[str, Any] | None = None,
+        api_keys: Sequence[str] = ...,
+        max_message_bytes: int = 67108864,
+        mode: int = 384,
+    ) -> Self: ...
+    @property
+    def path(self) -> Path:
+        """The socket's file."""
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What happened since the start, for metrics: connections, requests, refusals."""
+
+    def set_metadata(self, metadata: dict[str, Any]) -> None:
+        """Let clients in: from now on each is told this when it connects."""
+
+    def next_request(self, timeout: float | None = None) -> QuicRequest | None:
+        """Wait for the next request. Any number of threads may.
+
+        Args:
+            timeout: seconds; None waits until there is one.
+
+        Returns:
+            None when `timeout` has passed or the server is closed.
+        """
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Take nothing more on, and wait until what was accepted is answered.
+
+        Args:
+            timeout: seconds; None waits to the end.
+
+        Returns:
+            Whether all of it is answered.
+        """
+
+    def close(self) -> None:
+        """Stop. What nobody took is answered `not_ready`, sent answers arrive."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+@final
 class QuicRequest:
     """A request, to be answered once with `respond` or `fail`, from any thread.
 
@@ -283,7 +358,7 @@ class QuicRequest:
 
     @property
     def peer(self) -> str:
-        """Where the client is: `ip:port#connection`."""
+        """Where the client is: `ip:port#connection`, or `pid=…,uid=…#connection`."""
 
     @property
     def observation(self) -> dict[str, Any]:

@@ -3,6 +3,8 @@ mod client;
 pub mod codec;
 pub mod errors;
 pub mod image;
+#[cfg(unix)]
+mod local_server;
 mod log;
 mod server;
 mod wait;
@@ -15,6 +17,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     client::register(module)?;
     codec::register(module)?;
     image::register(module)?;
+    #[cfg(unix)]
+    local_server::register(module)?;
     server::register(module)?;
     wait::register(module)
 }

@@ -14,6 +14,7 @@ use super::codec;
 use super::errors::{os_error, CodecError, FlashTransportError};
 use super::log::warn_of_small_buffers;
 use super::wait::{duration, wait_for, without_gil};
+use crate::buffers::Buffer;
 use crate::quic::limits::ServerLimits;
 use crate::quic::server::{Next, Request, Server, ServerConfig};
 use crate::quic::settings::LinkSettings;
@@ -185,16 +186,16 @@ impl QuicServer {
 
 /// A request, to be answered once with `respond` or `fail`, from any thread.
 #[pyclass(frozen, module = "flash_transport")]
-struct QuicRequest {
+pub(super) struct QuicRequest {
     /// Its body has moved to `body`.
     request: Request,
     /// Empty once it is decoded.
-    body: Mutex<Vec<u8>>,
+    body: Mutex<Buffer>,
     observation: PyOnceLock<PyResult<Py<PyAny>>>,
 }
 
 impl QuicRequest {
-    fn new(mut request: Request) -> Self {
+    pub(super) fn new(mut request: Request) -> Self {
         Self {
             body: Mutex::new(std::mem::take(&mut request.body)),
             request,

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use quinn::{ReadError, RecvStream};
 
+use crate::buffers::Buffer;
+
 /// How many packets are taken from the connection at a time. A wake-up rarely brings more.
 const CHUNKS: usize = 32;
 
@@ -21,15 +23,20 @@ pub(crate) async fn gather<E>(
     stream: &mut RecvStream,
     expected: usize,
     mut admit: impl FnMut(usize) -> Result<(), E>,
-) -> Result<Vec<u8>, GatherError<E>> {
-    let mut gathered = Vec::with_capacity(expected);
+) -> Result<Buffer, GatherError<E>> {
+    let mut gathered = Buffer::with_capacity(expected);
     let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
     while let Some(count) = stream
         .read_chunks(&mut chunks)
         .await
         .map_err(GatherError::Read)?
     {
-        admit(chunks[..count].iter().map(Bytes::len).sum()).map_err(GatherError::Refused)?;
+        let bytes = chunks[..count].iter().map(Bytes::len).sum();
+        admit(bytes).map_err(GatherError::Refused)?;
+        if gathered.capacity() - gathered.len() < bytes {
+            let more = gathered.len().max(bytes);
+            gathered.reserve(more);
+        }
         for chunk in &mut chunks[..count] {
             gathered.extend_from_slice(chunk);
             // Lets go of the packet.

@@ -4,7 +4,12 @@ The codec and the images are the same to the byte, or to one level; QUIC says wh
 """
 
 from flash_transport.pure.encodings import image_to_rgb
-from flash_transport.pure.native_only import FlashTransportPolicy, QuicRequest, QuicServer
+from flash_transport.pure.native_only import (
+    FlashTransportPolicy,
+    LocalServer,
+    QuicRequest,
+    QuicServer,
+)
 from flash_transport.pure.pack import packb
 from flash_transport.pure.resize import resize_with_pad
 from flash_transport.pure.unpack import unpackb
@@ -13,6 +18,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "FlashTransportPolicy",
+    "LocalServer",
     "QuicRequest",
     "QuicServer",
     "__version__",

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from flash_transport._implementation import PURE_REASON
 from flash_transport.errors import NativeMissing
 
-__all__ = ["FlashTransportPolicy", "QuicRequest", "QuicServer"]
+__all__ = ["FlashTransportPolicy", "LocalServer", "QuicRequest", "QuicServer"]
 
 
 class _NativeOnly:
@@ -28,6 +28,10 @@ class FlashTransportPolicy(_NativeOnly):
 
 class QuicServer(_NativeOnly):
     """The server's end of QUIC: needs the compiled half of this package."""
+
+
+class LocalServer(_NativeOnly):
+    """The server's end of a unix socket; needs the compiled half."""
 
 
 class QuicRequest(_NativeOnly):

@@ -11,6 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString};
 
+use crate::buffers::Buffer;
 use crate::codec::{self, ArrayView, Build, Dtype, Key, Kind, Leaf, Limits, Tagged};
 use crate::python::errors;
 
@@ -29,12 +30,19 @@ pub fn decode(py: Python<'_>, buffer: Bound<'_, PyAny>, offset: usize) -> PyResu
 }
 
 /// As [`decode`], for bytes that Rust owns; they are moved, not copied.
-pub fn decode_owned(py: Python<'_>, buffer: Vec<u8>, offset: usize) -> PyResult<Py<PyAny>> {
-    let owner = PyArray1::from_vec(py, buffer);
-    // else anybody could make the views on it writable
-    owner.try_readwrite()?.make_nonwriteable();
-    decode(py, owner.into_any(), offset)
+pub fn decode_owned(
+    py: Python<'_>,
+    buffer: impl Into<Buffer>,
+    offset: usize,
+) -> PyResult<Py<PyAny>> {
+    let owner = Bound::new(py, Received(buffer.into()))?;
+    decode_slice(py, &owner.get().0, owner.as_any(), offset)
 }
+
+/// The bytes of a message, for as long as there are views on them. It offers no way to its bytes, so that nobody can make
+/// those views writable.
+#[pyclass(frozen, module = "flash_transport")]
+struct Received(Buffer);
 
 /// A flat array of the bytes of anything that exports them.
 pub fn byte_view<'py>(buffer: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyArray1<u8>>> {

@@ -102,7 +102,7 @@ impl Streams {
                 if answer.capacity() > 2 * answer.len() {
                     answer.shrink_to_fit();
                 }
-                Ok(answer)
+                Ok(answer.into_vec())
             }
             Some(&ANSWER_ERROR) => Err(match Failure::decode(&answer[1..]) {
                 Ok(failure) => judge_failure(server, failure),

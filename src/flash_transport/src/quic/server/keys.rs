@@ -4,7 +4,7 @@ use ring::hmac::{self, Tag};
 use ring::rand::SystemRandom;
 
 /// Only keyed hashes of the api keys are kept: they have one length, and comparing them tells nothing.
-pub(super) struct ApiKeys {
+pub(crate) struct ApiKeys {
     secret: hmac::Key,
     accepted: Vec<Tag>,
 }

@@ -3,11 +3,11 @@
 mod connection;
 mod counters;
 mod garbage;
-mod keys;
+pub(crate) mod keys;
 mod liveness;
 mod peers;
 mod promises;
-mod queue;
+pub(crate) mod queue;
 mod refusals;
 mod request;
 mod socket;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::quic::table::{RequestId, RequestTable};
 
 #[derive(Debug)]
-pub(super) struct Queue<T> {
+pub(crate) struct Queue<T> {
     table: Mutex<RequestTable<T>>,
     changed: Condvar,
 }

@@ -1,10 +1,12 @@
 //! A request on its way through the policy, answered exactly once.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
+use crate::buffers::Buffer;
 use crate::quic::limits::Reservation;
 use crate::quic::wire::{ErrorCode, Failure, Kind};
 
@@ -17,17 +19,19 @@ pub struct Request {
     /// `ip:port#connection`
     pub peer: Arc<str>,
     /// The msgpack map.
-    pub body: Vec<u8>,
+    pub body: Buffer,
     pub reply: Reply,
-    pub(super) _reservation: Reservation,
+    pub(crate) _reservation: Reservation,
 }
 
 /// The place for the answer of one request.
-#[derive(Debug)]
 pub struct Reply {
-    answer: Mutex<Option<oneshot::Sender<Vec<u8>>>>,
+    send: Mutex<Option<SendAnswer>>,
     cancelled: Arc<AtomicBool>,
 }
+
+/// Takes an answer, on whatever thread it is given, without waiting for the client.
+pub(crate) type SendAnswer = Box<dyn FnOnce(Vec<u8>) + Send>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("request is answered already")]
@@ -38,11 +42,17 @@ impl Reply {
     pub(super) fn new() -> (Self, oneshot::Receiver<Vec<u8>>, Arc<AtomicBool>) {
         let (sender, receiver) = oneshot::channel();
         let cancelled = Arc::new(AtomicBool::new(false));
-        let reply = Self {
-            answer: Mutex::new(Some(sender)),
-            cancelled: cancelled.clone(),
-        };
-        (reply, receiver, cancelled)
+        // Sending fails when the client has left.
+        let send = Box::new(move |answer| drop(sender.send(answer)));
+        (Self::through(send, cancelled.clone()), receiver, cancelled)
+    }
+
+    /// A place whose answer goes through `send`.
+    pub(crate) fn through(send: SendAnswer, cancelled: Arc<AtomicBool>) -> Self {
+        Self {
+            send: Mutex::new(Some(send)),
+            cancelled,
+        }
     }
 
     /// Whether nobody waits for the answer any more.
@@ -52,15 +62,22 @@ impl Reply {
 
     /// Answer with bytes whose first is the kind of the answer. Harmless when nobody waits any more.
     pub fn answer(&self, answer: Vec<u8>) -> Result<(), AlreadyAnswered> {
-        let mut place = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = place.take().ok_or(AlreadyAnswered)?;
-        // Fails when the client has left.
-        let _ = sender.send(answer);
+        let mut place = self.send.lock().unwrap_or_else(PoisonError::into_inner);
+        let send = place.take().ok_or(AlreadyAnswered)?;
+        drop(place);
+        send(answer);
         Ok(())
     }
 
     pub fn fail(&self, code: ErrorCode, message: &str) -> Result<(), AlreadyAnswered> {
         self.answer(Failure::new(code, message).encode())
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut reply = formatter.debug_struct("Reply");
+        reply.field("cancelled", &self.is_cancelled()).finish()
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use quinn::{ReadError, RecvStream, SendStream};
 use tokio::time::timeout;
 
+use crate::buffers::Buffer;
 use crate::quic::gather::{gather, GatherError};
 use crate::quic::hello::Hello;
 use crate::quic::limits::Reservation;
@@ -68,7 +69,7 @@ async fn read_request(
     shared: &Shared,
     peer: &Peer,
     receive: &mut RecvStream,
-) -> Result<(Kind, Vec<u8>, Reservation), End> {
+) -> Result<(Kind, Buffer, Reservation), End> {
     let first = match receive.read_chunk(1, true).await {
         Ok(Some(chunk)) => chunk.bytes[0],
         Ok(None) => return Err(refuse(ErrorCode::BadRequest, "request is empty")),
@@ -174,7 +175,7 @@ async fn ask_policy(
     peer: &Peer,
     send: &mut SendStream,
     kind: Kind,
-    body: Vec<u8>,
+    body: Buffer,
     reservation: Reservation,
 ) {
     let (reply, mut answered, cancelled) = Reply::new();

@@ -1,0 +1,392 @@
+//! One client, read by a thread of its own from its first byte to its last.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use crate::buffers::Buffer;
+use crate::local::frame::{Header, CANCEL, HEADER_BYTES, NO_REQUEST, PREFACE};
+use crate::local::socket::{self, WAIT_FOR_ALL};
+use crate::quic::hello::Hello;
+use crate::quic::limits::{Budget, Reservation};
+use crate::quic::server::{Reply, Request};
+use crate::quic::wire::{ErrorCode, Failure, Kind, ANSWER_OK, SMALL_MAP};
+
+use super::in_flight::InFlight;
+use super::outbox::Outbox;
+use super::Shared;
+
+/// What a message may take before its first bytes are there.
+const FIRST_STEP: usize = 64 << 10;
+/// The next request's buffer starts with the size of the last one, up to this.
+const LARGEST_EXPECTED: usize = 4 << 20;
+
+const SHUTTING_DOWN: &str = "the server shuts down";
+const WARMING_UP: &str = "the server warms up";
+
+/// What the threads that answer share with the one that reads.
+pub(super) struct Peer {
+    /// `pid=…,uid=…#connection`
+    pub name: Arc<str>,
+    pub stream: UnixStream,
+    pub outbox: Arc<Outbox>,
+    pub in_flight: InFlight,
+    /// Set by the one good hello.
+    session: OnceLock<Arc<str>>,
+    budget: Arc<Budget>,
+}
+
+/// There is nothing more to read for this server.
+struct Over;
+
+impl Peer {
+    pub fn new(shared: &Shared, stream: UnixStream, number: u64) -> io::Result<Arc<Self>> {
+        socket::set_up(&stream);
+        stream.set_write_timeout(Some(shared.limits.answer_time))?;
+        Ok(Arc::new(Self {
+            name: format!("{}#{number}", socket::peer_name(&stream)).into(),
+            outbox: Arc::new(Outbox::new(stream.try_clone()?)),
+            stream,
+            in_flight: InFlight::default(),
+            session: OnceLock::new(),
+            budget: Budget::new(shared.limits.connection_bytes),
+        }))
+    }
+
+    fn answer(&self, id: u32, answer: &[u8]) {
+        match Header::of(id, answer.len()) {
+            Some(header) => self.outbox.send(header, answer),
+            None => self.fail(
+                id,
+                ErrorCode::Internal,
+                "the answer is larger than a frame can be",
+            ),
+        }
+    }
+
+    fn fail(&self, id: u32, code: ErrorCode, message: &str) {
+        self.answer(id, &Failure::new(code, message).encode());
+    }
+}
+
+/// From the first byte of a client to its last.
+pub(super) fn serve(shared: &Arc<Shared>, peer: &Arc<Peer>) {
+    let mut connection = Connection {
+        shared,
+        peer,
+        expected: 0,
+        is_known: false,
+    };
+    if connection.read_preface().is_ok() {
+        while connection.serve_message().is_ok() {}
+    }
+    let _ = peer.stream.shutdown(Shutdown::Read);
+    // Whoever left, by whatever way, wants no answers.
+    for waiting in peer.in_flight.cancel_all() {
+        shared.counters.requests_cancelled.add_one();
+        drop(waiting.place.and_then(|place| shared.queue.withdraw(place)));
+    }
+    peer.outbox
+        .wait_until_empty(Instant::now() + shared.limits.answer_time);
+    let _ = peer.stream.shutdown(Shutdown::Both);
+}
+
+struct Connection<'a> {
+    shared: &'a Arc<Shared>,
+    peer: &'a Arc<Peer>,
+    /// Size of the last request, which the next one will probably have.
+    expected: usize,
+    /// Whether a hello has shown that it may come in; the server may not have been ready for it.
+    is_known: bool,
+}
+
+impl Connection<'_> {
+    fn read_preface(&mut self) -> Result<(), Over> {
+        self.set_read_timeout()?;
+        let mut preface = Vec::with_capacity(PREFACE.len());
+        let until = Instant::now() + self.shared.limits.hello_time;
+        match self.read(&mut preface, PREFACE.len(), until) {
+            Ok(()) if preface == PREFACE => Ok(()),
+            Ok(()) => {
+                self.shared.counters.handshakes_failed.add_one();
+                let message = "this is openpi-flash/1, the client speaks something else";
+                self.peer.fail(NO_REQUEST, ErrorCode::BadRequest, message);
+                Err(Over)
+            }
+            Err(over) => {
+                self.shared.counters.handshakes_failed.add_one();
+                Err(over)
+            }
+        }
+    }
+
+    fn set_read_timeout(&self) -> Result<(), Over> {
+        let limits = &self.shared.limits;
+        let time = match self.is_known {
+            true => limits.request_time,
+            false => limits.hello_time,
+        };
+        self.peer
+            .stream
+            .set_read_timeout(Some(time))
+            .map_err(|_| Over)
+    }
+
+    /// Read one message and do what it asks for.
+    fn serve_message(&mut self) -> Result<(), Over> {
+        let limits = &self.shared.limits;
+        // A client that asks on without reading its answers is not read either.
+        if !self
+            .peer
+            .outbox
+            .wait_for_room(limits.connection_requests as usize)
+        {
+            return Err(Over);
+        }
+        let mut head = Vec::with_capacity(HEADER_BYTES + 1);
+        self.read_head(&mut head)?;
+        let (Ok(header), first) = (head[..HEADER_BYTES].try_into(), head[HEADER_BYTES]) else {
+            return Err(Over);
+        };
+        let Header { length, id } = Header::parse(header);
+        let Some(length) = (length as usize).checked_sub(1) else {
+            self.shared.counters.requests_refused.add_one();
+            self.peer
+                .fail(NO_REQUEST, ErrorCode::BadRequest, "a message is empty");
+            return Err(Over);
+        };
+        let until = Instant::now() + limits.request_time;
+
+        match Kind::from_byte(first) {
+            Some(Kind::Hello) => self.serve_hello(id, length, until),
+            _ if !self.is_known => {
+                let message = "this connection has not said hello yet";
+                self.shared.counters.clients_unauthenticated.add_one();
+                self.peer.fail(id, ErrorCode::Unauthenticated, message);
+                Err(Over)
+            }
+            Some(kind) => self.serve_request(kind, id, length, until),
+            None if first == CANCEL => self.cancel(id, length, until),
+            None => {
+                let message = format!("request starts with byte {first:#04x}, which means nothing");
+                self.refuse(id, ErrorCode::BadRequest, &message);
+                self.skip(length, until)
+            }
+        }
+    }
+
+    /// Wait for the next message for as long as the client likes, once it is known.
+    fn read_head(&mut self, head: &mut Vec<u8>) -> Result<(), Over> {
+        let all = HEADER_BYTES + 1;
+        while head.len() < all {
+            match socket::receive(&self.peer.stream, head, all - head.len(), WAIT_FOR_ALL) {
+                Ok(0) => return Err(Over),
+                Ok(_) => {}
+                Err(error) if timed_out(&error) && head.is_empty() && self.is_known => {}
+                Err(error) => {
+                    if timed_out(&error) && !self.is_known {
+                        self.shared.counters.clients_unauthenticated.add_one();
+                    }
+                    return Err(Over);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Append exactly `count` bytes, for which `bytes` has the room.
+    fn read(&self, bytes: &mut Vec<u8>, count: usize, until: Instant) -> Result<(), Over> {
+        let end = bytes.len() + count;
+        while bytes.len() < end {
+            let left = end - bytes.len();
+            match socket::receive(&self.peer.stream, bytes, left, WAIT_FOR_ALL) {
+                Ok(0) | Err(_) => return Err(Over),
+                Ok(_) if bytes.len() < end && Instant::now() >= until => return Err(Over),
+                Ok(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Read what follows and forget it, so that the next message is found.
+    fn skip(&self, mut left: usize, until: Instant) -> Result<(), Over> {
+        let mut scratch = Buffer::with_capacity(FIRST_STEP);
+        while left > 0 {
+            scratch.clear();
+            let step = left.min(FIRST_STEP);
+            self.read(&mut scratch, step, until)?;
+            left -= step;
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, id: u32, code: ErrorCode, message: &str) {
+        self.shared.counters.requests_refused.add_one();
+        self.peer.fail(id, code, message);
+    }
+
+    fn serve_hello(&mut self, id: u32, length: usize, until: Instant) -> Result<(), Over> {
+        if length > SMALL_MAP.bytes {
+            let message = format!("request is larger than {} bytes", SMALL_MAP.bytes);
+            self.refuse(id, ErrorCode::BadRequest, &message);
+            return match self.is_known {
+                true => self.skip(length, until),
+                false => Err(Over),
+            };
+        }
+        let mut body = Vec::with_capacity(length);
+        self.read(&mut body, length, until)?;
+        let hello = match Hello::decode(&body) {
+            Ok(hello) => hello,
+            Err(error) => {
+                self.refuse(id, ErrorCode::BadRequest, &error.to_string());
+                return Ok(());
+            }
+        };
+        if !self.shared.keys.admit(hello.api_key.as_deref()) {
+            self.shared.counters.clients_unauthenticated.add_one();
+            let message = match hello.api_key {
+                None => "this server wants an api key",
+                Some(_) => "this api key is not known here",
+            };
+            self.peer.fail(id, ErrorCode::Unauthenticated, message);
+            // So that keys cannot be tried out over one connection.
+            return Err(Over);
+        }
+        self.is_known = true;
+        self.set_read_timeout()?;
+        let Some(metadata) = self.shared.metadata() else {
+            self.refuse(id, ErrorCode::NotReady, WARMING_UP);
+            return Ok(());
+        };
+        let session = match hello.session {
+            Some(session) => session.into(),
+            None => self.peer.name.clone(),
+        };
+        if self.peer.session.set(session).is_err() {
+            let message = "this connection has said hello already";
+            self.refuse(id, ErrorCode::BadRequest, message);
+            return Ok(());
+        }
+        self.peer.answer(id, &[&[ANSWER_OK], &*metadata].concat());
+        self.shared.counters.answers_sent.add_one();
+        Ok(())
+    }
+
+    fn serve_request(
+        &mut self,
+        kind: Kind,
+        id: u32,
+        length: usize,
+        until: Instant,
+    ) -> Result<(), Over> {
+        let limits = &self.shared.limits;
+        let refusal = if self.peer.session.get().is_none() {
+            Some((ErrorCode::NotReady, WARMING_UP.to_owned()))
+        } else if length > limits.message_bytes {
+            let message = format!("request is larger than {} bytes", limits.message_bytes);
+            Some((ErrorCode::BadRequest, message))
+        } else if self.peer.in_flight.len() >= limits.connection_requests as usize {
+            let message = format!(
+                "{} requests of this connection wait for their answers already; try again when some have come",
+                limits.connection_requests
+            );
+            Some((ErrorCode::NotReady, message))
+        } else {
+            None
+        };
+        if let Some((code, message)) = refusal {
+            self.refuse(id, code, &message);
+            return self.skip(length, until);
+        }
+
+        let mut reservation =
+            Reservation::empty(self.peer.budget.clone(), self.shared.budget.clone());
+        let expected = self.expected.min(limits.message_bytes);
+        let mut body = Buffer::with_capacity(length.min(expected.max(FIRST_STEP)));
+        while body.len() < length {
+            // Grows with what comes, never with what is announced.
+            let step = match body.capacity() - body.len() {
+                0 => body.len(),
+                room => room,
+            };
+            let step = step.min(length - body.len());
+            if let Err(exhausted) = reservation.grow(step) {
+                let message = format!(
+                    "unanswered requests hold {} bytes already; try again when some are answered",
+                    exhausted.limit
+                );
+                self.refuse(id, ErrorCode::NotReady, &message);
+                return self.skip(length - body.len(), until);
+            }
+            body.reserve(step);
+            self.read(&mut body, step, until)?;
+        }
+        self.expected = length.min(LARGEST_EXPECTED);
+        self.ask_policy(kind, id, body, reservation)
+    }
+
+    fn ask_policy(
+        &self,
+        kind: Kind,
+        id: u32,
+        body: Buffer,
+        reservation: Reservation,
+    ) -> Result<(), Over> {
+        let Some(open) = self.shared.accept_request() else {
+            self.refuse(id, ErrorCode::NotReady, SHUTTING_DOWN);
+            return Ok(());
+        };
+        let Some(cancelled) = self.peer.in_flight.enter(id, open) else {
+            // An answer would be taken for that of the other request, so there is nobody to tell.
+            self.shared.counters.requests_refused.add_one();
+            return Err(Over);
+        };
+        let (peer, shared) = (self.peer.clone(), self.shared.clone());
+        let send = Box::new(move |answer: Vec<u8>| {
+            if let Some(_waiting) = peer.in_flight.settle(id) {
+                peer.answer(id, &answer);
+                shared.counters.answers_sent.add_one();
+            }
+        });
+        let session = self.peer.session.get().unwrap_or(&self.peer.name);
+        let request = Request {
+            kind,
+            session: session.clone(),
+            peer: self.peer.name.clone(),
+            body,
+            reply: Reply::through(send, cancelled),
+            _reservation: reservation,
+        };
+        self.shared.counters.requests_accepted.add_one();
+        match self.shared.queue.enter(request) {
+            Ok(place) => self.peer.in_flight.has_place(id, place),
+            Err(request) => {
+                let _ = request.reply.fail(ErrorCode::NotReady, SHUTTING_DOWN);
+            }
+        }
+        Ok(())
+    }
+
+    fn cancel(&self, id: u32, length: usize, until: Instant) -> Result<(), Over> {
+        if let Some(waiting) = self.peer.in_flight.cancel(id) {
+            self.shared.counters.requests_cancelled.add_one();
+            // If the policy has it already, it sees `cancelled`.
+            drop(
+                waiting
+                    .place
+                    .and_then(|place| self.shared.queue.withdraw(place)),
+            );
+        }
+        self.skip(length, until)
+    }
+}
+
+fn timed_out(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}

@@ -1,0 +1,276 @@
+//! The server's end of a unix socket: a thread for each client, and the same queue of requests as over QUIC.
+//!
+//! A blocking thread has the shortest way from the socket to the policy: the bytes go where they stay, and nobody else
+//! is woken. The clients of a local socket are few.
+
+mod connection;
+mod in_flight;
+mod outbox;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::path::{Listener, PathError};
+use crate::quic::limits::{Budget, ServerLimits};
+use crate::quic::server::keys::ApiKeys;
+use crate::quic::server::queue::Queue;
+use crate::quic::server::{Counters, Next, Request};
+use crate::quic::wire::ErrorCode;
+use connection::Peer;
+use in_flight::{Open, OpenRequest};
+
+/// Of the threads here, which do little.
+const STACK_BYTES: usize = 256 << 10;
+/// How long a stopping server waits for its last words to leave.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
+/// How long to leave a system alone that has no descriptors or threads to spare.
+const BREATH: Duration = Duration::from_millis(50);
+
+#[derive(Debug)]
+pub struct LocalServerConfig {
+    pub path: PathBuf,
+    /// Who may reach the socket: permissions of its file.
+    pub mode: u32,
+    /// The msgpack map that answers each hello. `None`: there is no policy yet, see [`LocalServer::set_metadata`].
+    pub metadata: Option<Vec<u8>>,
+    /// Empty: everybody may come in whom the file's permissions let in.
+    pub api_keys: Vec<String>,
+    pub limits: ServerLimits,
+}
+
+impl LocalServerConfig {
+    pub fn new(path: impl Into<PathBuf>, metadata: impl Into<Option<Vec<u8>>>) -> Self {
+        Self {
+            path: path.into(),
+            mode: 0o600,
+            metadata: metadata.into(),
+            api_keys: Vec::new(),
+            limits: ServerLimits::default(),
+        }
+    }
+}
+
+/// Takes requests from any number of clients on this computer.
+pub struct LocalServer {
+    listener: Arc<Listener>,
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What all threads share.
+struct Shared {
+    queue: Queue<Request>,
+    counters: Counters,
+    keys: ApiKeys,
+    limits: ServerLimits,
+    metadata: Mutex<Option<Arc<[u8]>>>,
+    budget: Arc<Budget>,
+    /// Requests that were accepted and are not settled.
+    open: Arc<Open>,
+    /// Turns true when the server takes no more requests.
+    draining: AtomicBool,
+    closing: AtomicBool,
+    peers: Mutex<HashMap<u64, Arc<Peer>>>,
+    /// A client has left.
+    left: Condvar,
+}
+
+impl LocalServer {
+    /// Listen and serve.
+    pub fn bind(config: LocalServerConfig) -> Result<Self, PathError> {
+        let io_error = |source| PathError::Io {
+            path: config.path.clone(),
+            source,
+        };
+        let keys = ApiKeys::new(config.api_keys.iter().map(String::as_str))
+            .map_err(|_| io_error(io::Error::other("the system gives no random numbers")))?;
+        let listener = Arc::new(Listener::bind(&config.path, config.mode)?);
+        let shared = Arc::new(Shared {
+            queue: Queue::new(),
+            counters: Counters::default(),
+            keys,
+            metadata: Mutex::new(config.metadata.as_deref().map(Arc::from)),
+            budget: Budget::new(config.limits.total_bytes),
+            limits: config.limits,
+            open: Arc::default(),
+            draining: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            peers: Mutex::default(),
+            left: Condvar::new(),
+        });
+        let (accepting, served) = (listener.clone(), shared.clone());
+        let thread = start("flash-local-accept", move || accept(&accepting, &served));
+        Ok(Self {
+            listener,
+            shared,
+            thread: Mutex::new(Some(thread.map_err(io_error)?)),
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.listener.path()
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Let clients in: from now on a hello is answered with this msgpack map. Before, hello and requests are answered
+    /// `not_ready`.
+    pub fn set_metadata(&self, metadata: &[u8]) {
+        *lock(&self.shared.metadata) = Some(metadata.into());
+    }
+
+    /// Wait for a request. Any number of threads may.
+    pub fn next(&self, within: Duration) -> Next<Request> {
+        self.shared.queue.next(within)
+    }
+
+    /// Answer requests with `not_ready` from now on. What was accepted goes on.
+    pub fn stop_accepting(&self) {
+        self.shared.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Wait until all that was accepted is answered; says whether it is.
+    pub fn wait_settled(&self, within: Duration) -> bool {
+        let until = Instant::now().checked_add(within);
+        if !self.shared.open.wait_for_none(within) {
+            return false;
+        }
+        let until = until.unwrap_or_else(|| Instant::now() + FLUSH_TIME);
+        for peer in self.shared.all_peers() {
+            peer.outbox.wait_until_empty(until);
+        }
+        true
+    }
+
+    /// Stop, and wait until that is done. What nobody has taken from [`Self::next`] is answered `not_ready`; the clients
+    /// of what somebody took and did not answer see the connection end. A second call waits for the first.
+    pub fn close(&self) {
+        self.stop_accepting();
+        let mut thread = lock(&self.thread);
+        if let Some(thread) = thread.take() {
+            self.shared.closing.store(true, Ordering::SeqCst);
+            // Successors may listen here from now on.
+            self.listener.unlink();
+            // SAFETY: shuts down a descriptor that is open; this wakes the thread in `accept`.
+            unsafe { libc::shutdown(self.listener.listener.as_raw_fd(), libc::SHUT_RDWR) };
+            let _ = thread.join();
+            for request in self.shared.queue.close() {
+                let _ = request
+                    .reply
+                    .fail(ErrorCode::NotReady, "the server shuts down");
+            }
+            let until = Instant::now() + FLUSH_TIME;
+            for peer in self.shared.all_peers() {
+                peer.outbox.wait_until_empty(until);
+                // What was sent can still be read at the other end.
+                let _ = peer.stream.shutdown(Shutdown::Both);
+            }
+            self.shared.wait_until_all_left(FLUSH_TIME);
+        }
+    }
+}
+
+impl Drop for LocalServer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    fn metadata(&self) -> Option<Arc<[u8]>> {
+        lock(&self.metadata).clone()
+    }
+
+    /// Take one request on; `None` when the server stops.
+    fn accept_request(&self) -> Option<OpenRequest> {
+        // Counted first, so that whoever waits for the last one does not miss it.
+        let open = self.open.one();
+        (!self.draining.load(Ordering::SeqCst)).then_some(open)
+    }
+
+    fn all_peers(&self) -> Vec<Arc<Peer>> {
+        lock(&self.peers).values().cloned().collect()
+    }
+
+    fn wait_until_all_left(&self, within: Duration) {
+        let waited = self
+            .left
+            .wait_timeout_while(lock(&self.peers), within, |peers| !peers.is_empty());
+        drop(waited);
+    }
+}
+
+fn accept(listener: &Listener, shared: &Arc<Shared>) {
+    let mut number = 0;
+    loop {
+        let accepted = listener.listener.accept();
+        if shared.closing.load(Ordering::SeqCst) {
+            return;
+        }
+        match accepted {
+            Ok((stream, _)) => {
+                number += 1;
+                admit(shared, stream, number);
+            }
+            // The client left again, or the system is short of something.
+            Err(_) => thread::sleep(BREATH),
+        }
+    }
+}
+
+fn admit(shared: &Arc<Shared>, stream: UnixStream, number: u64) {
+    let mut peers = lock(&shared.peers);
+    let peer = match Peer::new(shared, stream, number) {
+        Ok(peer) if peers.len() < shared.limits.connections => peer,
+        _ => return shared.counters.connections_refused.add_one(),
+    };
+    peers.insert(number, peer.clone());
+    drop(peers);
+    shared.counters.connections_accepted.add_one();
+    let served = shared.clone();
+    let started = start("flash-local-reader", move || {
+        let _listed = Listed {
+            shared: &served,
+            number,
+        };
+        connection::serve(&served, &peer);
+    });
+    if started.is_err() {
+        lock(&shared.peers).remove(&number);
+        thread::sleep(BREATH);
+    }
+}
+
+/// A client's place in the list; free when dropped.
+struct Listed<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        lock(&self.shared.peers).remove(&self.number);
+        self.shared.left.notify_all();
+    }
+}
+
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(work)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

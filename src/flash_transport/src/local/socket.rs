@@ -1,0 +1,90 @@
+//! The system calls of a stream socket.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::unix::net::UnixStream;
+
+use socket2::SockRef;
+
+/// Bytes that the kernel may hold for the peer. It grants what its `net.core.wmem_max` allows; a message that does not fit waits
+/// for its reader.
+const SEND_BUFFER: usize = 4 << 20;
+
+/// Return at once where nothing can be done.
+pub(super) const NO_WAIT: i32 = libc::MSG_DONTWAIT;
+/// Return when all is there, or the socket's time is over.
+pub(super) const WAIT_FOR_ALL: i32 = libc::MSG_WAITALL;
+
+pub(super) fn set_up(stream: &UnixStream) {
+    // A smaller buffer is slower, not wrong.
+    let _ = SockRef::from(stream).set_send_buffer_size(SEND_BUFFER);
+}
+
+/// Append up to `most` bytes to `bytes`, which must have the room. 0 means that the peer has closed.
+pub(super) fn receive(
+    stream: &UnixStream,
+    bytes: &mut Vec<u8>,
+    most: usize,
+    flags: i32,
+) -> io::Result<usize> {
+    let room = bytes.spare_capacity_mut();
+    let most = most.min(room.len());
+    let got = receive_into(stream, &mut room[..most], flags)?;
+    // SAFETY: the kernel has just written `got` bytes at the end of `bytes`, within its capacity.
+    unsafe { bytes.set_len(bytes.len() + got) };
+    Ok(got)
+}
+
+pub(super) fn receive_into(
+    stream: &UnixStream,
+    room: &mut [MaybeUninit<u8>],
+    flags: i32,
+) -> io::Result<usize> {
+    again(|| SockRef::from(stream).recv_with_flags(room, flags))
+}
+
+/// Send what the kernel takes of the parts.
+pub(super) fn send(stream: &UnixStream, parts: &[IoSlice<'_>], flags: i32) -> io::Result<usize> {
+    // A peer that is gone is an error here, not a signal that ends the program.
+    again(|| SockRef::from(stream).send_vectored_with_flags(parts, flags | libc::MSG_NOSIGNAL))
+}
+
+fn again<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// Process and user at the other end, as the kernel knows them.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn peer_name(stream: &UnixStream) -> String {
+    use std::os::fd::AsRawFd;
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut size = std::mem::size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `size` bytes to `peer`, which is made for them.
+    let failed = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            std::ptr::from_mut(&mut peer).cast(),
+            &mut size,
+        )
+    };
+    match failed {
+        0 => format!("pid={},uid={}", peer.pid, peer.uid),
+        _ => "unknown".to_owned(),
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn peer_name(_stream: &UnixStream) -> String {
+    "local".to_owned()
+}
