@@ -31,7 +31,7 @@ class QuicServer(_NativeOnly):
 
 
 class LocalServer(_NativeOnly):
-    """The server's end of a unix socket; needs the compiled half."""
+    """The server's end of a unix socket: needs the compiled half of this package."""
 
 
 class QuicRequest(_NativeOnly):
