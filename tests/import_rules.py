@@ -57,7 +57,7 @@ PACKAGES = {
     "flash_transport": PackageRule(
         ROOT / "src/flash_transport/python/flash_transport",
         forbidden=ROS_MODULES | {"jax", "torch"},
-        third_party=frozenset({"numpy", "websockets"}),
+        third_party=frozenset({"aioquic", "cryptography", "numpy", "websockets"}),
     ),
     "openpi_flash_models": PackageRule(
         ROOT / "src/openpi_flash_models/src/openpi_flash_models",

@@ -1,0 +1,183 @@
+"""One attempt to connect: name, socket, handshake, trust, hello."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Any
+
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
+
+from flash_transport.aio.link import (
+    CRYPTO_ERROR,
+    NO_APPLICATION_PROTOCOL,
+    AnswerTooLarge,
+    EndedBefore,
+    Link,
+    LostInExchange,
+)
+from flash_transport.aio.wire import ALPN, read_answer
+from flash_transport.errors import Disconnected, ServerError, UntrustedServer
+
+__all__ = ["AttemptFailed", "Server", "dial"]
+
+ADDRESS_TIME_S = 1.0
+"""At least this much for each of a name's addresses."""
+IDLE_S = 10.0
+SOCKET_BUFFER_BYTES = 4 << 20
+"""The kernel's default overflows when an answer arrives in one flight."""
+WINDOW_BYTES = 16 << 20
+HELLO_ANSWER_BYTES = 64 << 20
+CERTIFICATE_ALERTS = range(CRYPTO_ERROR + 42, CRYPTO_ERROR + 50)
+
+
+class AttemptFailed(Exception):  # noqa: N818 - never seen outside
+    """May be different a moment later."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """Whom to call, and what to believe.
+
+    Attributes:
+        host: name or address.
+        port: UDP port.
+        fingerprint: SHA-256 of the certificate, or None.
+        ca_file: PEM of the authorities that may have signed it, or None.
+        hello: the whole first request.
+    """
+
+    host: str
+    port: int
+    fingerprint: bytes | None
+    ca_file: str | None
+    hello: bytes
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+async def dial(server: Server, within: float) -> tuple[Link, bytes]:
+    """A connection that has said hello, and the whole answer to that.
+
+    Raises:
+        AttemptFailed: try again.
+        FlashTransportError: it will be the same until somebody changes something.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + within
+    addresses = await _resolve(server, within)
+    failure = AttemptFailed("the name has no address")
+    for index, (family, address) in enumerate(addresses):
+        share = (until - loop.time()) / (len(addresses) - index)
+        attempt = _dial_address(server, family, address)
+        try:
+            return await asyncio.wait_for(attempt, max(share, ADDRESS_TIME_S))
+        except asyncio.TimeoutError:
+            failure = AttemptFailed("the server is silent")
+        except AttemptFailed as error:
+            failure = error
+    raise failure
+
+
+async def _resolve(server: Server, within: float) -> list[tuple[int, Any]]:
+    loop = asyncio.get_running_loop()
+    lookup = loop.getaddrinfo(server.host, server.port, type=socket.SOCK_DGRAM)
+    try:
+        found = await asyncio.wait_for(lookup, within)
+    except asyncio.TimeoutError:
+        raise AttemptFailed("looking up the host's name takes too long") from None
+    except OSError as error:
+        raise AttemptFailed(f"cannot look up the host's name: {error}") from None
+    return [(family, address) for family, _, _, _, address in found]
+
+
+async def _dial_address(server: Server, family: int, address: Any) -> tuple[Link, bytes]:
+    link = await _open(server, family, address)
+    is_good = False
+    try:
+        try:
+            await link.ready
+        except LostInExchange as error:
+            raise _judge_handshake(server, link, str(error)) from None
+        _check_certificate(server, link)
+        answer = await _say_hello(server, link)
+        is_good = True
+        return link, answer
+    finally:
+        if not is_good:
+            link.hang_up("given up")
+
+
+async def _open(server: Server, family: int, address: Any) -> Link:
+    configuration = QuicConfiguration(
+        is_client=True,
+        alpn_protocols=[ALPN],
+        idle_timeout=IDLE_S,
+        max_data=WINDOW_BYTES,
+        max_stream_data=WINDOW_BYTES,
+        # What a server must prove is its key, not this name; TLS checks its signature either way.
+        server_name="openpi-flash" if server.ca_file is None else server.host,
+        verify_mode=ssl.CERT_NONE if server.ca_file is None else ssl.CERT_REQUIRED,
+    )
+    if server.ca_file is not None:
+        configuration.load_verify_locations(cafile=server.ca_file)
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            sock.setsockopt(socket.SOL_SOCKET, buffer, SOCKET_BUFFER_BYTES)
+        # connected, so that its host can say that nobody listens
+        sock.connect(address)
+        _, link = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: Link(QuicConnection(configuration=configuration)), sock=sock
+        )
+    except OSError as error:
+        sock.close()
+        raise AttemptFailed(str(error)) from None
+    link.connect(address)
+    return link
+
+
+def _judge_handshake(server: Server, link: Link, reason: str) -> Exception:
+    if link.end_code == NO_APPLICATION_PROTOCOL or "common protocol version" in reason:
+        return Disconnected(
+            f"{server} speaks another protocol or another version of it, this client speaks "
+            f"{ALPN}; check that the port is the server's QUIC port"
+        )
+    if server.ca_file is not None and link.end_code in CERTIFICATE_ALERTS:
+        return UntrustedServer(
+            f"certificate of {server} is not signed by {server.ca_file}: {reason}"
+        )
+    return AttemptFailed(reason)
+
+
+def _check_certificate(server: Server, link: Link) -> None:
+    got = hashlib.sha256(link.certificate).digest()
+    if server.fingerprint is not None and got != server.fingerprint:
+        raise UntrustedServer(
+            f"certificate of {server} has fingerprint {got.hex()}, not the pinned "
+            f"{server.fingerprint.hex()}; if the server's certificate was changed on purpose, "
+            "pin the new one"
+        )
+
+
+async def _say_hello(server: Server, link: Link) -> bytes:
+    try:
+        answer = await link.exchange(server.hello, HELLO_ANSWER_BYTES)
+    except (EndedBefore, LostInExchange) as error:
+        raise AttemptFailed(str(error)) from None
+    except AnswerTooLarge:
+        raise AttemptFailed("its metadata is too large") from None
+    try:
+        read_answer(answer, str(server))
+    except ServerError as error:
+        if error.code == "not_ready":
+            raise AttemptFailed(error.message) from None
+        raise
+    return answer

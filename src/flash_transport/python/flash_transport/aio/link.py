@@ -1,0 +1,213 @@
+"""One connection: requests on streams of their own, and why it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.events import (
+    ConnectionTerminated,
+    HandshakeCompleted,
+    QuicEvent,
+    StreamDataReceived,
+    StreamReset,
+)
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from flash_transport.aio.wire import Signal
+
+__all__ = ["AnswerTooLarge", "EndedBefore", "Link", "LostInExchange"]
+
+KEEP_ALIVE_S = 1.0
+"""NATs forget silent connections, and a silent connection hides a dead server."""
+REFUSALS_OF_A_DEAD_SERVER = 3
+"""In a row; one may be of a server that was restarted on the same port."""
+NOBODY_LISTENS = "nothing listens there"
+CRYPTO_ERROR = 0x0100
+NO_APPLICATION_PROTOCOL = CRYPTO_ERROR + 120
+CONNECTION_REFUSED = 0x02
+
+
+class EndedBefore(Exception):  # noqa: N818 - never seen outside
+    """The connection is over and the server has not begun with the request: safe to send again."""
+
+
+class LostInExchange(Exception):  # noqa: N818
+    """The connection, or the answer, was lost after the request was sent."""
+
+
+class AnswerTooLarge(Exception):  # noqa: N818
+    """The answer is larger than its limit."""
+
+
+class _Answer:
+    def __init__(self, limit: int) -> None:
+        self.whole: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._limit = limit
+        self._data = bytearray()
+
+    def receive(self, data: bytes, *, is_end: bool) -> None:
+        self._data += data
+        if len(self._data) > self._limit:
+            self.fail(AnswerTooLarge())
+        elif is_end and not self.whole.done():
+            self.whole.set_result(bytes(self._data))
+
+    def fail(self, error: Exception) -> None:
+        if not self.whole.done():
+            self.whole.set_exception(error)
+
+
+class Link(QuicConnectionProtocol):
+    """A connection over a socket that is connected to one address.
+
+    Attributes:
+        ready: resolves when the handshake is over.
+        end_code: QUIC's error code of the end, if it came from a peer or from TLS.
+    """
+
+    def __init__(self, quic: QuicConnection, stream_handler: Any = None) -> None:
+        super().__init__(quic, stream_handler)
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.end_code: int | None = None
+        self._end = ""
+        self._answers: dict[int, _Answer] = {}
+        self._refusals = 0
+        self._keeper: asyncio.TimerHandle | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether nobody has ended it."""
+        return not self._end
+
+    @property
+    def certificate(self) -> bytes:
+        """The server's certificate in DER form; TLS has checked that it has the key."""
+        certificate = self._quic.tls._peer_certificate
+        assert certificate is not None, "asked before the handshake"
+        return certificate.public_bytes(Encoding.DER)
+
+    async def exchange(self, request: bytes, limit: int) -> bytes:
+        """Sends one request and returns its answer; cancelled, it tells the server so.
+
+        Raises:
+            EndedBefore: the server has not begun with it.
+            LostInExchange: there will be no answer.
+            AnswerTooLarge: beyond `limit` bytes.
+        """
+        if not self.is_up:
+            raise EndedBefore(self._end)
+        stream = self._quic.get_next_available_stream_id()
+        answer = self._answers[stream] = _Answer(limit)
+        self._quic.send_stream_data(stream, request, end_stream=True)
+        self.transmit()
+        is_answered = False
+        try:
+            data = await answer.whole
+            is_answered = True
+            return data
+        finally:
+            del self._answers[stream]
+            if not is_answered and self.is_up:
+                self._cancel(stream)
+
+    def hang_up(self, reason: str) -> None:
+        """Ends the connection from here."""
+        if not self.is_up:
+            return
+        self._quic.close(error_code=Signal.DONE, reason_phrase="")
+        self.transmit()
+        self._ended(reason)
+
+    def quic_event_received(self, event: QuicEvent) -> None:
+        """Called by aioquic with what came in."""
+        if isinstance(event, StreamDataReceived):
+            if event.stream_id in self._answers:
+                self._answers[event.stream_id].receive(event.data, is_end=event.end_stream)
+        elif isinstance(event, StreamReset):
+            if event.stream_id in self._answers:
+                reason = _RESETS.get(event.error_code, "the server gave up on this request")
+                self._answers[event.stream_id].fail(LostInExchange(reason))
+        elif isinstance(event, HandshakeCompleted):
+            if not self.ready.done():
+                self.ready.set_result(None)
+            self._keep_alive()
+        elif isinstance(event, ConnectionTerminated) and self.is_up:
+            self.end_code = event.error_code if event.frame_type is not None else None
+            # all that this server has begun it has answered
+            is_clean = event.frame_type is None and event.error_code == Signal.SHUTTING_DOWN
+            self._ended(_describe(event), EndedBefore if is_clean else LostInExchange)
+
+    def datagram_received(self, data: bytes | str, addr: Any) -> None:
+        """Called by asyncio."""
+        self._refusals = 0
+        if self.is_up and self._is_stateless_reset(data):
+            self._ended("the server was restarted")
+            return
+        super().datagram_received(data, addr)
+
+    def error_received(self, exc: Exception) -> None:
+        """Called by asyncio with what the server's host says of its port."""
+        self._refusals += isinstance(exc, ConnectionRefusedError)
+        limit = REFUSALS_OF_A_DEAD_SERVER if self.ready.done() else 1
+        if self._refusals >= limit and self.is_up:
+            self._ended(NOBODY_LISTENS)
+
+    def _is_stateless_reset(self, data: bytes | str) -> bool:
+        """RFC 9000, section 10.3.1, which aioquic leaves out: a new server knows no old keys."""
+        token = self._quic._peer_cid.stateless_reset_token
+        return bool(token) and len(data) > len(token) and data[-len(token) :] == token
+
+    def _keep_alive(self) -> None:
+        if self.is_up:
+            self._quic.send_ping(0)
+            self.transmit()
+            self._keeper = self._loop.call_later(KEEP_ALIVE_S, self._keep_alive)
+
+    def _cancel(self, stream: int) -> None:
+        # each fails where its half of the stream is over already
+        with contextlib.suppress(AssertionError, ValueError):
+            self._quic.stop_stream(stream, Signal.CANCELLED)
+        with contextlib.suppress(AssertionError, ValueError):
+            self._quic.reset_stream(stream, Signal.CANCELLED)
+        self.transmit()
+
+    def _ended(self, reason: str, meaning: type[Exception] = LostInExchange) -> None:
+        self._end = reason
+        for answer in self._answers.values():
+            answer.fail(meaning(reason))
+        if not self.ready.done():
+            self.ready.set_exception(LostInExchange(reason))
+            self.ready.exception()  # nobody may be waiting
+        for timer in (self._keeper, self._timer):
+            if timer is not None:
+                timer.cancel()
+        if self._transport is not None:
+            self._transport.close()
+
+
+def _describe(event: ConnectionTerminated) -> str:
+    """A connection's end in words for somebody who does not know QUIC."""
+    if event.frame_type is None:
+        said = f"the server closed it: {event.reason_phrase}"
+        plain = _CLOSES.get(event.error_code, "the server closed it")
+        return said if event.reason_phrase and event.error_code not in _CLOSES else plain
+    if event.error_code == CONNECTION_REFUSED:
+        return "the server refused it, it may have too many clients"
+    if event.reason_phrase == "Idle timeout":
+        return "the server is silent"
+    return event.reason_phrase or f"QUIC error {event.error_code:#x}"
+
+
+_UNFINISHED = "the server stopped before it had answered"
+_CLOSES: dict[int, str] = {
+    Signal.SHUTTING_DOWN: "the server shuts down",
+    Signal.UNFINISHED: _UNFINISHED,
+}
+_RESETS: dict[int, str] = {
+    Signal.TOO_SLOW: ("the server gave up on sending its answer, this client read too slowly"),
+    Signal.UNFINISHED: _UNFINISHED,
+}
