@@ -89,7 +89,7 @@ def test_the_prefix_leaves_openpis_keys_and_values(kind, built, observed, output
     model = built(kind)
     prefix = model.run_prefix(observation, noise.shape[1])
     length = observation.images.shape[1] * 256 + observation.tokens.shape[1]
-    seen = prefix.seen[:, 0, 0, :length].numpy()[:, ::16]
+    seen = prefix.bias[:, 0, 0, :length].numpy()[:, ::16] == 0
     for index, name in enumerate(("k", "v")):
         caches = np.stack([cache[index].numpy() for cache in prefix.caches])  # [L, B, K, S, H]
         got = caches.transpose(0, 1, 3, 2, 4)[:, :, :length:16]

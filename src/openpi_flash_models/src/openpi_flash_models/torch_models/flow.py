@@ -76,13 +76,13 @@ class Prefix(NamedTuple):
     Attributes:
         caches: per layer; its slots from ``slots`` on are for the actions.
         slots: how many are taken: S, and one more for the state of pi0.
-        seen: [B, 1, 1, slots] bool, which of them may be seen.
+        bias: [B, 1, 1, slots], 0 for those that may be seen (:class:`gemma.Place`).
         length: [B] int64, position of the first token after them.
     """
 
     caches: tuple[gemma.KeyValueCache, ...]
     slots: int
-    seen: Tensor
+    bias: Tensor
     length: Tensor
 
 
@@ -167,26 +167,26 @@ class FlowModel(nn.Module):
         own = 0 if self.adaptive else 1
         caches = self._make_caches(batch, slots + own + horizon)
         rotation = gemma.rotation_of(valid.cumsum(dim=1) - 1, self.shape.head_width)
-        seen = valid[:, None, None, :]
-        places = [gemma.Place(cache, rotation, 0, seen) for cache in caches]
+        bias = gemma.bias_of(valid[:, None, None, :], self.dtype)
+        places = [gemma.Place(cache, rotation, 0, bias) for cache in caches]
         self._remember(self.language, x, places)
         length = valid.sum(dim=1)
         if self.adaptive:
-            return Prefix(caches, slots, seen, length)
+            return Prefix(caches, slots, bias, length)
         # The state sees the prefix and itself.
-        seen = functional.pad(seen, (0, 1), value=True)
+        bias = functional.pad(bias, (0, 1))
         rotation = gemma.rotation_of(length[:, None], self.shape.head_width)
-        places = [gemma.Place(cache, rotation, slots, seen) for cache in caches]
+        places = [gemma.Place(cache, rotation, slots, bias) for cache in caches]
         self._remember(self.expert, self.state(observation.state).to(self.dtype)[:, None], places)
-        return Prefix(caches, slots + 1, seen, length + 1)
+        return Prefix(caches, slots + 1, bias, length + 1)
 
     def velocity(self, prefix: Prefix, x: Tensor, schedule: Schedule, step: int) -> Tensor:
         """The flow [B, H, A] at noisy actions ``x`` [B, H, A], both float32."""
         horizon = x.shape[1]
         steps = torch.arange(horizon, device=x.device)
         rotation = gemma.rotation_of(prefix.length[:, None] + steps, self.shape.head_width)
-        seen = functional.pad(prefix.seen, (0, horizon), value=True)
-        places = [gemma.Place(cache, rotation, prefix.slots, seen) for cache in prefix.caches]
+        bias = functional.pad(prefix.bias, (0, horizon))
+        places = [gemma.Place(cache, rotation, prefix.slots, bias) for cache in prefix.caches]
         if schedule.time_parts is None:
             hidden = self._think_modulated(x, places, schedule.modulations[step])
         else:
@@ -256,7 +256,7 @@ class FlowModel(nn.Module):
         condition = functional.silu(self.time_out(functional.silu(self.time_in(features))))
         flat = self.modulation(condition).view(num_steps, -1, 3, width)
         modulations = tuple(
-            tuple(gemma.Modulation(m[0], m[1], m[2].to(self.dtype)) for m in of_step)
+            tuple(gemma.Modulation(1 + m[0], m[1], m[2].to(self.dtype)) for m in of_step)
             for of_step in flat
         )
         return Schedule(step_size, modulations, None)

@@ -148,7 +148,8 @@ def _fill_layers(filler: _Filler, layers: nn.ModuleList, stacked: Tree, suffix: 
         filler.put(layer.down.weight, np.asarray(mlp["linear"][index]).T)
         for name in ("pre_attention_norm", "pre_ffw_norm"):
             if hasattr(layer, name):
-                filler.put(getattr(layer, name), stacked[f"{name}{suffix}"]["scale"][index])
+                scale = np.asarray(stacked[f"{name}{suffix}"]["scale"][index], np.float32)
+                filler.put(getattr(layer, name), 1 + scale)
 
 
 def _fill_heads(filler: _Filler, model: FlowModel, tree: Tree) -> None:
@@ -160,7 +161,7 @@ def _fill_heads(filler: _Filler, model: FlowModel, tree: Tree) -> None:
     llm = tree["PaliGemma"]["llm"]
     if not model.adaptive:
         filler.linear(model.state, tree["state_proj"])
-        filler.put(model.final_norm, llm["final_norm_1"]["scale"])
+        filler.put(model.final_norm, 1 + np.asarray(llm["final_norm_1"]["scale"], np.float32))
         return
     layers = llm["layers"]
     norms = [

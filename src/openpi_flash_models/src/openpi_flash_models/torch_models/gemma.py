@@ -22,7 +22,11 @@ ROPE_MAX_WAVELENGTH = 10_000.0
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines of some positions, float32, each [B, T, 1, H / 2]."""
+    """What turns a head at some positions, float32, each [B, T, 1, H].
+
+    The halves of a head are the coordinates: ``sin`` is negative for the first, since
+    ``first' = first * cos - second * sin``.
+    """
 
     cos: Tensor
     sin: Tensor
@@ -45,17 +49,21 @@ class Place(NamedTuple):
         cache: of the layer.
         rotation: of the tokens' positions.
         start: slot of the first token.
-        mask: [B, 1, 1, slots up to the last token] bool, true where a slot may be seen.
+        bias: [B, 1, 1, slots up to the last token] in compute dtype, 0 where a slot may be seen,
+            else minus infinity.
     """
 
     cache: KeyValueCache
     rotation: Rotation
     start: int
-    mask: Tensor | None
+    bias: Tensor
 
 
 class Modulation(NamedTuple):
-    """What the flow time does to one adaptive norm, each [D]: float32, gate in compute dtype."""
+    """What the flow time does to one adaptive norm, each [D]: float32, gate in compute dtype.
+
+    ``scale`` is the factor itself, the one that the checkpoint leaves out is in it.
+    """
 
     scale: Tensor
     shift: Tensor
@@ -81,7 +89,10 @@ class Layer(nn.Module):
     def remember(self, h: Tensor, place: Place) -> None:
         """Write keys and values of the normed tokens ``h`` [B, T, D] to their slots."""
         weight = self.qkv.weight[self.heads * self.head_width :]
-        self._write(functional.linear(h, weight), place)
+        heads = functional.linear(h, weight)
+        heads = heads.view(*h.shape[:2], -1, self.head_width)
+        keys, values = torch.split(heads, self.key_heads, dim=2)
+        _write(rotate(keys, place.rotation), values, place)
 
     def attend(self, h: Tensor, place: Place) -> Tensor:
         """Write the normed tokens ``h`` [B, T, D] to their slots, and look at all slots up to them.
@@ -90,32 +101,28 @@ class Layer(nn.Module):
             [B, T, D].
         """
         batch, length, _ = h.shape
-        query, key_value = self.qkv(h).split(
-            [self.heads * self.head_width, 2 * self.key_heads * self.head_width], dim=-1
-        )
-        self._write(key_value, place)
-        query = rotate(query.view(batch, length, self.heads, self.head_width), place.rotation)
+        heads = self.qkv(h).view(batch, length, -1, self.head_width)
+        turning, values = torch.split(heads, [self.heads + self.key_heads, self.key_heads], dim=2)
+        turned = rotate(turning, place.rotation)
+        query, keys = torch.split(turned, [self.heads, self.key_heads], dim=2)
+        _write(keys, values, place)
         # All queries share one mask, so the heads of a group stand in line as more tokens of one
         # head: keys and values are then read once for the whole group.
         groups = self.heads // self.key_heads
-        query = query.view(batch, length, self.key_heads, groups, self.head_width)
-        query = query.permute(0, 2, 3, 1, 4).reshape(batch, self.key_heads, -1, self.head_width)
+        query = query.reshape(batch, length, self.key_heads, groups, self.head_width)
+        query = query.permute(0, 2, 3, 1, 4)
         keys, values = (slots[:, :, : place.start + length] for slots in place.cache)
-        seen = functional.scaled_dot_product_attention(query, keys, values, attn_mask=place.mask)
+        seen = functional.scaled_dot_product_attention(
+            query.flatten(2, 3), keys, values, attn_mask=place.bias
+        )
         seen = seen.view(batch, self.key_heads, groups, length, self.head_width)
-        return self.out(seen.permute(0, 3, 1, 2, 4).reshape(batch, length, -1))
+        seen = seen.permute(0, 3, 1, 2, 4)
+        return self.out(seen.reshape(batch, length, -1))
 
     def feed_forward(self, h: Tensor) -> Tensor:
         """GeGLU of [B, T, D]."""
         gate, up = self.gate_up(h).chunk(2, dim=-1)
         return self.down(functional.gelu(gate, approximate="tanh") * up)
-
-    def _write(self, key_value: Tensor, place: Place) -> None:
-        batch, length, _ = key_value.shape
-        key_value = key_value.view(batch, length, 2, self.key_heads, self.head_width)
-        keys, values = (slots[:, :, place.start : place.start + length] for slots in place.cache)
-        keys.copy_(rotate(key_value[:, :, 0], place.rotation).transpose(1, 2))
-        values.copy_(key_value[:, :, 1].transpose(1, 2))
 
 
 def read_layer(layer: Layer, x: Tensor, place: Place) -> Tensor:
@@ -134,36 +141,47 @@ def modulated_layer(
 ) -> Tensor:
     """One layer with adaptive norms: of attention, then of the feed-forward."""
     before, after = modulations
-    x = x + layer.attend(modulated_norm(x, before), place) * before.gate
-    return x + layer.feed_forward(modulated_norm(x, after)) * after.gate
+    x = torch.addcmul(x, layer.attend(modulated_norm(x, before), place), before.gate)
+    return torch.addcmul(x, layer.feed_forward(modulated_norm(x, after)), after.gate)
 
 
 def rms_norm(x: Tensor, scale: Tensor) -> Tensor:
-    """RMS norm in float32, times one plus ``scale`` [D]; result in the dtype of ``x``."""
-    return (_unit(x) * (1 + scale.float())).to(x.dtype)
+    """RMS norm in float32, times ``scale`` [D]; result in the dtype of ``x``.
+
+    ``scale`` is the factor itself, one more than what the checkpoint has.
+    """
+    return functional.rms_norm(x.float(), scale.shape, scale, RMS_EPSILON).to(x.dtype)
 
 
 def modulated_norm(x: Tensor, modulation: Modulation) -> Tensor:
     """RMS norm whose scale and shift come from the flow time."""
-    return (_unit(x) * (1 + modulation.scale) + modulation.shift).to(x.dtype)
+    unit = functional.rms_norm(x.float(), x.shape[-1:], None, RMS_EPSILON)
+    return torch.addcmul(modulation.shift, unit, modulation.scale).to(x.dtype)
 
 
 def rotation_of(positions: Tensor, head_width: int) -> Rotation:
-    """RoPE's angles for positions [B, T]; the two halves of a head are the coordinates."""
+    """RoPE's angles for positions [B, T]."""
     half = torch.arange(head_width // 2, dtype=torch.float32, device=positions.device)
     wavelengths = ROPE_MAX_WAVELENGTH ** (2.0 * half / head_width)
     angles = positions[:, :, None, None].float() / wavelengths
-    return Rotation(angles.cos(), angles.sin())
+    cos, sin = angles.cos(), angles.sin()
+    return Rotation(torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Rotate [B, T, heads, H]; in float32, result in the dtype of ``x``."""
-    first, second = x.float().chunk(2, dim=-1)
-    cos, sin = rotation
-    turned = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
-    return turned.to(x.dtype)
-
-
-def _unit(x: Tensor) -> Tensor:
+    """Turn [B, T, heads, H]; in float32, result in the dtype of ``x``."""
     wide = x.float()
-    return wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + RMS_EPSILON)
+    swapped = wide.roll(x.shape[-1] // 2, dims=-1)
+    return torch.addcmul(wide * rotation.cos, swapped, rotation.sin).to(x.dtype)
+
+
+def bias_of(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """What attention adds where ``seen`` (bool, any shape) is false."""
+    bias = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return bias.masked_fill_(~seen, float("-inf"))
+
+
+def _write(keys: Tensor, values: Tensor, place: Place) -> None:
+    """Put keys and values [B, T, K, H] into their slots."""
+    for new, slots in zip((keys, values), place.cache, strict=True):
+        slots[:, :, place.start : place.start + new.shape[1]].copy_(new.transpose(1, 2))
