@@ -6,8 +6,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use flash_transport::quic::client::{Client, ClientConfig, ClientError};
+use flash_transport::quic::client::{Client, ClientConfig, ClientError, Mail, Message};
 use flash_transport::quic::hello::Hello;
 use flash_transport::quic::limits::ServerLimits;
 use flash_transport::quic::server::{Next, Request, Server, ServerConfig};
@@ -42,8 +41,8 @@ fn connect(config: ClientConfig) -> Client {
     client
 }
 
-fn infer(body: &[u8]) -> Bytes {
-    [&[Kind::Infer.byte()], body].concat().into()
+fn infer(body: &[u8]) -> Message {
+    Message::new([&[Kind::Infer.byte()], body].concat())
 }
 
 fn next(server: &Server) -> Request {
@@ -82,7 +81,12 @@ fn a_request_comes_back_as_it_was_sent() {
     assert_eq!(request.body, body);
     echo(&request);
     let answer = pending.wait_long().unwrap();
-    assert_eq!(answer[1..], body);
+    assert_eq!(answer.bytes[1..], body);
+    assert_eq!(
+        (answer.bytes_up, answer.bytes.len()),
+        (body.len() + 1, body.len() + 1)
+    );
+    assert_eq!(answer.connect_attempts, 0);
 }
 
 #[test]
@@ -94,7 +98,7 @@ fn answers_find_their_requests_whatever_their_order() {
     requests.reverse();
     requests.iter().for_each(echo);
     for (body, pending) in [1u8, 2, 3].iter().zip(pending) {
-        assert_eq!(pending.wait_long().unwrap(), [ANSWER_OK, *body]);
+        assert_eq!(pending.wait_long().unwrap().bytes, [ANSWER_OK, *body]);
     }
 }
 
@@ -266,7 +270,8 @@ fn one_client_cannot_hold_more_bytes_than_its_part() {
     let body = vec![7; 100_000];
     let held = [(); 2].map(|()| greedy.request(infer(&body), Some(LONG)));
     let requests = [(); 2].map(|()| next(&server));
-    let error = greedy.request(infer(&body), Some(LONG)).wait_long();
+    let brief = Some(Duration::from_millis(100));
+    let error = greedy.request(infer(&body), brief).wait_long();
     assert!(
         matches!(&error, Err(ClientError::Server(failure)) if failure.code == "not_ready"),
         "{error:?}"
@@ -283,4 +288,67 @@ fn one_client_cannot_hold_more_bytes_than_its_part() {
     let pending = greedy.request(infer(&body), Some(LONG));
     echo(&next(&server));
     pending.wait_long().unwrap();
+}
+
+#[test]
+fn submitted_requests_come_into_the_mailbox_under_their_tickets() {
+    let server = serve(server_config());
+    let client = connect(client_config(&server));
+    let mailbox = client.mailbox();
+    let _first = client.submit(infer(b"1"), None, "a".into(), 1).unwrap();
+    let _second = client.submit(infer(b"2"), None, "b".into(), 2).unwrap();
+    let mut requests = [(); 2].map(|()| next(&server));
+    requests.sort_by_key(|request| std::cmp::Reverse(request.body.to_vec()));
+    for request in &requests {
+        echo(request);
+        let Mail::Outcome(ticket, Ok(answer)) = mailbox.next(LONG) else {
+            panic!("no answer");
+        };
+        assert_eq!(answer.bytes[1..], *request.body);
+        assert_eq!(ticket.to_string().as_bytes(), &*request.body);
+    }
+}
+
+#[test]
+fn a_submitted_request_is_cancelled_by_losing_interest() {
+    let server = serve(server_config());
+    let client = connect(client_config(&server));
+    let interest = client.submit(infer(b"x"), None, "arm".into(), 1).unwrap();
+    let request = next(&server);
+    drop(interest);
+    eventually(|| request.reply.is_cancelled());
+}
+
+#[test]
+fn a_closed_client_empties_its_mailbox_and_takes_no_more() {
+    let server = serve(server_config());
+    let client = connect(client_config(&server));
+    let mailbox = client.mailbox();
+    let _interest = client.submit(infer(b"x"), None, "arm".into(), 1).unwrap();
+    let _request = next(&server);
+    client.close();
+    let closed = ClientError::Closed {
+        server: client.server().to_owned(),
+    };
+    let Mail::Outcome(1, Err(error)) = mailbox.next(LONG) else {
+        panic!("no outcome");
+    };
+    assert_eq!(error, closed);
+    assert!(matches!(mailbox.next(LONG), Mail::Over));
+    let refused = client.submit(infer(b"y"), None, "arm".into(), 2);
+    assert_eq!(refused.unwrap_err(), closed);
+}
+
+#[test]
+fn a_request_that_the_server_is_not_ready_for_is_sent_again() {
+    let server = serve(server_config());
+    let client = connect(client_config(&server));
+    let pending = client.request(infer(b"x"), Some(LONG));
+    let request = next(&server);
+    request
+        .reply
+        .fail(ErrorCode::NotReady, "loading weights")
+        .unwrap();
+    echo(&next(&server));
+    assert_eq!(pending.wait_long().unwrap().bytes, [ANSWER_OK, b'x']);
 }

@@ -9,7 +9,15 @@ import warnings
 
 import numpy as np
 import pytest
-from quic_peers import LONG, Served, echo, eventually, in_threads, thread_results
+from quic_peers import (
+    LONG,
+    Served,
+    ServerProcess,
+    echo,
+    eventually,
+    in_threads,
+    thread_results,
+)
 
 from flash_transport import (
     CodecError,
@@ -234,7 +242,7 @@ def test_each_error_of_the_policy_reaches_the_caller(code, exception):
         FlashTransportPolicy("127.0.0.1", served.port) as policy,
     ):
         with pytest.raises(exception, match="because") as raised:
-            policy.infer({}, timeout=LONG)
+            policy.infer({}, timeout=0.1 if code == "not_ready" else LONG)
         if exception is ServerError:
             assert (raised.value.code, raised.value.message) == (code, "because")
 
@@ -319,8 +327,10 @@ def test_a_time_that_is_none_is_refused(timeout):
 def test_a_closed_client_says_so():
     with Served() as served:
         policy = FlashTransportPolicy("127.0.0.1", served.port)
+        assert repr(policy) == f"<FlashTransportPolicy 127.0.0.1:{served.port}>"
         policy.close()
         policy.close()
+        assert repr(policy) == f"<FlashTransportPolicy 127.0.0.1:{served.port}, closed>"
         with pytest.raises(Disconnected, match="this client of 127.0.0.1:.* is closed"):
             policy.infer({}, timeout=LONG)
 
@@ -345,19 +355,24 @@ def test_closing_a_client_ends_the_waits_of_its_threads():
 
 def test_a_forked_client_says_so_instead_of_waiting_for_ever():
     with Served() as served, FlashTransportPolicy("127.0.0.1", served.port) as policy:
+        policy.submit({}).result(LONG)
         with warnings.catch_warnings():
             # Python 3.12 warns of what this test is about
             warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()
         if child == 0:
             try:
-                policy.infer({})
-            except RuntimeError as error:
-                os._exit(0 if "fork" in str(error) else 2)
+                assert ", of another process>" in repr(policy)
+                for call in (policy.infer, policy.infer_with_stats, policy.submit):
+                    with pytest.raises(RuntimeError, match="was made before a fork"):
+                        call({})
+                policy.close()
+                os._exit(0)
             finally:
                 os._exit(1)
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
+        assert policy.submit({"x": 1}).result(LONG)["echo"] == {"x": 1}
         assert policy.infer({"x": 1}, timeout=LONG)["echo"] == {"x": 1}
 
 
@@ -369,7 +384,8 @@ idle, busy = (QuicServer("127.0.0.1", 0, metadata={}) for _ in range(2))
 policy = FlashTransportPolicy("127.0.0.1", busy.port)
 threading.Thread(target=idle.next_request, daemon=True).start()
 threading.Thread(target=policy.infer, args=({},), daemon=True).start()
-while busy.counters["requests_accepted"] == 0:
+future = policy.submit({})
+while busy.counters["requests_accepted"] < 2:
     time.sleep(0.001)
 print("end")
 """
@@ -392,3 +408,46 @@ def test_localhost_and_ipv6_are_hosts_too():
                 policy.infer({}, timeout=LONG)
     assert peers[0].startswith("127.0.0.1:")
     assert peers[1].startswith("[::1]:")
+
+
+def test_a_policy_that_is_dropped_ends_its_futures():
+    held = []
+    with Served(held.append) as served:
+        future = FlashTransportPolicy("127.0.0.1", served.port).submit({})
+        with pytest.raises(Disconnected, match="is closed"):
+            future.result(LONG)
+
+
+def test_a_callback_may_close_the_policy():
+    with Served() as served:
+        policy = FlashTransportPolicy("127.0.0.1", served.port)
+        closed = threading.Event()
+        future = policy.submit({}, timeout=LONG)
+        future.add_done_callback(lambda _: (policy.close(), closed.set()))
+        assert closed.wait(LONG)
+
+
+def test_one_client_may_ask_for_several_sessions_at_once():
+    held = []
+    with Served(held.append) as served, FlashTransportPolicy("127.0.0.1", served.port) as policy:
+        futures = [policy.submit({"session": f"arm-{n}", "n": n}) for n in range(4)]
+        eventually(lambda: len(held) == 4)
+        for request in reversed(held):
+            request.respond({"n": request.observation["n"]})
+        assert [future.result(LONG)["n"] for future in futures] == [0, 1, 2, 3]
+
+
+def test_observations_that_pile_up_without_a_connection_give_way_to_the_newest(tmp_path):
+    with ServerProcess(certificate_dir=tmp_path) as server:
+        policy = FlashTransportPolicy("127.0.0.1", server.port)
+        policy.infer({}, timeout=LONG)
+    with pytest.raises(Disconnected):
+        policy.infer({}, timeout=0.2)
+    futures = [policy.submit({"n": number}, timeout=LONG) for number in range(5)]
+    for future in futures[:-1]:
+        with pytest.raises(Superseded):
+            future.result(LONG)
+    with ServerProcess(server.port, tmp_path):
+        assert futures[-1].result(LONG) == {"n": 4}
+        assert futures[-1].stats.connect_attempts >= 1
+    policy.close()

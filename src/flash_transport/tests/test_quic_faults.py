@@ -237,7 +237,7 @@ def test_requests_that_wait_hold_no_more_than_their_clients_part():
         with thread_results(ask_both(greedy), ask_both(greedy)) as results:
             eventually(lambda: len(held) == 2)
             with pytest.raises(ServerError, match="not_ready: unanswered requests hold 200000"):
-                greedy.infer(image, timeout=LONG)
+                greedy.infer(image, timeout=0.1)
             with thread_results(ask_both(modest)) as modest_results:
                 eventually(lambda: len(held) == 3)
                 held.pop().respond({})

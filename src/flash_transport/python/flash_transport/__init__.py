@@ -15,6 +15,9 @@ from flash_transport.errors import (
     Timeout,
     UntrustedServer,
 )
+from flash_transport.futures import InferenceFuture
+from flash_transport.policy import Policy
+from flash_transport.stats import CallStats
 
 if TYPE_CHECKING:
     from flash_transport.websocket import WebsocketPolicy
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 # the same names from either half; types are those of the compiled one
 if TYPE_CHECKING or implementation == "native":
     from flash_transport._native import (
-        FlashTransportPolicy,
         LocalServer,
         QuicRequest,
         QuicServer,
@@ -32,6 +34,7 @@ if TYPE_CHECKING or implementation == "native":
         resize_with_pad,
         unpackb,
     )
+    from flash_transport.quic import FlashTransportPolicy
 else:
     from flash_transport.pure import (
         FlashTransportPolicy,
@@ -47,13 +50,16 @@ else:
 
 __all__ = [
     "AuthenticationFailed",
+    "CallStats",
     "CodecError",
     "Disconnected",
     "FlashTransportError",
     "FlashTransportPolicy",
     "ImageError",
+    "InferenceFuture",
     "LocalServer",
     "NativeMissing",
+    "Policy",
     "QuicRequest",
     "QuicServer",
     "ServerError",

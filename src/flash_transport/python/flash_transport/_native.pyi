@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from typing_extensions import Buffer, Self
 
 __all__ = [
-    "FlashTransportPolicy",
+    "Completions",
     "LocalServer",
+    "PackedRequest",
+    "QuicClient",
     "QuicRequest",
     "QuicServer",
     "__version__",
@@ -82,82 +84,83 @@ def image_to_rgb(
     """
 
 @final
-class FlashTransportPolicy:
-    """A policy behind a QUIC server of openpi-flash.
+class QuicClient:
+    """A client of one QUIC server: what `FlashTransportPolicy` is made of.
 
-    Any number of threads may share one; their requests go side by side, each on a stream of its
-    own. A lost connection costs the requests it carried: the next one connects again. A request
-    that is given up, by its timeout or by Ctrl-C, is given up at the server, too.
-
-    Made before a fork, it works only in the process that made it.
-
-    Args:
-        host: name or address of the server.
-        port: the server's UDP port.
-        api_key: what the server wants to hear, if it has `api_keys`.
-        server_fingerprint: SHA-256 of the server's certificate, which the server prints at its
-            start (64 hex digits, colons allowed). Without it the connection is encrypted, but the
-            server is not authenticated: whoever sits on the way can play the server and move the
-            robot. Pin the fingerprint on any network that is not yours alone.
-        session: names this client's line of requests to the server, also over a reconnection;
-            None makes one up.
-        connect_timeout: how many seconds to wait for a server that is not there (yet), now and
-            whenever the connection was lost.
-
-    Raises:
-        Disconnected: no connection within `connect_timeout`, or a server of another protocol.
-        AuthenticationFailed: the server wants another `api_key`.
-        UntrustedServer: the server's certificate is not the pinned one.
+    Args and Raises: as for `FlashTransportPolicy`.
     """
 
     def __new__(
         cls,
-        host: str = "127.0.0.1",
-        port: int = 5555,
+        host: str,
+        port: int,
         *,
-        api_key: str | None = None,
-        server_fingerprint: str | None = None,
-        session: str | None = None,
-        connect_timeout: float = 10.0,
+        api_key: str | None,
+        server_fingerprint: str | None,
+        session: str | None,
+        connect_timeout: float,
     ) -> Self: ...
-    def infer(self, observation: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
-        """Ask the policy what to do.
+    @property
+    def server(self) -> str:
+        """The server as the user named it: `host:port`."""
 
-        Args:
-            observation: what the robot sees, as the policy wants it.
-            timeout: seconds until the answer is of no use any more, connecting included.
+    @property
+    def is_forked(self) -> bool:
+        """Whether a fork made this copy, which has no connection."""
 
-        Returns:
-            The answer; its arrays are read-only views on the received bytes.
+    @property
+    def completions(self) -> Completions:
+        """Where the outcomes of submitted requests come out."""
 
-        Raises:
-            Timeout: the answer did not come in time. It will not come later.
-            Disconnected: the connection was lost, or could not be made again in time.
-            ServerError: the server could not answer this request.
-            Superseded: a newer observation took this one's place.
-            CodecError: the observation, or the answer, is nothing that can travel.
-        """
+    def infer(self, observation: dict[str, Any], timeout: float | None) -> dict[str, Any]:
+        """Ask and wait for the answer."""
+
+    def infer_with_stats(
+        self, observation: dict[str, Any], timeout: float | None
+    ) -> tuple[dict[str, Any], tuple[float, float, int, int, int]]:
+        """As `infer`, with the arguments of `CallStats`."""
+
+    def pack(self, observation: dict[str, Any], timeout: float | None) -> PackedRequest:
+        """The request of an observation, to be submitted once."""
+
+    def submit(self, request: PackedRequest, timeout: float | None, ticket: int) -> None:
+        """Ask and go on; the outcome comes out of `completions` under `ticket`."""
 
     def get_server_metadata(self) -> dict[str, Any]:
         """What the server said about itself when the connection was made."""
 
     def reset(self) -> None:
-        """Start a new episode.
-
-        Raises:
-            What `infer` raises.
-        """
+        """Start a new episode."""
 
     def close(self) -> None:
-        """Close the connection. Requests that other threads wait for end in Disconnected."""
+        """Close the connection. Requests that are under way end in Disconnected."""
 
-    def __enter__(self) -> Self: ...
-    def __exit__(
+@final
+class PackedRequest:
+    """A request whose outcome comes out of `Completions`."""
+
+    @property
+    def serialize_ms(self) -> float:
+        """What packing it took."""
+
+    def cancel(self) -> None:
+        """Want the answer no more: the server is told to drop the work."""
+
+@final
+class Completions:
+    """The outcomes of submitted requests, in the order of their coming."""
+
+    def next(
         self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
+    ) -> (
+        tuple[int, dict[str, Any] | None, BaseException | None, tuple[float, int, int, int]] | None
+    ):
+        """Wait for the next outcome; None when the client is closed and all are out.
+
+        Returns:
+            Its ticket, the answer or None, the error or None, and the last four arguments of
+            `CallStats`.
+        """
 
 @final
 class QuicServer:

@@ -1,38 +1,44 @@
-//! `FlashTransportPolicy`.
+//! `QuicClient`: what `FlashTransportPolicy` is made of.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyDict;
 
 use super::codec;
 use super::errors::CodecError;
 use super::log::warn_of_small_buffers;
 use super::wait::{duration, wait_for, without_gil};
-use crate::quic::client::{Client, ClientConfig, Pending};
+use crate::quic::client::{
+    Answer, Client, ClientConfig, Interest, Mail, Mailbox, Message, Pending, Ticket, DEADLINE_KEY,
+};
 use crate::quic::hello::{random_session, Hello};
 use crate::quic::wire::Kind;
 use crate::trust::{danger::AcceptAnyServer, ServerTrust};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<FlashTransportPolicy>()
+    module.add_class::<QuicClient>()?;
+    module.add_class::<Completions>()?;
+    module.add_class::<PackedRequest>()
 }
 
-/// A policy behind a QUIC server of openpi-flash. Any number of threads may share one.
-///
-/// Without `server_fingerprint` the connection is encrypted, but the server is not authenticated.
-#[pyclass(frozen, module = "flash_transport")]
-struct FlashTransportPolicy {
+/// The arguments of `flash_transport.CallStats`.
+pub type CallNumbers = (f64, f64, usize, usize, u32);
+
+/// A client of one QUIC server. Any number of threads may share it.
+#[pyclass(frozen, module = "flash_transport._native")]
+struct QuicClient {
     client: Client,
+    session: String,
 }
 
 #[pymethods]
-impl FlashTransportPolicy {
+impl QuicClient {
     #[new]
-    #[pyo3(signature = (host = "127.0.0.1", port = 5555, *, api_key = None, server_fingerprint = None,
-                        session = None, connect_timeout = 10.0))]
+    #[pyo3(signature = (host, port, *, api_key, server_fingerprint, session, connect_timeout))]
     fn new(
         py: Python<'_>,
         host: &str,
@@ -49,24 +55,36 @@ impl FlashTransportPolicy {
             Some(fingerprint) => ServerTrust::Pinned(fingerprint.parse()?),
             None => ServerTrust::DangerAnyServer(AcceptAnyServer),
         };
+        let session = session.unwrap_or_else(random_session);
         let mut config = ClientConfig::new(host, port, trust);
         config.connect_timeout = connect_timeout;
         config.hello = Hello {
             client: Some("flash_transport".to_owned()),
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             api_key,
-            session: Some(session.unwrap_or_else(random_session)),
+            session: Some(session.clone()),
         };
         let client = Client::new(config)?;
         answer(py, client.connect(connect_timeout))?;
         if let Some(buffers) = client.socket_buffers() {
             warn_of_small_buffers(py, buffers)?;
         }
-        Ok(Self { client })
+        Ok(Self { client, session })
     }
 
-    /// Ask the policy what to do, within `timeout` seconds.
-    #[pyo3(signature = (observation, timeout = None))]
+    /// The server as the user named it.
+    #[getter]
+    fn server(&self) -> &str {
+        self.client.server()
+    }
+
+    /// Whether a fork made this copy, which has no connection.
+    #[getter]
+    fn is_forked(&self) -> bool {
+        self.client.is_forked()
+    }
+
+    /// Ask and wait for the answer.
     fn infer(
         &self,
         py: Python<'_>,
@@ -74,21 +92,87 @@ impl FlashTransportPolicy {
         timeout: Option<f64>,
     ) -> PyResult<Py<PyAny>> {
         let timeout = duration("timeout", timeout)?;
-        let message = codec::encode_with_prefix(py, Kind::Infer.byte(), observation)?;
-        let answer = self.ask(py, message.into(), timeout)?;
-        dict(py, codec::decode_owned(py, answer, 1)?)
+        let message = self.pack(py, observation, timeout)?;
+        let answer = answer(py, self.client.request(message, timeout))?;
+        dict(py, answer.bytes)
+    }
+
+    /// As `infer`, with what the call cost.
+    fn infer_with_stats(
+        &self,
+        py: Python<'_>,
+        observation: &Bound<'_, PyDict>,
+        timeout: Option<f64>,
+    ) -> PyResult<(Py<PyAny>, CallNumbers)> {
+        let timeout = duration("timeout", timeout)?;
+        let started = Instant::now();
+        let message = self.pack(py, observation, timeout)?;
+        let serialize_ms = milliseconds(started.elapsed());
+        let answer = answer(py, self.client.request(message, timeout))?;
+        let numbers = numbers(serialize_ms, &answer);
+        Ok((dict(py, answer.bytes)?, numbers))
+    }
+
+    /// The request of an observation, to be submitted once.
+    #[pyo3(name = "pack")]
+    fn packed(
+        &self,
+        py: Python<'_>,
+        observation: &Bound<'_, PyDict>,
+        timeout: Option<f64>,
+    ) -> PyResult<PackedRequest> {
+        let timeout = duration("timeout", timeout)?;
+        let started = Instant::now();
+        let message = self.pack(py, observation, timeout)?;
+        let serialize_ms = milliseconds(started.elapsed());
+        let session = match observation.get_item(intern!(py, "session"))? {
+            // What is no text is the server's to refuse.
+            Some(named) => named.extract().unwrap_or_else(|_| self.session.clone()),
+            None => self.session.clone(),
+        };
+        Ok(PackedRequest {
+            serialize_ms,
+            session,
+            state: Mutex::new(State::Packed(message)),
+        })
+    }
+
+    /// Ask and go on; the outcome comes out of `completions` under `ticket`.
+    fn submit(
+        &self,
+        request: &PackedRequest,
+        timeout: Option<f64>,
+        ticket: Ticket,
+    ) -> PyResult<()> {
+        let timeout = duration("timeout", timeout)?;
+        let mut state = request.lock();
+        if let State::Packed(message) = std::mem::replace(&mut *state, State::Over) {
+            let session = request.session.clone();
+            let interest = self.client.submit(message, timeout, session, ticket)?;
+            *state = State::Sent(interest);
+        }
+        Ok(())
+    }
+
+    /// Where the outcomes of submitted requests come out.
+    #[getter]
+    fn completions(&self) -> Completions {
+        Completions {
+            mailbox: self.client.mailbox(),
+        }
     }
 
     /// What the server said about itself when the connection was made.
     fn get_server_metadata(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let metadata = self.client.metadata().unwrap_or_default();
-        dict(py, codec::decode_owned(py, metadata.to_vec(), 0)?)
+        dict_from(py, self.client.metadata().unwrap_or_default().to_vec(), 0)
     }
 
     /// Start a new episode.
     fn reset(&self, py: Python<'_>) -> PyResult<()> {
+        self.check_process()?;
         let message = codec::encode_with_prefix(py, Kind::Reset.byte(), &PyDict::new(py))?;
-        self.ask(py, message.into(), Some(RESET_TIME)).map(|_| ())
+        let pending = self.client.request(Message::new(message), Some(RESET_TIME));
+        answer(py, pending).map(|_| ())
     }
 
     /// Close the connection. Requests that other threads wait for end in Disconnected.
@@ -96,42 +180,136 @@ impl FlashTransportPolicy {
         // Other threads that wait for an answer need the GIL to learn that there will be none.
         without_gil(py, || self.client.close());
     }
-
-    fn __enter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) {
-        self.close(py);
-    }
-
-    fn __repr__(&self) -> String {
-        format!("FlashTransportPolicy({:?})", self.client.server())
-    }
 }
 
 /// A reset does nothing on the server that takes time.
 const RESET_TIME: Duration = Duration::from_secs(10);
 
-impl FlashTransportPolicy {
-    fn ask(&self, py: Python<'_>, message: Bytes, timeout: Option<Duration>) -> PyResult<Vec<u8>> {
+impl QuicClient {
+    /// The request of an observation, with the time that it has where the server reads that.
+    fn pack(
+        &self,
+        py: Python<'_>,
+        observation: &Bound<'_, PyDict>,
+        timeout: Option<Duration>,
+    ) -> PyResult<Message> {
+        self.check_process()?;
+        let kind = Kind::Infer.byte();
+        if timeout.is_some() && self.client.takes_deadlines() {
+            let head = codec::encode_up_to_value(py, kind, observation, DEADLINE_KEY)?;
+            if let Some(head) = head {
+                return Ok(Message::awaiting_deadline(head));
+            }
+        }
+        let message = codec::encode_with_prefix(py, kind, observation)?;
+        Ok(Message::new(message))
+    }
+
+    fn check_process(&self) -> PyResult<()> {
         if self.client.is_forked() {
             return Err(PyRuntimeError::new_err(format!(
                 "this client of {} was made before a fork and has no connection here; make a new one after the fork",
                 self.client.server()
             )));
         }
-        answer(py, self.client.request(message, timeout))
+        Ok(())
+    }
+}
+
+/// A request whose outcome comes out of `Completions`.
+#[pyclass(frozen, module = "flash_transport._native")]
+struct PackedRequest {
+    /// What packing it took.
+    #[pyo3(get)]
+    serialize_ms: f64,
+    session: String,
+    state: Mutex<State>,
+}
+
+enum State {
+    Packed(Message),
+    /// Under way as long as somebody wants the answer.
+    Sent(#[expect(dead_code, reason = "held, not read")] Interest),
+    Over,
+}
+
+#[pymethods]
+impl PackedRequest {
+    /// Want the answer no more: the server is told to drop the work.
+    fn cancel(&self) {
+        *self.lock() = State::Over;
+    }
+}
+
+impl PackedRequest {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The outcomes of submitted requests, in the order of their coming.
+#[pyclass(frozen, module = "flash_transport._native")]
+struct Completions {
+    mailbox: Arc<Mailbox>,
+}
+
+/// Ticket; answer or None; error or None; round trip in milliseconds, bytes up and down, attempts to connect.
+type Completion = (
+    Ticket,
+    Option<Py<PyAny>>,
+    Option<PyErr>,
+    (f64, usize, usize, u32),
+);
+
+#[pymethods]
+impl Completions {
+    /// Wait for the next outcome; None when the client is closed and all are out.
+    fn next(&self, py: Python<'_>) -> PyResult<Option<Completion>> {
+        let mail = wait_for(py, |slice| match self.mailbox.next(slice) {
+            Mail::Outcome(ticket, outcome) => Some(Some((ticket, outcome))),
+            Mail::Nothing => None,
+            Mail::Over => Some(None),
+        })?;
+        Ok(mail.map(|(ticket, outcome)| match outcome {
+            Ok(answer) => {
+                let (_, round_trip, up, down, attempts) = numbers(0.0, &answer);
+                let cost = (round_trip, up, down, attempts);
+                match dict(py, answer.bytes) {
+                    Ok(answer) => (ticket, Some(answer), None, cost),
+                    Err(error) => (ticket, None, Some(error), cost),
+                }
+            }
+            Err(error) => (ticket, None, Some(error.into()), (0.0, 0, 0, 0)),
+        }))
     }
 }
 
 /// Wait to the end; the client keeps the time.
-fn answer(py: Python<'_>, pending: Pending) -> PyResult<Vec<u8>> {
+pub fn answer(py: Python<'_>, pending: Pending) -> PyResult<Answer> {
     Ok(wait_for(py, move |slice| pending.wait(slice))??)
 }
 
-fn dict(py: Python<'_>, value: Py<PyAny>) -> PyResult<Py<PyAny>> {
+pub fn numbers(serialize_ms: f64, answer: &Answer) -> CallNumbers {
+    (
+        serialize_ms,
+        milliseconds(answer.round_trip),
+        answer.bytes_up,
+        answer.bytes.len(),
+        answer.connect_attempts,
+    )
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+/// The map of an answer, whose first byte is its kind.
+pub fn dict(py: Python<'_>, answer: Vec<u8>) -> PyResult<Py<PyAny>> {
+    dict_from(py, answer, 1)
+}
+
+fn dict_from(py: Python<'_>, message: Vec<u8>, offset: usize) -> PyResult<Py<PyAny>> {
+    let value = codec::decode_owned(py, message, offset)?;
     if value.bind(py).is_instance_of::<PyDict>() {
         return Ok(value);
     }

@@ -31,6 +31,24 @@ pub fn encode_with_prefix(
     encode_after(py, &[prefix], value)
 }
 
+/// As [`encode_with_prefix`], but the map goes on with `key`, whose value the caller is to append. `None` where `dict` has
+/// the key itself.
+pub fn encode_up_to_value(
+    py: Python<'_>,
+    prefix: u8,
+    dict: &Bound<'_, PyDict>,
+    key: &str,
+) -> PyResult<Option<Vec<u8>>> {
+    if dict.contains(key)? {
+        return Ok(None);
+    }
+    let mut message = Message::default();
+    match message.nested(|message| message.dict_and_key(dict, Some(key))) {
+        Ok(()) => message.write_after(py, &[prefix]).map(Some),
+        Err(failure) => Err(failure.into()),
+    }
+}
+
 /// As [`encode`], into a Python object.
 pub(super) fn encode_to_bytes<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     let py = value.py();
@@ -48,21 +66,14 @@ pub(super) fn encode_to_bytes<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<
 }
 
 fn encode_after(py: Python<'_>, prefix: &[u8], value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
-    let message = Message::of(value)?;
-    let mut out = Vec::with_capacity(prefix.len() + message.len());
-    out.extend_from_slice(prefix);
-    // SAFETY: `message.len()` bytes of capacity are left, and all of them are written when `write_into` succeeds.
-    unsafe {
-        message.write_into(py, out.as_mut_ptr().add(prefix.len()))?;
-        out.set_len(prefix.len() + message.len());
-    }
-    Ok(out)
+    Message::of(value)?.write_after(py, prefix)
 }
 
 /// Data of at least this many bytes is left where it is until the size of the message is known.
 const BLOCK_BYTES: usize = 1024;
 
 /// A message whose large blocks still lie in Python objects.
+#[derive(Default)]
 struct Message<'py> {
     head: Writer,
     blocks: Vec<Block<'py>>,
@@ -84,18 +95,24 @@ enum Source<'py> {
 
 impl<'py> Message<'py> {
     fn of(value: &Bound<'py, PyAny>) -> PyResult<Self> {
-        let mut message = Message {
-            head: Writer::default(),
-            blocks: Vec::new(),
-            block_bytes: 0,
-            depth: 0,
-        };
+        let mut message = Message::default();
         message.value(value)?;
         Ok(message)
     }
 
     fn len(&self) -> usize {
         self.head.len() + self.block_bytes
+    }
+
+    fn write_after(&self, py: Python<'py>, prefix: &[u8]) -> PyResult<Vec<u8>> {
+        let mut out = Vec::with_capacity(prefix.len() + self.len());
+        out.extend_from_slice(prefix);
+        // SAFETY: `self.len()` bytes of capacity are left, and all of them are written when `write_into` succeeds.
+        unsafe {
+            self.write_into(py, out.as_mut_ptr().add(prefix.len()))?;
+            out.set_len(prefix.len() + self.len());
+        }
+        Ok(out)
     }
 
     /// Write the message to `out`.
@@ -175,9 +192,19 @@ impl<'py> Message<'py> {
     }
 
     fn dict(&mut self, dict: &Bound<'py, PyDict>) -> Result<(), Failure> {
+        self.dict_and_key(dict, None)
+    }
+
+    /// A map that ends with `key`, whose value is still to come.
+    fn dict_and_key(
+        &mut self,
+        dict: &Bound<'py, PyDict>,
+        key: Option<&str>,
+    ) -> Result<(), Failure> {
         // a copy of the items: other threads may change the dict while Python code of a value runs
         let items = dict.items();
-        self.head.map_header(items.len())?;
+        self.head
+            .map_header(items.len() + usize::from(key.is_some()))?;
         for item in &items {
             let (key, value) = item.extract::<(Bound<'py, PyAny>, Bound<'py, PyAny>)>()?;
             if let Ok(text) = key.cast::<PyString>() {
@@ -192,6 +219,9 @@ impl<'py> Message<'py> {
                 )));
             }
             self.value(&value).map_err(|failure| failure.at(&key))?;
+        }
+        if let Some(key) = key {
+            self.head.text(key)?;
         }
         Ok(())
     }

@@ -191,7 +191,7 @@ async fn say_hello(config: &ClientConfig, link: &Link) -> Result<Bytes, AttemptE
                 ExchangeError::Failed(ClientError::Server(failure))
                     if failure.code == ErrorCode::NotReady.name() =>
                 {
-                    AttemptError::Again(failure.message)
+                    AttemptError::NotReady(failure)
                 }
                 ExchangeError::Failed(error) => AttemptError::Final(error),
             })

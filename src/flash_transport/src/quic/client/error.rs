@@ -67,6 +67,8 @@ pub enum ClientError {
 pub(super) enum AttemptError {
     /// May be different a moment later.
     Again(String),
+    /// The server is there and says that it will be ready later.
+    NotReady(Failure),
     /// Will be the same until somebody changes something.
     Final(ClientError),
 }

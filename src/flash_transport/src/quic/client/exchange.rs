@@ -12,6 +12,7 @@ use crate::quic::wire::{Failure, Signal, ANSWER_ERROR, ANSWER_OK};
 use super::error::{
     bad_answer, connection_error, describe, judge_failure, lost_while_writing, ClientError,
 };
+use super::message::Pieces;
 
 #[derive(Debug)]
 pub(super) enum ExchangeError {
@@ -31,6 +32,20 @@ pub(super) async fn exchange(
     limit: usize,
     server: &str,
 ) -> Result<Vec<u8>, ExchangeError> {
+    let request = request.into();
+    exchange_pieces(connection, prober, request, expected, limit, server, None).await
+}
+
+/// As [`exchange`], for a request in pieces. `arrived` is called when the server has all of it.
+pub(super) async fn exchange_pieces(
+    connection: &Connection,
+    prober: &Prober,
+    request: Pieces,
+    expected: usize,
+    limit: usize,
+    server: &str,
+    arrived: Option<&(dyn Fn() + Sync)>,
+) -> Result<Vec<u8>, ExchangeError> {
     let (send, receive) = connection
         .open_bi()
         .await
@@ -40,7 +55,9 @@ pub(super) async fn exchange(
         receive,
         done: false,
     };
-    let answer = streams.run(prober, request, expected, limit, server).await;
+    let answer = streams
+        .run(prober, request, expected, limit, server, arrived)
+        .await;
     answer.map_err(ExchangeError::Failed)
 }
 
@@ -54,17 +71,18 @@ impl Streams {
     async fn run(
         &mut self,
         prober: &Prober,
-        request: Bytes,
+        mut request: Pieces,
         expected: usize,
         limit: usize,
         server: &str,
+        arrived: Option<&(dyn Fn() + Sync)>,
     ) -> Result<Vec<u8>, ClientError> {
         let lost = |reason| ClientError::Lost {
             server: server.to_owned(),
             reason,
         };
         // A server that refuses the request stops it and answers: then there is an answer to read.
-        if let Err(error) = self.send.write_chunk(request).await {
+        if let Err(error) = self.send.write_all_chunks(request.as_mut_slice()).await {
             if let Some(reason) = lost_while_writing(error) {
                 return Err(lost(reason));
             }
@@ -82,7 +100,7 @@ impl Streams {
         let gathered = tokio::select! {
             biased;
             gathered = gather(&mut self.receive, expected, admit) => gathered,
-            never = probe_for_ever(prober, &self.send) => match never {},
+            never = probe_for_ever(prober, &self.send, arrived) => match never {},
         };
         let mut answer = match gathered {
             Ok(answer) => answer,
@@ -120,8 +138,16 @@ impl Streams {
     }
 }
 
-async fn probe_for_ever(prober: &Prober, send: &SendStream) -> Infallible {
+/// Probe until the server has all of the request, and call `arrived` then.
+async fn probe_for_ever(
+    prober: &Prober,
+    send: &SendStream,
+    arrived: Option<&(dyn Fn() + Sync)>,
+) -> Infallible {
     let _ = prober.until(send.stopped()).await;
+    if let Some(arrived) = arrived {
+        arrived();
+    }
     std::future::pending().await
 }
 

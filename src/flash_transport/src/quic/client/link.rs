@@ -1,18 +1,23 @@
 //! Keeps at most one connection, made when somebody needs it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::{watch, Notify};
 use tokio::time::{sleep, timeout_at};
 
 use super::dial::{dial, Link};
 use super::error::{AttemptError, ClientError};
-use super::exchange::{exchange, ExchangeError};
+use super::exchange::{exchange_pieces, ExchangeError};
+use super::lines::Progress;
+use super::message::{Message, DEADLINE_KEY};
+use super::reply::Answer;
+use super::turn::Turn;
 use super::{ClientConfig, Known};
+use crate::codec::{Limits, Value};
 use crate::quic::backoff::Backoff;
+use crate::quic::wire::{ErrorCode, Failure};
 
 /// The next answer's buffer starts with the size of the last one, up to this.
 const LARGEST_EXPECTED: usize = 1 << 20;
@@ -25,6 +30,9 @@ pub(super) struct Links {
     /// Requests that wait for a connection.
     waiting: AtomicUsize,
     demand: Notify,
+    /// Attempts to connect so far: that began, and that are over.
+    attempts_begun: AtomicU32,
+    attempts_over: AtomicU32,
     last_answer: AtomicUsize,
     closing: AtomicBool,
 }
@@ -32,10 +40,16 @@ pub(super) struct Links {
 #[derive(Debug, Clone)]
 enum State {
     /// No connection, and why.
-    Down(String),
+    Down(Reason),
     Up(Arc<Link>),
     /// An attempt has failed in a way that another will not mend.
     Hopeless(ClientError),
+}
+
+#[derive(Debug, Clone)]
+enum Reason {
+    Unreachable(String),
+    NotReady(Failure),
 }
 
 impl Links {
@@ -44,9 +58,11 @@ impl Links {
             server: config.server(),
             config,
             known,
-            state: watch::Sender::new(State::Down("the server is silent".to_owned())),
+            state: watch::Sender::new(State::Down(silent())),
             waiting: AtomicUsize::new(0),
             demand: Notify::new(),
+            attempts_begun: AtomicU32::new(0),
+            attempts_over: AtomicU32::new(0),
             last_answer: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
         })
@@ -55,11 +71,12 @@ impl Links {
     /// Carry one request, connecting first where needed.
     pub async fn run(
         &self,
-        message: &Bytes,
+        message: &Message,
         timeout: Option<Duration>,
         asked: Instant,
-    ) -> Result<Vec<u8>, ClientError> {
-        let answer = self.carry(message, timeout, asked).await;
+        turn: Option<&Turn>,
+    ) -> Result<Answer, ClientError> {
+        let answer = self.carry(message, timeout, asked, turn).await;
         if answer.is_err() && self.closing.load(Ordering::Relaxed) {
             return Err(ClientError::Closed {
                 server: self.server.clone(),
@@ -70,69 +87,129 @@ impl Links {
 
     async fn carry(
         &self,
-        message: &Bytes,
+        message: &Message,
         timeout: Option<Duration>,
         asked: Instant,
-    ) -> Result<Vec<u8>, ClientError> {
+        turn: Option<&Turn>,
+    ) -> Result<Answer, ClientError> {
         let connect_within = timeout.map_or(self.config.connect_timeout, |timeout| {
             timeout.min(self.config.connect_timeout)
         });
+        let ready_until = asked + timeout.unwrap_or(self.config.connect_timeout);
+        let mut answer = Answer {
+            bytes: Vec::new(),
+            round_trip: Duration::ZERO,
+            bytes_up: 0,
+            connect_attempts: 0,
+        };
+        let mut delays = None;
         loop {
-            let link = self.link(asked, connect_within).await?;
+            let (link, attempts) = self.link(asked, connect_within).await?;
+            answer.connect_attempts += attempts;
             if message.is_empty() {
-                return Ok(Vec::new());
+                return Ok(answer);
             }
-            let exchange = exchange(
-                &link.connection,
-                &link.prober,
-                message.clone(),
-                self.last_answer.load(Ordering::Relaxed),
-                self.config.answer_bytes,
-                &self.server,
-            );
-            let answer = match timeout {
-                None => exchange.await,
-                Some(within) => {
-                    let Ok(answer) = timeout_at((asked + within).into(), exchange).await else {
-                        return Err(ClientError::Timeout {
-                            server: self.server.clone(),
-                            within,
-                        });
-                    };
-                    answer
-                }
-            };
-            match answer {
-                Ok(answer) => {
-                    let size = answer.len().min(LARGEST_EXPECTED);
+            match self.send(&link, message, timeout, asked, turn).await {
+                Ok((bytes, bytes_up)) => {
+                    let size = bytes.len().min(LARGEST_EXPECTED);
                     self.last_answer.store(size, Ordering::Relaxed);
+                    answer.round_trip = asked.elapsed();
+                    answer.bytes_up = bytes_up;
+                    answer.bytes = bytes;
                     return Ok(answer);
+                }
+                Err(ExchangeError::Failed(ClientError::Server(failure)))
+                    if failure.code == ErrorCode::NotReady.name() =>
+                {
+                    // The server has not taken it up, so that it may be sent again. One that shuts down says the same of
+                    // what it has taken up, and hangs up at once.
+                    wait_again(turn);
+                    let delays = delays.get_or_insert_with(|| Backoff::new(random_seed()));
+                    let again_at = Instant::now() + delays.next().unwrap_or_default();
+                    if again_at >= ready_until
+                        || timeout_at(again_at.into(), link.lost()).await.is_ok()
+                    {
+                        return Err(ClientError::Server(failure));
+                    }
                 }
                 Err(ExchangeError::Failed(error)) => return Err(error),
                 // The connection ended before this request used it.
-                Err(ExchangeError::NotSent(_)) => tokio::task::yield_now().await,
+                Err(ExchangeError::NotSent(_)) => {
+                    wait_again(turn);
+                    tokio::task::yield_now().await;
+                }
             }
         }
     }
 
-    /// The connection, if there is one before `within` has passed since `asked`.
-    async fn link(&self, asked: Instant, within: Duration) -> Result<Arc<Link>, ClientError> {
+    /// The answer, and the bytes that were sent for it.
+    async fn send(
+        &self,
+        link: &Link,
+        message: &Message,
+        timeout: Option<Duration>,
+        asked: Instant,
+        turn: Option<&Turn>,
+    ) -> Result<(Vec<u8>, usize), ExchangeError> {
+        let left = timeout.map(|within| within.saturating_sub(asked.elapsed()));
+        let pieces = message.pieces(left);
+        let bytes_up = pieces.bytes();
+        let arrived = turn.map(|turn| {
+            turn.note(Progress::IsSent);
+            || turn.note(Progress::HasArrived)
+        });
+        let exchange = exchange_pieces(
+            &link.connection,
+            &link.prober,
+            pieces,
+            self.last_answer.load(Ordering::Relaxed),
+            self.config.answer_bytes,
+            &self.server,
+            arrived
+                .as_ref()
+                .map(|arrived| arrived as &(dyn Fn() + Sync)),
+        );
+        let answer = match timeout {
+            None => exchange.await?,
+            Some(within) => match timeout_at((asked + within).into(), exchange).await {
+                Ok(answer) => answer?,
+                Err(_) => {
+                    return Err(ExchangeError::Failed(ClientError::Timeout {
+                        server: self.server.clone(),
+                        within,
+                    }))
+                }
+            },
+        };
+        Ok((answer, bytes_up))
+    }
+
+    /// The connection, if there is one before `within` has passed since `asked`, and the attempts that were waited for.
+    async fn link(
+        &self,
+        asked: Instant,
+        within: Duration,
+    ) -> Result<(Arc<Link>, u32), ClientError> {
         let mut state = self.state.subscribe();
         if let State::Up(link) = &*state.borrow_and_update() {
             if link.is_up() {
-                return Ok(link.clone());
+                return Ok((link.clone(), 0));
             }
         }
+        let before = self.attempts_over.load(Ordering::Relaxed);
         let _place = Place::take(&self.waiting);
         let until = (asked + within).into();
         loop {
             self.demand.notify_one();
             let changed = timeout_at(until, state.changed()).await;
             match (&*state.borrow_and_update(), changed) {
-                (State::Up(link), _) if link.is_up() => return Ok(link.clone()),
+                (State::Up(link), _) if link.is_up() => {
+                    let begun = self.attempts_begun.load(Ordering::Relaxed);
+                    return Ok((link.clone(), begun.wrapping_sub(before)));
+                }
                 (State::Hopeless(error), Ok(_)) => return Err(error.clone()),
-                (State::Down(reason), Err(_)) => return Err(self.unreachable(within, reason)),
-                (_, Err(_)) => return Err(self.unreachable(within, "the server is silent")),
+                (State::Down(reason), Err(_)) => return Err(self.no_link(within, reason.clone())),
+                (_, Err(_)) => return Err(self.no_link(within, silent())),
                 (_, Ok(_)) => {}
             }
         }
@@ -148,9 +225,13 @@ impl Links {
             }
             let mut delays = Backoff::new(random_seed());
             loop {
-                match dial(&self.config).await {
+                self.attempts_begun.fetch_add(1, Ordering::Relaxed);
+                let attempt = dial(&self.config).await;
+                self.attempts_over.fetch_add(1, Ordering::Relaxed);
+                match attempt {
                     Ok(link) => {
                         let reason = self.announce(Arc::new(link)).await;
+                        let reason = Reason::Unreachable(reason);
                         self.state.send_replace(State::Down(reason));
                         break;
                     }
@@ -159,6 +240,11 @@ impl Links {
                         break;
                     }
                     Err(AttemptError::Again(reason)) => {
+                        let reason = Reason::Unreachable(reason);
+                        self.state.send_replace(State::Down(reason));
+                    }
+                    Err(AttemptError::NotReady(failure)) => {
+                        let reason = Reason::NotReady(failure);
                         self.state.send_replace(State::Down(reason));
                     }
                 }
@@ -173,6 +259,7 @@ impl Links {
     /// Let everybody use `link` until it is lost; says why.
     async fn announce(&self, link: Arc<Link>) -> String {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Known {
+            takes_deadlines: takes_deadlines(&link.metadata),
             metadata: Some(link.metadata.clone()),
             buffers: Some(link.buffers),
         };
@@ -188,12 +275,15 @@ impl Links {
         }
     }
 
-    fn unreachable(&self, within: Duration, reason: &str) -> ClientError {
-        ClientError::Unreachable {
-            server: self.server.clone(),
-            port: self.config.port,
-            within,
-            reason: reason.to_owned(),
+    fn no_link(&self, within: Duration, reason: Reason) -> ClientError {
+        match reason {
+            Reason::NotReady(failure) => ClientError::Server(failure),
+            Reason::Unreachable(reason) => ClientError::Unreachable {
+                server: self.server.clone(),
+                port: self.config.port,
+                within,
+                reason,
+            },
         }
     }
 }
@@ -214,8 +304,48 @@ impl Drop for Place<'_> {
     }
 }
 
+fn wait_again(turn: Option<&Turn>) {
+    if let Some(turn) = turn {
+        turn.note(Progress::Waits);
+    }
+}
+
+fn silent() -> Reason {
+    Reason::Unreachable("the server is silent".to_owned())
+}
+
+/// Whether the metadata lists the key of the deadline among what the server `supports`.
+fn takes_deadlines(metadata: &[u8]) -> bool {
+    let Ok(metadata) = Value::decode(metadata, Limits::DEFAULT) else {
+        return false;
+    };
+    let Some(Value::List(supported)) = metadata.get("supports") else {
+        return false;
+    };
+    let mut names = supported.iter().map(Value::as_text);
+    names.any(|name| name == Some(DEADLINE_KEY))
+}
+
 /// Different in each process and each time; not a secret.
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_takes_deadlines_when_its_metadata_says_so() {
+        let supporting = |names: &[&str]| {
+            let names = names.iter().map(|name| Value::from(*name)).collect();
+            let metadata = Value::Map(vec![("supports".into(), Value::List(names))]);
+            takes_deadlines(&metadata.encode().unwrap_or_default())
+        };
+        assert!(supporting(&["session", DEADLINE_KEY]));
+        assert!(!supporting(&["session"]));
+        assert!(!takes_deadlines(&[0x80]));
+        assert!(!takes_deadlines(b"not msgpack"));
+    }
 }

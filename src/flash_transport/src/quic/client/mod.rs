@@ -3,15 +3,19 @@
 mod dial;
 mod error;
 mod exchange;
+mod lines;
 mod link;
+mod message;
+mod reply;
+mod turn;
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::hello::Hello;
 use super::io_thread;
@@ -19,7 +23,12 @@ use super::settings::{LinkSettings, SocketBuffers};
 use crate::trust::ServerTrust;
 
 pub use error::ClientError;
+pub use lines::{Lines, Progress, RequestId};
 use link::Links;
+pub use message::{Message, DEADLINE_KEY};
+pub(crate) use reply::{Abandoned, Reply};
+pub use reply::{Answer, Interest, Mail, Mailbox, Outcome, Pending, Ticket};
+use turn::Turns;
 
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
@@ -62,6 +71,7 @@ pub struct Client {
     server: String,
     jobs: mpsc::UnboundedSender<Job>,
     known: Arc<Mutex<Known>>,
+    mailbox: Arc<Mailbox>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Threads do not survive a fork; a forked client would wait for ever.
     process: u32,
@@ -72,6 +82,8 @@ pub struct Client {
 struct Known {
     metadata: Option<Bytes>,
     buffers: Option<SocketBuffers>,
+    /// Whether the server reads [`DEADLINE_KEY`].
+    takes_deadlines: bool,
 }
 
 #[derive(Debug)]
@@ -82,13 +94,13 @@ enum Job {
 
 #[derive(Debug)]
 struct Request {
-    /// First byte included. Empty: only connect.
-    message: Bytes,
+    message: Message,
     timeout: Option<Duration>,
     asked: Instant,
-    reply: SyncSender<Result<Vec<u8>, ClientError>>,
-    /// Resolves when the asker has left.
-    abandoned: oneshot::Receiver<()>,
+    /// The session in which a newer request takes this one's place; None lets none do so.
+    line: Option<String>,
+    reply: Reply,
+    abandoned: Abandoned,
 }
 
 impl Client {
@@ -102,6 +114,7 @@ impl Client {
             server,
             jobs,
             known,
+            mailbox: Arc::new(Mailbox::new()),
             thread: Mutex::new(Some(thread)),
             process: std::process::id(),
         })
@@ -119,12 +132,58 @@ impl Client {
 
     /// Begin to connect. The answer is empty.
     pub fn connect(&self, timeout: Duration) -> Pending {
-        self.ask(Bytes::new(), Some(timeout))
+        self.request(Message::new(Bytes::new()), Some(timeout))
     }
 
     /// Begin a request: `message` starts with the byte of its kind, the answer with [`super::wire::ANSWER_OK`].
-    pub fn request(&self, message: Bytes, timeout: Option<Duration>) -> Pending {
-        self.ask(message, timeout)
+    pub fn request(&self, message: Message, timeout: Option<Duration>) -> Pending {
+        let (reply, pending, abandoned) = Reply::to_waiter(&self.server);
+        self.ask(Request {
+            message,
+            timeout,
+            asked: Instant::now(),
+            line: None,
+            reply,
+            abandoned,
+        });
+        pending
+    }
+
+    /// Begin a request whose outcome comes into the [`mailbox`](Self::mailbox). Older ones of `session` that were begun like
+    /// this give way to it, see [`Lines`]. Dropping what is returned cancels the request.
+    pub fn submit(
+        &self,
+        message: Message,
+        timeout: Option<Duration>,
+        session: String,
+        ticket: Ticket,
+    ) -> Result<Interest, ClientError> {
+        let Some((reply, interest, abandoned)) =
+            Reply::to_mailbox(&self.server, &self.mailbox, ticket)
+        else {
+            return Err(ClientError::Closed {
+                server: self.server.clone(),
+            });
+        };
+        self.ask(Request {
+            message,
+            timeout,
+            asked: Instant::now(),
+            line: Some(session),
+            reply,
+            abandoned,
+        });
+        Ok(interest)
+    }
+
+    /// Where the outcomes of submitted requests come.
+    pub fn mailbox(&self) -> Arc<Mailbox> {
+        self.mailbox.clone()
+    }
+
+    /// Whether the server that was last connected to reads [`DEADLINE_KEY`].
+    pub fn takes_deadlines(&self) -> bool {
+        self.known().takes_deadlines
     }
 
     /// The metadata of the server that was last connected to, as msgpack.
@@ -139,6 +198,7 @@ impl Client {
 
     /// Close the connection and wait until that is done. What is under way fails with [`ClientError::Closed`].
     pub fn close(&self) {
+        self.mailbox.shut();
         let _ = self.jobs.send(Job::Close);
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = thread.take() {
@@ -148,24 +208,10 @@ impl Client {
         }
     }
 
-    fn ask(&self, message: Bytes, timeout: Option<Duration>) -> Pending {
-        let (reply, replies) = std::sync::mpsc::sync_channel(1);
-        let (wanted, abandoned) = oneshot::channel();
-        let request = Request {
-            message,
-            timeout,
-            asked: Instant::now(),
-            reply,
-            abandoned,
-        };
+    fn ask(&self, request: Request) {
         if !self.is_forked() {
             // Fails when the client is closed; then `reply` is dropped and the asker told so.
             let _ = self.jobs.send(Job::Request(request));
-        }
-        Pending {
-            server: self.server.clone(),
-            replies,
-            _wanted: wanted,
         }
     }
 
@@ -183,50 +229,41 @@ impl Drop for Client {
     }
 }
 
-/// A request under way. Dropping it cancels the request.
-#[derive(Debug)]
-pub struct Pending {
-    server: String,
-    replies: Receiver<Result<Vec<u8>, ClientError>>,
-    _wanted: oneshot::Sender<()>,
-}
-
-impl Pending {
-    /// Wait up to `slice`; `None` when there is no answer yet. To be called until it is `Some`.
-    pub fn wait(&self, slice: Duration) -> Option<Result<Vec<u8>, ClientError>> {
-        match self.replies.recv_timeout(slice) {
-            Ok(answer) => Some(answer),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(Err(ClientError::Closed {
-                server: self.server.clone(),
-            })),
-        }
-    }
-
-    /// Wait to the end.
-    pub fn wait_long(&self) -> Result<Vec<u8>, ClientError> {
-        loop {
-            if let Some(answer) = self.wait(Duration::from_secs(3600)) {
-                return answer;
-            }
-        }
-    }
-}
-
 async fn serve(links: Arc<Links>, mut incoming: mpsc::UnboundedReceiver<Job>) {
     let dialer = tokio::spawn(links.clone().keep());
+    let turns = Turns::default();
     while let Some(Job::Request(mut request)) = incoming.recv().await {
         let links = links.clone();
+        let (turn, gave_way) = request.line.take().map(|line| turns.enter(line)).unzip();
         tokio::spawn(async move {
-            let answer = tokio::select! {
+            let Request {
+                message,
+                timeout,
+                asked,
+                ..
+            } = request;
+            let outcome = tokio::select! {
                 biased;
-                answer = links.run(&request.message, request.timeout, request.asked) => answer,
-                _ = &mut request.abandoned => return,
+                outcome = links.run(&message, timeout, asked, turn.as_ref()) => outcome,
+                _ = request.abandoned => return,
+                Some(Ok(())) = resolved(gave_way) => Err(ClientError::Superseded {
+                    message: GAVE_WAY.to_owned(),
+                }),
             };
-            let _ = request.reply.send(answer);
+            request.reply.send(outcome);
         });
     }
     // Whoever is still asking sees its reply dropped when this runtime ends.
     dialer.abort();
     links.close().await;
 }
+
+async fn resolved<F: Future>(future: Option<F>) -> Option<F::Output> {
+    match future {
+        Some(future) => Some(future.await),
+        None => None,
+    }
+}
+
+const GAVE_WAY: &str =
+    "a newer observation of the session took this one's place before the server had all of it";

@@ -1,0 +1,132 @@
+"""Answers that are still on their way."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from flash_transport.stats import CallStats
+
+__all__ = ["InferenceFuture"]
+
+
+class InferenceFuture(Future[dict[str, Any]]):
+    """The answer to a submitted observation, now or later.
+
+    A `concurrent.futures.Future`: `result(timeout)`, `exception()`, `add_done_callback`,
+    `concurrent.futures.wait` and `asyncio.wrap_future` do what they do there. Callbacks run on the
+    thread that brings the answers: let them be short, the next answer waits for them.
+
+    `cancel()` works until the answer is there. The server is told, and drops the work.
+    """
+
+    def __init__(self, withdraw: Callable[[], None] | None = None) -> None:
+        super().__init__()
+        self._withdraw = withdraw
+        self._stats: CallStats | None = None
+
+    @property
+    def stats(self) -> CallStats | None:
+        """What the call cost; None until it is done, and where no answer came."""
+        return self._stats
+
+    def cancel(self) -> bool:
+        """Gives the answer up; False where it is there already."""
+        if not super().cancel():
+            return False
+        if self._withdraw is not None:
+            self._withdraw()
+        return True
+
+    def _deliver(self, answer: dict[str, Any], stats: CallStats) -> None:
+        if self.set_running_or_notify_cancel():
+            self._stats = stats
+            self.set_result(answer)
+
+    def _fail(self, error: BaseException) -> None:
+        if self.set_running_or_notify_cancel():
+            self.set_exception(error)
+
+
+class SentRequest(Protocol):
+    """A request under way."""
+
+    @property
+    def serialize_ms(self) -> float:
+        """What packing it took."""
+
+    def cancel(self) -> None:
+        """Has the server drop the work."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Entry:
+    future: InferenceFuture
+    request: SentRequest
+    convert: Callable[[dict[str, Any]], dict[str, Any]] | None
+
+
+class FutureTable:
+    """The futures under way, by ticket. Who takes one out ends it, so each is ended once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tickets = itertools.count(1)
+        self._entries: dict[int, _Entry] = {}
+
+    def enter(
+        self,
+        request: SentRequest,
+        convert: Callable[[dict[str, Any]], dict[str, Any]] | None,
+    ) -> tuple[int, InferenceFuture]:
+        """A ticket for a request, and its future, whose result `convert` makes of the answer."""
+        with self._lock:
+            ticket = next(self._tickets)
+            future = InferenceFuture(functools.partial(self._withdraw, ticket))
+            self._entries[ticket] = _Entry(future, request, convert)
+        return ticket, future
+
+    def end(
+        self,
+        ticket: int,
+        answer: dict[str, Any] | None,
+        error: BaseException | None,
+        numbers: tuple[float, int, int, int],
+    ) -> None:
+        """Gives a future its answer or its error.
+
+        Args:
+            ticket: the future's; one that is not under way any more is left alone.
+            answer: what came, or None.
+            error: what came instead.
+            numbers: of `CallStats`, all but the first.
+        """
+        entry = self.take(ticket)
+        if entry is None:
+            return
+        if answer is not None and entry.convert is not None:
+            try:
+                answer = entry.convert(answer)
+            except Exception as failure:
+                answer, error = None, failure
+        if answer is not None:
+            entry.future._deliver(answer, CallStats(entry.request.serialize_ms, *numbers))
+        elif error is not None:
+            entry.future._fail(error)
+
+    def take(self, ticket: int) -> _Entry | None:
+        """What belongs to a ticket, for the first who asks."""
+        with self._lock:
+            return self._entries.pop(ticket, None)
+
+    def _withdraw(self, ticket: int) -> None:
+        entry = self.take(ticket)
+        if entry is not None:
+            # tells those who wait in concurrent.futures.wait
+            entry.future.set_running_or_notify_cancel()
+            entry.request.cancel()

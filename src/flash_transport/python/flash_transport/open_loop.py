@@ -1,0 +1,185 @@
+"""Playing an action chunk one step at a time, without asking the server for each. No sockets.
+
+A policy answers with a chunk: `actions` of shape `[H, D]`. With an open-loop horizon N, the client
+asks once and hands out min(N, H) of the chunk's steps, one per `infer`, before it asks again. Of
+each step:
+
+- every array of the answer whose first dimension is H, at any depth, loses that dimension:
+  `actions` is `[D]`;
+- everything else (`policy_timing`, arrays of other shapes) comes with each step as it was sent.
+
+H is the length of `actions`, or the server's `action_horizon` where `actions` has another shape.
+An answer without an array of that length (a subtask alone) is no chunk: it is handed out as it is,
+and the next `infer` asks again. So does one with another `prompt`, `mode` or `session`: the steps
+that are left were meant for something else. Errors are never kept, and neither is an answer to a
+question from before a `reset`.
+"""
+
+from __future__ import annotations
+
+import operator
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["ENVIRONMENT_NAME", "OpenLoop", "Question", "horizon_from"]
+
+ENVIRONMENT_NAME = "OPENPI_OPEN_LOOP_HORIZON"
+"""Sets the horizon where the program does not."""
+
+_INTENT_KEYS = ("prompt", "mode", "session")
+
+
+def horizon_from(option: int | None, environment: Mapping[str, str]) -> int | None:
+    """How many steps of a chunk to play; None to hand out whole chunks.
+
+    Args:
+        option: what the program says; 0 for whole chunks, None to leave it to the environment.
+        environment: `os.environ`.
+
+    Raises:
+        ValueError: neither is a whole number from 0 up; names where it comes from.
+    """
+    if option is not None:
+        return _steps("open_loop_horizon", option) or None
+    text = environment.get(ENVIRONMENT_NAME, "").strip()
+    if not text:
+        return None
+    return _steps(ENVIRONMENT_NAME, int(text) if text.isdecimal() else text) or None
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A question to the server whose answer may be kept.
+
+    Attributes:
+        number: a later question has a larger one.
+        intent: what the observation asks for, as `prompt`, `mode` and `session` say it.
+    """
+
+    number: int
+    intent: tuple[Any, ...]
+
+
+@dataclass(eq=False)
+class _Chunk:
+    question: Question
+    answer: dict[str, Any]
+    length: int
+    steps: int
+    next_step: int
+
+
+class OpenLoop:
+    """The chunk that is being played. Any number of threads may share one.
+
+    Args:
+        horizon: how many steps of a chunk are handed out, at least 1.
+    """
+
+    def __init__(self, horizon: int) -> None:
+        if horizon < 1:
+            raise ValueError(f"open_loop_horizon must be at least 1, got {horizon}")
+        self.horizon = horizon
+        self._lock = threading.Lock()
+        self._chunk: _Chunk | None = None
+        self._asked = 0
+        self._forgotten_up_to = 0
+
+    def step(self, observation: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The next step of the chunk, or None where the server must be asked."""
+        intent = _intent(observation)
+        with self._lock:
+            chunk = self._chunk
+            if chunk is None or not _is_same(chunk.question.intent, intent):
+                return None
+            step = chunk.next_step
+            chunk.next_step += 1
+            if chunk.next_step >= chunk.steps:
+                self._chunk = None
+        return _slice(chunk.answer, chunk.length, step)
+
+    def ask(self, observation: Mapping[str, Any]) -> Question:
+        """Notes that the server is about to be asked."""
+        intent = _intent(observation)
+        with self._lock:
+            self._asked += 1
+            return Question(self._asked, intent)
+
+    def first_step(
+        self, question: Question, answer: dict[str, Any], action_horizon: int | None
+    ) -> dict[str, Any]:
+        """Keeps the chunk that came back, and hands out its first step.
+
+        Args:
+            question: what it answers.
+            answer: as the server sent it.
+            action_horizon: the length of its chunks, as the server's metadata says.
+        """
+        length = _chunk_length(answer, action_horizon)
+        if length is None or not _has_length(answer, length):
+            return answer
+        chunk = _Chunk(question, answer, length, min(self.horizon, length), next_step=1)
+        with self._lock:
+            is_newer = self._chunk is None or self._chunk.question.number < question.number
+            if question.number > self._forgotten_up_to and is_newer and chunk.steps > 1:
+                self._chunk = chunk
+        return _slice(answer, length, 0)
+
+    def forget(self) -> None:
+        """Starts anew; answers that are on their way are not kept."""
+        with self._lock:
+            self._chunk = None
+            self._forgotten_up_to = self._asked
+
+
+def _steps(name: str, value: Any) -> int:
+    try:
+        steps = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        steps = -1
+    if steps < 0:
+        raise ValueError(
+            f"{name} must be a whole number of steps from 0 (whole chunks) up, got {value!r}"
+        )
+    return steps
+
+
+def _intent(observation: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(observation.get(key) for key in _INTENT_KEYS)
+
+
+def _is_same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    # a prompt may be a 0-d array, as openpi's transforms make it
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _chunk_length(answer: Mapping[str, Any], action_horizon: int | None) -> int | None:
+    actions = answer.get("actions")
+    if isinstance(actions, np.ndarray) and actions.ndim >= 2 and len(actions) > 0:
+        return len(actions)
+    return action_horizon
+
+
+def _has_length(value: Any, length: int) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0 and len(value) == length
+    if isinstance(value, dict):
+        return any(_has_length(item, length) for item in value.values())
+    if isinstance(value, list):
+        return any(_has_length(item, length) for item in value)
+    return False
+
+
+def _slice(value: Any, length: int, step: int) -> Any:
+    """The step of each array that has `length` of them, in containers of their own."""
+    if isinstance(value, np.ndarray):
+        return value[step] if _has_length(value, length) else value
+    if isinstance(value, dict):
+        return {key: _slice(item, length, step) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_slice(item, length, step) for item in value]
+    return value

@@ -1,0 +1,172 @@
+"""What every client of a policy server offers, whatever the link."""
+
+from __future__ import annotations
+
+import abc
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from flash_transport.futures import InferenceFuture
+from flash_transport.open_loop import OpenLoop, horizon_from
+from flash_transport.stats import NO_CALL, CallStats
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Policy"]
+
+Convert = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Policy(abc.ABC):
+    """A policy that runs on a server.
+
+    `FlashTransportPolicy` (QUIC, or a unix socket) and `WebsocketPolicy` are these; code that is
+    written for one runs on all of them. Any number of threads may share one.
+
+    A connection that was lost costs the requests it carried: the next one connects again, with
+    growing pauses, for as long as `connect_timeout` and its own `timeout` allow. A request that
+    the server has taken up is never sent a second time.
+
+    Args:
+        open_loop_horizon: play this many steps of each action chunk before asking again; see
+            `flash_transport.open_loop`. 0 hands out whole chunks; None does so, too, unless the
+            environment variable `OPENPI_OPEN_LOOP_HORIZON` says otherwise.
+    """
+
+    def __init__(self, open_loop_horizon: int | None = None) -> None:
+        horizon = horizon_from(open_loop_horizon, os.environ)
+        self._open_loop = None if horizon is None else OpenLoop(horizon)
+
+    def infer(self, observation: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
+        """Asks the policy what to do, and waits for the answer.
+
+        Args:
+            observation: what the robot sees, as the policy wants it. It is not changed.
+            timeout: seconds until the answer is of no use any more, connecting included. The
+                server is told, and drops what is late.
+
+        Returns:
+            The answer, exactly as the server sent it; its arrays are read-only. With an open-loop
+            horizon: one step of it.
+
+        Raises:
+            Timeout: the answer did not come in time. It will not come later.
+            Disconnected: the connection was lost, or could not be made again in time.
+            ServerError: the server could not answer this request. `not_ready`: it was not ready
+                within `timeout`, or `connect_timeout` where there is none.
+            Superseded: a newer observation of the session took this one's place.
+            AuthenticationFailed: the server wants another `api_key`.
+            UntrustedServer: the server is not the one that is trusted.
+            CodecError: the observation, or the answer, is nothing that can travel.
+        """
+        if self._open_loop is None:
+            return self._infer(observation, timeout)
+        return self.infer_with_stats(observation, timeout)[0]
+
+    def infer_with_stats(
+        self, observation: dict[str, Any], timeout: float | None = None
+    ) -> tuple[dict[str, Any], CallStats]:
+        """As `infer`, with what the call cost.
+
+        Raises:
+            What `infer` raises.
+        """
+        if self._open_loop is None:
+            return self._infer_with_stats(observation, timeout)
+        step = self._open_loop.step(observation)
+        if step is not None:
+            return step, NO_CALL
+        keep = self._keeper(self._open_loop, observation)
+        answer, stats = self._infer_with_stats(observation, timeout)
+        return keep(answer), stats
+
+    def submit(self, observation: dict[str, Any], timeout: float | None = None) -> InferenceFuture:
+        """Asks the policy what to do, and returns at once.
+
+        The newest observation of a session wins: an older one that the server does not have yet
+        (no connection, not ready, still being sent), or that waits there for its turn, ends in
+        `Superseded`. What the policy works on already is answered.
+
+        Args:
+            observation: as for `infer`. It is packed before this returns, and may then be changed.
+            timeout: as for `infer`; the future then ends in `Timeout`.
+
+        Returns:
+            The answer, now or later, or one of the errors that `infer` raises.
+
+        Raises:
+            CodecError: the observation is nothing that can travel.
+            Disconnected: this client is closed.
+        """
+        if self._open_loop is None:
+            return self._submit(observation, timeout, None)
+        step = self._open_loop.step(observation)
+        if step is None:
+            keep = self._keeper(self._open_loop, observation)
+            return self._submit(observation, timeout, keep)
+        future = InferenceFuture()
+        future._deliver(step, NO_CALL)
+        return future
+
+    def reset(self) -> None:
+        """Starts a new episode: tells the server, and forgets the action chunk that was played.
+
+        Raises:
+            What `infer` raises.
+        """
+        if self._open_loop is not None:
+            self._open_loop.forget()
+        self._reset()
+
+    @abc.abstractmethod
+    def get_server_metadata(self) -> dict[str, Any]:
+        """What the server said about itself when the connection was made."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Closes the connection. Requests under way, futures too, end in Disconnected."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @abc.abstractmethod
+    def _infer(self, observation: dict[str, Any], timeout: float | None) -> dict[str, Any]: ...
+
+    @abc.abstractmethod
+    def _infer_with_stats(
+        self, observation: dict[str, Any], timeout: float | None
+    ) -> tuple[dict[str, Any], CallStats]: ...
+
+    @abc.abstractmethod
+    def _submit(
+        self, observation: dict[str, Any], timeout: float | None, convert: Convert | None
+    ) -> InferenceFuture:
+        """As `submit`; `convert` makes the future's result of the answer."""
+
+    @abc.abstractmethod
+    def _reset(self) -> None: ...
+
+    def _keeper(self, open_loop: OpenLoop, observation: dict[str, Any]) -> Convert:
+        question = open_loop.ask(observation)
+
+        def keep(answer: dict[str, Any]) -> dict[str, Any]:
+            horizon = self.get_server_metadata().get("action_horizon")
+            return open_loop.first_step(question, answer, _length(horizon))
+
+        return keep
+
+
+def _length(horizon: Any) -> int | None:
+    is_length = isinstance(horizon, int) and not isinstance(horizon, bool) and horizon > 0
+    return horizon if is_length else None

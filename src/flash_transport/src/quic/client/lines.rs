@@ -1,0 +1,173 @@
+//! Which requests a newer observation of the same session makes pointless. Pure: no clock, no socket.
+//!
+//! A request that waits (for a connection, or for a server that is not ready) gives way to a newer one. Of those that
+//! are being sent, the oldest stays: on a link that is slower than its robot nothing would ever arrive otherwise.
+//! Once the server has all of a request, the server decides: what it works on is answered, what waits there gives way.
+
+use std::collections::HashMap;
+
+/// Names a request of a line; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestId(u64);
+
+/// How far a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// For a connection, or for a server that gets ready.
+    Waits,
+    IsSent,
+    /// The server has all of it.
+    HasArrived,
+}
+
+/// The requests of each session that are under way, oldest first. `T` goes with each.
+#[derive(Debug)]
+pub struct Lines<T> {
+    lines: HashMap<String, Vec<Entry<T>>>,
+    entered: u64,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    id: RequestId,
+    progress: Progress,
+    with: T,
+}
+
+impl<T> Lines<T> {
+    /// Enter a request that is newer than all others of its session; returns what goes with those that give way.
+    pub fn enter(&mut self, session: &str, with: T) -> (RequestId, Vec<T>) {
+        let id = RequestId(self.entered);
+        self.entered += 1;
+        let line = self.lines.entry(session.to_owned()).or_default();
+        let mut gone = Vec::new();
+        let mut one_is_sent = false;
+        for entry in std::mem::take(line) {
+            let stays = match entry.progress {
+                Progress::Waits => false,
+                Progress::IsSent => !std::mem::replace(&mut one_is_sent, true),
+                Progress::HasArrived => true,
+            };
+            if stays {
+                line.push(entry);
+            } else {
+                gone.push(entry.with);
+            }
+        }
+        line.push(Entry {
+            id,
+            progress: Progress::Waits,
+            with,
+        });
+        (id, gone)
+    }
+
+    /// Note how far a request has come. One that waits again although there is a newer one gives way: returns what goes
+    /// with it.
+    pub fn note(&mut self, session: &str, id: RequestId, progress: Progress) -> Option<T> {
+        let line = self.lines.get_mut(session)?;
+        let place = line.iter().position(|entry| entry.id == id)?;
+        if progress == Progress::Waits && place + 1 < line.len() {
+            return Some(line.remove(place).with);
+        }
+        line[place].progress = progress;
+        None
+    }
+
+    /// A request is over. It may have given way before.
+    pub fn leave(&mut self, session: &str, id: RequestId) {
+        let Some(line) = self.lines.get_mut(session) else {
+            return;
+        };
+        line.retain(|entry| entry.id != id);
+        if line.is_empty() {
+            self.lines.remove(session);
+        }
+    }
+}
+
+impl<T> Default for Lines<T> {
+    fn default() -> Self {
+        Self {
+            lines: HashMap::new(),
+            entered: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARM: &str = "arm-7";
+
+    fn waiting(lines: &mut Lines<&'static str>, name: &'static str) -> Vec<&'static str> {
+        lines.enter(ARM, name).1
+    }
+
+    fn sent(lines: &mut Lines<&'static str>, name: &'static str) -> Vec<&'static str> {
+        let (id, gone) = lines.enter(ARM, name);
+        lines.note(ARM, id, Progress::IsSent);
+        gone
+    }
+
+    #[test]
+    fn a_newer_request_takes_the_place_of_one_that_waits() {
+        let mut lines = Lines::default();
+        assert_eq!(waiting(&mut lines, "a"), [""; 0]);
+        assert_eq!(waiting(&mut lines, "b"), ["a"]);
+        assert_eq!(waiting(&mut lines, "c"), ["b"]);
+    }
+
+    #[test]
+    fn the_oldest_that_is_being_sent_stays_and_those_behind_it_give_way() {
+        let mut lines = Lines::default();
+        sent(&mut lines, "a");
+        assert_eq!(sent(&mut lines, "b"), [""; 0]);
+        assert_eq!(sent(&mut lines, "c"), ["b"]);
+        assert_eq!(waiting(&mut lines, "d"), ["c"]);
+    }
+
+    #[test]
+    fn the_next_one_is_the_oldest_when_the_first_has_arrived() {
+        let mut lines = Lines::default();
+        let (first, _) = lines.enter(ARM, "a");
+        lines.note(ARM, first, Progress::HasArrived);
+        sent(&mut lines, "b");
+        assert_eq!(sent(&mut lines, "c"), [""; 0]);
+        assert_eq!(waiting(&mut lines, "d"), ["c"]);
+    }
+
+    #[test]
+    fn a_request_that_waits_again_gives_way_to_one_that_comes_and_to_one_that_came() {
+        let mut lines = Lines::default();
+        let (first, _) = lines.enter(ARM, "a");
+        lines.note(ARM, first, Progress::HasArrived);
+        assert_eq!(lines.note(ARM, first, Progress::Waits), None);
+        let (second, gone) = lines.enter(ARM, "b");
+        assert_eq!(gone, ["a"]);
+        lines.note(ARM, second, Progress::HasArrived);
+        assert_eq!(waiting(&mut lines, "c"), [""; 0]);
+        assert_eq!(lines.note(ARM, second, Progress::Waits), Some("b"));
+        assert_eq!(lines.note(ARM, second, Progress::Waits), None);
+    }
+
+    #[test]
+    fn sessions_leave_each_other_alone() {
+        let mut lines = Lines::default();
+        waiting(&mut lines, "a");
+        assert_eq!(lines.enter("other", "b").1, [""; 0]);
+    }
+
+    #[test]
+    fn a_session_without_requests_takes_no_room() {
+        let mut lines = Lines::default();
+        let (first, _) = lines.enter(ARM, "a");
+        let (second, _) = lines.enter(ARM, "b");
+        lines.leave(ARM, first);
+        lines.leave(ARM, second);
+        lines.leave(ARM, second);
+        assert!(lines.lines.is_empty());
+        assert_eq!(lines.note(ARM, second, Progress::IsSent), None);
+    }
+}

@@ -1,0 +1,122 @@
+//! A request's bytes, the last of which are written when it leaves.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// Key of an observation: after how many milliseconds the answer is of no use any more.
+pub const DEADLINE_KEY: &str = "deadline_ms";
+
+/// A request as it goes onto its stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// First byte included. Empty: only connect.
+    head: Bytes,
+    /// `head` ends with [`DEADLINE_KEY`], whose value is the time that is left when the request leaves.
+    awaits_deadline: bool,
+}
+
+/// A request in the pieces that are sent one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pieces {
+    pieces: [Bytes; 2],
+    used: usize,
+}
+
+impl Message {
+    pub fn new(message: impl Into<Bytes>) -> Self {
+        Self {
+            head: message.into(),
+            awaits_deadline: false,
+        }
+    }
+
+    /// `head` is a message up to its last value, which is the deadline's.
+    pub fn awaiting_deadline(head: impl Into<Bytes>) -> Self {
+        Self {
+            head: head.into(),
+            awaits_deadline: true,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.head.is_empty()
+    }
+
+    /// The message as it is to be sent now. `left` must be given where the message awaits it; no end is a long time.
+    pub(crate) fn pieces(&self, left: Option<Duration>) -> Pieces {
+        let tail = match (self.awaits_deadline, left) {
+            (false, _) => Bytes::new(),
+            (true, left) => milliseconds(left.unwrap_or(NO_END)),
+        };
+        Pieces {
+            used: 2 - usize::from(tail.is_empty()),
+            pieces: [self.head.clone(), tail],
+        }
+    }
+}
+
+impl Pieces {
+    pub fn bytes(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+
+    pub fn as_mut_slice(&mut self) -> &mut [Bytes] {
+        &mut self.pieces[..self.used]
+    }
+}
+
+impl From<Bytes> for Pieces {
+    fn from(whole: Bytes) -> Self {
+        Self {
+            pieces: [whole, Bytes::new()],
+            used: 1,
+        }
+    }
+}
+
+/// A year; every request is over by then.
+const NO_END: Duration = Duration::from_secs(365 * 24 * 3600);
+/// What says that the time is over; zero would be no time at all, which the server refuses as a mistake.
+const LEAST_MS: f64 = 0.001;
+
+/// A msgpack float 64, which is as long for every time.
+fn milliseconds(left: Duration) -> Bytes {
+    let mut value = vec![0xcb];
+    let ms = (left.as_secs_f64() * 1000.0).max(LEAST_MS);
+    value.extend_from_slice(&ms.to_be_bytes());
+    value.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Limits, Value, Writer};
+
+    #[test]
+    fn the_time_that_is_left_completes_a_message_that_awaits_it() {
+        let mut writer = Writer::new(vec![0x02]);
+        writer.map_header(1).unwrap();
+        writer.text(DEADLINE_KEY).unwrap();
+        let message = Message::awaiting_deadline(writer.into_bytes());
+        for (left, ms) in [
+            (Some(Duration::from_micros(62_500)), 62.5),
+            (Some(Duration::ZERO), LEAST_MS),
+            (None, 31_536_000_000.0),
+        ] {
+            let mut pieces = message.pieces(left);
+            let sent = pieces.as_mut_slice().concat();
+            assert_eq!(pieces.bytes(), sent.len());
+            let map = Value::decode(&sent[1..], Limits::DEFAULT).unwrap();
+            assert_eq!(map.get(DEADLINE_KEY), Some(&Value::Float(ms)));
+        }
+    }
+
+    #[test]
+    fn another_message_is_sent_as_it_is() {
+        let whole = Bytes::from_static(&[0x02, 0x80]);
+        let mut pieces = Message::new(whole.clone()).pieces(Some(Duration::from_secs(1)));
+        assert_eq!(pieces, whole.clone().into());
+        assert_eq!(pieces.as_mut_slice(), [whole]);
+    }
+}

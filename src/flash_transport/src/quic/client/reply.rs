@@ -1,0 +1,251 @@
+//! The way of an answer from the IO thread to whoever asked for it.
+//!
+//! Two kinds of askers: one that waits ([`Pending`]), and one that goes on with something else and finds its answer in
+//! the client's [`Mailbox`] under the ticket that it left. Each gets exactly one outcome, whatever happens.
+
+use std::sync::mpsc::{channel, sync_channel, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::error::ClientError;
+
+/// What came back, and what it cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// First byte included.
+    pub bytes: Vec<u8>,
+    /// From asking to the last byte of the answer, connecting included.
+    pub round_trip: Duration,
+    /// The message's bytes, first byte included.
+    pub bytes_up: usize,
+    /// Attempts to connect that this request waited for; 0 where there was a connection.
+    pub connect_attempts: u32,
+}
+
+pub type Outcome = Result<Answer, ClientError>;
+
+/// Names a request in a [`Mailbox`]; the asker's choice.
+pub type Ticket = u64;
+
+/// A request under way that somebody waits for. Dropping it cancels the request.
+#[derive(Debug)]
+pub struct Pending {
+    outcome: Receiver<Outcome>,
+    server: String,
+    _interest: Interest,
+}
+
+/// As long as it lives, somebody wants the answer.
+#[derive(Debug)]
+pub struct Interest {
+    _lives: oneshot::Sender<()>,
+}
+
+/// Resolves when nobody wants the answer any more.
+pub(crate) type Abandoned = oneshot::Receiver<()>;
+
+/// Where the outcome of one request goes. Dropped without one, it says that the client is closed.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    server: String,
+    way: Option<Way>,
+}
+
+#[derive(Debug)]
+enum Way {
+    Waiter(SyncSender<Outcome>),
+    Mailbox(Ticket, Sender<(Ticket, Outcome)>),
+}
+
+/// The outcomes that nobody waits for yet, in the order of their coming.
+#[derive(Debug)]
+pub struct Mailbox {
+    /// None once the mailbox is shut.
+    slot: Mutex<Option<Sender<(Ticket, Outcome)>>>,
+    outcomes: Mutex<Receiver<(Ticket, Outcome)>>,
+}
+
+/// What came of waiting at a mailbox.
+#[derive(Debug)]
+pub enum Mail {
+    Outcome(Ticket, Outcome),
+    /// Nothing yet.
+    Nothing,
+    /// Nothing will come any more.
+    Over,
+}
+
+impl Reply {
+    /// For somebody who waits.
+    pub fn to_waiter(server: &str) -> (Self, Pending, Abandoned) {
+        let (sender, outcome) = sync_channel(1);
+        let (interest, abandoned) = interest();
+        let pending = Pending {
+            outcome,
+            server: server.to_owned(),
+            _interest: interest,
+        };
+        (Self::new(server, Way::Waiter(sender)), pending, abandoned)
+    }
+
+    /// For somebody who looks into the mailbox; None when that is shut.
+    pub fn to_mailbox(
+        server: &str,
+        mailbox: &Mailbox,
+        ticket: Ticket,
+    ) -> Option<(Self, Interest, Abandoned)> {
+        let sender = lock(&mailbox.slot).clone()?;
+        let (interest, abandoned) = interest();
+        let reply = Self::new(server, Way::Mailbox(ticket, sender));
+        Some((reply, interest, abandoned))
+    }
+
+    fn new(server: &str, way: Way) -> Self {
+        Self {
+            server: server.to_owned(),
+            way: Some(way),
+        }
+    }
+
+    pub fn send(mut self, outcome: Outcome) {
+        self.deliver(outcome);
+    }
+
+    fn deliver(&mut self, outcome: Outcome) {
+        // Sending fails where the asker has left.
+        match self.way.take() {
+            Some(Way::Waiter(sender)) => drop(sender.send(outcome)),
+            Some(Way::Mailbox(ticket, sender)) => drop(sender.send((ticket, outcome))),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        let server = std::mem::take(&mut self.server);
+        self.deliver(Err(ClientError::Closed { server }));
+    }
+}
+
+impl Pending {
+    /// Wait up to `slice`; `None` when there is no answer yet. To be called until it is `Some`.
+    pub fn wait(&self, slice: Duration) -> Option<Outcome> {
+        match self.outcome.recv_timeout(slice) {
+            Ok(outcome) => Some(outcome),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Err(ClientError::Closed {
+                server: self.server.clone(),
+            })),
+        }
+    }
+
+    /// Wait to the end.
+    pub fn wait_long(&self) -> Outcome {
+        loop {
+            if let Some(outcome) = self.wait(Duration::from_secs(3600)) {
+                return outcome;
+            }
+        }
+    }
+}
+
+impl Mailbox {
+    pub(crate) fn new() -> Self {
+        let (sender, receiver) = channel();
+        Self {
+            slot: Mutex::new(Some(sender)),
+            outcomes: Mutex::new(receiver),
+        }
+    }
+
+    /// Take no more requests. What is under way still comes.
+    pub(crate) fn shut(&self) {
+        lock(&self.slot).take();
+    }
+
+    /// Wait up to `slice` for the next outcome. One caller at a time; the others wait for their turn.
+    pub fn next(&self, slice: Duration) -> Mail {
+        match lock(&self.outcomes).recv_timeout(slice) {
+            Ok((ticket, outcome)) => Mail::Outcome(ticket, outcome),
+            Err(RecvTimeoutError::Timeout) => Mail::Nothing,
+            Err(RecvTimeoutError::Disconnected) => Mail::Over,
+        }
+    }
+}
+
+fn interest() -> (Interest, Abandoned) {
+    let (lives, abandoned) = oneshot::channel();
+    (Interest { _lives: lives }, abandoned)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn answer() -> Answer {
+        Answer {
+            bytes: vec![0],
+            round_trip: Duration::ZERO,
+            bytes_up: 1,
+            connect_attempts: 0,
+        }
+    }
+
+    fn closed() -> ClientError {
+        ClientError::Closed {
+            server: "gpu:5555".into(),
+        }
+    }
+
+    #[test]
+    fn a_waiter_gets_its_answer() {
+        let (reply, pending, _) = Reply::to_waiter("gpu:5555");
+        reply.send(Ok(answer()));
+        assert_eq!(pending.wait_long(), Ok(answer()));
+    }
+
+    #[test]
+    fn a_dropped_reply_says_that_the_client_is_closed() {
+        let (reply, pending, _) = Reply::to_waiter("gpu:5555");
+        drop(reply);
+        assert_eq!(pending.wait_long(), Err(closed()));
+        let mailbox = Mailbox::new();
+        let (reply, _interest, _) = Reply::to_mailbox("gpu:5555", &mailbox, 7).unwrap();
+        drop(reply);
+        let Mail::Outcome(7, outcome) = mailbox.next(SOON) else {
+            panic!("no mail");
+        };
+        assert_eq!(outcome, Err(closed()));
+    }
+
+    #[test]
+    fn losing_interest_is_noticed() {
+        let (_reply, pending, mut abandoned) = Reply::to_waiter("gpu:5555");
+        let empty = oneshot::error::TryRecvError::Empty;
+        assert_eq!(abandoned.try_recv(), Err(empty));
+        drop(pending);
+        let closed = oneshot::error::TryRecvError::Closed;
+        assert_eq!(abandoned.try_recv(), Err(closed));
+    }
+
+    #[test]
+    fn a_shut_mailbox_is_over_when_the_last_outcome_is_out() {
+        let mailbox = Mailbox::new();
+        let (reply, _interest, _) = Reply::to_mailbox("gpu:5555", &mailbox, 1).unwrap();
+        mailbox.shut();
+        assert!(Reply::to_mailbox("gpu:5555", &mailbox, 2).is_none());
+        assert!(matches!(mailbox.next(Duration::ZERO), Mail::Nothing));
+        reply.send(Ok(answer()));
+        assert!(matches!(mailbox.next(SOON), Mail::Outcome(1, Ok(_))));
+        assert!(matches!(mailbox.next(SOON), Mail::Over));
+    }
+}
