@@ -125,6 +125,7 @@ def _open_quic(link: LinkSettings) -> Policy:
         api_key=link.api_key or None,
         server_fingerprint=link.server_fingerprint or None,
         connect_timeout=link.connect_timeout,
+        open_loop_horizon=0,  # the chunk player wants whole chunks, whatever the environment says
     )
     return policy
 

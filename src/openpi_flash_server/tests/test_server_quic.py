@@ -12,7 +12,6 @@ from server_fakes import SPEC, WAIT, FakePolicy
 
 from flash_transport import (
     AuthenticationFailed,
-    Disconnected,
     FlashTransportError,
     FlashTransportPolicy,
     ServerError,
@@ -225,7 +224,7 @@ def test_before_it_is_published_clients_wait_and_come_in_when_it_is(tmp_path, in
     slot = Slot("action")
     transport = QuicTransport(slot, host="127.0.0.1", port=0, certificate_dir=tmp_path)
     assert re.fullmatch("[0-9a-f]{64}", transport.fingerprint)
-    with pytest.raises(Disconnected, match="the server warms up"):
+    with pytest.raises(ServerError, match="not_ready: the server warms up"):
         FlashTransportPolicy("127.0.0.1", transport.port, connect_timeout=0.3)
     connecting = in_background(FlashTransportPolicy, "127.0.0.1", transport.port)
     assert not connecting.done()
