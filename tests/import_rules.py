@@ -49,6 +49,8 @@ class PackageRule:
     """Other packages of ours."""
     forbidden: frozenset[str] = frozenset()
     """Modules that have no business here."""
+    network_in: frozenset[str] = frozenset()
+    """Folders whose modules may use the network all the same."""
     third_party: frozenset[str] | None = None
     """The only third-party modules allowed; None leaves the choice to the package's pyproject."""
 
@@ -62,6 +64,7 @@ PACKAGES = {
     "openpi_flash_models": PackageRule(
         ROOT / "src/openpi_flash_models/src/openpi_flash_models",
         forbidden=ROS_MODULES | NETWORK_MODULES | {"flax", "openpi", "transformers"},
+        network_in=frozenset({"downloads"}),
     ),
     "openpi_flash_server": PackageRule(
         ROOT / "src/openpi_flash_server/src/openpi_flash_server",

@@ -3,6 +3,7 @@
 ObservationError   the caller sent something the policy cannot use
 CheckpointError    the operator gave a directory that is not a usable checkpoint
 ConfigError        the operator named a config or robot that does not exist
+DownloadError      the operator named a URL that could not be fetched
 ModelOutputError   the model gave numbers no robot may follow
 ActionDecodeError  the model wrote tokens that are no chunk of actions
 """
@@ -36,3 +37,7 @@ class ModelOutputError(RuntimeError):
 
 class ActionDecodeError(ModelOutputError):
     """The tokens that the model generated are no chunk of actions, so there is none to send."""
+
+
+class DownloadError(Exception):
+    """What a URL names could not be fetched."""

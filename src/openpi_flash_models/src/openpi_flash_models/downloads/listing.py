@@ -1,0 +1,154 @@
+"""What a URL names: one file or many, their sizes and checksums."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from openpi_flash_models.errors import DownloadError
+
+TIMEOUT_S = 30.0
+_GOOGLE = "https://storage.googleapis.com"
+_EMULATOR = "STORAGE_EMULATOR_HOST"
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file elsewhere.
+
+    Attributes:
+        name: its path below what was asked for; empty if that is the file itself.
+        url: where its bytes are.
+        size: in bytes; None: the server does not say.
+        md5: base64; empty if the server has none.
+        crc32c: base64, likewise.
+    """
+
+    name: str
+    url: str
+    size: int | None
+    md5: str = ""
+    crc32c: str = ""
+
+    @property
+    def version(self) -> str:
+        """Changes when the bytes do."""
+        return self.md5 or self.crc32c or str(self.size)
+
+
+def list_files(url: str) -> list[RemoteFile]:
+    """Everything that a ``gs://`` or ``https://`` URL names.
+
+    Raises:
+        DownloadError: there is nothing, or it is not public.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "gs":
+        return _list_bucket(parts.netloc, parts.path.strip("/"), url)
+    return [_head(url)]
+
+
+def open_url(url: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> Any:
+    """Send a request; ``urllib``'s errors pass through."""
+    request = urllib.request.Request(url, headers=dict(headers or {}), method=method)
+    return urllib.request.urlopen(request, timeout=TIMEOUT_S)
+
+
+def refusal(url: str, status: int) -> DownloadError:
+    """What an HTTP status means to who asked for ``url``."""
+    if status in (401, 403):
+        return DownloadError(f"{url} is not public (HTTP {status})")
+    if status in (404, 410):
+        return DownloadError(f"{url} does not exist (HTTP {status})")
+    return DownloadError(f"{url}: the server answered HTTP {status}")
+
+
+def _list_bucket(bucket: str, path: str, url: str) -> list[RemoteFile]:
+    if not bucket or not path:
+        raise DownloadError(f"{url} names no object: expected gs://BUCKET/PATH")
+    base = _storage_root()
+    found: list[RemoteFile] = []
+    token = ""
+    while True:
+        query = {"prefix": path, "maxResults": "1000"} | ({"pageToken": token} if token else {})
+        query["fields"] = "items(name,size,md5Hash,crc32c,generation),nextPageToken"
+        page = _get_json(f"{base}/storage/v1/b/{quote(bucket)}/o?{urlencode(query)}", url)
+        for item in page.get("items", []):
+            name = str(item["name"])
+            is_inside = name.startswith(f"{path}/") and not name.endswith("/")
+            if name != path and not is_inside:
+                continue  # a neighbour whose name begins the same, or a placeholder
+            found.append(_object(base, bucket, item, name.removeprefix(path).lstrip("/")))
+        token = page.get("nextPageToken", "")
+        if not token:
+            break
+    if not found:
+        raise DownloadError(f"{url} does not exist")
+    whole = [file for file in found if not file.name]
+    return whole or found
+
+
+def _object(base: str, bucket: str, item: Mapping[str, Any], name: str) -> RemoteFile:
+    if ".." in PurePosixPath(name).parts or name.startswith("/"):
+        raise DownloadError(f"gs://{bucket}/{item['name']} would be written outside its directory")
+    query = urlencode({"alt": "media", "generation": item.get("generation", "")})
+    address = f"{base}/storage/v1/b/{quote(bucket)}/o/{quote(str(item['name']), safe='')}?{query}"
+    return RemoteFile(
+        name, address, int(item["size"]), item.get("md5Hash", ""), item.get("crc32c", "")
+    )
+
+
+def _head(url: str) -> RemoteFile:
+    try:
+        with open_url(url, method="HEAD") as answer:
+            length = answer.headers.get("Content-Length")
+            hashes = dict(
+                part.strip().split("=", 1)
+                for header in answer.headers.get_all("x-goog-hash") or []
+                for part in header.split(",")
+                if "=" in part
+            )
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise refusal(url, error.code) from None
+    except (OSError, ValueError) as error:
+        raise unreachable(url, error) from error
+    size = int(length) if length is not None and length.isdigit() else None
+    return RemoteFile("", url, size, hashes.get("md5", ""), hashes.get("crc32c", ""))
+
+
+def unreachable(url: str, error: Exception) -> DownloadError:
+    """A failure below HTTP."""
+    reason = getattr(error, "reason", None) or error
+    return DownloadError(f"cannot reach {urlsplit(url).netloc}: {reason}")
+
+
+def _get_json(address: str, url: str) -> Mapping[str, Any]:
+    try:
+        with open_url(address) as answer:
+            page = json.load(answer)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise refusal(url, error.code) from None
+    except ValueError as error:
+        raise DownloadError(f"{url}: the listing is not JSON: {error}") from error
+    except OSError as error:
+        raise unreachable(address, error) from error
+    if not isinstance(page, dict):
+        raise DownloadError(f"{url}: the listing is not a JSON object")
+    return page
+
+
+def _storage_root() -> str:
+    """Google's service, or the one that its own clients take from the environment in tests."""
+    emulator = os.environ.get(_EMULATOR, "")
+    if not emulator:
+        return _GOOGLE
+    return (emulator if "://" in emulator else f"http://{emulator}").rstrip("/")
