@@ -11,7 +11,9 @@ use flash_transport::quic::hello::Hello;
 use flash_transport::quic::limits::ServerLimits;
 use flash_transport::quic::server::{Next, Request, Server, ServerConfig};
 use flash_transport::quic::wire::{ErrorCode, Failure, Kind, ANSWER_OK};
-use flash_transport::trust::{danger::AcceptAnyServer, Fingerprint, Identity, ServerTrust};
+use flash_transport::trust::{
+    danger::AcceptAnyServer, Fingerprint, Identity, Refusal, ServerTrust,
+};
 
 /// Long enough for any machine; never waited for to the end when all is well.
 const LONG: Duration = Duration::from_secs(30);
@@ -213,8 +215,10 @@ fn the_pinned_server_is_trusted_and_another_is_not() {
         error,
         ClientError::UntrustedServer {
             server: client.server().to_owned(),
-            expected,
-            got: server.fingerprint(),
+            refusal: Refusal::NotPinned {
+                expected,
+                got: server.fingerprint(),
+            },
         }
     );
 }

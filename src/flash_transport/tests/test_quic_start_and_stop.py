@@ -23,7 +23,7 @@ def test_a_client_that_connects_during_warm_up_gets_through_when_it_is_over():
 def test_a_client_whose_time_ends_during_warm_up_is_told_so():
     with (
         QuicServer("127.0.0.1", 0) as server,
-        pytest.raises(Disconnected, match="the server warms up"),
+        pytest.raises(ServerError, match="not_ready: the server warms up"),
     ):
         FlashTransportPolicy("127.0.0.1", server.port, connect_timeout=0.5)
 

@@ -1,10 +1,15 @@
 """Who may talk to whom: pinned certificates, kept certificates, api keys."""
 
+import datetime
+import ipaddress
 import logging
 import stat
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from quic_peers import LONG, Served
 
 from flash_transport import (
@@ -59,6 +64,169 @@ def test_a_server_that_comes_back_with_another_certificate_is_refused():
 def test_a_pin_that_is_none_is_refused():
     with pytest.raises(ValueError, match=r"fingerprint must be the 64 hex digits .* got \"abc\""):
         FlashTransportPolicy(server_fingerprint="abc")
+
+
+def test_a_new_server_is_remembered_and_trusted_from_then_on(tmp_path):
+    known = tmp_path / "new" / "known_servers"
+    with Served() as served:
+        for _ in range(2):
+            with FlashTransportPolicy("127.0.0.1", served.port, known_servers=known) as policy:
+                assert policy.infer({"x": 1}, timeout=LONG)["echo"] == {"x": 1}
+        line = f"127.0.0.1:{served.port} sha256:{served.server.fingerprint}\n"
+    assert known.read_text() == line
+    assert stat.S_IMODE(known.stat().st_mode) == 0o600
+
+
+def test_a_known_server_with_another_certificate_is_refused_until_its_line_is_deleted(tmp_path):
+    known = tmp_path / "known_servers"
+    known.write_text("# servers of the lab\n")
+    with Served() as served:
+        port, former = served.port, served.server.fingerprint
+        FlashTransportPolicy("127.0.0.1", port, known_servers=known).close()
+    with Served(port=port) as served:
+        with pytest.raises(UntrustedServer) as raised:
+            FlashTransportPolicy("127.0.0.1", port, known_servers=known, connect_timeout=LONG)
+        assert str(raised.value) == (
+            f"certificate of 127.0.0.1:{port} has fingerprint {served.server.fingerprint}, but "
+            f"line 2 of {known} knows it by {former}; somebody may be playing the server. If its "
+            "certificate was changed on purpose, delete that line and connect again"
+        )
+        assert served.server.counters["requests_accepted"] == 0
+        known.write_text("# servers of the lab\n")
+        with FlashTransportPolicy("127.0.0.1", port, known_servers=known) as policy:
+            assert policy.infer({"x": 1}, timeout=LONG)["echo"] == {"x": 1}
+        assert served.server.fingerprint in known.read_text()
+
+
+def test_a_server_that_changes_its_certificate_under_a_running_client_is_refused(tmp_path):
+    known = tmp_path / "known_servers"
+    with Served() as served:
+        policy = FlashTransportPolicy("127.0.0.1", served.port, known_servers=known)
+    with Served(port=served.port), pytest.raises(UntrustedServer, match="line 1 of"):
+        policy.infer({}, timeout=LONG)
+    policy.close()
+
+
+def test_a_file_of_known_servers_that_cannot_be_read_trusts_nobody(tmp_path):
+    known = tmp_path / "known_servers"
+    known.write_text("gpu 5555\n")
+    with Served() as served:
+        with pytest.raises(UntrustedServer, match=f"line 1 of {known} must be"):
+            FlashTransportPolicy("127.0.0.1", served.port, known_servers=known)
+        with pytest.raises(UntrustedServer, match=f"cannot read .* {tmp_path}:"):
+            FlashTransportPolicy("127.0.0.1", served.port, known_servers=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """A certificate authority, as a function that signs a certificate for a host."""
+    directory = tmp_path_factory.mktemp("authority")
+    return Authority(directory)
+
+
+class Authority:
+    """Signs certificates; `file` is what clients are given."""
+
+    def __init__(self, directory):
+        self._directory = directory
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "the lab")])
+        ca = x509.BasicConstraints(ca=True, path_length=None)
+        certificate = self._build(self._name, self._key.public_key(), ca)
+        self.file = directory / "ca.pem"
+        self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+    def sign(self, host, *, days=1):
+        """Arguments of a server that has a certificate for `host`."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        try:
+            alternative = x509.IPAddress(ipaddress.ip_address(host))
+        except ValueError:
+            alternative = x509.DNSName(host)
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
+        extension = x509.SubjectAlternativeName([alternative])
+        certificate = self._build(name, key.public_key(), extension, days)
+        number = len(list(self._directory.iterdir()))
+        certificate_file = self._directory / f"{number}.pem"
+        certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        key_file = self._directory / f"{number}.key"
+        key_file.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return {"tls_certificate": certificate_file, "tls_key": key_file}
+
+    def _build(self, subject, public_key, extension, days=1):
+        now = datetime.datetime.now(datetime.timezone.utc)
+        lifetime = datetime.timedelta(days=1)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(public_key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - 10 * lifetime)
+            .not_valid_after(now + days * lifetime)
+            .add_extension(extension, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_server_with_a_certificate_of_the_authority_for_its_host_is_trusted(authority, host):
+    with (
+        Served(**authority.sign(host)) as served,
+        FlashTransportPolicy(host, served.port, ca_file=authority.file) as policy,
+    ):
+        assert policy.infer({"x": 1}, timeout=LONG)["echo"] == {"x": 1}
+
+
+def test_a_certificate_of_the_authority_for_another_host_is_refused(authority):
+    with Served(**authority.sign("gpu.lab")) as served:
+        with pytest.raises(UntrustedServer) as raised:
+            FlashTransportPolicy("127.0.0.1", served.port, ca_file=str(authority.file))
+        assert str(raised.value) == (
+            f"certificate of 127.0.0.1:{served.port} is not accepted by the authorities of "
+            f"{authority.file}: it is for another host; connect by a name or address that the "
+            "certificate lists"
+        )
+
+
+def test_an_expired_certificate_is_refused(authority):
+    with (
+        Served(**authority.sign("127.0.0.1", days=-1)) as served,
+        pytest.raises(UntrustedServer, match="it has expired"),
+    ):
+        FlashTransportPolicy("127.0.0.1", served.port, ca_file=authority.file)
+
+
+def test_a_certificate_that_the_authority_has_not_signed_is_refused(authority):
+    with (
+        Served() as served,
+        pytest.raises(UntrustedServer, match="not accepted by the authorities of"),
+    ):
+        FlashTransportPolicy("127.0.0.1", served.port, ca_file=authority.file)
+
+
+def test_a_certificate_that_somebody_brings_can_be_pinned_and_remembered(authority, tmp_path):
+    with Served(**authority.sign("gpu.lab")) as served:
+        for trust in (
+            {"server_fingerprint": served.server.fingerprint},
+            {"known_servers": tmp_path / "known_servers"},
+        ):
+            FlashTransportPolicy("127.0.0.1", served.port, **trust).close()
+
+
+def test_trust_is_asked_for_in_one_way(authority, tmp_path):
+    with pytest.raises(ValueError, match="give one of server_fingerprint, ca_file and known"):
+        FlashTransportPolicy(ca_file=authority.file, known_servers=tmp_path / "known")
+    with pytest.raises(ValueError, match=r"ca\.pem holds no certificates"):
+        FlashTransportPolicy(ca_file=tmp_path / "ca.pem")
+    with pytest.raises(ValueError, match="tls_certificate and tls_key together"):
+        QuicServer("127.0.0.1", 0, metadata={}, tls_certificate=authority.file)
 
 
 def test_a_kept_certificate_survives_a_restart(tmp_path):

@@ -261,7 +261,7 @@ class ClientNode(LifecycleNode):
         if notice := installation_notice():
             self._log.warning(notice)
         is_local = link.host in ("127.0.0.1", "::1", "localhost")
-        if link.transport == "quic" and not link.server_fingerprint and not is_local:
+        if link.transport == "quic" and link.trusts_anybody and not is_local:
             self._log.warning(
                 f"whoever answers at {link.server} is trusted to move the robot; "
                 f"set server_fingerprint to what the server prints at its start"

@@ -88,7 +88,22 @@ PARAMETERS: tuple[Parameter, ...] = (
         Kind.STRING,
         "",
         "SHA-256 of the server's certificate in hex, as the server prints it at start (quic only). "
-        "Empty trusts whoever answers.",
+        "Without this, ca_file or known_servers, whoever answers is trusted.",
+    ),
+    Parameter(
+        "ca_file",
+        Kind.STRING,
+        "",
+        "PEM file of the authorities of which one must have signed the server's certificate for "
+        "the name in server (quic only).",
+    ),
+    Parameter(
+        "known_servers",
+        Kind.STRING,
+        "",
+        "File of the servers that were met before, such as ~/.config/openpi-flash/known_servers "
+        "(quic only): a new server is trusted and written into it, one whose certificate has "
+        "changed is refused.",
     ),
     Parameter(
         "connect_timeout",

@@ -54,9 +54,16 @@ class LinkSettings:
     transport: str
     api_key: str
     server_fingerprint: str
+    ca_file: str
+    known_servers: str
     connect_timeout: float
     reconnect_delay_max: float
     request_timeout: float
+
+    @property
+    def trusts_anybody(self) -> bool:
+        """Whether nothing says which server is the right one."""
+        return not (self.server_fingerprint or self.ca_file or self.known_servers)
 
     @property
     def server(self) -> str:
@@ -216,12 +223,21 @@ class _Values:
 
 def _link(values: _Values) -> LinkSettings:
     transport = values.get("transport", str)
+    ways_to_trust = ("server_fingerprint", "ca_file", "known_servers")
+    given = [name for name in ways_to_trust if values.get(name, str)]
+    if len(given) > 1:
+        raise ParameterError(
+            f"parameters {' and '.join(given)} are set; each decides alone which server to trust, "
+            "set one of them"
+        )
     return LinkSettings(
         host=values.required("server", "give the policy server's host name or address"),
         port=values.get("port", int) or DEFAULT_PORTS[transport],
         transport=transport,
         api_key=values.get("api_key", str),
         server_fingerprint=values.get("server_fingerprint", str),
+        ca_file=values.get("ca_file", str),
+        known_servers=values.get("known_servers", str),
         connect_timeout=values.get("connect_timeout", float),
         reconnect_delay_max=values.get("reconnect_delay_max", float),
         request_timeout=values.get("request_timeout", float),

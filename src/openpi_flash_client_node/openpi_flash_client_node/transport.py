@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import flash_transport
@@ -124,10 +125,16 @@ def _open_quic(link: LinkSettings) -> Policy:
         link.port,
         api_key=link.api_key or None,
         server_fingerprint=link.server_fingerprint or None,
+        ca_file=_path(link.ca_file),
+        known_servers=_path(link.known_servers),
         connect_timeout=link.connect_timeout,
         open_loop_horizon=0,  # the chunk player wants whole chunks, whatever the environment says
     )
     return policy
+
+
+def _path(name: str) -> str | None:
+    return str(Path(name).expanduser()) if name else None
 
 
 def _open_websocket(link: LinkSettings) -> Policy:

@@ -54,6 +54,15 @@ def test_port_0_is_the_transports_own(parameters, transport, port, server):
     assert link.server == server
 
 
+def test_trust_in_the_server_is_asked_for_in_one_way(parameters):
+    for name in ("server_fingerprint", "ca_file", "known_servers"):
+        link = settings_from_parameters(parameters | {name: "x"}).link
+        assert not link.trusts_anybody
+    assert settings_from_parameters(parameters).link.trusts_anybody
+    with pytest.raises(ParameterError, match="ca_file and known_servers are set; each decides"):
+        settings_from_parameters(parameters | {"ca_file": "a", "known_servers": "b"})
+
+
 def test_an_ipv6_server_is_written_in_brackets(parameters):
     assert settings_from_parameters(parameters | {"server": "::1"}).link.server == "[::1]:5555"
 

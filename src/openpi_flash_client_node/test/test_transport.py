@@ -95,3 +95,23 @@ def test_no_server_is_an_error_of_flash_transport_within_the_timeout(settings, n
     link = dataclasses.replace(settings.link, transport=name, port=free_port, connect_timeout=0.3)
     with pytest.raises(flash_transport.FlashTransportError, match=str(free_port)):
         transport.open_policy(link)
+
+
+def test_a_server_that_is_known_by_another_certificate_needs_a_human(settings, tmp_path):
+    known = tmp_path / "known_servers"
+    with flash_transport.QuicServer("127.0.0.1", 0, metadata={}) as server:
+        link = dataclasses.replace(
+            settings.link,
+            host="127.0.0.1",
+            port=server.port,
+            transport="quic",
+            server_fingerprint="",
+            known_servers=str(known),
+        )
+        transport.open_policy(link).close()
+        assert server.fingerprint in known.read_text()
+        known.write_text(f"127.0.0.1:{server.port} sha256:{'0' * 64}\n")
+        with pytest.raises(flash_transport.UntrustedServer) as error:
+            transport.open_policy(link)
+    assert transport.needs_human(error.value)
+    assert f"line 1 of {known}" in transport.failure_message(error.value)

@@ -52,6 +52,15 @@ def test_the_planner_has_the_documented_defaults():
     assert planner.action_prompt_template == "{task}. Subtask: {subtask}"
 
 
+def test_a_certificate_of_ones_own_comes_with_its_key():
+    files = {"tls_certificate": "chain.pem", "tls_key": "key.pem"}
+    config = parse({"action": NULL_ACTION, **files})
+    assert (config.tls_certificate, config.tls_key) == ("chain.pem", "key.pem")
+    for given, missing in (("tls_certificate", "tls_key"), ("tls_key", "tls_certificate")):
+        error = error_of({"action": NULL_ACTION, given: "x.pem"})
+        assert f"{missing}: missing, {given} is of no use without it" in error
+
+
 @pytest.mark.parametrize(
     ("values", "mode", "slots"),
     [
@@ -172,7 +181,8 @@ PROBLEMS = {
     "unknown key that is like no other": (
         {"action": NULL_ACTION, "zzz": 1},
         "server.json: 1 problem\n  zzz: unknown key, known keys: action, planner, "
-        "action_transport, planner_transport, host, api_keys, state_dir, expose_tracebacks",
+        "action_transport, planner_transport, host, api_keys, tls_certificate, tls_key, "
+        "state_dir, expose_tracebacks",
     ),
     "unknown key in a slot": (
         {"action": {**NULL_ACTION, "defualt_prompt": "x"}},

@@ -12,7 +12,7 @@ from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from server_fakes import WAIT
 from server_process import health
 
-from flash_transport import Disconnected, FlashTransportPolicy, WebsocketPolicy
+from flash_transport import Disconnected, FlashTransportPolicy, QuicServer, WebsocketPolicy
 
 # openpi's client connects in the way of older websockets
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
@@ -172,6 +172,25 @@ def test_a_state_directory_that_cannot_be_written_is_one_error_line_and_code_1(s
     assert len(err.splitlines()) == 1
 
 
+def test_a_certificate_that_the_operator_brings_is_served(start, tmp_path):
+    with QuicServer("127.0.0.1", 0, metadata={}, certificate_dir=tmp_path / "made") as made:
+        fingerprint = made.fingerprint
+    (pem,) = (tmp_path / "made").iterdir()
+    process = start(with_free_ports({**NULL, "tls_certificate": str(pem), "tls_key": str(pem)}))
+    process.wait_for(READY)
+    assert any(f"certificate_sha256={fingerprint}" in line for line in process.lines)
+    assert not (tmp_path / "openpi-flash").exists()
+
+
+def test_a_certificate_that_cannot_be_read_is_one_error_line_and_code_1(start, tmp_path):
+    absent = tmp_path / "absent.pem"
+    files = {"tls_certificate": str(absent), "tls_key": str(absent)}
+    code, err = start(with_free_ports({**NULL, **files})).end()
+    assert code == 1
+    assert err.startswith(f"error: tls_certificate: cannot read {absent}: ")
+    assert len(err.splitlines()) == 1
+
+
 def test_an_unknown_key_is_an_error_and_code_2(start):
     code, err = start({**NULL, "port": 8000}).end()
     assert code == 2
@@ -260,6 +279,8 @@ def test_a_second_signal_ends_it_at_once(start_slow):
         process.popen.send_signal(signal.SIGINT)
         process.wait_for("stopping")
         process.popen.send_signal(signal.SIGINT)
+        # its inference waits for a line of stdin, whose end would be one
+        process.popen.wait(WAIT)
         assert process.end() == (128 + signal.SIGINT, "")
         with pytest.raises(Disconnected):
             answer.result(WAIT)

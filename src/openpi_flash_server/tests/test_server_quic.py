@@ -20,7 +20,7 @@ from flash_transport import (
 )
 from openpi_flash_server.action import ActionHandler
 from openpi_flash_server.metadata import action_metadata
-from openpi_flash_server.quic_transport import QuicTransport
+from openpi_flash_server.quic_transport import KeptCertificate, QuicTransport
 from openpi_flash_server.slot import Slot
 
 
@@ -31,7 +31,11 @@ class Server:
         self.policy = policy
         self.slot = Slot("action")
         self.transport = QuicTransport(
-            self.slot, host="127.0.0.1", port=0, certificate_dir=directory, **options
+            self.slot,
+            host="127.0.0.1",
+            port=0,
+            certificate=KeptCertificate(directory),
+            **options,
         )
         self.slot.open(ActionHandler(policy))
         self.transport.publish(action_metadata(SPEC, has_planner=False))
@@ -217,12 +221,14 @@ def test_a_port_in_use_is_an_error_of_the_constructor(tmp_path):
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match="in use"):
-            QuicTransport(Slot("action"), host="127.0.0.1", port=port, certificate_dir=tmp_path)
+            QuicTransport(
+                Slot("action"), host="127.0.0.1", port=port, certificate=KeptCertificate(tmp_path)
+            )
 
 
 def test_before_it_is_published_clients_wait_and_come_in_when_it_is(tmp_path, in_background):
     slot = Slot("action")
-    transport = QuicTransport(slot, host="127.0.0.1", port=0, certificate_dir=tmp_path)
+    transport = QuicTransport(slot, host="127.0.0.1", port=0, certificate=KeptCertificate(tmp_path))
     assert re.fullmatch("[0-9a-f]{64}", transport.fingerprint)
     with pytest.raises(ServerError, match="not_ready: the server warms up"):
         FlashTransportPolicy("127.0.0.1", transport.port, connect_timeout=0.3)

@@ -395,6 +395,23 @@ def test_a_client_that_waits_for_the_start_can_leave_and_the_server_can_stop(ser
             stays.recv(WAIT)
 
 
+def test_every_api_key_is_compared_in_constant_time_also_after_a_match(serve, monkeypatch):
+    compared = []
+
+    def compare(given, known):
+        compared.append((len(given), len(known)))
+        return given == known
+
+    monkeypatch.setattr("openpi_flash_server.websocket_transport.hmac.compare_digest", compare)
+    server = serve(api_keys=["first", "a much longer second", "third"])
+    with WebsocketPolicy("127.0.0.1", server.port, api_key="first"):
+        pass
+    with pytest.raises(AuthenticationFailed):
+        WebsocketPolicy("127.0.0.1", server.port, api_key="f")
+    # neither how many match nor how long a key is makes a difference
+    assert compared == [(32, 32)] * 6
+
+
 def test_closing_lets_the_running_answer_out(openpi_client):
     server = Server(FakePolicy(gate=threading.Event()))
     client = openpi_client(server.port)

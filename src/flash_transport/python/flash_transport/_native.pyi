@@ -97,6 +97,8 @@ class QuicClient:
         *,
         api_key: str | None,
         server_fingerprint: str | None,
+        ca_file: str | PathLike[str] | None,
+        known_servers: str | PathLike[str] | None,
         session: str | None,
         connect_timeout: float,
     ) -> Self: ...
@@ -177,6 +179,9 @@ class QuicServer:
         metadata: what each client is told when it connects; None lets nobody in yet.
         certificate_dir: where the certificate and its key are kept, made on the first start. None
             makes a new certificate each time, which no client can pin.
+        tls_certificate: PEM file of a certificate that somebody else keeps, with its chain, instead
+            of one in `certificate_dir`.
+        tls_key: PEM file of its private key.
         api_keys: a client must know one of them; empty lets everybody in.
         max_message_bytes: the largest request. One client may have requests of twice, all of them
             together of eight times that waiting for their answers.
@@ -184,9 +189,9 @@ class QuicServer:
             whatever is lost, and other traffic starves beside them.
 
     Raises:
-        OSError: the address is in use or cannot be listened on, or `certificate_dir` cannot be
-            used.
-        FlashTransportError: what `certificate_dir` holds is no certificate with its key.
+        OSError: the address is in use or cannot be listened on, or a file (its `filename`) cannot
+            be read or made.
+        FlashTransportError: what the files hold is no certificate with its key.
     """
 
     def __new__(
@@ -196,6 +201,8 @@ class QuicServer:
         *,
         metadata: dict[str, Any] | None = None,
         certificate_dir: str | PathLike[str] | None = None,
+        tls_certificate: str | PathLike[str] | None = None,
+        tls_key: str | PathLike[str] | None = None,
         api_keys: Sequence[str] = ...,
         max_message_bytes: int = 67108864,
         dedicated_link: bool = False,

@@ -67,7 +67,7 @@ class AuthenticationFailed(FlashTransportError):
 
 
 class UntrustedServer(FlashTransportError):
-    """The server's certificate is not the one that was pinned."""
+    """The server's certificate is not one that this client trusts; the message says why."""
 
 
 class CodecError(FlashTransportError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from os import PathLike
 from typing import Any
 
 from flash_transport._native import Completions, QuicClient
@@ -29,7 +30,12 @@ class FlashTransportPolicy(Policy):
         server_fingerprint: SHA-256 of the server's certificate, which the server prints at its
             start (64 hex digits, colons allowed). Without it the connection is encrypted, but the
             server is not authenticated: whoever sits on the way can play the server and move the
-            robot. Pin the fingerprint on any network that is not yours alone.
+            robot. Pin the fingerprint, or give one of the next two, on any network that is not
+            yours alone.
+        ca_file: PEM file of the authorities of which one must have signed the server's certificate
+            for `host`.
+        known_servers: file of the servers that were met before, as SSH keeps one: a new server is
+            trusted and written into it, one whose certificate has changed is refused.
         session: names this client's line of requests to the server, also over a reconnection;
             None makes one up.
         connect_timeout: how many seconds to wait for a server that is not there, or not ready,
@@ -40,7 +46,10 @@ class FlashTransportPolicy(Policy):
         Disconnected: no connection within `connect_timeout`, or a server of another protocol.
         ServerError: `not_ready`: the server is there, and still not ready after `connect_timeout`.
         AuthenticationFailed: the server wants another `api_key`.
-        UntrustedServer: the server's certificate is not the pinned one.
+        UntrustedServer: the server's certificate is not the pinned one, not the one in
+            `known_servers`, or none of `ca_file`.
+        ValueError: `server_fingerprint` is no fingerprint, `ca_file` holds no certificates, or more
+            than one of the three is given.
     """
 
     def __init__(
@@ -50,6 +59,8 @@ class FlashTransportPolicy(Policy):
         *,
         api_key: str | None = None,
         server_fingerprint: str | None = None,
+        ca_file: str | PathLike[str] | None = None,
+        known_servers: str | PathLike[str] | None = None,
         session: str | None = None,
         connect_timeout: float = 10.0,
         open_loop_horizon: int | None = None,
@@ -64,6 +75,8 @@ class FlashTransportPolicy(Policy):
             port,
             api_key=api_key,
             server_fingerprint=server_fingerprint,
+            ca_file=ca_file,
+            known_servers=known_servers,
             session=session,
             connect_timeout=connect_timeout,
         )

@@ -1,5 +1,6 @@
 //! `QuicClient`: what `FlashTransportPolicy` is made of.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,13 +12,13 @@ use pyo3::types::PyDict;
 use super::codec;
 use super::errors::CodecError;
 use super::log::warn_of_small_buffers;
+use super::trust::server_trust;
 use super::wait::{duration, wait_for, without_gil};
 use crate::quic::client::{
     Answer, Client, ClientConfig, Interest, Mail, Mailbox, Message, Pending, Ticket, DEADLINE_KEY,
 };
 use crate::quic::hello::{random_session, Hello};
 use crate::quic::wire::Kind;
-use crate::trust::{danger::AcceptAnyServer, ServerTrust};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<QuicClient>()?;
@@ -38,23 +39,23 @@ struct QuicClient {
 #[pymethods]
 impl QuicClient {
     #[new]
-    #[pyo3(signature = (host, port, *, api_key, server_fingerprint, session, connect_timeout))]
+    #[pyo3(signature = (host, port, *, api_key, server_fingerprint, ca_file, known_servers, session, connect_timeout))]
+    #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         py: Python<'_>,
         host: &str,
         port: u16,
         api_key: Option<String>,
         server_fingerprint: Option<&str>,
+        ca_file: Option<PathBuf>,
+        known_servers: Option<PathBuf>,
         session: Option<String>,
         connect_timeout: f64,
     ) -> PyResult<Self> {
         let Some(connect_timeout) = duration("connect_timeout", Some(connect_timeout))? else {
             return Err(PyValueError::new_err("connect_timeout must have an end"));
         };
-        let trust = match server_fingerprint {
-            Some(fingerprint) => ServerTrust::Pinned(fingerprint.parse()?),
-            None => ServerTrust::DangerAnyServer(AcceptAnyServer),
-        };
+        let trust = server_trust(server_fingerprint, ca_file, known_servers)?;
         let session = session.unwrap_or_else(random_session);
         let mut config = ClientConfig::new(host, port, trust);
         config.connect_timeout = connect_timeout;

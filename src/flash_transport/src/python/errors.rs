@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use crate::quic::client::ClientError;
 use crate::quic::server::AlreadyAnswered;
-use crate::trust::{FingerprintError, IdentityError};
+use crate::trust::{AuthoritiesError, FingerprintError, IdentityError};
 
 import_exception!(flash_transport.errors, FlashTransportError);
 import_exception!(flash_transport.errors, Timeout);
@@ -57,6 +57,12 @@ impl From<FingerprintError> for PyErr {
     }
 }
 
+impl From<AuthoritiesError> for PyErr {
+    fn from(error: AuthoritiesError) -> PyErr {
+        PyValueError::new_err(error.to_string())
+    }
+}
+
 impl From<IdentityError> for PyErr {
     fn from(error: IdentityError) -> PyErr {
         let text = error.to_string();
@@ -67,9 +73,9 @@ impl From<IdentityError> for PyErr {
                 text,
                 path.display().to_string(),
             )),
-            IdentityError::Generate(_) | IdentityError::Broken { .. } => {
-                FlashTransportError::new_err(text)
-            }
+            IdentityError::Generate(_)
+            | IdentityError::Broken { .. }
+            | IdentityError::NotOurs { .. } => FlashTransportError::new_err(text),
         }
     }
 }

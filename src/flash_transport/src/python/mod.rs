@@ -7,6 +7,7 @@ pub mod image;
 mod local_server;
 mod log;
 mod server;
+mod trust;
 mod wait;
 
 use pyo3::prelude::*;

@@ -35,7 +35,8 @@ struct QuicServer {
 #[pymethods]
 impl QuicServer {
     #[new]
-    #[pyo3(signature = (host = "0.0.0.0", port = 5555, *, metadata = None, certificate_dir = None, api_keys = vec![],
+    #[pyo3(signature = (host = "0.0.0.0", port = 5555, *, metadata = None, certificate_dir = None,
+                        tls_certificate = None, tls_key = None, api_keys = vec![],
                         max_message_bytes = 67_108_864, dedicated_link = false))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
@@ -44,6 +45,8 @@ impl QuicServer {
         port: u16,
         metadata: Option<&Bound<'_, PyDict>>,
         certificate_dir: Option<PathBuf>,
+        tls_certificate: Option<PathBuf>,
+        tls_key: Option<PathBuf>,
         api_keys: Vec<String>,
         max_message_bytes: usize,
         dedicated_link: bool,
@@ -54,9 +57,13 @@ impl QuicServer {
         let metadata = metadata
             .map(|metadata| codec::encode(py, metadata))
             .transpose()?;
-        let identity = match certificate_dir {
-            Some(directory) => Identity::load_or_create(&directory)?,
-            None => Identity::ephemeral()?,
+        let identity = match (certificate_dir, tls_certificate, tls_key) {
+            (None, None, None) => Identity::ephemeral()?,
+            (Some(directory), None, None) => Identity::load_or_create(&directory)?,
+            (None, Some(certificate), Some(key)) => Identity::from_files(&certificate, &key)?,
+            _ => return Err(PyValueError::new_err(
+                "give certificate_dir, or tls_certificate and tls_key together, or none of them",
+            )),
         };
         let mut config = ServerConfig::new(address(host, port)?, identity, metadata);
         config.api_keys = api_keys;

@@ -15,15 +15,19 @@ use super::wire::ALPN;
 pub struct TlsError(String);
 
 pub(crate) fn client(
-    trust: ServerTrust,
+    trust: &ServerTrust,
+    server: &str,
     verdict: Arc<Verdict>,
 ) -> Result<Arc<QuicClientConfig>, TlsError> {
     let provider = Arc::new(default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider.clone())
+    let verifier = trust
+        .verifier(server, provider.clone(), verdict)
+        .map_err(text)?;
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
         .map_err(text)?
         .dangerous()
-        .with_custom_certificate_verifier(trust.verifier(provider, verdict))
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Arc::new(QuicClientConfig::try_from(config).map_err(text)?))
@@ -34,7 +38,7 @@ pub(crate) fn server(identity: &Identity) -> Result<Arc<QuicServerConfig>, TlsEr
         .with_protocol_versions(&[&TLS13])
         .map_err(text)?
         .with_no_client_auth()
-        .with_single_cert(vec![identity.certificate()], identity.key())
+        .with_single_cert(identity.chain(), identity.key())
         .map_err(text)?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Arc::new(QuicServerConfig::try_from(config).map_err(text)?))

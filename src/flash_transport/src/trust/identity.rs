@@ -1,13 +1,14 @@
-//! The server's self-signed certificate and its private key, kept in one file.
+//! The server's certificate and its private key: a self-signed one, kept in one file, or one that somebody brings.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use ring::digest::{Context, SHA256};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use super::files;
 use super::Fingerprint;
 
 /// Certificate and key share a file, so that no crash leaves one without the other.
@@ -17,7 +18,8 @@ const SUBJECT: &str = "openpi-flash";
 
 #[derive(Debug)]
 pub struct Identity {
-    certificate: CertificateDer<'static>,
+    /// The server's own first, then those up to the authority that signed it.
+    chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 }
 
@@ -37,6 +39,8 @@ pub enum IdentityError {
         path.display()
     )]
     Broken { path: PathBuf, reason: String },
+    #[error("cannot use the PEM file {}: {reason}", path.display())]
+    NotOurs { path: PathBuf, reason: String },
 }
 
 impl Identity {
@@ -44,9 +48,38 @@ impl Identity {
     pub fn ephemeral() -> Result<Self, IdentityError> {
         let new = rcgen::generate_simple_self_signed([SUBJECT.to_owned()])?;
         Ok(Self {
-            certificate: new.cert.der().clone(),
+            chain: vec![new.cert.der().clone()],
             key: PrivatePkcs8KeyDer::from(new.signing_key.serialize_der()).into(),
         })
+    }
+
+    /// A certificate with its chain, and its private key, from PEM files that are somebody else's to keep.
+    pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, IdentityError> {
+        let broken = |path: &Path, reason: String| IdentityError::NotOurs {
+            path: path.to_owned(),
+            reason,
+        };
+        let chain_pem = read(certificate)?;
+        let chain = CertificateDer::pem_slice_iter(&chain_pem)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| broken(certificate, format!("certificate: {error}")))?;
+        if chain.is_empty() {
+            return Err(broken(certificate, "it holds no certificate".to_owned()));
+        }
+        let key_der = PrivateKeyDer::from_pem_slice(&read(key)?)
+            .map_err(|error| broken(key, format!("private key: {error}")))?;
+        let identity = Self {
+            chain,
+            key: key_der,
+        };
+        check_pair(&identity).map_err(|error| {
+            let reason = format!(
+                "it is not the key of the certificate in {}: {error}",
+                certificate.display()
+            );
+            broken(key, reason)
+        })?;
+        Ok(identity)
     }
 
     /// The identity that is kept in `directory`, made on the first call.
@@ -65,11 +98,16 @@ impl Identity {
     }
 
     pub fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of_certificate(&self.certificate)
+        Fingerprint::of_certificate(self.certificate())
     }
 
-    pub fn certificate(&self) -> CertificateDer<'static> {
-        self.certificate.clone()
+    pub fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.chain.clone()
+    }
+
+    /// There is always one: whoever makes an identity checks that the key belongs to it.
+    fn certificate(&self) -> &[u8] {
+        self.chain.first().map_or(&[], |certificate| certificate)
     }
 
     pub fn key(&self) -> PrivateKeyDer<'static> {
@@ -102,7 +140,10 @@ fn load(path: &Path) -> Result<Option<Identity>, IdentityError> {
         .map_err(|error| broken(format!("certificate: {error}")))?;
     let key = PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|error| broken(format!("private key: {error}")))?;
-    let identity = Identity { certificate, key };
+    let identity = Identity {
+        chain: vec![certificate],
+        key,
+    };
     check_pair(&identity).map_err(|error| broken(error.to_string()))?;
     Ok(Some(identity))
 }
@@ -110,17 +151,18 @@ fn load(path: &Path) -> Result<Option<Identity>, IdentityError> {
 /// That the key belongs to the certificate.
 fn check_pair(identity: &Identity) -> Result<(), rustls::Error> {
     let key = rustls::crypto::ring::sign::any_supported_type(&identity.key)?;
-    rustls::sign::CertifiedKey::new(vec![identity.certificate()], key).keys_match()
+    rustls::sign::CertifiedKey::new(identity.chain(), key).keys_match()
 }
 
 /// Write a new identity, unless there is one by now. Nobody ever sees half a file.
 fn create(directory: &Path, path: &Path) -> Result<(), IdentityError> {
-    create_private_directory(directory).map_err(|error| file_error("make", directory, error))?;
+    files::create_private_directory(directory)
+        .map_err(|error| file_error("make", directory, error))?;
     let new = rcgen::generate_simple_self_signed([SUBJECT.to_owned()])?;
     let pem = new.cert.pem() + &new.signing_key.serialize_pem();
 
-    let partial = directory.join(format!(".{FILE_NAME}.{}", unique_suffix()));
-    let result = write_private_file(&partial, pem.as_bytes())
+    let partial = files::partial_beside(path);
+    let result = files::write_private_file(&partial, pem.as_bytes())
         .map_err(|error| file_error("write", &partial, error))
         .and_then(|()| match fs::hard_link(&partial, path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -133,30 +175,8 @@ fn create(directory: &Path, path: &Path) -> Result<(), IdentityError> {
     result
 }
 
-fn create_private_directory(directory: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)
-}
-
-fn write_private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file: File = options.open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-/// Differs between processes and between servers of one process.
-fn unique_suffix() -> String {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!("{}.{count}", std::process::id())
+fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
+    fs::read(path).map_err(|error| file_error("read", path, error))
 }
 
 fn file_error(action: &'static str, path: &Path, source: io::Error) -> IdentityError {
@@ -170,21 +190,7 @@ fn file_error(action: &'static str, path: &Path, source: io::Error) -> IdentityE
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    struct Directory(PathBuf);
-
-    impl Directory {
-        fn new() -> Self {
-            let name = format!("flash_transport-test-{}", unique_suffix());
-            Self(std::env::temp_dir().join(name).join("certificates"))
-        }
-    }
-
-    impl Drop for Directory {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(self.0.parent().unwrap());
-        }
-    }
+    use files::TestDirectory;
 
     #[test]
     fn an_ephemeral_identity_is_new_each_time() {
@@ -197,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_kept_identity_survives_a_restart() {
-        let directory = Directory::new();
+        let directory = TestDirectory::new();
         let first = Identity::load_or_create(&directory.0).unwrap();
         let second = Identity::load_or_create(&directory.0).unwrap();
         assert_eq!(first.fingerprint(), second.fingerprint());
@@ -207,7 +213,7 @@ mod tests {
 
     #[test]
     fn servers_that_start_together_agree_on_one_identity() {
-        let directory = Directory::new();
+        let directory = TestDirectory::new();
         let fingerprints = std::thread::scope(|scope| {
             let load = || {
                 Identity::load_or_create(&directory.0)
@@ -227,7 +233,7 @@ mod tests {
     #[test]
     fn nobody_else_can_read_the_key() {
         use std::os::unix::fs::PermissionsExt;
-        let directory = Directory::new();
+        let directory = TestDirectory::new();
         Identity::load_or_create(&directory.0).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&directory.0), 0o700);
@@ -236,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_broken_file_is_named_and_kept() {
-        let directory = Directory::new();
+        let directory = TestDirectory::new();
         let kept = Identity::load_or_create(&directory.0).unwrap();
         let path = directory.0.join(FILE_NAME);
         let good = fs::read_to_string(&path).unwrap();
@@ -255,11 +261,45 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_that_somebody_brings_is_used_with_its_chain() {
+        let directory = TestDirectory::new();
+        fs::create_dir_all(&directory.0).unwrap();
+        let [own, other] = ["own", "other"]
+            .map(|name| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap());
+        let (certificate, key) = (directory.0.join("chain.pem"), directory.0.join("key.pem"));
+        fs::write(&certificate, own.cert.pem() + &other.cert.pem()).unwrap();
+        fs::write(&key, own.signing_key.serialize_pem()).unwrap();
+        let identity = Identity::from_files(&certificate, &key).unwrap();
+        let expected = [own.cert.der().clone(), other.cert.der().clone()];
+        assert_eq!(identity.chain(), expected);
+        assert_eq!(
+            identity.fingerprint(),
+            Fingerprint::of_certificate(own.cert.der())
+        );
+
+        fs::write(&key, other.signing_key.serialize_pem()).unwrap();
+        let error = Identity::from_files(&certificate, &key).unwrap_err();
+        assert!(
+            error.to_string().contains("key.pem: it is not the key"),
+            "{error}"
+        );
+        fs::write(&certificate, "").unwrap();
+        let error = Identity::from_files(&certificate, &key).unwrap_err();
+        assert!(
+            error.to_string().contains("chain.pem: it holds no"),
+            "{error}"
+        );
+        fs::remove_file(&certificate).unwrap();
+        let error = Identity::from_files(&certificate, &key).unwrap_err();
+        assert!(error.to_string().contains("cannot read"), "{error}");
+    }
+
+    #[test]
     fn a_directory_that_cannot_be_made_is_named() {
-        let file = Directory::new();
+        let file = TestDirectory::new();
         fs::create_dir_all(file.0.parent().unwrap()).unwrap();
         fs::write(&file.0, b"").unwrap();
         let error = Identity::load_or_create(&file.0.join("inside")).unwrap_err();
-        assert!(error.to_string().contains("certificates"), "{error}");
+        assert!(error.to_string().contains("inside"), "{error}");
     }
 }

@@ -1,10 +1,15 @@
 //! Who is who: the server's certificate, its fingerprint, and what a client believes.
 
+mod authority;
+mod files;
 mod fingerprint;
 mod identity;
+mod known_servers;
 mod verify;
 
 // The public interface is:
+pub use authority::{Authorities, AuthoritiesError};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use identity::{Identity, IdentityError};
-pub use verify::{danger, ServerTrust, Verdict};
+pub use known_servers::{Known, KnownServers, KnownServersError};
+pub use verify::{danger, Refusal, ServerTrust, Verdict};

@@ -1,5 +1,6 @@
 //! What a client believes about the server's certificate.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -7,13 +8,18 @@ use rustls::crypto::{verify_tls13_signature, CryptoProvider};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
-use super::Fingerprint;
+use super::authority::in_words;
+use super::{Authorities, Fingerprint, KnownServers, KnownServersError};
 
 /// Which servers a client talks to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum ServerTrust {
     /// Only the server with this certificate.
     Pinned(Fingerprint),
+    /// A server that was not known before, and from then on only with the same certificate.
+    OnFirstUse(KnownServers),
+    /// A server whose certificate one of these has signed for the host that was asked for.
+    Authorities(Authorities),
     /// Any server: the link is encrypted, but whoever is in between can play the server and move the robot.
     DangerAnyServer(danger::AcceptAnyServer),
 }
@@ -25,60 +31,146 @@ pub mod danger {
     pub struct AcceptAnyServer;
 }
 
+/// Why a server's certificate was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("has fingerprint {got}, not the pinned {expected}; if the server's certificate was changed on purpose, pin the new one")]
+    NotPinned {
+        expected: Fingerprint,
+        got: Fingerprint,
+    },
+    #[error(
+        "has fingerprint {got}, but line {line} of {} knows it by {expected}; somebody may be playing the server. If its certificate \
+         was changed on purpose, delete that line and connect again",
+        file.display()
+    )]
+    Changed {
+        file: PathBuf,
+        line: usize,
+        expected: Fingerprint,
+        got: Fingerprint,
+    },
+    #[error("is not accepted by the authorities of {}: {reason}", file.display())]
+    NotAuthorised { file: PathBuf, reason: String },
+    #[error("cannot be judged: {0}")]
+    NotJudged(#[from] KnownServersError),
+}
+
 /// What the handshake found out about the server, for a better error than TLS has.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    refused: Mutex<Option<Fingerprint>>,
+    refusal: Mutex<Option<Refusal>>,
 }
 
 impl Verdict {
-    /// The fingerprint of the certificate that was refused.
-    pub fn refused(&self) -> Option<Fingerprint> {
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Why the certificate was refused, if it was.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.refusal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Error {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+        CertificateError::ApplicationVerificationFailure.into()
     }
 }
 
 impl ServerTrust {
+    /// The name that the handshake asks for. Only authorities look at it; the others know a server by its key.
+    pub(crate) fn server_name<'a>(&self, host: &'a str) -> &'a str {
+        match self {
+            ServerTrust::Authorities(_) => host,
+            _ => "openpi-flash",
+        }
+    }
+
+    /// Judges the certificate of `server`, which is `host:port` as the user named it.
     pub(crate) fn verifier(
-        self,
+        &self,
+        server: &str,
         provider: Arc<CryptoProvider>,
         verdict: Arc<Verdict>,
-    ) -> Arc<dyn ServerCertVerifier> {
-        Arc::new(Verifier {
-            trust: self,
+    ) -> Result<Arc<dyn ServerCertVerifier>, Error> {
+        let chain = match self {
+            ServerTrust::Authorities(authorities) => Some(authorities.verifier(provider.clone())?),
+            _ => None,
+        };
+        Ok(Arc::new(Verifier {
+            trust: self.clone(),
+            server: server.to_owned(),
+            chain,
             provider,
             verdict,
-        })
+        }))
     }
 }
 
 #[derive(Debug)]
 struct Verifier {
     trust: ServerTrust,
+    server: String,
+    /// Follows the chain up to an authority; `None` where none is asked.
+    chain: Option<Arc<dyn ServerCertVerifier>>,
     provider: Arc<CryptoProvider>,
     verdict: Arc<Verdict>,
+}
+
+impl Verifier {
+    fn judge(&self, got: Fingerprint) -> Result<(), Refusal> {
+        match &self.trust {
+            ServerTrust::Pinned(expected) if got != *expected => Err(Refusal::NotPinned {
+                expected: *expected,
+                got,
+            }),
+            ServerTrust::OnFirstUse(known) => match known.look_up(&self.server)? {
+                Some(entry) if entry.fingerprint != got => Err(Refusal::Changed {
+                    file: known.path().to_owned(),
+                    line: entry.line,
+                    expected: entry.fingerprint,
+                    got,
+                }),
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// The server has shown that the certificate is its own.
+    fn remember(&self, got: Fingerprint) -> Result<(), Refusal> {
+        if let ServerTrust::OnFirstUse(known) = &self.trust {
+            if known.look_up(&self.server)?.is_none() {
+                known.add(&self.server, got)?;
+            }
+        }
+        // Another client may have met another server meanwhile.
+        self.judge(got)
+    }
 }
 
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let got = Fingerprint::of_certificate(end_entity);
-        match self.trust {
-            ServerTrust::Pinned(expected) if got != expected => {
-                let refused = &self.verdict.refused;
-                *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(got);
-                Err(CertificateError::ApplicationVerificationFailure.into())
-            }
-            ServerTrust::Pinned(_) | ServerTrust::DangerAnyServer(_) => {
-                Ok(ServerCertVerified::assertion())
-            }
+        if let (Some(chain), ServerTrust::Authorities(authorities)) = (&self.chain, &self.trust) {
+            return chain
+                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+                .map_err(|error| {
+                    self.verdict.refuse(Refusal::NotAuthorised {
+                        file: authorities.path().to_owned(),
+                        reason: in_words(&error),
+                    })
+                });
         }
+        self.judge(Fingerprint::of_certificate(end_entity))
+            .map(|()| ServerCertVerified::assertion())
+            .map_err(|refusal| self.verdict.refuse(refusal))
     }
 
     fn verify_tls12_signature(
@@ -98,7 +190,10 @@ impl ServerCertVerifier for Verifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
+        let valid = verify_tls13_signature(message, certificate, signature, algorithms)?;
+        self.remember(Fingerprint::of_certificate(certificate))
+            .map_err(|refusal| self.verdict.refuse(refusal))?;
+        Ok(valid)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

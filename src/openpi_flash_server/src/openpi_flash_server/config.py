@@ -173,6 +173,12 @@ class ServerConfig(_Settings):
     api_keys: tuple[str, ...] = Field(
         default=(), description="keys of the clients; empty lets everybody in", repr=False
     )
+    tls_certificate: Text | None = Field(
+        default=None,
+        description="PEM file of a certificate of yours for QUIC, with its chain, instead of the "
+        "server's own in state_dir",
+    )
+    tls_key: Text | None = Field(default=None, description="PEM file of its private key")
     state_dir: Text | None = Field(
         default=None,
         description="where the certificate is kept; default $XDG_STATE_HOME/openpi-flash, "
@@ -195,6 +201,13 @@ class ServerConfig(_Settings):
         if len(set(keys)) < len(keys):
             raise ValueError("a key is listed twice")
         return keys
+
+    @model_validator(mode="after")
+    def _has_a_certificate_with_its_key(self) -> ServerConfig:
+        for given, missing in (("tls_certificate", "tls_key"), ("tls_key", "tls_certificate")):
+            if getattr(self, given) is not None and getattr(self, missing) is None:
+                raise problem_at(missing, f"missing, {given} is of no use without it")
+        return self
 
     @model_validator(mode="after")
     def _has_a_slot(self) -> ServerConfig:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from openpi_flash_server.config import ServerConfig
-from openpi_flash_server.quic_transport import CertificateError, QuicTransport
+from openpi_flash_server.quic_transport import (
+    CertificateError,
+    KeptCertificate,
+    OwnCertificate,
+    QuicTransport,
+)
 from openpi_flash_server.slot import Handler, Slot
 from openpi_flash_server.websocket_transport import WebsocketTransport
 
@@ -46,12 +52,14 @@ class Endpoint:
                     self.slot,
                     host=config.host,
                     port=settings.quic_port,
-                    certificate_dir=config.certificate_dir,
+                    certificate=_certificate(config),
                     api_keys=config.api_keys,
                     dedicated_link=settings.dedicated_link,
                 )
         except CertificateError as error:
             self.websocket.close(grace=0)
+            if config.tls_certificate is not None:
+                raise StartError(f"tls_certificate: {error}") from error
             raise StartError(f"state_dir: cannot keep the certificate: {error}") from error
         except StartError:
             self.websocket.close(grace=0)
@@ -75,6 +83,13 @@ class Endpoint:
         # a request that was given up has no answer to wait for
         self.quic.close(grace=_SENDING_GRACE if finished else 0)
         return finished
+
+
+def _certificate(config: ServerConfig) -> OwnCertificate | KeptCertificate:
+    if config.tls_certificate is None or config.tls_key is None:
+        return KeptCertificate(config.certificate_dir)
+    certificate, key = Path(config.tls_certificate), Path(config.tls_key)
+    return OwnCertificate(certificate.expanduser(), key.expanduser())
 
 
 class _naming_the_port:  # noqa: N801 - reads as a phrase where it is used

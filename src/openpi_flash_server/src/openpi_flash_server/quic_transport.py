@@ -6,6 +6,7 @@ import collections
 import contextlib
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,31 @@ log = EventLogger(__name__)
 
 
 class CertificateError(Exception):
-    """The server's certificate cannot be read or made; the message names the directory."""
+    """The server's certificate cannot be read or made; the message names the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCertificate:
+    """A certificate that the server makes once and keeps.
+
+    Attributes:
+        directory: where.
+    """
+
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCertificate:
+    """A certificate that the operator brings, in PEM files.
+
+    Attributes:
+        certificate: the certificate and its chain.
+        key: its private key.
+    """
+
+    certificate: Path
+    key: Path
 
 
 class QuicTransport:
@@ -31,7 +56,7 @@ class QuicTransport:
         slot: answers the requests.
         host: the address to listen on.
         port: 0 lets the system choose.
-        certificate_dir: where the server's certificate is kept, or made.
+        certificate: who the server is.
         api_keys: who may connect; empty lets everybody in.
         dedicated_link: nobody else uses the link to the robots.
 
@@ -42,7 +67,7 @@ class QuicTransport:
 
     Raises:
         OSError: the port cannot be listened on.
-        CertificateError: the certificate cannot be kept.
+        CertificateError: the certificate cannot be kept or read.
     """
 
     def __init__(
@@ -51,7 +76,7 @@ class QuicTransport:
         *,
         host: str,
         port: int,
-        certificate_dir: Path,
+        certificate: KeptCertificate | OwnCertificate,
         api_keys: Sequence[str] = (),
         dedicated_link: bool = False,
     ) -> None:
@@ -60,9 +85,9 @@ class QuicTransport:
             self._server = QuicServer(
                 host,
                 port,
-                certificate_dir=str(certificate_dir),
                 api_keys=list(api_keys),
                 dedicated_link=dedicated_link,
+                **_files(certificate),
             )
         except OSError as error:
             if error.filename is None:
@@ -148,6 +173,12 @@ class QuicTransport:
             self._prev_total_ms.move_to_end(peer)
             if len(self._prev_total_ms) > _REMEMBERED_PEERS:
                 self._prev_total_ms.popitem(last=False)
+
+
+def _files(certificate: KeptCertificate | OwnCertificate) -> dict[str, Any]:
+    if isinstance(certificate, KeptCertificate):
+        return {"certificate_dir": certificate.directory}
+    return {"tls_certificate": certificate.certificate, "tls_key": certificate.key}
 
 
 def _fail(request: QuicRequest, code: ErrorCode, message: str) -> None:

@@ -19,6 +19,7 @@ import hmac
 import http
 import itertools
 import logging
+import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -68,7 +69,8 @@ class WebsocketTransport:
         expose_tracebacks: bool = True,
     ) -> None:
         self._slot = slot
-        self._api_keys = [key.encode() for key in api_keys]
+        self._secret = secrets.token_bytes(32)
+        self._api_keys = [self._tag(key.encode()) for key in api_keys]
         self._expose_tracebacks = expose_tracebacks
         self._metadata: bytes | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -158,9 +160,13 @@ class WebsocketTransport:
             return True
         scheme, _, key = ",".join(request.headers.get_all("Authorization")).partition(" ")
         # every key is compared, so that the time tells nothing about which one came close
-        given = key.strip().encode("utf-8", "surrogateescape")
+        given = self._tag(key.strip().encode("utf-8", "surrogateescape"))
         matches = [hmac.compare_digest(given, known) for known in self._api_keys]
         return scheme.lower() == "api-key" and any(matches)
+
+    def _tag(self, key: bytes) -> bytes:
+        """What is compared instead of the key: of one length, and of no use to who learns of it."""
+        return hmac.digest(self._secret, key, "sha256")
 
     async def _talk_and_log(self, connection: ServerConnection) -> None:
         peer = _name_of(connection, next(self._connection_numbers))

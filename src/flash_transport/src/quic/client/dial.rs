@@ -13,7 +13,7 @@ use crate::quic::settings::{self, SocketBuffers};
 use crate::quic::socket::ConnectedSocket;
 use crate::quic::tls;
 use crate::quic::wire::{ErrorCode, Signal};
-use crate::trust::{ServerTrust, Verdict};
+use crate::trust::Verdict;
 
 use super::error::{
     describe, judge_handshake, socket_error, AttemptError, ClientError, NOBODY_LISTENS,
@@ -95,9 +95,8 @@ async fn dial_address(config: &ClientConfig, address: SocketAddr) -> Result<Link
     let verdict = Arc::new(Verdict::default());
     let (endpoint, socket, buffers) = open(config, address, &verdict)?;
 
-    // Whatever server answers: what it must prove is its key (see `ServerTrust`), not this name.
     let connecting = endpoint
-        .connect(address, "openpi-flash")
+        .connect(address, config.trust.server_name(&config.host))
         .map_err(AttemptError::again)?;
     let connected = tokio::select! {
         connected = connecting => connected,
@@ -145,7 +144,8 @@ fn open(
     )
     .map_err(io_error)?;
 
-    let crypto = tls::client(config.trust, verdict.clone()).map_err(AttemptError::again)?;
+    let crypto =
+        tls::client(&config.trust, &server, verdict.clone()).map_err(AttemptError::again)?;
     let mut quinn_config = QuinnConfig::new(crypto);
     quinn_config.transport_config(Arc::new(settings::client(&config.link)));
     endpoint.set_default_client_config(quinn_config);
@@ -153,16 +153,12 @@ fn open(
 }
 
 fn refused_certificate(config: &ClientConfig, verdict: &Verdict) -> Option<AttemptError> {
-    match (config.trust, verdict.refused()) {
-        (ServerTrust::Pinned(expected), Some(got)) => {
-            Some(AttemptError::Final(ClientError::UntrustedServer {
-                server: config.server(),
-                expected,
-                got,
-            }))
-        }
-        _ => None,
-    }
+    let refusal = verdict.refusal()?;
+    let server = config.server();
+    Some(AttemptError::Final(ClientError::UntrustedServer {
+        server,
+        refusal,
+    }))
 }
 
 async fn say_hello(config: &ClientConfig, link: &Link) -> Result<Bytes, AttemptError> {

@@ -8,7 +8,7 @@ use quinn::{ConnectionError, ReadError, TransportErrorCode, WriteError};
 use crate::codec::CodecError;
 use crate::quic::hello::HelloError;
 use crate::quic::wire::{ErrorCode, Failure, Signal};
-use crate::trust::Fingerprint;
+use crate::trust::Refusal;
 
 /// `server` is always `host:port` as the user gave it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,12 +33,8 @@ pub enum ClientError {
     #[error("{server} refused the api key: {message}")]
     AuthenticationFailed { server: String, message: String },
 
-    #[error("certificate of {server} has fingerprint {got}, not the pinned {expected}; if the server's certificate was changed on purpose, pin the new one")]
-    UntrustedServer {
-        server: String,
-        expected: Fingerprint,
-        got: Fingerprint,
-    },
+    #[error("certificate of {server} {refusal}")]
+    UntrustedServer { server: String, refusal: Refusal },
 
     #[error("{message}")]
     Superseded { message: String },

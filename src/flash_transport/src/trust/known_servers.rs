@@ -1,0 +1,260 @@
+//! Trust on first use: a file with the fingerprint of each server that a client has talked to, as SSH's `known_hosts`.
+//!
+//! One server a line: `host:port sha256:<64 hex digits>`. Empty lines and lines that start with `#` are kept and mean nothing.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::files;
+use super::Fingerprint;
+
+/// A file of known servers. It is read at each handshake, so that a change by hand counts at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownServers {
+    path: PathBuf,
+}
+
+/// What a file says about one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    pub fingerprint: Fingerprint,
+    /// From 1.
+    pub line: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KnownServersError {
+    #[error("cannot {action} the file of known servers {}: {reason}", path.display())]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        reason: String,
+    },
+    #[error("line {line} of {} must be \"host:port sha256:<64 hex digits>\", mend or delete it", path.display())]
+    Malformed { path: PathBuf, line: usize },
+}
+
+impl KnownServers {
+    /// The file need not exist yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is known about `server` (`host:port`).
+    pub fn look_up(&self, server: &str) -> Result<Option<Known>, KnownServersError> {
+        self.find(&self.read()?, server)
+    }
+
+    /// Keep the fingerprint of a server that was not known. Returns what is known of it now: somebody else may have been faster.
+    pub fn add(&self, server: &str, fingerprint: Fingerprint) -> Result<Known, KnownServersError> {
+        let failed = |error| self.file_error("write", &error);
+        // A link stays a link.
+        let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let directory = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        files::create_private_directory(directory).map_err(failed)?;
+        let _lock = files::lock_directory(directory).map_err(failed)?;
+        let mut text = self.read()?;
+        if let Some(known) = self.find(&text, server)? {
+            return Ok(known);
+        }
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text += &format!("{} sha256:{fingerprint}\n", normal(server));
+        files::replace_private_file(&path, text.as_bytes()).map_err(failed)?;
+        let line = text.lines().count();
+        Ok(Known { fingerprint, line })
+    }
+
+    fn read(&self) -> Result<String, KnownServersError> {
+        match fs::read_to_string(&self.path) {
+            Ok(text) => Ok(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            Err(error) => Err(self.file_error("read", &error)),
+        }
+    }
+
+    fn find(&self, text: &str, server: &str) -> Result<Option<Known>, KnownServersError> {
+        let server = normal(server);
+        let mut found = None;
+        for (index, content) in text.lines().enumerate() {
+            let content = content.trim();
+            if content.is_empty() || content.starts_with('#') {
+                continue;
+            }
+            let line = index + 1;
+            // A broken line might have been the one of this server.
+            let malformed = || KnownServersError::Malformed {
+                path: self.path.clone(),
+                line,
+            };
+            let (name, fingerprint) = content
+                .split_once(char::is_whitespace)
+                .ok_or_else(malformed)?;
+            let fingerprint = fingerprint.trim().parse().map_err(|_| malformed())?;
+            if found.is_none() && normal(name) == server {
+                found = Some(Known { fingerprint, line });
+            }
+        }
+        Ok(found)
+    }
+
+    fn file_error(&self, action: &'static str, error: &io::Error) -> KnownServersError {
+        KnownServersError::File {
+            action,
+            path: self.path.clone(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+/// Names of hosts do not know case.
+fn normal(server: &str) -> String {
+    server.to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use files::TestDirectory;
+
+    fn fingerprint(of: &str) -> Fingerprint {
+        Fingerprint::of_certificate(of.as_bytes())
+    }
+
+    fn known_servers() -> (TestDirectory, KnownServers) {
+        let directory = TestDirectory::new();
+        let known = KnownServers::new(directory.0.join("known_servers"));
+        (directory, known)
+    }
+
+    fn write(known: &KnownServers, text: &str) {
+        fs::create_dir_all(known.path().parent().unwrap()).unwrap();
+        fs::write(known.path(), text).unwrap();
+    }
+
+    #[test]
+    fn what_was_added_is_known_and_nothing_else() {
+        let (_directory, known) = known_servers();
+        assert_eq!(known.look_up("gpu:5555"), Ok(None));
+        known.add("gpu:5555", fingerprint("a")).unwrap();
+        let kept = known.add("[::1]:5555", fingerprint("b")).unwrap();
+        assert_eq!(kept.line, 2);
+        let first = Known {
+            fingerprint: fingerprint("a"),
+            line: 1,
+        };
+        assert_eq!(known.look_up("GPU:5555"), Ok(Some(first)));
+        assert_eq!(known.look_up("[::1]:5555"), Ok(Some(kept)));
+        assert_eq!(known.look_up("gpu:5556"), Ok(None));
+        assert_eq!(known.look_up("gp:5555"), Ok(None));
+        assert_eq!(
+            fs::read_to_string(known.path()).unwrap(),
+            format!(
+                "gpu:5555 sha256:{}\n[::1]:5555 sha256:{}\n",
+                fingerprint("a"),
+                fingerprint("b")
+            )
+        );
+    }
+
+    #[test]
+    fn a_known_server_is_never_overwritten() {
+        let (_directory, known) = known_servers();
+        known.add("gpu:5555", fingerprint("a")).unwrap();
+        let kept = known.add("gpu:5555", fingerprint("b")).unwrap();
+        assert_eq!(kept.fingerprint, fingerprint("a"));
+        assert_eq!(known.look_up("gpu:5555"), Ok(Some(kept)));
+    }
+
+    #[test]
+    fn what_people_write_into_it_is_kept() {
+        let (_directory, known) = known_servers();
+        let text = format!(
+            "# the lab\n\nlab:5555   SHA256:{}",
+            fingerprint("a").to_string().to_uppercase()
+        );
+        write(&known, &text);
+        let lab = known.look_up("lab:5555").unwrap().unwrap();
+        assert_eq!((lab.fingerprint, lab.line), (fingerprint("a"), 3));
+        known.add("gpu:5555", fingerprint("b")).unwrap();
+        let now = fs::read_to_string(known.path()).unwrap();
+        assert!(now.starts_with(&format!("{text}\n")), "{now}");
+        assert_eq!(known.look_up("gpu:5555").unwrap().unwrap().line, 4);
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_is_named_and_trusts_nobody() {
+        let (_directory, known) = known_servers();
+        for broken in ["gpu:5555", "gpu:5555 sha256:abc", "gpu:5555 yes it is"] {
+            write(&known, &format!("# first\n{broken}\n"));
+            let error = known.look_up("other:1").unwrap_err();
+            let malformed = KnownServersError::Malformed {
+                path: known.path().to_owned(),
+                line: 2,
+            };
+            assert_eq!(error, malformed, "{broken}");
+            assert_eq!(known.add("other:1", fingerprint("a")), Err(malformed));
+            assert!(fs::read_to_string(known.path()).unwrap().contains(broken));
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_or_written_is_named() {
+        let (_directory, known) = known_servers();
+        fs::create_dir_all(known.path()).unwrap();
+        for error in [
+            known.look_up("gpu:5555").unwrap_err(),
+            known.add("gpu:5555", fingerprint("a")).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains("known_servers"), "{error}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn it_is_for_its_owner_only_and_a_link_to_it_stays_one() {
+        use std::os::unix::fs::{symlink, PermissionsExt};
+        let (_directory, known) = known_servers();
+        known.add("gpu:5555", fingerprint("a")).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(known.path()), 0o600);
+        assert_eq!(mode(known.path().parent().unwrap()), 0o700);
+
+        let link = known.path().with_file_name("link");
+        symlink(known.path(), &link).unwrap();
+        let linked = KnownServers::new(&link);
+        linked.add("lab:5555", fingerprint("b")).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(known.look_up("lab:5555").unwrap().is_some());
+    }
+
+    #[test]
+    fn clients_that_add_at_the_same_time_lose_nothing() {
+        let (_directory, known) = known_servers();
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let known = &known;
+                scope.spawn(move || {
+                    let server = format!("gpu:{number}");
+                    known.add(&server, fingerprint(&server)).unwrap();
+                });
+            }
+        });
+        for number in 0..8 {
+            let server = format!("gpu:{number}");
+            let kept = known.look_up(&server).unwrap().unwrap();
+            assert_eq!(kept.fingerprint, fingerprint(&server));
+        }
+        let files = fs::read_dir(known.path().parent().unwrap()).unwrap();
+        assert_eq!(files.count(), 1, "no partial file is left");
+    }
+}
