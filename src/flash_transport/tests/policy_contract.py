@@ -6,14 +6,18 @@ offers: `observation`, `cancelled`, `respond(result)`, `fail(code, message)`.
 """
 
 import contextlib
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from quic_peers import Served, free_udp_port
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import ServerConnection, serve
 
-from flash_transport import FlashTransportPolicy, Policy
+from flash_transport import FlashTransportPolicy, Policy, WebsocketPolicy, packb, unpackb
 
 Handle = Callable[[Any], None]
 
@@ -58,6 +62,74 @@ def serve_quic(handle: Handle, metadata: dict[str, Any], port: int) -> Iterator[
         yield Endpoint(connect, served.server.close)
 
 
+class WebsocketRequest:
+    """A request of our WebSocket server, to be answered once from any thread."""
+
+    def __init__(self, observation: dict[str, Any], connection: ServerConnection) -> None:
+        self.observation = observation
+        self.answered = threading.Event()
+        self.cancelled = False
+        self._connection = connection
+
+    def respond(self, result: dict[str, Any]) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            self._connection.send(packb(result))
+        self.answered.set()
+
+    def fail(self, code: str, message: str) -> None:
+        self.respond({"error": {"code": code, "message": message}})
+
+
+@contextlib.contextmanager
+def serve_websocket(handle: Handle, metadata: dict[str, Any], port: int) -> Iterator[Endpoint]:
+    connections: list[ServerConnection] = []
+
+    def talk(connection: ServerConnection) -> None:
+        connections.append(connection)
+        with contextlib.suppress(ConnectionClosed):
+            connection.send(packb(metadata))
+            while True:
+                request = WebsocketRequest(unpackb(connection.recv()), connection)
+                handle(request)
+                while not request.answered.wait(0.005):
+                    with contextlib.suppress(TimeoutError):
+                        try:
+                            assert connection.recv(timeout=0) is None, "spoke out of turn"
+                        except ConnectionClosed:
+                            request.cancelled = True
+                            raise
+
+    def choose_ours(_connection: ServerConnection, offered: Any) -> Any:
+        return "openpi-flash.1" if "openpi-flash.1" in offered else None
+
+    server = serve(
+        talk, "127.0.0.1", port, compression=None, max_size=None, select_subprotocol=choose_ours
+    )
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+
+    def stop() -> None:
+        server.shutdown()
+        thread.join()
+        for connection in connections:
+            with contextlib.suppress(OSError):
+                connection.socket.shutdown(socket.SHUT_RDWR)
+
+    def connect(**options: Any) -> Policy:
+        return WebsocketPolicy("127.0.0.1", port, **options)
+
+    try:
+        yield Endpoint(connect, stop)
+    finally:
+        stop()
+
+
+def free_tcp_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 TRANSPORTS = [
     Transport("quic", serve_quic, free_udp_port, overhead=1),
+    Transport("websocket", serve_websocket, free_tcp_port, overhead=0),
 ]

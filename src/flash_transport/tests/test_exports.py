@@ -16,8 +16,8 @@ def test_the_list_of_public_names_is_complete_and_true():
     assert flash_transport.__all__ == sorted(flash_transport.__all__)
     # imported by the first who asks
     assert flash_transport.WebsocketPolicy.__name__ == "WebsocketPolicy"
-    modules = {"aio", "errors", "futures", "open_loop", "policy", "pure", "quic", "stats"}
-    modules |= {"websocket"}
+    modules = {"aio", "courier", "deadline", "errors", "futures", "open_loop", "policy", "pure"}
+    modules |= {"quic", "stats", "websocket", "websocket_link"}
     foreign = {"TYPE_CHECKING", "Any"}
     found = public_names(flash_transport) - modules - foreign
     assert found | {"WebsocketPolicy"} == listed - {"__version__"}

@@ -3,6 +3,7 @@
 # ruff: noqa: SIM117 - a server, its client and what is expected of them, inside each other
 
 import contextlib
+import gc
 import itertools
 import socket
 import ssl
@@ -638,3 +639,48 @@ def test_everything_else_works_without_the_websockets_package():
 def test_without_the_websockets_package_the_error_names_it():
     result = run_without_websockets("import flash_transport; flash_transport.WebsocketPolicy")
     assert "ImportError: the WebSocket client needs websockets 13 or newer" in result.stderr
+
+
+def test_a_policy_that_is_dropped_lets_its_threads_go(server):
+    policy = WebsocketPolicy("127.0.0.1", server.port)
+    policy.submit({"n": 1}).result(SOON)
+    threads = policy._courier._threads
+    policy._connection.close()
+    del policy
+    gc.collect()
+    for thread in threads:
+        thread.join(SOON)
+        assert not thread.is_alive()
+
+
+def test_giving_up_a_request_that_waits_for_its_turn_leaves_the_others_connection_alone():
+    asked, hold = threading.Event(), threading.Event()
+
+    def answer(observation, number):
+        asked.set()
+        hold.wait(SOON)
+        return {"number": number}
+
+    with serving(answer) as server, WebsocketPolicy("127.0.0.1", server.port) as policy:
+        with in_thread(lambda: policy.infer({"n": 1})) as first:
+            asked.wait(SOON)
+            future = policy.submit({"n": 2})
+            assert future.cancel()
+            hold.set()
+            assert first.result() == {"number": 0}
+        assert policy.infer({"n": 3}) == {"number": 0}
+
+
+def test_a_deadline_goes_only_to_servers_of_ours():
+    seen = []
+
+    def answer(observation, number):
+        seen.append(sorted(observation))
+        return {}
+
+    for choose in (None, choose_ours):
+        with serving(answer, select_subprotocol=choose) as server:
+            server.metadata = {"supports": ["deadline_ms"]}
+            with WebsocketPolicy("127.0.0.1", server.port) as policy:
+                policy.infer({"n": 1}, timeout=SOON)
+    assert seen == [["n"], ["deadline_ms", "n"]]

@@ -12,58 +12,58 @@ the subprotocol that is offered here, sends errors with their code and keeps the
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import random
-import socket
-import ssl
-import struct
 import threading
 import time
+import weakref
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any
 
-try:
-    from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-    from websockets.protocol import State
-    from websockets.sync.client import ClientConnection, connect
-    from websockets.typing import Subprotocol
-except ImportError as _error:
-    raise ImportError(
-        "the WebSocket client needs websockets 13 or newer: pip install 'websockets>=13'"
-    ) from _error
-
-from flash_transport import packb, unpackb
+from flash_transport import packb
+from flash_transport.courier import Courier, Errand
+from flash_transport.deadline import Deadline
 from flash_transport.errors import (
     AuthenticationFailed,
-    CodecError,
     Disconnected,
-    FlashTransportError,
     ServerError,
     Superseded,
     Timeout,
-    UntrustedServer,
+)
+from flash_transport.futures import InferenceFuture
+from flash_transport.policy import Convert, Policy
+from flash_transport.stats import CallStats
+from flash_transport.websocket_link import (
+    SUBPROTOCOL,
+    ClientConnection,
+    ConnectionClosed,
+    abort,
+    cannot_connect,
+    is_open,
+    is_quiet,
+    limit_sending,
+    may_pass,
+    open_connection,
+    read_map,
+    uri_of,
 )
 
 __all__ = ["WebsocketPolicy"]
 
-_DEFAULT_PORT = 8000
-_SUBPROTOCOL = "openpi-flash.1"
 
-
-class WebsocketPolicy:
+class WebsocketPolicy(Policy):
     """A policy behind openpi's server, or any server of its protocol.
 
-    Any number of threads may share one; their requests take turns, as the protocol demands.
-    A lost connection costs the request it carried: the next one connects again.
+    Any number of threads may share one; their requests take turns, as the protocol demands. Of the
+    submitted ones that wait for their turn, the newest of a session wins. Giving one up that is
+    under way costs the connection: the protocol has no other way to say so.
 
     Args:
         host: name or address of the server, or all of its URI (`wss://host/path`).
         port: the server's; None means 8000, or what the URI says.
         api_key: sent to the server as `Authorization: Api-Key ...`.
-        connect_timeout: how many seconds to wait for a server that is not there (yet), now and
-            whenever the connection was lost.
+        connect_timeout: how many seconds to wait for a server that is not there, or not ready,
+            (yet), now and whenever the connection was lost.
+        open_loop_horizon: see `Policy`.
 
     Raises:
         Disconnected: nothing listens there, or nothing that speaks the protocol.
@@ -80,223 +80,238 @@ class WebsocketPolicy:
         *,
         api_key: str | None = None,
         connect_timeout: float = 10.0,
+        open_loop_horizon: int | None = None,
     ) -> None:
-        self._uri = _uri(host, port)
+        super().__init__(open_loop_horizon)
+        self._uri = uri_of(host, port)
         self._headers = {"Authorization": f"Api-Key {api_key}"} if api_key else {}
         self._connect_timeout = connect_timeout
         # holds while a request and its answer own the connection
         self._turn = threading.Lock()
+        # of those, the submitted one that may be given up meanwhile
+        self._on_the_way: Errand | None = None
+        self._on_the_way_lock = threading.Lock()
         self._closed = threading.Event()
         self._connection: ClientConnection | None = None
         self._metadata: dict[str, Any] = {}
+        self._takes_deadlines = False
+        self._courier = _courier(self)
         with self._turn:
-            self._connect(_Deadline(None))
-
-    def infer(self, observation: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
-        """Asks the policy what to do.
-
-        Args:
-            observation: what the robot sees, as the policy wants it.
-            timeout: seconds until the answer is of no use any more, connecting included.
-
-        Returns:
-            The answer; its arrays are read-only.
-
-        Raises:
-            Timeout: the answer did not come in time. It will not come later.
-            Disconnected: the connection was lost, or could not be made again.
-            ServerError: the server could not answer this request.
-            Superseded: a newer observation took this one's place.
-            CodecError: the observation, or the answer, is nothing that can travel.
-        """
-        deadline = _Deadline(timeout)
-        request = packb(observation)
-        if not self._turn.acquire(timeout=deadline.left(forever=-1)):
-            raise self._timeout(deadline)
-        try:
-            connection = self._usable_connection(deadline)
-            try:
-                answer = self._exchange(connection, request, deadline)
-            except BaseException:
-                self._drop_connection()
-                raise
-            if isinstance(answer, str):
-                # openpi's server hangs up after it, which may take until the next request
-                self._drop_connection()
-                raise ServerError("internal", answer)
-        finally:
-            self._turn.release()
-        return _read_answer(answer, may_be_error=connection.subprotocol == _SUBPROTOCOL)
+            self._connect(Deadline(None))
 
     def get_server_metadata(self) -> dict[str, Any]:
         """What the server said about itself when the connection was made."""
         return self._metadata
 
-    def reset(self) -> None:
-        """Starts a new episode; nothing to do, openpi's servers keep no state for a client."""
-
     def close(self) -> None:
-        """Closes the connection. A request that another thread waits for ends in Disconnected."""
+        """Closes the connection. Requests under way, futures too, end in Disconnected."""
         self._closed.set()
+        self._courier.close()
         connection = self._connection
-        if not self._turn.acquire(blocking=False):
-            if connection is not None:
-                _abort(connection)
-            return
+        if self._turn.acquire(blocking=False):
+            try:
+                if connection is not None:
+                    self._connection = None
+                    connection.close()
+            finally:
+                self._turn.release()
+        elif connection is not None:
+            abort(connection)
+        self._courier.join(_LAST_ANSWERS_S)
+
+    def __repr__(self) -> str:
+        state = ", closed" if self._closed.is_set() else ""
+        return f"<WebsocketPolicy {self._uri}{state}>"
+
+    def _infer(self, observation: dict[str, Any], timeout: float | None) -> dict[str, Any]:
+        return self._infer_with_stats(observation, timeout)[0]
+
+    def _infer_with_stats(
+        self, observation: dict[str, Any], timeout: float | None
+    ) -> tuple[dict[str, Any], CallStats]:
+        deadline = Deadline(timeout)
+        request, serialize_ms = self._pack(observation, deadline)
+        return self._call(request, serialize_ms, deadline, None)
+
+    def _submit(
+        self, observation: dict[str, Any], timeout: float | None, convert: Convert | None
+    ) -> InferenceFuture:
+        deadline = Deadline(timeout)
+        request, serialize_ms = self._pack(observation, deadline)
+        session = observation.get("session")
+
+        def carry(errand: Errand) -> tuple[dict[str, Any], CallStats]:
+            answer, stats = self._call(request, serialize_ms, deadline, errand)
+            return (answer if convert is None else convert(answer)), stats
+
+        return self._courier.submit(session if isinstance(session, str) else "", deadline, carry)
+
+    def _reset(self) -> None:
+        """Says nothing to the server: openpi's keep no state for a client."""
+
+    def _pack(self, observation: dict[str, Any], deadline: Deadline) -> tuple[bytes, float]:
+        """The request, and how many milliseconds packing it took."""
+        started = time.perf_counter()
+        left = deadline.left()
+        if left is not None and self._takes_deadlines and "deadline_ms" not in observation:
+            observation = {**observation, "deadline_ms": max(left * 1000, _LEAST_MS)}
+        request = packb(observation)
+        return request, (time.perf_counter() - started) * 1000
+
+    def _call(
+        self, request: bytes, serialize_ms: float, deadline: Deadline, errand: Errand | None
+    ) -> tuple[dict[str, Any], CallStats]:
+        """Asks, and asks again as long as the server is not ready."""
+        started = time.perf_counter()
+        ready_until = deadline.at_most(self._connect_timeout) if deadline.is_never else deadline
+        attempts = 0
+        for delay in _backoff():
+            answer, connection, attempts_now = self._exchange_in_turn(request, deadline, errand)
+            attempts += attempts_now
+            try:
+                result = _read_answer(answer, may_be_error=connection.subprotocol == SUBPROTOCOL)
+            except ServerError as error:
+                if error.code != "not_ready" or delay >= ready_until.left():
+                    raise
+                # the server has not taken it up; one that shuts down says so, too, and hangs up
+                self._pause(errand, delay)
+                if connection is not self._connection or not is_open(connection):
+                    raise
+            else:
+                round_trip_ms = (time.perf_counter() - started) * 1000
+                up, down = len(request), len(answer)
+                return result, CallStats(serialize_ms, round_trip_ms, up, down, attempts)
+        raise AssertionError("the pauses have no end")
+
+    def _pause(self, errand: Errand | None, seconds: float) -> None:
+        if errand is not None:
+            self._courier.pause(errand, seconds)
+        elif self._closed.wait(seconds):
+            raise _closed_error(self._uri)
+
+    def _exchange_in_turn(
+        self, request: bytes, deadline: Deadline, errand: Errand | None
+    ) -> tuple[bytes, ClientConnection, int]:
+        """The answer, the connection that it came by, and the attempts to make that."""
+        if not self._turn.acquire(timeout=deadline.left(forever=-1)):
+            raise _late_error(self._uri, deadline)
         try:
-            if connection is not None:
-                self._connection = None
-                connection.close()
+            connection, attempts = self._usable_connection(deadline)
+            with self._on_the_way_lock:
+                if errand is not None:
+                    errand.check()
+                self._on_the_way = errand
+            try:
+                answer = self._exchange(connection, request, deadline)
+            except BaseException:
+                self._drop_connection()
+                raise
+            finally:
+                with self._on_the_way_lock:
+                    self._on_the_way = None
+            if isinstance(answer, str):
+                # openpi's server hangs up after it, which may take until the next request
+                self._drop_connection()
+                raise ServerError("internal", answer)
+            return answer, connection, attempts
         finally:
             self._turn.release()
 
-    def __enter__(self) -> WebsocketPolicy:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _exchange(
-        self, connection: ClientConnection, request: bytes, deadline: _Deadline
+        self, connection: ClientConnection, request: bytes, deadline: Deadline
     ) -> str | bytes:
         try:
-            _limit_sending(connection.socket, deadline)
+            limit_sending(connection.socket, deadline)
             connection.send(request)
             return connection.recv(timeout=deadline.left())
         except TimeoutError:
-            raise self._timeout(deadline) from None
+            raise _late_error(self._uri, deadline) from None
         except (ConnectionClosed, OSError) as error:
             if self._closed.is_set():
-                raise self._closed_error() from None
+                raise _closed_error(self._uri) from None
             if deadline.left(forever=1) <= 0:
-                raise self._timeout(deadline) from None
+                raise _late_error(self._uri, deadline) from None
             raise Disconnected(
                 f"connection to {self._uri} was lost before the answer came: {error}; "
                 "the next request connects again"
             ) from error
 
-    def _usable_connection(self, deadline: _Deadline) -> ClientConnection:
-        if self._connection is not None and not _is_quiet(self._connection):
-            self._drop_connection()
-        return self._connection or self._connect(deadline)
+    def _give_up(self, errand: Errand) -> None:
+        """Ends the exchange of a request that nobody wants any more, if it is under way."""
+        with self._on_the_way_lock:
+            if self._on_the_way is errand and self._connection is not None:
+                abort(self._connection)
 
-    def _connect(self, deadline: _Deadline) -> ClientConnection:
+    def _usable_connection(self, deadline: Deadline) -> tuple[ClientConnection, int]:
+        if self._connection is not None and not is_quiet(self._connection):
+            self._drop_connection()
+        return (self._connection, 0) if self._connection is not None else self._connect(deadline)
+
+    def _connect(self, deadline: Deadline) -> tuple[ClientConnection, int]:
         deadline = deadline.at_most(self._connect_timeout)
+        attempts = 0
+        telling: Exception | None = None
         for delay in _backoff():
             if self._closed.is_set():
-                raise self._closed_error()
+                raise _closed_error(self._uri)
+            attempts += 1
             try:
-                connection, metadata = self._open(deadline)
+                connection, metadata = open_connection(self._uri, self._headers, deadline)
             except Exception as error:
-                if _may_pass(error):
+                # the last attempt may have had no time left to find out more than the ones before
+                if telling is None or not isinstance(error, TimeoutError):
+                    telling = error
+                if may_pass(error):
                     self._closed.wait(min(delay, deadline.left()))
-                if not _may_pass(error) or deadline.left() <= 0:
-                    raise self._cannot_connect(error, deadline) from error
+                if not may_pass(error) or deadline.left() <= 0:
+                    raise cannot_connect(self._uri, telling, deadline) from telling
             else:
                 break
         self._connection, self._metadata = connection, metadata
+        is_ours = connection.subprotocol == SUBPROTOCOL
+        self._takes_deadlines = is_ours and _supports_deadlines(metadata)
         if self._closed.is_set():  # by another thread, which saw no connection to close
             self._drop_connection()
-            raise self._closed_error()
-        return connection
-
-    def _open(self, deadline: _Deadline) -> tuple[ClientConnection, dict[str, Any]]:
-        # entered here and left by closing the connection: it outlives any block
-        connection = connect(
-            self._uri,
-            additional_headers=self._headers,
-            subprotocols=[Subprotocol(_SUBPROTOCOL)],
-            compression=None,
-            max_size=None,
-            open_timeout=max(deadline.left(), 0.001),  # 0 would not wait for TCP at all
-            close_timeout=1,
-            **_NO_PINGS,
-        ).__enter__()
-        try:
-            _watch_peer(connection.socket)
-            metadata = connection.recv(timeout=deadline.left())
-            if isinstance(metadata, str):
-                raise ServerError("internal", metadata)
-            return connection, _read_map(metadata)
-        except BaseException:
-            _abort(connection)
-            raise
+            raise _closed_error(self._uri)
+        return connection, attempts
 
     def _drop_connection(self) -> None:
         if self._connection is not None:
-            _abort(self._connection)
+            abort(self._connection)
             self._connection = None
 
-    def _cannot_connect(self, error: Exception, deadline: _Deadline) -> FlashTransportError:
-        if isinstance(error, ServerError):
-            return error
-        if isinstance(error, InvalidStatus) and error.response.status_code in _STATUS:
-            return _STATUS[error.response.status_code](self._uri, _body_of(error))
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return UntrustedServer(f"certificate of {self._uri} is not valid: {error}")
-        if isinstance(error, TimeoutError):
-            return Timeout(f"cannot connect to {self._uri} within {deadline}: it is silent")
-        if isinstance(error, (InvalidHandshake, ValueError)) and not _may_pass(error):
-            return Disconnected(
-                f"{self._uri} speaks another protocol: {error}; "
-                "check that the port is the server's WebSocket port"
-            )
-        return Disconnected(
-            f"cannot connect to {self._uri} within {deadline}: {error}; "
-            "check that the server runs, that host and port are right, and that TCP is let through"
-        )
 
-    def _timeout(self, deadline: _Deadline) -> Timeout:
-        return Timeout(f"no answer from {self._uri} within {deadline}")
+def _courier(policy: WebsocketPolicy) -> Courier:
+    """A courier that does not keep its policy alive, and ends with it."""
+    uri = policy._uri
+    give_up = weakref.WeakMethod(policy._give_up)
 
-    def _closed_error(self) -> Disconnected:
-        return Disconnected(f"this client of {self._uri} is closed")
+    def hang_up(errand: Errand) -> None:
+        method = give_up()
+        if method is not None:
+            method(errand)
 
-
-class _Deadline:
-    """A point in time, or never."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._seconds = seconds
-        self._start = time.monotonic()
-
-    def left(self, forever: float | None = None) -> Any:
-        """Seconds left, at least 0; `forever` where there is no end."""
-        if self._seconds is None:
-            return forever
-        return max(0.0, self._start + self._seconds - time.monotonic())
-
-    def at_most(self, seconds: float) -> _Deadline:
-        left = self.left(forever=seconds)
-        return self if left < seconds else _Deadline(seconds)
-
-    def __str__(self) -> str:
-        return f"{self._seconds:g} s"
-
-
-def _uri(host: str, port: int | None) -> str:
-    if host.startswith(("ws://", "wss://")):
-        return host if port is None else f"{host}:{port}"
-    if ":" in host and not host.startswith("["):
-        host = f"[{host}]"
-    return f"ws://{host}:{_DEFAULT_PORT if port is None else port}"
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether to try again: a server that starts or restarts, a network that comes up."""
-    if isinstance(error, InvalidStatus):
-        return error.response.status_code in (502, 503, 504)
-    if isinstance(error, (socket.gaierror, ssl.SSLError)):
-        return False
-    # a server that goes down in the middle of the handshake sends less than an HTTP answer
-    return isinstance(error, (OSError, EOFError, ConnectionClosed)) or isinstance(
-        error.__cause__, EOFError
+    courier = Courier(
+        "websocket-futures",
+        hang_up=hang_up,
+        late=lambda deadline: _late_error(uri, deadline),
+        closed=lambda: _closed_error(uri),
     )
+    weakref.finalize(policy, courier.close).atexit = False
+    return courier
+
+
+def _late_error(uri: str, deadline: Deadline) -> Timeout:
+    return Timeout(f"no answer from {uri} within {deadline}")
+
+
+def _closed_error(uri: str) -> Disconnected:
+    return Disconnected(f"this client of {uri} is closed")
+
+
+def _supports_deadlines(metadata: dict[str, Any]) -> bool:
+    supported = metadata.get("supports")
+    return isinstance(supported, list) and "deadline_ms" in supported
 
 
 def _backoff() -> Iterator[float]:
@@ -308,7 +323,7 @@ def _backoff() -> Iterator[float]:
 
 
 def _read_answer(answer: bytes, *, may_be_error: bool) -> dict[str, Any]:
-    result = _read_map(answer)
+    result = read_map(answer)
     error = result.get("error")
     if not (may_be_error and isinstance(error, dict)):
         return result
@@ -320,75 +335,7 @@ def _read_answer(answer: bytes, *, may_be_error: bool) -> dict[str, Any]:
     raise ServerError(code, message)
 
 
-def _read_map(data: bytes) -> dict[str, Any]:
-    value = unpackb(data)
-    if not isinstance(value, dict):
-        raise CodecError(f"message is {type(value).__name__}, expected a map")
-    return value
-
-
-def _body_of(error: InvalidStatus) -> str:
-    body = (error.response.body or b"").decode(errors="replace").strip()
-    return body or f"HTTP {error.response.status_code}"
-
-
-def _is_quiet(connection: ClientConnection) -> bool:
-    """Whether the connection is open and nothing waits on it that nobody asked for."""
-    try:
-        connection.recv(timeout=0)
-    except TimeoutError:
-        # its end may have come in, and not yet have come through to recv()
-        return connection.protocol.state is State.OPEN
-    except ConnectionClosed:
-        pass
-    return False
-
-
-def _abort(connection: ClientConnection) -> None:
-    # not close(): its handshake waits for a peer that may be computing, or gone
-    with contextlib.suppress(OSError):
-        connection.socket.shutdown(socket.SHUT_RDWR)
-
-
-def _limit_sending(sock: socket.socket, deadline: _Deadline) -> None:
-    """Keeps a server that does not read from holding us for longer than we have."""
-    microseconds = int(deadline.left(forever=0) * 1e6)
-    if deadline.left() is not None:
-        microseconds = max(1, microseconds)  # 0 would mean no limit
-    limit = struct.pack("@ll", *divmod(microseconds, 1_000_000))
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-
-
-def _watch_peer(sock: socket.socket) -> None:
-    """Lets the kernel find out within 20 s that the server's host is gone.
-
-    WebSocket pings would find it too, but openpi's server answers none while it computes, and the
-    first computation takes longer than any ping may.
-    """
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE.items():
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-def _refused(uri: str, text: str) -> FlashTransportError:
-    return AuthenticationFailed(f"{uri} refused the api key: {text}")
-
-
-def _not_ready(_uri: str, text: str) -> FlashTransportError:
-    return ServerError("not_ready", text.removeprefix("not_ready: "))
-
-
-_STATUS = {401: _refused, 403: _refused, 503: _not_ready}
-
-_KEEPALIVE = {
-    "TCP_KEEPIDLE": 5,
-    "TCP_KEEPINTVL": 5,
-    "TCP_KEEPCNT": 3,
-    "TCP_USER_TIMEOUT": 20_000,
-}
-
-# clients before websockets 15 send no pings, and do not know the argument
-_NO_PINGS: dict[str, Any] = (
-    {"ping_interval": None} if "ping_interval" in inspect.signature(connect).parameters else {}
-)
+_LEAST_MS = 0.001
+"""What says that the time is over; zero would be no time at all, which servers refuse."""
+_LAST_ANSWERS_S = 1.0
+"""Until the futures of a closed client have their ends, unless a callback of theirs blocks."""
