@@ -274,16 +274,20 @@ class Bridge(Generic[Message]):
         plan: Plan | None,
     ) -> None:
         observation = request.observation
-        known_s = event.preprocess_s + (0.0 if np.isnan(server_s) else server_s)
+        robot_s = event.preprocess_s + event.cost.serialize_s
+        known_s = robot_s + (0.0 if np.isnan(server_s) else server_s)
         self._effects.append(
             PublishStats(
                 stamp_ns=now,
                 observation_age=to_seconds(request.sent_ns - observation.oldest_ns),
                 camera_skew=to_seconds(observation.frames.skew_ns),
                 preprocess=event.preprocess_s,
+                serialize=event.cost.serialize_s,
                 network=max(0.0, event.total_s - known_s),
                 server=server_s,
                 total=event.total_s,
+                bytes_up=event.cost.bytes_up,
+                bytes_down=event.cost.bytes_down,
                 steps_skipped=plan.first_step if plan else 0,
                 sequence=plan.sequence if plan else 0,
                 chunks_dropped=self.chunks_dropped,

@@ -83,9 +83,12 @@ class PublishStats:
     observation_age: float
     camera_skew: float
     preprocess: float
+    serialize: float
     network: float
     server: float
     total: float
+    bytes_up: int
+    bytes_down: int
     steps_skipped: int
     sequence: int
     chunks_dropped: int

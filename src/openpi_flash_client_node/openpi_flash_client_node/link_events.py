@@ -43,6 +43,21 @@ class LinkDown:
     needs_human: bool = False
 
 
+@dataclass(frozen=True)
+class RequestCost:
+    """What the link counted.
+
+    Attributes:
+        serialize_s: packing the request into one message.
+        bytes_up: of the request.
+        bytes_down: of the answer.
+    """
+
+    serialize_s: float
+    bytes_up: int
+    bytes_down: int
+
+
 @dataclass(frozen=True, eq=False)
 class RequestDone:
     """An answer has come.
@@ -52,12 +67,14 @@ class RequestDone:
         result: as the server sent it; not checked.
         preprocess_s: decoding and resizing of its images.
         total_s: from handing the request to the link to holding the answer.
+        cost: what the link counted on the way.
     """
 
     request_id: int
     result: Mapping[str, Any]
     preprocess_s: float
     total_s: float
+    cost: RequestCost
 
 
 @dataclass(frozen=True)

@@ -81,14 +81,17 @@ def subtask_message(subtask: PublishSubtask) -> Subtask:
 
 
 def stats_message(stats: PublishStats) -> InferenceStats:
-    """An openpi_flash_msgs/InferenceStats; writing the request is part of `network`."""
+    """An openpi_flash_msgs/InferenceStats."""
     message = InferenceStats(
         observation_age=stats.observation_age,
         camera_skew=stats.camera_skew,
         preprocess=stats.preprocess,
+        serialize=stats.serialize,
         network=stats.network,
         server=stats.server,
         total=stats.total,
+        bytes_up=stats.bytes_up,
+        bytes_down=stats.bytes_down,
         steps_skipped=stats.steps_skipped,
         sequence=stats.sequence,
         chunks_dropped=stats.chunks_dropped,

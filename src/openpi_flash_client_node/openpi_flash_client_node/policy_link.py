@@ -19,6 +19,7 @@ from openpi_flash_client_node.link_events import (
     LinkDown,
     LinkEvent,
     LinkUp,
+    RequestCost,
     RequestDone,
     RequestFailed,
     ResetFailed,
@@ -216,7 +217,7 @@ class PolicyLink:
             return
         prepared = time.perf_counter()
         try:
-            result = policy.infer(request, timeout=job.timeout)
+            result, stats = policy.infer_with_stats(request, timeout=job.timeout)
             # a policy that has connected again by itself may have found another server
             self._introduce(policy)
         except Exception as error:
@@ -226,7 +227,8 @@ class PolicyLink:
                 raise _LinkLostError(error) from error
             return
         done = time.perf_counter()
-        self._post(RequestDone(job.request_id, result, prepared - started, done - started))
+        cost = RequestCost(stats.serialize_ms / 1e3, stats.bytes_up, stats.bytes_down)
+        self._post(RequestDone(job.request_id, result, prepared - started, done - started, cost))
 
     def _post(self, event: LinkEvent) -> None:
         with self._changed:

@@ -22,11 +22,29 @@ from openpi_flash_client_node.observation import Image, ImageWork, ObservationEr
 from openpi_flash_client_node.settings import LinkSettings
 
 
+class CallStats(Protocol):
+    """What is read of flash_transport's."""
+
+    @property
+    def serialize_ms(self) -> float:
+        """Packing the request."""
+
+    @property
+    def bytes_up(self) -> int:
+        """Of the request."""
+
+    @property
+    def bytes_down(self) -> int:
+        """Of the answer."""
+
+
 class Policy(Protocol):
     """A connection to a policy server."""
 
-    def infer(self, observation: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
-        """Ask what to do; blocks until the answer or `timeout` seconds."""
+    def infer_with_stats(
+        self, observation: dict[str, Any], timeout: float | None = None
+    ) -> tuple[dict[str, Any], CallStats]:
+        """Ask what to do, and what it cost; blocks until the answer or `timeout` seconds."""
 
     def get_server_metadata(self) -> dict[str, Any]:
         """What the server says about itself."""
@@ -145,6 +163,7 @@ def _open_websocket(link: LinkSettings) -> Policy:
         link.port,
         api_key=link.api_key or None,
         connect_timeout=link.connect_timeout,
+        open_loop_horizon=0,
     )
 
 

@@ -21,6 +21,7 @@ from openpi_flash_client_node.link_events import (
     FailureKind,
     LinkDown,
     LinkUp,
+    RequestCost,
     RequestDone,
     RequestFailed,
 )
@@ -37,6 +38,7 @@ METADATA = {
     "supports": [],
 }
 MEASURED = [0.1, 0.2, 0.5]
+COST = RequestCost(serialize_s=0.002, bytes_up=452_000, bytes_down=7_000)
 
 
 class World:
@@ -81,7 +83,7 @@ class World:
         before = len(self.effects)
         self.pass_time(latency_ms)
         result = {"actions": still() if actions is None else actions} | more
-        self.event(RequestDone(request.request_id, result, 0.003, latency_ms / 1e3))
+        self.event(RequestDone(request.request_id, result, 0.003, latency_ms / 1e3, COST))
         return self.effects[before:]
 
     def run(self):
@@ -223,17 +225,19 @@ CAUSES = {
         "camera scene: 16UC1",
     ),
     "a chunk of the wrong shape": (
-        lambda w: w.event(RequestDone(w.in_flight, {"actions": np.zeros((50, 4))}, 0.0, 0.1)),
+        lambda w: w.event(RequestDone(w.in_flight, {"actions": np.zeros((50, 4))}, 0.0, 0.1, COST)),
         State.HOLDING,
         "the actions have shape [50, 4], expected [50, 3]",
     ),
     "a chunk with NaN": (
-        lambda w: w.event(RequestDone(w.in_flight, {"actions": still() * math.nan}, 0.0, 0.1)),
+        lambda w: w.event(
+            RequestDone(w.in_flight, {"actions": still() * math.nan}, 0.0, 0.1, COST)
+        ),
         State.HOLDING,
         "chunk 2 is not finite: step 0 of shoulder is nan",
     ),
     "no actions": (
-        lambda w: w.event(RequestDone(w.in_flight, {"subtask": {}}, 0.0, 0.1)),
+        lambda w: w.event(RequestDone(w.in_flight, {"subtask": {}}, 0.0, 0.1, COST)),
         State.HOLDING,
         "the answer has no actions, only subtask",
     ),
@@ -311,7 +315,7 @@ def test_when_the_cause_is_gone_it_goes_on_by_itself(world, cause):
         world.up()
         assert world.status.message == "waiting for the first chunk"
     if cause == "reset":
-        world.event(RequestDone(world.in_flight, {"actions": still()}, 0.0, 0.1))
+        world.event(RequestDone(world.in_flight, {"actions": still()}, 0.0, 0.1, COST))
         assert world.status.state is State.HOLDING
     request = world.pass_time(400, until=SendRequest)
     effects = world.answer(request)
@@ -559,7 +563,9 @@ def test_stats_add_up_and_count_what_was_dropped(world):
     (stats,) = of(world.answer(request, latency_ms=60, **timing), PublishStats)
     assert stats.total == pytest.approx(0.06)
     assert stats.server == pytest.approx(0.025)
-    assert stats.preprocess + stats.network + stats.server == pytest.approx(stats.total)
+    parts = stats.preprocess + stats.serialize + stats.network + stats.server
+    assert parts == pytest.approx(stats.total)
+    assert (stats.serialize, stats.bytes_up, stats.bytes_down) == (0.002, 452_000, 7_000)
     assert stats.sequence == 2
     assert stats.steps_skipped >= 1
     assert 0 < stats.observation_age < 0.1

@@ -64,10 +64,27 @@ def test_a_subtask_carries_the_stamp_of_its_observation():
 
 
 def test_stats_keep_what_is_unknown_unknown():
-    stats = PublishStats(1, 0.1, 0.02, 0.003, 0.01, float("nan"), 0.02, 4, 5, 6, 7)
+    stats = PublishStats(
+        stamp_ns=1,
+        observation_age=0.1,
+        camera_skew=0.02,
+        preprocess=0.003,
+        serialize=0.002,
+        network=0.01,
+        server=float("nan"),
+        total=0.02,
+        bytes_up=452_000,
+        bytes_down=7_000,
+        steps_skipped=4,
+        sequence=5,
+        chunks_dropped=6,
+        deadline_misses=7,
+    )
     message = messages.stats_message(stats)
     assert np.isnan(message.server)
     assert message.observation_age == pytest.approx(0.1)
+    assert message.serialize == pytest.approx(0.002)
+    assert (message.bytes_up, message.bytes_down) == (452_000, 7_000)
     assert (message.steps_skipped, message.sequence) == (4, 5)
     assert (message.chunks_dropped, message.deadline_misses) == (6, 7)
 

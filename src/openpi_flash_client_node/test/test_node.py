@@ -68,7 +68,11 @@ def test_images_and_joints_in_chunks_and_trajectories_out(ros, robot, server, ma
     stats = ros.until(lambda: robot.stats, "stats")[-1]
     assert stats.sequence >= 1
     assert stats.server == pytest.approx(5e-5)
-    assert stats.total >= stats.preprocess + stats.server
+    assert stats.total >= stats.preprocess + stats.serialize + stats.server
+    assert 0 < stats.serialize < 1
+    images, chunk_bytes = 2 * 224 * 224 * 3, 50 * 3 * 4
+    assert images < stats.bytes_up < images + 2_000
+    assert chunk_bytes < stats.bytes_down < 2 * chunk_bytes + 2_000
     assert 0 <= stats.observation_age < 0.2
 
 

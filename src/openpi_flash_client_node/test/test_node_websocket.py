@@ -66,6 +66,10 @@ def test_an_openpi_server_moves_the_robot_if_the_rate_is_given(ros, robot, openp
     assert chunk.step_dt.nanosec == 20_000_000
     assert server.requests[0]["observation/scene_image"].shape == (224, 224, 3)
     ros.until(lambda: robot.trajectories["arm"], "a trajectory")
+    stats = ros.until(lambda: robot.stats, "stats")[-1]
+    assert 0 < stats.serialize < 1
+    assert stats.bytes_up == len(packb(server.requests[-1]))
+    assert stats.bytes_down == len(packb({"actions": np.zeros((50, 3))}))
 
 
 def test_without_a_rate_it_says_which_parameter_is_missing(robot, openpi, make_node):
@@ -88,8 +92,8 @@ def test_a_websocket_server_that_leaves_is_a_hold_and_its_return_a_recovery(
 @pytest.fixture
 def without_compiled_half(monkeypatch):
     monkeypatch.setattr(flash_transport, "implementation", "pure")
-    for name in ("packb", "unpackb"):
-        monkeypatch.setattr(flash_transport.websocket, name, getattr(pure, name))
+    monkeypatch.setattr(flash_transport.websocket, "packb", pure.packb)
+    monkeypatch.setattr(flash_transport.websocket_link, "unpackb", pure.unpackb)
     monkeypatch.setattr(transport, "image_to_rgb", pure.image_to_rgb)
     work = ImageWork(decode=transport.decode_image, resize=pure.resize_with_pad)
     monkeypatch.setattr(node, "IMAGE_WORK", work)

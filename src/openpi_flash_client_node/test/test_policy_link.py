@@ -8,6 +8,7 @@ import pytest
 
 from flash_transport import (
     AuthenticationFailed,
+    CallStats,
     CodecError,
     Disconnected,
     ImageError,
@@ -19,6 +20,7 @@ from openpi_flash_client_node.link_events import (
     FailureKind,
     LinkDown,
     LinkUp,
+    RequestCost,
     RequestDone,
     RequestFailed,
     ResetFailed,
@@ -42,12 +44,12 @@ class FakePolicy:
     def get_server_metadata(self):
         return self.metadata
 
-    def infer(self, observation, timeout=None):
+    def infer_with_stats(self, observation, timeout=None):
         self.requests.put((observation, timeout))
         answer = self.answers.get(timeout=WAIT)
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return answer, CallStats(1.5, 20.0, 300, 40, 0)
 
     def reset(self):
         self.resets.put(True)
@@ -124,6 +126,7 @@ def test_a_request_is_built_sent_and_answered(start):
     assert isinstance(event, RequestDone)
     assert (event.request_id, event.result) == (7, {"actions": 2})
     assert 0 <= event.preprocess_s <= event.total_s
+    assert event.cost == RequestCost(serialize_s=0.0015, bytes_up=300, bytes_down=40)
 
 
 def test_requests_are_built_on_the_worker_thread(start):
