@@ -4,6 +4,7 @@
 //! request ([`frame`]). What one message costs is a copy into the kernel, straight from where its parts lie, and one out
 //! of it, into the buffer that the arrays are views on.
 
+pub(crate) mod client;
 pub mod frame;
 pub mod path;
 pub mod server;

@@ -2,7 +2,9 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use socket2::SockRef;
 
@@ -10,6 +12,8 @@ use socket2::SockRef;
 /// for its reader.
 const SEND_BUFFER: usize = 4 << 20;
 
+/// Parts that go with one call.
+pub(super) const PARTS: usize = 64;
 /// Return at once where nothing can be done.
 pub(super) const NO_WAIT: i32 = libc::MSG_DONTWAIT;
 /// Return when all is there, or the socket's time is over.
@@ -49,6 +53,33 @@ pub(super) fn send(stream: &UnixStream, parts: &[IoSlice<'_>], flags: i32) -> io
     again(|| SockRef::from(stream).send_vectored_with_flags(parts, flags | libc::MSG_NOSIGNAL))
 }
 
+/// Wait until there is something to read, or, where `to_send`, room for something to send; false when `until` has come.
+pub(super) fn wait(stream: &UnixStream, to_send: bool, until: Instant) -> io::Result<bool> {
+    let events = libc::POLLIN | if to_send { libc::POLLOUT } else { 0 };
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        // Never less than asked for, so that nobody asks again and again.
+        let left = left.as_micros().div_ceil(1000);
+        let mut watched = libc::pollfd {
+            fd: stream.as_raw_fd(),
+            events,
+            revents: 0,
+        };
+        // SAFETY: the pointer is to one `pollfd`, which lives until the call returns.
+        match unsafe { libc::poll(&mut watched, 1, i32::try_from(left).unwrap_or(i32::MAX)) } {
+            0 if Instant::now() < until => {}
+            0 => return Ok(false),
+            1 => return Ok(true),
+            _ => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
 fn again<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
@@ -61,7 +92,6 @@ fn again<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 /// Process and user at the other end, as the kernel knows them.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn peer_name(stream: &UnixStream) -> String {
-    use std::os::fd::AsRawFd;
     let mut peer = libc::ucred {
         pid: 0,
         uid: 0,

@@ -14,6 +14,7 @@ use super::errors::CodecError;
 use super::log::warn_of_small_buffers;
 use super::trust::server_trust;
 use super::wait::{duration, wait_for, without_gil};
+use crate::buffers::Buffer;
 use crate::quic::client::{
     Answer, Client, ClientConfig, Interest, Mail, Mailbox, Message, Pending, Ticket, DEADLINE_KEY,
 };
@@ -305,11 +306,11 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// The map of an answer, whose first byte is its kind.
-pub fn dict(py: Python<'_>, answer: Vec<u8>) -> PyResult<Py<PyAny>> {
+pub fn dict(py: Python<'_>, answer: Buffer) -> PyResult<Py<PyAny>> {
     dict_from(py, answer, 1)
 }
 
-fn dict_from(py: Python<'_>, message: Vec<u8>, offset: usize) -> PyResult<Py<PyAny>> {
+fn dict_from(py: Python<'_>, message: impl Into<Buffer>, offset: usize) -> PyResult<Py<PyAny>> {
     let value = codec::decode_owned(py, message, offset)?;
     if value.bind(py).is_instance_of::<PyDict>() {
         return Ok(value);

@@ -29,6 +29,7 @@ impl From<ClientError> for PyErr {
         match error {
             ClientError::Timeout { .. } => Timeout::new_err(text),
             ClientError::Unreachable { .. }
+            | ClientError::NoLocalServer { .. }
             | ClientError::OtherProtocol { .. }
             | ClientError::Lost { .. }
             | ClientError::Socket { .. }

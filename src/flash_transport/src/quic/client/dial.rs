@@ -176,22 +176,25 @@ async fn say_hello(config: &ClientConfig, link: &Link) -> Result<Bytes, AttemptE
     )
     .await;
     match answer {
-        Ok(answer) => Ok(Bytes::from(answer).slice(1..)),
+        Ok(answer) => Ok(Bytes::from_owner(answer).slice(1..)),
         Err(error) => {
             link.close().await;
-            Err(match error {
-                ExchangeError::NotSent(reason) => AttemptError::Again(reason),
-                ExchangeError::Failed(ClientError::Lost { reason, .. }) => {
-                    AttemptError::Again(reason)
-                }
-                ExchangeError::Failed(ClientError::Server(failure))
-                    if failure.code == ErrorCode::NotReady.name() =>
-                {
-                    AttemptError::NotReady(failure)
-                }
-                ExchangeError::Failed(error) => AttemptError::Final(error),
-            })
+            Err(judge_hello(error))
         }
+    }
+}
+
+/// What a hello without a good answer means for the attempt.
+pub(super) fn judge_hello(error: ExchangeError) -> AttemptError {
+    match error {
+        ExchangeError::NotSent(reason) => AttemptError::Again(reason),
+        ExchangeError::Failed(ClientError::Lost { reason, .. }) => AttemptError::Again(reason),
+        ExchangeError::Failed(ClientError::Server(failure))
+            if failure.code == ErrorCode::NotReady.name() =>
+        {
+            AttemptError::NotReady(failure)
+        }
+        ExchangeError::Failed(error) => AttemptError::Final(error),
     }
 }
 

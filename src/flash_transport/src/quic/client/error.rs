@@ -24,6 +24,13 @@ pub enum ClientError {
         reason: String,
     },
 
+    #[error("cannot connect to {server} within {}: {reason}; check that the server runs on this computer and that the path is its unix_socket_path", seconds(*.within))]
+    NoLocalServer {
+        server: String,
+        within: Duration,
+        reason: String,
+    },
+
     #[error("{server} speaks another protocol or another version of it, this client speaks openpi-flash/1; check that the port is the server's QUIC port")]
     OtherProtocol { server: String },
 

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream};
 
+use crate::buffers::Buffer;
 use crate::congestion::Prober;
 use crate::quic::gather::{gather, GatherError};
 use crate::quic::wire::{Failure, Signal, ANSWER_ERROR, ANSWER_OK};
@@ -31,7 +32,7 @@ pub(super) async fn exchange(
     expected: usize,
     limit: usize,
     server: &str,
-) -> Result<Vec<u8>, ExchangeError> {
+) -> Result<Buffer, ExchangeError> {
     let request = request.into();
     exchange_pieces(connection, prober, request, expected, limit, server, None).await
 }
@@ -45,7 +46,7 @@ pub(super) async fn exchange_pieces(
     limit: usize,
     server: &str,
     arrived: Option<&(dyn Fn() + Sync)>,
-) -> Result<Vec<u8>, ExchangeError> {
+) -> Result<Buffer, ExchangeError> {
     let (send, receive) = connection
         .open_bi()
         .await
@@ -76,7 +77,7 @@ impl Streams {
         limit: usize,
         server: &str,
         arrived: Option<&(dyn Fn() + Sync)>,
-    ) -> Result<Vec<u8>, ClientError> {
+    ) -> Result<Buffer, ClientError> {
         let lost = |reason| ClientError::Lost {
             server: server.to_owned(),
             reason,
@@ -102,7 +103,7 @@ impl Streams {
             gathered = gather(&mut self.receive, expected, admit) => gathered,
             never = probe_for_ever(prober, &self.send, arrived) => match never {},
         };
-        let mut answer = match gathered {
+        let answer = match gathered {
             Ok(answer) => answer,
             Err(GatherError::Read(error)) => return Err(lost(connection_error(error))),
             Err(GatherError::Refused(())) => {
@@ -114,27 +115,7 @@ impl Streams {
         };
         self.done = true;
 
-        match answer.first() {
-            Some(&ANSWER_OK) => {
-                // The arrays of the result live as long as this buffer; let it not be larger than they are.
-                if answer.capacity() > 2 * answer.len() {
-                    answer.shrink_to_fit();
-                }
-                Ok(answer.into_vec())
-            }
-            Some(&ANSWER_ERROR) => Err(match Failure::decode(&answer[1..]) {
-                Ok(failure) => judge_failure(server, failure),
-                Err(error) => bad_answer(server, error),
-            }),
-            Some(byte) => Err(ClientError::BadAnswer {
-                server: server.to_owned(),
-                reason: format!("it starts with byte {byte:#04x}"),
-            }),
-            None => Err(ClientError::BadAnswer {
-                server: server.to_owned(),
-                reason: "it is empty".to_owned(),
-            }),
-        }
+        judge_answer(answer, server)
     }
 }
 
@@ -158,5 +139,30 @@ impl Drop for Streams {
             let _ = self.send.reset(Signal::Cancelled.into());
             let _ = self.receive.stop(Signal::Cancelled.into());
         }
+    }
+}
+
+/// What a whole answer says.
+pub(super) fn judge_answer(mut answer: Buffer, server: &str) -> Result<Buffer, ClientError> {
+    match answer.first() {
+        Some(&ANSWER_OK) => {
+            // The arrays of the result live as long as this buffer; let it not be larger than they are.
+            if answer.capacity() > 2 * answer.len() {
+                answer.shrink_to_fit();
+            }
+            Ok(answer)
+        }
+        Some(&ANSWER_ERROR) => Err(match Failure::decode(&answer[1..]) {
+            Ok(failure) => judge_failure(server, failure),
+            Err(error) => bad_answer(server, error),
+        }),
+        Some(byte) => Err(ClientError::BadAnswer {
+            server: server.to_owned(),
+            reason: format!("it starts with byte {byte:#04x}"),
+        }),
+        None => Err(ClientError::BadAnswer {
+            server: server.to_owned(),
+            reason: "it is empty".to_owned(),
+        }),
     }
 }

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::{watch, Notify};
 use tokio::time::{sleep, timeout_at};
 
-use super::dial::{dial, Link};
+use super::carrier::{dial, Carrier};
 use super::error::{AttemptError, ClientError};
-use super::exchange::{exchange_pieces, ExchangeError};
+use super::exchange::ExchangeError;
 use super::lines::Progress;
 use super::message::{Message, DEADLINE_KEY};
 use super::reply::Answer;
 use super::turn::Turn;
 use super::{ClientConfig, Known};
+use crate::buffers::Buffer;
 use crate::codec::{Limits, Value};
 use crate::quic::backoff::Backoff;
 use crate::quic::wire::{ErrorCode, Failure};
@@ -22,6 +23,7 @@ use crate::quic::wire::{ErrorCode, Failure};
 /// The next answer's buffer starts with the size of the last one, up to this.
 const LARGEST_EXPECTED: usize = 1 << 20;
 
+#[derive(Debug)]
 pub(super) struct Links {
     config: ClientConfig,
     server: String,
@@ -41,7 +43,7 @@ pub(super) struct Links {
 enum State {
     /// No connection, and why.
     Down(Reason),
-    Up(Arc<Link>),
+    Up(Arc<Carrier>),
     /// An attempt has failed in a way that another will not mend.
     Hopeless(ClientError),
 }
@@ -97,7 +99,7 @@ impl Links {
         });
         let ready_until = asked + timeout.unwrap_or(self.config.connect_timeout);
         let mut answer = Answer {
-            bytes: Vec::new(),
+            bytes: Buffer::default(),
             round_trip: Duration::ZERO,
             bytes_up: 0,
             connect_attempts: 0,
@@ -145,12 +147,12 @@ impl Links {
     /// The answer, and the bytes that were sent for it.
     async fn send(
         &self,
-        link: &Link,
+        link: &Carrier,
         message: &Message,
         timeout: Option<Duration>,
         asked: Instant,
         turn: Option<&Turn>,
-    ) -> Result<(Vec<u8>, usize), ExchangeError> {
+    ) -> Result<(Buffer, usize), ExchangeError> {
         let left = timeout.map(|within| within.saturating_sub(asked.elapsed()));
         let pieces = message.pieces(left);
         let bytes_up = pieces.bytes();
@@ -158,9 +160,7 @@ impl Links {
             turn.note(Progress::IsSent);
             || turn.note(Progress::HasArrived)
         });
-        let exchange = exchange_pieces(
-            &link.connection,
-            &link.prober,
+        let exchange = link.exchange(
             pieces,
             self.last_answer.load(Ordering::Relaxed),
             self.config.answer_bytes,
@@ -184,12 +184,24 @@ impl Links {
         Ok((answer, bytes_up))
     }
 
+    /// The connection, if there is one now.
+    pub fn current(&self) -> Option<Arc<Carrier>> {
+        match &*self.state.borrow() {
+            State::Up(link) if link.is_up() => Some(link.clone()),
+            _ => None,
+        }
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
     /// The connection, if there is one before `within` has passed since `asked`, and the attempts that were waited for.
     async fn link(
         &self,
         asked: Instant,
         within: Duration,
-    ) -> Result<(Arc<Link>, u32), ClientError> {
+    ) -> Result<(Arc<Carrier>, u32), ClientError> {
         let mut state = self.state.subscribe();
         if let State::Up(link) = &*state.borrow_and_update() {
             if link.is_up() {
@@ -257,11 +269,11 @@ impl Links {
     }
 
     /// Let everybody use `link` until it is lost; says why.
-    async fn announce(&self, link: Arc<Link>) -> String {
+    async fn announce(&self, link: Arc<Carrier>) -> String {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Known {
-            takes_deadlines: takes_deadlines(&link.metadata),
-            metadata: Some(link.metadata.clone()),
-            buffers: Some(link.buffers),
+            takes_deadlines: takes_deadlines(link.metadata()),
+            metadata: Some(link.metadata().clone()),
+            buffers: link.buffers(),
         };
         self.state.send_replace(State::Up(link.clone()));
         link.lost().await
@@ -278,6 +290,13 @@ impl Links {
     fn no_link(&self, within: Duration, reason: Reason) -> ClientError {
         match reason {
             Reason::NotReady(failure) => ClientError::Server(failure),
+            Reason::Unreachable(reason) if self.config.local_path().is_some() => {
+                ClientError::NoLocalServer {
+                    server: self.server.clone(),
+                    within,
+                    reason,
+                }
+            }
             Reason::Unreachable(reason) => ClientError::Unreachable {
                 server: self.server.clone(),
                 port: self.config.port,

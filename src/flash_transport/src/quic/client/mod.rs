@@ -1,10 +1,14 @@
 //! The client: any number of threads ask, one IO thread carries it.
 
+mod carrier;
 mod dial;
 mod error;
 mod exchange;
+mod here;
 mod lines;
 mod link;
+#[cfg(unix)]
+mod local_link;
 mod message;
 mod reply;
 mod turn;
@@ -23,6 +27,7 @@ use super::settings::{LinkSettings, SocketBuffers};
 use crate::trust::ServerTrust;
 
 pub use error::ClientError;
+use here::{Here, Question};
 pub use lines::{Lines, Progress, RequestId};
 use link::Links;
 pub use message::{Message, DEADLINE_KEY};
@@ -32,6 +37,7 @@ use turn::Turns;
 
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
+    /// Name or address; `unix:` and a path for a server on this computer.
     pub host: String,
     pub port: u16,
     pub trust: ServerTrust,
@@ -59,9 +65,15 @@ impl ClientConfig {
     /// The server as the user named it.
     pub fn server(&self) -> String {
         match self.host.contains(':') {
+            _ if self.local_path().is_some() => self.host.clone(),
             true => format!("[{}]:{}", self.host, self.port),
             false => format!("{}:{}", self.host, self.port),
         }
+    }
+
+    /// The path of a host that is a unix socket on this computer.
+    pub fn local_path(&self) -> Option<&str> {
+        self.host.strip_prefix("unix:")
     }
 }
 
@@ -70,6 +82,7 @@ impl ClientConfig {
 pub struct Client {
     server: String,
     jobs: mpsc::UnboundedSender<Job>,
+    links: Arc<Links>,
     known: Arc<Mutex<Known>>,
     mailbox: Arc<Mailbox>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -109,10 +122,12 @@ impl Client {
         let (jobs, incoming) = mpsc::unbounded_channel();
         let known = Arc::new(Mutex::new(Known::default()));
         let links = Links::new(config, known.clone());
-        let thread = io_thread::spawn("flash-client", move || serve(links, incoming))?;
+        let served = links.clone();
+        let thread = io_thread::spawn("flash-client", move || serve(served, incoming))?;
         Ok(Self {
             server,
             jobs,
+            links,
             known,
             mailbox: Arc::new(Mailbox::new()),
             thread: Mutex::new(Some(thread)),
@@ -135,18 +150,22 @@ impl Client {
         self.request(Message::new(Bytes::new()), Some(timeout))
     }
 
-    /// Begin a request: `message` starts with the byte of its kind, the answer with [`super::wire::ANSWER_OK`].
+    /// Begin a request, at the latest when its outcome is waited for: `message` starts with the byte of its kind, the answer with [`super::wire::ANSWER_OK`].
     pub fn request(&self, message: Message, timeout: Option<Duration>) -> Pending {
-        let (reply, pending, abandoned) = Reply::to_waiter(&self.server);
-        self.ask(Request {
+        let question = Question {
             message,
             timeout,
             asked: Instant::now(),
-            line: None,
-            reply,
-            abandoned,
-        });
-        pending
+            jobs: self.jobs.clone(),
+            server: self.server.clone(),
+        };
+        if self.is_forked() {
+            return Pending::over(&self.server);
+        }
+        match Here::begin(&self.links, question) {
+            Ok(here) => Pending::here(here),
+            Err(question) => question.ask(),
+        }
     }
 
     /// Begin a request whose outcome comes into the [`mailbox`](Self::mailbox). Older ones of `session` that were begun like

@@ -10,12 +10,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::error::ClientError;
+use super::here::Here;
+use crate::buffers::Buffer;
 
 /// What came back, and what it cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// First byte included.
-    pub bytes: Vec<u8>,
+    pub bytes: Buffer,
     /// From asking to the last byte of the answer, connecting included.
     pub round_trip: Duration,
     /// The message's bytes, first byte included.
@@ -31,10 +33,18 @@ pub type Ticket = u64;
 
 /// A request under way that somebody waits for. Dropping it cancels the request.
 #[derive(Debug)]
-pub struct Pending {
-    outcome: Receiver<Outcome>,
-    server: String,
-    _interest: Interest,
+pub struct Pending(Waiting);
+
+#[derive(Debug)]
+enum Waiting {
+    /// For the IO thread, which carries the request.
+    Elsewhere {
+        outcome: Receiver<Outcome>,
+        server: String,
+        _interest: Interest,
+    },
+    /// While this thread carries it.
+    Here(Mutex<Here>),
 }
 
 /// As long as it lives, somebody wants the answer.
@@ -82,11 +92,11 @@ impl Reply {
     pub fn to_waiter(server: &str) -> (Self, Pending, Abandoned) {
         let (sender, outcome) = sync_channel(1);
         let (interest, abandoned) = interest();
-        let pending = Pending {
+        let pending = Pending(Waiting::Elsewhere {
             outcome,
             server: server.to_owned(),
             _interest: interest,
-        };
+        });
         (Self::new(server, Way::Waiter(sender)), pending, abandoned)
     }
 
@@ -131,14 +141,28 @@ impl Drop for Reply {
 }
 
 impl Pending {
+    pub(super) fn here(here: Here) -> Self {
+        Self(Waiting::Here(Mutex::new(here)))
+    }
+
+    /// Of a client that can do nothing.
+    pub(super) fn over(server: &str) -> Self {
+        Reply::to_waiter(server).1
+    }
+
     /// Wait up to `slice`; `None` when there is no answer yet. To be called until it is `Some`.
     pub fn wait(&self, slice: Duration) -> Option<Outcome> {
-        match self.outcome.recv_timeout(slice) {
-            Ok(outcome) => Some(outcome),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(Err(ClientError::Closed {
-                server: self.server.clone(),
-            })),
+        match &self.0 {
+            Waiting::Here(here) => lock(here).wait(slice),
+            Waiting::Elsewhere {
+                outcome, server, ..
+            } => match outcome.recv_timeout(slice) {
+                Ok(outcome) => Some(outcome),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => Some(Err(ClientError::Closed {
+                    server: server.clone(),
+                })),
+            },
         }
     }
 
@@ -193,7 +217,7 @@ mod tests {
 
     fn answer() -> Answer {
         Answer {
-            bytes: vec![0],
+            bytes: vec![0].into(),
             round_trip: Duration::ZERO,
             bytes_up: 1,
             connect_attempts: 0,

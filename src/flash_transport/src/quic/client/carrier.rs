@@ -1,0 +1,128 @@
+//! A connection that has said hello, whatever it runs over.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::dial::{self, Link};
+use super::error::AttemptError;
+use super::exchange::{exchange_pieces, ExchangeError};
+#[cfg(unix)]
+use super::local_link::{LocalLink, OnThisThread};
+use super::message::Pieces;
+use super::ClientConfig;
+use crate::buffers::Buffer;
+use crate::quic::settings::SocketBuffers;
+
+#[derive(Debug)]
+pub(super) enum Carrier {
+    Quic(Link),
+    #[cfg(unix)]
+    Local(LocalLink),
+}
+
+/// Connect within `config.connect_timeout`.
+pub(super) async fn dial(config: &ClientConfig) -> Result<Carrier, AttemptError> {
+    match config.local_path() {
+        None => dial::dial(config).await.map(Carrier::Quic),
+        #[cfg(unix)]
+        Some(path) => LocalLink::dial(config, path).await.map(Carrier::Local),
+        #[cfg(not(unix))]
+        Some(_) => Err(AttemptError::again("this system has no unix sockets")),
+    }
+}
+
+impl Carrier {
+    /// The msgpack map of the answer to the hello.
+    pub fn metadata(&self) -> &Bytes {
+        match self {
+            Carrier::Quic(link) => &link.metadata,
+            #[cfg(unix)]
+            Carrier::Local(link) => &link.metadata,
+        }
+    }
+
+    /// Of the UDP socket, if it is one.
+    pub fn buffers(&self) -> Option<SocketBuffers> {
+        match self {
+            Carrier::Quic(link) => Some(link.buffers),
+            #[cfg(unix)]
+            Carrier::Local(_) => None,
+        }
+    }
+
+    pub fn is_up(&self) -> bool {
+        match self {
+            Carrier::Quic(link) => link.is_up(),
+            #[cfg(unix)]
+            Carrier::Local(link) => link.is_up(),
+        }
+    }
+
+    /// Wait until the connection is over; says why.
+    pub async fn lost(&self) -> String {
+        match self {
+            Carrier::Quic(link) => link.lost().await,
+            #[cfg(unix)]
+            Carrier::Local(link) => link.lost().await,
+        }
+    }
+
+    pub async fn close(&self) {
+        match self {
+            Carrier::Quic(link) => link.close().await,
+            #[cfg(unix)]
+            Carrier::Local(link) => link.close(),
+        }
+    }
+
+    /// Let the thread that waits carry a request, if this link can do so and is free.
+    pub fn carry_here(&self, request: Pieces) -> Option<CarriedHere> {
+        match self {
+            Carrier::Quic(_) => None,
+            #[cfg(unix)]
+            Carrier::Local(link) => link.on_this_thread(request).map(CarriedHere),
+        }
+    }
+
+    /// Send a request and return its whole good answer. `arrived` is called when the server has all of the request.
+    pub async fn exchange(
+        &self,
+        request: Pieces,
+        expected: usize,
+        limit: usize,
+        server: &str,
+        arrived: Option<&(dyn Fn() + Sync)>,
+    ) -> Result<Buffer, ExchangeError> {
+        match self {
+            Carrier::Quic(link) => {
+                let (connection, prober) = (&link.connection, &link.prober);
+                exchange_pieces(
+                    connection, prober, request, expected, limit, server, arrived,
+                )
+                .await
+            }
+            #[cfg(unix)]
+            Carrier::Local(link) => link.exchange(request, arrived).await,
+        }
+    }
+}
+
+/// A request that the thread which waits carries. Dropping it tells the server that nobody wants the answer.
+#[cfg(unix)]
+#[derive(Debug)]
+pub(super) struct CarriedHere(OnThisThread);
+
+#[cfg(not(unix))]
+#[derive(Debug)]
+pub(super) enum CarriedHere {}
+
+impl CarriedHere {
+    /// Go on until there is an answer or `until` has come; then `None`.
+    pub fn carry(&mut self, until: Instant) -> Option<Result<Buffer, ExchangeError>> {
+        #[cfg(unix)]
+        return self.0.carry(until);
+        #[cfg(not(unix))]
+        match *self {}
+    }
+}

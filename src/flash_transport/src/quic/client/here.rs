@@ -1,0 +1,148 @@
+//! A request that the thread which waits for it carries itself, where the link can do so.
+//!
+//! That saves waking the IO thread and being woken by it, which is most of what a request on one computer takes. Whatever
+//! is not the plain way to an answer (no connection, a server that is not ready) is left to the IO thread.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::carrier::{CarriedHere, Carrier};
+use super::error::ClientError;
+use super::exchange::ExchangeError;
+use super::link::Links;
+use super::message::Message;
+use super::reply::{Answer, Outcome, Pending, Reply};
+use super::{Job, Request};
+use crate::quic::wire::ErrorCode;
+
+/// All that it takes to ask.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    pub message: Message,
+    pub timeout: Option<Duration>,
+    pub asked: Instant,
+    pub jobs: mpsc::UnboundedSender<Job>,
+    pub server: String,
+}
+
+/// A request on its way, as far as the thread that waits has brought it.
+#[derive(Debug)]
+pub(super) struct Here {
+    links: Arc<Links>,
+    question: Question,
+    bytes_up: usize,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Here(CarriedHere),
+    Elsewhere(Box<Pending>),
+    Over,
+}
+
+impl Question {
+    /// Let the IO thread carry it.
+    pub fn ask(self) -> Pending {
+        let (reply, pending, abandoned) = Reply::to_waiter(&self.server);
+        // Fails when the client is closed; then `reply` is dropped and the asker told so.
+        let _ = self.jobs.send(Job::Request(Request {
+            message: self.message,
+            timeout: self.timeout,
+            asked: self.asked,
+            line: None,
+            reply,
+            abandoned,
+        }));
+        pending
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.timeout
+            .and_then(|within| self.asked.checked_add(within))
+    }
+}
+
+impl Here {
+    /// Carry `question` here if there is a connection that can do so and nobody else is at it.
+    pub fn begin(links: &Arc<Links>, question: Question) -> Result<Self, Question> {
+        let link: Option<Arc<Carrier>> = match question.message.is_empty() {
+            // To connect is the IO thread's.
+            true => None,
+            false => links.current(),
+        };
+        let left = question
+            .timeout
+            .map(|within| within.saturating_sub(question.asked.elapsed()));
+        let pieces = question.message.pieces(left);
+        let bytes_up = pieces.bytes();
+        match link.and_then(|link| link.carry_here(pieces)) {
+            None => Err(question),
+            Some(carried) => Ok(Self {
+                links: links.clone(),
+                question,
+                bytes_up,
+                stage: Stage::Here(carried),
+            }),
+        }
+    }
+
+    /// Go on for up to `slice`; `None` when there is no answer yet.
+    pub fn wait(&mut self, slice: Duration) -> Option<Outcome> {
+        let now = Instant::now();
+        let until = now.checked_add(slice).unwrap_or(now);
+        let deadline = self.question.deadline();
+        let answer = match &mut self.stage {
+            Stage::Elsewhere(pending) => return pending.wait(slice),
+            Stage::Over => return Some(Err(self.closed())),
+            Stage::Here(carried) => {
+                carried.carry(deadline.map_or(until, |deadline| until.min(deadline)))
+            }
+        };
+        match answer {
+            Some(Ok(bytes)) => {
+                self.stage = Stage::Over;
+                Some(Ok(Answer {
+                    bytes,
+                    round_trip: self.question.asked.elapsed(),
+                    bytes_up: self.bytes_up,
+                    connect_attempts: 0,
+                }))
+            }
+            Some(Err(error)) => self.failed(error),
+            None if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+                self.stage = Stage::Over;
+                Some(Err(ClientError::Timeout {
+                    server: self.question.server.clone(),
+                    within: self.question.timeout.unwrap_or_default(),
+                }))
+            }
+            None => None,
+        }
+    }
+
+    fn failed(&mut self, error: ExchangeError) -> Option<Outcome> {
+        self.stage = Stage::Over;
+        match error {
+            _ if self.links.is_closing() => Some(Err(self.closed())),
+            ExchangeError::Failed(error) if !is_not_ready(&error) => Some(Err(error)),
+            // The server has not taken it up, so that it may be sent again.
+            _ => {
+                self.stage = Stage::Elsewhere(Box::new(self.question.clone().ask()));
+                None
+            }
+        }
+    }
+
+    fn closed(&self) -> ClientError {
+        ClientError::Closed {
+            server: self.question.server.clone(),
+        }
+    }
+}
+
+fn is_not_ready(error: &ClientError) -> bool {
+    matches!(error, ClientError::Server(failure) if failure.code == ErrorCode::NotReady.name())
+}
