@@ -7,17 +7,26 @@ offers: `observation`, `cancelled`, `respond(result)`, `fail(code, message)`.
 
 import contextlib
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from quic_peers import Served, free_udp_port
+from quic_peers import Served, Serving, free_udp_port
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from flash_transport import FlashTransportPolicy, Policy, WebsocketPolicy, packb, unpackb
+from flash_transport import (
+    FlashTransportPolicy,
+    LocalServer,
+    Policy,
+    WebsocketPolicy,
+    packb,
+    unpackb,
+)
 
 Handle = Callable[[Any], None]
 
@@ -60,6 +69,21 @@ def serve_quic(handle: Handle, metadata: dict[str, Any], port: int) -> Iterator[
             return FlashTransportPolicy("127.0.0.1", served.port, **options)
 
         yield Endpoint(connect, served.server.close)
+
+
+@contextlib.contextmanager
+def serve_local(handle: Handle, metadata: dict[str, Any], path: Path) -> Iterator[Endpoint]:
+    with Serving(LocalServer(path, metadata=metadata), handle) as serving:
+
+        def connect(**options: Any) -> Policy:
+            return FlashTransportPolicy(f"unix:{path}", **options)
+
+        yield Endpoint(connect, serving.server.close)
+
+
+def fresh_socket_path() -> Path:
+    # pytest's own folders are too deep for the path of a socket
+    return Path(tempfile.mkdtemp(prefix="flash-")) / "policy.sock"
 
 
 class WebsocketRequest:
@@ -131,5 +155,6 @@ def free_tcp_port() -> int:
 
 TRANSPORTS = [
     Transport("quic", serve_quic, free_udp_port, overhead=1),
+    Transport("unix", serve_local, fresh_socket_path, overhead=1),
     Transport("websocket", serve_websocket, free_tcp_port, overhead=0),
 ]

@@ -18,13 +18,11 @@ def echo(request):
     request.respond({"echo": request.observation, "session": request.session})
 
 
-class Served:
-    """A server on a free port of the loopback; a thread gives each request to `handle`."""
+class Serving:
+    """A server that runs; a thread gives each of its requests to `handle`."""
 
-    def __init__(self, handle=echo, **server_arguments):
-        arguments = {"host": "127.0.0.1", "port": 0, "metadata": {}, **server_arguments}
-        self.server = QuicServer(**arguments)
-        self.port = self.server.port
+    def __init__(self, server, handle=echo):
+        self.server = server
         self._handle = handle
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
@@ -48,6 +46,16 @@ class Served:
     def __exit__(self, *exception):
         self.server.close()
         self._thread.join()
+
+
+class Served(Serving):
+    """A QUIC server on a free port of the loopback."""
+
+    def __init__(self, handle=echo, **server_arguments):
+        arguments = {"host": "127.0.0.1", "port": 0, "metadata": {}, **server_arguments}
+        server = QuicServer(**arguments)
+        self.port = server.port
+        super().__init__(server, handle)
 
 
 def eventually(holds):

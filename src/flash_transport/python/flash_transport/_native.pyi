@@ -330,14 +330,16 @@ class LocalServer:
             None when `timeout` has passed or the server is closed.
         """
 
-    def drain(self, timeout: float | None = None) -> bool:
-        """Take nothing more on, and wait until what was accepted is answered.
+    def stop_accepting(self) -> None:
+        """Answer requests with `not_ready` from now on; what was accepted goes on."""
 
-        Args:
-            timeout: seconds; None waits to the end.
+    def drain(self, timeout: float | None) -> bool:
+        """Accept nothing more, wait until what was accepted is answered, and close.
+
+        Other threads must go on to take requests and to answer them.
 
         Returns:
-            Whether all of it is answered.
+            Whether everything that was accepted is answered.
         """
 
     def close(self) -> None:

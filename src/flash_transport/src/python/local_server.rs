@@ -98,13 +98,18 @@ impl LocalServer {
         Ok(next.map(QuicRequest::new))
     }
 
-    /// Take nothing more on, and wait until what was accepted is answered; says whether it is.
-    #[pyo3(signature = (timeout = None))]
-    fn drain(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let until =
-            duration("timeout", timeout)?.and_then(|timeout| Instant::now().checked_add(timeout));
+    /// Answer requests with `not_ready` from now on; what was accepted goes on.
+    fn stop_accepting(&self) {
         self.server.stop_accepting();
-        wait_for(py, |slice| {
+    }
+
+    /// Accept nothing more, wait up to `timeout` until what was accepted is answered, and close. Says whether
+    /// everything was answered.
+    fn drain(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let timeout = duration("timeout", timeout)?;
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        self.server.stop_accepting();
+        let settled = wait_for(py, |slice| {
             let left = until.map_or(slice, |until| {
                 until.saturating_duration_since(Instant::now())
             });
@@ -113,10 +118,12 @@ impl LocalServer {
                 false if left > slice || until.is_none() => None,
                 false => Some(false),
             }
-        })
+        })?;
+        self.close(py);
+        Ok(settled)
     }
 
-    /// Stop. Requests that nobody took are answered `not_ready`, sent answers arrive.
+    /// Stop. What nobody took is answered `not_ready`, sent answers arrive.
     fn close(&self, py: Python<'_>) {
         // A thread in `next_request` needs the GIL to return.
         without_gil(py, || self.server.close());

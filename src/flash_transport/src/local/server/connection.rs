@@ -257,6 +257,10 @@ impl Connection<'_> {
         }
         self.is_known = true;
         self.set_read_timeout()?;
+        if self.shared.is_draining() {
+            self.refuse(id, ErrorCode::NotReady, SHUTTING_DOWN);
+            return Ok(());
+        }
         let Some(metadata) = self.shared.metadata() else {
             self.refuse(id, ErrorCode::NotReady, WARMING_UP);
             return Ok(());

@@ -191,11 +191,15 @@ impl Shared {
         lock(&self.metadata).clone()
     }
 
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
     /// Take one request on; `None` when the server stops.
     fn accept_request(&self) -> Option<OpenRequest> {
         // Counted first, so that whoever waits for the last one does not miss it.
         let open = self.open.one();
-        (!self.draining.load(Ordering::SeqCst)).then_some(open)
+        (!self.is_draining()).then_some(open)
     }
 
     fn all_peers(&self) -> Vec<Arc<Peer>> {
