@@ -1,21 +1,28 @@
 """Shared test data: a small pi0.5 whose outputs openpi itself computed (see data/README.md)."""
 
+import functools
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 
 from openpi_flash_models.checkpoints import orbax
+from openpi_flash_models.graph_options import DEFAULT_GRAPH
 from openpi_flash_models.inputs import CAMERAS, ModelInputs
+from openpi_flash_models.jax_models import flow, gemma
+from openpi_flash_models.jax_models.weights import lay_out
+from openpi_flash_models.model_shape import check_tree
+from openpi_flash_models.rtc import no_guidance
 
 DATA = Path(__file__).parent / "data"
 TINY = DATA / "tiny_pi05"
+FAST_CAMERAS = ("base_0_rgb", "base_1_rgb", "wrist_0_rgb")
 
 
 @pytest.fixture(scope="session")
@@ -49,14 +56,50 @@ def _is_of(model, path):
     return path[1] == "PaliGemma" and ("img" in path or not expert_1)
 
 
-def params_of(leaves, dtype):
+class Model(NamedTuple):
+    """A small model as tests use it."""
+
+    arch: gemma.Arch
+    weights: dict
+
+    def act(self, inputs, noise, steps=10, *, guidance=None, method="identity", beta=5.0):
+        if guidance is None:
+            guidance = no_guidance(*noise.shape)
+        return np.asarray(
+            flow.sample_actions(
+                self.arch,
+                self.weights,
+                inputs,
+                noise=noise,
+                num_steps=jnp.int32(steps),
+                guidance=guidance,
+                max_guidance=jnp.float32(beta),
+                method=method,
+            )
+        )
+
+
+def build_model(leaves, dtype="float32", options=DEFAULT_GRAPH):
+    shape = check_tree(leaves, "tiny")
     cast = {path: leaf.astype(orbax.DTYPES[dtype]) for path, leaf in leaves.items()}
-    return jax.tree.map(jnp.asarray, orbax.nest(cast)["params"])
+    return Model(gemma.Arch(shape, options), lay_out(orbax.nest(cast)["params"], shape, options))
 
 
 @pytest.fixture(scope="session")
-def as_params():
-    return params_of
+def build():
+    """Function of leaves, dtype and graph options to a small model."""
+    return build_model
+
+
+@functools.cache
+def tiny_model(name, dtype="float32", options=DEFAULT_GRAPH):
+    return build_model(read_tiny_leaves(name), dtype, options)
+
+
+@pytest.fixture(scope="session")
+def model():
+    """Function of a name, dtype and graph options to that small model."""
+    return tiny_model
 
 
 @pytest.fixture(scope="session")
@@ -65,35 +108,37 @@ def tiny_leaves():
     return read_tiny_leaves
 
 
-@pytest.fixture(scope="session")
-def params_float32():
-    return params_of(read_tiny_leaves("pi05"), "float32")
+class Recorded(NamedTuple):
+    """What openpi was run on, and what came out."""
+
+    arrays: dict
+    inputs: ModelInputs
+    outputs: dict
+
+    @property
+    def noise(self):
+        return self.arrays["noise"]
 
 
-@pytest.fixture(scope="session")
-def params_bfloat16():
-    return params_of(read_tiny_leaves("pi05"), "bfloat16")
-
-
-@pytest.fixture(scope="session")
-def tiny_arrays():
-    return dict(np.load(DATA / "tiny_pi05_inputs.npz"))
-
-
-@pytest.fixture(scope="session")
-def tiny_inputs(tiny_arrays):
-    """The two observations openpi was run on; its pictures were drawn from this generator."""
+@functools.cache
+def read_recorded(name):
+    arrays = dict(np.load(DATA / f"tiny_{name}_inputs.npz"))
+    cameras = FAST_CAMERAS if name == "pi0_fast" else CAMERAS
+    # openpi's pictures were drawn from this generator
     generator = np.random.default_rng(11)
     shape = (2, 224, 224, 3)
-    images = [generator.uniform(-1, 1, shape).astype(np.float32) for _ in CAMERAS]
-    return ModelInputs(
+    images = [generator.uniform(-1, 1, shape).astype(np.float32) for _ in cameras]
+    inputs = ModelInputs(
         images=np.stack(images, axis=1),
-        image_mask=np.stack([tiny_arrays[f"image_mask/{name}"] for name in CAMERAS], axis=1),
-        tokens=tiny_arrays["tokenized_prompt"],
-        token_mask=tiny_arrays["tokenized_prompt_mask"],
+        image_mask=np.stack([arrays[f"image_mask/{camera}"] for camera in cameras], axis=1),
+        tokens=arrays["tokenized_prompt"],
+        token_mask=arrays["tokenized_prompt_mask"],
+        state=arrays["state"] if name == "pi0" else None,
     )
+    return Recorded(arrays, inputs, dict(np.load(DATA / f"tiny_{name}_outputs.npz")))
 
 
 @pytest.fixture(scope="session")
-def tiny_outputs():
-    return dict(np.load(DATA / "tiny_pi05_outputs.npz"))
+def openpi():
+    """Function of a name to what openpi computed of that small model."""
+    return read_recorded

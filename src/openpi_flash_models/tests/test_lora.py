@@ -1,12 +1,10 @@
 """Merged adapters give what openpi computes with adapters."""
 
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 
 from openpi_flash_models.errors import CheckpointError
-from openpi_flash_models.jax_models import pi05
 from openpi_flash_models.lora import LoraScaling, has_lora, merge_lora
 from openpi_flash_models.model_shape import check_tree
 
@@ -19,12 +17,11 @@ def recorded(data):
 
 
 @pytest.fixture(scope="module")
-def run(tiny_inputs, tiny_arrays, as_params):
+def run(openpi, build):
+    given = openpi("pi05")
+
     def act(leaves, steps=10, dtype="float32"):
-        params = as_params(leaves, dtype)
-        return np.asarray(
-            pi05.sample_actions(params, tiny_inputs, tiny_arrays["noise"], jnp.int32(steps))
-        )
+        return build(leaves, dtype).act(given.inputs, given.noise, steps)
 
     return act
 

@@ -6,10 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from openpi_flash_models.errors import ObservationError
-from openpi_flash_models.inputs import CAMERAS, ModelInputs
-from openpi_flash_models.jax_models import subtask_decode
+from openpi_flash_models.checkpoints import orbax
+from openpi_flash_models.errors import ModelOutputError, ObservationError
+from openpi_flash_models.inputs import CAMERAS
+from openpi_flash_models.jax_models import decode as words
+from openpi_flash_models.jax_models.models import JaxTokenModel
 from openpi_flash_models.load import load_planner
+from openpi_flash_models.model_shape import check_tree
+from openpi_flash_models.packing import join
 from openpi_flash_models.planner import PlannerOptions, SubtaskPlanner
 from openpi_flash_models.robots import get_robot
 from openpi_flash_models.tokenizer import PaligemmaTokenizer
@@ -35,15 +39,15 @@ def tokenizer(data):
 
 
 @pytest.fixture(scope="module")
-def inputs(recorded, tiny_inputs, params_float32, tokenizer, prompts):
+def inputs(recorded, openpi, tokenizer, prompts):
     """What the model is given in each recorded case, made of the request by our own planner."""
-    aloha = SubtaskPlanner(params_float32, tokenizer, get_robot("aloha"), ATTENDED)
-    anyone = SubtaskPlanner(params_float32, tokenizer, None, ATTENDED)
+    aloha = SubtaskPlanner(None, tokenizer, get_robot("aloha"), ATTENDED)
+    anyone = SubtaskPlanner(None, tokenizer, None, ATTENDED)
     cameras = {name: recorded[f"image/{name}"] for name in ("cam_high", "cam_left_wrist")}
     three = anyone.model_inputs({}, prompt=prompts["three_cameras"])
     return {
         # recorded from float images, which a request cannot carry in this range
-        "three_cameras": dataclasses.replace(three, images=tiny_inputs.images[:1]),
+        "three_cameras": dataclasses.replace(three, images=openpi("pi05").inputs.images[:1]),
         "aloha_two_cameras": aloha.model_inputs(
             {"images": cameras}, prompt=prompts["aloha_two_cameras"]
         ),
@@ -51,19 +55,18 @@ def inputs(recorded, tiny_inputs, params_float32, tokenizer, prompts):
     }
 
 
+@pytest.fixture(scope="module")
+def tiny(model):
+    return model("pi05")
+
+
 CASES = ("three_cameras", "aloha_two_cameras", "no_images")
 
 
-def full_head(params):
-    size = params["PaliGemma"]["llm"]["embedder"]["input_embedding"].shape[0]
-    return subtask_decode.cut_head(params, jnp.ones(size, bool))
-
-
-def decode(params, inputs, *, allowed, eos=1, max_tokens=MAX_TOKENS):
-    head = subtask_decode.cut_head(params, jnp.asarray(allowed))
-    tokens = subtask_decode.decode_subtask(
-        params, head, inputs, jnp.int32(eos), max_tokens=max_tokens
-    )
+def decode(tiny, inputs, *, allowed, eos=1, max_tokens=MAX_TOKENS):
+    arch, weights = tiny
+    head = words.cut_head(weights, jnp.asarray(allowed))
+    tokens = words.decode(arch, weights, head, inputs, jnp.int32(eos), max_tokens=max_tokens)
     return np.asarray(tokens)[0]
 
 
@@ -76,45 +79,43 @@ def test_the_prefix_is_the_one_that_openpi_flash_builds(recorded, inputs, case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_first_logits_equal_openpi_flashs(params_float32, recorded, inputs, case):
-    hidden, _ = subtask_decode.read_prefix(params_float32, inputs[case], MAX_TOKENS)
-    logits = np.asarray(subtask_decode.logits(full_head(params_float32), hidden))[0]
+def test_the_first_logits_equal_openpi_flashs(tiny, recorded, inputs, case):
+    hidden, _ = words.read_prefix(*tiny, inputs[case], MAX_TOKENS)
+    logits = np.asarray(words.logits(words.whole_head(tiny.weights), hidden))[0]
     np.testing.assert_allclose(logits, recorded[f"{case}/first_logits"], atol=1e-4)
 
 
 @pytest.mark.parametrize("case", ["three_cameras", "aloha_two_cameras"])
-def test_logits_after_a_given_text_equal_openpi_flashs(params_float32, recorded, inputs, case):
+def test_logits_after_a_given_text_equal_openpi_flashs(tiny, recorded, inputs, case):
     """A given sequence shows wrong positions and caches, which a repeated token hides."""
     expected = recorded[f"forced/{case}/step_logits"]
     tokens = recorded["forced/tokens"]
-    head = full_head(params_float32)
-    say = jax.jit(subtask_decode.say)
-    hidden, spoken = subtask_decode.read_prefix(params_float32, inputs[case], MAX_TOKENS)
+    head = words.whole_head(tiny.weights)
+    say = jax.jit(words.say, static_argnums=0)
+    hidden, spoken = words.read_prefix(*tiny, inputs[case], MAX_TOKENS)
     slots = spoken.seen.shape[1] - MAX_TOKENS
     for step, token in enumerate(tokens):
-        logits = np.asarray(subtask_decode.logits(head, hidden))[0]
+        logits = np.asarray(words.logits(head, hidden))[0]
         np.testing.assert_allclose(logits, expected[step], atol=1e-4)
-        hidden, spoken = say(
-            params_float32, spoken, jnp.array([token], jnp.int32), jnp.int32(slots + step)
-        )
+        hidden, spoken = say(*tiny, spoken, jnp.array([token], jnp.int32), jnp.int32(slots + step))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_greedy_words_equal_openpi_flashs(params_float32, recorded, inputs, case):
-    tokens = decode(params_float32, inputs[case], allowed=recorded["vocab_mask"])
+def test_the_greedy_words_equal_openpi_flashs(tiny, recorded, inputs, case):
+    tokens = decode(tiny, inputs[case], allowed=recorded["vocab_mask"])
     np.testing.assert_array_equal(tokens, recorded[f"{case}/masked/tokens"])
 
 
-def test_only_allowed_words_are_said(params_float32, recorded, inputs):
+def test_only_allowed_words_are_said(tiny, recorded, inputs):
     allowed = recorded["random_mask/vocab_mask"]
-    tokens = decode(params_float32, inputs["three_cameras"], allowed=allowed)
+    tokens = decode(tiny, inputs["three_cameras"], allowed=allowed)
     np.testing.assert_array_equal(tokens, recorded["random_mask/tokens"])
     assert allowed[tokens].all()
 
 
-def test_the_text_ends_at_the_end_mark_and_zeros_follow(params_float32, recorded, inputs):
+def test_the_text_ends_at_the_end_mark_and_zeros_follow(tiny, recorded, inputs):
     tokens = decode(
-        params_float32,
+        tiny,
         inputs["three_cameras"],
         allowed=recorded["eos/masked/vocab_mask"],
         eos=int(recorded["eos/masked/eos_as"]),
@@ -123,9 +124,9 @@ def test_the_text_ends_at_the_end_mark_and_zeros_follow(params_float32, recorded
     assert tokens[-1] == 0
 
 
-def test_an_end_mark_at_once_is_an_empty_text(params_float32, recorded, inputs):
+def test_an_end_mark_at_once_is_an_empty_text(tiny, recorded, inputs):
     tokens = decode(
-        params_float32,
+        tiny,
         inputs["three_cameras"],
         allowed=recorded["vocab_mask"],
         eos=int(recorded["eos/immediate/eos_as"]),
@@ -134,37 +135,31 @@ def test_an_end_mark_at_once_is_an_empty_text(params_float32, recorded, inputs):
     assert not tokens[1:].any()
 
 
-def test_a_batch_says_what_each_row_says_alone(params_float32, recorded, inputs):
+def test_a_batch_says_what_each_row_says_alone(tiny, recorded, inputs):
     rows = [inputs["aloha_two_cameras"], inputs["no_images"]]
-    both = ModelInputs(
-        *(
-            np.concatenate([getattr(row, field.name) for row in rows])
-            for field in dataclasses.fields(ModelInputs)
-        )
-    )
-    head = subtask_decode.cut_head(params_float32, jnp.asarray(recorded["vocab_mask"]))
-    tokens = subtask_decode.decode_subtask(
-        params_float32, head, both, jnp.int32(1), max_tokens=MAX_TOKENS
-    )
+    both = join(rows)
+    arch, weights = tiny
+    head = words.cut_head(weights, jnp.asarray(recorded["vocab_mask"]))
+    tokens = words.decode(arch, weights, head, both, jnp.int32(1), max_tokens=MAX_TOKENS)
     for case, row in zip(("aloha_two_cameras", "no_images"), np.asarray(tokens), strict=True):
         np.testing.assert_array_equal(row, recorded[f"{case}/masked/tokens"])
 
 
-def test_a_missing_camera_is_masked_unless_it_shall_be_attended(params_float32, tokenizer):
+def test_a_missing_camera_is_masked_unless_it_shall_be_attended(tokenizer):
     observation = {"images": {"base_0_rgb": np.zeros((224, 224, 3), np.uint8)}}
-    masked = SubtaskPlanner(params_float32, tokenizer, None)
-    attended = SubtaskPlanner(params_float32, tokenizer, None, ATTENDED)
+    masked = SubtaskPlanner(None, tokenizer, None)
+    attended = SubtaskPlanner(None, tokenizer, None, ATTENDED)
     given = masked.model_inputs(observation, prompt="go")
     assert given.image_mask.tolist() == [[True, False, False]]
-    assert given.images[0, 0].max() == -1.0
+    assert given.images.max() == 0
     assert attended.model_inputs(observation, prompt="go").image_mask.tolist() == [[True] * 3]
 
 
-def test_a_masked_camera_changes_nothing_but_costs_a_place(params_float32, tokenizer, recorded):
+def test_a_masked_camera_changes_nothing_but_costs_a_place(tiny, tokenizer, recorded):
     """Dropping a camera that is not there gives the words of masking it."""
     observation = get_robot("libero").example_observation()
-    two = SubtaskPlanner(params_float32, tokenizer, get_robot("libero"))
-    given = two.model_inputs(observation, prompt="open the drawer")
+    libero = SubtaskPlanner(None, tokenizer, get_robot("libero"))
+    given = libero.model_inputs(observation, prompt="open the drawer")
     assert given.images.shape[1] == 2
     padded = dataclasses.replace(
         given,
@@ -173,9 +168,32 @@ def test_a_masked_camera_changes_nothing_but_costs_a_place(params_float32, token
     )
     allowed = recorded["vocab_mask"]
     np.testing.assert_array_equal(
-        decode(params_float32, given, allowed=allowed),
-        decode(params_float32, padded, allowed=allowed),
+        decode(tiny, given, allowed=allowed),
+        decode(tiny, padded, allowed=allowed),
     )
+
+
+def test_a_planner_whose_numbers_are_not_finite_says_so(tiny_leaves, tokenizer):
+    leaves = tiny_leaves("pi05")
+    final = ("params", "PaliGemma", "llm", "final_norm", "scale")
+    leaves[final] = leaves[final] * np.nan
+    tree = orbax.nest(leaves)["params"]
+    model = JaxTokenModel(tree, check_tree(leaves, "tiny"), max_tokens=3)
+    planner = SubtaskPlanner(model, tokenizer, get_robot("libero"))
+    with pytest.raises(ModelOutputError, match="logits are not finite"):
+        planner.plan(get_robot("libero").example_observation(), prompt="go")
+
+
+def test_nothing_is_compiled_after_the_warm_up(tiny_leaves, tokenizer):
+    leaves = tiny_leaves("pi05")
+    tree = orbax.nest(leaves)["params"]
+    model = JaxTokenModel(tree, check_tree(leaves, "tiny"), max_tokens=2)
+    planner = SubtaskPlanner(model, tokenizer, get_robot("libero"))
+    planner.warm_up()
+    before = words.decode._cache_size()
+    for prompt in ("go", "open the drawer " * 3, "open the drawer " * 20):
+        planner.plan(get_robot("libero").example_observation(), prompt=prompt)
+    assert words.decode._cache_size() == before
 
 
 def test_a_planner_loads_from_a_checkpoint_and_plans(data, tiny_checkpoint, tmp_path, recorded):
@@ -184,7 +202,6 @@ def test_a_planner_loads_from_a_checkpoint_and_plans(data, tiny_checkpoint, tmp_
     shutil.copytree(tiny_checkpoint / "params", tmp_path / "params")
     shutil.copy(data / "paligemma_tokenizer.model", tmp_path)
     planner = load_planner(tmp_path, robot="aloha", max_generation_tokens=4, dtype="float32")
-    planner.warm_up()
     images = {name: recorded[f"image/{name}"] for name in ("cam_high", "cam_left_wrist")}
     subtask = planner.plan({"images": images}, prompt="fold the towel")
     assert subtask.text

@@ -39,14 +39,14 @@ def built(tiny_leaves):
 
 
 @pytest.fixture(scope="module")
-def observed(data, tiny_inputs):
+def observed(data, openpi):
     """Function of a kind to openpi's two observations and its noise."""
 
     def read(kind):
         arrays = dict(np.load(data / f"tiny_{kind}_inputs.npz"))
         mask = np.stack([arrays[f"image_mask/{name}"] for name in CAMERAS], axis=1)
         observation = Observation(
-            images=torch.from_numpy(tiny_inputs.images),
+            images=torch.from_numpy(openpi("pi05").inputs.images),
             image_mask=torch.from_numpy(mask),
             tokens=torch.from_numpy(arrays["tokenized_prompt"]).long(),
             token_mask=torch.from_numpy(arrays["tokenized_prompt_mask"]),

@@ -1,4 +1,4 @@
-"""What a pi0 or pi0.5 model takes, whatever framework it is written in."""
+"""What a model takes, whatever framework it is written in."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ class ModelInputs:
     """One batch of observations, ready for a model.
 
     A camera that is masked and a prompt slot that is masked contribute nothing to the result, so
-    whoever builds this may also leave them out: C and L are free. (Dropping them saves time and
-    costs one compiled program per distinct C and L; the place to do it is where this is built.)
+    whoever builds this may also leave them out: C and L are free, and differ in cost only
+    (``packing.pack`` does it).
 
     Attributes:
         images: [B, C, 224, 224, 3] uint8, scaled on the device; or float32 already in [-1, 1].
         image_mask: [B, C] bool, false for a camera that is not there.
         tokens: [B, L] int32, padded on the right.
         token_mask: [B, L] bool, false for padding.
+        state: [B, A] float32, normalised and padded to the model's width; pi0 reads it, the others
+            do not and take None.
     """
 
     images: Any
     image_mask: Any
     tokens: Any
     token_mask: Any
+    state: Any = None

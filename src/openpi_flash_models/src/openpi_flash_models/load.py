@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jax
 
+from openpi_flash_models.action_policy import ModelPolicy
+from openpi_flash_models.action_tokens import ActionDecoder, BinActionDecoder, FastActionDecoder
 from openpi_flash_models.checkpoints.layout import read_leaves
 from openpi_flash_models.checkpoints.leaves import DTYPES, nest
-from openpi_flash_models.configs import get_config
-from openpi_flash_models.errors import CheckpointError, ConfigError
-from openpi_flash_models.jax_models import pi05
+from openpi_flash_models.configs import InferenceConfig, get_config
+from openpi_flash_models.errors import CheckpointError
+from openpi_flash_models.fast_tokens import FastTokenizer
+from openpi_flash_models.graph_options import DEFAULT_GRAPH, GraphOptions
+from openpi_flash_models.jax_models.compile_cache import use_compile_cache
+from openpi_flash_models.jax_models.models import JaxActionModel, JaxTokenModel
 from openpi_flash_models.lora import has_lora, merge_lora
 from openpi_flash_models.model_shape import MODEL_NAMES, ModelKind, ModelShape, check_tree
 from openpi_flash_models.norm_stats import read_norm_stats
-from openpi_flash_models.pi05_policy import Pi05Policy
-from openpi_flash_models.planner import PlannerOptions, SubtaskPlanner
+from openpi_flash_models.planner import (
+    MissingCameras,
+    PlannerOptions,
+    SubtaskPlanner,
+    allowed_words,
+)
 from openpi_flash_models.robots import get_robot
+from openpi_flash_models.rtc import DEFAULT_RTC, RtcOptions
 from openpi_flash_models.tokenizer import PaligemmaTokenizer, find_tokenizer
+
+FAST_DIRECTORY = "fast_tokenizer"
+"""In a checkpoint of pi0-FAST: ``tokenizer.json`` and ``processor_config.json``."""
 
 
 def load_policy(
@@ -26,7 +40,10 @@ def load_policy(
     *,
     default_prompt: str | None = None,
     dtype: str | None = None,
-) -> Pi05Policy:
+    graph: GraphOptions = DEFAULT_GRAPH,
+    rtc: RtcOptions = DEFAULT_RTC,
+    max_batch: int = 1,
+) -> ModelPolicy:
     """Load an action policy.
 
     Args:
@@ -35,20 +52,21 @@ def load_policy(
             tokenizer.
         default_prompt: the task of requests that name none.
         dtype: ``bfloat16`` or ``float32``; None takes what the device computes well with.
+        graph: switches of exact rearrangements, to compare.
+        rtc: how a chunk goes on from an earlier one.
+        max_batch: most requests that one call of the model answers.
 
     Raises:
         ConfigError: no such config.
         CheckpointError: names what is missing or broken.
     """
     config = get_config(config_name)
-    if config.kind != "pi05":
-        raise ConfigError(f"config {config_name} is of {MODEL_NAMES[config.kind]}, expected pi0.5")
     checkpoint = _directory(checkpoint_dir)
     stats = read_norm_stats(checkpoint, config.asset_id)
-    if stats.state.q01 is None or stats.actions.q01 is None:
+    if config.uses_quantiles and (stats.state.q01 is None or stats.actions.q01 is None):
         raise CheckpointError(
             f"{checkpoint}/assets/{config.asset_id}/norm_stats.json has no q01 and q99, which "
-            "pi0.5 needs"
+            f"{MODEL_NAMES[config.kind]} needs"
         )
     state_size = sum(part.size for part in config.robot.state)
     sizes_of_stats = {"state": (len(stats.state.mean), state_size)}
@@ -60,14 +78,24 @@ def load_policy(
                 f"dimensions, the robot {config.robot.name} has {needs}"
             )
     tokenizer = PaligemmaTokenizer(find_tokenizer(checkpoint))
-    params, sizes = load_params(checkpoint, dtype=dtype)
-    _check_vocabulary(tokenizer, sizes, checkpoint)
-    if sizes.action_dim < len(config.robot.action_names):
-        raise CheckpointError(
-            f"{checkpoint}: the model has {sizes.action_dim} action dimensions, the robot "
-            f"{config.robot.name} needs {len(config.robot.action_names)}"
+    tree, shape = read_tree(checkpoint, kind=config.kind, dtype=dtype)
+    _check_vocabulary(tokenizer, shape, checkpoint)
+    use_compile_cache()
+    if shape.kind == "pi0_fast":
+        decoder = _action_decoder(config, checkpoint, tokenizer)
+        words = JaxTokenModel(tree, shape, graph)
+        return ModelPolicy(
+            config, words, stats, tokenizer, default_prompt, max_batch=max_batch, decoder=decoder
         )
-    return Pi05Policy(config, params, stats, tokenizer, default_prompt)
+    if shape.action_dim != config.action_dim:
+        raise CheckpointError(
+            f"{checkpoint}: the model has {shape.action_dim} action dimensions, the config "
+            f"{config.name} is for {config.action_dim}"
+        )
+    model = JaxActionModel(tree, shape, graph, rtc)
+    return ModelPolicy(
+        config, model, stats, tokenizer, default_prompt, max_batch=max_batch, rtc=rtc
+    )
 
 
 def load_planner(
@@ -77,6 +105,8 @@ def load_planner(
     generation_prompt_format: str = "Task: {task}. Subtask: ",
     robot: str | None = None,
     dtype: str | None = None,
+    missing_cameras: MissingCameras = "masked",
+    graph: GraphOptions = DEFAULT_GRAPH,
 ) -> SubtaskPlanner:
     """Load a planner.
 
@@ -86,26 +116,36 @@ def load_planner(
         generation_prompt_format: holds ``{task}``.
         robot: whose requests it reads; None takes images by the model's own camera names.
         dtype: as for :func:`load_policy`.
+        missing_cameras: see ``PlannerOptions``.
+        graph: as for :func:`load_policy`.
 
     Raises:
         CheckpointError: names what is missing or broken.
     """
     checkpoint = _directory(checkpoint_dir)
     tokenizer = PaligemmaTokenizer(find_tokenizer(checkpoint))
-    params, sizes = load_params(checkpoint, dtype=dtype)
-    _check_vocabulary(tokenizer, sizes, checkpoint)
+    tree, shape = read_tree(checkpoint, kind="pi05", dtype=dtype)
+    _check_vocabulary(tokenizer, shape, checkpoint)
+    use_compile_cache()
+    model = JaxTokenModel(
+        tree,
+        shape,
+        graph,
+        max_tokens=max_generation_tokens,
+        allowed=allowed_words(tokenizer, shape.vocabulary),
+    )
     options = PlannerOptions(
-        max_tokens=max_generation_tokens, prompt_format=generation_prompt_format
+        prompt_format=generation_prompt_format, missing_cameras=missing_cameras
     )
     return SubtaskPlanner(
-        params, tokenizer, get_robot(robot) if robot is not None else None, options
+        model, tokenizer, get_robot(robot) if robot is not None else None, options
     )
 
 
-def load_params(
-    checkpoint: Path, *, kind: ModelKind = "pi05", dtype: str | None = None
-) -> tuple[pi05.Params, ModelShape]:
-    """Read, merge, check and place a checkpoint's tensors.
+def read_tree(
+    checkpoint: Path, *, kind: ModelKind, dtype: str | None = None
+) -> tuple[dict[str, Any], ModelShape]:
+    """Read, merge and check a checkpoint's tensors; they are in the host's memory.
 
     Args:
         checkpoint: holds ``params/`` or ``model.safetensors``.
@@ -129,7 +169,15 @@ def load_params(
         )
     for path in leaves:
         leaves[path] = leaves[path].astype(DTYPES[dtype], copy=False)
-    return jax.device_put(nest(leaves)["params"]), sizes
+    return nest(leaves)["params"], sizes
+
+
+def _action_decoder(
+    config: InferenceConfig, checkpoint: Path, tokenizer: PaligemmaTokenizer
+) -> ActionDecoder:
+    if config.action_tokens == "bins":
+        return BinActionDecoder(tokenizer)
+    return FastActionDecoder(tokenizer, FastTokenizer(checkpoint / FAST_DIRECTORY))
 
 
 def _directory(path: str | Path) -> Path:

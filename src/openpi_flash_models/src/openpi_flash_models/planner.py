@@ -1,4 +1,4 @@
-"""The planner: what the robot should do next, in words."""
+"""The planner: what the robot should do next, in words. Needs no model framework."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from openpi_flash_models.action_models import TokenModel
 from openpi_flash_models.inputs import CAMERAS, IMAGE_SIZE, ModelInputs
-from openpi_flash_models.jax_models import pi05, subtask_decode
+from openpi_flash_models.packing import lengths_from, pack, sized
 from openpi_flash_models.prompts import planner_prompt
 from openpi_flash_models.robots.robot import CameraInput, Robot
-from openpi_flash_models.tokenizer import EOS_ID, PaligemmaTokenizer
+from openpi_flash_models.tokenizer import PaligemmaTokenizer
 from openpi_flash_models.transforms.images import resize_with_pad
 
 PROMPT_SLOTS = 200
+MissingCameras = Literal["masked", "attended"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Subtask:
     """What to do next.
 
     Attributes:
-        text: in words; empty if the model has nothing to say.
+        text: in words; empty if the model ended at once, never because something failed.
         ms: from pictures to words.
     """
 
@@ -39,22 +39,20 @@ class PlannerOptions:
     """How subtasks are made.
 
     Attributes:
-        max_tokens: the longest subtask.
         prompt_format: holds ``{task}``.
         missing_cameras: ``masked`` as in the action models' training; ``attended`` shows the model
             mid-gray pictures instead, as openpi-flash does.
     """
 
-    max_tokens: int = 20
     prompt_format: str = "Task: {task}. Subtask: "
-    missing_cameras: Literal["masked", "attended"] = "masked"
+    missing_cameras: MissingCameras = "masked"
 
 
 class SubtaskPlanner:
     """Decodes subtasks with a pi0.5 checkpoint's language expert.
 
     Args:
-        params: the checkpoint's tree, on the device.
+        model: says ids that ``allowed_words`` allows.
         tokenizer: PaliGemma's.
         robot: whose requests it reads; None: images lie under ``images`` by the model's own names.
         options: how.
@@ -62,18 +60,15 @@ class SubtaskPlanner:
 
     def __init__(
         self,
-        params: pi05.Params,
+        model: TokenModel,
         tokenizer: PaligemmaTokenizer,
         robot: Robot | None,
         options: PlannerOptions = PlannerOptions(),
     ) -> None:
-        self._params = params
+        self._model = model
         self._tokenizer = tokenizer
         self._robot = robot if robot is not None else _ANY_ROBOT
         self._options = options
-        allowed = np.zeros(params["PaliGemma"]["llm"]["embedder"]["input_embedding"].shape[0], bool)
-        allowed[: tokenizer.vocabulary_size] = tokenizer.printable
-        self._head = subtask_decode.cut_head(params, jnp.asarray(allowed))
 
     def plan(self, observation: Mapping[str, Any], *, prompt: str) -> Subtask:
         """Say what to do next.
@@ -84,26 +79,41 @@ class SubtaskPlanner:
 
         Raises:
             ObservationError: an image is missing or none.
+        ModelOutputError: the model's numbers are not finite.
         """
         started = time.perf_counter()
-        ids = self._decode(self.model_inputs(observation, prompt=prompt))
+        ids = self._say(self.model_inputs(observation, prompt=prompt))
         text = self._tokenizer.decode(ids)
         return Subtask(text, (time.perf_counter() - started) * 1000)
 
     def warm_up(self) -> None:
-        """Compile the model for this robot's shapes."""
-        self.plan(self._robot.example_observation(), prompt="warm up")
+        """Compile the model for every number of cameras and prompt that service may see."""
+        example = self.model_inputs(self._robot.example_observation(), prompt="a")
+        buckets = self._model.token_buckets
+        if buckets is None:
+            self._model.generate(example)
+            return
+        slots = np.shape(example.image_mask)[1]
+        required = sum(camera.required for camera in self._robot.cameras)
+        attend_all = self._options.missing_cameras == "attended"
+        shortest = int(np.asarray(example.token_mask).sum())
+        for cameras in range(slots if attend_all else max(1, required), slots + 1):
+            for length in lengths_from(shortest, buckets, PROMPT_SLOTS):
+                self._say(sized(example, cameras, length))
 
     def model_inputs(self, observation: Mapping[str, Any], *, prompt: str) -> ModelInputs:
         """What the model sees and reads."""
         found = self._robot.read_images(observation)
         attend_all = self._options.missing_cameras == "attended"
         slots = CAMERAS if attend_all else [camera.slot for camera in self._robot.cameras]
-        images = np.zeros((len(slots), IMAGE_SIZE, IMAGE_SIZE, 3), np.float32)
+        images = np.zeros((len(slots), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
         for i, slot in enumerate(slots):
             if slot in found:
-                pixels = resize_with_pad(found[slot], IMAGE_SIZE, IMAGE_SIZE)
-                images[i] = pixels / np.float32(127.5) - 1.0
+                images[i] = resize_with_pad(found[slot], IMAGE_SIZE, IMAGE_SIZE)
+        if attend_all:
+            is_there = np.array([slot in found for slot in slots])[:, None, None, None]
+            scaled = images / np.float32(127.5) - np.float32(1.0)
+            images = np.where(is_there, scaled, np.float32(0.0))  # zero is between two levels
         tokens = self._tokenizer.encode(
             planner_prompt(prompt, self._options.prompt_format), PROMPT_SLOTS
         )
@@ -114,15 +124,17 @@ class SubtaskPlanner:
             token_mask=tokens.mask[None],
         )
 
-    def _decode(self, inputs: ModelInputs) -> np.ndarray:
-        ids = subtask_decode.decode_subtask(
-            self._params,
-            self._head,
-            inputs,
-            jnp.int32(EOS_ID),
-            max_tokens=self._options.max_tokens,
-        )
-        return np.asarray(jax.device_get(ids))[0]
+    def _say(self, inputs: ModelInputs) -> np.ndarray:
+        if self._model.token_buckets is not None:
+            inputs = pack(inputs, self._model.token_buckets)
+        return self._model.generate(inputs)[0]
+
+
+def allowed_words(tokenizer: PaligemmaTokenizer, vocabulary: int) -> np.ndarray:
+    """[vocabulary] bool: what a subtask may be made of."""
+    allowed = np.zeros(vocabulary, bool)
+    allowed[: tokenizer.vocabulary_size] = tokenizer.printable
+    return allowed
 
 
 _ANY_ROBOT = Robot(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+
+from openpi_flash_models.errors import ModelOutputError, ObservationError
+from openpi_flash_models.rtc import RtcControls
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,13 @@ class InferenceControls:
         noise: [H, A] or [1, H, A], the model's own action width; None draws it.
         seed: of the noise; None takes the next of the policy's own sequence.
         num_steps: denoising steps; None is ten.
+        rtc: the chunk that the robot is playing; None: it is not gone on from.
     """
 
     noise: np.ndarray | None = None
     seed: int | None = None
     num_steps: int | None = None
+    rtc: RtcControls | None = None
 
 
 DEFAULT_CONTROLS = InferenceControls()
@@ -34,10 +39,12 @@ class ActionResult:
     Attributes:
         actions: [H, robot's action dim] float64, robot units.
         infer_ms: of the model alone, until the actions are on the host.
+        batch_size: how many observations that call answered.
     """
 
     actions: np.ndarray
     infer_ms: float
+    batch_size: int = 1
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,11 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class PolicySpec:
-    """What clients need to know of a policy."""
+    """What clients need to know of a policy.
+
+    Attributes:
+        supports: the controls that a request may use, by their keys on the wire.
+    """
 
     model: str
     robot: str
@@ -61,6 +72,7 @@ class PolicySpec:
     action_names: tuple[str, ...]
     image_specs: tuple[ImageSpec, ...]
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    supports: tuple[str, ...] = ("seed", "noise", "num_steps")
 
 
 class ActionPolicy(Protocol):
@@ -81,3 +93,18 @@ class ActionPolicy(Protocol):
 
     def warm_up(self) -> None:
         """Compile everything that service will use."""
+
+
+BatchRequest = tuple[Mapping[str, Any], InferenceControls]
+BatchAnswer = ActionResult | ObservationError | ModelOutputError
+
+
+class BatchPolicy(ActionPolicy, Protocol):
+    """A policy that answers several observations in one call."""
+
+    @property
+    def max_batch(self) -> int:
+        """How many."""
+
+    def infer_batch(self, requests: Sequence[BatchRequest]) -> list[BatchAnswer]:
+        """Answer each request; what is wrong with one of them is its own answer only."""

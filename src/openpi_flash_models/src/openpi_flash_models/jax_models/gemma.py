@@ -1,4 +1,4 @@
-"""Gemma decoder layers for the two experts of pi0 and pi0.5.
+"""Gemma decoder layers for the two experts of pi0 and pi0.5, and the one of pi0-FAST.
 
 The experts have their own weights and share one attention: the prefix (pictures and words) runs
 through expert 0 and leaves keys and values per layer, the suffix (actions) runs through expert 1
@@ -10,11 +10,15 @@ H head width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from openpi_flash_models.graph_options import GraphOptions
+from openpi_flash_models.jax_models.weights import layer_at
+from openpi_flash_models.model_shape import ModelShape
 
 RMS_EPSILON = 1e-6
 ROPE_MAX_WAVELENGTH = 10_000
@@ -23,143 +27,151 @@ MASKED_LOGIT = -2.3819763e38
 Params = Mapping[str, Any]
 
 
+class Arch(NamedTuple):
+    """What a program is made for: sizes, and how it computes."""
+
+    shape: ModelShape
+    options: GraphOptions
+
+
 class KeyValues(NamedTuple):
-    """Keys (after RoPE) and values of some tokens, for every layer: each [L, B, S, K, H]."""
+    """Keys (after RoPE) and values of some tokens: [B, S, K, H] each.
+
+    Over all layers it is ``Cache``: a list of these, or one with a leading axis [L, ...].
+    """
 
     keys: jax.Array
     values: jax.Array
 
 
-def select_expert(llm: Params, expert: int) -> dict[str, Any]:
-    """The weights of one expert under names without the expert's suffix.
+Cache = Any
 
-    Args:
-        llm: ``PaliGemma/llm`` of a checkpoint.
-        expert: 0 (pictures and words) or 1 (actions).
+
+class Past(NamedTuple):
+    """Tokens that were run before.
+
+    Attributes:
+        cache: keys and values, over all layers.
+        valid: [B, S] bool, which of them may be seen.
     """
-    suffix = "" if expert == 0 else f"_{expert}"
-    layers = llm["layers"]
-    attention = layers["attn"]
-    return {
-        "q": attention[f"q_einsum{suffix}"]["w"],
-        "kv": attention[f"kv_einsum{suffix}"]["w"],
-        "out": attention[f"attn_vec_einsum{suffix}"]["w"],
-        "mlp": layers[f"mlp{suffix}"],
-        "pre_attention_norm": layers[f"pre_attention_norm{suffix}"],
-        "pre_ffw_norm": layers[f"pre_ffw_norm{suffix}"],
-        "final_norm": llm[f"final_norm{suffix}"],
-    }
+
+    cache: Cache
+    valid: jax.Array
 
 
-def embed_tokens(llm: Params, tokens: jax.Array) -> jax.Array:
+class Modulation(NamedTuple):
+    """Scale, shift and gate of adaptive norms, [..., 3 D]; B and T may be 1 (for all).
+
+    Attributes:
+        pre_attention: [L, B, T, 3 D].
+        pre_ffw: [L, B, T, 3 D].
+        final: [B, T, 3 D].
+    """
+
+    pre_attention: jax.Array
+    pre_ffw: jax.Array
+    final: jax.Array
+
+
+def embed_tokens(table: jax.Array, tokens: jax.Array) -> jax.Array:
     """[..., D] embeddings of [...] token ids, scaled by the root of the width."""
-    table: jax.Array = llm["embedder"]["input_embedding"]
     # Rounded to the table's dtype first: 45.25 for 2048 in bfloat16.
     return table[tokens] * jnp.sqrt(jnp.asarray(table.shape[-1], jnp.float32)).astype(table.dtype)
 
 
 def run_layers(
-    expert: Params,
+    arch: Arch,
+    tower: Params,
     x: jax.Array,
     positions: jax.Array,
-    mask: jax.Array,
+    mask: jax.Array | None,
     *,
-    past: KeyValues | None = None,
-    condition: jax.Array | None = None,
-) -> tuple[jax.Array, KeyValues]:
+    past: Sequence[Past] = (),
+    modulation: Modulation | None = None,
+    wanted: jax.Array | None = None,
+) -> tuple[jax.Array, Cache]:
     """Run all layers and the final norm of one expert.
 
     Args:
-        expert: from :func:`select_expert`.
+        arch: sizes and switches.
+        tower: ``language`` or ``expert`` of the weights.
         x: [B, T, D].
         positions: [B, T] int, for RoPE.
-        mask: [B, T, S] bool, true where a token may look; S = past keys, then these T tokens.
-        past: keys and values of earlier tokens.
-        condition: [B, D], for an expert whose norms are adaptive.
+        mask: [B, T, T] bool, true where a token may look at another one; None: everywhere.
+        past: earlier tokens, all of whose valid ones are seen.
+        modulation: for an expert whose norms are adaptive.
+        wanted: [B, Q] int, indices of tokens whose outputs are read (Q may be 0); None: all. In
+            the last layer every token leaves keys and values, but only the wanted ones look and
+            think: the rest would make outputs for nobody.
 
     Returns:
-        The normed output [B, T, D], and the keys and values of these T tokens.
+        The normed output [B, Q or T, D], and the keys and values of all T tokens.
     """
-    stacked = _layers_of(expert)
+    shape, layers, depth = arch.shape, tower["layers"], arch.shape.depth
+    early = wanted is not None and arch.options.keys_only_last_layer
 
-    def step(
-        x: jax.Array, layer_and_past: tuple[Params, KeyValues | None]
-    ) -> tuple[jax.Array, KeyValues]:
-        layer, seen = layer_and_past
-        h, gate = norm(x, layer["pre_attention_norm"], condition)
-        own = _keys_values(layer, h, positions)
-        seen = own if seen is None else jax.tree.map(_append, seen, own)
-        x = _residual(x, _attend(layer, h, positions, mask, seen), gate)
-        h, gate = norm(x, layer["pre_ffw_norm"], condition)
-        return _residual(x, _mlp(layer["mlp"], h), gate), own
+    def attend(layer: Params, query: jax.Array, own: KeyValues, seen: Any, mask: Any) -> jax.Array:
+        blocks = [
+            (earlier, group.valid[:, None, :]) for earlier, group in zip(seen, past, strict=True)
+        ]
+        if mask is None:
+            mask = jnp.ones((1, 1, own.keys.shape[1]), bool)
+        blocks.append((own, mask))
+        if not arch.options.static_cache:
+            blocks = [_joined(blocks, query.shape[:2])]
+        return _out(layer, attention(query, blocks))
 
-    x, own = jax.lax.scan(step, x, (stacked, past))
-    return norm(x, expert["final_norm"], condition)[0], own
+    def step(x: jax.Array, index: Any) -> tuple[jax.Array, KeyValues]:
+        layer = layer_at(layers, index)
+        h, gate = norm(x, layer["pre_attention_norm"], _at(modulation, "pre_attention", index))
+        query, own = project(shape, layer, h, positions)
+        seen = [layer_at(group.cache, index) for group in past]
+        x = _residual(x, attend(layer, query, own, seen, mask), gate)
+        h, gate = norm(x, layer["pre_ffw_norm"], _at(modulation, "pre_ffw", index))
+        return _residual(x, _mlp(layer, h), gate), own
 
-
-def read_layers(
-    expert: Params, x: jax.Array, positions: jax.Array, mask: jax.Array, wanted: jax.Array
-) -> tuple[jax.Array, KeyValues]:
-    """As :func:`run_layers` for a prefix of which few or no outputs are read.
-
-    In the last layer every token leaves keys and values, but only the wanted ones look and think:
-    the rest would make outputs for nobody. Exact, and it saves most of a layer.
-
-    Args:
-        expert: from :func:`select_expert`, with plain norms.
-        x: [B, T, D].
-        positions: [B, T] int.
-        mask: [B, T, T] bool.
-        wanted: [B, Q] int, indices of tokens; Q may be 0.
-
-    Returns:
-        The normed output [B, Q, D] of the wanted tokens, and the keys and values of all.
-    """
-    stacked = _layers_of(expert)
-    depth = stacked["q"].shape[0]
-
-    def weights_of(index: jax.Array | int) -> Params:
-        return jax.tree.map(lambda w: jax.lax.dynamic_index_in_dim(w, index, 0, False), stacked)
-
-    # Over indices, not over a slice of the weights, which would be copied in every call.
-    def step(x: jax.Array, index: jax.Array) -> tuple[jax.Array, KeyValues]:
-        layer = weights_of(index)
+    x, cache = _repeat(step, x, depth - 1 if early else depth, unroll=isinstance(layers, list))
+    if early and wanted is not None:
+        assert not past, "a pass of which little is read is the first one"
+        assert modulation is None, "and has plain norms"
+        layer = layer_at(layers, depth - 1)
         h, _ = norm(x, layer["pre_attention_norm"], None)
-        own = _keys_values(layer, h, positions)
-        x = x + _attend(layer, h, positions, mask, own)
-        h, _ = norm(x, layer["pre_ffw_norm"], None)
-        return x + _mlp(layer["mlp"], h), own
-
-    x, earlier = jax.lax.scan(step, x, jnp.arange(depth - 1))
-    last = weights_of(depth - 1)
-    h, _ = norm(x, last["pre_attention_norm"], None)
-    own = _keys_values(last, h, positions)
-    cache = jax.tree.map(lambda many, one: jnp.concatenate([many, one[None]]), earlier, own)
-
-    x, h, mask = (jnp.take_along_axis(a, wanted[:, :, None], axis=1) for a in (x, h, mask))
-    positions = jnp.take_along_axis(positions, wanted, axis=1)
-    x = x + _attend(last, h, positions, mask, own)
-    h, _ = norm(x, last["pre_ffw_norm"], None)
-    x = x + _mlp(last["mlp"], h)
-    return norm(x, expert["final_norm"], None)[0], cache
+        if wanted.shape[1] == 0:
+            _, own = project(shape, layer, h, positions)
+            x = x[:, :0]
+        else:
+            query, own = project(shape, layer, h, positions)
+            rows = wanted[:, :, None]
+            x = jnp.take_along_axis(x, rows, axis=1)
+            query = jnp.take_along_axis(query, rows[..., None], axis=1)
+            looks = None if mask is None else jnp.take_along_axis(mask, rows, axis=1)
+            x = x + attend(layer, query, own, [], looks)
+            h, _ = norm(x, layer["pre_ffw_norm"], None)
+            x = x + _mlp(layer, h)
+        if isinstance(cache, list):
+            cache = [*cache, own]
+        else:
+            cache = jax.tree.map(lambda many, one: jnp.concatenate([many, one[None]]), cache, own)
+    elif wanted is not None:
+        x = jnp.take_along_axis(x, wanted[:, :, None], axis=1)
+    final = None if modulation is None else modulation.final
+    return norm(x, tower["final_norm"], final)[0], cache
 
 
 def norm(
-    x: jax.Array, params: Params, condition: jax.Array | None
+    x: jax.Array, params: Params, modulation: jax.Array | None
 ) -> tuple[jax.Array, jax.Array | None]:
-    """RMS norm; adaptive (scale, shift and a gate from the condition) where the weights are.
+    """RMS norm; adaptive where the weights say so.
 
     Returns:
-        The normed ``x``, and the gate [B, 1, D] of the branch that follows (None if plain).
+        The normed ``x``, and the gate of the branch that follows (None if plain).
     """
     wide = x.astype(jnp.float32)
     normed = wide / jnp.sqrt(jnp.square(wide).mean(-1, keepdims=True) + RMS_EPSILON)
     if "scale" in params:
         return (normed * (1 + params["scale"])).astype(x.dtype), None
-    assert condition is not None, "an adaptive norm needs a condition"
-    dense = params["Dense_0"]
-    modulation = condition.astype(x.dtype) @ dense["kernel"] + dense["bias"]
-    scale, shift, gate = jnp.split(modulation[:, None, :], 3, axis=-1)
+    assert modulation is not None, "an adaptive norm needs a modulation"
+    scale, shift, gate = jnp.split(modulation, 3, axis=-1)
     return (normed * (1 + scale) + shift).astype(x.dtype), gate
 
 
@@ -174,42 +186,91 @@ def rope(x: jax.Array, positions: jax.Array) -> jax.Array:
     return rotated.astype(x.dtype)
 
 
-def _layers_of(expert: Params) -> dict[str, Any]:
-    """The weights that are stacked over the layers."""
-    return {name: weights for name, weights in expert.items() if name != "final_norm"}
-
-
-def _keys_values(layer: Params, h: jax.Array, positions: jax.Array) -> KeyValues:
-    """Keys and values of one layer, [B, T, K, H] each."""
-    keys, values = jnp.einsum("btd,ckdh->cbtkh", h, layer["kv"])
-    return KeyValues(rope(keys, positions), values)
-
-
-def _attend(
-    layer: Params, h: jax.Array, positions: jax.Array, mask: jax.Array, seen: KeyValues
-) -> jax.Array:
-    """What the tokens ``h`` [B, T, D] see in ``seen``, [B, T, D]."""
-    query = jnp.einsum("btd,ndh->btnh", h, layer["q"])
-    head_width = query.shape[-1]
+def project(
+    shape: ModelShape, layer: Params, h: jax.Array, positions: jax.Array
+) -> tuple[jax.Array, KeyValues]:
+    """Query [B, T, N, H], scaled and rotated, and keys and values of one layer."""
+    n, k, head_width = shape.heads, shape.key_heads, shape.head_width
+    if "qkv" in layer:
+        parts = jnp.split(h @ layer["qkv"], [n * head_width, (n + k) * head_width], axis=-1)
+        query, keys, values = (
+            part.reshape(*h.shape[:2], count, head_width)
+            for part, count in zip(parts, (n, k, k), strict=True)
+        )
+    else:
+        query = jnp.einsum("btd,ndh->btnh", h, layer["q"])
+        keys, values = jnp.einsum("btd,ckdh->cbtkh", h, layer["kv"])
     query = rope(query, positions) * jnp.asarray(head_width**-0.5, h.dtype)
-    batch, length, heads, _ = query.shape
-    key_heads = seen.keys.shape[2]
-    query = query.reshape(batch, length, key_heads, heads // key_heads, head_width)
-    logits = jnp.einsum("btkgh,bskh->bkgts", query, seen.keys, preferred_element_type=jnp.float32)
-    logits = jnp.where(mask[:, None, None], logits, MASKED_LOGIT)
-    weights = jax.nn.softmax(logits, axis=-1).astype(h.dtype)
-    attended = jnp.einsum("bkgts,bskh->btkgh", weights, seen.values)
-    attended = attended.reshape(batch, length, heads, head_width)
+    return query, KeyValues(rope(keys, positions), values)
+
+
+def attention(query: jax.Array, blocks: Sequence[tuple[KeyValues, jax.Array]]) -> jax.Array:
+    """What the queries [B, T, N, H] see in blocks of keys, each with a mask [B|1, T|1, S].
+
+    The softmax is over all blocks, which are read where they lie.
+    """
+    batch, length, heads, head_width = query.shape
+    key_heads = blocks[0][0].keys.shape[2]
+    grouped = query.reshape(batch, length, key_heads, heads // key_heads, head_width)
+    logits = [
+        jnp.where(
+            mask[:, None, None],
+            jnp.einsum("btkgh,bskh->bkgts", grouped, seen.keys, preferred_element_type=jnp.float32),
+            MASKED_LOGIT,
+        )
+        for seen, mask in blocks
+    ]
+    weights = jax.nn.softmax(jnp.concatenate(logits, axis=-1), axis=-1).astype(query.dtype)
+    attended: jax.Array | float = 0.0
+    start = 0
+    for seen, _ in blocks:
+        size = seen.keys.shape[1]
+        part = weights[..., start : start + size]
+        # summed in float32: the blocks' parts are rounded once, together
+        attended += jnp.einsum(
+            "bkgts,bskh->btkgh", part, seen.values, preferred_element_type=jnp.float32
+        )
+        start += size
+    return jnp.asarray(attended).astype(query.dtype).reshape(batch, length, heads, head_width)
+
+
+def _repeat(step: Any, x: jax.Array, count: int, *, unroll: bool) -> tuple[jax.Array, Cache]:
+    if not unroll:
+        return jax.lax.scan(step, x, jnp.arange(count))
+    cache = []
+    for index in range(count):
+        x, own = step(x, index)
+        cache.append(own)
+    return x, cache
+
+
+def _at(modulation: Modulation | None, name: str, index: Any) -> jax.Array | None:
+    return None if modulation is None else layer_at(getattr(modulation, name), index)
+
+
+def _joined(
+    blocks: Sequence[tuple[KeyValues, jax.Array]], rows: tuple[int, ...]
+) -> tuple[KeyValues, jax.Array]:
+    """All blocks as one."""
+    keys = jnp.concatenate([seen.keys for seen, _ in blocks], axis=1)
+    values = jnp.concatenate([seen.values for seen, _ in blocks], axis=1)
+    masks = [jnp.broadcast_to(mask, (*rows, mask.shape[-1])) for _, mask in blocks]
+    return KeyValues(keys, values), jnp.concatenate(masks, axis=-1)
+
+
+def _out(layer: Params, attended: jax.Array) -> jax.Array:
+    if "qkv" in layer:
+        flat: jax.Array = attended.reshape(*attended.shape[:2], -1) @ layer["out"]
+        return flat
     return jnp.einsum("btnh,nhd->btd", attended, layer["out"])
 
 
-def _append(past: jax.Array, own: jax.Array) -> jax.Array:
-    return jnp.concatenate([past, own], axis=1)
-
-
-def _mlp(params: Params, x: jax.Array) -> jax.Array:
-    gate, up = jnp.einsum("btd,cdf->cbtf", x, params["gating_einsum"])
-    product: jax.Array = (jax.nn.gelu(gate, approximate=True) * up) @ params["linear"]
+def _mlp(layer: Params, x: jax.Array) -> jax.Array:
+    if "gate_up" in layer:
+        gate, up = jnp.split(x @ layer["gate_up"], 2, axis=-1)
+    else:
+        gate, up = jnp.einsum("btd,cdf->cbtf", x, layer["gating"])
+    product: jax.Array = (jax.nn.gelu(gate, approximate=True) * up) @ layer["down"]
     return product
 
 

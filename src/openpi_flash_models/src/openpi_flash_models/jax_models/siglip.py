@@ -11,35 +11,42 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from openpi_flash_models.jax_models.weights import layer_at
+
 LAYER_NORM_EPSILON = 1e-6
 
+Params = Mapping[str, Any]
 
-def encode_images(params: Mapping[str, Any], images: jax.Array) -> jax.Array:
+
+def encode_images(vision: Params, images: jax.Array) -> jax.Array:
     """Encode pictures.
 
     Args:
-        params: ``PaliGemma/img`` of a checkpoint.
+        vision: of the weights.
         images: [N, 224, 224, 3] float32 in [-1, 1].
 
     Returns:
-        [N, P, D] in the dtype of the parameters.
+        [N, P, D] in the dtype of the weights.
     """
-    dtype = params["head"]["kernel"].dtype
-    x = _patches(images, params["embedding"])  # [N, P, W] float32
-    x = (x + params["pos_embedding"].astype(jnp.float32)).astype(dtype)
+    dtype = vision["head"]["kernel"].dtype
+    x = _patches(images, vision["embedding"])  # [N, P, W] float32
+    x = (x + vision["pos_embedding"].astype(jnp.float32)).astype(dtype)
+    layers = vision["layers"]
 
-    def block(x: jax.Array, layer: Mapping[str, Any]) -> tuple[jax.Array, None]:
-        h = layer_norm(x, layer["LayerNorm_0"])
-        x = x + _self_attention(h, layer["MultiHeadDotProductAttention_0"])
-        h = layer_norm(x, layer["LayerNorm_1"])
-        return x + _mlp(h, layer["MlpBlock_0"]), None
+    def block(x: jax.Array, layer: Params) -> jax.Array:
+        x = x + _self_attention(layer_norm(x, layer["norm_0"]), layer)
+        return x + _mlp(layer_norm(x, layer["norm_1"]), layer)
 
-    x, _ = jax.lax.scan(block, x, params["Transformer"]["encoderblock"])
-    x = layer_norm(x, params["Transformer"]["encoder_norm"])
-    return _linear(params["head"], x)
+    if isinstance(layers, list):
+        for layer in layers:
+            x = block(x, layer)
+    else:
+        depth = layers["norm_0"]["scale"].shape[0]
+        x = jax.lax.fori_loop(0, depth, lambda i, x: block(x, layer_at(layers, i)), x)
+    return _linear(vision["head"], layer_norm(x, vision["final_norm"]))
 
 
-def layer_norm(x: jax.Array, params: Mapping[str, Any]) -> jax.Array:
+def layer_norm(x: jax.Array, params: Params) -> jax.Array:
     """Normalise the last axis; statistics in float32, result in the dtype of ``x``."""
     wide = x.astype(jnp.float32)
     mean = wide.mean(-1, keepdims=True)
@@ -48,7 +55,7 @@ def layer_norm(x: jax.Array, params: Mapping[str, Any]) -> jax.Array:
     return (normed * params["scale"] + params["bias"]).astype(x.dtype)
 
 
-def _patches(images: jax.Array, params: Mapping[str, Any]) -> jax.Array:
+def _patches(images: jax.Array, params: Params) -> jax.Array:
     """The patch convolution (stride = kernel size) as one float32 matrix product."""
     kernel = params["kernel"].astype(jnp.float32)  # [p, p, 3, W]
     side, _, channels, width = kernel.shape
@@ -59,23 +66,28 @@ def _patches(images: jax.Array, params: Mapping[str, Any]) -> jax.Array:
     return _linear({"kernel": kernel.reshape(-1, width), "bias": params["bias"]}, x)
 
 
-def _self_attention(x: jax.Array, params: Mapping[str, Any]) -> jax.Array:
-    query, key, value = (
-        jnp.einsum("npw,wah->npah", x, params[name]["kernel"]) + params[name]["bias"]
-        for name in ("query", "key", "value")
-    )
+def _self_attention(x: jax.Array, layer: Params) -> jax.Array:
+    heads, head_width, width = layer["out"]["kernel"].shape
+    if "qkv" in layer:
+        fused = _linear(layer["qkv"], x).reshape(*x.shape[:2], 3, heads, head_width)
+        query, key, value = fused[:, :, 0], fused[:, :, 1], fused[:, :, 2]
+    else:
+        query, key, value = (
+            jnp.einsum("npw,wah->npah", x, layer[name]["kernel"]) + layer[name]["bias"]
+            for name in ("query", "key", "value")
+        )
     # The root is rounded to the compute dtype (8.5 for 72 in bfloat16), as in training.
-    query = query / jnp.sqrt(jnp.asarray(query.shape[-1], jnp.float32)).astype(x.dtype)
+    query = query / jnp.sqrt(jnp.asarray(head_width, jnp.float32)).astype(x.dtype)
     weights = jax.nn.softmax(jnp.einsum("npah,nqah->napq", query, key), axis=-1)
-    heads = jnp.einsum("napq,nqah->npah", weights, value)
-    mixed: jax.Array = jnp.einsum("npah,ahw->npw", heads, params["out"]["kernel"])
-    return mixed + params["out"]["bias"]
+    mixed = jnp.einsum("napq,nqah->npah", weights, value).reshape(*x.shape[:2], heads * head_width)
+    out: jax.Array = mixed @ layer["out"]["kernel"].reshape(heads * head_width, width)
+    return out + layer["out"]["bias"]
 
 
-def _mlp(x: jax.Array, params: Mapping[str, Any]) -> jax.Array:
-    return _linear(params["Dense_1"], jax.nn.gelu(_linear(params["Dense_0"], x), approximate=True))
+def _mlp(x: jax.Array, layer: Params) -> jax.Array:
+    return _linear(layer["mlp_out"], jax.nn.gelu(_linear(layer["mlp_in"], x), approximate=True))
 
 
-def _linear(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
+def _linear(params: Params, x: jax.Array) -> jax.Array:
     product: jax.Array = x @ params["kernel"]
     return product + params["bias"]

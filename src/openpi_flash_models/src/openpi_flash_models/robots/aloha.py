@@ -27,6 +27,17 @@ def _actions_to_robot(actions: np.ndarray) -> np.ndarray:
     return result
 
 
+def _actions_to_model(actions: np.ndarray) -> np.ndarray:
+    result = _FLIP * actions
+    result[:, _GRIPPERS] = gripper_to_action(result[:, _GRIPPERS])
+    return result
+
+
+def gripper_to_action(opening: np.ndarray) -> np.ndarray:
+    """The way back from :func:`gripper_from_angle`."""
+    return opening * (1.4910 + 0.6213) - 0.6213 - 0.5476
+
+
 def gripper_to_angle(opening: np.ndarray) -> np.ndarray:
     """ALOHA's opening in [0, 1] to the angle, in [0, 1] over the training robot's range."""
     # linear position of the finger (m) from the normalised one, then the crank's geometry
@@ -55,4 +66,5 @@ ALOHA = Robot(
     control_hz=50.0,
     state_to_model=_state_to_model,
     actions_to_robot=_actions_to_robot,
+    actions_to_model=_actions_to_model,
 )

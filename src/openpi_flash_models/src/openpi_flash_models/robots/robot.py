@@ -65,6 +65,8 @@ class Robot:
         control_hz: rate of the actions.
         state_to_model: robot's state [S] -> the space the model was trained in.
         actions_to_robot: the model's actions [H, A], A = len(action_names), -> the robot's.
+        actions_to_model: the way back from ``actions_to_robot``, for chunks that go on from an
+            earlier one; None: there is none.
         ignored_images: image paths that clients of this robot send and no model reads.
     """
 
@@ -75,7 +77,12 @@ class Robot:
     control_hz: float
     state_to_model: Callable[[np.ndarray], np.ndarray] = _unchanged
     actions_to_robot: Callable[[np.ndarray], np.ndarray] = _unchanged
+    actions_to_model: Callable[[np.ndarray], np.ndarray] | None = _unchanged
     ignored_images: tuple[tuple[str, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.actions_to_robot is not _unchanged and self.actions_to_model is _unchanged:
+            object.__setattr__(self, "actions_to_model", None)  # nothing is known of it
 
     def read_images(self, observation: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Images of a request by the model's slot, uint8 [H, W, 3] of any size.

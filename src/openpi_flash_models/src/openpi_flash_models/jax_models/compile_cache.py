@@ -1,0 +1,32 @@
+"""Compiled programs on disk, so that a restart does not compile again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+
+VARIABLE = "OPENPI_FLASH_COMPILE_CACHE"
+
+
+def use_compile_cache() -> Path | None:
+    """Keep compiled programs on disk from now on; returns where, None if they are not kept.
+
+    ``OPENPI_FLASH_COMPILE_CACHE`` names the directory, or is ``off``. Without it programs for
+    accelerators are kept in the user's cache; those for CPUs are not, since they compile in
+    seconds and are made for the very CPU. JAX's own ``JAX_COMPILATION_CACHE_DIR`` goes before both.
+    """
+    config: Any = jax.config
+    if config.jax_compilation_cache_dir:
+        return Path(config.jax_compilation_cache_dir)
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted == "off" or (not wanted and jax.default_backend() == "cpu"):
+        return None
+    base = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
+    directory = Path(wanted or base / "openpi_flash" / "jax").expanduser()
+    directory.mkdir(parents=True, exist_ok=True)
+    config.update("jax_compilation_cache_dir", str(directory))
+    config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    return directory

@@ -1,0 +1,154 @@
+"""Flow matching: noise to a chunk of actions, as one compiled program.
+
+Time runs from 1 (noise) to 0 (actions): ``x += dt * velocity(x, t)`` with ``dt < 0``. A chunk that
+is being played can pull the new one towards itself (``rtc.py`` says what the methods are for).
+
+Shapes: B batch, H horizon, A action width of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from openpi_flash_models.inputs import ModelInputs
+from openpi_flash_models.jax_models import gemma, suffix
+from openpi_flash_models.jax_models.prefix import embed_prefix, run_prefix
+from openpi_flash_models.rtc import Guidance, Method
+
+Params = Mapping[str, Any]
+
+STEPS_PER_BLOCK = 10
+"""Flow times whose features are made together; the usual number of steps."""
+
+jax.tree_util.register_dataclass(
+    Guidance, data_fields=["target", "weight", "frozen"], meta_fields=[]
+)
+
+
+@partial(jax.jit, static_argnames=("arch", "method"))
+def sample_actions(
+    arch: gemma.Arch,
+    weights: Params,
+    inputs: ModelInputs,
+    *,
+    noise: jax.Array,
+    num_steps: jax.Array,
+    guidance: Guidance,
+    max_guidance: jax.Array,
+    method: Method = "identity",
+) -> jax.Array:
+    """Denoise a chunk: the whole call.
+
+    Args:
+        arch: sizes and switches.
+        weights: of the model.
+        inputs: a batch of observations.
+        noise: [B, H, A] float32, standard normal.
+        num_steps: int scalar; traced, so that any number of steps runs the same program.
+        guidance: the chunks that are being played; weights of zero for none.
+        max_guidance: float scalar, see ``RtcOptions``.
+        method: how the earlier chunk has its say.
+
+    Returns:
+        Normalised actions [B, H, A], float32.
+    """
+    tokens, valid = embed_prefix(arch, weights, inputs)
+    no_output = jnp.zeros((tokens.shape[0], 0), jnp.int32)
+    _, prefix = run_prefix(arch, weights, tokens, valid, no_output)
+    context = suffix.context_of(arch, weights, prefix, inputs.state)
+    flow = partial(suffix.velocity, arch, weights, context)
+    features = partial(suffix.time_features, arch, weights)
+    if method == "prefix":
+        frozen = jnp.asarray(guidance.frozen)
+        clean = suffix.at_time(features(jnp.zeros(1)), jnp.int32(0))
+
+        def known(x: jax.Array, _: jax.Array, now: suffix.TimeFeatures) -> jax.Array:
+            v = flow(x, suffix.where(frozen, clean, now))
+            return jnp.where(frozen[..., None], 0.0, v)  # what is clean from the start stays
+
+        start = jnp.where(frozen[..., None], guidance.target, noise)
+        return _denoise(known, features, arch, start, num_steps)
+
+    def guided(x: jax.Array, time: jax.Array, now: suffix.TimeFeatures) -> jax.Array:
+        return guided_velocity(
+            lambda x: flow(x, now), x, time, guidance, max_guidance, full=method == "vjp"
+        )
+
+    return _denoise(guided, features, arch, noise, num_steps)
+
+
+def guided_velocity(
+    flow: Callable[[jax.Array], jax.Array],
+    x: jax.Array,
+    time: jax.Array,
+    guidance: Guidance,
+    max_guidance: jax.Array | float,
+    *,
+    full: bool,
+) -> jax.Array:
+    """The velocity with a pull towards the earlier chunk.
+
+        clean = x - t v(x)                    where this step believes to end
+        error = weight * (target - clean)
+        v'    = v - w J^T error               J = d clean / d x, or 1 if not ``full``
+        w     = min(max_guidance, (t^2 + (1 - t)^2) / (t (1 - t)))
+
+    Args:
+        flow: ``v``.
+        x: [B, H, A].
+        time: ``t``, scalar in (0, 1].
+        guidance: target and weight.
+        max_guidance: beta of the paper.
+        full: with the true J, which costs a pass backwards through the model.
+    """
+
+    def clean(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        v = flow(x)
+        return x - time * v, v
+
+    if full:
+        end, pull_back, v = jax.vjp(clean, x, has_aux=True)
+        (pull,) = pull_back(guidance.weight * (guidance.target - end))
+    else:
+        end, v = clean(x)
+        pull = guidance.weight * (guidance.target - end)
+    played = 1.0 - time
+    safe = jnp.maximum(time * played, 1e-12)  # at t = 1 the quotient is without bound
+    strength = jnp.minimum(max_guidance, (time**2 + played**2) / safe)
+    return v - strength * pull
+
+
+def _denoise(
+    flow: Callable[[jax.Array, jax.Array, suffix.TimeFeatures], jax.Array],
+    features: Callable[[jax.Array], suffix.TimeFeatures],
+    arch: gemma.Arch,
+    noise: jax.Array,
+    num_steps: jax.Array,
+) -> jax.Array:
+    """Euler steps; ``features`` of the times are made a block of steps at once."""
+    step_size = -1.0 / num_steps.astype(jnp.float32)
+    block = STEPS_PER_BLOCK if arch.options.modulate_once else 1
+
+    def run_block(carry: tuple[jax.Array, jax.Array, jax.Array]) -> Any:
+        done, x, time = carry
+        # Time is summed up in float32, as in training code that made these weights:
+        # 1, 0.9, 0.79999995, ...
+        times = [time]
+        for _ in range(block):
+            times.append(times[-1] + step_size)
+        made = features(jnp.stack(times[:-1]))
+        count = jnp.minimum(block, num_steps - done)
+
+        def euler_step(index: jax.Array, x: jax.Array) -> jax.Array:
+            now = suffix.at_time(made, index)
+            return x + step_size * flow(x, jnp.stack(times)[index], now)
+
+        return done + count, jax.lax.fori_loop(0, count, euler_step, x), times[-1]
+
+    start = (jnp.int32(0), noise.astype(jnp.float32), jnp.float32(1.0))
+    return jax.lax.while_loop(lambda carry: carry[0] < num_steps, run_block, start)[1]

@@ -1,0 +1,147 @@
+"""The models in JAX, as policies use them: weights on the device, programs compiled per shape."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from openpi_flash_models.errors import ModelOutputError
+from openpi_flash_models.graph_options import DEFAULT_GRAPH, GraphOptions
+from openpi_flash_models.inputs import ModelInputs
+from openpi_flash_models.jax_models import decode, flow
+from openpi_flash_models.jax_models.gemma import Arch
+from openpi_flash_models.jax_models.weights import lay_out
+from openpi_flash_models.model_shape import ModelShape
+from openpi_flash_models.rtc import DEFAULT_RTC, Guidance, RtcOptions
+from openpi_flash_models.tokenizer import EOS_ID
+
+FAST_MAX_TOKENS = 256
+
+
+class JaxModel:
+    """Weights and switches of one model.
+
+    Args:
+        tree: the checkpoint's nested tree, without ``params``.
+        shape: of the tree.
+        options: how the programs compute.
+        acts: whether actions are wanted of it.
+    """
+
+    def __init__(
+        self,
+        tree: Mapping[str, Any],
+        shape: ModelShape,
+        options: GraphOptions = DEFAULT_GRAPH,
+        *,
+        acts: bool = True,
+    ) -> None:
+        self.arch = Arch(shape, options)
+        self.weights = lay_out(tree, shape, options, acts=acts)
+
+    @property
+    def shape(self) -> ModelShape:
+        """Which model, of what sizes."""
+        return self.arch.shape
+
+    @property
+    def token_buckets(self) -> Sequence[int] | None:
+        """Prompt lengths there are programs for, besides the longest; None: no padding is cut."""
+        options = self.arch.options
+        return options.token_buckets if options.drop_padding else None
+
+    def _placed(self, inputs: ModelInputs) -> ModelInputs:
+        if self.arch.options.uint8_images or inputs.images.dtype != np.uint8:
+            return inputs
+        wide = np.asarray(inputs.images).astype(np.float32) / 255.0 * 2.0 - 1.0
+        return dataclasses.replace(inputs, images=wide)
+
+
+class JaxActionModel(JaxModel):
+    """pi0 or pi0.5.
+
+    Args:
+        tree: as a :class:`JaxModel`'s.
+        shape: of the tree.
+        options: how the programs compute.
+        rtc: how an earlier chunk has its say.
+    """
+
+    def __init__(
+        self,
+        tree: Mapping[str, Any],
+        shape: ModelShape,
+        options: GraphOptions = DEFAULT_GRAPH,
+        rtc: RtcOptions = DEFAULT_RTC,
+    ) -> None:
+        super().__init__(tree, shape, options)
+        self._rtc = rtc
+
+    def sample(
+        self, inputs: ModelInputs, noise: np.ndarray, num_steps: int, guidance: Guidance
+    ) -> np.ndarray:
+        """Normalised actions [B, H, A] float32 of a batch."""
+        actions = flow.sample_actions(
+            self.arch,
+            self.weights,
+            self._placed(inputs),
+            noise=noise,
+            num_steps=jnp.int32(num_steps),
+            guidance=guidance,
+            max_guidance=jnp.float32(self._rtc.max_guidance),
+            method=self._rtc.method,
+        )
+        return np.asarray(jax.device_get(actions))
+
+
+class JaxTokenModel(JaxModel):
+    """pi0-FAST, or the language expert of pi0.5: says tokens.
+
+    Args:
+        tree: as a :class:`JaxModel`'s.
+        shape: of the tree.
+        options: how the programs compute.
+        max_tokens: M, the most that it says.
+        allowed: [V] bool, what it may say; None: everything.
+    """
+
+    def __init__(
+        self,
+        tree: Mapping[str, Any],
+        shape: ModelShape,
+        options: GraphOptions = DEFAULT_GRAPH,
+        *,
+        max_tokens: int = FAST_MAX_TOKENS,
+        allowed: np.ndarray | None = None,
+    ) -> None:
+        super().__init__(tree, shape, options, acts=False)
+        self.max_tokens = max_tokens
+        if allowed is None:
+            self._head = decode.whole_head(self.weights)
+        else:
+            self._head = decode.cut_head(self.weights, jnp.asarray(allowed))
+
+    def generate(self, inputs: ModelInputs) -> np.ndarray:
+        """Token ids [B, M] of a batch, zeros after the end mark.
+
+        Raises:
+            ModelOutputError: the model's numbers are not finite.
+        """
+        made = decode.decode(
+            self.arch,
+            self.weights,
+            self._head,
+            self._placed(inputs),
+            jnp.int32(EOS_ID),
+            max_tokens=self.max_tokens,
+            skipped_positions=1 if self.shape.kind == "pi0_fast" else 0,
+        )
+        tokens = np.asarray(jax.device_get(made))
+        if (tokens == decode.UNSOUND).any():
+            raise ModelOutputError("the model's logits are not finite")
+        return tokens

@@ -1,0 +1,101 @@
+"""The prefix: pictures and words through the language expert.
+
+    prefix = [camera 0][camera 1]...[prompt]        every valid token sees every valid token
+
+Shapes: B batch, C cameras, P tokens per camera, L prompt slots, S = C * P + L, D language width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from openpi_flash_models.inputs import ModelInputs
+from openpi_flash_models.jax_models import gemma, siglip
+
+Params = Mapping[str, Any]
+
+jax.tree_util.register_dataclass(
+    ModelInputs,
+    data_fields=["images", "image_mask", "tokens", "token_mask", "state"],
+    meta_fields=[],
+)
+
+
+class Prefix(NamedTuple):
+    """What the prefix pass leaves behind.
+
+    Attributes:
+        cache: keys and values of the prefix for every layer.
+        valid: [B, S] bool.
+        length: [B] int, valid tokens = the position of the first token after the prefix.
+    """
+
+    cache: gemma.Cache
+    valid: jax.Array
+    length: jax.Array
+
+    @property
+    def past(self) -> gemma.Past:
+        """As later tokens see it."""
+        return gemma.Past(self.cache, self.valid)
+
+
+def embed_prefix(
+    arch: gemma.Arch, weights: Params, inputs: ModelInputs
+) -> tuple[jax.Array, jax.Array]:
+    """Tokens [B, S, D] of pictures and words, and which of them are valid [B, S]."""
+    batch, cameras = inputs.images.shape[:2]
+    pictures = scale_images(inputs.images)
+    if arch.options.batch_cameras:
+        flat = pictures.reshape(batch * cameras, *pictures.shape[2:])
+        seen = siglip.encode_images(weights["vision"], flat)
+        seen = seen.reshape(batch, -1, seen.shape[-1])
+    else:
+        each = [siglip.encode_images(weights["vision"], pictures[:, i]) for i in range(cameras)]
+        seen = jnp.concatenate(each, axis=1)
+    read = gemma.embed_tokens(weights["embedding"], inputs.tokens)
+    pictured = jnp.repeat(inputs.image_mask, seen.shape[1] // cameras, axis=1)
+    valid = jnp.concatenate([pictured, inputs.token_mask], axis=1)
+    return jnp.concatenate([seen, read], axis=1), valid
+
+
+def scale_images(images: jax.Array) -> jax.Array:
+    """uint8 to float32 in [-1, 1]; float images are in that range already."""
+    if images.dtype == jnp.uint8:
+        return images.astype(jnp.float32) / 255.0 * 2.0 - 1.0
+    return images.astype(jnp.float32)
+
+
+def run_prefix(
+    arch: gemma.Arch, weights: Params, tokens: jax.Array, valid: jax.Array, wanted: jax.Array
+) -> tuple[jax.Array, Prefix]:
+    """Run expert 0 over the prefix.
+
+    Args:
+        arch: sizes and switches.
+        weights: of the model.
+        tokens: [B, S, D].
+        valid: [B, S] bool.
+        wanted: [B, Q] int, which tokens' outputs are read; actions need none of them.
+
+    Returns:
+        The normed output [B, Q, D] of the wanted tokens, and what the suffix needs.
+    """
+    positions = jnp.cumsum(valid, axis=1) - 1  # masked tokens take no position
+    mask = valid[:, :, None] & valid[:, None, :]
+    hidden, cache = gemma.run_layers(
+        arch, weights["language"], tokens, positions, mask, wanted=wanted
+    )
+    return hidden, Prefix(cache, valid, valid.sum(axis=1))
+
+
+def read_last(arch: gemma.Arch, weights: Params, inputs: ModelInputs) -> tuple[jax.Array, Prefix]:
+    """Run the prefix for what comes after it: the hidden state [B, D] of its last valid token."""
+    tokens, valid = embed_prefix(arch, weights, inputs)
+    last = valid.shape[1] - 1 - jnp.argmax(valid[:, ::-1], axis=1)
+    hidden, prefix = run_prefix(arch, weights, tokens, valid, last[:, None])
+    return hidden[:, 0], prefix

@@ -1,0 +1,191 @@
+"""The suffix: noisy actions through the action expert, to the flow's velocity.
+
+    pi0     [state][action 0 .. action H-1]     time goes into every action token
+    pi0.5   [action 0 .. action H-1]            time goes into every norm, the state into the prompt
+
+Every action sees the prefix, the state and all actions; the state sees the prefix and itself.
+
+Shapes: B batch, H horizon, A action width of the model, D width of the action expert, L layers,
+F flow times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from openpi_flash_models.jax_models import gemma
+from openpi_flash_models.jax_models.prefix import Prefix
+
+# Periods of the time features: from 4 ms to 4 s of "flow time", which is [0, 1].
+MIN_PERIOD, MAX_PERIOD = 4e-3, 4.0
+
+Params = Mapping[str, Any]
+
+
+class TimeFeatures(NamedTuple):
+    """What the suffix makes of the flow time alone, [F, ...]; the parts a model lacks are None.
+
+    Attributes:
+        time: [F, D] float32, pi0: the features, or their share of the first layer's sums.
+        pre_attention: [F, L, 3 D], pi0.5: modulation of the norms before attention.
+        pre_ffw: [F, L, 3 D], pi0.5: of those before the feed-forward layers.
+        final: [F, 3 D], pi0.5: of the last norm.
+    """
+
+    time: jax.Array | None
+    pre_attention: jax.Array | None
+    pre_ffw: jax.Array | None
+    final: jax.Array | None
+
+
+class Context(NamedTuple):
+    """What the suffix sees beside itself.
+
+    Attributes:
+        past: the prefix; and pi0's state, if it was run ahead.
+        position: [B] int, of the suffix's first token.
+        state: [B, 1, D] pi0's state token, if it has to run with every step.
+    """
+
+    past: tuple[gemma.Past, ...]
+    position: jax.Array
+    state: jax.Array | None
+
+
+def sines_and_cosines(time: jax.Array, width: int) -> jax.Array:
+    """[F, width] of times [F], over periods from MIN_PERIOD to MAX_PERIOD."""
+    fraction = jnp.linspace(0.0, 1.0, width // 2, dtype=jnp.float32)
+    periods = MIN_PERIOD * (MAX_PERIOD / MIN_PERIOD) ** fraction
+    angles = time[:, None] * (1.0 / periods * 2 * jnp.pi)
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def embed_time(heads: Params, time: jax.Array) -> jax.Array:
+    """The condition [F, D] of pi0.5's norms, in float32."""
+    x = sines_and_cosines(time, heads["time_mlp_in"]["kernel"].shape[0])
+    for name in ("time_mlp_in", "time_mlp_out"):
+        x = jax.nn.silu(linear(heads[name], x))
+    return x
+
+
+def time_features(arch: gemma.Arch, weights: Params, times: jax.Array) -> TimeFeatures:
+    """For all of ``times`` [F] at once."""
+    heads, tower = weights["heads"], weights["expert"]
+    if arch.shape.kind == "pi0":
+        features = sines_and_cosines(times, arch.shape.expert_width)
+        if arch.options.modulate_once:
+            features = features @ heads["action_time_mlp_in"]["kernel"][arch.shape.expert_width :]
+        return TimeFeatures(features, None, None, None)
+    condition = embed_time(heads, times).astype(heads["action_out_proj"]["kernel"].dtype)
+
+    def of_layers(name: str) -> jax.Array:
+        layers = tower["layers"]
+        if isinstance(layers, list):
+            each = [linear(layer[name]["Dense_0"], condition) for layer in layers]
+            return jnp.stack(each, axis=1)
+        dense = layers[name]["Dense_0"]
+        return jnp.einsum("fd,ldk->flk", condition, dense["kernel"]) + dense["bias"]
+
+    return TimeFeatures(
+        None,
+        of_layers("pre_attention_norm"),
+        of_layers("pre_ffw_norm"),
+        linear(tower["final_norm"]["Dense_0"], condition),
+    )
+
+
+def at_time(features: TimeFeatures, index: jax.Array) -> TimeFeatures:
+    """Those of one time, for all tokens: [B = 1, T = 1] instead of [F]."""
+    one = jax.tree.map(lambda f: jax.lax.dynamic_index_in_dim(f, index, 0, False), features)
+
+    def for_all(x: jax.Array | None) -> jax.Array | None:
+        return None if x is None else x[..., None, None, :]
+
+    return TimeFeatures(*(for_all(part) for part in one))
+
+
+def where(chosen: jax.Array, one: TimeFeatures, other: TimeFeatures) -> TimeFeatures:
+    """The features of ``one`` for the tokens of ``chosen`` [B, T], those of ``other`` elsewhere."""
+    return jax.tree.map(lambda a, b: jnp.where(chosen[..., None], a, b), one, other)
+
+
+def context_of(
+    arch: gemma.Arch, weights: Params, prefix: Prefix, state: jax.Array | None
+) -> Context:
+    """What the suffix sees; ``state`` [B, A] is pi0's."""
+    if arch.shape.kind != "pi0":
+        return Context((prefix.past,), prefix.length, None)
+    assert state is not None, "pi0 reads the state"
+    heads = weights["heads"]
+    token = linear(heads["state_proj"], state)[:, None]
+    token = token.astype(heads["action_out_proj"]["kernel"].dtype)
+    if not arch.options.static_cache:
+        return Context((prefix.past,), prefix.length, token)
+    # The state does not see the actions, so its keys and values are those of every step.
+    _, own = gemma.run_layers(
+        arch, weights["expert"], token, prefix.length[:, None], None, past=(prefix.past,)
+    )
+    alone = gemma.Past(own, jnp.ones((token.shape[0], 1), bool))
+    return Context((prefix.past, alone), prefix.length + 1, None)
+
+
+def velocity(
+    arch: gemma.Arch, weights: Params, context: Context, x: jax.Array, now: TimeFeatures
+) -> jax.Array:
+    """The flow [B, H, A] float32 at noisy actions ``x`` [B, H, A] float32.
+
+    Args:
+        arch: sizes and switches.
+        weights: of the model.
+        context: what the actions see.
+        x: noisy actions.
+        now: features of the flow time, ``[B|1, H|1]`` of them.
+    """
+    heads, horizon = weights["heads"], x.shape[1]
+    dtype = heads["action_out_proj"]["kernel"].dtype
+    tokens = linear(heads["action_in_proj"], x)
+    if now.time is not None:
+        tokens = _with_time(arch, heads, tokens, now.time)
+    tokens = tokens.astype(dtype)
+    mask = None
+    if context.state is not None:
+        tokens = jnp.concatenate([context.state, tokens], axis=1)
+        from_state = jnp.arange(horizon + 1) == 0
+        mask = (~from_state[:, None] | from_state[None, :])[None]
+    modulation = None
+    if now.pre_attention is not None:
+        assert now.pre_ffw is not None, "both norms of a layer are adaptive, or none"
+        assert now.final is not None, "and the last one with them"
+        modulation = gemma.Modulation(now.pre_attention, now.pre_ffw, now.final)
+    hidden, _ = gemma.run_layers(
+        arch,
+        weights["expert"],
+        tokens,
+        context.position[:, None] + jnp.arange(tokens.shape[1]),
+        mask,
+        past=context.past,
+        modulation=modulation,
+    )
+    return linear(heads["action_out_proj"], hidden[:, -horizon:]).astype(jnp.float32)
+
+
+def _with_time(arch: gemma.Arch, heads: Params, tokens: jax.Array, time: jax.Array) -> jax.Array:
+    first = heads["action_time_mlp_in"]
+    if arch.options.modulate_once:
+        # the product of [action, time] with the kernel, in its two halves
+        share = tokens @ first["kernel"][: arch.shape.expert_width]
+        sums = share + time + first["bias"]
+    else:
+        time = jnp.broadcast_to(time, tokens.shape)
+        sums = linear(first, jnp.concatenate([tokens, time], axis=-1))
+    return linear(heads["action_time_mlp_out"], jax.nn.silu(sums))
+
+
+def linear(params: Params, x: jax.Array) -> jax.Array:
+    """``x`` times the kernel, plus the bias."""
+    product: jax.Array = x @ params["kernel"]
+    return product + params["bias"]

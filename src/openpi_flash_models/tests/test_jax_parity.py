@@ -1,0 +1,103 @@
+"""Our pi0, pi0.5 and pi0-FAST in JAX give openpi's numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from openpi_flash_models.graph_options import DEFAULT_GRAPH, PLAIN_GRAPH
+from openpi_flash_models.jax_models import decode, prefix, suffix
+
+FLOAT32_TOLERANCE = 1e-5
+BFLOAT16_TOLERANCE = 3e-2  # of the largest action
+FLOW_MODELS = ("pi0", "pi05")
+
+
+@pytest.mark.parametrize("options", [DEFAULT_GRAPH, PLAIN_GRAPH], ids=["default", "plain"])
+@pytest.mark.parametrize("name", FLOW_MODELS)
+def test_float32_actions_equal_openpis(name, options, model, openpi):
+    given, tiny = openpi(name), model(name, "float32", options)
+    for steps in (1, 2, 10):
+        actions = tiny.act(given.inputs, given.noise, steps)
+        expected = given.outputs[f"float32/actions_{steps}"]
+        np.testing.assert_allclose(actions, expected, rtol=0, atol=FLOAT32_TOLERANCE)
+
+
+@pytest.mark.parametrize("name", FLOW_MODELS)
+def test_bfloat16_actions_are_close_to_openpis(name, model, openpi):
+    given, tiny = openpi(name), model(name, "bfloat16")
+    for steps in (1, 2, 10):
+        actions = tiny.act(given.inputs, given.noise, steps)
+        assert actions.dtype == np.float32
+        expected = given.outputs[f"bfloat16/actions_{steps}"]
+        largest = np.abs(expected).max()
+        np.testing.assert_allclose(actions, expected, rtol=0, atol=BFLOAT16_TOLERANCE * largest)
+
+
+@pytest.mark.parametrize("name", FLOW_MODELS)
+def test_arrays_inside_the_model_equal_openpis(name, model, openpi):
+    given, (arch, weights) = openpi(name), model(name)
+
+    def expected(array):
+        return given.outputs[f"float32/t0.7/{array}"]
+
+    tokens, valid = jax.jit(prefix.embed_prefix, static_argnums=0)(arch, weights, given.inputs)
+    wanted = jnp.tile(jnp.arange(0, tokens.shape[1], 16), (2, 1))
+    hidden, read = jax.jit(prefix.run_prefix, static_argnums=0)(
+        arch, weights, tokens, valid, wanted
+    )
+    seen = np.asarray(valid)[:, ::16]  # what stands in padding rows means nothing
+    for part, array in (("keys", "k"), ("values", "v")):
+        ours = np.stack([np.asarray(getattr(layer, part)) for layer in read.cache])[:, :, ::16]
+        want = expected(f"{array}/every_16th")
+        np.testing.assert_allclose(ours[:, seen], want[:, seen], atol=1e-4)
+    if name == "pi05":
+        np.testing.assert_array_equal(valid, expected("prefix_mask"))
+        np.testing.assert_allclose(tokens[:, ::16], expected("prefix_tokens/every_16th"), atol=2e-5)
+        want = expected("prefix_out/every_16th")
+        np.testing.assert_allclose(np.asarray(hidden)[seen], want[seen], atol=2e-5)
+        condition = suffix.embed_time(weights["heads"], jnp.full(2, 0.7))
+        np.testing.assert_allclose(condition, expected("adarms"), atol=1e-6)
+
+    def flow_at(time):
+        context = suffix.context_of(arch, weights, read, given.inputs.state)
+        now = suffix.at_time(suffix.time_features(arch, weights, time), 0)
+        return suffix.velocity(arch, weights, context, jnp.asarray(given.noise), now)
+
+    # float32 knows the phases of the time's sines to 1e-4 only, and this time is no step's
+    np.testing.assert_allclose(
+        jax.jit(flow_at)(jnp.array([0.7])), expected("v_t"), rtol=0, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_fast_tokens_equal_openpis(dtype, model, openpi):
+    given, (arch, weights) = openpi("pi0_fast"), model("pi0_fast", dtype)
+    expected = {
+        key.removeprefix(f"{dtype}/"): value
+        for key, value in given.outputs.items()
+        if key.startswith(dtype)
+    }
+
+    def run(eos, inputs=given.inputs):
+        head = decode.whole_head(weights)
+        tokens = decode.decode(
+            arch, weights, head, inputs, jnp.int32(eos), max_tokens=16, skipped_positions=1
+        )
+        return np.asarray(tokens)
+
+    np.testing.assert_array_equal(run(1), expected["tokens_no_eos"])
+    stopped = run(int(expected["eos_as"]))
+    np.testing.assert_array_equal(stopped[:1], expected["tokens_row0_stop_at_eos_as"])
+
+
+def test_the_first_logits_of_fast_equal_openpis(model, openpi):
+    given, (arch, weights) = openpi("pi0_fast"), model("pi0_fast")
+    hidden, _ = jax.jit(prefix.read_last, static_argnums=0)(arch, weights, given.inputs)
+    logits = decode.logits(decode.whole_head(weights), hidden)
+    np.testing.assert_allclose(logits, given.outputs["float32/prefill_last_logits"], atol=1e-4)
+
+
+def test_uint8_images_are_scaled_to_minus_one_to_one():
+    levels = jnp.asarray([0, 51, 255], jnp.uint8)
+    np.testing.assert_allclose(prefix.scale_images(levels), [-1.0, -0.6, 1.0], atol=1e-7)
