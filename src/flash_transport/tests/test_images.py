@@ -1,6 +1,5 @@
 """Image work against PIL and openpi's own `image_tools`."""
 
-import array
 import sys
 import threading
 import time
@@ -205,74 +204,3 @@ def test_other_python_code_runs_while_images_are_worked_on(implementation):  # n
             assert any(longest_pause_of_another_thread(work) < 0.5 for _ in range(20))
     finally:
         sys.setswitchinterval(interval)
-
-
-ENCODINGS = {
-    "rgb8": lambda rgb: rgb,
-    "bgr8": lambda rgb: rgb[..., ::-1],
-    "rgba8": lambda rgb: np.concatenate([rgb, noise(*rgb.shape[:2], 1)], -1),
-    "bgra8": lambda rgb: np.concatenate([rgb[..., ::-1], noise(*rgb.shape[:2], 1)], -1),
-    "mono8": lambda rgb: rgb[..., :1],
-}
-BUFFERS = {
-    "bytes": bytes,
-    "array.array": lambda data: array.array("B", data),
-    "bytearray": bytearray,
-    "memoryview": memoryview,
-    "ndarray": lambda data: np.frombuffer(data, np.uint8),
-    "memoryview of words": lambda data: memoryview(data + b"\0" * (-len(data) % 4)).cast("I"),
-}
-
-
-@pytest.mark.parametrize("padding", [0, 1, 17])
-@pytest.mark.parametrize("encoding", ENCODINGS)
-def test_every_encoding_becomes_rgb(encoding, padding):
-    rgb = noise(37, 53)
-    pixels = ENCODINGS[encoding](rgb)
-    rows = pixels.reshape(37, -1)
-    padded = np.pad(rows, ((0, 0), (0, padding)), constant_values=99)
-    expected = np.repeat(rgb[..., :1], 3, -1) if encoding == "mono8" else rgb
-    image = image_to_rgb(
-        padded.tobytes(), height=37, width=53, step=padded.shape[1], encoding=encoding
-    )
-    assert (image.dtype, image.flags.writeable) == (np.uint8, True)
-    assert np.array_equal(image, expected)
-
-
-@pytest.mark.parametrize("buffer", BUFFERS.values(), ids=BUFFERS)
-def test_data_may_lie_in_any_buffer(buffer):
-    rgb = noise(7, 5)
-    data = buffer(rgb.tobytes())
-    image = image_to_rgb(data, height=7, width=5, step=15, encoding="rgb8")
-    assert np.array_equal(image, rgb)
-
-
-def test_the_result_does_not_change_with_the_message_it_came_from():
-    data = bytearray(noise(4, 4).tobytes())
-    image = image_to_rgb(data, height=4, width=4, step=12, encoding="rgb8")
-    before = image.copy()
-    data[:] = bytes(48)
-    assert np.array_equal(image, before)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"data": bytes(47)}, "image has 47 bytes of data, expected at least 48 for 4 rows of s"),
-        ({"step": 11}, "image step is 11 bytes, expected at least 12 for 4 columns of rgb8"),
-        ({"step": 13}, "image has 48 bytes of data, expected at least 51 for 4 rows of step 13"),
-        ({"encoding": "16UC1"}, 'encoding "16UC1" is not supported, expected one of rgb8, bgr8,'),
-        ({"height": 0}, "image is 0 rows by 4 columns"),
-        ({"width": 0}, "image is 4 rows by 0 columns"),
-        ({"height": 2**32 - 1, "step": 2**32 - 1}, "image is 4294967295 rows by 4 columns"),
-    ],
-)
-def test_an_image_that_contradicts_itself_is_refused_with_the_numbers(changes, message):
-    image = {"data": bytes(48), "height": 4, "width": 4, "step": 12, "encoding": "rgb8"}
-    with pytest.raises(ImageError, match=message):
-        image_to_rgb(**{**image, **changes})
-
-
-def test_data_that_is_no_buffer_is_refused():
-    with pytest.raises(TypeError, match="bytes-like"):
-        image_to_rgb([1, 2, 3], height=1, width=1, step=3, encoding="rgb8")

@@ -76,7 +76,10 @@ def image_to_rgb(
         height: rows.
         width: columns.
         step: bytes from the start of a row to the start of the next.
-        encoding: `rgb8`, `bgr8`, `rgba8`, `bgra8` or `mono8`.
+        encoding: rgb, bgr, rgba, bgra or mono with 8 or 16 bits, bayer_rggb, bggr, gbrg or grbg
+            with 8 or 16, `uyvy` (`yuv422`), `yuyv` (`yuv422_yuy2`), `nv12`, `nv21`, `nv24`,
+            `8UC1`, `8UC3`, `8UC4`, `16UC1`, `16UC3` (blue first). Brightness and colour are those
+            of BT.601 from 16 to 235, as in OpenCV; 65535 of 16 bits is 255.
         is_bigendian: byte order of samples of more than one byte.
 
     Raises:

@@ -33,12 +33,13 @@ pub enum ImageError {
         encoding: &'static str,
     },
 
-    #[error("image has {got} bytes of data, expected at least {expected} for {height} rows of step {step}")]
+    #[error("image has {got} bytes of data, expected at least {expected} for {rows} rows of step {step} in {encoding}")]
     ShortData {
         got: usize,
         expected: u64,
-        height: u32,
+        rows: u64,
         step: u32,
+        encoding: &'static str,
     },
 }
 
