@@ -4,6 +4,7 @@ import array
 
 import numpy as np
 import pytest
+from implementations import implementation  # noqa: F401 - every test over both halves
 
 from flash_transport import ImageError, image_to_rgb
 

@@ -6,6 +6,8 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from implementations import implementation  # noqa: F401 - every test over both halves
 from openpi_client import image_tools
 from PIL import Image
@@ -93,6 +95,67 @@ def test_the_filter_is_pils_bilinear_and_no_other():
     assert difference(middle, pil) <= TOLERANCE
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    height=st.integers(1, 300),
+    width=st.integers(1, 300),
+    target=st.tuples(*[st.integers(8, 64)] * 2),
+)
+def test_any_size_is_resized_as_by_openpi(height, width, target):
+    image = photo(height, width)
+    try:
+        expected = image_tools.resize_with_pad(image, *target)
+    except ValueError:  # PIL: height and width must be > 0
+        with pytest.raises(ImageError, match="too thin"):
+            resize_with_pad(image, *target)
+        return
+    assert difference(resize_with_pad(image, *target), expected) <= TOLERANCE
+
+
+def triangle_weights(size, target):
+    """How much of each old sample is in each new one: linear, as wide as the reduction."""
+    scale = size / target
+    old, new = np.arange(size), (np.arange(target)[:, None] + 0.5) * scale - 0.5
+    weights = np.maximum(0, 1 - np.abs(old - new) / max(scale, 1))
+    return weights / weights.sum(1, keepdims=True)
+
+
+def resized_floats(image, height, width):
+    """openpi's model code, in double precision."""
+    ratio = max(image.shape[1] / width, image.shape[0] / height)
+    rows, columns = int(image.shape[0] / ratio), int(image.shape[1] / ratio)
+    vertical = triangle_weights(image.shape[0], rows)
+    horizontal = triangle_weights(image.shape[1], columns)
+    middle = np.einsum("yh,hwc,xw->yxc", vertical, image.astype(float), horizontal)
+    out = np.full((height, width, 3), -1.0)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    out[top : top + rows, left : left + columns] = middle.clip(-1, 1)
+    return out
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_floats_are_resized_as_by_openpis_models(height, width):
+    image = noise(height, width).astype(np.float32) / 100 - 1.2  # beyond -1 and 1
+    expected = resized_floats(image, 224, 224)
+    rows = resize_with_pad(image, 224, 224)
+    assert (rows.dtype, rows.shape) == (np.float32, (224, 224, 3))
+    assert np.abs(rows - expected).max() < 1e-5
+    planes = resize_with_pad(chw(image), 224, 224)
+    assert np.abs(planes.transpose(1, 2, 0) - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("leading", [(1,), (4,), (2, 3), (0,)])
+def test_a_stack_of_images_is_resized_one_by_one(leading, dtype):
+    stack = np.random.default_rng(0).integers(0, 2, (*leading, 30, 50, 3)).astype(dtype)
+    out = resize_with_pad(stack, 24, 20)
+    assert (out.dtype, out.shape) == (dtype, (*leading, 24, 20, 3))
+    for index in np.ndindex(leading):
+        assert np.array_equal(out[index], resize_with_pad(stack[index], 24, 20))
+    planes = resize_with_pad(np.moveaxis(stack, -1, -3), 24, 20)
+    assert np.array_equal(np.moveaxis(planes, -3, -1), out)
+
+
 @pytest.mark.parametrize("layout", [lambda image: image, chw])
 def test_an_image_that_fits_is_returned_itself(layout):
     image = layout(noise(224, 224))
@@ -130,11 +193,11 @@ def test_a_read_only_image_is_resized():
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((4, 5, 3), np.float32), "image has dtype float32, expected uint8"),
-        (np.zeros((4, 5, 3), np.int8), "image has dtype int8, expected uint8"),
-        (np.zeros((4, 5), np.uint8), r"shape \[4, 5\], expected \[height, width, 3\] or \[3, "),
+        (np.zeros((4, 5, 3), np.float64), "image has dtype float64, expected uint8 or float32"),
+        (np.zeros((4, 5, 3), np.int8), "image has dtype int8, expected uint8 or float32"),
+        (np.zeros((4, 5), np.uint8), r"shape \[4, 5\], expected \[\.\.\., height, width, 3\] or "),
         (np.zeros((4, 5, 4), np.uint8), r"image has shape \[4, 5, 4\]"),
-        (np.zeros((2, 4, 5, 3), np.uint8), r"image has shape \[2, 4, 5, 3\]"),
+        (np.zeros((2, 4, 5, 4), np.uint8), r"image has shape \[2, 4, 5, 4\]"),
         (np.zeros((0, 5, 3), np.uint8), "image is 0 rows by 5 columns, expected from 1"),
         ([[1, 2, 3]], "image is list, expected a numpy array"),
     ],

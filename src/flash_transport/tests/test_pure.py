@@ -162,6 +162,12 @@ def test_what_needs_the_compiled_half_says_how_to_get_it(name):
             thing("10.0.0.5", 5555, metadata={})
 
 
+@pytest.mark.parametrize("name", ["decode_image", "encode_jpeg", "jpeg_message"])
+def test_encoded_images_need_the_compiled_half(name):
+    with pytest.raises(NativeMissing, match=rf"{name} needs the compiled half"):
+        getattr(pure, name)(b"")
+
+
 # The package as it is where no wheel fits and nothing was built.
 
 

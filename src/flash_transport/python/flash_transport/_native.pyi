@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,16 @@ __all__ = [
     "QuicRequest",
     "QuicServer",
     "__version__",
+    "decode_image",
+    "encode_jpeg",
     "image_to_rgb",
+    "jpeg_message",
     "packb",
     "resize_with_pad",
     "unpackb",
 ]
+
+_Sample = TypeVar("_Sample", np.uint8, np.float32)
 
 __version__: str
 
@@ -43,18 +48,22 @@ def unpackb(data: Buffer) -> Any:
         CodecError: `data` is no such message, or larger or deeper than a message may be.
     """
 
-def resize_with_pad(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Fit an image into the given size, black around it, as openpi's client does with PIL.
+def resize_with_pad(image: NDArray[_Sample], height: int, width: int) -> NDArray[_Sample]:
+    """Fit images into the given size, black around them, as openpi does.
+
+    uint8 as its client does with PIL, padded with 0; float32 as its models do with JAX, padded
+    with -1 and clipped to [-1, 1].
 
     Do not write to `image` from another thread in the meantime: the GIL is released.
 
     Args:
-        image: uint8 `[height, width, 3]` or `[3, height, width]`; a last size of 3 decides.
+        image: uint8 or float32 `[..., height, width, 3]` or `[..., 3, height, width]`; a last size
+            of 3 decides.
         height: rows of the result.
         width: columns of the result.
 
     Returns:
-        An image of the same layout, or `image` itself where it has the size already.
+        Images of the same layout, or `image` itself where it has the size already.
 
     Raises:
         ImageError: another shape or dtype.
@@ -84,6 +93,53 @@ def image_to_rgb(
 
     Raises:
         ImageError: an encoding that is not known, or less data than the rest asks for.
+    """
+
+def decode_image(
+    data: Buffer, *, at_least: tuple[int, int] | None = None, max_bytes: int = 134217728
+) -> NDArray[np.uint8]:
+    """Decode a JPEG or PNG, whichever it is, into a new uint8 array `[height, width, 3]`.
+
+    Grey becomes three equal colours, alpha is dropped, and of 16 bits 65535 becomes 255.
+
+    Args:
+        data: the whole file.
+        at_least: rows and columns that are enough. A larger JPEG may then come out at a half, a
+            quarter or an eighth of its size, which takes less time than all of it; neither side
+            falls below this.
+        max_bytes: an image that is larger when decoded is refused before memory is taken for it.
+
+    Raises:
+        ImageError: neither of the two, damaged, cut off or too large.
+    """
+
+def encode_jpeg(image: NDArray[np.uint8], quality: int = 95) -> bytes:
+    """Encode an RGB image as JPEG.
+
+    Args:
+        image: uint8 `[height, width, 3]` or `[3, height, width]`; a last size of 3 decides.
+        quality: 1 to 100, on libjpeg's scale. From 95 on each pixel keeps its own colour (4:4:4),
+            below it four share one (4:2:0).
+
+    Raises:
+        ImageError: another shape, dtype or quality.
+    """
+
+def jpeg_message(image: NDArray[np.uint8], quality: int = 95) -> dict[str, Any]:
+    """An image that may stand in an observation in place of an array; a server decodes it.
+
+    Only a server whose metadata has `jpeg` in `supports` reads it. It sees an image of the same
+    shape.
+
+    Args:
+        image: as for `encode_jpeg`.
+        quality: as for `encode_jpeg`.
+
+    Returns:
+        `{"__image__": "jpeg", "data": bytes}`, and `"layout": "chw"` for `[3, height, width]`.
+
+    Raises:
+        ImageError: another shape, dtype or quality.
     """
 
 @final

@@ -1,17 +1,22 @@
 //! Image work for robot cameras, equal to what openpi does with PIL.
 //!
 //! [`resize_with_pad`] is openpi's `image_tools.resize_with_pad`; [`Frame`] takes what `sensor_msgs/Image`
-//! carries. Both write into memory of the caller.
+//! carries, [`decode_image`] what `sensor_msgs/CompressedImage` does, [`encode_jpeg`] makes an image small enough for
+//! a slow link.
 
+mod decode;
 mod encoding;
 mod error;
+mod jpeg;
 mod resize;
 mod shape;
 #[cfg(test)]
 mod tests;
 
 // The public interface is:
+pub use decode::{decode_image, RgbImage};
 pub use encoding::{encodings, Frame, FrameInfo};
 pub use error::ImageError;
-pub use resize::{resize_with_pad, Fit};
+pub use jpeg::{encode_jpeg, FULL_COLOUR_QUALITY};
+pub use resize::{resize_with_pad, Fit, Sample};
 pub use shape::{ImageShape, Layout};

@@ -1,9 +1,11 @@
 //! openpi's `resize_with_pad`: the largest copy of the image that fits, in the middle of black.
+//!
+//! Bytes come out as from its client, which has PIL do it; floats as from its model code, which has JAX do it.
 
 use std::cell::RefCell;
 
 use fast_image_resize::images::{TypedCroppedImageMut, TypedImage, TypedImageRef};
-use fast_image_resize::pixels::{InnerPixel, U8x3, U8};
+use fast_image_resize::pixels::{F32x3, InnerPixel, U8x3, F32, U8};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 use super::error::ImageError;
@@ -42,37 +44,102 @@ impl Fit {
     }
 }
 
-/// Resize `pixels` into `out`, which must be black (zero) where it is to stay black.
+/// What images are made of, and what openpi takes for black.
+pub trait Sample: Copy + Send + Sync {
+    /// Around the image: zero of 0 to 255, and -1 of -1 to 1.
+    const BLACK: Self;
+    /// One sample, for planes.
+    type Plane: PixelTrait + InnerPixel;
+    /// Three samples.
+    type Rgb: PixelTrait + InnerPixel;
+
+    fn bytes(samples: &[Self]) -> &[u8];
+    fn bytes_mut(samples: &mut [Self]) -> &mut [u8];
+
+    /// The sample inside its range.
+    fn clipped(self) -> Self;
+}
+
+impl Sample for u8 {
+    const BLACK: Self = 0;
+    type Plane = U8;
+    type Rgb = U8x3;
+
+    fn bytes(samples: &[Self]) -> &[u8] {
+        samples
+    }
+
+    fn bytes_mut(samples: &mut [Self]) -> &mut [u8] {
+        samples
+    }
+
+    fn clipped(self) -> Self {
+        self
+    }
+}
+
+impl Sample for f32 {
+    const BLACK: Self = -1.0;
+    type Plane = F32;
+    type Rgb = F32x3;
+
+    fn bytes(samples: &[Self]) -> &[u8] {
+        // SAFETY: a float is four bytes, and bytes have no alignment.
+        unsafe {
+            std::slice::from_raw_parts(samples.as_ptr().cast(), std::mem::size_of_val(samples))
+        }
+    }
+
+    fn bytes_mut(samples: &mut [Self]) -> &mut [u8] {
+        // SAFETY: as above; all bytes make some float.
+        unsafe {
+            std::slice::from_raw_parts_mut(
+                samples.as_mut_ptr().cast(),
+                std::mem::size_of_val(samples),
+            )
+        }
+    }
+
+    fn clipped(self) -> Self {
+        self.clamp(-1.0, 1.0)
+    }
+}
+
+/// Resize `samples` into `out`, all of which is written.
 ///
 /// `out` has the layout of the image and the size of `target`.
 ///
 /// # Panics
-/// Where `pixels` or `out` is not as long as its shape says.
-pub fn resize_with_pad(
-    pixels: &[u8],
+/// Where `samples` or `out` is not as long as its shape says.
+pub fn resize_with_pad<S: Sample>(
+    samples: &[S],
     image: ImageShape,
-    out: &mut [u8],
+    out: &mut [S],
     target: ImageShape,
 ) -> Result<(), ImageError> {
-    assert_eq!(pixels.len(), image.byte_length(), "pixels of {image:?}");
-    assert_eq!(out.len(), target.byte_length(), "out of {target:?}");
+    assert_eq!(samples.len(), image.len(), "samples of {image:?}");
+    assert_eq!(out.len(), target.len(), "out of {target:?}");
     assert_eq!(image.layout, target.layout);
     if image == target {
-        out.copy_from_slice(pixels);
+        out.copy_from_slice(samples);
         return Ok(());
     }
     let fit = Fit::of(image, target)?;
+    out.fill(S::BLACK);
     let resized = match image.layout {
-        Layout::Hwc => resize_plane::<U8x3>(pixels, image, out, target, fit),
+        Layout::Hwc => resize_plane::<S, S::Rgb>(samples, image, out, target, fit),
         Layout::Chw => {
-            let planes = pixels.chunks_exact(image.height * image.width);
+            let planes = samples.chunks_exact(image.height * image.width);
             let outs = out.chunks_exact_mut(target.height * target.width);
-            planes
-                .zip(outs)
-                .try_for_each(|(plane, out)| resize_plane::<U8>(plane, image, out, target, fit))
+            planes.zip(outs).try_for_each(|(plane, out)| {
+                resize_plane::<S, S::Plane>(plane, image, out, target, fit)
+            })
         }
     };
     resized.expect("lengths, and a window inside its target, which were checked above");
+    for sample in out {
+        *sample = sample.clipped();
+    }
     Ok(())
 }
 
@@ -81,17 +148,23 @@ thread_local! {
     static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
 }
 
-fn resize_plane<P: PixelTrait + InnerPixel>(
-    pixels: &[u8],
+fn resize_plane<S: Sample, P: PixelTrait + InnerPixel>(
+    samples: &[S],
     image: ImageShape,
-    out: &mut [u8],
+    out: &mut [S],
     target: ImageShape,
     fit: Fit,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    // PIL's BILINEAR: a triangle as wide as the reduction, in 8-bit fixed point
+    // PIL's BILINEAR, and JAX's LINEAR: a triangle as wide as the reduction. Bytes are worked on in fixed point, as
+    // in PIL, floats in floats
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    let source = TypedImageRef::<P>::from_buffer(image.width as u32, image.height as u32, pixels)?;
-    let mut canvas = TypedImage::<P>::from_buffer(target.width as u32, target.height as u32, out)?;
+    let source = TypedImageRef::<P>::from_buffer(
+        image.width as u32,
+        image.height as u32,
+        S::bytes(samples),
+    )?;
+    let mut canvas =
+        TypedImage::<P>::from_buffer(target.width as u32, target.height as u32, S::bytes_mut(out))?;
     let mut window = TypedCroppedImageMut::from_ref(
         &mut canvas,
         fit.left as u32,

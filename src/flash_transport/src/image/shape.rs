@@ -19,11 +19,12 @@ pub struct ImageShape {
 }
 
 impl ImageShape {
-    /// A last size of 3 means HWC, else a first size of 3 means CHW.
+    /// Of one image, or of any number of them: the last three sizes count. A last size of 3 means HWC, else a third
+    /// but last of 3 means CHW.
     pub fn of(shape: &[usize]) -> Result<Self, ImageError> {
         let (layout, height, width) = match *shape {
-            [height, width, 3] => (Layout::Hwc, height, width),
-            [3, height, width] => (Layout::Chw, height, width),
+            [.., height, width, 3] => (Layout::Hwc, height, width),
+            [.., 3, height, width] => (Layout::Chw, height, width),
             _ => {
                 return Err(ImageError::NotRgb {
                     shape: shape.to_vec(),
@@ -55,7 +56,9 @@ impl ImageShape {
         }
     }
 
-    pub fn byte_length(self) -> usize {
+    /// How many samples there are.
+    #[allow(clippy::len_without_is_empty)] // no image is
+    pub fn len(self) -> usize {
         self.height * self.width * 3
     }
 

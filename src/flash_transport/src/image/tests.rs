@@ -7,7 +7,7 @@ fn hwc(height: usize, width: usize) -> ImageShape {
 }
 
 fn resized(pixels: &[u8], image: ImageShape, target: ImageShape) -> Vec<u8> {
-    let mut out = vec![0; target.byte_length()];
+    let mut out = vec![0; target.len()];
     resize_with_pad(pixels, image, &mut out, target).unwrap();
     out
 }
@@ -21,13 +21,20 @@ fn the_last_size_decides_the_layout_before_the_first() {
     ] {
         let image = ImageShape::of(&shape).unwrap();
         assert_eq!((image.layout, image.dims()), (layout, shape));
-        assert_eq!(image.byte_length(), shape.iter().product::<usize>());
+        assert_eq!(image.len(), shape.iter().product::<usize>());
     }
 }
 
 #[test]
+fn sizes_before_the_last_three_do_not_count() {
+    assert_eq!(ImageShape::of(&[7, 2, 4, 5, 3]), Ok(hwc(4, 5)));
+    let planes = ImageShape::of(&[2, 3, 4, 5]).unwrap();
+    assert_eq!((planes.layout, planes.dims()), (Layout::Chw, [3, 4, 5]));
+}
+
+#[test]
 fn other_shapes_are_refused() {
-    for shape in [&[4, 5][..], &[4, 5, 4], &[1, 4, 5, 3], &[4, 3, 5], &[]] {
+    for shape in [&[4, 5][..], &[4, 5, 4], &[4, 5, 3, 4], &[4, 3, 5], &[]] {
         let shape = shape.to_vec();
         assert_eq!(
             ImageShape::of(&shape).unwrap_err(),
@@ -100,9 +107,7 @@ fn an_image_of_the_right_size_is_the_same_afterwards() {
 #[test]
 fn both_layouts_give_the_same_pixels() {
     let (image, target) = (hwc(48, 65), hwc(31, 29));
-    let pixels: Vec<u8> = (0..image.byte_length())
-        .map(|i| (i * i / 7) as u8)
-        .collect();
+    let pixels: Vec<u8> = (0..image.len()).map(|i| (i * i / 7) as u8).collect();
     let planes: Vec<u8> = (0..3)
         .flat_map(|colour| pixels.iter().skip(colour).step_by(3).copied())
         .collect();
@@ -124,6 +129,20 @@ fn the_border_is_black_and_the_middle_keeps_its_colour() {
     for (row, pixels) in out.chunks_exact(16 * 3).enumerate() {
         let expected = if (4..12).contains(&row) { 200 } else { 0 };
         assert!(pixels.iter().all(|value| *value == expected), "row {row}");
+    }
+}
+
+#[test]
+fn floats_are_padded_and_clipped_as_openpi_does() {
+    let mut out = vec![9.0; hwc(16, 16).len()];
+    let bright = vec![1.5_f32; hwc(4, 8).len()];
+    resize_with_pad(&bright, hwc(4, 8), &mut out, hwc(16, 16)).unwrap();
+    for (row, samples) in out.chunks_exact(16 * 3).enumerate() {
+        let expected = if (4..12).contains(&row) { 1.0 } else { -1.0 };
+        assert!(
+            samples.iter().all(|sample| *sample == expected),
+            "row {row}"
+        );
     }
 }
 
@@ -295,5 +314,37 @@ proptest! {
         let data = vec![seed as u8; expected as usize];
         rgb(&Frame::new(&data, info).unwrap());
         prop_assert!(Frame::new(&data[1..], info).is_err());
+    }
+
+    #[test]
+    fn foreign_bytes_are_decoded_or_refused(
+        mut data in proptest::collection::vec(any::<u8>(), 0..600),
+        start in proptest::sample::select(vec![&[0xff, 0xd8][..], b"\x89PNG\r\n\x1a\n", b""]),
+        at_least in proptest::option::of((1..50_usize, 1..50_usize)),
+    ) {
+        data.splice(0..0, start.iter().copied());
+        data.extend([0xff, 0xd9]);
+        if let Ok(image) = decode_image(&data, at_least, 1 << 20) {
+            prop_assert_eq!(image.pixels.len(), image.height * image.width * 3);
+        }
+    }
+
+    #[test]
+    fn a_damaged_jpeg_is_decoded_to_its_size_or_refused(
+        (height, width) in (1..40_usize, 1..40_usize),
+        quality in 1..=100_u8,
+        at in any::<proptest::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let pixels: Vec<u8> = (0..hwc(height, width).len()).map(|i| (i * i / 7) as u8).collect();
+        let mut data = encode_jpeg(&pixels, hwc(height, width), quality).unwrap();
+        let whole = decode_image(&data, None, 1 << 20).unwrap();
+        prop_assert_eq!((whole.height, whole.width), (height, width));
+        *at.get_mut(&mut data) = byte;
+        for at_least in [None, Some((height.div_ceil(4), width.div_ceil(4)))] {
+            if let Ok(image) = decode_image(&data, at_least, 1 << 20) {
+                prop_assert_eq!(image.pixels.len(), image.height * image.width * 3);
+            }
+        }
     }
 }

@@ -9,6 +9,9 @@ from flash_transport.pure.native_only import (
     LocalServer,
     QuicRequest,
     QuicServer,
+    decode_image,
+    encode_jpeg,
+    jpeg_message,
 )
 from flash_transport.pure.pack import packb
 from flash_transport.pure.resize import resize_with_pad
@@ -22,7 +25,10 @@ __all__ = [
     "QuicRequest",
     "QuicServer",
     "__version__",
+    "decode_image",
+    "encode_jpeg",
     "image_to_rgb",
+    "jpeg_message",
     "packb",
     "resize_with_pad",
     "unpackb",

@@ -1,4 +1,4 @@
-"""What only the compiled half can do, as classes that say how to get it."""
+"""What only the compiled half can do, as names that say how to get it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from typing import Any, NoReturn
 from flash_transport._implementation import PURE_REASON
 from flash_transport.errors import NativeMissing
 
-__all__ = ["FlashTransportPolicy", "LocalServer", "QuicRequest", "QuicServer"]
+__all__ = [
+    "FlashTransportPolicy",
+    "LocalServer",
+    "QuicRequest",
+    "QuicServer",
+    "decode_image",
+    "encode_jpeg",
+    "jpeg_message",
+]
 
 
 class _NativeOnly:
@@ -36,3 +44,18 @@ class LocalServer(_NativeOnly):
 
 class QuicRequest(_NativeOnly):
     """A request of `QuicServer`: needs the compiled half of this package."""
+
+
+def decode_image(*_arguments: Any, **_options: Any) -> NoReturn:
+    """Decode a JPEG or PNG: needs the compiled half of this package."""
+    raise NativeMissing("decode_image", PURE_REASON)
+
+
+def encode_jpeg(*_arguments: Any, **_options: Any) -> NoReturn:
+    """Encode an RGB image as JPEG: needs the compiled half of this package."""
+    raise NativeMissing("encode_jpeg", PURE_REASON)
+
+
+def jpeg_message(*_arguments: Any, **_options: Any) -> NoReturn:
+    """An encoded image for an observation: needs the compiled half of this package."""
+    raise NativeMissing("jpeg_message", PURE_REASON)

@@ -17,7 +17,7 @@ MAX_SIDE = 1 << 16
 
 @dataclass(frozen=True)
 class ImageShape:
-    """The shape of an RGB image: rows of pixels, or three planes."""
+    """The shape of RGB images: rows of pixels, or three planes."""
 
     height: int
     width: int
@@ -25,24 +25,25 @@ class ImageShape:
 
 
 def shape_of(image: Any) -> ImageShape:
-    """A last size of 3 means rows of pixels, else a first size of 3 means planes.
+    """The last three sizes count: a last one of 3 means rows of pixels, else a first one planes.
 
     Raises:
-        ImageError: no uint8 array of such a shape.
+        ImageError: no array of uint8 or float32 of such a shape.
     """
     if not isinstance(image, np.ndarray):
         raise ImageError(f"image is {type(image).__qualname__}, expected a numpy array")
     checked: NDArray[Any] = image
-    if checked.dtype != np.uint8:
-        raise ImageError(f"image has dtype {checked.dtype}, expected uint8")
+    if checked.dtype not in (np.uint8, np.float32):
+        raise ImageError(f"image has dtype {checked.dtype}, expected uint8 or float32")
     shape = checked.shape
-    if len(shape) == 3 and shape[2] == 3:
-        found = ImageShape(shape[0], shape[1], is_planes=False)
-    elif len(shape) == 3 and shape[0] == 3:
-        found = ImageShape(shape[1], shape[2], is_planes=True)
+    if len(shape) >= 3 and shape[-1] == 3:
+        found = ImageShape(shape[-3], shape[-2], is_planes=False)
+    elif len(shape) >= 3 and shape[-3] == 3:
+        found = ImageShape(shape[-2], shape[-1], is_planes=True)
     else:
         raise ImageError(
-            f"image has shape {list(shape)}, expected [height, width, 3] or [3, height, width]"
+            f"image has shape {list(shape)}, expected [..., height, width, 3] or "
+            "[..., 3, height, width]"
         )
     check_size(found.height, found.width)
     return found
