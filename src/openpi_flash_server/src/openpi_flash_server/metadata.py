@@ -9,7 +9,7 @@ from openpi_flash_server import __version__
 
 PROTOCOL = "openpi-flash/1"
 
-_REQUEST_KEYS = ["session", "deadline_ms", "observation_stamp"]
+_REQUEST_KEYS = ["session", "deadline_ms", "observation_stamp", "jpeg"]
 _ACTION_KEYS = ["seed", "noise", "num_steps"]
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from flash_transport import CodecError
 from openpi_flash_models.errors import ObservationError
+from openpi_flash_server.encoded_images import decode_images
 from openpi_flash_server.logs import EventLogger
 from openpi_flash_server.request import (
     Answer,
@@ -118,14 +119,14 @@ class Slot:
         """Takes a message whose last byte has just come; `respond` gets one answer, now or later.
 
         Args:
-            decode: makes the message of its bytes.
+            decode: makes the message of its bytes; encoded images in it are decoded then.
             session: the transport's name for the client, used if the message names no session.
             respond: takes the answer, on any thread; must not block.
             is_cancelled: whether nobody wants the answer any more.
         """
         received_at = self.clock()
         try:
-            message = decode()
+            message = decode_images(decode())
             request = parse_request(
                 message,
                 session=session,

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import hmac
 import http
 import itertools
@@ -33,6 +34,7 @@ from websockets.typing import Subprotocol
 
 from flash_transport import CodecError, packb, unpackb
 from openpi_flash_models.errors import ObservationError
+from openpi_flash_server.encoded_images import may_have_encoded_images
 from openpi_flash_server.logs import EventLogger
 from openpi_flash_server.request import Answer, ErrorCode, Failure, Reply
 from openpi_flash_server.slot import Slot
@@ -214,12 +216,18 @@ class WebsocketTransport:
 
     async def _ask(self, connection: ServerConnection, data: str | bytes, peer: str) -> Answer:
         answered: asyncio.Future[Answer] = self._loop.create_future()
-        self._slot.receive(
+        receive = functools.partial(
+            self._slot.receive,
             lambda: _decode(data),
             session=peer,
             respond=lambda answer: _settle_soon(self._loop, answered, answer),
             is_cancelled=lambda: connection.state is not State.OPEN,
         )
+        if isinstance(data, bytes) and may_have_encoded_images(data):
+            # milliseconds, in which the loop has others to serve
+            await self._loop.run_in_executor(None, receive)
+        else:
+            receive()
         return await answered
 
     async def _send(
