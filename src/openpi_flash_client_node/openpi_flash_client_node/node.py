@@ -13,7 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.duration import Duration
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
@@ -209,7 +209,8 @@ class ClientNode(LifecycleNode):
     def _make_subscriptions(self, settings: Settings) -> None:
         for camera in settings.observation.cameras:
             hear = partial(self._on_image, camera.name)
-            self._hear(Image, camera.topic, hear, qos.IMAGES_DEPTH)
+            kind = CompressedImage if camera.is_compressed else Image
+            self._hear(kind, camera.topic, hear, qos.IMAGES_DEPTH)
         for topic in settings.observation.joint_state_topics:
             self._hear(JointState, topic, self._on_joints, qos.JOINT_STATES_DEPTH)
 
@@ -368,14 +369,15 @@ class ClientNode(LifecycleNode):
 
     def _send(self, effect: SendRequest) -> None:
         assert self._settings is not None
-        reads_deadlines = "deadline_ms" in effect.agreement.supports
+        supports, observation = effect.agreement.supports, self._settings.observation
         build = partial(
             build_request,
             effect.observation,
-            self._settings.observation,
+            observation,
             effect.agreement.images,
             IMAGE_WORK,
-            deadline_ms=effect.timeout * 1e3 if reads_deadlines else None,
+            deadline_ms=effect.timeout * 1e3 if "deadline_ms" in supports else None,
+            jpeg_quality=observation.jpeg_quality if "jpeg" in supports else None,
         )
         self._live_link.send(Job(effect.request_id, build, effect.timeout))
 

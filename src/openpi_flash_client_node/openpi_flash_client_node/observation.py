@@ -22,18 +22,28 @@ class ObservationError(ValueError):
 Image = NDArray[np.uint8]
 """RGB, [H, W, 3]."""
 
+Size = tuple[int, int]
+"""Rows and columns."""
+
+REDUCING_GAP = 2
+"""How many times larger than its target an image must stay when it is decoded to a part of its
+size: then resizing still decides how it looks, as in Pillow's thumbnails."""
+
 
 @dataclass(frozen=True)
 class ImageWork(Generic[Message]):
-    """The two things done to pixels. Both run without the GIL, so call them off the executor.
+    """What is done to pixels. All of it runs without the GIL, so call it off the executor.
 
     Attributes:
-        decode: a camera message as an RGB image [H, W, 3].
+        decode: a camera message as an RGB image [H, W, 3], at (message, at_least). An encoded one
+            may come out smaller than it is, but not smaller than `at_least`, if that is a size.
         resize: the image with its aspect kept, padded with black, at (image, height, width).
+        encode: the image as it may stand in a request in its place, at (image, JPEG quality).
     """
 
-    decode: Callable[[Message], Image]
+    decode: Callable[[Message, Size | None], Image]
     resize: Callable[[Image, int, int], Image]
+    encode: Callable[[Image, int], dict[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,38 +67,49 @@ def build_request(
     work: ImageWork[Message],
     *,
     deadline_ms: float | None = None,
+    jpeg_quality: int | None = None,
 ) -> dict[str, Any]:
-    """Decode, resize and name everything.
+    """Decode, resize, encode and name everything.
 
     Args:
         observation: the inputs.
         settings: where they go in the request.
         targets: what the server says about its images; those it says nothing about get the
             size and layout of the settings.
-        work: how to decode and resize.
+        work: how to decode, resize and encode.
         deadline_ms: how long the answer will be of use, for a server that wants to know.
+        jpeg_quality: of the images, for a server that reads JPEG; None sends arrays.
 
     Raises:
         ObservationError: a camera's picture cannot be decoded.
     """
     request: dict[str, Any] = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
     for camera in settings.cameras:
-        image = _decoded(observation, camera, work)
-        target = targets.get(camera.key) or _default_target(settings, image)
+        wanted = targets.get(camera.key)
+        size = (wanted.height, wanted.width) if wanted else settings.image_size
+        image = _decoded(observation, camera, size, work)
+        target = wanted or _default_target(settings, image)
         if image.shape[:2] != (target.height, target.width):
             image = work.resize(image, target.height, target.width)
         if target.channels_first:
             image = np.ascontiguousarray(image.transpose(2, 0, 1))
-        _put(request, camera.key, image)
+        encoded = None if jpeg_quality is None else work.encode(image, jpeg_quality)
+        _put(request, camera.key, image if encoded is None else encoded)
     _put(request, settings.state_key, observation.joints.positions.astype(np.float32))
     if observation.prompt:
         _put(request, settings.prompt_key, observation.prompt)
     return request
 
 
-def _decoded(observation: Observation[Message], camera: Camera, work: ImageWork[Message]) -> Image:
+def _decoded(
+    observation: Observation[Message],
+    camera: Camera,
+    size: Size | None,
+    work: ImageWork[Message],
+) -> Image:
+    at_least = None if size is None else (size[0] * REDUCING_GAP, size[1] * REDUCING_GAP)
     try:
-        return work.decode(observation.frames.frames[camera.name].message)
+        return work.decode(observation.frames.frames[camera.name].message, at_least)
     except ValueError as error:
         raise ObservationError(f"camera {camera.name} ({camera.topic}): {error}") from error
 

@@ -146,6 +146,8 @@ def _warnings(contract: ServerContract, settings: Settings) -> tuple[str, ...]:
             for path, name in ours.items()
             if path not in contract.images
         ]
+    if settings.observation.jpeg_quality is not None and "jpeg" not in contract.supports:
+        warnings.append("the server does not read jpeg; images are sent raw")
     said = contract.action_rate_hz
     if said is not None and settings.action_rate_hz and settings.action_rate_hz != said:
         warnings.append(

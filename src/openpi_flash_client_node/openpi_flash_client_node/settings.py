@@ -21,11 +21,19 @@ RequestPath = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera and its place in the request."""
+    """A camera and its place in the request.
+
+    Attributes:
+        name: as in the parameters.
+        topic: where its images are.
+        key: where an image goes in the request.
+        is_compressed: whether they are sensor_msgs/CompressedImage.
+    """
 
     name: str
     topic: str
     key: RequestPath
+    is_compressed: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,8 @@ class ObservationSettings:
     image_size: tuple[int, int] | None
     """Height and width if the server does not say; None leaves images as they are."""
     image_layout: str
+    jpeg_quality: int | None
+    """None sends arrays."""
     joint_state_topics: tuple[str, ...]
     joints: tuple[str, ...]
     state_key: RequestPath
@@ -248,14 +258,7 @@ def _observation(values: _Values, joints: tuple[str, ...]) -> ObservationSetting
     names = values.names("cameras")
     if not names:
         raise ParameterError("parameter cameras is empty; name the cameras the policy sees with")
-    cameras = tuple(
-        Camera(
-            name,
-            values.required(f"camera.{name}.topic", "give the topic of its images"),
-            values.path(f"camera.{name}.key", "say where the image goes in the request"),
-        )
-        for name in names
-    )
+    cameras = tuple(_camera(values, name) for name in names)
     topics = values.names("joint_state_topics")
     if not topics:
         raise ParameterError("parameter joint_state_topics is empty; name where the joints speak")
@@ -269,12 +272,27 @@ def _observation(values: _Values, joints: tuple[str, ...]) -> ObservationSetting
         cameras=cameras,
         image_size=(height, width) if height else None,
         image_layout=values.get("image_layout", str),
+        jpeg_quality=(
+            values.get("jpeg_quality", int) if values.get("image_encoding", str) == "jpeg" else None
+        ),
         joint_state_topics=topics,
         joints=joints,
         state_key=state_key,
         prompt_key=prompt_key,
         max_age_ns=values.seconds("max_observation_age"),
         max_skew_ns=values.seconds("max_camera_skew"),
+    )
+
+
+def _camera(values: _Values, name: str) -> Camera:
+    topic = values.required(f"camera.{name}.topic", "give the topic of its images")
+    kind = values.get(f"camera.{name}.image_transport", str)
+    return Camera(
+        name,
+        topic,
+        values.path(f"camera.{name}.key", "say where the image goes in the request"),
+        # image_transport's own name for such a topic
+        is_compressed=topic.endswith("/compressed") if kind == "auto" else kind == "compressed",
     )
 
 

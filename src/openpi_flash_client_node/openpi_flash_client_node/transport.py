@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import flash_transport
 from flash_transport import (
     AuthenticationFailed,
     Disconnected,
     FlashTransportError,
+    ImageError,
     ServerError,
     Superseded,
     Timeout,
     UntrustedServer,
+    decode_image,
     image_to_rgb,
+    jpeg_message,
     resize_with_pad,
 )
 from openpi_flash_client_node.link_events import FailureKind
-from openpi_flash_client_node.observation import Image, ImageWork, ObservationError
+from openpi_flash_client_node.observation import Image, ImageWork, ObservationError, Size
 from openpi_flash_client_node.settings import LinkSettings
 
 
@@ -56,7 +59,7 @@ class Policy(Protocol):
         """End the connection; another thread's `infer` fails at once."""
 
 
-class ImageMessage(Protocol):
+class RawImage(Protocol):
     """What is read of a sensor_msgs/Image."""
 
     data: Any
@@ -65,6 +68,16 @@ class ImageMessage(Protocol):
     step: int
     encoding: str
     is_bigendian: int
+
+
+class EncodedImage(Protocol):
+    """What is read of a sensor_msgs/CompressedImage."""
+
+    data: Any
+    format: str
+
+
+ImageMessage = RawImage | EncodedImage
 
 
 def open_policy(link: LinkSettings) -> Policy:
@@ -116,12 +129,18 @@ def failure_message(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def decode_image(message: ImageMessage) -> Image:
+def decode_message(message: ImageMessage, at_least: Size | None = None) -> Image:
     """A camera message as RGB [H, W, 3].
+
+    Args:
+        message: a sensor_msgs/Image or sensor_msgs/CompressedImage.
+        at_least: rows and columns that are enough of a CompressedImage.
 
     Raises:
         ImageError: its encoding or size cannot be handled.
     """
+    if hasattr(message, "format"):
+        return _decode_encoded(cast(EncodedImage, message), at_least)
     return image_to_rgb(
         message.data,
         height=message.height,
@@ -132,7 +151,24 @@ def decode_image(message: ImageMessage) -> Image:
     )
 
 
-IMAGE_WORK: ImageWork[ImageMessage] = ImageWork(decode=decode_image, resize=resize_with_pad)
+def _decode_encoded(message: EncodedImage, at_least: Size | None) -> Image:
+    # drivers differ in what they write there, so only what has another head than a file is told
+    if "compressedDepth" in message.format:
+        raise ImageError(f"image format {message.format!r} is a depth image, expected jpeg or png")
+    if "bayer" in message.format:
+        raise ImageError(
+            f"image format {message.format!r} has no colours before it is interpolated, "
+            f"expected jpeg or png of rgb, bgr or mono"
+        )
+    try:
+        return decode_image(message.data, at_least=at_least)
+    except ImageError as error:
+        raise ImageError(f"image format {message.format!r}: {error}") from error
+
+
+IMAGE_WORK: ImageWork[ImageMessage] = ImageWork(
+    decode=decode_message, resize=resize_with_pad, encode=jpeg_message
+)
 
 
 def _open_quic(link: LinkSettings) -> Policy:

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from flash_transport import encode_jpeg
 from openpi_flash_client_node.settings import PlayerSettings, Settings, settings_from_parameters
 
 
@@ -183,15 +184,27 @@ class Robot:
                 JointTrajectory, f"/{name}/joint_trajectory", heard.append, 10
             )
 
+    def compress(self, name):
+        """Have a camera speak as image_transport's compressed publisher does."""
+        from sensor_msgs.msg import CompressedImage
+
+        topic = f"/{name}/image_raw/compressed"
+        self._cameras[name] = self.node.create_publisher(CompressedImage, topic, 2)
+
     def speak(self):
         from sensor_msgs.msg import Image, JointState
 
         stamp = self.node.get_clock().now().to_msg()
         for name, publisher in self._cameras.items():
             if name not in self.silent:
-                image = Image(height=48, width=64, step=192, encoding=self.encoding)
+                pixels = np.full((48, 64, 3), len(name), np.uint8)
+                if publisher.msg_type is Image:
+                    image = Image(height=48, width=64, step=192, encoding=self.encoding)
+                    image.data = array.array("B", pixels.tobytes())
+                else:
+                    image = publisher.msg_type(format="rgb8; jpeg compressed bgr8")
+                    image.data = array.array("B", encode_jpeg(pixels))
                 image.header.stamp = stamp
-                image.data = array.array("B", bytes([len(name)]) * (48 * 192))
                 publisher.publish(image)
         if "joints" not in self.silent:
             joints = JointState(name=["gripper", "elbow", "shoulder"], position=self.measured[::-1])

@@ -9,6 +9,7 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from flash_transport import decode_image
 from openpi_flash_client_node.node import ClientNode
 from openpi_flash_client_node.status import State
 from openpi_flash_msgs.msg import ActionChunk, PolicyStatus, Subtask
@@ -82,6 +83,28 @@ def test_a_server_that_reads_deadlines_is_told(robot, server, make_node):
     make_node(request_timeout=0.8)
     robot.until_state(PolicyStatus.RUNNING)
     assert server.requests[0]["deadline_ms"] == 800.0
+
+
+def test_a_compressed_camera_is_seen_and_jpeg_goes_to_a_server_that_reads_it(
+    robot, server, make_node
+):
+    server.stop()
+    server.start(supports=["jpeg"])
+    robot.compress("scene")
+    make_node(
+        **{
+            "camera.scene.topic": "/scene/image_raw/compressed",
+            "image_encoding": "jpeg",
+            "jpeg_quality": 90,
+        }
+    )
+    robot.until_state(PolicyStatus.RUNNING)
+    for name in ("scene", "wrist"):
+        sent = server.requests[0][f"observation/{name}_image"]
+        assert sent["__image__"] == "jpeg"
+        image = decode_image(sent["data"])
+        assert image.shape == (224, 224, 3)
+        assert np.abs(image[112, 112].astype(int) - 5).max() <= 1
 
 
 def test_later_chunks_belong_to_the_moment_of_their_observation(ros, robot, make_node):

@@ -95,7 +95,7 @@ def without_compiled_half(monkeypatch):
     monkeypatch.setattr(flash_transport.websocket, "packb", pure.packb)
     monkeypatch.setattr(flash_transport.websocket_link, "unpackb", pure.unpackb)
     monkeypatch.setattr(transport, "image_to_rgb", pure.image_to_rgb)
-    work = ImageWork(decode=transport.decode_image, resize=pure.resize_with_pad)
+    work = ImageWork(transport.decode_message, pure.resize_with_pad, pure.jpeg_message)
     monkeypatch.setattr(node, "IMAGE_WORK", work)
 
 

@@ -42,7 +42,11 @@ def work(resized):
         resized.append((image.shape, height, width))
         return picture(height, width, image[0, 0, 0])
 
-    return ImageWork(decode=lambda message: picture(*message), resize=resize)
+    return ImageWork(
+        decode=lambda message, _at_least: picture(*message),
+        resize=resize,
+        encode=lambda image, quality: {"shape": image.shape, "quality": quality},
+    )
 
 
 def test_inputs_go_where_the_policy_reads_them(observation, settings, work):
@@ -99,13 +103,36 @@ def test_without_an_instruction_the_server_uses_its_own(observation, settings, w
     assert "prompt" not in request
 
 
-def test_a_picture_that_cannot_be_decoded_names_its_camera_and_topic(observation, settings, work):
-    def refuse(message):
+def test_a_picture_that_cannot_be_decoded_names_its_camera_and_topic(
+    observation, settings, work, replace
+):
+    def refuse(message, at_least):
         raise ValueError("encoding '16UC1' is not known")
 
     with pytest.raises(ObservationError) as error:
-        build_request(observation, settings.observation, {}, ImageWork(refuse, work.resize))
+        build_request(observation, settings.observation, {}, replace(work, decode=refuse))
     assert str(error.value) == "camera scene (/scene/image_raw): encoding '16UC1' is not known"
+
+
+def test_a_picture_may_be_decoded_to_twice_what_is_sent(observation, settings, work, replace):
+    asked = []
+
+    def decode(message, at_least):
+        asked.append(at_least)
+        return picture(*message)
+
+    targets = {SCENE: ImageTarget(120, 160, channels_first=True)}
+    ours = replace(settings.observation, image_size=(96, 128))
+    build_request(observation, ours, targets, replace(work, decode=decode))
+    build_request(observation, replace(ours, image_size=None), {}, replace(work, decode=decode))
+    assert asked == [(240, 320), (192, 256), None, None]
+
+
+def test_images_are_encoded_in_the_size_and_layout_the_server_wants(observation, settings, work):
+    targets = {SCENE: ImageTarget(120, 160, channels_first=True), WRIST: HWC}
+    request = build_request(observation, settings.observation, targets, work, jpeg_quality=90)
+    assert request[SCENE[0]] == {"shape": (3, 120, 160), "quality": 90}
+    assert request[WRIST[0]] == {"shape": (224, 224, 3), "quality": 90}
 
 
 def test_a_deadline_is_sent_to_a_server_that_wants_to_know(observation, settings, work):

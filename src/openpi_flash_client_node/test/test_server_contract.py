@@ -145,3 +145,12 @@ def test_what_does_not_fit_but_does_not_stop_is_a_warning(settings, replace):
         "the server's actions are 25 steps a second; action_rate_hz plays them at 50",
     )
     assert agree(ServerContract(images=TWO_CAMERAS, action_rate_hz=1), settings).warnings == ()
+
+
+def test_a_server_that_does_not_read_jpeg_gets_arrays_and_a_warning(settings, replace):
+    ours = replace(settings, observation=replace(settings.observation, jpeg_quality=90))
+    contract = ServerContract(action_rate_hz=25)
+    warning = "the server does not read jpeg; images are sent raw"
+    assert agree(contract, ours).warnings == (warning,)
+    assert agree(replace(contract, supports=frozenset({"jpeg"})), ours).warnings == ()
+    assert agree(contract, settings).warnings == ()

@@ -38,6 +38,32 @@ def test_parameters_become_settings(settings):
     assert settings.control_period_ns == 20_000_000
 
 
+@pytest.mark.parametrize(
+    ("topic", "kind", "is_compressed"),
+    [
+        ("/camera/image_raw", "auto", False),
+        ("/camera/image_raw/compressed", "auto", True),
+        ("/camera/image_raw/compressed", "raw", False),
+        ("/camera/jpeg", "compressed", True),
+    ],
+)
+def test_a_camera_is_compressed_if_its_topic_or_the_user_says_so(
+    parameters, topic, kind, is_compressed
+):
+    ours = {"camera.scene.topic": topic, "camera.scene.image_transport": kind}
+    scene, wrist = settings_from_parameters(parameters | ours).observation.cameras
+    assert (scene.is_compressed, wrist.is_compressed) == (is_compressed, False)
+
+
+def test_images_are_sent_raw_until_jpeg_is_asked_for(parameters):
+    def quality(**ours):
+        return settings_from_parameters(parameters | ours).observation.jpeg_quality
+
+    assert quality() is quality(jpeg_quality=50) is None
+    assert quality(image_encoding="jpeg") == 95
+    assert quality(image_encoding="jpeg", jpeg_quality=50) == 50
+
+
 def test_without_position_limits_there_are_none(parameters):
     del parameters["position_lower"], parameters["position_upper"]
     player = settings_from_parameters(parameters).player

@@ -18,15 +18,42 @@ class Message:
 
 
 def test_a_camera_message_is_decoded_with_its_own_step_and_encoding():
-    image = transport.decode_image(Message())
+    image = transport.decode_message(Message())
     assert image.tolist() == [[[3, 2, 1], [6, 5, 4]]] * 2
+
+
+class CompressedMessage:
+    format = "rgb8; jpeg compressed bgr8"
+    data = flash_transport.encode_jpeg(np.full((64, 96, 3), (200, 100, 50), np.uint8))
+
+
+def test_a_compressed_message_is_decoded_and_may_come_out_smaller():
+    image = transport.decode_message(CompressedMessage())
+    assert image.shape == (64, 96, 3)
+    assert np.abs(image.astype(int) - (200, 100, 50)).max() <= 2
+    assert transport.decode_message(CompressedMessage(), (16, 24)).shape == (16, 24, 3)
+
+
+@pytest.mark.parametrize(
+    ("format_", "data", "problem"),
+    [
+        ("16UC1; compressedDepth png", b"", "'16UC1; compressedDepth png' is a depth image"),
+        ("bayer_rggb8; jpeg compressed bayer_rggb8", b"", "has no colours before it is"),
+        ("jpeg", b"\xff\xd8", "image format 'jpeg': jpeg of 2 bytes cannot be decoded"),
+    ],
+)
+def test_a_compressed_message_that_is_no_picture_is_an_image_error(format_, data, problem):
+    message = CompressedMessage()
+    message.format, message.data = format_, data
+    with pytest.raises(flash_transport.ImageError, match=problem):
+        transport.decode_message(message)
 
 
 def test_an_unknown_encoding_is_an_image_error_that_names_it():
     message = Message()
-    message.encoding = "16UC1"
-    with pytest.raises(flash_transport.ImageError, match="16UC1"):
-        transport.decode_image(message)
+    message.encoding = "32FC1"
+    with pytest.raises(flash_transport.ImageError, match="32FC1"):
+        transport.decode_message(message)
 
 
 def test_resize_keeps_the_aspect_and_pads_with_black():
