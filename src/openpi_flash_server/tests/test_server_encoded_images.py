@@ -19,7 +19,7 @@ from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.action import ActionHandler
 from openpi_flash_server.encoded_images import decode_images, may_have_encoded_images
 from openpi_flash_server.metadata import action_metadata, planner_metadata
-from openpi_flash_server.quic_transport import QuicTransport
+from openpi_flash_server.quic_transport import KeptCertificate, QuicTransport
 from openpi_flash_server.slot import Slot
 from openpi_flash_server.websocket_transport import WebsocketTransport
 
@@ -112,7 +112,9 @@ def served(request, tmp_path):
     """A policy and a client of it."""
     policy, slot = FakePolicy(), Slot("action")
     if request.param == "quic":
-        transport = QuicTransport(slot, host="127.0.0.1", port=0, certificate_dir=tmp_path)
+        transport = QuicTransport(
+            slot, host="127.0.0.1", port=0, certificate=KeptCertificate(tmp_path)
+        )
     else:
         transport = WebsocketTransport(slot, host="127.0.0.1", port=0)
     slot.open(ActionHandler(policy))
