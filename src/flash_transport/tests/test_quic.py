@@ -451,3 +451,14 @@ def test_observations_that_pile_up_without_a_connection_give_way_to_the_newest(t
         assert futures[-1].result(LONG) == {"n": 4}
         assert futures[-1].stats.connect_attempts >= 1
     policy.close()
+
+
+def test_a_client_says_how_its_link_is_set():
+    with Served() as served:
+        for dedicated in (False, True):
+            with FlashTransportPolicy("127.0.0.1", served.port, dedicated_link=dedicated) as policy:
+                settings = policy.link_settings
+                assert settings["dedicated_link"] == dedicated
+                assert settings["receive_buffer_bytes"] > 0
+                assert settings["send_buffer_bytes"] > 0
+                assert policy.infer({"x": 1}, timeout=LONG)["echo"] == {"x": 1}

@@ -160,6 +160,7 @@ class QuicClient:
         known_servers: str | PathLike[str] | None,
         session: str | None,
         connect_timeout: float,
+        dedicated_link: bool,
     ) -> Self: ...
     @property
     def server(self) -> str:
@@ -168,6 +169,10 @@ class QuicClient:
     @property
     def is_forked(self) -> bool:
         """Whether a fork made this copy, which has no connection."""
+
+    @property
+    def link_settings(self) -> dict[str, int]:
+        """How the link is set: see `FlashTransportPolicy`."""
 
     @property
     def completions(self) -> Completions:

@@ -41,6 +41,8 @@ class FlashTransportPolicy(Policy):
         connect_timeout: how many seconds to wait for a server that is not there, or not ready,
             (yet), now and whenever the connection was lost.
         open_loop_horizon: see `Policy`.
+        dedicated_link: nobody else uses the link to the server: requests are sent at full speed
+            whatever is lost, and other traffic starves beside them.
 
     Raises:
         Disconnected: no connection within `connect_timeout`, or a server of another protocol.
@@ -64,6 +66,7 @@ class FlashTransportPolicy(Policy):
         session: str | None = None,
         connect_timeout: float = 10.0,
         open_loop_horizon: int | None = None,
+        dedicated_link: bool = False,
     ) -> None:
         super().__init__(open_loop_horizon)
         self._futures = FutureTable()
@@ -79,7 +82,17 @@ class FlashTransportPolicy(Policy):
             known_servers=known_servers,
             session=session,
             connect_timeout=connect_timeout,
+            dedicated_link=dedicated_link,
         )
+
+    @property
+    def link_settings(self) -> dict[str, int]:
+        """How the link is set, as the kernel granted it.
+
+        `dedicated_link`; `receive_buffer_bytes` and `send_buffer_bytes` of the UDP socket, as the
+        kernel reports them: Linux twice what it grants.
+        """
+        return self._client.link_settings
 
     def get_server_metadata(self) -> dict[str, Any]:
         """What the server said about itself when the connection was made."""

@@ -19,6 +19,7 @@ use crate::quic::client::{
     Answer, Client, ClientConfig, Interest, Mail, Mailbox, Message, Pending, Ticket, DEADLINE_KEY,
 };
 use crate::quic::hello::{random_session, Hello};
+use crate::quic::settings::LinkSettings;
 use crate::quic::wire::Kind;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -40,7 +41,8 @@ struct QuicClient {
 #[pymethods]
 impl QuicClient {
     #[new]
-    #[pyo3(signature = (host, port, *, api_key, server_fingerprint, ca_file, known_servers, session, connect_timeout))]
+    #[pyo3(signature = (host, port, *, api_key, server_fingerprint, ca_file, known_servers, session, connect_timeout,
+                        dedicated_link))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -52,6 +54,7 @@ impl QuicClient {
         known_servers: Option<PathBuf>,
         session: Option<String>,
         connect_timeout: f64,
+        dedicated_link: bool,
     ) -> PyResult<Self> {
         let Some(connect_timeout) = duration("connect_timeout", Some(connect_timeout))? else {
             return Err(PyValueError::new_err("connect_timeout must have an end"));
@@ -60,6 +63,7 @@ impl QuicClient {
         let session = session.unwrap_or_else(random_session);
         let mut config = ClientConfig::new(host, port, trust);
         config.connect_timeout = connect_timeout;
+        config.link = LinkSettings::with_dedicated_link(dedicated_link);
         config.hello = Hello {
             client: Some("flash_transport".to_owned()),
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
@@ -84,6 +88,18 @@ impl QuicClient {
     #[getter]
     fn is_forked(&self) -> bool {
         self.client.is_forked()
+    }
+
+    /// How the link is set, as the kernel granted it.
+    #[getter]
+    fn link_settings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let settings = PyDict::new(py);
+        settings.set_item("dedicated_link", self.client.link().is_dedicated())?;
+        if let Some(buffers) = self.client.socket_buffers() {
+            settings.set_item("receive_buffer_bytes", buffers.receive)?;
+            settings.set_item("send_buffer_bytes", buffers.send)?;
+        }
+        Ok(settings)
     }
 
     /// Ask and wait for the answer.

@@ -83,6 +83,7 @@ pub struct Client {
     server: String,
     jobs: mpsc::UnboundedSender<Job>,
     links: Arc<Links>,
+    link: LinkSettings,
     known: Arc<Mutex<Known>>,
     mailbox: Arc<Mailbox>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -119,6 +120,7 @@ struct Request {
 impl Client {
     pub fn new(config: ClientConfig) -> std::io::Result<Self> {
         let server = config.server();
+        let link = config.link.clone();
         let (jobs, incoming) = mpsc::unbounded_channel();
         let known = Arc::new(Mutex::new(Known::default()));
         let links = Links::new(config, known.clone());
@@ -128,6 +130,7 @@ impl Client {
             server,
             jobs,
             links,
+            link,
             known,
             mailbox: Arc::new(Mailbox::new()),
             thread: Mutex::new(Some(thread)),
@@ -208,6 +211,11 @@ impl Client {
     /// The metadata of the server that was last connected to, as msgpack.
     pub fn metadata(&self) -> Option<Bytes> {
         self.known().metadata
+    }
+
+    /// How the link was asked to be set.
+    pub fn link(&self) -> &LinkSettings {
+        &self.link
     }
 
     /// The buffers of the last connection's socket.
