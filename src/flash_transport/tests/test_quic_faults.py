@@ -166,13 +166,27 @@ def test_a_closing_server_tells_whose_request_it_had_begun_that_nobody_knows_wha
 
 def test_a_closing_server_tells_whose_request_it_had_not_begun_to_try_again():
     server = QuicServer("127.0.0.1", 0, metadata={})
-    policy = FlashTransportPolicy("127.0.0.1", server.port)
+    policy = FlashTransportPolicy("127.0.0.1", server.port, connect_timeout=1.0)
     with thread_results(lambda: policy.infer({}, timeout=LONG)) as results:
         eventually(lambda: server.counters["requests_accepted"] == 1)
         server.close()
-    # a client may try again by itself, and then finds nobody
-    assert isinstance(results[0], (ServerError, Disconnected))
-    assert "the server stopped before it had answered" not in str(results[0])
+    # the client has tried again by itself, and found nobody
+    assert isinstance(results[0], Disconnected)
+    assert "nothing listens there" in str(results[0])
+    policy.close()
+
+
+def test_a_request_that_a_closing_server_had_not_begun_is_answered_by_the_next(tmp_path):
+    server = QuicServer("127.0.0.1", 0, metadata={}, certificate_dir=tmp_path)
+    policy = FlashTransportPolicy("127.0.0.1", server.port)
+    future = policy.submit({"n": 2}, timeout=LONG)
+    with thread_results(lambda: policy.infer({"n": 1}, timeout=LONG)) as results:
+        eventually(lambda: server.counters["requests_accepted"] == 2)
+        server.close()
+        with Served(port=server.port, certificate_dir=tmp_path):
+            assert future.result(LONG)["echo"] == {"n": 2}
+            eventually(lambda: results[0] is not None)
+    assert results[0]["echo"] == {"n": 1}
     policy.close()
 
 

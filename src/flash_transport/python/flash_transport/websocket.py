@@ -38,7 +38,6 @@ from flash_transport.websocket_link import (
     ConnectionClosed,
     abort,
     cannot_connect,
-    is_open,
     is_quiet,
     limit_sending,
     may_pass,
@@ -163,7 +162,7 @@ class WebsocketPolicy(Policy):
     ) -> tuple[dict[str, Any], CallStats]:
         """Asks, and asks again as long as the server is not ready."""
         started = time.perf_counter()
-        ready_until = deadline.at_most(self._connect_timeout) if deadline.is_never else deadline
+        ready_until: Deadline | None = None if deadline.is_never else deadline
         attempts = 0
         for delay in _backoff():
             answer, connection, attempts_now = self._exchange_in_turn(request, deadline, errand)
@@ -171,12 +170,12 @@ class WebsocketPolicy(Policy):
             try:
                 result = _read_answer(answer, may_be_error=connection.subprotocol == SUBPROTOCOL)
             except ServerError as error:
+                if ready_until is None:
+                    ready_until = Deadline(self._connect_timeout)
                 if error.code != "not_ready" or delay >= ready_until.left():
                     raise
-                # the server has not taken it up; one that shuts down says so, too, and hangs up
+                # the server has not begun it: it may be sent again, also to the next server
                 self._pause(errand, delay)
-                if connection is not self._connection or not is_open(connection):
-                    raise
             else:
                 round_trip_ms = (time.perf_counter() - started) * 1000
                 up, down = len(request), len(answer)

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 
 use crate::buffers::Buffer;
 use crate::congestion::Prober;
@@ -17,7 +17,7 @@ use super::message::Pieces;
 
 #[derive(Debug)]
 pub(super) enum ExchangeError {
-    /// The server cannot have seen any of it: safe to send again.
+    /// The server has not begun it: safe to send again.
     NotSent(String),
     Failed(ClientError),
 }
@@ -59,7 +59,21 @@ pub(super) async fn exchange_pieces(
     let answer = streams
         .run(prober, request, expected, limit, server, arrived)
         .await;
-    answer.map_err(ExchangeError::Failed)
+    answer.map_err(|error| match error {
+        ClientError::Lost { reason, .. } if all_begun_is_answered(connection) => {
+            ExchangeError::NotSent(reason)
+        }
+        error => ExchangeError::Failed(error),
+    })
+}
+
+/// Whether the server said that whatever it had begun was answered, when it closed the connection.
+fn all_begun_is_answered(connection: &Connection) -> bool {
+    matches!(
+        connection.close_reason(),
+        Some(ConnectionError::ApplicationClosed(close))
+            if close.error_code == Signal::ShuttingDown.into()
+    )
 }
 
 struct Streams {

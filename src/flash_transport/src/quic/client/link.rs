@@ -94,19 +94,15 @@ impl Links {
         asked: Instant,
         turn: Option<&Turn>,
     ) -> Result<Answer, ClientError> {
-        let connect_within = timeout.map_or(self.config.connect_timeout, |timeout| {
-            timeout.min(self.config.connect_timeout)
-        });
-        let ready_until = asked + timeout.unwrap_or(self.config.connect_timeout);
+        let mut not_ready = None;
         let mut answer = Answer {
             bytes: Buffer::default(),
             round_trip: Duration::ZERO,
             bytes_up: 0,
             connect_attempts: 0,
         };
-        let mut delays = None;
         loop {
-            let (link, attempts) = self.link(asked, connect_within).await?;
+            let (link, attempts) = self.link(asked, timeout).await?;
             answer.connect_attempts += attempts;
             if message.is_empty() {
                 return Ok(answer);
@@ -123,19 +119,22 @@ impl Links {
                 Err(ExchangeError::Failed(ClientError::Server(failure)))
                     if failure.code == ErrorCode::NotReady.name() =>
                 {
-                    // The server has not taken it up, so that it may be sent again. One that shuts down says the same of
-                    // what it has taken up, and hangs up at once.
+                    // The server has not begun it, so it may be sent again, also to one that takes this one's place.
                     wait_again(turn);
-                    let delays = delays.get_or_insert_with(|| Backoff::new(random_seed()));
-                    let again_at = Instant::now() + delays.next().unwrap_or_default();
-                    if again_at >= ready_until
-                        || timeout_at(again_at.into(), link.lost()).await.is_ok()
-                    {
+                    let now = Instant::now();
+                    let (delays, until) = not_ready.get_or_insert_with(|| {
+                        let until =
+                            timeout.map_or(now + self.config.connect_timeout, |t| asked + t);
+                        (Backoff::new(random_seed()), until)
+                    });
+                    let again_at = now + delays.next().unwrap_or_default();
+                    if again_at >= *until {
                         return Err(ClientError::Server(failure));
                     }
+                    let _ = timeout_at(again_at.into(), link.lost()).await;
                 }
                 Err(ExchangeError::Failed(error)) => return Err(error),
-                // The connection ended before this request used it.
+                // The connection ended before the server began this request.
                 Err(ExchangeError::NotSent(_)) => {
                     wait_again(turn);
                     tokio::task::yield_now().await;
@@ -196,11 +195,12 @@ impl Links {
         self.closing.load(Ordering::Relaxed)
     }
 
-    /// The connection, if there is one before `within` has passed since `asked`, and the attempts that were waited for.
+    /// The connection, if there is one within `connect_timeout` and before `timeout` has passed since `asked`; and the
+    /// attempts that were waited for.
     async fn link(
         &self,
         asked: Instant,
-        within: Duration,
+        timeout: Option<Duration>,
     ) -> Result<(Arc<Carrier>, u32), ClientError> {
         let mut state = self.state.subscribe();
         if let State::Up(link) = &*state.borrow_and_update() {
@@ -210,7 +210,12 @@ impl Links {
         }
         let before = self.attempts_over.load(Ordering::Relaxed);
         let _place = Place::take(&self.waiting);
-        let until = (asked + within).into();
+        let connect_timeout = self.config.connect_timeout;
+        let within = timeout.map_or(connect_timeout, |timeout| timeout.min(connect_timeout));
+        let until = Instant::now() + connect_timeout;
+        let until = timeout
+            .map_or(until, |timeout| until.min(asked + timeout))
+            .into();
         loop {
             self.demand.notify_one();
             let changed = timeout_at(until, state.changed()).await;
