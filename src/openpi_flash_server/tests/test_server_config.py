@@ -39,8 +39,8 @@ def test_the_smallest_configuration_has_the_documented_defaults():
         5556,
     )
     assert not config.action_transport.dedicated_link
-    assert config.action_transport.unix_socket_path == "/tmp/openpi-action.sock"
-    assert config.planner_transport.unix_socket_path == "/tmp/openpi-planner.sock"
+    assert config.action_transport.unix_socket_path is None
+    assert config.planner_transport.unix_socket_path is None
     assert config.api_keys == ()
     assert config.expose_tracebacks
 

@@ -26,9 +26,14 @@ Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
 
 Text = Annotated[str, Field(strict=True, min_length=1)]
 
+SocketPath = Annotated[str, Field(strict=True, min_length=1, max_length=107)]
+"""As long as the system takes it."""
+
 _WEBSOCKET_PORT = "TCP port of openpi's WebSocket protocol and of /healthz"
 _QUIC_PORT = "UDP port of QUIC"
-_UNIX_SOCKET_PATH = "reserved: nothing listens there yet"
+_UNIX_SOCKET_PATH = (
+    "file of a unix socket for clients on this computer, which name it unix: and the path"
+)
 
 
 def problem_at(field: str, message: str) -> PydanticCustomError:
@@ -125,7 +130,7 @@ class TransportSettings(_Settings):
 
     websocket_port: Port = Field(description=_WEBSOCKET_PORT)
     quic_port: Port = Field(description=_QUIC_PORT)
-    unix_socket_path: Text = Field(description=_UNIX_SOCKET_PATH)
+    unix_socket_path: SocketPath | None = Field(default=None, description=_UNIX_SOCKET_PATH)
     dedicated_link: Annotated[bool, Field(strict=True)] = Field(
         default=False,
         description="whether nobody else uses the link to the robots: QUIC then sends at full "
@@ -138,7 +143,6 @@ class ActionTransportSettings(TransportSettings):
 
     websocket_port: Port = Field(default=8000, description=_WEBSOCKET_PORT)
     quic_port: Port = Field(default=5555, description=_QUIC_PORT)
-    unix_socket_path: Text = Field(default="/tmp/openpi-action.sock", description=_UNIX_SOCKET_PATH)
 
 
 class PlannerTransportSettings(TransportSettings):
@@ -146,9 +150,6 @@ class PlannerTransportSettings(TransportSettings):
 
     websocket_port: Port = Field(default=8002, description=_WEBSOCKET_PORT)
     quic_port: Port = Field(default=5556, description=_QUIC_PORT)
-    unix_socket_path: Text = Field(
-        default="/tmp/openpi-planner.sock", description=_UNIX_SOCKET_PATH
-    )
 
 
 def _look_up(registry: Callable[[str], object], name: str) -> None:
@@ -224,7 +225,7 @@ class ServerConfig(_Settings):
                 getattr(self.action_transport, name),
                 getattr(self.planner_transport, name),
             )
-            if action == planner and action != 0:
+            if action == planner and action not in (0, None):
                 raise problem_at(
                     f"planner_transport.{name}", f"{planner} is taken by action_transport.{name}"
                 )

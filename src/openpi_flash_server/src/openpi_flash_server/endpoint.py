@@ -1,4 +1,4 @@
-"""A slot with its two ports: what the service opens, fills and closes."""
+"""A slot with its ports and its socket: what the service opens, fills and closes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from openpi_flash_server.config import ServerConfig
+from openpi_flash_server.local_transport import LocalTransport
 from openpi_flash_server.quic_transport import (
     CertificateError,
     KeptCertificate,
@@ -24,14 +25,16 @@ class StartError(Exception):
 
 
 class Endpoint:
-    """One slot behind WebSocket and QUIC. The ports are open when the constructor returns.
+    """One slot behind WebSocket, QUIC and, where configured, a unix socket.
+
+    They are open when the constructor returns.
 
     Args:
         name: `action` or `planner`.
         config: says where to listen and who may connect.
 
     Raises:
-        StartError: a port cannot be listened on.
+        StartError: a port or the socket cannot be listened on.
     """
 
     def __init__(self, name: str, config: ServerConfig) -> None:
@@ -64,24 +67,44 @@ class Endpoint:
         except StartError:
             self.websocket.close(grace=0)
             raise
+        self.local: LocalTransport | None = None
+        if settings.unix_socket_path is not None:
+            try:
+                self.local = LocalTransport(
+                    self.slot,
+                    path=Path(settings.unix_socket_path).expanduser(),
+                    api_keys=config.api_keys,
+                )
+            # what says the path and the reason already
+            except (OSError, ValueError) as error:
+                self.websocket.close(grace=0)
+                self.quic.close(grace=0)
+                reason = error.strerror if isinstance(error, OSError) else error
+                raise StartError(f"{name}_transport.unix_socket_path: {reason}") from error
 
     def open(self, handler: Handler, metadata: Mapping[str, Any]) -> None:
         """Lets clients in; the handler is loaded and warm."""
         self.slot.open(handler)
         self.quic.publish(metadata)
+        if self.local is not None:
+            self.local.publish(metadata)
         self.websocket.publish(metadata)
 
     def stop_accepting(self) -> None:
-        """Turns new QUIC requests away; the slot goes on, another one may be asking it."""
+        """Turns new requests away but those over WebSocket; the slot goes on."""
         self.quic.stop_accepting()
+        if self.local is not None:
+            self.local.stop_accepting()
 
     def close(self, *, grace: float) -> bool:
         """Runs what was accepted, then closes the ports; returns whether `grace` s were enough."""
-        self.quic.stop_accepting()
+        self.stop_accepting()
         finished = self.slot.close(grace=grace)
         self.websocket.close(grace=_SENDING_GRACE)
         # a request that was given up has no answer to wait for
         self.quic.close(grace=_SENDING_GRACE if finished else 0)
+        if self.local is not None:
+            self.local.close(grace=_SENDING_GRACE if finished else 0)
         return finished
 
 

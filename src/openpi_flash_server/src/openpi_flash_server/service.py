@@ -44,6 +44,7 @@ class Service:
                     slot=name,
                     websocket=_address(config.host, endpoint.websocket.port),
                     quic=_address(config.host, endpoint.quic.port),
+                    **({"unix": str(endpoint.local.path)} if endpoint.local is not None else {}),
                     certificate_sha256=endpoint.quic.fingerprint,
                 )
         except StartError:

@@ -21,6 +21,7 @@ def check_config(
         typer.echo(
             f"  {slot}: {config.host}, WebSocket {transport.websocket_port}/tcp, "
             f"QUIC {transport.quic_port}/udp"
+            + (f", unix:{transport.unix_socket_path}" if transport.unix_socket_path else "")
         )
     # not an error: a configuration is often checked on another machine than the one that serves
     for slot, settings in (("action", config.action), ("planner", config.planner)):
