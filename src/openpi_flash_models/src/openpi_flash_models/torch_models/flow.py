@@ -49,25 +49,34 @@ class Observation(NamedTuple):
     state: Tensor
 
 
+class TimeFeatures(NamedTuple):
+    """What the model makes of one flow time alone; each kind of model has one of the two.
+
+    Attributes:
+        modulations: pi0.5: those of every layer (attention, feed-forward) in order, then the final
+            norm's.
+        time_part: pi0: [D], the time's share of ``action_time_mlp_in``, bias included.
+    """
+
+    modulations: tuple[gemma.Modulation, ...] = ()
+    time_part: Tensor | None = None
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Everything of a call that follows from the number of steps alone.
 
     Attributes:
-        step_size: negative; time runs from 1 (noise) to 0 (actions).
-        modulations: pi0.5: per step, those of every layer (attention, feed-forward) in order, then
-            the final norm's. Empty for pi0.
-        time_parts: pi0: [N, D], the time's share of ``action_time_mlp_in``, bias included.
+        times: of the steps; they run from 1 (noise) to 0 (actions).
+        step_size: negative.
+        steps: features of ``times``.
+        clean: features of time 0, for actions that are known.
     """
 
+    times: tuple[float, ...]
     step_size: float
-    modulations: tuple[tuple[gemma.Modulation, ...], ...]
-    time_parts: Tensor | None
-
-    @property
-    def num_steps(self) -> int:
-        """N."""
-        return len(self.modulations) if self.time_parts is None else self.time_parts.shape[0]
+    steps: tuple[TimeFeatures, ...]
+    clean: TimeFeatures
 
 
 class Prefix(NamedTuple):
@@ -180,26 +189,18 @@ class FlowModel(nn.Module):
         self._remember(self.expert, self.state(observation.state).to(self.dtype)[:, None], places)
         return Prefix(caches, slots + 1, bias, length + 1)
 
-    def velocity(self, prefix: Prefix, x: Tensor, schedule: Schedule, step: int) -> Tensor:
+    def velocity(self, prefix: Prefix, x: Tensor, now: TimeFeatures) -> Tensor:
         """The flow [B, H, A] at noisy actions ``x`` [B, H, A], both float32."""
         horizon = x.shape[1]
         steps = torch.arange(horizon, device=x.device)
         rotation = gemma.rotation_of(prefix.length[:, None] + steps, self.shape.head_width)
         bias = functional.pad(prefix.bias, (0, horizon))
         places = [gemma.Place(cache, rotation, prefix.slots, bias) for cache in prefix.caches]
-        if schedule.time_parts is None:
-            hidden = self._think_modulated(x, places, schedule.modulations[step])
+        if now.time_part is None:
+            hidden = self._think_modulated(x, places, now.modulations)
         else:
-            hidden = self._think_plain(x, places, schedule.time_parts[step])
+            hidden = self._think_plain(x, places, now.time_part)
         return self.action_out(hidden.float())
-
-    def sample_actions(self, observation: Observation, noise: Tensor, schedule: Schedule) -> Tensor:
-        """Denoise a chunk: ``noise`` [B, H, A] float32 to normalised actions of that shape."""
-        prefix = self.run_prefix(observation, noise.shape[1])
-        x = noise
-        for step in range(schedule.num_steps):
-            x = x + schedule.step_size * self.velocity(prefix, x, schedule, step)
-        return x
 
     def _embed(self, observation: Observation) -> tuple[Tensor, Tensor]:
         images = observation.images
@@ -248,18 +249,24 @@ class FlowModel(nn.Module):
     @torch.no_grad()
     def _make_schedule(self, num_steps: int) -> Schedule:
         times, step_size = flow_times(num_steps)
+        *steps, clean = self._time_features(np.append(times, np.float32(0)))
+        return Schedule(tuple(times.tolist()), step_size, tuple(steps), clean)
+
+    def _time_features(self, times: np.ndarray) -> list[TimeFeatures]:
         width = self.shape.expert_width
-        features = torch.from_numpy(time_features(times, width)).to(self.device)
+        features = torch.from_numpy(sines_and_cosines(times, width)).to(self.device)
         if not self.adaptive:
-            weight = self.time_in.weight[:, width:]
-            return Schedule(step_size, (), functional.linear(features, weight, self.time_in.bias))
-        condition = functional.silu(self.time_out(functional.silu(self.time_in(features))))
-        flat = self.modulation(condition).view(num_steps, -1, 3, width)
-        modulations = tuple(
-            tuple(gemma.Modulation(1 + m[0], m[1], m[2].to(self.dtype)) for m in of_step)
-            for of_step in flat
-        )
-        return Schedule(step_size, modulations, None)
+            parts = functional.linear(features, self.time_in.weight[:, width:], self.time_in.bias)
+            return [TimeFeatures(time_part=part) for part in parts]
+        condition = functional.silu(self.time_in(features))
+        condition = functional.silu(self.time_out(condition))
+        flat = self.modulation(condition).view(len(times), -1, 3, width)
+        return [
+            TimeFeatures(
+                tuple(gemma.Modulation(1 + m[0], m[1], m[2].to(self.dtype)) for m in of_time)
+            )
+            for of_time in flat
+        ]
 
 
 def flow_times(num_steps: int) -> tuple[np.ndarray, float]:
@@ -276,7 +283,7 @@ def flow_times(num_steps: int) -> tuple[np.ndarray, float]:
     return times, float(step_size)
 
 
-def time_features(times: np.ndarray, width: int) -> np.ndarray:
+def sines_and_cosines(times: np.ndarray, width: int) -> np.ndarray:
     """Sines and cosines [N, width] float32 of times [N]."""
     fraction = np.linspace(0.0, 1.0, width // 2)
     periods = MIN_PERIOD * (MAX_PERIOD / MIN_PERIOD) ** fraction

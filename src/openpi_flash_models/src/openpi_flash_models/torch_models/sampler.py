@@ -18,6 +18,7 @@ launch them one by one.
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,9 @@ import torch
 from torch import Tensor
 
 from openpi_flash_models.errors import ConfigError
+from openpi_flash_models.rtc import DEFAULT_RTC, RtcOptions
 from openpi_flash_models.torch_models import gemma, siglip
+from openpi_flash_models.torch_models.denoise import Pull, continue_actions, sample_actions
 from openpi_flash_models.torch_models.flow import FlowModel, LayerFunctions, Observation
 
 COMPILE_MODE_VARIABLE = "OPENPI_PYTORCH_COMPILE_MODE"
@@ -41,6 +44,8 @@ _TUNED = {"max-autotune", "max-autotune-no-cudagraphs"}
 # One per bucket of prompt lengths, cameras and batch sizes, for each kind of layer.
 _PROGRAMS_KEPT = 64
 _RUNS_BEFORE_CAPTURE = 3
+# Every bucket of prompt lengths and cameras, with and without an earlier chunk.
+_GRAPHS_KEPT = 32
 
 
 def compile_mode(device: torch.device, wanted: str | None = None) -> str:
@@ -65,18 +70,27 @@ class Sampler:
     Args:
         model: on its device.
         mode: one of ``COMPILE_MODES``; None is :func:`compile_mode`'s choice.
+        rtc: how an earlier chunk has its say.
     """
 
-    def __init__(self, model: FlowModel, mode: str | None = None) -> None:
+    def __init__(
+        self, model: FlowModel, mode: str | None = None, rtc: RtcOptions = DEFAULT_RTC
+    ) -> None:
         self.mode = compile_mode(model.device, mode)
         self._model = model
-        self._graphs: dict[Any, _Graph] = {}
-        if self.mode != "none":
+        self._rtc = rtc
+        self._graphs: OrderedDict[Any, _Graph] = OrderedDict()
+        # What is compiled does not keep what a way back through the model needs.
+        if self.mode != "none" and rtc.method != "vjp":
             model.functions = _compiled_functions(self.mode)
 
     @torch.no_grad()
     def sample_actions(
-        self, observation: Observation, noise: Tensor, num_steps: int = 10
+        self,
+        observation: Observation,
+        noise: Tensor,
+        num_steps: int = 10,
+        pull: Pull | None = None,
     ) -> Tensor:
         """Denoise a chunk.
 
@@ -84,29 +98,44 @@ class Sampler:
             observation: a batch, on the host or the device.
             noise: [B, H, A] float32.
             num_steps: denoising steps.
+            pull: from the chunks that are being played, if there are any.
 
         Returns:
             Normalised actions [B, H, A] float32, on the device.
         """
+        inputs = (*observation, noise, *(pull or ()))
         if self.mode in _GRAPHED and self._model.device.type == "cuda":
-            return self._replay(observation, noise, num_steps)
+            return self._replay(inputs, num_steps)
         device = self._model.device
-        placed = Observation(*(tensor.to(device) for tensor in observation))
+        return self._call(tuple(tensor.to(device) for tensor in inputs), num_steps)
+
+    def _call(self, inputs: tuple[Tensor, ...], num_steps: int) -> Tensor:
+        """``inputs`` are an observation's, the noise, and perhaps a pull's, on the device."""
+        count = len(Observation._fields)
+        observation, noise, pull = Observation(*inputs[:count]), inputs[count], inputs[count + 1 :]
         schedule = self._model.schedule(num_steps)
-        return self._model.sample_actions(placed, noise.to(device), schedule)
+        if not pull:
+            return sample_actions(self._model, observation, noise, schedule)
+        return continue_actions(
+            self._model,
+            observation,
+            noise,
+            schedule,
+            Pull(*pull),
+            method=self._rtc.method,
+            max_guidance=self._rtc.max_guidance,
+        )
 
-    def _replay(self, observation: Observation, noise: Tensor, num_steps: int) -> Tensor:
-        inputs = (*observation, noise)
+    def _replay(self, inputs: tuple[Tensor, ...], num_steps: int) -> Tensor:
         key = (num_steps, *((tensor.shape, tensor.dtype) for tensor in inputs))
-        graph = self._graphs.get(key)
+        graph = self._graphs.pop(key, None)
         if graph is None:
-            schedule = self._model.schedule(num_steps)
-
-            def call(*tensors: Tensor) -> Tensor:
-                *seen, noise = tensors
-                return self._model.sample_actions(Observation(*seen), noise, schedule)
-
-            graph = self._graphs[key] = _Graph(call, inputs, self._model.device)
+            graph = _Graph(
+                lambda *placed: self._call(placed, num_steps), inputs, self._model.device
+            )
+        self._graphs[key] = graph
+        while len(self._graphs) > _GRAPHS_KEPT:
+            self._graphs.popitem(last=False)
         return graph.replay(inputs)
 
 

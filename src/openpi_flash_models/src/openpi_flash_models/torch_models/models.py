@@ -1,0 +1,95 @@
+"""pi0 and pi0.5 in PyTorch, as policies use them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openpi_flash_models.graph_options import DEFAULT_GRAPH
+from openpi_flash_models.inputs import ModelInputs
+from openpi_flash_models.model_shape import ModelShape
+from openpi_flash_models.rtc import DEFAULT_RTC, Guidance, RtcOptions
+from openpi_flash_models.torch_models.denoise import Pull
+from openpi_flash_models.torch_models.flow import Observation
+from openpi_flash_models.torch_models.from_tree import build_flow_model
+from openpi_flash_models.torch_models.sampler import Sampler
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def best_device() -> torch.device:
+    """The first GPU, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class TorchActionModel:
+    """pi0 or pi0.5.
+
+    Args:
+        tree: the checkpoint's nested tree, without ``params``.
+        shape: of the tree.
+        dtype: ``bfloat16`` or ``float32``; None takes what the device computes well with.
+        device: None is :func:`best_device`.
+        rtc: how an earlier chunk has its say.
+        mode: how it is compiled, see :mod:`openpi_flash_models.torch_models.sampler`.
+    """
+
+    def __init__(
+        self,
+        tree: Mapping[str, Any],
+        shape: ModelShape,
+        *,
+        dtype: str | None = None,
+        device: str | torch.device | None = None,
+        rtc: RtcOptions = DEFAULT_RTC,
+        mode: str | None = None,
+    ) -> None:
+        self.shape = shape
+        self._device = best_device() if device is None else torch.device(device)
+        if dtype is None:
+            dtype = "float32" if self._device.type == "cpu" else "bfloat16"
+        if self._device.type == "cuda":
+            # TF32 for the products that stay in float32, as where the weights were made
+            torch.set_float32_matmul_precision("high")
+        model = build_flow_model(tree, shape, dtype=DTYPES[dtype], device=self._device)
+        self._sampler = Sampler(model, mode, rtc)
+        self._lock = threading.Lock()
+
+    @property
+    def token_buckets(self) -> Sequence[int]:
+        """Prompt lengths it has programs for, besides the longest."""
+        return DEFAULT_GRAPH.token_buckets
+
+    def sample(
+        self, inputs: ModelInputs, noise: np.ndarray, num_steps: int, guidance: Guidance
+    ) -> np.ndarray:
+        """Normalised actions [B, H, A] float32 of a batch."""
+        observation = Observation(
+            images=self._host(inputs.images),
+            image_mask=self._host(inputs.image_mask),
+            tokens=self._host(inputs.tokens).long(),
+            token_mask=self._host(inputs.token_mask),
+            state=self._state(inputs, len(noise)),
+        )
+        pull = None
+        if guidance.weight.any() or guidance.frozen.any():
+            pull = Pull(*map(self._host, (guidance.target, guidance.weight, guidance.frozen)))
+        with self._lock:
+            actions = self._sampler.sample_actions(observation, self._host(noise), num_steps, pull)
+            result: np.ndarray = actions.cpu().numpy()
+        return result
+
+    def _state(self, inputs: ModelInputs, batch: int) -> Tensor:
+        if self.shape.kind == "pi0":
+            return self._host(inputs.state)
+        return torch.zeros(batch, 0)  # pi0.5 reads it in its prompt
+
+    def _host(self, array: np.ndarray) -> Tensor:
+        # A GPU takes what is pinned without another copy, and while the CPU goes on.
+        tensor = torch.from_numpy(np.require(array, requirements=("C", "W")))
+        return tensor.pin_memory() if self._device.type == "cuda" else tensor
