@@ -7,7 +7,13 @@ from typing import Annotated
 import typer
 
 from openpi_flash_server.commands.check_config import check_config
+from openpi_flash_server.commands.convert_checkpoint import convert_checkpoint
+from openpi_flash_server.commands.inspect_checkpoint import inspect_checkpoint
 from openpi_flash_server.commands.make_demo_checkpoint import make_demo_checkpoint
+from openpi_flash_server.commands.prepare_checkpoint import (
+    prepare_checkpoint,
+    prepare_planner_checkpoint,
+)
 from openpi_flash_server.commands.serve import serve
 
 app = typer.Typer(
@@ -42,6 +48,16 @@ def _options(
 
 app.command("serve", short_help="Serve the models of a configuration.")(serve)
 app.command("check-config", short_help="Check a configuration without serving.")(check_config)
+app.command("inspect-checkpoint", short_help="Say what a checkpoint is.")(inspect_checkpoint)
+app.command("convert-checkpoint", short_help="Write a checkpoint in the other layout.")(
+    convert_checkpoint
+)
+app.command("prepare-checkpoint", short_help="Fetch weights and statistics into one checkpoint.")(
+    prepare_checkpoint
+)
+app.command("prepare-planner-checkpoint", short_help="Fetch and unpack a planner.")(
+    prepare_planner_checkpoint
+)
 app.command("make-demo-checkpoint", short_help="Write a small untrained checkpoint.")(
     make_demo_checkpoint
 )

@@ -1,0 +1,85 @@
+"""A directory that comes to be whole or not at all, and that replaces only what we made."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from openpi_flash_models.errors import CheckpointError
+
+MANIFEST = "source_manifest.json"
+"""Says what a directory was made from; who has it was made by us, and may be replaced by us."""
+
+
+def is_ours(directory: Path) -> bool:
+    """Whether a command of ours made the directory."""
+    return "made_by" in read_manifest(directory)
+
+
+def read_manifest(directory: Path) -> dict[str, str]:
+    """What the directory was made from; empty if it was not made by us."""
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text())
+        return {str(key): str(value) for key, value in manifest.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+@contextlib.contextmanager
+def building(target: Path, manifest: Mapping[str, str], *, replace: bool) -> Iterator[Path]:
+    """Make a directory: give an empty one to fill, and put it in the place of ``target``.
+
+    Args:
+        target: new, empty, or (with ``replace``) one that was made like this before.
+        manifest: what it is made from, and ``made_by`` what.
+        replace: whether an earlier one may go.
+
+    Raises:
+        CheckpointError: there is something in the way, or the disk cannot be written.
+    """
+    target = target.expanduser().absolute()
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        _refuse_what_is_not_ours(target, replace=replace)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            yield partial
+            (partial / MANIFEST).write_text(json.dumps(dict(manifest), indent=2) + "\n")
+            _refuse_what_is_not_ours(target, replace=replace)  # it may have come meanwhile
+            _swap_in(partial, target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write {error.filename or target}: {error.strerror or error}"
+        ) from error
+
+
+def _refuse_what_is_not_ours(target: Path, *, replace: bool) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise CheckpointError(f"{target} is a file, choose another place")
+    if not any(target.iterdir()):
+        return
+    if not is_ours(target):
+        raise CheckpointError(
+            f"{target} holds files that this command did not write; choose an empty or new "
+            "directory"
+        )
+    if not replace:
+        raise CheckpointError(f"{target} was made before; say --force to make it again")
+
+
+def _swap_in(partial: Path, target: Path) -> None:
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    if target.exists():
+        target.rename(old)
+    partial.rename(target)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,165 @@
+"""A user's own robots: the examples of docs/robots.md, and what is wrong with a file."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from openpi_flash_models import configs, robot_file, robots
+from openpi_flash_models.errors import ConfigError
+from openpi_flash_models.robot_file import add_robot_file, read_robot_file
+
+PAGE = Path(__file__).parents[3] / "docs" / "robots.md"
+
+
+def example(language):
+    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)[0]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content, name="my_arm.yaml"):
+        file = tmp_path / name
+        file.write_text(content)
+        return file
+
+    return write
+
+
+@pytest.fixture(autouse=True)
+def registries(monkeypatch):
+    """What a test adds is gone after it."""
+    monkeypatch.setattr(robots, "ROBOTS", dict(robots.ROBOTS))
+    monkeypatch.setattr(configs, "CONFIGS", dict(configs.CONFIGS))
+    monkeypatch.setattr(robot_file, "_added", {})
+
+
+def test_the_yaml_of_the_page_is_a_robot_that_reads_its_observation(write):
+    add_robot_file(write(example("yaml")))
+    config = configs.get_config("pi05_my_arm")
+    robot = config.robot
+    assert robots.get_robot("my_arm") is robot
+    assert (config.kind, config.asset_id, config.action_horizon) == ("pi05", "my_arm", 50)
+    assert config.delta_mask == (True,) * 6 + (False,)
+    assert (config.default_prompt, config.max_token_len) == ("pick up the cup", 200)
+    observation = robot.example_observation("wave")
+    assert observation["images"]["wrist"].shape == (3, 224, 224)
+    observation["observation/joints"] = np.arange(1.0, 7.0)
+    observation["observation/gripper"] = np.array([50.0])
+    assert robot.read_state(observation).tolist() == [1, -2, 3, 4, 5, 6, 0.5]
+    assert set(robot.read_images(observation)) == {"base_0_rgb", "left_wrist_0_rgb"}
+    del observation["images"]
+    assert set(robot.read_images(observation)) == {"base_0_rgb"}
+    actions = robot.actions_to_robot(np.ones((2, 7)))
+    assert actions.tolist() == [[1, -1, 1, 1, 1, 1, 100]] * 2
+
+
+def test_the_python_of_the_page_is_a_robot_with_a_formula(write):
+    add_robot_file(write(example("python"), "my_arm.py"))
+    robot = configs.get_config("pi05_my_other_arm").robot
+    state = robot.read_state({"observation/state": np.array([0, 0, 0, 0, 0, 0, 0.11])})
+    assert state[-1] == pytest.approx(np.pi / 2)
+
+
+def test_every_robot_and_config_is_on_the_page():
+    text = PAGE.read_text()
+    for name in (*robots.ROBOTS, *configs.CONFIGS):
+        assert f"`{name}`" in text, name
+
+
+def test_a_file_is_added_once(write):
+    file = write(example("yaml"))
+    assert add_robot_file(file) is add_robot_file(file)
+    assert len(configs.CONFIGS) == len({config.name for config in configs.CONFIGS.values()})
+
+
+def test_a_file_may_hold_a_config_for_a_robot_of_ours(write):
+    add_robot_file(
+        write(
+            "configs: [{name: mine, robot: droid, model: pi0_fast, asset_id: droid, "
+            "action_horizon: 8, blank_cameras_seen: true}]"
+        )
+    )
+    config = configs.get_config("mine")
+    assert (config.action_dim, config.max_token_len, config.robot.name) == (8, 250, "droid")
+
+
+def edited(old, new):
+    text = example("yaml")
+    assert old in text
+    return text.replace(old, new, 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("control_hz: 20", "control_hz: fast", r"robots\[0\].control_hz: is 'fast'"),
+        ("control_hz: 20", "control_hz: 0", r"robots\[0\].control_hz: is 0, expected more than 0"),
+        ("control_hz: 20", "control: 20", r"robots\[0\]: unknown key 'control', known: actions"),
+        ("size: 6", "size: 0", r"robots\[0\].state\[0\].size: is 0, expected at least 1"),
+        ("size: 6", "siez: 6", r"robots\[0\].state\[0\]: unknown key 'siez', known: key, size"),
+        ("layout: chw", "layout: hcw", r"cameras\[1\].layout: is 'hcw', expected hwc or chw"),
+        ("slot: left_wrist_0_rgb", "slot: base_0_rgb", r"cameras: two cameras fill base_0_rgb"),
+        ("slot: left_wrist_0_rgb", "slot: tail", r"the model has no camera tail"),
+        ("required: false", "required: 'no'", r"required: is 'no', expected true or false"),
+        ("1, 1, 0.01]", "1, 1]", r"state_to_model.scale: expected 7 numbers, got"),
+        ("model: pi05", "model: pi5", r"configs\[0\].model: is 'pi5', expected one of pi0, pi05"),
+        (
+            "robot: my_arm",
+            "robot: r2d2",
+            r"configs\[0\].robot: is 'r2d2', known: aloha, .*, my_arm",
+        ),
+        ("action_horizon: 50", "action_horizon: 0", r"action_horizon is 0, expected at least 1"),
+        ("action_horizon: 50", "horizon: 50", r"configs\[0\]: unknown key 'horizon'"),
+        ("delta: [6, -1]", "delta: [6, -2]", r"delta covers 8 dimensions, the robot my_arm has 7"),
+        ("delta: [6, -1]", "delta: 6", r"configs\[0\].delta: expected a list, got 6"),
+        ("asset_id: my_arm  ", "# ", r"configs\[0\]: asset_id is missing"),
+        ("name: pi05_my_arm", "name: pi05_droid", "a config named 'pi05_droid' already"),
+        ("robots:", "robot:", "the file: unknown key 'robot', known: configs, robots"),
+        ("robots:", "robots: [", "is not YAML"),
+    ],
+)
+def test_an_entry_that_cannot_be_used_is_named(old, new, problem, write):
+    with pytest.raises(ConfigError, match=problem) as caught:
+        add_robot_file(write(edited(old, new)))
+    assert "my_arm.yaml" in str(caught.value)
+    assert "my_arm" not in robots.ROBOTS, "half a file is not added"
+
+
+def test_the_name_of_a_robot_is_given_once(write):
+    taken = (
+        example("yaml")
+        .replace("name: my_arm", "name: aloha")
+        .replace("robot: my_arm", "robot: aloha")
+    )
+    with pytest.raises(ConfigError, match=r"my_arm.yaml: there is a robot named 'aloha' already"):
+        add_robot_file(write(taken))
+    twice = example("yaml").replace(
+        "configs:", example("yaml").split("configs:")[0][8:] + "configs:"
+    )
+    with pytest.raises(ConfigError, match=r"robots\[1\]: there is a robot named 'my_arm' already"):
+        add_robot_file(write(twice))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("a.yaml", "", "the file: expected keys and values, got nothing"),
+        ("a.yaml", "[]", "the file: expected keys and values, got "),
+        ("a.yaml", "{}", "a.yaml defines neither robots nor configs"),
+        ("a.yaml", "robots: 3", "robots: expected a list, got 3"),
+        ("a.py", "", "a.py defines neither ROBOTS nor CONFIGS"),
+        ("a.py", "1 / 0", "a.py cannot be run: ZeroDivisionError"),
+        ("a.py", "ROBOTS = ['droid']", "expected values of type Robot, got str"),
+    ],
+)
+def test_a_file_that_defines_nothing_is_named(name, content, problem, write):
+    with pytest.raises(ConfigError, match=problem):
+        read_robot_file(write(content, name))
+
+
+@pytest.mark.parametrize("name", ["none.yaml", "none.py"])
+def test_a_missing_file_is_named(name, tmp_path):
+    with pytest.raises(ConfigError, match=f"cannot read .*{name}: "):
+        add_robot_file(tmp_path / name)

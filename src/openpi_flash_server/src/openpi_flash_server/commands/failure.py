@@ -1,0 +1,23 @@
+"""How a command ends when what it was told to do cannot be done."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import typer
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn errors about checkpoints, downloads and names into one line and exit status 1."""
+    from openpi_flash_models.errors import CheckpointError, ConfigError, DownloadError
+
+    try:
+        yield
+    except (CheckpointError, ConfigError, DownloadError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except OSError as error:
+        typer.echo(f"error: {error.filename}: {(error.strerror or str(error)).lower()}", err=True)
+        raise typer.Exit(1) from None
