@@ -2,8 +2,10 @@ import json
 
 import numpy as np
 import pytest
+from storage_server import Store, serve
 
 from openpi_flash_models.errors import CheckpointError
+from openpi_flash_models.fast_tokens import find_fast_tokenizer
 from openpi_flash_models.prompts import action_prompt, planner_prompt, state_bins
 from openpi_flash_models.tokenizer import PaligemmaTokenizer, find_tokenizer
 
@@ -78,12 +80,52 @@ def test_the_checkpoints_own_tokenizer_comes_before_the_cache(tmp_path, monkeypa
         assert find_tokenizer(checkpoint) == place
 
 
-def test_a_missing_tokenizer_is_an_error_that_lists_where_it_was_looked_for(tmp_path, monkeypatch):
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
     monkeypatch.setenv("OPENPI_DATA_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+
+
+def test_the_tokenizer_that_the_environment_names_comes_first(tmp_path, monkeypatch):
+    (tmp_path / "paligemma_tokenizer.model").touch()
+    mine = tmp_path / "mine.model"
+    monkeypatch.setenv("OPENPI_TOKENIZER_PATH", str(mine))
+    with pytest.raises(CheckpointError, match=r"mine.model \(from OPENPI_TOKENIZER_PATH\)"):
+        find_tokenizer(tmp_path)
+    mine.touch()
+    assert find_tokenizer(tmp_path) == mine
+
+
+def test_a_tokenizer_that_is_nowhere_is_downloaded_into_the_cache(tmp_path, monkeypatch):
+    store = Store({"big_vision/paligemma_tokenizer.model": b"pieces"})
+    server, address = serve(store)
+    monkeypatch.setenv("OPENPI_DATA_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+    try:
+        found = find_tokenizer(tmp_path)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert found == tmp_path / "cache/big_vision/paligemma_tokenizer.model"
+    assert find_tokenizer(tmp_path).read_bytes() == b"pieces"
+
+
+def test_a_fast_tokenizer_is_found_in_the_checkpoint_the_cache_or_nowhere(tmp_path, no_network):
+    with pytest.raises(CheckpointError, match=r"no FAST tokenizer .* into the checkpoint's fast_"):
+        find_fast_tokenizer(tmp_path, "org/fast")
+    for place in (tmp_path / "cache/org/fast", tmp_path / "fast_tokenizer"):
+        place.mkdir(parents=True)
+        (place / "processor_config.json").touch()
+        assert find_fast_tokenizer(tmp_path, "org/fast") == place
+
+
+def test_a_missing_tokenizer_is_an_error_that_lists_where_it_was_looked_for(tmp_path, no_network):
     with pytest.raises(CheckpointError, match="no PaliGemma tokenizer") as caught:
         find_tokenizer(tmp_path)
     assert f"{tmp_path}/cache/big_vision/paligemma_tokenizer.model" in str(caught.value)
     assert f"{tmp_path}/tokenizer/paligemma_tokenizer.model" in str(caught.value)
+    assert "downloads failed: cannot reach 127.0.0.1:9" in str(caught.value)
 
 
 def test_a_file_that_is_no_tokenizer_is_named(tmp_path):

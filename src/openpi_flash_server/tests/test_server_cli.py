@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 import openpi_flash_models
+import openpi_flash_server.logs
+import openpi_flash_server.serve
 from openpi_flash_server.cli import app
 from openpi_flash_server.commands.make_demo_checkpoint import MARKER
 
@@ -28,9 +30,16 @@ def write(path, values):
 def test_help_lists_the_commands_each_in_one_line():
     result = run("--help")
     assert result.exit_code == 0
-    assert "serve                 Serve the models of a configuration." in result.output
-    assert "check-config          Check a configuration without serving." in result.output
-    assert "make-demo-checkpoint  Write a small untrained checkpoint." in result.output
+    for command, what in (
+        ("serve", "Serve the models of a configuration"),
+        ("check-config", "Check a configuration without serving"),
+        ("inspect-checkpoint", "Say what a checkpoint is"),
+        ("convert-checkpoint", "Write a checkpoint in the other layout"),
+        ("prepare-checkpoint", "Fetch weights and statistics into one"),
+        ("prepare-planner-checkpoint", "Fetch and unpack a planner"),
+        ("make-demo-checkpoint", "Write a small untrained checkpoint"),
+    ):
+        assert f"  {command:26}  {what}" in result.output
 
 
 def test_help_loads_nothing_heavy():
@@ -81,6 +90,188 @@ def test_serve_takes_the_path_from_the_environment(tmp_path):
         2,
         f"error: {tmp_path}/absent.json: no such file\n",
     )
+
+
+# a policy named on the command line
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """What would have been served."""
+    settings = []
+
+    def serve(config):
+        settings.append(config)
+        return 0
+
+    monkeypatch.setattr(openpi_flash_server.serve, "serve", serve)
+    monkeypatch.setattr(openpi_flash_server.logs, "configure", lambda: None)
+    return settings
+
+
+@pytest.mark.parametrize(
+    ("env", "name", "checkpoint"),
+    [
+        ("aloha", "pi05_aloha", "pi05_base"),
+        ("aloha_sim", "pi0_aloha_sim", "pi0_aloha_sim"),
+        ("DROID", "pi05_droid", "pi05_droid"),
+        ("libero", "pi05_libero", "pi05_libero"),
+    ],
+)
+def test_an_environment_names_openpis_policy_and_weights(env, name, checkpoint, served):
+    result = run("serve", "--env", env, "--default-prompt", "wave", "--port", "8765")
+    assert result.exit_code == 0, result.stderr
+    (settings,) = served
+    assert settings.mode == "action_only"
+    assert settings.action.model_config_name == name
+    assert settings.action.checkpoint_dir == f"gs://openpi-assets/checkpoints/{checkpoint}"
+    assert settings.action.default_prompt == "wave"
+    assert settings.action_transport.websocket_port == 8765
+
+
+def test_a_policy_is_served_by_name_and_directory(served):
+    result = run("serve", "--policy-config", "pi0_fast_droid", "--policy-dir", "/data/mine")
+    assert result.exit_code == 0, result.stderr
+    assert served[0].action.model_config_name == "pi0_fast_droid"
+    assert served[0].action.checkpoint_dir == "/data/mine"
+
+
+def test_a_policy_takes_the_place_of_the_configurations(served, tmp_path):
+    path = write(
+        tmp_path / "c.json", {"planner": {"checkpoint_dir": "/p"}, "api_keys": ["secret-key"]}
+    )
+    result = run("serve", "--config", path, "--policy-config", "pi05_droid", "--port", "9000")
+    assert result.exit_code == 0, result.stderr
+    assert served[0].mode == "combined"
+    assert served[0].api_keys == ("secret-key",)
+    assert served[0].action_transport.websocket_port == 9000
+
+
+ROBOT = """
+configs:
+  - {name: cli_droid, robot: droid, model: pi05, asset_id: mine, action_horizon: 8}
+"""
+
+
+def test_a_robot_file_adds_names_that_the_command_line_and_a_configuration_use(
+    served, tmp_path, monkeypatch
+):
+    from openpi_flash_models import configs, robot_file
+
+    monkeypatch.setattr(configs, "CONFIGS", dict(configs.CONFIGS))
+    monkeypatch.setattr(robot_file, "_added", {})
+    (tmp_path / "robots").mkdir()
+    file = tmp_path / "robots" / "mine.yaml"
+    file.write_text(ROBOT)
+    result = run(
+        "serve", "--robot-file", file, "--policy-config", "cli_droid", "--policy-dir", tmp_path
+    )
+    assert result.exit_code == 0, result.stderr
+    path = write(
+        tmp_path / "robots" / "c.json",
+        {
+            "robot_files": ["mine.yaml"],
+            "action": {"model_config_name": "cli_droid", "checkpoint_dir": "/d"},
+        },
+    )
+    monkeypatch.setattr(configs, "CONFIGS", dict(configs.CONFIGS))
+    del configs.CONFIGS["cli_droid"]
+    monkeypatch.setattr(robot_file, "_added", {})
+    result = run("serve", "--config", path)
+    assert result.exit_code == 0, result.stderr
+    assert served[1].action.model_config_name == "cli_droid"
+
+
+def test_a_robot_file_that_cannot_be_used_is_a_problem_of_its_field(tmp_path):
+    (tmp_path / "mine.yaml").write_text("robots: 3")
+    path = write(
+        tmp_path / "c.json",
+        {"robot_files": ["mine.yaml"], "action": {"model_config_name": "null"}},
+    )
+    result = run("check-config", path)
+    assert result.exit_code == 2
+    assert f"  robot_files: {tmp_path}/mine.yaml: robots: expected a list, got 3" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--env", "droid", "--policy-config", "pi05_droid"], "name two policies, give one"),
+        (["--policy-dir", "/d"], "--policy-dir needs --policy-config"),
+        (["--policy-config", "pi05_droid_finetune"], "no released weights of pi05_droid_finetune"),
+        (["--policy-config", "pi05_driod"], "no config named 'pi05_driod', closest: pi05_droid"),
+        (["--env", "droid", "--port", "70000"], "websocket_port: must be at most 65535, got 70000"),
+        (["--env", "droid", "--port", "70000"], "(from --port)"),
+        (["--env", "droid", "--robot-file", "/none.yaml"], "cannot read /none.yaml"),
+    ],
+)
+def test_a_command_line_that_cannot_be_used_says_why(arguments, problem, served):
+    result = run("serve", *arguments)
+    assert result.exit_code in (1, 2)
+    assert problem in result.stderr
+    assert served == []
+
+
+def test_serve_without_anything_says_what_to_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("serve", env={"INFERENCE_CONFIG_PATH": ""})
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: config.json: no such file; name one with --config, or a policy with --env or "
+        "--policy-config\n"
+    )
+
+
+# checkpoints
+
+TINY = Path(openpi_flash_models.__file__).parents[2] / "tests" / "data" / "tiny_pi05"
+
+
+def test_a_checkpoint_is_described(monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENPI_DATA_HOME", str(tmp_path))
+    result = run("inspect-checkpoint", TINY)
+    assert result.exit_code == 0, result.output
+    assert result.output == (
+        f"checkpoint  {TINY}, params/ (Orbax)\n"
+        "model       pi0.5, 414736 parameters\n"
+        "stored as   float32 (51 tensors), 1.7 MB\n"
+        "vision      2 layers, 48 wide, 4 heads, patches of 14\n"
+        "language    3 layers, 64 wide, 8 heads x 16, vocabulary 2048\n"
+        "actions     expert 32 wide, 32 dimensions\n"
+        "tokenizer   none: not here, not in the cache\n"
+        "statistics  asset id  state  actions  percentiles  robots\n"
+        "            trossen      32       32  yes          aloha\n"
+        "configs     pi05_aloha, pi05_aloha_pen_uncap\n"
+    )
+
+
+def test_a_checkpoint_is_converted_there_and_back(tmp_path):
+    result = run("convert-checkpoint", TINY, tmp_path / "torch", "--config", "pi05_aloha")
+    assert result.output == f"wrote {tmp_path}/torch: model.safetensors, 1.7 MB\n"
+    assert json.loads((tmp_path / "torch/config.json").read_text())["action_horizon"] == 50
+    result = run("convert-checkpoint", tmp_path / "torch", tmp_path / "back")
+    assert result.output.startswith(f"wrote {tmp_path}/back: params/, ")
+    result = run("convert-checkpoint", tmp_path / "torch", tmp_path / "back")
+    assert result.exit_code == 1
+    assert (
+        result.stderr == f"error: {tmp_path}/back was made before; say --force to make it again\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["inspect-checkpoint", "/nowhere"], "error: no such file or directory: /nowhere\n"),
+        (["convert-checkpoint", "/nowhere", "/tmp/x"], "error: no such file or directory"),
+        (["convert-checkpoint", TINY, "/proc/x/y"], "error: cannot write /proc/x"),
+        (["prepare-checkpoint", "--output-dir", TINY], "holds files that this command did not"),
+    ],
+)
+def test_a_command_that_cannot_do_it_ends_with_one_line(arguments, problem):
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert problem in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

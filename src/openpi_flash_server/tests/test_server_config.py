@@ -180,7 +180,7 @@ PROBLEMS = {
     ),
     "unknown key that is like no other": (
         {"action": NULL_ACTION, "zzz": 1},
-        "server.json: 1 problem\n  zzz: unknown key, known keys: action, planner, "
+        "server.json: 1 problem\n  zzz: unknown key, known keys: robot_files, action, planner, "
         "action_transport, planner_transport, host, api_keys, tls_certificate, tls_key, "
         "state_dir, expose_tracebacks",
     ),

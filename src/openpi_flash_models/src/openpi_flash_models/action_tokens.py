@@ -7,12 +7,14 @@ before its segmentation marks. A generated chunk reads ``Action: <tokens>|``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from openpi_flash_models.errors import ActionDecodeError
-from openpi_flash_models.fast_tokens import FastTokenizer
+from openpi_flash_models.fast_tokens import FastTokenizer, find_fast_tokenizer
+from openpi_flash_models.inference_config import InferenceConfig
 from openpi_flash_models.tokenizer import EOS_ID, PAD_ID, PaligemmaTokenizer
 
 _SEGMENT_MARKS = 128
@@ -82,6 +84,25 @@ class BinActionDecoder:
                 f"expected 0 to {_BINS - 1}"
             )
         return (chunk / _BINS * 2.0 - 1.0).reshape(horizon, action_dim)
+
+
+def action_decoder(
+    config: InferenceConfig, checkpoint: Path, words: PaligemmaTokenizer
+) -> ActionDecoder:
+    """The decoder that a pi0-FAST config needs.
+
+    Args:
+        config: says how actions are written.
+        checkpoint: may hold ``fast_tokenizer/``.
+        words: PaliGemma's tokenizer.
+
+    Raises:
+        CheckpointError: there is no FAST tokenizer; names every place.
+    """
+    if config.action_tokens == "bins":
+        return BinActionDecoder(words)
+    directory = find_fast_tokenizer(checkpoint, config.fast_tokenizer)
+    return FastActionDecoder(words, FastTokenizer(directory))
 
 
 def action_ids(fast_ids: Sequence[int], vocabulary: int) -> list[int]:

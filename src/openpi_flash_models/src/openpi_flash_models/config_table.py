@@ -23,6 +23,14 @@ _UNCAP = "uncap the pen"
 # pi0-FAST's second camera is one that DROID lacks; on LIBERO it is the third
 _DROID_FAST_CAMERAS = ("base_0_rgb", "base_1_rgb", "left_wrist_0_rgb")
 
+ENVIRONMENTS = {
+    "aloha": "pi05_aloha",
+    "aloha_sim": "pi0_aloha_sim",
+    "droid": "pi05_droid",
+    "libero": "pi05_libero",
+}
+"""What openpi's server serves by default, by its names of robots and simulators."""
+
 UNSERVABLE = {
     "paligemma_vq_droid": "its actions are coded by a learned codec (FSQ), which is not supported",
     "debug": "it has no robot and no statistics",

@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from openpi_flash_models.errors import ActionDecodeError, CheckpointError
+from openpi_flash_models.downloads import cached, fetch
+from openpi_flash_models.errors import ActionDecodeError, CheckpointError, DownloadError
 
+DIRECTORY = "fast_tokenizer"
 _TOKENIZER, _SETTINGS = "tokenizer.json", "processor_config.json"
 _UNREADABLE = "\ufffd"
 
@@ -93,6 +95,31 @@ class FastTokenizer:
         codes = np.array([ord(character) for character in text], np.float64)
         coefficients = (codes + self.settings.min_token).reshape(horizon, action_dim)
         return dct_matrix(horizon).T @ (coefficients / self.settings.scale)
+
+
+def find_fast_tokenizer(checkpoint: Path, repository: str) -> Path:
+    """The FAST tokenizer of a checkpoint, else the one of the cache, or a download.
+
+    Args:
+        checkpoint: may hold ``fast_tokenizer/``.
+        repository: on the Hugging Face hub.
+
+    Raises:
+        CheckpointError: there is none; names every place.
+    """
+    source = f"hf://{repository}"
+    places = [checkpoint / DIRECTORY, cached(source)]
+    for place in places:
+        if (place / _SETTINGS).is_file():
+            return place
+    try:
+        return fetch(source)
+    except DownloadError as error:
+        looked = ", ".join(map(str, places))
+        raise CheckpointError(
+            f"no FAST tokenizer (looked for {looked}; {error}): put tokenizer.json and "
+            f"{_SETTINGS} of {repository} into the checkpoint's {DIRECTORY}/"
+        ) from error
 
 
 def dct_matrix(n: int) -> np.ndarray:

@@ -238,8 +238,8 @@ def _config(reader: _Reader, entry: Any, place: str, own: Mapping[str, Robot]) -
     robot_name = reader.get(entry, "robot", place, str)
     robot = own.get(robot_name) or robots.ROBOTS.get(robot_name)
     if robot is None:
-        known = ", ".join(sorted({*own, *robots.ROBOTS}))
-        raise reader.fail(f"{place}.robot", f"is {robot_name!r}, known: {known}")
+        names = ", ".join(sorted({*own, *robots.ROBOTS}))
+        raise reader.fail(f"{place}.robot", f"is {robot_name!r}, known: {names}")
     kind = reader.get(entry, "model", place, str)
     if kind not in MODEL_NAMES:
         raise reader.fail(

@@ -11,11 +11,18 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
-from openpi_flash_models.errors import CheckpointError
+from openpi_flash_models.downloads import cached, fetch
+from openpi_flash_models.errors import CheckpointError, DownloadError
 
 log = logging.getLogger(__name__)
 
 FILE_NAME = "paligemma_tokenizer.model"
+PATH_VARIABLE = "OPENPI_TOKENIZER_PATH"
+"""Names a tokenizer that is taken before all others."""
+SOURCES = (
+    f"gs://big_vision/{FILE_NAME}",
+    "hf://google/paligemma-3b-pt-224/tokenizer.model",  # the same file; its terms need HF_TOKEN
+)
 PAD_ID, EOS_ID, BOS_ID = 0, 1, 2
 _WORD_START = "\u2581"
 
@@ -85,24 +92,40 @@ class PaligemmaTokenizer:
         return allowed
 
 
-def find_tokenizer(checkpoint: Path) -> Path:
-    """The tokenizer of a checkpoint, else the one in openpi's cache.
+def find_tokenizer(checkpoint: Path, *, download: bool = True) -> Path:
+    """The tokenizer that the environment names, else the checkpoint's, the cache's, or a download.
+
+    Args:
+        checkpoint: may hold ``paligemma_tokenizer.model``.
+        download: whether to fetch one into openpi's cache where there is none.
 
     Raises:
         CheckpointError: there is none; names every place.
     """
-    cache = Path(os.environ.get("OPENPI_DATA_HOME", "~/.cache/openpi")).expanduser()
+    named = os.environ.get(PATH_VARIABLE)
+    if named:
+        path = Path(named).expanduser()
+        if not path.is_file():
+            raise CheckpointError(f"no such tokenizer: {path} (from {PATH_VARIABLE})")
+        return path
     places = [
         checkpoint / "tokenizer" / FILE_NAME,
         checkpoint / FILE_NAME,
-        cache / "big_vision" / FILE_NAME,
+        *(cached(source) for source in SOURCES),
     ]
     for place in places:
         if place.is_file():
             return place
+    problems = []
+    for source in SOURCES if download else ():
+        try:
+            return fetch(source)
+        except DownloadError as error:
+            problems.append(str(error))
     looked = ", ".join(map(str, places))
+    because = f"; downloads failed: {'; '.join(problems)}" if problems else ""
     raise CheckpointError(
-        f"no PaliGemma tokenizer (looked for {looked}): get gs://big_vision/{FILE_NAME}, or "
+        f"no PaliGemma tokenizer (looked for {looked}{because}): get {SOURCES[0]}, or "
         "tokenizer.model of google/paligemma-3b-pt-224, and put it in the checkpoint as "
         f"{FILE_NAME}"
     )

@@ -61,7 +61,8 @@ class ActionSettings(_Settings):
     )
     checkpoint_dir: Annotated[str, Field(strict=True)] = Field(
         default="",
-        description="the checkpoint's directory: params/ and assets/; none for the null model",
+        description="the checkpoint: a directory, or a gs://, hf:// or https:// URL that is "
+        "downloaded at the start; none for the null model",
     )
     default_prompt: Annotated[str, Field(strict=True)] | None = Field(
         default=None, description="the task for a request that names none"
@@ -87,7 +88,7 @@ class ActionSettings(_Settings):
 class PlannerSettings(_Settings):
     """The slot that answers with the next subtask in words."""
 
-    checkpoint_dir: Text = Field(description="the checkpoint's directory: params/")
+    checkpoint_dir: Text = Field(description="the checkpoint: a directory or a URL")
     max_generation_tokens: Annotated[int, Field(strict=True, ge=1, le=1024)] = Field(
         default=20,
         description="the longest subtask, in tokens; decoding stops earlier at the end mark",
@@ -163,6 +164,11 @@ def _look_up(registry: Callable[[str], object], name: str) -> None:
 class ServerConfig(_Settings):
     """All there is to configure."""
 
+    # first, since the names that they define may be used by every other field
+    robot_files: tuple[Text, ...] = Field(
+        default=(),
+        description="files that define robots and configs of your own (docs/robots.md)",
+    )
     action: ActionSettings | None = Field(default=None, description="the action slot")
     planner: PlannerSettings | None = Field(default=None, description="the planner slot")
     action_transport: ActionTransportSettings = ActionTransportSettings()
@@ -189,6 +195,16 @@ class ServerConfig(_Settings):
         default=True,
         description="whether openpi's WebSocket clients get tracebacks, as from openpi's server",
     )
+
+    @field_validator("robot_files")
+    @classmethod
+    def _define_what_they_say(cls, files: tuple[str, ...]) -> tuple[str, ...]:
+        if files:
+            from openpi_flash_models.robot_file import add_robot_file
+
+            for file in files:
+                _look_up(lambda name: add_robot_file(Path(name)), file)
+        return files
 
     @field_validator("api_keys")
     @classmethod

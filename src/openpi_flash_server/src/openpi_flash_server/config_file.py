@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,36 @@ class ConfigError(Exception):
         )
 
 
-def load_config(path: str | Path, environment: Mapping[str, str]) -> ServerConfig:
+@dataclass(frozen=True)
+class Flag:
+    """A value from the command line, which goes over the file and the environment.
+
+    Attributes:
+        path: the field.
+        name: of the flag.
+        value: for the field.
+    """
+
+    path: tuple[str, ...]
+    name: str
+    value: Any
+
+
+def load_config(
+    path: str | Path | None, environment: Mapping[str, str], flags: Sequence[Flag] = ()
+) -> ServerConfig:
     """Reads the configuration at `path`, with the `OPENPI_*` variables of `environment` over it.
+
+    Args:
+        path: of the file; None: there is none.
+        environment: variables.
+        flags: go over both.
 
     Raises:
         ConfigError: lists every problem that was found.
     """
+    if path is None:
+        return parse_config("{}", environment, source="the command line", flags=flags)
     source = str(path)
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -77,13 +101,25 @@ def load_config(path: str | Path, environment: Mapping[str, str]) -> ServerConfi
         raise ConfigError(
             source, (Problem("", (error.strerror or "unreadable").lower()),)
         ) from None
-    return parse_config(text, environment, source=source)
+    return parse_config(text, environment, source=source, flags=flags, base=Path(path).parent)
 
 
-def parse_config(text: str, environment: Mapping[str, str], *, source: str) -> ServerConfig:
-    """As `load_config`, from the text of a file that messages call `source`."""
+def parse_config(
+    text: str,
+    environment: Mapping[str, str],
+    *,
+    source: str,
+    flags: Sequence[Flag] = (),
+    base: Path | None = None,
+) -> ServerConfig:
+    """As `load_config`, from the text of a file that messages call `source`, beside `base`."""
     values = _parse_object(text, source)
+    if base is not None:
+        _anchor_robot_files(values, base)
     variables = _apply_environment(values, environment)
+    for flag in flags:
+        _put(values, flag.path, flag.value)
+        variables[flag.path] = flag.name
     try:
         return ServerConfig.model_validate(values)
     except ValidationError as error:
@@ -129,16 +165,29 @@ def _apply_environment(
         path = tuple(variable[len(ENVIRONMENT_PREFIX) :].lower().split("__"))
         if path[0] not in ServerConfig.model_fields:
             continue
-        parent = values
-        for name in path[:-1]:
-            below = parent.get(name)
-            if not isinstance(below, dict):
-                below = {}
-                parent[name] = below
-            parent = below
-        parent[path[-1]] = _parse_variable(environment[variable], path)
+        _put(values, path, _parse_variable(environment[variable], path))
         variables[path] = variable
     return variables
+
+
+def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    parent = values
+    for name in path[:-1]:
+        below = parent.get(name)
+        if not isinstance(below, dict):
+            below = {}
+            parent[name] = below
+        parent = below
+    parent[path[-1]] = value
+
+
+def _anchor_robot_files(values: dict[str, Any], base: Path) -> None:
+    """A relative path in a file is meant from there, wherever the server is started."""
+    files = values.get("robot_files")
+    if isinstance(files, list):
+        values["robot_files"] = [
+            str(base / Path(file).expanduser()) if isinstance(file, str) else file for file in files
+        ]
 
 
 def _parse_variable(text: str, path: tuple[str, ...]) -> Any:

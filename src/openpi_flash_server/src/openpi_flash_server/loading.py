@@ -102,22 +102,28 @@ def load_policy(settings: ActionSettings) -> ActionPolicy:
     """The policy that the settings name."""
     if settings.model_config_name == NULL_MODEL:
         return NullPolicy()
+    from openpi_flash_models.downloads import fetch
+
+    checkpoint = fetch(settings.checkpoint_dir)
     # heavy: jax comes with it
     from openpi_flash_models.load import load_policy as load
 
     return load(
         settings.model_config_name,
-        settings.checkpoint_dir,
+        checkpoint,
         default_prompt=settings.default_prompt,
     )
 
 
 def load_planner(settings: PlannerSettings, robot: str | None) -> Planner:
     """The planner that the settings name, with the cameras of `robot`."""
+    from openpi_flash_models.downloads import fetch
+
+    checkpoint = fetch(settings.checkpoint_dir)
     from openpi_flash_models.load import load_planner as load
 
     return load(
-        settings.checkpoint_dir,
+        checkpoint,
         max_generation_tokens=settings.max_generation_tokens,
         generation_prompt_format=settings.generation_prompt_format,
         robot=robot,

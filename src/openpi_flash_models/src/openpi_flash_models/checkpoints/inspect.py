@@ -86,7 +86,7 @@ def inspect(checkpoint: Path) -> Report:
     stats = tuple(_stats(checkpoint))
     ids = {report.asset_id for report in stats}
     try:
-        tokenizer = find_tokenizer(checkpoint)
+        tokenizer = find_tokenizer(checkpoint, download=False)
     except CheckpointError:
         tokenizer = None
     return Report(

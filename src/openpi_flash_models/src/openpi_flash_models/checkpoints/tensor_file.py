@@ -31,7 +31,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _MAX_HEADER = 100_000_000
-_BLOCK = 32 * 2**20
+_BLOCK = 2**20
 
 
 @dataclass(frozen=True)

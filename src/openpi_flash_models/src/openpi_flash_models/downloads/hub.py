@@ -79,13 +79,20 @@ def fetch_from_hub(location: HubLocation, directory: Path) -> Path:
     except RevisionNotFoundError as error:
         raise DownloadError(f"{name} has no revision {location.revision}") from error
     except LocalEntryNotFoundError as error:
-        raise DownloadError(f"cannot reach the Hugging Face hub for {name}: {error}") from error
+        raise DownloadError(
+            f"cannot reach the Hugging Face hub for {name}: {_line(error)}"
+        ) from error
     except HfHubHTTPError as error:
-        raise DownloadError(f"{name}: {error}") from error
+        raise DownloadError(f"{name}: {_line(error)}") from error
     except (OSError, ValueError) as error:
-        raise DownloadError(f"{name}: {error}") from error
+        raise DownloadError(f"{name}: {_line(error)}") from error
     shutil.rmtree(directory / ".cache", ignore_errors=True)  # the library's notes for going on
     found = directory / location.path if location.path else directory
     if not found.exists():
         raise DownloadError(f"{name} has no {location.path}")
     return found
+
+
+def _line(error: Exception) -> str:
+    """The first line: the library adds advice of its own."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

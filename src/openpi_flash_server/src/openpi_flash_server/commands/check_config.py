@@ -26,5 +26,7 @@ def check_config(
     # not an error: a configuration is often checked on another machine than the one that serves
     for slot, settings in (("action", config.action), ("planner", config.planner)):
         directory = settings.checkpoint_dir if settings is not None else ""
-        if directory and not Path(directory).expanduser().is_dir():
+        if "://" in directory:
+            typer.echo(f"  note: {slot}.checkpoint_dir {directory} is downloaded if need be")
+        elif directory and not Path(directory).expanduser().is_dir():
             typer.echo(f"  note: {slot}.checkpoint_dir {directory} is not on this machine")

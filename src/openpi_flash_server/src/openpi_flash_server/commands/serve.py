@@ -2,23 +2,120 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from openpi_flash_server.commands.config_option import DEFAULT_PATH, PATH_VARIABLE, read_config
+from openpi_flash_server.commands.failure import one_line_errors
+
+if TYPE_CHECKING:
+    from openpi_flash_server.config_file import Flag
+
+
+class Environment(enum.StrEnum):
+    """What openpi's server has a default policy for."""
+
+    ALOHA = "aloha"
+    ALOHA_SIM = "aloha_sim"
+    DROID = "droid"
+    LIBERO = "libero"
 
 
 def serve(
+    *,
     config: Annotated[
-        Path, typer.Option(help="The JSON configuration.", envvar=PATH_VARIABLE)
-    ] = DEFAULT_PATH,
+        Path | None,
+        typer.Option(
+            help=f"The JSON configuration [default: {DEFAULT_PATH}, if no policy is named].",
+            envvar=PATH_VARIABLE,
+            show_default=False,
+        ),
+    ] = None,
+    env: Annotated[
+        Environment | None,
+        typer.Option(help="Serve openpi's policy for this robot.", case_sensitive=False),
+    ] = None,
+    policy_config: Annotated[
+        str | None, typer.Option(help="Serve a policy by the name of its config.")
+    ] = None,
+    policy_dir: Annotated[
+        str | None,
+        typer.Option(help="Its checkpoint, a directory or a URL; else the released one."),
+    ] = None,
+    default_prompt: Annotated[
+        str | None, typer.Option(help="The task for a request that names none.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="The WebSocket port of the policy.")] = None,
+    robot_file: Annotated[
+        list[Path] | None, typer.Option(help="A file that adds robots; may be given again.")
+    ] = None,
 ) -> None:
-    """Serve the models that the configuration names, until SIGTERM or Ctrl-C."""
-    settings = read_config(config)
+    """Serve models until SIGTERM or Ctrl-C: those of a configuration, or one policy by its name.
+
+    A policy that is named here takes the place of the configuration's action slot, if there is one.
+    """
+    files = [str(file) for file in robot_file or []]
+    flags = _policy_flags(env, policy_config, policy_dir, files)
+    if config is None and not flags:
+        config = DEFAULT_PATH
+        if not config.exists():
+            typer.echo(
+                f"error: {config}: no such file; name one with --config, or a policy with --env or "
+                "--policy-config",
+                err=True,
+            )
+            raise typer.Exit(2)
+    from openpi_flash_server.config_file import Flag
+
+    for path, name, value in (
+        (("action", "default_prompt"), "--default-prompt", default_prompt),
+        (("action_transport", "websocket_port"), "--port", port),
+        (("robot_files",), "--robot-file", files or None),
+    ):
+        if value is not None:
+            flags.append(Flag(path, name, value))
+    settings = read_config(config, flags)
     from openpi_flash_server import logs, serve
 
     logs.configure()
-    logs.EventLogger(__name__).info("configuration read", file=config, mode=settings.mode)
+    log = logs.EventLogger(__name__)
+    if config is not None:
+        log.info("configuration read", file=config, mode=settings.mode)
     raise typer.Exit(serve.serve(settings))
+
+
+def _policy_flags(
+    env: Environment | None, name: str | None, directory: str | None, robot_files: list[str]
+) -> list[Flag]:
+    """The action slot that the command line names; empty if it names none."""
+    if env is None and name is None:
+        if directory is not None:
+            _usage("--policy-dir needs --policy-config: which config is it for?")
+        return []
+    if env is not None and name is not None:
+        _usage("--env and --policy-config name two policies, give one of them")
+    from openpi_flash_server.config_file import Flag
+
+    flag = "--policy-config" if env is None else "--env"
+    with one_line_errors():
+        from openpi_flash_models.config_table import ENVIRONMENTS
+        from openpi_flash_models.configs import get_config
+        from openpi_flash_models.robot_file import add_robot_file
+
+        for file in robot_files:
+            add_robot_file(Path(file))
+        found = get_config(ENVIRONMENTS[env.value] if env is not None else str(name))
+    if directory is None and found.checkpoint is None:
+        _usage(f"there are no released weights of {found.name}, name yours with --policy-dir")
+    return [
+        Flag(("action", "model_config_name"), flag, found.name),
+        Flag(("action", "checkpoint_dir"), flag, directory or found.checkpoint),
+    ]
+
+
+def _usage(problem: str) -> None:
+    typer.echo(f"error: {problem}", err=True)
+    raise typer.Exit(2)
