@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,12 @@ def read_leaves(directory: Path, *, dtype: str | None = None) -> dict[LeafPath, 
         CheckpointError: the directory, its metadata or a leaf is missing or broken.
     """
     stores = _open_leaves(directory)
-    reads = {path: store.read() for path, store in stores.items()}
-    leaves = {}
-    for path in stores:
-        leaf = _finish(directory, path, reads.pop(path))
+    leaves: dict[LeafPath, np.ndarray] = {}
+    for path, read in _reads_in_budget(stores):
+        leaf = _finish(directory, path, read)
         kind = leaf.dtype if dtype is None else cast_type(leaf.dtype, DTYPES[dtype])
         leaves[path] = leaf.astype(kind, copy=False)
-    return _without_value(leaves)
+    return _without_value({path: leaves[path] for path in stores})
 
 
 def lazy_leaves(directory: Path) -> dict[LeafPath, LazyLeaf]:
@@ -145,6 +144,28 @@ def _open_leaves(directory: Path) -> dict[LeafPath, Any]:
         for path in paths
     }
     return {path: _finish(directory, path, opened) for path, opened in pending.items()}
+
+
+def _reads_in_budget(stores: Mapping[LeafPath, Any]) -> Iterator[tuple[LeafPath, Any]]:
+    """Reads under way, as many as need no more memory than all leaves do in the end.
+
+    A leaf is in memory twice while it is decoded. The large ones come first, when the others are
+    not there yet.
+    """
+    sizes = {path: store.size * store.dtype.numpy_dtype.itemsize for path, store in stores.items()}
+    waiting = sorted(stores, key=lambda path: sizes[path])
+    budget, done = sum(sizes.values()), 0
+    running: dict[LeafPath, Any] = {}
+    while waiting or running:
+        while waiting and (
+            not running
+            or done + 2 * (sizes[waiting[-1]] + sum(map(sizes.__getitem__, running))) <= budget
+        ):
+            path = waiting.pop()
+            running[path] = stores[path].read()
+        path = next(iter(running))
+        yield path, running.pop(path)
+        done += sizes[path]
 
 
 def _finish(directory: Path, path: LeafPath, future: Any) -> Any:

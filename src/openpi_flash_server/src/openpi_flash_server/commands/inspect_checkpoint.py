@@ -22,7 +22,8 @@ def inspect_checkpoint(
         str, typer.Argument(help="A checkpoint: a directory or a URL.", show_default=False)
     ],
     robot_file: Annotated[
-        list[Path] | None, typer.Option(help="A file that adds robots; may be given again.")
+        list[Path] | None,
+        typer.Option(help="A file that adds robots; may be given again.", metavar="<path>"),
     ] = None,
 ) -> None:
     """Say what a checkpoint is: model, sizes, types, statistics, and which configs can serve it."""

@@ -50,7 +50,8 @@ def serve(
     ] = None,
     port: Annotated[int | None, typer.Option(help="The WebSocket port of the policy.")] = None,
     robot_file: Annotated[
-        list[Path] | None, typer.Option(help="A file that adds robots; may be given again.")
+        list[Path] | None,
+        typer.Option(help="A file that adds robots; may be given again.", metavar="<path>"),
     ] = None,
 ) -> None:
     """Serve models until SIGTERM or Ctrl-C: those of a configuration, or one policy by its name.
