@@ -4,7 +4,13 @@ Every arm has its own server process and its own client process; the driver asks
 the other for one request each, in an order that rotates, so that a noisy moment hits all alike.
 CPU seconds are those of all of an arm's threads in both processes, from the kernel's accounting.
 
-usage: scripts/bench [--requests N] [--warm-up N] [--cameras N] [--write docs/benchmarks.md]
+The run is cut into blocks. A ratio is the median of the blocks' ratios, and is printed with their
+quartiles, so that one noisy moment decides nothing. All is measured twice: with glibc's malloc as
+it is, and with its thresholds raised in all processes of all arms, so that no large buffer's pages
+come fresh from the kernel.
+
+usage: scripts/bench [--requests N] [--blocks N] [--warm-up N] [--cameras N]
+                     [--write docs/benchmarks.md]
 """
 
 from __future__ import annotations
@@ -24,12 +30,15 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 HERE = Path(__file__).parent
+
+KEPT_PAGES = {"MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "536870912"}
+"""What makes glibc keep the memory of large buffers instead of giving it back to the kernel."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,55 +56,118 @@ ARMS = (
     ),
     Arm("openpi-client, openpi-flash (WebSocket)", "openpi-client", "openpi-flash"),
     Arm("FlashTransportPolicy, openpi-flash (QUIC)", "quic", "openpi-flash"),
+    Arm("FlashTransportPolicy, openpi-flash (unix socket)", "unix", "openpi-flash"),
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What one arm took."""
+    """What one arm took.
+
+    Attributes:
+        milliseconds: [block, request].
+        cpu_seconds: of all its threads, for all requests together.
+    """
 
     arm: Arm
     milliseconds: np.ndarray
-    cpu_seconds_per_1000: float
+    cpu_seconds: float
 
-    def figures(self) -> tuple[float, float, float]:
-        """Median and 99th percentile in milliseconds, CPU seconds per 1,000 requests."""
-        p50, p99 = np.percentile(self.milliseconds, [50, 99])
-        return float(p50), float(p99), self.cpu_seconds_per_1000
+    @property
+    def cpu_seconds_per_1000(self) -> float:
+        """CPU seconds that 1,000 requests take."""
+        return self.cpu_seconds / self.milliseconds.size * 1000
+
+    def percentile(self, percent: float) -> float:
+        """Of all requests, ms."""
+        return float(np.percentile(self.milliseconds, percent))
+
+    def ratio(self, base: Result, percent: float) -> Ratio:
+        """Of this arm's percentile to `base`'s, block by block."""
+        of_blocks = np.percentile(self.milliseconds, percent, axis=1) / np.percentile(
+            base.milliseconds, percent, axis=1
+        )
+        low, median, high = np.percentile(of_blocks, [25, 50, 75])
+        return Ratio(float(median), float(low), float(high))
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratio:
+    """The median of the blocks' ratios and their quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f}-{self.high:.2f})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """All arms under one setting of malloc.
+
+    Attributes:
+        title: the setting, for people.
+        lost: datagrams that full socket buffers cost.
+        load: the machine's load average over the last minute, at the end.
+    """
+
+    title: str
+    results: list[Result]
+    lost: int
+    load: float
 
 
 def main() -> None:
-    """Run all arms and print the table."""
+    """Run all arms under both settings and print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--requests", type=int, default=1000, help="in each arm and setting")
+    parser.add_argument("--blocks", type=int, default=10)
     parser.add_argument("--warm-up", type=int, default=100)
     parser.add_argument("--cameras", type=int, default=3)
-    parser.add_argument("--write", type=Path, help="replace the table in this Markdown file")
+    parser.add_argument("--write", type=Path, help="replace the tables and the plot of this page")
     args = parser.parse_args()
-    results, lost = measure(args.requests, args.warm_up, args.cameras)
-    table = describe(results, lost, args.cameras)
-    print(table)
+    if args.requests < args.blocks or args.blocks < 1:
+        parser.error("--requests must be at least --blocks, and --blocks at least 1")
+    settings: list[tuple[str, Mapping[str, str]]] = [
+        ("glibc's malloc as it is", {}),
+        ("malloc keeps its pages", KEPT_PAGES),
+    ]
+    runs = []
+    for title, environment in settings:
+        results, lost = measure(args, environment)
+        runs.append(Run(title, results, lost, os.getloadavg()[0]))
+    page = describe(runs, args.cameras)
+    print(page)
     if args.write:
-        replace_section(args.write, "transport", table)
+        from latency_plot import plot_latencies
+
+        name = Path("images") / "transport_latency.png"
+        plot_latencies(runs, args.write.parent / name)
+        plot = f"![The share of requests that are answered within a time, per arm]({name})"
+        replace_section(args.write, "transport", f"{page}\n\n{plot}")
 
 
-def measure(requests: int, warm_up: int, cameras: int) -> tuple[list[Result], int]:
+def measure(args: argparse.Namespace, environment: Mapping[str, str]) -> tuple[list[Result], int]:
     """Run every arm interleaved; also return the datagrams that full socket buffers cost."""
     with contextlib.ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        servers = [stack.enter_context(start_server(arm, directory)) for arm in ARMS]
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        servers = [stack.enter_context(start_server(arm, directory, environment)) for arm in ARMS]
         clients = [
-            stack.enter_context(start_client(arm, port, cameras))
-            for arm, (_, port) in zip(ARMS, servers, strict=True)
+            stack.enter_context(start_client(arm, address, args.cameras, environment))
+            for arm, (_, address) in zip(ARMS, servers, strict=True)
         ]
         pids = [
             (server.pid, client.pid) for (server, _), client in zip(servers, clients, strict=True)
         ]
-        for _ in range(warm_up):
+        for _ in range(args.warm_up):
             for client in clients:
                 ask(client)
+        per_block = args.requests // args.blocks
+        requests = per_block * args.blocks
         cpu_before = [sum(map(cpu_seconds, pair)) for pair in pids]
         lost_before = udp_receive_overflows()
         taken: list[list[int]] = [[] for _ in ARMS]
@@ -106,47 +178,73 @@ def measure(requests: int, warm_up: int, cameras: int) -> tuple[list[Result], in
         lost = udp_receive_overflows() - lost_before
         cpu_after = [sum(map(cpu_seconds, pair)) for pair in pids]
     return [
-        Result(arm, np.asarray(ns) / 1e6, (after - before) / requests * 1000)
+        Result(arm, np.asarray(ns).reshape(args.blocks, per_block) / 1e6, after - before)
         for arm, ns, before, after in zip(ARMS, taken, cpu_before, cpu_after, strict=True)
     ], lost
 
 
 @contextlib.contextmanager
-def start_server(arm: Arm, directory: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Start the arm's server; yields it with the port its client shall use."""
+def start_server(
+    arm: Arm, directory: Path, environment: Mapping[str, str]
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start the arm's server; yields it with the port or path its client shall use."""
+    environment = {**os.environ, **environment}
     if arm.server == "openpi-protocol":
         command = [sys.executable, str(HERE / "openpi_protocol_server.py")]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=environment
+        ) as process:
             assert process.stdout is not None
-            yield process, int(process.stdout.readline())
+            yield process, process.stdout.readline().strip()
             process.kill()
         return
     websocket_port, quic_port = free_ports()
     config = directory / f"{arm.client}.json"
-    transport = {"websocket_port": websocket_port, "quic_port": quic_port}
+    transport: dict[str, object] = {"websocket_port": websocket_port, "quic_port": quic_port}
+    address = {"openpi-client": str(websocket_port), "quic": str(quic_port)}.get(arm.client)
+    if address is None:
+        address = transport["unix_socket_path"] = str(directory / "action.sock")
     action = {"model_config_name": "null", "checkpoint_dir": ""}
     config.write_text(
-        json.dumps({"host": "127.0.0.1", "action": action, "action_transport": transport})
+        json.dumps(
+            {
+                "host": "127.0.0.1",
+                "state_dir": str(directory),
+                "action": action,
+                "action_transport": transport,
+            }
+        )
     )
     command = [sys.executable, "-m", "openpi_flash_server", "serve", "--config", str(config)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, text=True, env=environment
+    ) as process:
         wait_until_ready(f"http://127.0.0.1:{websocket_port}/healthz", process)
-        yield process, websocket_port if arm.client == "openpi-client" else quic_port
+        yield process, str(address)
         process.send_signal(signal.SIGTERM)
 
 
 @contextlib.contextmanager
-def start_client(arm: Arm, port: int, cameras: int) -> Iterator[subprocess.Popen[str]]:
+def start_client(
+    arm: Arm, address: str, cameras: int, environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[str]]:
     """Start the arm's client process, connected by pipes."""
     command = [
         sys.executable,
         str(HERE / "transport_client.py"),
         arm.client,
-        str(port),
+        address,
         str(cameras),
     ]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1) as process:
+    with subprocess.Popen(
+        command,
+        stdin=pipe,
+        stdout=pipe,
+        text=True,
+        bufsize=1,
+        env={**os.environ, **environment},
+    ) as process:
         yield process
         assert process.stdin is not None
         process.stdin.close()
@@ -198,27 +296,42 @@ def udp_receive_overflows() -> int:
     return int(dict(zip(names.split(), values.split(), strict=True))["RcvbufErrors"])
 
 
-def describe(results: list[Result], lost: int, cameras: int) -> str:
-    """Return the Markdown table of a run, with the machine it ran on."""
-    base = results[0]
-    congestion = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+def describe(runs: list[Run], cameras: int) -> str:
+    """Return the Markdown tables of all runs, with the machine they ran on."""
+    congestion = sysctl("net/ipv4/tcp_congestion_control")
+    blocks, per_block = runs[0].results[0].milliseconds.shape
     lines = [
         f"{cpu_model()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, Python "
-        f"{platform.python_version()}, TCP {congestion}; loopback, {cameras} cameras of 224x224x3, "
-        f"n = {len(base.milliseconds)} per arm, interleaved. Ratios are against the first row. "
-        f"Datagrams lost to full receive buffers: {lost}.",
-        "",
-        "| client, server | p50 ms | p99 ms | p50 ratio | p99 ratio | CPU s / 1,000 | CPU ratio |",
-        "|---|---|---|---|---|---|---|",
+        f"{platform.python_version()}, TCP {congestion}, rmem_max {sysctl('net/core/rmem_max')}, "
+        f"wmem_max {sysctl('net/core/wmem_max')}; loopback, {cameras} cameras of 224x224x3, "
+        f"{blocks} blocks of {per_block} requests per arm, interleaved. A ratio is against the "
+        "first row: the median of the blocks' ratios, and their quartiles.",
     ]
-    for result in results:
-        p50, p99, cpu = result.figures()
-        base_p50, base_p99, base_cpu = base.figures()
-        lines.append(
-            f"| {result.arm.name} | {p50:.2f} | {p99:.2f} | {p50 / base_p50:.2f} "
-            f"| {p99 / base_p99:.2f} | {cpu:.2f} | {cpu / base_cpu:.2f} |"
-        )
+    for run in runs:
+        base = run.results[0]
+        lines += [
+            "",
+            f"**{run.title}** (load average {run.load:.1f}, datagrams lost to full receive "
+            f"buffers: {run.lost})",
+            "",
+            "| client, server | p50 ms | p99 ms | p50 ratio | p99 ratio | CPU s / 1,000 "
+            "| CPU ratio |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for result in run.results:
+            cpu = result.cpu_seconds_per_1000
+            lines.append(
+                f"| {result.arm.name} | {result.percentile(50):.2f} "
+                f"| {result.percentile(99):.2f} | {result.ratio(base, 50)} "
+                f"| {result.ratio(base, 99)} | {cpu:.2f} "
+                f"| {cpu / base.cpu_seconds_per_1000:.2f} |"
+            )
     return "\n".join(lines)
+
+
+def sysctl(name: str) -> str:
+    """Return a setting of the kernel."""
+    return (Path("/proc/sys") / name).read_text().strip()
 
 
 def cpu_model() -> str:

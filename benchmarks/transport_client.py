@@ -1,6 +1,6 @@
 """One client process of the transport benchmark: a request for each line on standard input.
 
-usage: python benchmarks/transport_client.py openpi-client|quic PORT CAMERAS
+usage: python benchmarks/transport_client.py openpi-client|quic|unix PORT-OR-PATH CAMERAS
 For every line it reads, it sends the same observation, checks the answer, and prints the
 round trip in nanoseconds. At the end of input it leaves.
 """
@@ -26,23 +26,27 @@ def make_observation(cameras: int) -> dict[str, Any]:
     return observation
 
 
-def connect(kind: str, port: int) -> Any:
+def connect(kind: str, address: str) -> Any:
     """Return a connected policy of the given kind."""
     if kind == "openpi-client":
         from openpi_client.websocket_client_policy import WebsocketClientPolicy
 
-        return WebsocketClientPolicy("127.0.0.1", port)
+        return WebsocketClientPolicy("127.0.0.1", int(address))
     if kind == "quic":
         from flash_transport import FlashTransportPolicy
 
-        return FlashTransportPolicy("127.0.0.1", port)
-    raise SystemExit(f"unknown client '{kind}', expected openpi-client or quic")
+        return FlashTransportPolicy("127.0.0.1", int(address))
+    if kind == "unix":
+        from flash_transport import FlashTransportPolicy
+
+        return FlashTransportPolicy(f"unix:{address}")
+    raise SystemExit(f"unknown client '{kind}', expected openpi-client, quic or unix")
 
 
 def main() -> None:
     """Answer each input line with one timed request."""
-    kind, port, cameras = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    policy = connect(kind, port)
+    kind, address, cameras = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    policy = connect(kind, address)
     observation = make_observation(cameras)
     for _ in sys.stdin:
         started = time.perf_counter_ns()
