@@ -53,6 +53,7 @@ def test_the_yaml_of_the_page_is_a_robot_that_reads_its_observation(write):
     assert set(robot.read_images(observation)) == {"base_0_rgb"}
     actions = robot.actions_to_robot(np.ones((2, 7)))
     assert actions.tolist() == [[1, -1, 1, 1, 1, 1, 100]] * 2
+    assert robot.actions_to_model(actions).tolist() == [[1.0] * 7] * 2
 
 
 def test_the_python_of_the_page_is_a_robot_with_a_formula(write):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from openpi_flash_models.action_policy import ModelPolicy
-from openpi_flash_models.action_tokens import ActionDecoder, BinActionDecoder, FastActionDecoder
-from openpi_flash_models.checkpoints.layout import read_leaves
-from openpi_flash_models.checkpoints.leaves import DTYPES, nest
-from openpi_flash_models.configs import InferenceConfig, get_config
+from openpi_flash_models.action_tokens import action_decoder
+from openpi_flash_models.checkpoints.layout import lazy_leaves, read_leaves
+from openpi_flash_models.checkpoints.leaves import DTYPES, LeafPath, nest
+from openpi_flash_models.configs import get_config
 from openpi_flash_models.errors import CheckpointError
-from openpi_flash_models.fast_tokens import FastTokenizer
 from openpi_flash_models.graph_options import DEFAULT_GRAPH, GraphOptions
 from openpi_flash_models.jax_models.compile_cache import use_compile_cache
 from openpi_flash_models.jax_models.models import JaxActionModel, JaxTokenModel
@@ -29,9 +29,6 @@ from openpi_flash_models.planner import (
 from openpi_flash_models.robots import get_robot
 from openpi_flash_models.rtc import DEFAULT_RTC, RtcOptions
 from openpi_flash_models.tokenizer import PaligemmaTokenizer, find_tokenizer
-
-FAST_DIRECTORY = "fast_tokenizer"
-"""In a checkpoint of pi0-FAST: ``tokenizer.json`` and ``processor_config.json``."""
 
 
 def load_policy(
@@ -82,7 +79,7 @@ def load_policy(
     _check_vocabulary(tokenizer, shape, checkpoint)
     use_compile_cache()
     if shape.kind == "pi0_fast":
-        decoder = _action_decoder(config, checkpoint, tokenizer)
+        decoder = action_decoder(config, checkpoint, tokenizer)
         words = JaxTokenModel(tree, shape, graph)
         return ModelPolicy(
             config, words, stats, tokenizer, default_prompt, max_batch=max_batch, decoder=decoder
@@ -159,25 +156,20 @@ def read_tree(
         # CPUs multiply float32 faster than bfloat16, of which XLA makes float32 copies
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     source = str(checkpoint)
-    leaves = read_leaves(checkpoint)
-    if has_lora(leaves):
-        leaves = merge_lora(leaves, source)  # in the stored dtypes, before anything is rounded
+    leaves: Mapping[LeafPath, Any] = lazy_leaves(checkpoint)  # checked before any is read
+    adapted = has_lora(leaves)
+    if adapted:
+        # in the stored dtypes, before anything is rounded
+        leaves = merge_lora(read_leaves(checkpoint), source)
     sizes = check_tree(leaves, source)
     if sizes.kind != kind:
         raise CheckpointError(
             f"{source}: is a {MODEL_NAMES[sizes.kind]} model, not {MODEL_NAMES[kind]}"
         )
-    for path in leaves:
-        leaves[path] = leaves[path].astype(DTYPES[dtype], copy=False)
-    return nest(leaves)["params"], sizes
-
-
-def _action_decoder(
-    config: InferenceConfig, checkpoint: Path, tokenizer: PaligemmaTokenizer
-) -> ActionDecoder:
-    if config.action_tokens == "bins":
-        return BinActionDecoder(tokenizer)
-    return FastActionDecoder(tokenizer, FastTokenizer(checkpoint / FAST_DIRECTORY))
+    if not adapted:
+        return nest(read_leaves(checkpoint, dtype=dtype))["params"], sizes
+    merged = {path: leaf.astype(DTYPES[dtype], copy=False) for path, leaf in leaves.items()}
+    return nest(merged)["params"], sizes
 
 
 def _directory(path: str | Path) -> Path:

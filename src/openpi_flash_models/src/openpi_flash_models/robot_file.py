@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,13 @@ class Linear:
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Convert [..., D]."""
         return values * self.scale + self.offset
+
+    @property
+    def inverse(self) -> Linear | None:
+        """The way back, if there is one."""
+        if not self.scale.all():
+            return None
+        return Linear(1 / self.scale, -self.offset / self.scale)
 
 
 def add_robot_file(path: Path) -> RobotFile:
@@ -193,11 +200,14 @@ def _robot(reader: _Reader, entry: Any, place: str) -> Robot:
     actions = tuple(map(str, reader.sequence(entry.get("actions"), f"{place}.actions")))
     if not actions or not state or not cameras:
         raise reader.fail(place, "cameras, state and actions need at least one entry each")
-    conversions: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
+    conversions: dict[str, Any] = {}
     sizes = {"state_to_model": sum(part.size for part in state), "actions_to_robot": len(actions)}
     for key, size in sizes.items():
         if key in entry:
-            conversions[key] = _linear(reader, entry[key], f"{place}.{key}", size)
+            conversion = _linear(reader, entry[key], f"{place}.{key}", size)
+            conversions[key] = conversion
+            if key == "actions_to_robot":
+                conversions["actions_to_model"] = conversion.inverse
     ignored = reader.sequence(entry.get("ignored_cameras", []), f"{place}.ignored_cameras")
     return Robot(
         name=name,

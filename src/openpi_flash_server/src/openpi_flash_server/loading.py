@@ -67,7 +67,7 @@ def load_slots(
             policy = loaders.policy(settings)
         with _stage(slots, "compiling the action model", "action model is warm"):
             policy.warm_up()
-    default_prompt = config.action.default_prompt if config.action is not None else None
+    default_prompt = _default_prompt(config.action) if config.action is not None else None
     if config.planner is not None:
         robot = config.planner.robot
         if robot is None and policy is not None and policy.spec.robot != NULL_MODEL:
@@ -96,6 +96,15 @@ def load_slots(
         metadata = action_metadata(policy.spec, has_planner=config.planner is not None)
         loaded.append(LoadedSlot("action", handler, metadata))
     return loaded
+
+
+def _default_prompt(settings: ActionSettings) -> str | None:
+    """The operator's, else the one of the inference config, for the planner to read as well."""
+    if settings.default_prompt is not None or settings.model_config_name == NULL_MODEL:
+        return settings.default_prompt
+    from openpi_flash_models.configs import get_config
+
+    return get_config(settings.model_config_name).default_prompt
 
 
 def load_policy(settings: ActionSettings) -> ActionPolicy:
