@@ -63,6 +63,11 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Be ready for another handshake.
+    pub fn forget(&self) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Why the certificate was refused, if it was.
     pub fn refusal(&self) -> Option<Refusal> {
         self.refusal

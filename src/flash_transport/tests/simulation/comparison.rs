@@ -24,10 +24,15 @@ fn comparison_of_settings() {
             format!("{p50:.1} / {p95:.1}")
         });
     }
-    cells("RTT 80 ms, connect + first answer; resumed", |arm| {
-        let (first, resumed) = first_answers(arm, &PathSpec::clean(80 * MILLISECOND));
-        format!("{:.1}; {:.1}", milliseconds(first), milliseconds(resumed))
-    });
+    for (name, which) in [("first", 0), ("resumed", 1)] {
+        let row = format!("RTT 80 ms, {name} connection, hello's answer / first actions");
+        cells(&row, |arm| {
+            let (first, resumed) = first_answers(arm, &PathSpec::clean(80 * MILLISECOND));
+            let answers = [first, resumed][which];
+            let hello = milliseconds(answers.hello);
+            format!("{hello:.1} / {:.1}", milliseconds(answers.request))
+        });
+    }
     let (name, path) = bottlenecks().nth(1).expect("a bottleneck of 50 Mb/s");
     cells(
         &format!("beside a download, {name}; what the download gets"),

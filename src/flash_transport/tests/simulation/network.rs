@@ -87,6 +87,10 @@ impl Network {
         self.now - self.start
     }
 
+    pub fn since_start(&self, at: Instant) -> Duration {
+        at - self.start
+    }
+
     pub fn run_for(&mut self, time: Duration) {
         let end = self.now + time;
         while self.next_event().is_some_and(|at| at <= end) {

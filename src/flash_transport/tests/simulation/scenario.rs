@@ -63,13 +63,12 @@ impl Robot {
     pub fn run_until_answered(&mut self, requests: usize) {
         let log = Rc::clone(&self.log);
         self.network
-            .run_until(MOST_STEPS, || log.borrow().len() >= requests);
+            .run_until(MOST_STEPS, || log.borrow().len() > requests);
     }
 
     /// From each request to its answer.
     pub fn latencies(&self) -> Vec<Duration> {
-        let log = self.log.borrow();
-        log.iter().map(|(start, end)| *end - *start).collect()
+        request_latencies(&self.log)
     }
 
     pub fn uplink(&self) -> LinkCounts {
@@ -111,32 +110,47 @@ pub fn beside_a_download(arm: Arm, path: &PathSpec, mut plan: Plan) -> (Vec<Dura
     network.connect(client, client_config(arm, &tls), server);
 
     let before = (network.elapsed(), downloaded.get());
-    network.run_until(MOST_STEPS, || log.borrow().len() >= requests);
+    network.run_until(MOST_STEPS, || log.borrow().len() > requests);
     let bits = 8 * (downloaded.get() - before.1);
-    let log = log.borrow();
-    let latencies = log.iter().map(|(start, end)| *end - *start).collect();
     (
-        latencies,
+        request_latencies(&log),
         bits as f64 / (network.elapsed() - before.0).as_secs_f64(),
     )
 }
 
-/// From the client's first packet to the answer of its first request; then the same of a client that knows the server.
-pub fn first_answers(arm: Arm, path: &PathSpec) -> (Duration, Duration) {
+fn request_latencies(log: &Log) -> Vec<Duration> {
+    let log = log.borrow();
+    let requests = log.iter().skip(1);
+    requests.map(|(start, end)| *end - *start).collect()
+}
+
+/// When a client that connects at 0 has the answer to its hello and to its first request.
+#[derive(Debug, Clone, Copy)]
+pub struct FirstAnswers {
+    pub hello: Duration,
+    pub request: Duration,
+}
+
+/// Of a client that does not know the server, and of the same client when it comes back.
+pub fn first_answers(arm: Arm, path: &PathSpec) -> (FirstAnswers, FirstAnswers) {
     let tls = Tls::new();
-    let first_answer = |early_data| {
+    let connect = |early_hello| {
         let plan = Plan {
-            early_data,
+            early_hello,
             ..Plan::new(Duration::from_secs(1), 1)
         };
         let mut robot = Robot::with_tls(1, arm, path, plan, &tls);
         robot.run();
         let answered = robot.network.elapsed();
+        let (_, hello) = robot.log.borrow()[0];
         // The session arrives behind the answer.
         robot.network.run_for(Duration::from_secs(1));
-        answered
+        FirstAnswers {
+            hello: robot.network.since_start(hello),
+            request: answered,
+        }
     };
-    (first_answer(false), first_answer(true))
+    (connect(false), connect(true))
 }
 
 /// What `arm` gets of a bottleneck beside quinn's CUBIC, both with more to send at any time: the mean over which of them came

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::dial::{self, Link};
+use super::dial::{self, Link, Sessions};
 use super::error::AttemptError;
 use super::exchange::{exchange_pieces, ExchangeError};
 #[cfg(unix)]
@@ -22,9 +22,12 @@ pub(super) enum Carrier {
 }
 
 /// Connect within `config.connect_timeout`.
-pub(super) async fn dial(config: &ClientConfig) -> Result<Carrier, AttemptError> {
+pub(super) async fn dial(
+    config: &ClientConfig,
+    sessions: &Sessions,
+) -> Result<Carrier, AttemptError> {
     match config.local_path() {
-        None => dial::dial(config).await.map(Carrier::Quic),
+        None => dial::dial(config, sessions).await.map(Carrier::Quic),
         #[cfg(unix)]
         Some(path) => LocalLink::dial(config, path).await.map(Carrier::Local),
         #[cfg(not(unix))]

@@ -1,17 +1,21 @@
 //! One attempt to connect: name, socket, handshake, hello.
 
+use std::fmt;
+use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig as QuinnConfig, Endpoint, EndpointConfig, TokioRuntime};
 use tokio::time::{timeout, timeout_at, Instant};
 
+use crate::buffers::Buffer;
 use crate::congestion::Prober;
 use crate::quic::settings::{self, SocketBuffers};
 use crate::quic::socket::ConnectedSocket;
-use crate::quic::tls;
+use crate::quic::tls::{self, TlsError};
 use crate::quic::wire::{ErrorCode, Signal};
 use crate::trust::Verdict;
 
@@ -31,6 +35,31 @@ pub(super) struct Link {
     pub buffers: SocketBuffers,
     endpoint: Endpoint,
     socket: Arc<ConnectedSocket>,
+}
+
+/// What a client remembers of its handshakes. A server that it has met before hears its hello with the first flight.
+#[derive(Default)]
+pub(super) struct Sessions {
+    verdict: Arc<Verdict>,
+    /// Made at the first attempt. The sessions in it were made with servers that `ClientConfig::trust` had accepted, and
+    /// only those can resume them.
+    tls: OnceLock<Arc<QuicClientConfig>>,
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Sessions").finish_non_exhaustive()
+    }
+}
+
+impl Sessions {
+    fn tls(&self, config: &ClientConfig) -> Result<Arc<QuicClientConfig>, TlsError> {
+        if let Some(tls) = self.tls.get() {
+            return Ok(tls.clone());
+        }
+        let tls = tls::client(&config.trust, &config.server(), self.verdict.clone())?;
+        Ok(self.tls.get_or_init(|| tls).clone())
+    }
 }
 
 /// At least this much time for each of a name's addresses.
@@ -60,14 +89,18 @@ impl Link {
 }
 
 /// Connect within `config.connect_timeout`.
-pub(super) async fn dial(config: &ClientConfig) -> Result<Link, AttemptError> {
+pub(super) async fn dial(config: &ClientConfig, sessions: &Sessions) -> Result<Link, AttemptError> {
     let until = Instant::now() + config.connect_timeout;
     let addresses = resolve(config, until).await?;
     let mut failure = AttemptError::again("the name has no address");
     for (index, address) in addresses.iter().enumerate() {
         let left = until.saturating_duration_since(Instant::now());
         let share = left / (addresses.len() - index) as u32;
-        let result = timeout(share.max(ADDRESS_TIME), dial_address(config, *address)).await;
+        let result = timeout(
+            share.max(ADDRESS_TIME),
+            dial_address(config, sessions, *address),
+        )
+        .await;
         match result.unwrap_or_else(|_| Err(AttemptError::again("the server is silent"))) {
             Ok(link) => return Ok(link),
             Err(AttemptError::Final(error)) => return Err(AttemptError::Final(error)),
@@ -90,25 +123,26 @@ async fn resolve(config: &ClientConfig, until: Instant) -> Result<Vec<SocketAddr
     }
 }
 
-async fn dial_address(config: &ClientConfig, address: SocketAddr) -> Result<Link, AttemptError> {
-    let server = config.server();
-    let verdict = Arc::new(Verdict::default());
-    let (endpoint, socket, buffers) = open(config, address, &verdict)?;
+async fn dial_address(
+    config: &ClientConfig,
+    sessions: &Sessions,
+    address: SocketAddr,
+) -> Result<Link, AttemptError> {
+    sessions.verdict.forget();
+    let (endpoint, socket, buffers) = open(config, sessions, address)?;
 
     let connecting = endpoint
         .connect(address, config.trust.server_name(&config.host))
         .map_err(AttemptError::again)?;
-    let connected = tokio::select! {
-        connected = connecting => connected,
-        () = socket.refused_once() => {
-            return Err(AttemptError::again(NOBODY_LISTENS));
-        }
+    let refused = |error| {
+        refused_certificate(config, &sessions.verdict)
+            .unwrap_or_else(|| judge_handshake(&config.server(), error))
     };
-    let connection = match connected {
-        Ok(connection) => connection,
-        Err(error) => {
-            return Err(refused_certificate(config, &verdict)
-                .unwrap_or_else(|| judge_handshake(&server, error)))
+    let (connection, early) = match connecting.into_0rtt() {
+        Ok((connection, accepted)) => (connection, Some(accepted)),
+        Err(connecting) => {
+            let connected = unless_refused(&socket, connecting).await?;
+            (connected.map_err(refused)?, None)
         }
     };
     let mut link = Link {
@@ -119,14 +153,40 @@ async fn dial_address(config: &ClientConfig, address: SocketAddr) -> Result<Link
         endpoint,
         socket,
     };
-    link.metadata = say_hello(config, &link).await?;
+    if let Some(accepted) = early {
+        let (answer, accepted) = {
+            let both = async { tokio::join!(exchange_hello(config, &link), accepted) };
+            unless_refused(&link.socket, both).await?
+        };
+        if accepted {
+            link.metadata = metadata_of(&link, answer).await?;
+            return Ok(link);
+        }
+        if let Some(error) = link.connection.close_reason() {
+            return Err(refused(error));
+        }
+        // The server does not know the session, and has seen nothing of the hello.
+    }
+    let answer = exchange_hello(config, &link).await;
+    link.metadata = metadata_of(&link, answer).await?;
     Ok(link)
+}
+
+/// The result of `future`, unless the server's host says that nobody listens.
+async fn unless_refused<T>(
+    socket: &ConnectedSocket,
+    future: impl Future<Output = T>,
+) -> Result<T, AttemptError> {
+    tokio::select! {
+        result = future => Ok(result),
+        () = socket.refused_once() => Err(AttemptError::again(NOBODY_LISTENS)),
+    }
 }
 
 fn open(
     config: &ClientConfig,
+    sessions: &Sessions,
     address: SocketAddr,
-    verdict: &Arc<Verdict>,
 ) -> Result<(Endpoint, Arc<ConnectedSocket>, SocketBuffers), AttemptError> {
     let server = config.server();
     let any_port: SocketAddr = match address {
@@ -144,8 +204,7 @@ fn open(
     )
     .map_err(io_error)?;
 
-    let crypto =
-        tls::client(&config.trust, &server, verdict.clone()).map_err(AttemptError::again)?;
+    let crypto = sessions.tls(config).map_err(AttemptError::again)?;
     let mut quinn_config = QuinnConfig::new(crypto);
     quinn_config.transport_config(Arc::new(settings::client(&config.link)));
     endpoint.set_default_client_config(quinn_config);
@@ -161,12 +220,12 @@ fn refused_certificate(config: &ClientConfig, verdict: &Verdict) -> Option<Attem
     }))
 }
 
-async fn say_hello(config: &ClientConfig, link: &Link) -> Result<Bytes, AttemptError> {
+async fn exchange_hello(config: &ClientConfig, link: &Link) -> Result<Buffer, ExchangeError> {
     let hello = config
         .hello
         .encode()
-        .map_err(|error| AttemptError::Final(error.into()))?;
-    let answer = exchange(
+        .map_err(|error| ExchangeError::Failed(error.into()))?;
+    exchange(
         &link.connection,
         &link.prober,
         hello.into(),
@@ -174,7 +233,14 @@ async fn say_hello(config: &ClientConfig, link: &Link) -> Result<Bytes, AttemptE
         config.answer_bytes,
         &config.server(),
     )
-    .await;
+    .await
+}
+
+/// The metadata, or what the attempt came to.
+async fn metadata_of(
+    link: &Link,
+    answer: Result<Buffer, ExchangeError>,
+) -> Result<Bytes, AttemptError> {
     match answer {
         Ok(answer) => Ok(Bytes::from_owner(answer).slice(1..)),
         Err(error) => {

@@ -8,6 +8,7 @@ use tokio::sync::{watch, Notify};
 use tokio::time::{sleep, timeout_at};
 
 use super::carrier::{dial, Carrier};
+use super::dial::Sessions;
 use super::error::{AttemptError, ClientError};
 use super::exchange::ExchangeError;
 use super::lines::Progress;
@@ -26,6 +27,7 @@ const LARGEST_EXPECTED: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Links {
     config: ClientConfig,
+    sessions: Sessions,
     server: String,
     known: Arc<Mutex<Known>>,
     state: watch::Sender<State>,
@@ -59,6 +61,7 @@ impl Links {
         Arc::new(Self {
             server: config.server(),
             config,
+            sessions: Sessions::default(),
             known,
             state: watch::Sender::new(State::Down(silent())),
             waiting: AtomicUsize::new(0),
@@ -243,7 +246,7 @@ impl Links {
             let mut delays = Backoff::new(random_seed());
             loop {
                 self.attempts_begun.fetch_add(1, Ordering::Relaxed);
-                let attempt = dial(&self.config).await;
+                let attempt = dial(&self.config, &self.sessions).await;
                 self.attempts_over.fetch_add(1, Ordering::Relaxed);
                 match attempt {
                     Ok(link) => {

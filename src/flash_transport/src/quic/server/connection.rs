@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use quinn::{Connection, Incoming};
+use quinn::{Connecting, Connection, Incoming, ZeroRttAccepted};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::congestion::Prober;
@@ -21,6 +22,8 @@ pub(super) struct Peer {
     pub number: u64,
     pub connection: Connection,
     pub prober: Prober,
+    /// Whether the handshake is over, so that what the client has sent is no replay.
+    pub established: watch::Sender<bool>,
     /// `ip:port#connection`
     pub name: Arc<str>,
     /// Whether it has shown that it may come in, by a hello that the server may not have been ready for.
@@ -55,14 +58,16 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, incoming: Incoming, nu
     let address = incoming.remote_address();
     // An IPv4 client of a server that listens on [::] is still an IPv4 client.
     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-    let Ok(connection) = incoming.await else {
+    // A resumed session's hello is answered before the handshake is over. For a server this always succeeds.
+    let begun = incoming.accept().ok();
+    let Some(Ok((connection, established))) = begun.map(Connecting::into_0rtt) else {
         shared.counters.handshakes_failed.add_one();
         return;
     };
-    shared.counters.connections_accepted.add_one();
     let peer = Arc::new(Peer {
         number,
         prober: Prober::new(connection.clone()),
+        established: watch::Sender::new(false),
         connection,
         name: format!("{address}#{number}").into(),
         is_known: AtomicBool::new(false),
@@ -75,9 +80,21 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, incoming: Incoming, nu
 
     let _entry = shared.peers.enter(&peer);
     tokio::spawn(end_without_hello(shared.clone(), peer.clone()));
+    tokio::spawn(note_established(shared.clone(), peer.clone(), established));
     // Ends with the connection. QUIC holds back more streams than `ServerLimits::connection_requests`.
     while let Ok((send, receive)) = peer.connection.accept_bi().await {
         tokio::spawn(serve_stream(shared.clone(), peer.clone(), send, receive));
+    }
+}
+
+async fn note_established(shared: Arc<Shared>, peer: Arc<Peer>, established: ZeroRttAccepted) {
+    // Says whether the first flight was taken, and the same of a handshake without one as of a failed one.
+    let resumed = established.await;
+    if resumed || peer.connection.close_reason().is_none() {
+        shared.counters.connections_accepted.add_one();
+        peer.established.send_replace(true);
+    } else {
+        shared.counters.handshakes_failed.add_one();
     }
 }
 

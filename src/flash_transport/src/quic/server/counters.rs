@@ -22,6 +22,8 @@ counters! {
     connections_accepted,
     /// Connections turned away because there were too many.
     connections_refused,
+    /// Good hellos that came with the first flight of a client that had been here before.
+    hellos_resumed,
     /// Handshakes that failed, most often because the peer speaks another protocol.
     handshakes_failed,
     /// Hellos with a missing or wrong api key, and connections without a hello in time.

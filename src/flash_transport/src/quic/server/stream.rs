@@ -94,7 +94,12 @@ async fn read_request(
                 ),
             });
         }
-        _ => shared.limits.message_bytes,
+        _ => {
+            // The session's store makes a replay fail; this does not even depend on it.
+            let mut established = peer.established.subscribe();
+            let _ = established.wait_for(|established| *established).await;
+            shared.limits.message_bytes
+        }
     };
 
     let mut reservation = Reservation::empty(peer.budget.clone(), shared.budget.clone());
@@ -165,6 +170,9 @@ async fn answer_hello(shared: &Arc<Shared>, peer: &Peer, send: &mut SendStream, 
         let message = "this connection has said hello already";
         let failure = Failure::new(ErrorCode::BadRequest, message);
         return answer(shared, peer, send, failure.encode()).await;
+    }
+    if !*peer.established.borrow() {
+        shared.counters.hellos_resumed.add_one();
     }
     liveness::inherit(shared, peer, &session);
     answer(shared, peer, send, metadata_answer).await;
