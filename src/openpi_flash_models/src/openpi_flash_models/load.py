@@ -8,12 +8,14 @@ from typing import Any
 
 import jax
 
+from openpi_flash_models.action_models import ActionModel
 from openpi_flash_models.action_policy import ModelPolicy
 from openpi_flash_models.action_tokens import action_decoder
 from openpi_flash_models.checkpoints.layout import lazy_leaves, read_leaves
 from openpi_flash_models.checkpoints.leaves import DTYPES, LeafPath, nest
 from openpi_flash_models.configs import get_config
 from openpi_flash_models.errors import CheckpointError
+from openpi_flash_models.framework import FrameworkChoice, choose_framework
 from openpi_flash_models.graph_options import DEFAULT_GRAPH, GraphOptions
 from openpi_flash_models.jax_models.compile_cache import use_compile_cache
 from openpi_flash_models.jax_models.models import JaxActionModel, JaxTokenModel
@@ -36,6 +38,7 @@ def load_policy(
     checkpoint_dir: str | Path,
     *,
     default_prompt: str | None = None,
+    framework: FrameworkChoice = "auto",
     dtype: str | None = None,
     graph: GraphOptions = DEFAULT_GRAPH,
     rtc: RtcOptions = DEFAULT_RTC,
@@ -48,17 +51,19 @@ def load_policy(
         checkpoint_dir: holds ``params/`` or ``model.safetensors``, ``assets/`` and perhaps the
             tokenizer.
         default_prompt: the task of requests that name none.
+        framework: see :func:`openpi_flash_models.framework.choose_framework`.
         dtype: ``bfloat16`` or ``float32``; None takes what the device computes well with.
-        graph: switches of exact rearrangements, to compare.
+        graph: switches of exact rearrangements, to compare; of JAX only.
         rtc: how a chunk goes on from an earlier one.
         max_batch: most requests that one call of the model answers.
 
     Raises:
-        ConfigError: no such config.
+        ConfigError: no such config or framework.
         CheckpointError: names what is missing or broken.
     """
     config = get_config(config_name)
     checkpoint = _directory(checkpoint_dir)
+    chosen = choose_framework(framework, checkpoint, config.kind)
     stats = read_norm_stats(checkpoint, config.asset_id)
     if config.uses_quantiles and (stats.state.q01 is None or stats.actions.q01 is None):
         raise CheckpointError(
@@ -75,6 +80,10 @@ def load_policy(
                 f"dimensions, the robot {config.robot.name} has {needs}"
             )
     tokenizer = PaligemmaTokenizer(find_tokenizer(checkpoint))
+    if dtype is None and chosen == "pytorch":
+        from openpi_flash_models.torch_models.models import best_dtype
+
+        dtype = best_dtype()
     tree, shape = read_tree(checkpoint, kind=config.kind, dtype=dtype)
     _check_vocabulary(tokenizer, shape, checkpoint)
     use_compile_cache()
@@ -89,7 +98,13 @@ def load_policy(
             f"{checkpoint}: the model has {shape.action_dim} action dimensions, the config "
             f"{config.name} is for {config.action_dim}"
         )
-    model = JaxActionModel(tree, shape, graph, rtc)
+    model: ActionModel
+    if chosen == "pytorch":
+        from openpi_flash_models.torch_models.models import TorchActionModel
+
+        model = TorchActionModel(tree, shape, dtype=dtype, rtc=rtc)
+    else:
+        model = JaxActionModel(tree, shape, graph, rtc)
     return ModelPolicy(
         config, model, stats, tokenizer, default_prompt, max_batch=max_batch, rtc=rtc
     )

@@ -11,7 +11,7 @@ import enum
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -66,6 +66,11 @@ class ActionSettings(_Settings):
     )
     default_prompt: Annotated[str, Field(strict=True)] | None = Field(
         default=None, description="the task for a request that names none"
+    )
+    framework: Literal["auto", "jax", "pytorch"] = Field(
+        default="auto",
+        description="what runs the model; auto is PyTorch for model.safetensors, if it is "
+        "installed, else JAX",
     )
 
     @field_validator("model_config_name")

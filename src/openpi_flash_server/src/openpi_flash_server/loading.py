@@ -121,6 +121,7 @@ def load_policy(settings: ActionSettings) -> ActionPolicy:
         settings.model_config_name,
         checkpoint,
         default_prompt=settings.default_prompt,
+        framework=settings.framework,
     )
 
 

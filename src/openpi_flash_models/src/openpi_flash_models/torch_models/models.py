@@ -27,13 +27,18 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def best_dtype() -> str:
+    """What :func:`best_device` computes well with."""
+    return "float32" if best_device().type == "cpu" else "bfloat16"
+
+
 class TorchActionModel:
     """pi0 or pi0.5.
 
     Args:
         tree: the checkpoint's nested tree, without ``params``.
         shape: of the tree.
-        dtype: ``bfloat16`` or ``float32``; None takes what the device computes well with.
+        dtype: ``bfloat16`` or ``float32``; None is :func:`best_dtype`.
         device: None is :func:`best_device`.
         rtc: how an earlier chunk has its say.
         mode: how it is compiled, see :mod:`openpi_flash_models.torch_models.sampler`.
@@ -51,12 +56,12 @@ class TorchActionModel:
     ) -> None:
         self.shape = shape
         self._device = best_device() if device is None else torch.device(device)
-        if dtype is None:
-            dtype = "float32" if self._device.type == "cpu" else "bfloat16"
         if self._device.type == "cuda":
             # TF32 for the products that stay in float32, as where the weights were made
             torch.set_float32_matmul_precision("high")
-        model = build_flow_model(tree, shape, dtype=DTYPES[dtype], device=self._device)
+        model = build_flow_model(
+            tree, shape, dtype=DTYPES[dtype or best_dtype()], device=self._device
+        )
         self._sampler = Sampler(model, mode, rtc)
         self._lock = threading.Lock()
 
