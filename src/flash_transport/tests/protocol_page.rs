@@ -90,6 +90,14 @@ fn the_page_has_the_servers_limits() {
         ),
         format!("| connections | {} |", limits.connections),
         format!(
+            "| connections of one IPv4 address or IPv6 /64 | {} |",
+            limits.connections_of_address
+        ),
+        format!(
+            "beyond {} MiB that each connection has of its own",
+            limits.own_bytes >> 20
+        ),
+        format!(
             "| time to a good hello | {} s |",
             limits.hello_time.as_secs()
         ),

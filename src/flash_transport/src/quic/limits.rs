@@ -1,7 +1,7 @@
 //! What one peer, and all of them together, may cost.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Limits of a server. Times are data here; whoever waits reads the clock.
@@ -9,13 +9,17 @@ use std::time::Duration;
 pub struct ServerLimits {
     /// Bytes of one request after its first byte.
     pub message_bytes: usize,
-    /// Bytes of the requests of one connection that are not answered yet.
+    /// Bytes of one connection's requests that are not answered yet, and of its answers that it has not read.
     pub connection_bytes: usize,
-    /// Bytes of the requests of all connections that are not answered yet.
+    /// The same for all connections, beyond what each has of its own.
     pub total_bytes: usize,
+    /// What a connection has of its own, whatever the others hold. A request with three raw 640x480 images fits.
+    pub own_bytes: usize,
     /// Requests of one connection at a time; QUIC lets the peer open no more streams.
     pub connection_requests: u32,
     pub connections: usize,
+    /// Of one address, so that nobody alone can take all. Robots behind one NAT share an address.
+    pub connections_of_address: usize,
     /// From connecting to a good hello. A stranger holds a place no longer than this.
     pub hello_time: Duration,
     /// From the first byte of a request to its last. 64 MiB in 30 s is 18 Mb/s.
@@ -30,8 +34,10 @@ impl ServerLimits {
             message_bytes,
             connection_bytes: message_bytes.saturating_mul(2),
             total_bytes: message_bytes.saturating_mul(8),
+            own_bytes: message_bytes / 16,
             connection_requests: 64,
             connections: 256,
+            connections_of_address: 128,
             hello_time: Duration::from_secs(10),
             request_time: Duration::from_secs(30),
             answer_time: Duration::from_secs(30),
@@ -75,6 +81,10 @@ impl Budget {
             .map_err(|_| Exhausted { limit: self.limit })
     }
 
+    fn take_anyway(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     fn give_back(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -85,80 +95,200 @@ pub struct Exhausted {
     pub limit: usize,
 }
 
-/// Bytes taken from a connection's budget and from everybody's; given back when dropped.
+/// What one connection holds: the first bytes out of a part of its own, which nobody else can use up, the rest out of
+/// everybody's.
+#[derive(Debug)]
+pub struct Account {
+    limit: usize,
+    own: usize,
+    total: Arc<Budget>,
+    used: Mutex<usize>,
+}
+
+impl Account {
+    pub fn new(limits: &ServerLimits, total: Arc<Budget>) -> Arc<Self> {
+        Arc::new(Self {
+            limit: limits.connection_bytes,
+            own: limits.own_bytes,
+            total,
+            used: Mutex::new(0),
+        })
+    }
+
+    pub fn used(&self) -> usize {
+        *self.lock()
+    }
+
+    fn take(&self, bytes: usize) -> Result<(), Exhausted> {
+        let mut used = self.lock();
+        let sum = used.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        let sum = sum.ok_or(Exhausted { limit: self.limit })?;
+        self.total
+            .take(self.beyond_own(sum) - self.beyond_own(*used))?;
+        *used = sum;
+        Ok(())
+    }
+
+    fn take_anyway(&self, bytes: usize) {
+        let mut used = self.lock();
+        let sum = used.saturating_add(bytes);
+        self.total
+            .take_anyway(self.beyond_own(sum) - self.beyond_own(*used));
+        *used = sum;
+    }
+
+    fn give_back(&self, bytes: usize) {
+        let mut used = self.lock();
+        let left = used.saturating_sub(bytes);
+        self.total
+            .give_back(self.beyond_own(*used) - self.beyond_own(left));
+        *used = left;
+    }
+
+    fn beyond_own(&self, used: usize) -> usize {
+        used.saturating_sub(self.own)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes taken from a connection's account; given back when dropped.
 #[derive(Debug)]
 pub struct Reservation {
-    connection: Arc<Budget>,
-    total: Arc<Budget>,
+    account: Arc<Account>,
     bytes: usize,
 }
 
 impl Reservation {
-    pub fn empty(connection: Arc<Budget>, total: Arc<Budget>) -> Self {
-        Self {
-            connection,
-            total,
-            bytes: 0,
-        }
+    pub fn empty(account: Arc<Account>) -> Self {
+        Self { account, bytes: 0 }
     }
 
+    /// For bytes of a request: they must fit the connection's part, and everybody's.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Exhausted> {
-        self.connection.take(bytes)?;
-        if let Err(exhausted) = self.total.take(bytes) {
-            self.connection.give_back(bytes);
-            return Err(exhausted);
-        }
+        self.account.take(bytes)?;
         self.bytes += bytes;
         Ok(())
+    }
+
+    /// For an answer, which is there already and is not lost for want of room: its client's next requests are refused instead.
+    pub fn grow_for_answer(&mut self, bytes: usize) {
+        self.account.take_anyway(bytes);
+        self.bytes += bytes;
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.connection.give_back(self.bytes);
-        self.total.give_back(self.bytes);
+        self.account.give_back(self.bytes);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// Accounts of up to 10 bytes, of which 2 are their own.
+    fn account(total: &Arc<Budget>) -> Arc<Account> {
+        let mut limits = ServerLimits::with_message_bytes(5);
+        limits.own_bytes = 2;
+        Account::new(&limits, total.clone())
+    }
 
     #[test]
     fn a_dropped_reservation_gives_all_back() {
-        let (connection, total) = (Budget::new(10), Budget::new(20));
-        let mut reservation = Reservation::empty(connection.clone(), total.clone());
+        let total = Budget::new(20);
+        let account = account(&total);
+        let mut reservation = Reservation::empty(account.clone());
         reservation.grow(4).unwrap();
         reservation.grow(6).unwrap();
-        assert_eq!((connection.used(), total.used()), (10, 10));
+        assert_eq!((account.used(), total.used()), (10, 8));
         drop(reservation);
-        assert_eq!((connection.used(), total.used()), (0, 0));
+        assert_eq!((account.used(), total.used()), (0, 0));
     }
 
     #[test]
     fn one_connection_cannot_take_more_than_its_part() {
         let total = Budget::new(20);
-        let mut greedy = Reservation::empty(Budget::new(10), total.clone());
+        let mut greedy = Reservation::empty(account(&total));
         greedy.grow(10).unwrap();
         assert_eq!(greedy.grow(1), Err(Exhausted { limit: 10 }));
-        let mut other = Reservation::empty(Budget::new(10), total);
+        let mut other = Reservation::empty(account(&total));
         assert_eq!(other.grow(10), Ok(()));
     }
 
     #[test]
     fn what_all_may_take_is_bounded_and_a_refusal_takes_nothing() {
-        let (connection, total) = (Budget::new(10), Budget::new(12));
-        let mut first = Reservation::empty(Budget::new(10), total.clone());
-        first.grow(8).unwrap();
-        let mut second = Reservation::empty(connection.clone(), total.clone());
-        assert_eq!(second.grow(5), Err(Exhausted { limit: 12 }));
-        assert_eq!((connection.used(), total.used()), (0, 8));
+        let total = Budget::new(12);
+        let mut first = Reservation::empty(account(&total));
+        first.grow(10).unwrap();
+        let account = account(&total);
+        let mut second = Reservation::empty(account.clone());
+        assert_eq!(second.grow(7), Err(Exhausted { limit: 12 }));
+        assert_eq!((account.used(), total.used()), (0, 8));
+    }
+
+    #[test]
+    fn a_connections_own_part_is_there_when_all_else_is_taken() {
+        let total = Budget::new(8);
+        let mut greedy = Reservation::empty(account(&total));
+        greedy.grow(10).unwrap();
+        let mut modest = Reservation::empty(account(&total));
+        assert_eq!(modest.grow(2), Ok(()));
+        assert_eq!(modest.grow(1), Err(Exhausted { limit: 8 }));
+    }
+
+    #[test]
+    fn an_answer_always_has_room_and_the_next_requests_wait_for_it() {
+        let total = Budget::new(8);
+        let account = account(&total);
+        let mut request = Reservation::empty(account.clone());
+        request.grow(10).unwrap();
+        let mut answer = Reservation::empty(account.clone());
+        answer.grow_for_answer(5);
+        drop(request);
+        let mut next = Reservation::empty(account);
+        assert_eq!(next.grow(6), Err(Exhausted { limit: 10 }));
+        drop(answer);
+        assert_eq!(next.grow(6), Ok(()));
+        drop(next);
+        assert_eq!(total.used(), 0);
     }
 
     #[test]
     fn an_absurd_size_is_refused_without_overflow() {
-        let mut reservation = Reservation::empty(Budget::new(10), Budget::new(10));
+        let mut reservation = Reservation::empty(account(&Budget::new(10)));
         reservation.grow(1).unwrap();
         assert!(reservation.grow(usize::MAX).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn the_accounts_add_up_whatever_is_taken_and_given_back(
+            steps in proptest::collection::vec((0..4usize, 0..12usize, any::<bool>()), 0..60)
+        ) {
+            let total = Budget::new(16);
+            let accounts = [(); 4].map(|()| account(&total));
+            let mut held: Vec<Vec<Reservation>> = vec![Vec::new(); 4].into_iter().map(|_: Vec<()>| Vec::new()).collect();
+            for (who, bytes, take) in steps {
+                if take {
+                    let mut reservation = Reservation::empty(accounts[who].clone());
+                    if reservation.grow(bytes).is_ok() {
+                        held[who].push(reservation);
+                    }
+                } else {
+                    held[who].pop();
+                }
+                let beyond: usize = accounts.iter().map(|account| account.used().saturating_sub(2)).sum();
+                prop_assert_eq!(total.used(), beyond);
+                prop_assert!(total.used() <= 16);
+                prop_assert!(accounts.iter().all(|account| account.used() <= 10));
+            }
+            drop(held);
+            prop_assert_eq!(total.used(), 0);
+        }
     }
 }

@@ -1,15 +1,23 @@
 //! The requests that wait for somebody to take them. Pure: the shell brings the lock and the waiting.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 /// Names a request from its entry on; never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequestId(u64);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId {
+    client: Arc<str>,
+    number: u64,
+}
 
-/// Waiting requests in the order of their coming.
+/// Waiting requests: those of one client in the order of their coming, and the clients in turn, so that one that floods
+/// the server with requests keeps nobody else waiting for more than one of them.
 #[derive(Debug)]
 pub struct RequestTable<T> {
-    waiting: VecDeque<(RequestId, T)>,
+    /// Never holds an empty line.
+    lines: HashMap<Arc<str>, VecDeque<(u64, T)>>,
+    /// The clients that have a line, the next one first.
+    turns: VecDeque<Arc<str>>,
     entered: u64,
     closed: bool,
 }
@@ -17,38 +25,60 @@ pub struct RequestTable<T> {
 impl<T> RequestTable<T> {
     pub fn new() -> Self {
         Self {
-            waiting: VecDeque::new(),
+            lines: HashMap::new(),
+            turns: VecDeque::new(),
             entered: 0,
             closed: false,
         }
     }
 
-    /// Enter a request; a closed table hands it back.
-    pub fn enter(&mut self, request: T) -> Result<RequestId, T> {
+    /// Enter a request of `client`; a closed table hands it back.
+    pub fn enter(&mut self, client: &Arc<str>, request: T) -> Result<RequestId, T> {
         if self.closed {
             return Err(request);
         }
-        let id = RequestId(self.entered);
+        let number = self.entered;
         self.entered += 1;
-        self.waiting.push_back((id, request));
-        Ok(id)
+        let line = self.lines.entry(client.clone()).or_default();
+        if line.is_empty() {
+            self.turns.push_back(client.clone());
+        }
+        line.push_back((number, request));
+        Ok(RequestId {
+            client: client.clone(),
+            number,
+        })
     }
 
-    /// Take the oldest request.
+    /// Take the oldest request of the client whose turn it is.
     pub fn take(&mut self) -> Option<T> {
-        self.waiting.pop_front().map(|(_, request)| request)
+        let client = self.turns.pop_front()?;
+        let line = self.lines.get_mut(&client)?;
+        let taken = line.pop_front();
+        if line.is_empty() {
+            self.lines.remove(&client);
+        } else {
+            self.turns.push_back(client);
+        }
+        taken.map(|(_, request)| request)
     }
 
     /// Remove a request that nobody wants any more; `None` if it was taken before.
-    pub fn withdraw(&mut self, id: RequestId) -> Option<T> {
-        let place = self.waiting.iter().position(|(other, _)| *other == id)?;
-        self.waiting.remove(place).map(|(_, request)| request)
+    pub fn withdraw(&mut self, id: &RequestId) -> Option<T> {
+        let line = self.lines.get_mut(&id.client)?;
+        let place = line.iter().position(|(number, _)| *number == id.number)?;
+        let withdrawn = line.remove(place);
+        if line.is_empty() {
+            self.lines.remove(&id.client);
+            self.turns.retain(|client| *client != id.client);
+        }
+        withdrawn.map(|(_, request)| request)
     }
 
     /// Let nobody enter from now on, and hand out what waits.
     pub fn close(&mut self) -> Vec<T> {
         self.closed = true;
-        self.waiting.drain(..).map(|(_, request)| request).collect()
+        std::iter::from_fn(|| self.take()).collect()
     }
 
     pub fn is_closed(&self) -> bool {
@@ -56,11 +86,11 @@ impl<T> RequestTable<T> {
     }
 
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.lines.values().map(VecDeque::len).sum()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.lines.is_empty()
     }
 }
 
@@ -73,42 +103,109 @@ impl<T> Default for RequestTable<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn client(name: &str) -> Arc<str> {
+        name.into()
+    }
 
     #[test]
-    fn requests_leave_in_the_order_of_their_coming() {
+    fn requests_of_one_client_leave_in_the_order_of_their_coming() {
         let mut table = RequestTable::new();
-        table.enter("a").unwrap();
-        table.enter("b").unwrap();
+        table.enter(&client("arm"), "a").unwrap();
+        table.enter(&client("arm"), "b").unwrap();
         assert_eq!(table.take(), Some("a"));
         assert_eq!(table.take(), Some("b"));
         assert_eq!(table.take(), None);
     }
 
     #[test]
+    fn a_client_that_floods_keeps_others_waiting_for_one_request_at_most() {
+        let mut table = RequestTable::new();
+        for number in 0..64 {
+            table.enter(&client("flood"), number).unwrap();
+        }
+        table.enter(&client("arm"), 1000).unwrap();
+        table.enter(&client("leg"), 2000).unwrap();
+        let order: Vec<_> = std::iter::from_fn(|| table.take()).take(5).collect();
+        assert_eq!(order, [0, 1000, 2000, 1, 2]);
+    }
+
+    #[test]
+    fn clients_with_many_requests_take_turns() {
+        let mut table = RequestTable::new();
+        for number in 0..3 {
+            for name in ["a", "b"] {
+                table
+                    .enter(&client(name), format!("{name}{number}"))
+                    .unwrap();
+            }
+        }
+        let order: Vec<_> = std::iter::from_fn(|| table.take()).collect();
+        assert_eq!(order, ["a0", "b0", "a1", "b1", "a2", "b2"]);
+    }
+
+    #[test]
     fn a_withdrawn_request_is_never_taken() {
         let mut table = RequestTable::new();
-        let first = table.enter("a").unwrap();
-        table.enter("b").unwrap();
-        assert_eq!(table.withdraw(first), Some("a"));
-        assert_eq!(table.withdraw(first), None);
+        let first = table.enter(&client("arm"), "a").unwrap();
+        table.enter(&client("leg"), "b").unwrap();
+        assert_eq!(table.withdraw(&first), Some("a"));
+        assert_eq!(table.withdraw(&first), None);
         assert_eq!(table.take(), Some("b"));
     }
 
     #[test]
     fn a_taken_request_cannot_be_withdrawn() {
         let mut table = RequestTable::new();
-        let id = table.enter("a").unwrap();
+        let id = table.enter(&client("arm"), "a").unwrap();
         table.take();
-        assert_eq!(table.withdraw(id), None);
+        assert_eq!(table.withdraw(&id), None);
     }
 
     #[test]
     fn a_closed_table_hands_out_what_waits_and_takes_nothing_more() {
         let mut table = RequestTable::new();
-        table.enter("a").unwrap();
+        table.enter(&client("arm"), "a").unwrap();
         assert_eq!(table.close(), vec!["a"]);
-        assert_eq!(table.enter("b"), Err("b"));
+        assert_eq!(table.enter(&client("arm"), "b"), Err("b"));
         assert!(table.is_closed() && table.is_empty());
         assert_eq!(table.close(), Vec::<&str>::new());
+    }
+
+    proptest! {
+        /// Whatever comes and goes, each request leaves once, and no client waits while another is served twice.
+        #[test]
+        fn every_request_leaves_once_and_turns_are_kept(
+            steps in proptest::collection::vec((0..4u8, 0..3u8), 0..200)
+        ) {
+            let mut table = RequestTable::new();
+            let (mut entered, mut left, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+            for (number, (who, what)) in steps.into_iter().enumerate() {
+                let name = client(&who.to_string());
+                match what {
+                    0 | 1 => {
+                        ids.push(table.enter(&name, (who, number)).unwrap());
+                        entered.push((who, number));
+                    }
+                    _ if number % 2 == 0 => left.extend(table.take()),
+                    _ => left.extend(ids.pop().and_then(|id| table.withdraw(&id))),
+                }
+                prop_assert_eq!(table.len(), entered.len() - left.len());
+            }
+            let rest = table.close();
+            for (place, (who, _)) in rest.iter().enumerate() {
+                // Between two of one client, everybody else who still has one gets a turn.
+                let Some(next) = rest[place + 1..].iter().position(|(other, _)| other == who) else { continue };
+                let between = &rest[place + 1..place + 1 + next];
+                for other in 0..4u8 {
+                    let waits = rest[place + 1..].iter().any(|(name, _)| *name == other);
+                    prop_assert!(other == *who || !waits || between.iter().any(|(name, _)| *name == other));
+                }
+            }
+            left.extend(rest);
+            left.sort_unstable_by_key(|(_, number)| *number);
+            prop_assert_eq!(left, entered);
+        }
     }
 }

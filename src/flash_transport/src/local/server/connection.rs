@@ -10,7 +10,7 @@ use crate::buffers::Buffer;
 use crate::local::frame::{Header, CANCEL, HEADER_BYTES, NO_REQUEST, PREFACE};
 use crate::local::socket::{self, WAIT_FOR_ALL};
 use crate::quic::hello::Hello;
-use crate::quic::limits::{Budget, Reservation};
+use crate::quic::limits::{Account, Reservation};
 use crate::quic::server::{Reply, Request};
 use crate::quic::wire::{ErrorCode, Failure, Kind, ANSWER_OK, SMALL_MAP};
 
@@ -35,7 +35,7 @@ pub(super) struct Peer {
     pub in_flight: InFlight,
     /// Set by the one good hello.
     session: OnceLock<Arc<str>>,
-    budget: Arc<Budget>,
+    account: Arc<Account>,
 }
 
 /// There is nothing more to read for this server.
@@ -51,7 +51,7 @@ impl Peer {
             stream,
             in_flight: InFlight::default(),
             session: OnceLock::new(),
-            budget: Budget::new(shared.limits.connection_bytes),
+            account: Account::new(&shared.limits, shared.budget.clone()),
         }))
     }
 
@@ -86,7 +86,11 @@ pub(super) fn serve(shared: &Arc<Shared>, peer: &Arc<Peer>) {
     // Whoever left, by whatever way, wants no answers.
     for waiting in peer.in_flight.cancel_all() {
         shared.counters.requests_cancelled.add_one();
-        drop(waiting.place.and_then(|place| shared.queue.withdraw(place)));
+        drop(
+            waiting
+                .place
+                .and_then(|place| shared.queue.withdraw(&place)),
+        );
     }
     peer.outbox
         .wait_until_empty(Instant::now() + shared.limits.answer_time);
@@ -306,8 +310,7 @@ impl Connection<'_> {
             return self.skip(length, until);
         }
 
-        let mut reservation =
-            Reservation::empty(self.peer.budget.clone(), self.shared.budget.clone());
+        let mut reservation = Reservation::empty(self.peer.account.clone());
         let expected = self.expected.min(limits.message_bytes);
         let mut body = Buffer::with_capacity(length.min(expected.max(FIRST_STEP)));
         while body.len() < length {
@@ -365,7 +368,8 @@ impl Connection<'_> {
             _reservation: reservation,
         };
         self.shared.counters.requests_accepted.add_one();
-        match self.shared.queue.enter(request) {
+        let client = request.peer.clone();
+        match self.shared.queue.enter(&client, request) {
             Ok(place) => self.peer.in_flight.has_place(id, place),
             Err(request) => {
                 let _ = request.reply.fail(ErrorCode::NotReady, SHUTTING_DOWN);
@@ -381,7 +385,7 @@ impl Connection<'_> {
             drop(
                 waiting
                     .place
-                    .and_then(|place| self.shared.queue.withdraw(place)),
+                    .and_then(|place| self.shared.queue.withdraw(&place)),
             );
         }
         self.skip(length, until)

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::congestion::Prober;
-use crate::quic::limits::Budget;
+use crate::quic::limits::Account;
 use crate::quic::wire::Signal;
 
 use super::liveness::Doubt;
@@ -33,7 +33,7 @@ pub(super) struct Peer {
     /// Accepted requests without an answer.
     pub promised: Arc<AtomicUsize>,
     pub doubt: Doubt,
-    pub budget: Arc<Budget>,
+    pub account: Arc<Account>,
     /// Size of the last request, which the next one will probably have.
     pub last_request: AtomicUsize,
 }
@@ -74,7 +74,7 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, incoming: Incoming, nu
         session: OnceLock::new(),
         promised: Arc::default(),
         doubt: Doubt::default(),
-        budget: Budget::new(shared.limits.connection_bytes),
+        account: Account::new(&shared.limits, shared.budget.clone()),
         last_request: AtomicUsize::new(0),
     });
 
@@ -104,25 +104,5 @@ async fn end_without_hello(shared: Arc<Shared>, peer: Arc<Peer>) {
         shared.counters.clients_unauthenticated.add_one();
         peer.connection
             .close(Signal::Unauthenticated.into(), b"no hello came in time");
-    }
-}
-
-/// One of the places for connections; free again when dropped.
-pub(super) struct Place(Arc<Shared>);
-
-impl Place {
-    pub fn take(shared: &Arc<Shared>) -> Option<Self> {
-        let taken = shared
-            .connections
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
-                (open < shared.limits.connections).then_some(open + 1)
-            });
-        taken.ok().map(|_| Self(shared.clone()))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }

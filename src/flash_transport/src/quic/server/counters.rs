@@ -43,6 +43,8 @@ counters! {
     requests_cancelled,
     /// Answers sent, results and errors of the policy.
     answers_sent,
+    /// Answers given up because their clients did not read them.
+    answers_unread,
 }
 
 #[derive(Debug, Default)]

@@ -6,22 +6,24 @@ mod garbage;
 pub(crate) mod keys;
 mod liveness;
 mod peers;
+mod places;
 mod promises;
 pub(crate) mod queue;
 mod refusals;
 mod request;
 mod socket;
 mod stream;
+mod windows;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime};
+use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
 use tokio::sync::{mpsc, watch};
@@ -33,10 +35,11 @@ use super::settings::{self, LinkSettings, SocketBuffers};
 use super::tls;
 use super::wire::{ErrorCode, Signal};
 use crate::trust::{Fingerprint, Identity};
-use connection::{serve_connection, Place};
+use connection::serve_connection;
 use garbage::is_garbage;
 use keys::ApiKeys;
 use peers::Peers;
+use places::{Admission, Places};
 use promises::Promises;
 use queue::Queue;
 use socket::ListeningSocket;
@@ -92,7 +95,9 @@ struct Shared {
     /// `None` until there is a policy.
     metadata_answer: Mutex<Option<Bytes>>,
     budget: Arc<Budget>,
-    connections: AtomicUsize,
+    /// Of a connection whose client is known, if there are not too many.
+    receive_window: u32,
+    places: Arc<Places>,
     peers: Arc<Peers>,
     promises: Arc<Promises>,
     /// Only moves forward.
@@ -157,8 +162,9 @@ impl Server {
             keys,
             metadata_answer: Mutex::new(metadata.as_deref().map(stream::metadata_answer)),
             budget: Budget::new(limits.total_bytes),
+            places: Places::new(&limits),
             limits,
-            connections: AtomicUsize::new(0),
+            receive_window: link.connection_receive_window,
             peers: Arc::default(),
             promises: Arc::default(),
             stage: watch::Sender::new(Stage::Serving),
@@ -213,7 +219,7 @@ impl Server {
 
     /// How many connections are open now, those in their handshake included.
     pub fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::Relaxed)
+        self.shared.places.taken()
     }
 
     pub fn counters(&self) -> &Counters {
@@ -335,16 +341,20 @@ async fn serve(
 }
 
 fn admit(shared: &Arc<Shared>, incoming: Incoming, number: u64) {
-    let open = shared.connections.load(Ordering::Relaxed);
-    if open >= shared.limits.connections / 2 && incoming.may_retry() {
-        // Half full: let strangers prove that their address is theirs before they take a place.
-        let _ = incoming.retry();
-        return;
-    }
-    let Some(place) = Place::take(shared) else {
-        shared.counters.connections_refused.add_one();
-        incoming.refuse();
-        return;
+    let admission = shared
+        .places
+        .admit(incoming.remote_address(), !incoming.may_retry());
+    let place = match admission {
+        Admission::Place(place) => place,
+        Admission::Prove => {
+            let _ = incoming.retry();
+            return;
+        }
+        Admission::Full => {
+            shared.counters.connections_refused.add_one();
+            incoming.refuse();
+            return;
+        }
     };
     let shared = shared.clone();
     tokio::spawn(async move {
@@ -360,7 +370,11 @@ fn quinn_config(
 ) -> Result<quinn::ServerConfig, tls::TlsError> {
     let mut config = quinn::ServerConfig::with_crypto(tls::server(identity)?);
     let mut transport = settings::server(link, limits.connection_requests);
-    transport.keep_alive_interval(Some(liveness::PROBE_INTERVAL));
+    transport
+        .keep_alive_interval(Some(liveness::PROBE_INTERVAL))
+        .receive_window(VarInt::from_u32(
+            windows::STRANGERS_WINDOW.min(link.connection_receive_window),
+        ));
     config.transport_config(Arc::new(transport));
     Ok(config)
 }

@@ -1,6 +1,6 @@
 //! The table of waiting requests, with somebody waiting at it.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::quic::table::{RequestId, RequestTable};
@@ -29,13 +29,13 @@ impl<T> Queue<T> {
         }
     }
 
-    pub fn enter(&self, request: T) -> Result<RequestId, T> {
-        let id = self.table().enter(request)?;
+    pub fn enter(&self, client: &Arc<str>, request: T) -> Result<RequestId, T> {
+        let id = self.table().enter(client, request)?;
         self.changed.notify_one();
         Ok(id)
     }
 
-    pub fn withdraw(&self, id: RequestId) -> Option<T> {
+    pub fn withdraw(&self, id: &RequestId) -> Option<T> {
         self.table().withdraw(id)
     }
 
@@ -84,7 +84,7 @@ mod tests {
         let queue = Queue::new();
         std::thread::scope(|scope| {
             let taker = scope.spawn(|| queue.next(LONG));
-            queue.enter(7).unwrap();
+            queue.enter(&"arm".into(), 7).unwrap();
             assert_eq!(taker.join().unwrap(), Next::Request(7));
         });
     }

@@ -16,6 +16,7 @@ use crate::quic::wire::{ErrorCode, Failure, Kind, Signal, ANSWER_OK, SMALL_MAP};
 use super::connection::Peer;
 use super::liveness;
 use super::request::{Reply, Request};
+use super::windows;
 use super::{Shared, Stage, FLUSH_TIME};
 
 /// The next request's buffer starts with the size of the last one, up to this.
@@ -102,7 +103,7 @@ async fn read_request(
         }
     };
 
-    let mut reservation = Reservation::empty(peer.budget.clone(), shared.budget.clone());
+    let mut reservation = Reservation::empty(peer.account.clone());
     let mut received = 0;
     let admit = |bytes| {
         received += bytes;
@@ -174,6 +175,7 @@ async fn answer_hello(shared: &Arc<Shared>, peer: &Peer, send: &mut SendStream, 
     if !*peer.established.borrow() {
         shared.counters.hellos_resumed.add_one();
     }
+    windows::divide(shared);
     liveness::inherit(shared, peer, &session);
     answer(shared, peer, send, metadata_answer).await;
 }
@@ -197,7 +199,10 @@ async fn ask_policy(
         _reservation: reservation,
     };
     let entered = match shared.promises.make(&peer.promised) {
-        Some(promise) => shared.queue.enter(request).map(|id| (id, promise)),
+        Some(promise) => shared
+            .queue
+            .enter(&peer.name, request)
+            .map(|id| (id, promise)),
         None => Err(request),
     };
     let Ok((id, promise)) = entered else {
@@ -213,7 +218,7 @@ async fn ask_policy(
         _ = send.stopped() => None,
         _ = stage.wait_for(|stage| *stage == Stage::Closing) => {
             cancelled.store(true, Ordering::Relaxed);
-            match shared.queue.withdraw(id) {
+            match shared.queue.withdraw(&id) {
                 Some(_) => Some(shutting_down().encode()),
                 // Somebody has it. If it is answered by now, fine; else nobody can tell what came of it.
                 None => match answered.try_recv() {
@@ -227,13 +232,17 @@ async fn ask_policy(
         }
     };
     match result {
-        Some(result) => answer(shared, peer, send, result).await,
+        Some(result) => {
+            let mut unread = Reservation::empty(peer.account.clone());
+            unread.grow_for_answer(result.len());
+            answer(shared, peer, send, result).await;
+        }
         None => {
             cancelled.store(true, Ordering::Relaxed);
             shared.counters.requests_cancelled.add_one();
             let _ = send.reset(Signal::Cancelled.into());
             // If the policy has it already, it sees `cancelled`.
-            drop(shared.queue.withdraw(id));
+            drop(shared.queue.withdraw(&id));
         }
     }
 }
@@ -251,6 +260,7 @@ async fn answer(shared: &Shared, peer: &Peer, send: &mut SendStream, answer: imp
         }
         Ok(Err(_)) => shared.counters.requests_cancelled.add_one(),
         Err(_) => {
+            shared.counters.answers_unread.add_one();
             let _ = send.reset(Signal::TooSlow.into());
         }
     }

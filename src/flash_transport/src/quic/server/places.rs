@@ -1,0 +1,157 @@
+//! Who has a place among the connections.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::quic::limits::ServerLimits;
+
+#[derive(Debug)]
+pub(super) struct Places {
+    most: usize,
+    most_of_address: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    /// Never holds a zero.
+    of_address: HashMap<IpAddr, usize>,
+}
+
+/// What to do with somebody who wants to connect.
+pub(super) enum Admission {
+    /// Come in, and hold this until you leave.
+    Place(Place),
+    /// There is little room: prove first that the address is yours. Somebody who cannot must not take up the room of those who can.
+    Prove,
+    Full,
+}
+
+impl Places {
+    pub fn new(limits: &ServerLimits) -> Arc<Self> {
+        Arc::new(Self {
+            most: limits.connections,
+            most_of_address: limits.connections_of_address,
+            taken: Mutex::default(),
+        })
+    }
+
+    pub fn taken(&self) -> usize {
+        self.lock().all
+    }
+
+    pub fn admit(self: &Arc<Self>, address: SocketAddr, is_proven: bool) -> Admission {
+        let address = holder(address.ip());
+        let mut taken = self.lock();
+        let of_address = taken.of_address.get(&address).copied().unwrap_or(0);
+        if !is_proven && (taken.all >= self.most / 2 || of_address >= self.most_of_address / 2) {
+            return Admission::Prove;
+        }
+        if taken.all >= self.most || of_address >= self.most_of_address {
+            return Admission::Full;
+        }
+        taken.all += 1;
+        taken.of_address.insert(address, of_address + 1);
+        Admission::Place(Place {
+            places: self.clone(),
+            address,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of the places for connections; free again when dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    address: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.lock();
+        taken.all -= 1;
+        match taken.of_address.get_mut(&self.address) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                taken.of_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Who is behind an address: anybody with IPv6 has 2^64 of them.
+fn holder(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(most: usize, most_of_address: usize) -> Arc<Places> {
+        let mut limits = ServerLimits::default();
+        (limits.connections, limits.connections_of_address) = (most, most_of_address);
+        Places::new(&limits)
+    }
+
+    fn take(places: &Arc<Places>, address: &str) -> Option<Place> {
+        match places.admit(format!("{address}:1").parse().unwrap(), true) {
+            Admission::Place(place) => Some(place),
+            Admission::Prove | Admission::Full => None,
+        }
+    }
+
+    #[test]
+    fn one_address_cannot_take_every_place() {
+        let places = places(4, 2);
+        let greedy: Vec<_> = (0..4).map(|_| take(&places, "10.0.0.1")).collect();
+        assert_eq!(greedy.iter().flatten().count(), 2);
+        let _other = take(&places, "10.0.0.2").unwrap();
+        let _third = take(&places, "10.0.0.3").unwrap();
+        assert!(take(&places, "10.0.0.4").is_none(), "it is full");
+        drop(greedy);
+        assert_eq!(places.taken(), 2);
+        assert!(take(&places, "10.0.0.1").is_some());
+    }
+
+    #[test]
+    fn the_addresses_of_one_ipv6_network_are_one_and_ipv4_is_ipv4_either_way() {
+        let places = places(8, 1);
+        let _first = take(&places, "[2001:db8::1]").unwrap();
+        assert!(take(&places, "[2001:db8::2]").is_none());
+        let _other = take(&places, "[2001:db8:0:1::1]").unwrap();
+        let _mapped = take(&places, "[::ffff:10.0.0.1]").unwrap();
+        assert!(take(&places, "10.0.0.1").is_none());
+    }
+
+    #[test]
+    fn who_cannot_prove_an_address_takes_half_of_the_room_at_most() {
+        let places = places(8, 4);
+        let ask = |address: &str| places.admit(format!("{address}:1").parse().unwrap(), false);
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let Admission::Place(place) = ask("10.0.0.1") else {
+                panic!()
+            };
+            held.push(place);
+        }
+        assert!(matches!(ask("10.0.0.1"), Admission::Prove));
+        held.extend(take(&places, "10.0.0.1"));
+        let Admission::Place(_place) = ask("10.0.0.2") else {
+            panic!()
+        };
+        assert!(matches!(ask("10.0.0.3"), Admission::Prove));
+    }
+}
