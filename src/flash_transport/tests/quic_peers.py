@@ -141,8 +141,8 @@ class ClientProcess(Process):
 class ServerProcess(Process):
     """A server (`quic_server_process.py`)."""
 
-    def __init__(self, port=0, certificate_dir=""):
-        super().__init__("quic_server_process.py", port, certificate_dir)
+    def __init__(self, port=0, certificate_dir="", ledger=""):
+        super().__init__("quic_server_process.py", port, certificate_dir, ledger)
         word, number = self.next_line().split()
         assert word == "port"
         self.port = int(number)

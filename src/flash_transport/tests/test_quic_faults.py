@@ -1,9 +1,11 @@
 """Client and server of QUIC when something breaks: each fault ends in one clear error, soon."""
 
 import random
+import resource
 import socket
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,6 +99,36 @@ def test_a_killed_server_ends_the_request_and_a_new_one_serves_the_same_client(t
     with ServerProcess(server.port, tmp_path):
         assert policy.infer({"x": 2}, timeout=LONG) == {"x": 2}
     policy.close()
+
+
+def test_no_request_is_carried_out_twice_whenever_its_server_is_killed(tmp_path):
+    ledger, asked, answered = tmp_path / "ledger", [], []
+    server = ServerProcess(certificate_dir=tmp_path / "state", ledger=ledger)
+    with FlashTransportPolicy("127.0.0.1", server.port) as policy:
+        for life in range(4):
+            for number in range(3 * life):
+                name = f"{life}-{number}"
+                asked.append(name)
+                assert policy.infer({"id": name}, timeout=LONG) == {"id": name}
+                answered.append(name)
+            policy.reset()
+            lost = f"{life}-lost"
+            asked.append(lost)
+
+            def wait_for_the_dead(name=lost):
+                return policy.infer({"id": name, "hold": True}, timeout=LONG)
+
+            with thread_results(wait_for_the_dead) as results:
+                assert server.next_line() == "holding"
+                server.kill()
+            assert isinstance(results[0], Disconnected)
+            server = ServerProcess(server.port, tmp_path / "state", ledger)
+        assert policy.infer({"id": "last"}, timeout=LONG) == {"id": "last"}
+    server.kill()
+    begun = ledger.read_text().split("\n")
+    inferences = [line.removeprefix("infer ") for line in begun if line.startswith("infer")]
+    assert inferences == [*asked, "last"]
+    assert sum(line.startswith("reset") for line in begun) == 4
 
 
 def test_a_killed_server_does_not_hold_a_request_beyond_its_timeout():
@@ -277,6 +309,37 @@ def garbage_datagrams(seed, count):
     )
     for _ in range(count):
         yield noise.choice(starts) + noise.randbytes(noise.choice((0, 1, 20, 100, 1200, 1452)))
+
+
+def resident_bytes():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def test_a_flood_of_garbage_datagrams_is_counted_and_leaves_nothing_behind():
+    datagrams = list(garbage_datagrams(seed=1, count=2000))
+    with Served() as served, FlashTransportPolicy("127.0.0.1", served.port) as policy:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+
+            def flood(times):
+                for _ in range(times):
+                    for number, datagram in enumerate(datagrams):
+                        stranger.sendto(datagram, ("127.0.0.1", served.port))
+                        if number % 100 == 0:
+                            # so that the kernel drops few, and because service goes on
+                            policy.infer({}, timeout=LONG)
+
+            flood(2)
+            before = resident_bytes()
+            flood(10)
+            growth = resident_bytes() - before
+        counters = served.server.counters
+    # 24,000 datagrams, 10 MB; what is kept of each would show
+    assert growth < 4 << 20, f"{growth} bytes"
+    assert counters["datagrams_garbage"] > 10_000
+    assert counters["datagrams_garbage"] < counters["datagrams_received"]
+    assert counters["connections_accepted"] == 1
+    assert served.server.connections == 0
 
 
 def test_garbage_datagrams_disturb_nobody():

@@ -5,7 +5,7 @@ import random
 import pytest
 from aioquic.quic.events import DatagramFrameReceived
 from quic_peers import Served
-from test_quic_protocol import HELLO, Stranger, speak
+from quic_stranger import HELLO, Stranger, speak
 
 LARGEST = 1100
 """Bytes of a datagram that fit into any packet."""

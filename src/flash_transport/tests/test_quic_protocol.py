@@ -8,22 +8,22 @@ import contextlib
 import datetime
 import hashlib
 import re
-import ssl
 import threading
 from pathlib import Path
 
 import msgpack
 import numpy as np
 import pytest
-from aioquic.asyncio import QuicConnectionProtocol, connect, serve
+from aioquic.asyncio import QuicConnectionProtocol, serve
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.events import ConnectionTerminated, StopSendingReceived, StreamDataReceived
+from aioquic.quic.events import StreamDataReceived
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from openpi_client import msgpack_numpy
 from quic_peers import LONG, Served, echo, eventually
+from quic_stranger import ALPN, HELLO, error_of, speak
 
 from flash_transport import (
     CodecError,
@@ -34,10 +34,6 @@ from flash_transport import (
 )
 
 PAGE = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
-ALPN = "openpi-flash/1"
-
-HELLO = b"\x01\x80"
-"""The shortest hello: an empty map."""
 
 
 def example(name):
@@ -50,77 +46,6 @@ def example(name):
                 break
             digits += word
     return bytes.fromhex(digits)
-
-
-class Stranger(QuicConnectionProtocol):
-    """A client that knows QUIC and bytes, and keeps what happens to it."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.terminated = asyncio.get_running_loop().create_future()
-        self.stopped = {}
-        self._received = {}
-        self._answers = {}
-
-    def quic_event_received(self, event):
-        if isinstance(event, ConnectionTerminated):
-            self.terminated.set_result(event)
-        elif isinstance(event, StopSendingReceived):
-            self.stopped[event.stream_id] = event.error_code
-        elif isinstance(event, StreamDataReceived):
-            self._received[event.stream_id] += event.data
-            if event.end_stream:
-                self._answers[event.stream_id].set_result(self._received[event.stream_id])
-
-    def send(self, request, end=True):
-        """Opens a stream; returns its id."""
-        stream = self._quic.get_next_available_stream_id()
-        self._received[stream] = b""
-        self._answers[stream] = asyncio.get_running_loop().create_future()
-        self._quic.send_stream_data(stream, request, end_stream=end)
-        self.transmit()
-        return stream
-
-    def cancel(self, stream, sent):
-        """Says that nobody wants the answer, nor to send the rest."""
-        self._quic.stop_stream(stream, 0x01)
-        if not sent:
-            self._quic.reset_stream(stream, 0x01)
-        self.transmit()
-
-    async def answer(self, stream):
-        return await self._answers[stream]
-
-    async def ask(self, request):
-        return await self.answer(self.send(request))
-
-
-@contextlib.asynccontextmanager
-async def stranger(port, alpn=ALPN, protocol=Stranger, **settings):
-    configuration = QuicConfiguration(
-        is_client=True, alpn_protocols=[alpn], verify_mode=ssl.CERT_NONE, **settings
-    )
-    async with connect(
-        "127.0.0.1", port, configuration=configuration, create_protocol=protocol
-    ) as client:
-        yield client
-
-
-def speak(port, conversation, **arguments):
-    """Runs `conversation(client)` with a stranger that is connected to `port`."""
-
-    async def run():
-        async with stranger(port, **arguments) as client:
-            return await conversation(client)
-
-    return asyncio.run(asyncio.wait_for(run(), LONG))
-
-
-def error_of(answer):
-    assert answer[0] == 0x01
-    error = msgpack.unpackb(answer[1:])
-    assert error.keys() == {"code", "message"}
-    return error["code"], error["message"]
 
 
 def test_the_pages_exchange_is_what_happens_on_the_wire():
