@@ -1,7 +1,10 @@
 """Orbax trees: read and written as orbax-checkpoint does, refused by name."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import jax
 import ml_dtypes
@@ -140,3 +143,40 @@ def test_a_leaf_read_later_is_the_leaf_read_at_once(tiny_checkpoint, leaves):
     path = ("params", "action_in_proj", "kernel")
     np.testing.assert_array_equal(lazy[path].read(), leaves[path])
     assert lazy[path].read("bfloat16").dtype == ml_dtypes.bfloat16
+
+
+WRITE_ON_EIGHT_DEVICES = """
+import sys
+import jax, numpy as np, orbax.checkpoint as ocp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+assert jax.device_count() == 8
+mesh = Mesh(np.array(jax.devices()).reshape(8), ("x",))
+def put(value, *axes):
+    return jax.device_put(value, NamedSharding(mesh, P(*axes)))
+tree = {"params": {
+    "rows": put(np.arange(64.0, dtype=np.float32).reshape(16, 4), "x"),
+    "columns": put(np.arange(64.0, dtype=np.float32).reshape(4, 16), None, "x"),
+    "everywhere": put(np.arange(6.0, dtype=np.float32).reshape(2, 3)),
+}}
+ocp.PyTreeCheckpointer().save(sys.argv[1], tree)
+"""
+
+
+def test_a_checkpoint_of_eight_devices_is_read_on_one(tmp_path):
+    """Readers that leave the sharding to orbax fail here: there are no eight devices any more."""
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+    }
+    directory = tmp_path / "params"
+    subprocess.run(
+        [sys.executable, "-c", WRITE_ON_EIGHT_DEVICES, directory], env=environment, check=True
+    )
+    leaves = orbax.read_leaves(directory)
+    assert {path[-1]: leaf.shape for path, leaf in leaves.items()} == {
+        "rows": (16, 4),
+        "columns": (4, 16),
+        "everywhere": (2, 3),
+    }
+    for leaf in leaves.values():
+        np.testing.assert_array_equal(leaf.ravel(), np.arange(leaf.size))

@@ -12,6 +12,7 @@ from openpi_flash_models.checkpoints.layout import PARAMS, lazy_leaves
 from openpi_flash_models.checkpoints.orbax import METADATA_FILE
 from openpi_flash_models.checkpoints.safetensors import MODEL_FILE
 from openpi_flash_models.downloads import cached, fetch
+from openpi_flash_models.downloads.install import MANIFEST as NOTES
 from openpi_flash_models.errors import CheckpointError
 from openpi_flash_models.norm_stats import read_norm_stats
 
@@ -45,7 +46,8 @@ def prepare_checkpoint(
     with building(output, manifest, replace=True) as directory:
         for name in ("config.json", MODEL_FILE):
             _place(fetch(f"hf://{model_id}/{name}", force=force), directory / name)
-        shutil.copytree(fetch(assets_uri, force=force), directory / "assets")
+        assets = fetch(assets_uri, force=force)
+        shutil.copytree(assets, directory / "assets", ignore=shutil.ignore_patterns(NOTES))
         lazy_leaves(directory)
         read_norm_stats(directory, asset_id)
     return True
