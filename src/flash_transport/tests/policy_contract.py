@@ -24,6 +24,7 @@ from flash_transport import (
     LocalServer,
     Policy,
     WebsocketPolicy,
+    aio,
     packb,
     unpackb,
 )
@@ -153,8 +154,19 @@ def free_tcp_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@contextlib.contextmanager
+def serve_aioquic(handle: Handle, metadata: dict[str, Any], port: int) -> Iterator[Endpoint]:
+    with Served(handle, metadata=metadata, port=port) as served:
+
+        def connect(**options: Any) -> Policy:
+            return aio.FlashTransportPolicy("127.0.0.1", served.port, **options)
+
+        yield Endpoint(connect, served.server.close)
+
+
 TRANSPORTS = [
     Transport("quic", serve_quic, free_udp_port, overhead=1),
     Transport("unix", serve_local, fresh_socket_path, overhead=1),
     Transport("websocket", serve_websocket, free_tcp_port, overhead=0),
+    Transport("aioquic", serve_aioquic, free_udp_port, overhead=1),
 ]

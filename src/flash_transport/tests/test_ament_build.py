@@ -110,6 +110,7 @@ def test_without_wheel_and_cargo_python_alone_is_installed_and_says_so(workspace
     assert "no cargo was found" in message
     assert "pip install flash_transport==0.1.0" in message
     result = workspace.run()
+    assert result.returncode == 0, result.stderr
     first, second = result.stdout.splitlines()
     assert first.startswith(f"pure {workspace.folder}"), result.stderr
     assert second == "{'a': 1}"
@@ -141,6 +142,7 @@ def test_cargo_builds_the_compiled_half(workspace):
     )
     assert build.returncode == 0, build.stdout
     result = workspace.run()
+    assert result.returncode == 0, result.stderr
     first, second = result.stdout.splitlines()
     assert first.startswith(f"native {workspace.folder}"), result.stderr
     assert second == "{'a': 1}"

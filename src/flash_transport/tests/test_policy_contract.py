@@ -222,7 +222,7 @@ def test_a_server_that_does_not_get_ready_in_time_says_so(serving):
 def test_without_a_timeout_a_server_has_the_time_of_a_connection_to_get_ready(serving):
     endpoint = serving(failing("not_ready", "loading weights"))
     with (
-        endpoint.connect(connect_timeout=SHORT) as policy,
+        endpoint.connect(connect_timeout=1.0) as policy,
         pytest.raises(ServerError, match="not_ready: loading weights"),
     ):
         policy.infer({})

@@ -4,43 +4,57 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+import functools
 import os
 import threading
-from collections.abc import Coroutine
-from types import TracebackType
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from flash_transport.aio.policy import RESET_S, AsyncFlashTransportPolicy, seconds
-from flash_transport.aio.wire import Kind, read_answer, request_of
-from flash_transport.errors import FlashTransportError
+from flash_transport.aio.policy import RESET_S, Answer, AsyncFlashTransportPolicy, seconds
+from flash_transport.aio.wire import Kind, Message, read_answer
+from flash_transport.errors import Disconnected, FlashTransportError
+from flash_transport.futures import FutureTable, InferenceFuture
+from flash_transport.policy import Convert, Policy
+from flash_transport.stats import CallStats
 
 __all__ = ["FlashTransportPolicy"]
 
 T = TypeVar("T")
+Work = Callable[[], Coroutine[Any, Any, T]]
 
 
-class FlashTransportPolicy:
+class FlashTransportPolicy(Policy):
     """A policy behind a QUIC server of openpi-flash, over aioquic.
 
     What `flash_transport.FlashTransportPolicy` does, without the compiled half: any number of
-    threads may share one, and a request that is given up, by its timeout or by Ctrl-C, is given up
-    at the server, too. Made before a fork, it works only in the process that made it.
+    threads may share one, and a request that is given up, by its timeout, by `cancel()` or by
+    Ctrl-C, is given up at the server, too. Made before a fork, it works only in the process that
+    made it.
 
     Args:
         host: name or address of the server.
         port: the server's UDP port.
         api_key: what the server wants to hear, if it has `api_keys`.
         server_fingerprint: SHA-256 of the server's certificate, 64 hex digits. Without it and
-            without `ca_file` the connection is encrypted, but the server is not authenticated.
+            without the next two the connection is encrypted, but the server is not authenticated.
         ca_file: PEM file of the authorities that sign the server's certificate.
+        known_servers: file of the servers that were met before; a new one is written into it.
         session: names this client's line of requests, also over a reconnection; None makes one up.
-        connect_timeout: how many seconds to wait for a server that is not there (yet), now and
-            whenever the connection was lost.
+        connect_timeout: how many seconds to wait for a server that is not there, or not ready,
+            (yet), now and whenever the connection was lost.
+        open_loop_horizon: see `Policy`.
+        dedicated_link: for the compiled client's callers; aioquic has one congestion control for
+            every link.
 
     Raises:
         Disconnected: no connection within `connect_timeout`, or a server of another protocol.
+        ServerError: `not_ready`: the server is there, and still not ready after `connect_timeout`.
         AuthenticationFailed: the server wants another `api_key`.
-        UntrustedServer: the server's certificate is not the pinned one.
+        UntrustedServer: the server is not the one that is trusted.
+        ValueError: an argument is malformed.
     """
 
     def __init__(
@@ -50,20 +64,25 @@ class FlashTransportPolicy:
         *,
         api_key: str | None = None,
         server_fingerprint: str | None = None,
-        ca_file: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        known_servers: str | os.PathLike[str] | None = None,
         session: str | None = None,
         connect_timeout: float = 10.0,
+        open_loop_horizon: int | None = None,
+        dedicated_link: bool = False,  # noqa: ARG002 - as the docstring says
     ) -> None:
+        super().__init__(open_loop_horizon)
         self._policy = AsyncFlashTransportPolicy(
             host,
             port,
             api_key=api_key,
             server_fingerprint=server_fingerprint,
             ca_file=ca_file,
+            known_servers=known_servers,
             session=session,
             connect_timeout=connect_timeout,
         )
-        self._server = str(self._policy._server)
+        self._futures = FutureTable()
         self._process = os.getpid()
         self._is_closed = False
         # nothing is handed to a loop that was told to stop
@@ -75,95 +94,145 @@ class FlashTransportPolicy:
         )
         self._thread.start()
         try:
-            self._wait(self._policy.connect())
+            self._wait(self._policy.connect)
         except BaseException:
             self.close()
             raise
-
-    def infer(self, observation: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
-        """Asks the policy what to do.
-
-        Args:
-            observation: what the robot sees, as the policy wants it.
-            timeout: seconds until the answer is of no use any more, connecting included.
-
-        Returns:
-            The answer; its arrays are read-only views on the received bytes.
-
-        Raises:
-            Timeout: the answer did not come in time. It will not come later.
-            Disconnected: the connection was lost, or could not be made again in time.
-            ServerError: the server could not answer this request.
-            Superseded: a newer observation took this one's place.
-            CodecError: the observation, or the answer, is nothing that can travel.
-        """
-        within = seconds("timeout", timeout)
-        request = request_of(Kind.INFER, observation)
-        return read_answer(self._wait(self._policy.ask(request, within)), self._server)
-
-    def reset(self) -> None:
-        """Starts a new episode.
-
-        Raises:
-            What `infer` raises.
-        """
-        request = request_of(Kind.RESET, {})
-        read_answer(self._wait(self._policy.ask(request, RESET_S)), self._server)
 
     def get_server_metadata(self) -> dict[str, Any]:
         """What the server said about itself when the connection was made."""
         return self._policy.get_server_metadata()
 
     def close(self) -> None:
-        """Closes the connection. Requests that other threads wait for end in Disconnected."""
+        """Closes the connection. Requests under way, futures too, end in Disconnected."""
         if os.getpid() != self._process:
             return
         with self._closing:
             if not self._is_closed:
                 self._is_closed = True
                 self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-
-    def __enter__(self) -> FlashTransportPolicy:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+        # a future's callback may close, too
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
 
     def __del__(self) -> None:
         if hasattr(self, "_thread"):
             self.close()
 
     def __repr__(self) -> str:
-        return f"FlashTransportPolicy({self._server!r})"
-
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs `work` in the event loop, and cancels it when this thread is interrupted."""
         if os.getpid() != self._process:
-            work.close()
+            state = ", of another process"
+        else:
+            state = ", closed" if self._is_closed else ""
+        return f"<FlashTransportPolicy {self._policy.server}{state}>"
+
+    def _infer(self, observation: dict[str, Any], timeout: float | None) -> dict[str, Any]:
+        return self._infer_with_stats(observation, timeout)[0]
+
+    def _infer_with_stats(
+        self, observation: dict[str, Any], timeout: float | None
+    ) -> tuple[dict[str, Any], CallStats]:
+        within = seconds("timeout", timeout)
+        started = time.perf_counter()
+        message = self._policy.message(observation, within)
+        serialize_ms = 1000 * (time.perf_counter() - started)
+        answer = self._wait(lambda: self._policy.ask(message, within))
+        result = read_answer(answer.bytes, self._policy.server)
+        return result, CallStats(serialize_ms, *_numbers(answer))
+
+    def _submit(
+        self, observation: dict[str, Any], timeout: float | None, convert: Convert | None
+    ) -> InferenceFuture:
+        within = seconds("timeout", timeout)
+        started = time.perf_counter()
+        message = self._policy.message(observation, within)
+        serialize_ms = 1000 * (time.perf_counter() - started)
+        named = observation.get("session")
+        session = named if isinstance(named, str) else self._policy.session
+        work = self._hand_over(lambda: self._policy.ask_in_turn(message, within, session))
+        ticket, future = self._futures.enter(_Sent(serialize_ms, work), convert)
+        work.add_done_callback(functools.partial(_deliver, self._futures, ticket, self._policy))
+        return future
+
+    def _reset(self) -> None:
+        message = Message.of(Kind.RESET, {})
+        answer = self._wait(lambda: self._policy.ask(message, RESET_S))
+        read_answer(answer.bytes, self._policy.server)
+
+    def _hand_over(self, begin: Work[T]) -> concurrent.futures.Future[T]:
+        """Has the event loop do what `begin` begins."""
+        if os.getpid() != self._process:
             raise RuntimeError(
-                f"this client of {self._server} was made before a fork and has no connection "
-                "here; make a new one after the fork"
+                f"this client of {self._policy.server} was made before a fork and has no "
+                "connection here; make a new one after the fork"
             )
         with self._closing:
-            if self._is_closed:
-                work.close()
-                raise self._policy.closed_error()
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            if not self._is_closed:
+                return asyncio.run_coroutine_threadsafe(begin(), self._loop)
+        raise self._policy.closed_error()
+
+    def _wait(self, begin: Work[T]) -> T:
+        """Waits for what `begin` begins, and cancels it when this thread is interrupted."""
+        tasks: list[asyncio.Task[Any] | None] = []
+
+        async def run() -> T:
+            tasks.append(asyncio.current_task())
+            return await begin()
+
         try:
-            return future.result()
+            return self._hand_over(run).result()
         except concurrent.futures.CancelledError:
             raise self._policy.closed_error() from None
         except FlashTransportError:
             raise
         except BaseException:
-            future.cancel()
+            # Ctrl-C, which may come before this thread knows that the work has begun
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(_cancel, tasks)
             raise
+
+
+def _cancel(tasks: list[asyncio.Task[Any] | None]) -> None:
+    for task in tasks:
+        if task is not None:
+            task.cancel()
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A submitted request."""
+
+    serialize_ms: float
+    work: concurrent.futures.Future[Answer]
+
+    def cancel(self) -> None:
+        """Has the server drop the work."""
+        self.work.cancel()
+
+
+def _deliver(
+    futures: FutureTable,
+    ticket: int,
+    policy: AsyncFlashTransportPolicy,
+    work: concurrent.futures.Future[Answer],
+) -> None:
+    """Brings an answer to its future. Holds no blocking policy, so that one can be dropped."""
+    try:
+        answer = work.result()
+        result = read_answer(answer.bytes, policy.server)
+    except concurrent.futures.CancelledError:
+        error: Disconnected = policy.closed_error()
+        futures.end(ticket, None, error, (0.0, 0, 0, 0))
+    except Exception as failure:
+        futures.end(ticket, None, failure, (0.0, 0, 0, 0))
+    else:
+        futures.end(ticket, result, None, _numbers(answer))
+
+
+def _numbers(answer: Answer) -> tuple[float, int, int, int]:
+    """Of `CallStats`, all but the first."""
+    round_trip_ms = 1000 * answer.round_trip_s
+    return round_trip_ms, answer.bytes_up, len(answer.bytes), answer.connect_attempts
 
 
 def _serve(loop: asyncio.AbstractEventLoop, policy: AsyncFlashTransportPolicy) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import socket
 import ssl
 from dataclasses import dataclass
@@ -20,8 +19,9 @@ from flash_transport.aio.link import (
     Link,
     LostInExchange,
 )
-from flash_transport.aio.wire import ALPN, read_answer
-from flash_transport.errors import Disconnected, ServerError, UntrustedServer
+from flash_transport.aio.trust import Trust, why_not_authorised
+from flash_transport.aio.wire import ALPN, failure_of, read_answer
+from flash_transport.errors import Disconnected, ServerError
 
 __all__ = ["AttemptFailed", "Server", "dial"]
 
@@ -32,11 +32,19 @@ SOCKET_BUFFER_BYTES = 4 << 20
 """The kernel's default overflows when an answer arrives in one flight."""
 WINDOW_BYTES = 16 << 20
 HELLO_ANSWER_BYTES = 64 << 20
-CERTIFICATE_ALERTS = range(CRYPTO_ERROR + 42, CRYPTO_ERROR + 50)
+CERTIFICATE_ALERTS = range(42, 50)
 
 
 class AttemptFailed(Exception):  # noqa: N818 - never seen outside
-    """May be different a moment later."""
+    """May be different a moment later.
+
+    Attributes:
+        not_ready: what a server said that is there and still warms up.
+    """
+
+    def __init__(self, reason: str, not_ready: ServerError | None = None) -> None:
+        super().__init__(reason)
+        self.not_ready = not_ready
 
 
 @dataclass(frozen=True)
@@ -46,15 +54,13 @@ class Server:
     Attributes:
         host: name or address.
         port: UDP port.
-        fingerprint: SHA-256 of the certificate, or None.
-        ca_file: PEM of the authorities that may have signed it, or None.
+        trust: what the server must show.
         hello: the whole first request.
     """
 
     host: str
     port: int
-    fingerprint: bytes | None
-    ca_file: str | None
+    trust: Trust
     hello: bytes
 
     def __str__(self) -> str:
@@ -105,7 +111,7 @@ async def _dial_address(server: Server, family: int, address: Any) -> tuple[Link
             await link.ready
         except LostInExchange as error:
             raise _judge_handshake(server, link, str(error)) from None
-        _check_certificate(server, link)
+        server.trust.check(str(server), link.certificate)
         answer = await _say_hello(server, link)
         is_good = True
         return link, answer
@@ -122,11 +128,11 @@ async def _open(server: Server, family: int, address: Any) -> Link:
         max_data=WINDOW_BYTES,
         max_stream_data=WINDOW_BYTES,
         # What a server must prove is its key, not this name; TLS checks its signature either way.
-        server_name="openpi-flash" if server.ca_file is None else server.host,
-        verify_mode=ssl.CERT_NONE if server.ca_file is None else ssl.CERT_REQUIRED,
+        server_name="openpi-flash" if server.trust.ca_file is None else server.host,
+        verify_mode=ssl.CERT_NONE if server.trust.ca_file is None else ssl.CERT_REQUIRED,
     )
-    if server.ca_file is not None:
-        configuration.load_verify_locations(cafile=server.ca_file)
+    if server.trust.ca_file is not None:
+        configuration.load_verify_locations(cafile=str(server.trust.ca_file))
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
@@ -150,21 +156,10 @@ def _judge_handshake(server: Server, link: Link, reason: str) -> Exception:
             f"{server} speaks another protocol or another version of it, this client speaks "
             f"{ALPN}; check that the port is the server's QUIC port"
         )
-    if server.ca_file is not None and link.end_code in CERTIFICATE_ALERTS:
-        return UntrustedServer(
-            f"certificate of {server} is not signed by {server.ca_file}: {reason}"
-        )
+    ca_file, alert = server.trust.ca_file, (link.end_code or 0) - CRYPTO_ERROR
+    if ca_file is not None and alert in CERTIFICATE_ALERTS:
+        return why_not_authorised(str(server), ca_file, alert, reason)
     return AttemptFailed(reason)
-
-
-def _check_certificate(server: Server, link: Link) -> None:
-    got = hashlib.sha256(link.certificate).digest()
-    if server.fingerprint is not None and got != server.fingerprint:
-        raise UntrustedServer(
-            f"certificate of {server} has fingerprint {got.hex()}, not the pinned "
-            f"{server.fingerprint.hex()}; if the server's certificate was changed on purpose, "
-            "pin the new one"
-        )
 
 
 async def _say_hello(server: Server, link: Link) -> bytes:
@@ -174,10 +169,8 @@ async def _say_hello(server: Server, link: Link) -> bytes:
         raise AttemptFailed(str(error)) from None
     except AnswerTooLarge:
         raise AttemptFailed("its metadata is too large") from None
-    try:
-        read_answer(answer, str(server))
-    except ServerError as error:
-        if error.code == "not_ready":
-            raise AttemptFailed(error.message) from None
-        raise
+    failure = failure_of(answer, str(server))
+    if isinstance(failure, ServerError) and failure.code == "not_ready":
+        raise AttemptFailed(failure.message, failure)
+    read_answer(answer, str(server))
     return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from aioquic.asyncio.protocol import QuicConnectionProtocol
@@ -25,6 +26,7 @@ KEEP_ALIVE_S = 1.0
 """NATs forget silent connections, and a silent connection hides a dead server."""
 REFUSALS_OF_A_DEAD_SERVER = 3
 """In a row; one may be of a server that was restarted on the same port."""
+PROBE_S = 0.01
 NOBODY_LISTENS = "nothing listens there"
 CRYPTO_ERROR = 0x0100
 NO_APPLICATION_PROTOCOL = CRYPTO_ERROR + 120
@@ -66,12 +68,14 @@ class Link(QuicConnectionProtocol):
 
     Attributes:
         ready: resolves when the handshake is over.
+        over: set when the connection is.
         end_code: QUIC's error code of the end, if it came from a peer or from TLS.
     """
 
     def __init__(self, quic: QuicConnection, stream_handler: Any = None) -> None:
         super().__init__(quic, stream_handler)
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.over = asyncio.Event()
         self.end_code: int | None = None
         self._end = ""
         self._answers: dict[int, _Answer] = {}
@@ -90,8 +94,15 @@ class Link(QuicConnectionProtocol):
         assert certificate is not None, "asked before the handshake"
         return certificate.public_bytes(Encoding.DER)
 
-    async def exchange(self, request: bytes, limit: int) -> bytes:
+    async def exchange(
+        self, request: bytes, limit: int, started: Callable[[int], None] = lambda _stream: None
+    ) -> bytes:
         """Sends one request and returns its answer; cancelled, it tells the server so.
+
+        Args:
+            request: all of it.
+            limit: largest answer.
+            started: told the stream.
 
         Raises:
             EndedBefore: the server has not begun with it.
@@ -104,6 +115,7 @@ class Link(QuicConnectionProtocol):
         answer = self._answers[stream] = _Answer(limit)
         self._quic.send_stream_data(stream, request, end_stream=True)
         self.transmit()
+        started(stream)
         is_answered = False
         try:
             data = await answer.whole
@@ -113,6 +125,11 @@ class Link(QuicConnectionProtocol):
             del self._answers[stream]
             if not is_answered and self.is_up:
                 self._cancel(stream)
+
+    def has_left(self, stream: int) -> bool:
+        """Whether all of a request is on its way."""
+        state = self._quic._streams.get(stream)
+        return state is None or state.sender.buffer_is_empty
 
     def hang_up(self, reason: str) -> None:
         """Ends the connection from here."""
@@ -153,18 +170,27 @@ class Link(QuicConnectionProtocol):
         """Called by asyncio with what the server's host says of its port."""
         self._refusals += isinstance(exc, ConnectionRefusedError)
         limit = REFUSALS_OF_A_DEAD_SERVER if self.ready.done() else 1
-        if self._refusals >= limit and self.is_up:
+        if not self.is_up:
+            return
+        if self._refusals >= limit:
             self._ended(NOBODY_LISTENS)
+        else:
+            # ask again soon: what was lost is sent again much later
+            self._loop.call_later(PROBE_S, self._probe)
 
     def _is_stateless_reset(self, data: bytes | str) -> bool:
         """RFC 9000, section 10.3.1, which aioquic leaves out: a new server knows no old keys."""
         token = self._quic._peer_cid.stateless_reset_token
         return bool(token) and len(data) > len(token) and data[-len(token) :] == token
 
-    def _keep_alive(self) -> None:
+    def _probe(self) -> None:
         if self.is_up:
             self._quic.send_ping(0)
             self.transmit()
+
+    def _keep_alive(self) -> None:
+        if self.is_up:
+            self._probe()
             self._keeper = self._loop.call_later(KEEP_ALIVE_S, self._keep_alive)
 
     def _cancel(self, stream: int) -> None:
@@ -177,6 +203,7 @@ class Link(QuicConnectionProtocol):
 
     def _ended(self, reason: str, meaning: type[Exception] = LostInExchange) -> None:
         self._end = reason
+        self.over.set()
         for answer in self._answers.values():
             answer.fail(meaning(reason))
         if not self.ready.done():

@@ -4,24 +4,84 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import random
 import secrets
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import flash_transport
 from flash_transport.aio.dial import AttemptFailed, Server, dial
 from flash_transport.aio.link import AnswerTooLarge, EndedBefore, Link, LostInExchange
-from flash_transport.aio.wire import Kind, hello_of, parse_fingerprint, read_answer, request_of
-from flash_transport.errors import CodecError, Disconnected, Timeout
+from flash_transport.aio.trust import Trust
+from flash_transport.aio.wire import (
+    Kind,
+    Message,
+    failure_of,
+    hello_of,
+    read_answer,
+    takes_deadlines,
+)
+from flash_transport.errors import CodecError, Disconnected, ServerError, Superseded, Timeout
 
-__all__ = ["AsyncFlashTransportPolicy", "seconds"]
+__all__ = ["Answer", "AsyncFlashTransportPolicy", "seconds"]
 
 ANSWER_BYTES = 64 << 20
 RESET_S = 10.0
 """A reset does nothing on the server that takes time."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.05, 2.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer, and what it cost.
+
+    Attributes:
+        bytes: first byte included.
+        round_trip_s: from asking to its last byte.
+        bytes_up: of the request.
+        connect_attempts: that were waited for.
+    """
+
+    bytes: bytes
+    round_trip_s: float
+    bytes_up: int
+    connect_attempts: int
+
+
+class Turn:
+    """A submitted request's place: a newer one of its session takes it, until it has left."""
+
+    def __init__(self) -> None:
+        self.task = asyncio.current_task()
+        self.is_superseded = False
+        self._sent: tuple[Link, int] | None = None
+        self._is_outdated = False
+
+    def waits(self) -> None:
+        """It is with us.
+
+        Raises:
+            Superseded: there is a newer one.
+        """
+        self._sent = None
+        if self._is_outdated:
+            raise superseded()
+
+    def is_sent(self, link: Link, stream: int) -> None:
+        """It leaves on this stream."""
+        self._sent = (link, stream)
+
+    def give_way(self) -> None:
+        """Ends the request, unless all of it is on its way; then it ends should it come back."""
+        self._is_outdated = True
+        if self._sent is not None and self._sent[0].has_left(self._sent[1]):
+            return
+        if self.task is not None:
+            self.is_superseded = True
+            self.task.cancel()
 
 
 class AsyncFlashTransportPolicy:
@@ -36,10 +96,11 @@ class AsyncFlashTransportPolicy:
         port: the server's UDP port.
         api_key: what the server wants to hear, if it has `api_keys`.
         server_fingerprint: SHA-256 of the server's certificate, 64 hex digits. Without it and
-            without `ca_file` the connection is encrypted, but the server is not authenticated.
+            without the next two the connection is encrypted, but the server is not authenticated.
         ca_file: PEM file of the authorities that sign the server's certificate.
+        known_servers: file of the servers that were met before; a new one is written into it.
         session: names this client's line of requests, also over a reconnection; None makes one up.
-        connect_timeout: how many seconds to wait for a server that is not there (yet).
+        connect_timeout: how many seconds to wait for a server that is not there, or not ready.
 
     Raises:
         ValueError: an argument is malformed.
@@ -52,42 +113,50 @@ class AsyncFlashTransportPolicy:
         *,
         api_key: str | None = None,
         server_fingerprint: str | None = None,
-        ca_file: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        known_servers: str | os.PathLike[str] | None = None,
         session: str | None = None,
         connect_timeout: float = 10.0,
     ) -> None:
         within = seconds("connect_timeout", connect_timeout)
         if within is None:
             raise ValueError("connect_timeout must have an end")
+        self.session = secrets.token_hex(8) if session is None else session
         self._connect_timeout = within
         self._server = Server(
             host=host,
             port=port,
-            fingerprint=None
-            if server_fingerprint is None
-            else parse_fingerprint(server_fingerprint),
-            ca_file=ca_file,
+            trust=Trust.of(server_fingerprint, ca_file, known_servers),
             hello=hello_of(
                 client="flash_transport.aio",
                 version=flash_transport.__version__,
                 api_key=api_key,
-                session=secrets.token_hex(8) if session is None else session,
+                session=self.session,
             ),
         )
         self._link: Link | None = None
         self._hello_answer = b"\x00\x80"
+        self._takes_deadlines = False
         self._connecting: asyncio.Task[Link] | None = None
         self._waiting = 0
-        self._reason = "the server is silent"
+        self._attempts = 0
+        self._failure = AttemptFailed("the server is silent")
+        self._turns: dict[str, list[Turn]] = {}
         self._is_closed = False
+
+    @property
+    def server(self) -> str:
+        """The server as the user named it."""
+        return str(self._server)
 
     async def connect(self) -> None:
         """Connects now instead of at the first request.
 
         Raises:
             Disconnected: no connection within `connect_timeout`, or a server of another protocol.
+            ServerError: `not_ready`: the server is there, and still not ready.
             AuthenticationFailed: the server wants another `api_key`.
-            UntrustedServer: the server's certificate is not the pinned one.
+            UntrustedServer: the server is not the one that is trusted.
         """
         await self._live_link(self._now(), self._connect_timeout)
 
@@ -111,8 +180,8 @@ class AsyncFlashTransportPolicy:
             CodecError: the observation, or the answer, is nothing that can travel.
         """
         within = seconds("timeout", timeout)
-        answer = await self.ask(request_of(Kind.INFER, observation), within)
-        return read_answer(answer, str(self._server))
+        answer = await self.ask(self.message(observation, within), within)
+        return read_answer(answer.bytes, self.server)
 
     async def reset(self) -> None:
         """Starts a new episode.
@@ -120,11 +189,12 @@ class AsyncFlashTransportPolicy:
         Raises:
             What `infer` raises.
         """
-        read_answer(await self.ask(request_of(Kind.RESET, {}), RESET_S), str(self._server))
+        answer = await self.ask(Message.of(Kind.RESET, {}), RESET_S)
+        read_answer(answer.bytes, self.server)
 
     def get_server_metadata(self) -> dict[str, Any]:
         """What the server said about itself when the connection was made."""
-        return read_answer(self._hello_answer, str(self._server))
+        return read_answer(self._hello_answer, self.server)
 
     async def close(self) -> None:
         """Closes the connection. Requests that other tasks wait for end in Disconnected."""
@@ -149,51 +219,101 @@ class AsyncFlashTransportPolicy:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"AsyncFlashTransportPolicy({str(self._server)!r})"
+        return f"<AsyncFlashTransportPolicy {self.server}{', closed' * self._is_closed}>"
 
-    async def ask(self, request: bytes, within: float | None) -> bytes:
-        """Sends a whole request, connecting first where needed; returns the whole answer."""
-        asked = self._now()
+    def message(self, observation: dict[str, Any], within: float | None) -> Message:
+        """An observation packed, with its deadline if the server reads that.
+
+        Raises:
+            CodecError: it is nothing that can travel.
+        """
+        with_deadline = within is not None and self._takes_deadlines
+        return Message.of(Kind.INFER, observation, with_deadline=with_deadline)
+
+    async def ask(self, message: Message, within: float | None, turn: Turn | None = None) -> Answer:
+        """Sends a whole request, connecting first where needed, and again while it is not ready."""
         try:
-            return await self._carry(request, asked, within)
+            return await self._carry(message, self._now(), within, turn)
         except LostInExchange as error:
             if self._is_closed:
                 raise self.closed_error() from None
             raise Disconnected(
-                f"connection to {self._server} was lost before the answer came: {error}; "
+                f"connection to {self.server} was lost before the answer came: {error}; "
                 "the next request connects again"
             ) from None
         except AnswerTooLarge:
             raise CodecError(
-                f"answer of {self._server} is larger than {ANSWER_BYTES} bytes"
+                f"answer of {self.server} is larger than {ANSWER_BYTES} bytes"
             ) from None
+
+    async def ask_in_turn(self, message: Message, within: float | None, session: str) -> Answer:
+        """As `ask`; takes the place of the older ones of its session that are still here."""
+        turns = self._turns.setdefault(session, [])
+        for older in turns:
+            older.give_way()
+        turn = Turn()
+        turns.append(turn)
+        try:
+            return await self.ask(message, within, turn)
+        except asyncio.CancelledError:
+            if not turn.is_superseded:
+                raise
+            raise superseded() from None
+        finally:
+            turns.remove(turn)
+            if not turns and self._turns.get(session) is turns:
+                del self._turns[session]
 
     def closed_error(self) -> Disconnected:
         """What a closed client answers."""
-        return Disconnected(f"this client of {self._server} is closed")
+        return Disconnected(f"this client of {self.server} is closed")
 
-    async def _carry(self, request: bytes, asked: float, within: float | None) -> bytes:
-        connect_within = self._connect_timeout
-        if within is not None:
-            connect_within = min(within, connect_within)
+    async def _carry(
+        self, message: Message, asked: float, within: float | None, turn: Turn | None
+    ) -> Answer:
+        longest = self._connect_timeout if within is None else within
+        connect_within = min(longest, self._connect_timeout)
+        delays, attempts = _backoff(), 0
         while True:
-            link = await self._live_link(asked, connect_within)
-            exchange = link.exchange(request, ANSWER_BYTES)
+            link, waited_for = await self._live_link(asked, connect_within)
+            attempts += waited_for
             left = None if within is None else asked + within - self._now()
-            try:
-                return await asyncio.wait_for(exchange, left)
-            except asyncio.TimeoutError:
-                raise Timeout(f"no answer from {self._server} within {within:g} s") from None
-            except EndedBefore:
-                # the connection ended before this request used it
-                await asyncio.sleep(0)
+            request = message.bytes(left)
 
-    async def _live_link(self, asked: float, within: float) -> Link:
+            def started(stream: int, link: Link = link) -> None:
+                if turn is not None:
+                    turn.is_sent(link, stream)
+
+            try:
+                data = await asyncio.wait_for(link.exchange(request, ANSWER_BYTES, started), left)
+            except asyncio.TimeoutError:
+                raise Timeout(f"no answer from {self.server} within {within:g} s") from None
+            except EndedBefore:
+                # the connection ended before this request was begun
+                if turn is not None:
+                    turn.waits()
+                await asyncio.sleep(0)
+                continue
+            failure = failure_of(data, self.server)
+            if not (isinstance(failure, ServerError) and failure.code == "not_ready"):
+                return Answer(data, self._now() - asked, len(request), attempts)
+            # The server has not begun with it, so that it may be sent again. One that shuts down
+            # says the same, and hangs up at once.
+            if turn is not None:
+                turn.waits()
+            delay = next(delays)
+            is_late = self._now() + delay >= asked + longest
+            if is_late or await _happens(link.over, delay):
+                raise failure
+
+    async def _live_link(self, asked: float, within: float) -> tuple[Link, int]:
+        """A connection, and the attempts that were waited for."""
+        before = self._attempts
         self._waiting += 1
         try:
             while not self._is_closed:
                 if self._link is not None and self._link.is_up:
-                    return self._link
+                    return self._link, self._attempts - before
                 # An attempt goes on when the request that caused it has left, so that a control
                 # loop of short timeouts comes to a connection, too.
                 attempt = asyncio.shield(self._attempt())
@@ -211,8 +331,10 @@ class AsyncFlashTransportPolicy:
             self._waiting -= 1
         if self._is_closed:
             raise self.closed_error()
+        if self._failure.not_ready is not None:
+            raise self._failure.not_ready
         raise Disconnected(
-            f"cannot connect to {self._server} within {within:g} s: {self._reason}; check that "
+            f"cannot connect to {self.server} within {within:g} s: {self._failure}; check that "
             "the server runs, that host and port are right, and that UDP port "
             f"{self._server.port} is open on the way"
         )
@@ -228,16 +350,19 @@ class AsyncFlashTransportPolicy:
 
     async def _keep_dialing(self) -> Link:
         for delay in _backoff():
+            self._attempts += 1
             try:
-                self._link, self._hello_answer = await dial(self._server, self._connect_timeout)
+                link, self._hello_answer = await dial(self._server, self._connect_timeout)
             except AttemptFailed as failure:
-                self._reason = str(failure)
+                self._failure = failure
             else:
-                return self._link
+                self._link = link
+                self._takes_deadlines = takes_deadlines(self.get_server_metadata())
+                return link
             await asyncio.sleep(delay)
             if not self._waiting:
                 break
-        raise AttemptFailed(self._reason)
+        raise self._failure
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -254,6 +379,21 @@ def seconds(name: str, value: float | None) -> float | None:
     if math.isnan(value) or value < 0:
         raise ValueError(f"{name} must be a number of seconds from 0 up, got {value:g}")
     return float(value)
+
+
+def superseded() -> Superseded:
+    """What becomes of a request that gave way."""
+    return Superseded(
+        "a newer observation of the session took this one's place before the server had all of it"
+    )
+
+
+async def _happens(event: asyncio.Event, within: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), within)
+    except asyncio.TimeoutError:
+        return False
+    return True
 
 
 def _backoff() -> Iterator[float]:

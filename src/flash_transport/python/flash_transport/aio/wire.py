@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-import re
+import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from flash_transport import packb, unpackb
@@ -16,9 +17,19 @@ from flash_transport.errors import (
     Superseded,
 )
 
-__all__ = ["ALPN", "Kind", "Signal", "hello_of", "parse_fingerprint", "read_answer", "request_of"]
+__all__ = [
+    "ALPN",
+    "Kind",
+    "Message",
+    "Signal",
+    "failure_of",
+    "hello_of",
+    "read_answer",
+    "takes_deadlines",
+]
 
 ALPN = "openpi-flash/1"
+DEADLINE_KEY = "deadline_ms"
 MAX_FIELD = 1024
 """Bytes of each text of a hello."""
 
@@ -41,13 +52,34 @@ class Signal(enum.IntEnum):
     UNFINISHED = 0x06
 
 
-def request_of(kind: Kind, fields: Mapping[str, Any]) -> bytes:
-    """A whole request.
+@dataclass(frozen=True)
+class Message:
+    """A whole request, whose last number is written when it leaves.
 
-    Raises:
-        CodecError: a field cannot travel.
+    Attributes:
+        awaits_deadline: it ends with a float 64, the milliseconds that are left.
     """
-    return bytes([kind]) + packb(dict(fields))
+
+    _whole: bytes
+    awaits_deadline: bool = False
+
+    @classmethod
+    def of(cls, kind: Kind, fields: Mapping[str, Any], *, with_deadline: bool = False) -> Message:
+        """A request; what it says about its own deadline stays.
+
+        Raises:
+            CodecError: a field cannot travel.
+        """
+        awaits = with_deadline and DEADLINE_KEY not in fields
+        entries = {**fields, DEADLINE_KEY: 0.0} if awaits else dict(fields)
+        return cls(bytes([kind]) + packb(entries), awaits)
+
+    def bytes(self, left: float | None = None) -> bytes:
+        """What to send now, with `left` seconds to go."""
+        if not self.awaits_deadline:
+            return self._whole
+        # zero would be no time at all, which the server refuses as a mistake
+        return self._whole[:-8] + struct.pack(">d", max(0.001, 1000 * (left or 0.0)))
 
 
 def hello_of(**fields: str | None) -> bytes:
@@ -63,7 +95,7 @@ def hello_of(**fields: str | None) -> bytes:
             raise ValueError(
                 f'hello has a "{name}" of {length} bytes, at most {MAX_FIELD} are allowed'
             )
-    return request_of(Kind.HELLO, given)
+    return Message.of(Kind.HELLO, given).bytes()
 
 
 def read_answer(answer: bytes, server: str) -> dict[str, Any]:
@@ -73,35 +105,34 @@ def read_answer(answer: bytes, server: str) -> dict[str, Any]:
         ServerError, Superseded, AuthenticationFailed: what the server says instead.
         CodecError: this is no answer.
     """
-    if not answer:
-        raise _bad_answer(server, "it is empty")
-    if answer[0] not in (_OK, _ERROR):
-        raise _bad_answer(server, f"it starts with byte {answer[0]:#04x}")
-    try:
-        value = unpackb(memoryview(answer)[1:])
-    except CodecError as error:
-        if answer[0] == _OK:
-            raise
-        raise _bad_answer(server, str(error)) from None
+    failure = failure_of(answer, server)
+    if failure is not None:
+        raise failure
+    value = unpackb(memoryview(answer)[1:])
     if not isinstance(value, dict):
-        raise CodecError(f"the server's answer is no map but a {type(value).__name__}")
-    if answer[0] == _ERROR:
-        raise _failure(value, server)
+        raise _no_map(value)
     return value
 
 
-def parse_fingerprint(text: str | None) -> bytes | None:
-    """The SHA-256 of a certificate, from either case, with colons and `sha256:` or without.
-
-    Raises:
-        ValueError: not the 64 hex digits.
-    """
-    if text is None:
+def failure_of(answer: bytes, server: str) -> FlashTransportError | None:
+    """What is wrong with an answer, or what it says is wrong; None for a good one."""
+    if not answer:
+        return _bad_answer(server, "it is empty")
+    if answer[0] == _OK:
         return None
-    digits = text.strip().lower().removeprefix("sha256:").replace(":", "")
-    if not re.fullmatch(r"[0-9a-f]{64}", digits):
-        raise ValueError(f'fingerprint must be the 64 hex digits of a SHA-256, got "{text}"')
-    return bytes.fromhex(digits)
+    if answer[0] != _ERROR:
+        return _bad_answer(server, f"it starts with byte {answer[0]:#04x}")
+    try:
+        value = unpackb(memoryview(answer)[1:])
+    except CodecError as error:
+        return _bad_answer(server, str(error))
+    return _failure(value, server) if isinstance(value, dict) else _no_map(value)
+
+
+def takes_deadlines(metadata: dict[str, Any]) -> bool:
+    """Whether a server says that it reads `deadline_ms`."""
+    supports = metadata.get("supports")
+    return isinstance(supports, list) and DEADLINE_KEY in supports
 
 
 def _failure(fields: dict[Any, Any], server: str) -> FlashTransportError:
@@ -113,6 +144,10 @@ def _failure(fields: dict[Any, Any], server: str) -> FlashTransportError:
     if code == "unauthenticated":
         return AuthenticationFailed(f"{server} refused the api key: {message}")
     return ServerError(code, message)
+
+
+def _no_map(value: Any) -> CodecError:
+    return CodecError(f"the server's answer is no map but a {type(value).__name__}")
 
 
 def _bad_answer(server: str, reason: str) -> CodecError:
