@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import copy
+import random
 import threading
 
 import numpy as np
@@ -350,6 +351,28 @@ def test_a_cancelled_future_is_told_to_the_server_and_stays_cancelled(serving):
         held.wait_for(2).respond({"n": 2})
         assert following.result(LONG) == {"n": 2}
         assert future.cancelled()
+
+
+def test_every_future_ends_once_whoever_is_first(serving):
+    chance = random.Random(7)
+    ends = []
+    with serving(echo).connect() as policy:
+        futures = []
+        for number in range(200):
+            future = policy.submit({"n": number, "session": str(number)}, timeout=LONG)
+            future.add_done_callback(ends.append)
+            futures.append(future)
+            if chance.random() < 0.5:
+                chance.choice(futures[-5:]).cancel()
+        done, pending = concurrent.futures.wait(futures, LONG)
+        assert not pending
+        assert done == set(futures)
+        for number, future in enumerate(futures):
+            if not future.cancelled():
+                assert future.result()["echo"]["n"] == number
+        eventually(lambda: len(ends) == 200)
+        assert policy.infer({"n": 1}, timeout=LONG) == {"echo": {"n": 1}}
+    assert len(set(ends)) == 200
 
 
 def test_a_newer_observation_takes_the_place_of_one_that_waits(serving):

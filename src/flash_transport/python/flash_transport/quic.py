@@ -24,7 +24,8 @@ class FlashTransportPolicy(Policy):
     Made before a fork, it works only in the process that made it.
 
     Args:
-        host: name or address of the server.
+        host: name or address of the server; or `unix:` and the path of the socket of a server on
+            this computer, which needs none of the options for trust.
         port: the server's UDP port.
         api_key: what the server wants to hear, if it has `api_keys`.
         server_fingerprint: SHA-256 of the server's certificate, which the server prints at its
