@@ -1,5 +1,6 @@
 """PyTorch checkpoints: openpi's and LeRobot's spellings read as the tree that Orbax gives."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from openpi_flash_models.checkpoints import layout, orbax
 from openpi_flash_models.checkpoints.leaves import LazyLeaf, nest
@@ -258,6 +261,33 @@ def test_a_broken_header_is_refused(header, tmp_path):
     file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
     with pytest.raises(CheckpointError, match=r"model.safetensors"):
         lazy_leaves(file)
+
+
+@pytest.fixture(scope="module")
+def whole_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("whole") / "model.safetensors"
+    write_safetensors(file, random_tree(SIZES["pi05"]))
+    return file
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_whatever_a_header_says_is_read_or_refused(data, whole_file):
+    content = bytearray(whole_file.read_bytes())
+    end = 8 + int.from_bytes(content[:8], "little")
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, end - 1))
+        length = data.draw(st.integers(0, 6))
+        # digits keep it JSON, and lie about sizes and places
+        digits = st.text("0123456789-", min_size=length, max_size=length).map(str.encode)
+        content[place : place + length] = data.draw(
+            digits | st.binary(min_size=length, max_size=length)
+        )
+    file = whole_file.with_name("mutated.safetensors")
+    file.write_bytes(content)
+    with contextlib.suppress(CheckpointError):
+        for leaf in lazy_leaves(file).values():
+            assert leaf.read().shape == leaf.shape
 
 
 def test_a_header_longer_than_the_file_is_refused(tmp_path):
