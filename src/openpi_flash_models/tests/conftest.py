@@ -1,5 +1,6 @@
 """Shared test data: a small pi0.5 whose outputs openpi itself computed (see data/README.md)."""
 
+import dataclasses
 import functools
 import os
 from pathlib import Path
@@ -17,7 +18,7 @@ from openpi_flash_models.graph_options import DEFAULT_GRAPH
 from openpi_flash_models.inputs import CAMERAS, ModelInputs
 from openpi_flash_models.jax_models import flow, gemma
 from openpi_flash_models.jax_models.weights import lay_out
-from openpi_flash_models.model_shape import check_tree
+from openpi_flash_models.model_shape import ModelShape, check_tree, expected_shapes
 from openpi_flash_models.rtc import no_guidance
 
 DATA = Path(__file__).parent / "data"
@@ -89,6 +90,49 @@ def build_model(leaves, dtype="float32", options=DEFAULT_GRAPH):
 def build():
     """Function of leaves, dtype and graph options to a small model."""
     return build_model
+
+
+MICRO = ModelShape(
+    kind="pi05",
+    patch=56,  # 16 tokens a picture
+    vision_width=16,
+    vision_depth=1,
+    vision_heads=2,
+    vision_mlp=16,
+    width=16,
+    depth=2,
+    mlp=32,
+    heads=4,
+    key_heads=1,
+    head_width=8,
+    vocabulary=64,
+    expert_width=8,
+    expert_mlp=16,
+    action_dim=4,
+)
+
+
+@functools.cache
+def micro_leaves(kind, seed=0):
+    """Random weights of a model that compiles in a moment; every output depends on all of it."""
+    generator = np.random.default_rng(seed)
+    none = {"expert_width": 0, "expert_mlp": 0, "action_dim": 0} if kind == "pi0_fast" else {}
+    shape = dataclasses.replace(MICRO, kind=kind, **none)
+    return {
+        tuple(name.split("/")): generator.normal(0, 0.3, size).astype(np.float32)
+        for name, size in expected_shapes(shape).items()
+    }
+
+
+@functools.cache
+def micro_model(kind, options=DEFAULT_GRAPH):
+    return build_model(micro_leaves(kind), "float32", options)
+
+
+@pytest.fixture(scope="session")
+def micro():
+    """Function of a kind and graph options to the smallest model there is."""
+    return micro_model
 
 
 @functools.cache

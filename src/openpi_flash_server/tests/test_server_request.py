@@ -90,13 +90,37 @@ def test_no_mode_is_the_default_mode(value):
         ({"noise": [1.0]}, "noise: expected an array of numbers, got list"),
         ({"noise": np.array(["a"])}, "noise: expected an array of numbers, got an array <U1[1]"),
         ({"noise": np.array([np.inf])}, "noise: holds a value that is not finite"),
-        ({"rtc": {}}, "rtc: real-time chunking is not supported by this server"),
+        ({"rtc": 3}, "rtc: expected a map, got 3"),
+        ({"rtc": {}}, "rtc/previous_actions: expected numbers [n, D], got None"),
+        (
+            {"rtc": {"previous_actions": np.zeros(3), "delay": 1}},
+            "rtc/previous_actions: expected numbers [n, D], got an array float64[3]",
+        ),
+        (
+            {"rtc": {"previous_actions": np.zeros((3, 2))}},
+            "rtc/delay: missing: steps played before the chunk arrives",
+        ),
+        (
+            {"rtc": {"previous_actions": np.zeros((3, 2)), "delay": -1}},
+            "rtc/delay: expected a whole number from 0, got -1",
+        ),
+        (
+            {"rtc": {"previous_actions": np.zeros((3, 2)), "delay": 0, "beta": 1}},
+            "rtc: no such key: 'beta', known are previous_actions, delay, execution_horizon",
+        ),
     ],
 )
 def test_a_wrong_message_is_refused_by_the_name_of_its_key(message, error):
     with pytest.raises(ObservationError) as caught:
         parse(message)
     assert str(caught.value) == error
+
+
+def test_the_chunk_that_is_being_played_reaches_the_policy():
+    chunk = np.arange(6.0).reshape(3, 2)
+    rtc = parse({"rtc": {"previous_actions": chunk, "delay": np.int64(2)}}).controls.rtc
+    np.testing.assert_array_equal(rtc.previous_actions, chunk)
+    assert (rtc.delay, rtc.execution_horizon) == (2, None)
 
 
 def test_the_transports_own_session_name_is_checked_too():

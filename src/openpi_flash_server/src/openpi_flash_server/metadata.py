@@ -10,7 +10,6 @@ from openpi_flash_server import __version__
 PROTOCOL = "openpi-flash/1"
 
 _REQUEST_KEYS = ["session", "deadline_ms", "observation_stamp", "jpeg"]
-_ACTION_KEYS = ["seed", "noise", "num_steps"]
 
 
 def action_metadata(spec: PolicySpec, *, has_planner: bool) -> dict[str, Any]:
@@ -25,7 +24,7 @@ def action_metadata(spec: PolicySpec, *, has_planner: bool) -> dict[str, Any]:
         "action_dim": spec.action_dim,
         "action_rate_hz": spec.action_rate_hz,
         "action_names": list(spec.action_names),
-        "supports": [*_REQUEST_KEYS, *_ACTION_KEYS, *(["mode", "subtask"] if has_planner else [])],
+        "supports": [*_REQUEST_KEYS, *spec.supports, *(["mode", "subtask"] if has_planner else [])],
     }
 
 

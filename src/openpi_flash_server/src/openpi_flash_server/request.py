@@ -16,6 +16,7 @@ import numpy as np
 
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_models.policy import InferenceControls
+from openpi_flash_models.rtc import RtcControls
 
 
 class ErrorCode(enum.StrEnum):
@@ -90,7 +91,7 @@ class Request:
     Attributes:
         observation: the robot's part of the message, as the policy reads it.
         mode: what is asked for.
-        controls: noise, seed and number of steps, where the client chose them.
+        controls: noise, seed, number of steps and earlier chunk, where the client chose them.
         observation_stamp: goes back in the reply untouched; None if the client sent none.
         session: whose observation it is; at most one of a session waits.
         received_at: when the last byte had come, monotonic s.
@@ -137,8 +138,6 @@ def parse_request(
     if not isinstance(message, Mapping):
         raise ObservationError("observation", f"expected a map, got {type(message).__name__}")
     observation = dict(message)
-    if "rtc" in observation:
-        raise ObservationError("rtc", "real-time chunking is not supported by this server")
     chosen_session = observation.pop("session", None)
     deadline_ms = _positive_number(observation.pop("deadline_ms", None), "deadline_ms")
     return Request(
@@ -147,6 +146,7 @@ def parse_request(
             noise=_noise(observation.pop("noise", None)),
             seed=_whole_number(observation.pop("seed", None), "seed", minimum=0),
             num_steps=_whole_number(observation.pop("num_steps", None), "num_steps", minimum=1),
+            rtc=_rtc(observation.pop("rtc", None)),
         ),
         observation_stamp=observation.pop("observation_stamp", None),
         session=_session(session if chosen_session is None else chosen_session),
@@ -223,6 +223,31 @@ def _noise(value: Any) -> np.ndarray | None:
     return value
 
 
+def _rtc(value: Any) -> RtcControls | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise ObservationError("rtc", f"expected a map, got {_describe(value)}")
+    unknown = sorted(str(key) for key in value if key not in _RTC_KEYS)
+    if unknown:
+        known = ", ".join(_RTC_KEYS)
+        raise ObservationError("rtc", f"no such key: {_describe(unknown[0])}, known are {known}")
+    actions = value.get("previous_actions")
+    if not isinstance(actions, np.ndarray) or actions.dtype.kind not in "fiu" or actions.ndim != 2:
+        raise ObservationError(
+            "rtc/previous_actions", f"expected numbers [n, D], got {_describe(actions)}"
+        )
+    delay = _whole_number(value.get("delay"), "rtc/delay", minimum=0)
+    if delay is None:
+        raise ObservationError("rtc/delay", "missing: steps played before the chunk arrives")
+    executed = value.get("execution_horizon")
+    return RtcControls(
+        previous_actions=actions,
+        delay=delay,
+        execution_horizon=_whole_number(executed, "rtc/execution_horizon", minimum=0),
+    )
+
+
 def _describe(value: Any) -> str:
     """What a caller sent, short enough for a message whatever it is."""
     if isinstance(value, np.ndarray):
@@ -231,5 +256,6 @@ def _describe(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+_RTC_KEYS = ("previous_actions", "delay", "execution_horizon")
 MAX_SESSION_LENGTH = 1024
 """As in the hello of QUIC."""

@@ -17,10 +17,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from openpi_flash_models.checkpoints.leaves import nest
 from openpi_flash_models.graph_options import GraphOptions
-from openpi_flash_models.model_shape import ModelShape
+from openpi_flash_models.model_shape import ModelShape, expected_shapes
 
 Params = Mapping[str, Any]
 
@@ -48,16 +50,42 @@ def lay_out(
         options: what to fuse.
         acts: whether actions are wanted; a model that only says words leaves its expert behind.
     """
+    return jax.device_put(_arranged(tree, shape, options, acts, np))
+
+
+def abstract_weights(shape: ModelShape, options: GraphOptions, dtype: str) -> dict[str, Any]:
+    """Shapes and dtypes of the weights of a model that is not there, for counting."""
+    leaves = {
+        tuple(name.split("/")): struct(size, dtype) for name, size in expected_shapes(shape).items()
+    }
+
+    def arranged(tree: Params) -> dict[str, Any]:
+        return _arranged(tree, shape, options, True, jnp)
+
+    abstract: dict[str, Any] = jax.eval_shape(arranged, nest(leaves)["params"])
+    return abstract
+
+
+def struct(size: tuple[int, ...], dtype: Any) -> Any:
+    """The shape and dtype of an array that is not there."""
+    abstract: Any = jax.ShapeDtypeStruct
+    return abstract(size, dtype)
+
+
+def _arranged(
+    tree: Params, shape: ModelShape, options: GraphOptions, acts: bool, xp: Any
+) -> dict[str, Any]:
+    """See :func:`lay_out`; ``xp`` is numpy or its twin in JAX."""
     vlm = tree["PaliGemma"]
     weights: dict[str, Any] = {
-        "vision": _vision(vlm["img"], options),
+        "vision": _vision(vlm["img"], options, xp),
         "embedding": vlm["llm"]["embedder"]["input_embedding"],
-        "language": _tower(vlm["llm"], "", options),
+        "language": _tower(vlm["llm"], "", options, xp),
     }
     if acts and shape.kind != "pi0_fast":
-        weights["expert"] = _tower(vlm["llm"], "_1", options)
+        weights["expert"] = _tower(vlm["llm"], "_1", options, xp)
         weights["heads"] = {name: tree[name] for name in _HEADS[shape.kind]}
-    return jax.device_put(weights)
+    return weights
 
 
 def layer_at(layers: Any, index: Any) -> Any:
@@ -72,7 +100,7 @@ def layer_at(layers: Any, index: Any) -> Any:
     )
 
 
-def _tower(llm: Params, suffix: str, options: GraphOptions) -> dict[str, Any]:
+def _tower(llm: Params, suffix: str, options: GraphOptions, xp: Any) -> dict[str, Any]:
     stacked = llm["layers"]
     attention, mlp = stacked["attn"], stacked[f"mlp{suffix}"]
     q = attention[f"q_einsum{suffix}"]["w"]  # [L, N, D, H]
@@ -85,11 +113,11 @@ def _tower(llm: Params, suffix: str, options: GraphOptions) -> dict[str, Any]:
     }
     if options.fuse_projections:
         depth, _, width, _ = q.shape
-        parts = [_columns(q), _columns(kv[:, 0]), _columns(kv[:, 1])]
-        layers["qkv"] = np.concatenate(parts, axis=-1)
+        parts = [_columns(part, xp) for part in (q, kv[:, 0], kv[:, 1])]
+        layers["qkv"] = xp.concatenate(parts, axis=-1)
         layers["out"] = out.reshape(depth, -1, width)
         gate, up = gating[:, 0], gating[:, 1]
-        layers["gate_up"] = np.concatenate([np.asarray(gate), np.asarray(up)], axis=-1)
+        layers["gate_up"] = xp.concatenate([xp.asarray(gate), xp.asarray(up)], axis=-1)
     else:
         layers |= {"q": q, "kv": kv, "out": out, "gating": gating}
     return {
@@ -98,14 +126,14 @@ def _tower(llm: Params, suffix: str, options: GraphOptions) -> dict[str, Any]:
     }
 
 
-def _columns(heads: Any) -> np.ndarray:
+def _columns(heads: Any, xp: Any) -> Any:
     """[L, N, D, H] to [L, D, N * H]."""
-    array = np.asarray(heads)
+    array = xp.asarray(heads)
     depth, count, width, head_width = array.shape
     return array.transpose(0, 2, 1, 3).reshape(depth, width, count * head_width)
 
 
-def _vision(img: Params, options: GraphOptions) -> dict[str, Any]:
+def _vision(img: Params, options: GraphOptions, xp: Any) -> dict[str, Any]:
     block = img["Transformer"]["encoderblock"]
     attention, mlp = block["MultiHeadDotProductAttention_0"], block["MlpBlock_0"]
     layers = {
@@ -117,9 +145,9 @@ def _vision(img: Params, options: GraphOptions) -> dict[str, Any]:
     if options.fuse_projections:
         depth, width = attention["query"]["kernel"].shape[:2]
         fused = {
-            part: np.concatenate(
+            part: xp.concatenate(
                 [
-                    np.asarray(attention[name][part]).reshape(*lead, -1)
+                    xp.asarray(attention[name][part]).reshape(*lead, -1)
                     for name in ("query", "key", "value")
                 ],
                 axis=-1,
