@@ -1,12 +1,18 @@
 """Our pi0, pi0.5 and pi0-FAST in JAX give openpi's numbers."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from openpi_flash_models.graph_options import DEFAULT_GRAPH, PLAIN_GRAPH
-from openpi_flash_models.jax_models import decode, prefix, suffix
+from openpi_flash_models.inputs import ModelInputs
+from openpi_flash_models.jax_models import decode, flow, gemma, prefix, suffix
+from openpi_flash_models.jax_models.weights import abstract_weights, struct
+from openpi_flash_models.model_shape import named_shape
+from openpi_flash_models.rtc import no_guidance
 
 FLOAT32_TOLERANCE = 1e-5
 BFLOAT16_TOLERANCE = 3e-2  # of the largest action
@@ -101,3 +107,40 @@ def test_the_first_logits_of_fast_equal_openpis(model, openpi):
 def test_uint8_images_are_scaled_to_minus_one_to_one():
     levels = jnp.asarray([0, 51, 255], jnp.uint8)
     np.testing.assert_allclose(prefix.scale_images(levels), [-1.0, -0.6, 1.0], atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["pi0", "pi05", "pi0_fast"])
+def test_the_released_widths_fit_together(kind):
+    """At full width and one layer; nothing is computed."""
+    shape = dataclasses.replace(named_shape(kind), depth=1, vision_depth=1)
+    arch = gemma.Arch(shape, DEFAULT_GRAPH)
+    weights = abstract_weights(shape, DEFAULT_GRAPH, "bfloat16")
+    inputs = ModelInputs(
+        images=struct((2, 3, 224, 224, 3), np.uint8),
+        image_mask=struct((2, 3), bool),
+        tokens=struct((2, 96), np.int32),
+        token_mask=struct((2, 96), bool),
+        state=struct((2, 32), np.float32),
+    )
+    if kind == "pi0_fast":
+
+        def say(weights, inputs):
+            head = decode.whole_head(weights)
+            return decode.decode(arch, weights, head, inputs, jnp.int32(1), max_tokens=256)
+
+        assert jax.eval_shape(say, weights, inputs).shape == (2, 256)
+        return
+
+    def act(weights, inputs, noise):
+        return flow.sample_actions(
+            arch,
+            weights,
+            inputs,
+            noise=noise,
+            num_steps=jnp.int32(10),
+            guidance=no_guidance(2, 50, 32),
+            max_guidance=jnp.float32(5),
+        )
+
+    actions = jax.eval_shape(act, weights, inputs, struct((2, 50, 32), np.float32))
+    assert (actions.shape, actions.dtype) == ((2, 50, 32), np.float32)
