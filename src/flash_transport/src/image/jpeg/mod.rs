@@ -15,7 +15,7 @@ use super::shape::ImageShape;
 use huffman::HuffmanTable;
 use planes::Strip;
 use scan::{BitWriter, Tokens};
-use transform::{Quantizer, ZIGZAG};
+use transform::{Arithmetic, Quantizer, ZIGZAG};
 
 /// From this quality on each pixel keeps its own colour (4:4:4); below it four share one (4:2:0).
 pub const FULL_COLOUR_QUALITY: u8 = 95;
@@ -50,27 +50,42 @@ pub fn encode_jpeg(pixels: &[u8], image: ImageShape, quality: u8) -> Result<Vec<
 
 fn tokenize(pixels: &[u8], image: ImageShape, share: usize, quantizers: &[Quantizer; 2]) -> Tokens {
     #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("avx2") {
+    if has_wide_vectors() {
         // SAFETY: the processor has what the function was compiled for, as just asked.
         return unsafe { tokenize_avx2(pixels, image, share, quantizers) };
     }
-    tokenize_anywhere(pixels, image, share, quantizers)
+    tokenize_with::<Anywhere>(pixels, image, share, quantizers)
+}
+
+/// What every processor of the target can do.
+#[cfg(target_arch = "aarch64")]
+type Anywhere = transform::Fused;
+#[cfg(not(target_arch = "aarch64"))]
+type Anywhere = transform::Plain;
+
+#[cfg(target_arch = "x86_64")]
+fn has_wide_vectors() -> bool {
+    std::is_x86_feature_detected!("avx2")
+        && std::is_x86_feature_detected!("fma")
+        && std::is_x86_feature_detected!("bmi1")
+        && std::is_x86_feature_detected!("bmi2")
+        && std::is_x86_feature_detected!("lzcnt")
 }
 
 /// The same code for wider vectors: half of the time.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+#[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt")]
 unsafe fn tokenize_avx2(
     pixels: &[u8],
     image: ImageShape,
     share: usize,
     quantizers: &[Quantizer; 2],
 ) -> Tokens {
-    tokenize_anywhere(pixels, image, share, quantizers)
+    tokenize_with::<transform::Fused>(pixels, image, share, quantizers)
 }
 
 #[inline(always)]
-fn tokenize_anywhere(
+fn tokenize_with<A: Arithmetic>(
     pixels: &[u8],
     image: ImageShape,
     share: usize,
@@ -84,10 +99,10 @@ fn tokenize_anywhere(
         for unit in 0..strip.units() {
             for (row, column) in strip.brightness_blocks(unit) {
                 let block = strip.brightness(row, column);
-                tokens.push(0, &brightness.quantize(block));
+                tokens.push(0, &brightness.quantize::<A>(&block));
             }
-            tokens.push(1, &colour.quantize(strip.blue_difference(unit)));
-            tokens.push(2, &colour.quantize(strip.red_difference(unit)));
+            tokens.push(1, &colour.quantize::<A>(&strip.blue_difference(unit)));
+            tokens.push(2, &colour.quantize::<A>(&strip.red_difference(unit)));
         }
     }
     tokens

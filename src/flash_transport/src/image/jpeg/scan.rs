@@ -31,11 +31,7 @@ impl Tokens {
         self.means[component] = block[0];
         let (size, bits) = size_and_bits(change);
         self.add(table, size, bits);
-        let mut left = 0_u64;
-        for (index, level) in block.iter().enumerate() {
-            left |= u64::from(*level != 0) << index;
-        }
-        left &= !1;
+        let mut left = places_of_levels(block) & !1;
         let mut before = 0;
         while left != 0 {
             let index = left.trailing_zeros();
@@ -73,6 +69,19 @@ impl Tokens {
         self.counts[table & 3][symbol as usize & 255] += 1;
         self.tokens.push((table as u32) << 24 | symbol << 16 | bits);
     }
+}
+
+/// A bit for each frequency that is not zero.
+#[inline(always)]
+fn places_of_levels(block: &Frequencies) -> u64 {
+    let present = block.map(|level| u8::from(level != 0));
+    let mut places = 0;
+    for (index, eight) in present.chunks_exact(8).enumerate() {
+        let bytes = u64::from_le_bytes(std::array::from_fn(|at| eight[at]));
+        // moves the lowest bits of eight bytes beside each other
+        places |= bytes.wrapping_mul(0x0102_0408_1020_4080) >> 56 << (index * 8);
+    }
+    places
 }
 
 /// How many bits a level has, and which; those of a negative one are those of the level less one.

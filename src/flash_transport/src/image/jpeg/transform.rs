@@ -5,6 +5,30 @@ use super::planes::Block;
 /// Quantised frequencies in zigzag order.
 pub(super) type Frequencies = [i16; 64];
 
+/// How a processor adds a product; one that can do it in one step does twice as much.
+pub(super) trait Arithmetic {
+    fn add_product(sum: f32, one: f32, other: f32) -> f32;
+}
+
+pub(super) struct Plain;
+
+impl Arithmetic for Plain {
+    #[inline(always)]
+    fn add_product(sum: f32, one: f32, other: f32) -> f32 {
+        sum + one * other
+    }
+}
+
+/// For processors with the instruction; on others it would be a call of a function.
+pub(super) struct Fused;
+
+impl Arithmetic for Fused {
+    #[inline(always)]
+    fn add_product(sum: f32, one: f32, other: f32) -> f32 {
+        one.mul_add(other, sum)
+    }
+}
+
 /// How finely frequencies are kept.
 pub(super) struct Quantizer {
     steps: [u8; 64],
@@ -41,31 +65,33 @@ impl Quantizer {
         &self.steps
     }
 
-    /// Every loop over eight is one vector operation, which is why the cosine transform is two plain products of
-    /// matrices and not one of the algorithms with fewer multiplications.
+    /// Every loop over eight columns is one vector operation, which is why the cosine transform is two plain products
+    /// of matrices and not one of the algorithms with fewer multiplications; and rows come first, because their
+    /// samples are taken one by one, from memory, and what comes out of them is not.
     #[inline(always)]
-    pub fn quantize(&self, block: Block) -> Frequencies {
-        let mut halves = [[0.0_f32; 8]; 8];
-        for near in 0..4 {
-            for column in 0..8 {
-                halves[near][column] = block[near][column] + block[7 - near][column];
-                halves[near + 4][column] = block[near][column] - block[7 - near][column];
+    pub fn quantize<A: Arithmetic>(&self, block: &Block) -> Frequencies {
+        let mut horizontal = [[0.0_f32; 8]; 8];
+        for (row, out) in block.iter().zip(&mut horizontal) {
+            for (sample, cosines) in row.iter().zip(&COSINES_BY_COLUMN) {
+                for column in 0..8 {
+                    out[column] = A::add_product(out[column], *sample, cosines[column]);
+                }
             }
         }
         let mut natural = [[0_i16; 8]; 8];
         for row in 0..8 {
-            // even frequencies see the sums of mirrored rows, odd ones the differences
-            let halves = &halves[row % 2 * 4..];
-            let mut vertical = [0.0_f32; 8];
+            let mut both = [0.0_f32; 8];
             for near in 0..4 {
                 for column in 0..8 {
-                    vertical[column] += COSINES[row][near] * halves[near][column];
-                }
-            }
-            let mut both = [0.0_f32; 8];
-            for (sample, cosines) in vertical.iter().zip(&COSINES_BY_COLUMN) {
-                for column in 0..8 {
-                    both[column] += sample * cosines[column];
+                    // even frequencies see the sums of mirrored rows, odd ones the differences
+                    let (near_one, far_one) =
+                        (horizontal[near][column], horizontal[7 - near][column]);
+                    let half = if row % 2 == 0 {
+                        near_one + far_one
+                    } else {
+                        near_one - far_one
+                    };
+                    both[column] = A::add_product(both[column], COSINES[row][near], half);
                 }
             }
             for column in 0..8 {
