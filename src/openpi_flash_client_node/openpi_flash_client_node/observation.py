@@ -36,7 +36,8 @@ class ImageWork(Generic[Message]):
 
     Attributes:
         decode: a camera message as an RGB image [H, W, 3], at (message, at_least). An encoded one
-            may come out smaller than it is, but not smaller than `at_least`, if that is a size.
+            may come out smaller than it is, if it can still be fitted into `at_least` without
+            being enlarged; None keeps its size.
         resize: the image with its aspect kept, padded with black, at (image, height, width).
         encode: the image as it may stand in a request in its place, at (image, JPEG quality).
     """

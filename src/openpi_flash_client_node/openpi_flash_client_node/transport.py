@@ -134,7 +134,7 @@ def decode_message(message: ImageMessage, at_least: Size | None = None) -> Image
 
     Args:
         message: a sensor_msgs/Image or sensor_msgs/CompressedImage.
-        at_least: rows and columns that are enough of a CompressedImage.
+        at_least: rows and columns into which a CompressedImage will be fitted.
 
     Raises:
         ImageError: its encoding or size cannot be handled.

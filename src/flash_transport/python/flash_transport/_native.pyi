@@ -104,9 +104,9 @@ def decode_image(
 
     Args:
         data: the whole file.
-        at_least: rows and columns that are enough. A larger JPEG may then come out at a half, a
-            quarter or an eighth of its size, which takes less time than all of it; neither side
-            falls below this.
+        at_least: rows and columns into which the image will be fitted. A larger JPEG may then come
+            out at a half, a quarter or an eighth of its size, which takes less time than all of
+            it, as long as `resize_with_pad` to this size does not have to enlarge it.
         max_bytes: an image that is larger when decoded is refused before memory is taken for it.
 
     Raises:

@@ -22,8 +22,8 @@ pub struct RgbImage {
 
 /// Decode a JPEG or a PNG, whichever it is.
 ///
-/// With `at_least`, a size, a JPEG that is larger may come out at a half, a quarter or an eighth of its size, as long
-/// as neither side falls below it: nearly as good as resizing it, in less time.
+/// With `at_least`, rows and columns, a JPEG that is larger may come out at a half, a quarter or an eighth of its
+/// size, as long as fitting it into them would not enlarge it: nearly as good as resizing it, in less time.
 /// An image that would have more than `limit` bytes when decoded is refused.
 pub fn decode_image(
     data: &[u8],
@@ -143,7 +143,7 @@ fn reduction(at_least: Option<(usize, usize)>, height: usize, width: usize) -> u
         return 1;
     };
     let is_enough =
-        |factor: &usize| height.div_ceil(*factor) >= rows && width.div_ceil(*factor) >= columns;
+        |factor: &usize| height.div_ceil(*factor) >= rows || width.div_ceil(*factor) >= columns;
     [8, 4, 2].into_iter().find(is_enough).unwrap_or(1)
 }
 

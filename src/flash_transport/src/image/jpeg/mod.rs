@@ -39,13 +39,17 @@ pub fn encode_jpeg(pixels: &[u8], image: ImageShape, quality: u8) -> Result<Vec<
     let share = if quality < FULL_COLOUR_QUALITY { 2 } else { 1 };
     let quantizers = [Quantizer::brightness(quality), Quantizer::colour(quality)];
     let tokens = tokenize(pixels, image, share, &quantizers);
+    Ok(file(image, share, &quantizers, &tokens))
+}
+
+fn file(image: ImageShape, share: usize, quantizers: &[Quantizer; 2], tokens: &Tokens) -> Vec<u8> {
     let tables = tokens.huffman_tables();
-    let mut out = header(image, share, &quantizers, &tables);
+    let mut out = header(image, share, quantizers, &tables);
     let mut writer = BitWriter::new(&mut out);
     tokens.write(&tables, &mut writer);
     writer.finish();
     out.extend([0xff, END_OF_IMAGE]);
-    Ok(out)
+    out
 }
 
 fn tokenize(pixels: &[u8], image: ImageShape, share: usize, quantizers: &[Quantizer; 2]) -> Tokens {
@@ -151,3 +155,34 @@ const QUANTIZATION: u8 = 0xdb;
 const BASELINE_FRAME: u8 = 0xc0;
 const HUFFMAN: u8 = 0xc4;
 const SCAN: u8 = 0xda;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::decode_image;
+
+    #[test]
+    fn a_processor_with_other_vectors_writes_the_same_image() {
+        let image = ImageShape::of(&[61, 83, 3]).unwrap();
+        let pixels: Vec<u8> = (0..image.len())
+            .map(|i| (i * i / 91 + i / 7) as u8)
+            .collect();
+        for (quality, share) in [(20, 2), (94, 2), (95, 1), (100, 1)] {
+            let quantizers = [Quantizer::brightness(quality), Quantizer::colour(quality)];
+            let plain = tokenize_with::<transform::Plain>(&pixels, image, share, &quantizers);
+            let plain = file(image, share, &quantizers, &plain);
+            let fast = encode_jpeg(&pixels, image, quality).unwrap();
+            assert!(plain.len().abs_diff(fast.len()) <= fast.len() / 1000 + 2);
+            // a level that lies between two steps may fall to either, and its block with it
+            let [plain, fast] = [plain, fast].map(|data| decode_image(&data, None, 1 << 20));
+            let pairs = plain.unwrap().pixels.into_iter().zip(fast.unwrap().pixels);
+            let different = pairs
+                .filter(|(one, other)| one.abs_diff(*other) > 1)
+                .count();
+            assert!(
+                different <= image.len() / 100,
+                "quality {quality}: {different}"
+            );
+        }
+    }
+}
