@@ -44,7 +44,8 @@ class Policy(abc.ABC):
         """Asks the policy what to do, and waits for the answer.
 
         Args:
-            observation: what the robot sees, as the policy wants it. It is not changed.
+            observation: what the robot sees, as the policy wants it. It is not changed, and large
+                arrays are sent from where they are: let no other thread write to them meanwhile.
             timeout: seconds until the answer is of no use any more, connecting included. The
                 server is told, and drops what is late.
 

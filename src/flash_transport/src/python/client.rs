@@ -9,7 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::codec;
+use super::codec::{self, Arrays};
 use super::errors::CodecError;
 use super::log::warn_of_small_buffers;
 use super::trust::server_trust;
@@ -110,7 +110,7 @@ impl QuicClient {
         timeout: Option<f64>,
     ) -> PyResult<Py<PyAny>> {
         let timeout = duration("timeout", timeout)?;
-        let message = self.pack(py, observation, timeout)?;
+        let message = self.pack(py, observation, timeout, Arrays::Lent)?;
         let answer = answer(py, self.client.request(message, timeout))?;
         dict(py, answer.bytes)
     }
@@ -124,7 +124,7 @@ impl QuicClient {
     ) -> PyResult<(Py<PyAny>, CallNumbers)> {
         let timeout = duration("timeout", timeout)?;
         let started = Instant::now();
-        let message = self.pack(py, observation, timeout)?;
+        let message = self.pack(py, observation, timeout, Arrays::Lent)?;
         let serialize_ms = milliseconds(started.elapsed());
         let answer = answer(py, self.client.request(message, timeout))?;
         let numbers = numbers(serialize_ms, &answer);
@@ -141,7 +141,7 @@ impl QuicClient {
     ) -> PyResult<PackedRequest> {
         let timeout = duration("timeout", timeout)?;
         let started = Instant::now();
-        let message = self.pack(py, observation, timeout)?;
+        let message = self.pack(py, observation, timeout, Arrays::Copied)?;
         let serialize_ms = milliseconds(started.elapsed());
         let session = match observation.get_item(intern!(py, "session"))? {
             // What is no text is the server's to refuse.
@@ -210,17 +210,18 @@ impl QuicClient {
         py: Python<'_>,
         observation: &Bound<'_, PyDict>,
         timeout: Option<Duration>,
+        arrays: Arrays,
     ) -> PyResult<Message> {
         self.check_process()?;
-        let kind = Kind::Infer.byte();
-        if timeout.is_some() && self.client.takes_deadlines() {
-            let head = codec::encode_up_to_value(py, kind, observation, DEADLINE_KEY)?;
-            if let Some(head) = head {
-                return Ok(Message::awaiting_deadline(head));
-            }
-        }
-        let message = codec::encode_with_prefix(py, kind, observation)?;
-        Ok(Message::new(message))
+        let takes_deadline = timeout.is_some()
+            && self.client.takes_deadlines()
+            && !observation.contains(DEADLINE_KEY)?;
+        let key = takes_deadline.then_some(DEADLINE_KEY);
+        let parts = codec::encode_parts(py, Kind::Infer.byte(), observation, key, arrays)?;
+        Ok(match takes_deadline {
+            true => Message::awaiting_deadline(parts),
+            false => Message::of_parts(parts),
+        })
     }
 
     fn check_process(&self) -> PyResult<()> {

@@ -12,7 +12,7 @@ use super::errors;
 use crate::codec::CodecError;
 
 pub use decode::{byte_view, decode, decode_owned};
-pub use encode::{encode, encode_up_to_value, encode_with_prefix};
+pub use encode::{encode, encode_parts, encode_with_prefix, Arrays};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(packb, module)?)?;

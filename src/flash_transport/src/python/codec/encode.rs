@@ -5,6 +5,7 @@
 
 use std::ptr;
 
+use bytes::Bytes;
 use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -14,12 +15,13 @@ use pyo3::types::{
 
 use super::arrays::{byte_length, copy_strided, data_of, dtype_text, is_exact, is_numpy_scalar};
 use super::failure::Failure;
+use crate::buffers::Buffer;
 use crate::codec::{CodecError, Limits, Writer, MAX_DIMS};
 use crate::python::errors;
 
 /// Encode `value` as one msgpack message.
 pub fn encode(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
-    encode_after(py, &[], value)
+    encode_after(py, &[], value).map(Buffer::into_vec)
 }
 
 /// As [`encode`], with `prefix` as the first byte of the result.
@@ -28,24 +30,36 @@ pub fn encode_with_prefix(
     prefix: u8,
     value: &Bound<'_, PyAny>,
 ) -> PyResult<Vec<u8>> {
-    encode_after(py, &[prefix], value)
+    encode_after(py, &[prefix], value).map(Buffer::into_vec)
 }
 
-/// As [`encode_with_prefix`], but the map goes on with `key`, whose value the caller is to append. `None` where `dict` has
-/// the key itself.
-pub fn encode_up_to_value(
+/// What becomes of large arrays.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Arrays {
+    /// The message has its own copy; the caller may change them afterwards.
+    Copied,
+    /// The message's parts are the arrays' own memory, which lives as long as they do. What somebody writes there before the
+    /// message is sent is sent.
+    Lent,
+}
+
+/// Encode `dict` as one msgpack message in parts, with `prefix` as its first byte. With a `key` the map goes on with that, and
+/// the caller is to append its value.
+pub fn encode_parts(
     py: Python<'_>,
     prefix: u8,
     dict: &Bound<'_, PyDict>,
-    key: &str,
-) -> PyResult<Option<Vec<u8>>> {
-    if dict.contains(key)? {
-        return Ok(None);
-    }
+    key: Option<&str>,
+    arrays: Arrays,
+) -> PyResult<Vec<Bytes>> {
     let mut message = Message::default();
-    match message.nested(|message| message.dict_and_key(dict, Some(key))) {
-        Ok(()) => message.write_after(py, &[prefix]).map(Some),
-        Err(failure) => Err(failure.into()),
+    message.nested(|message| message.dict_and_key(dict, key))?;
+    match arrays {
+        Arrays::Lent => message.lend_after(py, prefix),
+        Arrays::Copied => {
+            let whole = message.write_after(py, &[prefix])?;
+            Ok(vec![Bytes::from_owner(whole)])
+        }
     }
 }
 
@@ -65,7 +79,7 @@ pub(super) fn encode_to_bytes<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<
     }
 }
 
-fn encode_after(py: Python<'_>, prefix: &[u8], value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+fn encode_after(py: Python<'_>, prefix: &[u8], value: &Bound<'_, PyAny>) -> PyResult<Buffer> {
     Message::of(value)?.write_after(py, prefix)
 }
 
@@ -104,8 +118,36 @@ impl<'py> Message<'py> {
         self.head.len() + self.block_bytes
     }
 
-    fn write_after(&self, py: Python<'py>, prefix: &[u8]) -> PyResult<Vec<u8>> {
-        let mut out = Vec::with_capacity(prefix.len() + self.len());
+    /// The message in parts, of which the large ones stay where they are.
+    fn lend_after(&self, py: Python<'py>, prefix: u8) -> PyResult<Vec<Bytes>> {
+        let mut parts = Vec::with_capacity(2 * self.blocks.len() + 1);
+        let mut near = Buffer::from(vec![prefix]);
+        let head = self.head.as_slice();
+        let mut written = 0;
+        for block in &self.blocks {
+            near.extend_from_slice(&head[written..block.at]);
+            written = block.at;
+            block.check()?;
+            if let Some(lent) = block.lend() {
+                parts.push(Bytes::from_owner(std::mem::take(&mut near)));
+                parts.push(Bytes::from_owner(lent));
+                continue;
+            }
+            near.reserve(block.length);
+            let start = near.len();
+            // SAFETY: the room for the block was just made, and all of it is written when `copy_to` succeeds.
+            unsafe {
+                block.copy_to(py, near.as_mut_ptr().add(start))?;
+                near.set_len(start + block.length);
+            }
+        }
+        near.extend_from_slice(&head[written..]);
+        parts.push(Bytes::from_owner(near));
+        Ok(parts)
+    }
+
+    fn write_after(&self, py: Python<'py>, prefix: &[u8]) -> PyResult<Buffer> {
+        let mut out = Buffer::with_capacity(prefix.len() + self.len());
         out.extend_from_slice(prefix);
         // SAFETY: `self.len()` bytes of capacity are left, and all of them are written when `write_into` succeeds.
         unsafe {
@@ -332,7 +374,60 @@ impl<'py> Message<'py> {
     }
 }
 
+/// The memory of a Python object, which it keeps alive.
+struct Lent {
+    _owner: Py<PyAny>,
+    start: *const u8,
+    length: usize,
+}
+
+// SAFETY: the memory belongs to `_owner`, which may be dropped on any thread; numpy neither moves nor frees the data of an
+// array that somebody refers to.
+unsafe impl Send for Lent {}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: as above. Python code can write there meanwhile, as it can to whatever it has given to a system call: the
+        // bytes are only copied on, by the kernel or into a packet, and nothing is decided by them.
+        unsafe { std::slice::from_raw_parts(self.start, self.length) }
+    }
+}
+
+/// Less than this is copied: a part of its own would cost more.
+const LENT_BYTES: usize = 16 << 10;
+
 impl<'py> Block<'py> {
+    /// Whether the object is still what it was when it was measured.
+    fn check(&self) -> PyResult<()> {
+        match &self.source {
+            Source::Array(array)
+                if byte_length(array) != self.length || array.dtype().has_object() =>
+            {
+                Err(errors::CodecError::new_err(
+                    "an array changed its size or dtype while it was packed",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The block's memory, if it is large and in one piece.
+    fn lend(&self) -> Option<Lent> {
+        if self.length < LENT_BYTES {
+            return None;
+        }
+        let (owner, start) = match &self.source {
+            Source::Bytes(bytes) => (bytes.as_any(), bytes.as_bytes().as_ptr()),
+            Source::Array(array) if array.is_c_contiguous() => (array.as_any(), data_of(array)),
+            Source::Array(_) => return None,
+        };
+        Some(Lent {
+            _owner: owner.clone().unbind(),
+            start,
+            length: self.length,
+        })
+    }
+
     /// # Safety
     /// `out` must be valid for writes of `self.length` bytes, and nobody else may look at them.
     unsafe fn copy_to(&self, py: Python<'py>, out: *mut u8) -> PyResult<()> {
@@ -345,11 +440,7 @@ impl<'py> Block<'py> {
                 Ok(())
             }
             Source::Array(array) => {
-                if byte_length(array) != self.length || array.dtype().has_object() {
-                    return Err(errors::CodecError::new_err(
-                        "an array changed its size or dtype while it was packed",
-                    ));
-                }
+                self.check()?;
                 if array.is_c_contiguous() {
                     // SAFETY: the array is contiguous and, as just checked, as long as `out`.
                     unsafe { ptr::copy_nonoverlapping(data_of(array), out, self.length) };

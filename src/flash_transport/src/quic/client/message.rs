@@ -10,68 +10,64 @@ pub const DEADLINE_KEY: &str = "deadline_ms";
 /// A request as it goes onto its stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// First byte included. Empty: only connect.
-    head: Bytes,
-    /// `head` ends with [`DEADLINE_KEY`], whose value is the time that is left when the request leaves.
+    /// One after the other, the byte of the kind first. Empty: only connect.
+    parts: Vec<Bytes>,
+    /// The parts end with [`DEADLINE_KEY`], whose value is the time that is left when the request leaves.
     awaits_deadline: bool,
 }
 
 /// A request in the pieces that are sent one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pieces {
-    pieces: [Bytes; 2],
-    used: usize,
-}
+pub(crate) struct Pieces(Vec<Bytes>);
 
 impl Message {
     pub fn new(message: impl Into<Bytes>) -> Self {
+        Self::of_parts(vec![message.into()])
+    }
+
+    /// A message that need not lie in one place.
+    pub fn of_parts(parts: Vec<Bytes>) -> Self {
         Self {
-            head: message.into(),
+            parts,
             awaits_deadline: false,
         }
     }
 
-    /// `head` is a message up to its last value, which is the deadline's.
-    pub fn awaiting_deadline(head: impl Into<Bytes>) -> Self {
+    /// `parts` are a message up to its last value, which is the deadline's.
+    pub fn awaiting_deadline(parts: Vec<Bytes>) -> Self {
         Self {
-            head: head.into(),
+            parts,
             awaits_deadline: true,
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.head.is_empty()
+        self.parts.iter().all(Bytes::is_empty)
     }
 
     /// The message as it is to be sent now. `left` must be given where the message awaits it; no end is a long time.
     pub(crate) fn pieces(&self, left: Option<Duration>) -> Pieces {
-        let tail = match (self.awaits_deadline, left) {
-            (false, _) => Bytes::new(),
-            (true, left) => milliseconds(left.unwrap_or(NO_END)),
-        };
-        Pieces {
-            used: 2 - usize::from(tail.is_empty()),
-            pieces: [self.head.clone(), tail],
+        let mut pieces = self.parts.clone();
+        if self.awaits_deadline {
+            pieces.push(milliseconds(left.unwrap_or(NO_END)));
         }
+        Pieces(pieces)
     }
 }
 
 impl Pieces {
     pub fn bytes(&self) -> usize {
-        self.pieces.iter().map(Bytes::len).sum()
+        self.0.iter().map(Bytes::len).sum()
     }
 
     pub fn as_mut_slice(&mut self) -> &mut [Bytes] {
-        &mut self.pieces[..self.used]
+        &mut self.0
     }
 }
 
 impl From<Bytes> for Pieces {
     fn from(whole: Bytes) -> Self {
-        Self {
-            pieces: [whole, Bytes::new()],
-            used: 1,
-        }
+        Self(vec![whole])
     }
 }
 
@@ -98,7 +94,7 @@ mod tests {
         let mut writer = Writer::new(vec![0x02]);
         writer.map_header(1).unwrap();
         writer.text(DEADLINE_KEY).unwrap();
-        let message = Message::awaiting_deadline(writer.into_bytes());
+        let message = Message::awaiting_deadline(vec![writer.into_bytes().into()]);
         for (left, ms) in [
             (Some(Duration::from_micros(62_500)), 62.5),
             (Some(Duration::ZERO), LEAST_MS),
