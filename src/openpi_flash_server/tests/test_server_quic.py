@@ -5,6 +5,7 @@ import contextlib
 import re
 import socket
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -269,3 +270,41 @@ def test_a_dedicated_link_is_one_of_the_servers_settings(serve):
 
 def waiting(server):
     return list(server.slot._scheduler._waiting.values())
+
+
+def test_of_submitted_observations_the_running_and_the_newest_are_answered(serve):
+    server = serve(FakePolicy(gate=threading.Event()))
+    with server.connect() as client:
+        running = client.submit({"state": np.full(2, 1.0)}, WAIT)
+        assert server.policy.entered.acquire(timeout=WAIT)
+        waiting = client.submit({"state": np.full(2, 2.0)}, WAIT)
+        newest = client.submit({"state": np.full(2, 3.0)}, WAIT)
+        with pytest.raises(Superseded):
+            waiting.result(WAIT)
+        server.policy.gate.set()
+        assert running.result(WAIT)["actions"][0, 0] == 1.0
+        assert newest.result(WAIT)["actions"][0, 0] == 3.0
+        assert newest.stats.bytes_up > 0
+    assert [seen["state"][0] for seen in server.policy.seen] == [1.0, 3.0]
+
+
+def test_a_submitted_observation_that_times_out_or_is_cancelled_is_never_run(serve):
+    server = serve(FakePolicy(gate=threading.Event()))
+    with server.connect() as client:
+        running = client.submit({"state": np.zeros(2)}, WAIT)
+        assert server.policy.entered.acquire(timeout=WAIT)
+        late = client.submit({"state": np.ones(2), "session": "late"}, 0.1)
+        unwanted = client.submit({"state": np.ones(2), "session": "unwanted"})
+        assert unwanted.cancel()
+        with pytest.raises(Timeout):
+            late.result(WAIT)
+        # each of them tells the server, which may take a moment to hear it
+        until = time.monotonic() + WAIT
+        while server.transport._server.counters["requests_cancelled"] < 2:
+            assert time.monotonic() < until
+            time.sleep(0.001)
+        server.policy.gate.set()
+        running.result(WAIT)
+        # comes after both, and has its turn when they have had none
+        client.submit({"state": np.full(2, 7.0), "session": "last"}, WAIT).result(WAIT)
+    assert [seen["state"][0] for seen in server.policy.seen] == [0.0, 7.0]
