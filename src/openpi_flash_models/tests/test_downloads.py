@@ -1,5 +1,6 @@
 """Downloads from servers that break off, lie and come back, over real sockets."""
 
+import errno
 import io
 import shutil
 import subprocess
@@ -271,6 +272,19 @@ def test_a_disk_that_cannot_be_written_is_named(checkpoint, cache):
     cache.write_text("a file")
     with pytest.raises(DownloadError, match="cannot write .*cache"):
         fetch(URL, progress=io.StringIO())
+
+
+def test_a_disk_that_fills_up_is_not_taken_for_a_bad_connection(checkpoint, store, monkeypatch):
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    class Full(io.BytesIO):
+        def write(self, block):
+            raise full
+
+    monkeypatch.setattr(transfer, "_opened", lambda part, mode: Full())
+    with pytest.raises(DownloadError, match=r"^cannot write .*\.part: No space left on device$"):
+        fetch(URL, progress=io.StringIO())
+    assert [name for name, _ in store.requests].count(BIG) <= 1
 
 
 def test_a_file_of_the_web_is_fetched(address, store, cache):

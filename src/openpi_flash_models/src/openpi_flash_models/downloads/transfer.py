@@ -10,7 +10,7 @@ import time
 import urllib.error
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from openpi_flash_models.downloads.crc32c import Crc32c
 from openpi_flash_models.downloads.listing import RemoteFile, open_url, refusal, unreachable
@@ -104,12 +104,12 @@ def _receive(
                 report(-have)
                 have = 0
                 check.reset()
-            with part.open("ab" if have else "wb") as stream:
+            with _opened(part, "ab" if have else "wb") as stream:
                 while block := answer.read(_CHUNK):
                     if stop.is_set():
                         report(-have)
                         raise CancelledError
-                    stream.write(block)
+                    _write(stream, part, block)
                     check.update(block)
                     have += len(block)
                     report(len(block))
@@ -121,15 +121,32 @@ def _receive(
         elif error.code not in _RETRY:
             raise refusal(file.url, error.code) from None
         raise _TryAgainError(f"{file.url}: the server answered HTTP {error.code}") from None
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as e:
+    except (OSError, http.client.HTTPException) as error:  # of the connection, TLS's too
         report(-have)
-        raise _TryAgainError(str(unreachable(file.url, e))) from e
-    except OSError as error:
-        raise DownloadError(f"cannot write {part}: {error.strerror or error}") from error
+        raise _TryAgainError(str(unreachable(file.url, error))) from error
     if file.size is not None and have < file.size:
         report(-have)
         raise _TryAgainError(f"{file.url}: the server sent {have} of {file.size} bytes")
     return have
+
+
+def _opened(part: Path, mode: str) -> BinaryIO:
+    try:
+        return cast("BinaryIO", part.open(mode))
+    except OSError as error:
+        raise _disk_error(part, error) from error
+
+
+def _write(stream: BinaryIO, part: Path, block: bytes) -> None:
+    try:
+        stream.write(block)
+        stream.flush()
+    except OSError as error:
+        raise _disk_error(part, error) from error
+
+
+def _disk_error(part: Path, error: OSError) -> DownloadError:
+    return DownloadError(f"cannot write {part}: {error.strerror or error}")
 
 
 class _Check:
