@@ -8,12 +8,17 @@ use std::time::Duration;
 use flash_transport::congestion::{TailProbes, DATAGRAM_BYTES, PROBE};
 use flash_transport::quic::hello::MAX_FIELD;
 use flash_transport::quic::limits::ServerLimits;
+use flash_transport::quic::server::Counters;
 use flash_transport::quic::settings::LinkSettings;
 use flash_transport::quic::wire::{ErrorCode, Kind, Signal, ALPN};
 
 fn page() -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocol.md");
-    std::fs::read_to_string(path).unwrap()
+    read("protocol.md")
+}
+
+fn read(name: &str) -> String {
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
+    std::fs::read_to_string(format!("{docs}/{name}")).unwrap()
 }
 
 /// The first column of the table whose head starts with `head`.
@@ -117,4 +122,14 @@ fn the_page_has_the_servers_limits() {
     assert!(page.contains(&format!("gives a silent client up after {idle} s")));
     assert_eq!(limits.connection_bytes, 2 * limits.message_bytes);
     assert_eq!(limits.total_bytes, 8 * limits.message_bytes);
+}
+
+#[test]
+fn the_operators_page_lists_every_counter_and_nothing_else() {
+    let names: Vec<_> = Counters::default()
+        .snapshot()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(column(&read("server.md"), "counter"), names);
 }

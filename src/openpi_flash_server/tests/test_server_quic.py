@@ -4,6 +4,8 @@ import concurrent.futures
 import contextlib
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -178,6 +180,33 @@ def test_a_request_that_its_client_gave_up_is_not_run(serve, in_background):
         server.policy.gate.set()
         blocked.result(WAIT)
         impatient.infer({"state": np.ones(2)}, timeout=WAIT)
+    assert [seen["state"][0] for seen in server.policy.seen] == [0.0, 1.0]
+
+
+KILLED_CLIENT = """
+import sys
+from flash_transport import FlashTransportPolicy
+import numpy as np
+FlashTransportPolicy("127.0.0.1", int(sys.argv[1])).infer({"state": np.full(2, 9.0)})
+"""
+
+
+def test_the_turn_of_a_client_that_is_killed_goes_to_the_next_one(serve, in_background):
+    server = serve(FakePolicy(gate=threading.Event()))
+    with server.connect() as blocker, server.connect() as other:
+        blocked = in_background(blocker.infer, {"state": np.zeros(2)}, WAIT)
+        assert server.policy.entered.acquire(timeout=WAIT)
+        killed = subprocess.Popen([sys.executable, "-c", KILLED_CLIENT, str(server.port)])
+        while len(server.slot._scheduler) < 1:
+            threading.Event().wait(0.001)
+        killed.kill()
+        killed.wait()
+        while not all(request.is_cancelled() for request in waiting(server)):
+            threading.Event().wait(0.001)
+        answered = in_background(other.infer, {"state": np.ones(2)}, WAIT)
+        server.policy.gate.set()
+        blocked.result(WAIT)
+        answered.result(WAIT)
     assert [seen["state"][0] for seen in server.policy.seen] == [0.0, 1.0]
 
 

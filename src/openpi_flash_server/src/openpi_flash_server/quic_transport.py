@@ -97,6 +97,11 @@ class QuicTransport:
         """Lets clients in: the slot is open."""
         self._server.set_metadata(dict(metadata))
 
+    @property
+    def counters(self) -> dict[str, int]:
+        """What happened on the port since the start; docs/server.md says what each means."""
+        return self._server.counters
+
     def stop_accepting(self) -> None:
         """Tells clients from now on that the server shuts down; what was accepted goes on."""
         self._server.stop_accepting()

@@ -50,14 +50,20 @@ impl ListeningSocket {
         let mut quotation = Vec::new();
         loop {
             self.io.ready(tokio::io::Interest::ERROR).await?;
-            // Ends in `WouldBlock`, which clears the readiness.
-            let _ = self.io.try_io(tokio::io::Interest::ERROR, || loop {
-                if let Some(address) = super::refusals::next(self.io.as_fd(), &mut quotation)? {
-                    if self.log(|sent| sent.knows(address, &quotation)) {
-                        refused(address);
+            // Ends in `WouldBlock`, whatever ended it: that clears the readiness.
+            let _ = self
+                .io
+                .try_io(tokio::io::Interest::ERROR, || -> io::Result<()> {
+                    while let Ok(news) = super::refusals::next(self.io.as_fd(), &mut quotation) {
+                        match news {
+                            Some(address) if self.log(|sent| sent.knows(address, &quotation)) => {
+                                refused(address);
+                            }
+                            _ => {}
+                        }
                     }
-                }
-            }) as io::Result<()>;
+                    Err(io::ErrorKind::WouldBlock.into())
+                });
             // An error without an entry in the queue would wake us for ever.
             let _ = self.io.take_error();
         }
