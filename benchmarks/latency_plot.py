@@ -10,7 +10,7 @@ import numpy as np
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
-from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 if TYPE_CHECKING:
     from transport import Run
@@ -43,8 +43,7 @@ def plot_latencies(runs: list[Run], path: Path) -> None:
     first = panels[0][0]
     first.yaxis.set_major_locator(FixedLocator([0.9, 0.5, 0.1, 0.01, 0.001]))
     first.yaxis.set_minor_locator(NullLocator())
-    percent = PercentFormatter(xmax=1, decimals=1)
-    first.yaxis.set_major_formatter(lambda slower, _: percent(1 - slower))
+    first.yaxis.set_major_formatter(lambda slower, _: f"{100 * (1 - slower):.4g} %")
     first.set_ylabel("requests answered within")
     handles, labels = first.get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=2, fontsize=8, frameon=False)
