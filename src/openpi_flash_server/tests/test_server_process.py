@@ -194,7 +194,7 @@ def test_a_certificate_that_cannot_be_read_is_one_error_line_and_code_1(start, t
 def test_an_unknown_key_is_an_error_and_code_2(start):
     code, err = start({**NULL, "port": 8000}).end()
     assert code == 2
-    assert "port: unknown key, known keys: action, " in err
+    assert "port: unknown key, known keys: " in err
     assert "Traceback" not in err
 
 
