@@ -59,7 +59,10 @@ PACKAGES = {
     "flash_transport": PackageRule(
         ROOT / "src/flash_transport/python/flash_transport",
         forbidden=ROS_MODULES | {"jax", "torch"},
-        third_party=frozenset({"aioquic", "cryptography", "numpy", "websockets"}),
+        # typing_extensions for type checkers only, which know it without its being installed
+        third_party=frozenset(
+            {"aioquic", "cryptography", "numpy", "typing_extensions", "websockets"}
+        ),
     ),
     "openpi_flash_models": PackageRule(
         ROOT / "src/openpi_flash_models/src/openpi_flash_models",
