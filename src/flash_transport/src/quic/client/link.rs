@@ -125,16 +125,22 @@ impl Links {
                     // The server has not begun it, so it may be sent again, also to one that takes this one's place.
                     wait_again(turn);
                     let now = Instant::now();
-                    let (delays, until) = not_ready.get_or_insert_with(|| {
+                    let (delays, until, said) = not_ready.get_or_insert_with(|| {
                         let until =
                             timeout.map_or(now + self.config.connect_timeout, |t| asked + t);
-                        (Backoff::new(random_seed()), until)
+                        (Backoff::new(random_seed()), until, failure.clone())
                     });
+                    *said = failure.clone();
                     let again_at = now + delays.next().unwrap_or_default();
                     if again_at >= *until {
                         return Err(ClientError::Server(failure));
                     }
                     let _ = timeout_at(again_at.into(), link.lost()).await;
+                }
+                // Its time ended while it was asked again: what it said before tells the user more.
+                Err(ExchangeError::Failed(error @ ClientError::Timeout { .. })) => {
+                    let said = not_ready.map(|(_, _, said)| ClientError::Server(said));
+                    return Err(said.unwrap_or(error));
                 }
                 Err(ExchangeError::Failed(error)) => return Err(error),
                 // The connection ended before the server began this request.
