@@ -9,6 +9,7 @@ import contextlib
 import socket
 import tempfile
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def serve_local(handle: Handle, metadata: dict[str, Any], path: Path) -> Iterato
 
 def fresh_socket_path() -> Path:
     # pytest's own folders are too deep for the path of a socket
-    return Path(tempfile.mkdtemp(prefix="flash-")) / "policy.sock"
+    return Path(tempfile.gettempdir()) / f"flash-{uuid.uuid4().hex}.sock"
 
 
 class WebsocketRequest:
