@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def load_policy(
     default_prompt: str | None = None,
     framework: FrameworkChoice = "auto",
     dtype: str | None = None,
-    graph: GraphOptions = DEFAULT_GRAPH,
+    graph: GraphOptions | None = None,
     rtc: RtcOptions = DEFAULT_RTC,
     max_batch: int = 1,
 ) -> ModelPolicy:
@@ -53,7 +54,8 @@ def load_policy(
         default_prompt: the task of requests that name none.
         framework: see :func:`openpi_flash_models.framework.choose_framework`.
         dtype: ``bfloat16`` or ``float32``; None takes what the device computes well with.
-        graph: switches of exact rearrangements, to compare; of JAX only.
+        graph: switches of exact rearrangements, to compare, of JAX only; None: all on, with the
+            prompt lengths that suit the device.
         rtc: how a chunk goes on from an earlier one.
         max_batch: most requests that one call of the model answers.
 
@@ -87,6 +89,7 @@ def load_policy(
     tree, shape = read_tree(checkpoint, kind=config.kind, dtype=dtype)
     _check_vocabulary(tokenizer, shape, checkpoint)
     use_compile_cache()
+    graph = graph or _graph_of_device()
     if shape.kind == "pi0_fast":
         decoder = action_decoder(config, checkpoint, tokenizer)
         words = JaxTokenModel(tree, shape, graph)
@@ -118,7 +121,7 @@ def load_planner(
     robot: str | None = None,
     dtype: str | None = None,
     missing_cameras: MissingCameras = "masked",
-    graph: GraphOptions = DEFAULT_GRAPH,
+    graph: GraphOptions | None = None,
 ) -> SubtaskPlanner:
     """Load a planner.
 
@@ -142,7 +145,7 @@ def load_planner(
     model = JaxTokenModel(
         tree,
         shape,
-        graph,
+        graph or _graph_of_device(),
         max_tokens=max_generation_tokens,
         allowed=allowed_words(tokenizer, shape.vocabulary),
     )
@@ -185,6 +188,13 @@ def read_tree(
         return nest(read_leaves(checkpoint, dtype=dtype))["params"], sizes
     merged = {path: leaf.astype(DTYPES[dtype], copy=False) for path, leaf in leaves.items()}
     return nest(merged)["params"], sizes
+
+
+def _graph_of_device() -> GraphOptions:
+    if jax.default_backend() != "cpu":
+        return DEFAULT_GRAPH
+    # programs for a CPU are compiled at every start, so that there are fewer of them
+    return dataclasses.replace(DEFAULT_GRAPH, token_buckets=DEFAULT_GRAPH.token_buckets[:1])
 
 
 def _directory(path: str | Path) -> Path:
