@@ -1,7 +1,7 @@
 """QUIC in pure Python, over aioquic: `docs/protocol.md` spoken by a second stack.
 
-For machines that no wheel of flash_transport fits, and for programs that live in asyncio. Some ten
-times slower than the compiled client, and the same otherwise:
+For machines that no wheel of flash_transport fits, and for programs that live in asyncio. Some
+twenty times slower than the compiled client, and the same otherwise:
 
     from flash_transport.aio import FlashTransportPolicy       # blocking
     from flash_transport.aio import AsyncFlashTransportPolicy  # in an event loop

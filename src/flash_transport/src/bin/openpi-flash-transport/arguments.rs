@@ -1,0 +1,119 @@
+//! The command line. Names and defaults are those that users of the protocol know.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use flash_transport::quic::settings::LinkSettings;
+
+/// Carries policy requests between QUIC and a local unix socket.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Listen on QUIC, and ask a policy that listens on a local socket
+    Server(ServerArguments),
+    /// Listen on a local socket, and ask a server over QUIC
+    Client(ClientArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct ServerArguments {
+    /// Address to listen on
+    #[arg(long, default_value = "0.0.0.0")]
+    pub listen_host: IpAddr,
+    /// UDP port; 0 lets the system choose
+    #[arg(long, default_value_t = 5555)]
+    pub listen_port: u16,
+    /// Socket that the policy listens on
+    #[arg(long)]
+    pub backend_socket_path: PathBuf,
+    /// Where the certificate and its key are kept; without it each start makes a new one
+    #[arg(long)]
+    pub certificate_dir: Option<PathBuf>,
+    /// A key that lets a client in; may be given several times
+    #[arg(long, env = "OPENPI_FLASH_API_KEY", hide_env_values = true)]
+    pub api_key: Vec<String>,
+    #[command(flatten)]
+    pub link: LinkArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct ClientArguments {
+    /// Name or address of the server
+    #[arg(long)]
+    pub server_host: String,
+    /// Its UDP port
+    #[arg(long, default_value_t = 5555)]
+    pub server_port: u16,
+    /// Socket to listen on, for local programs
+    #[arg(long)]
+    pub local_socket_path: PathBuf,
+    /// What the server wants to hear, if it has keys
+    #[arg(long, env = "OPENPI_FLASH_API_KEY", hide_env_values = true)]
+    pub api_key: Option<String>,
+    /// SHA-256 of the server's certificate, which it prints at its start
+    #[arg(long, group = "trust")]
+    pub server_fingerprint: Option<String>,
+    /// PEM file of the authorities that sign the server's certificate
+    #[arg(long, group = "trust")]
+    pub ca_file: Option<PathBuf>,
+    /// File of the servers that were met before; a new one is written into it
+    #[arg(long, group = "trust")]
+    pub known_servers: Option<PathBuf>,
+    #[command(flatten)]
+    pub link: LinkArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct LinkArguments {
+    /// Seconds of silence after which the other end is gone
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub max_idle_timeout_secs: u64,
+    /// Seconds after which a silent client speaks
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub keep_alive_interval_secs: u64,
+    /// Nobody else uses the link: requests are sent at full speed
+    #[arg(long)]
+    pub dedicated_link: bool,
+}
+
+impl LinkArguments {
+    pub fn settings(&self) -> LinkSettings {
+        let mut link = LinkSettings::with_dedicated_link(self.dedicated_link);
+        link.idle = Duration::from_secs(self.max_idle_timeout_secs);
+        link.keep_alive = Duration::from_secs(self.keep_alive_interval_secs);
+        link
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_server_is_trusted_in_one_way() {
+        let both = [
+            "openpi-flash-transport",
+            "client",
+            "--server-host=gpu",
+            "--local-socket-path=/tmp/s",
+            "--ca-file=ca.pem",
+            "--known-servers=known",
+        ];
+        assert!(Arguments::try_parse_from(both).is_err());
+        assert!(Arguments::try_parse_from(&both[..5]).is_ok());
+    }
+}

@@ -1,0 +1,127 @@
+//! `openpi-flash-transport`: the protocol between QUIC and a local unix socket, for programs that are not Python.
+//!
+//! ```text
+//! robot in C++ ── unix socket ──> client ── QUIC ──> server ── unix socket ──> policy
+//! ```
+//!
+//! Both halves are one relay with its ends exchanged.
+
+mod arguments;
+mod relay;
+
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use clap::Parser;
+use flash_transport::local::server::{LocalServer, LocalServerConfig};
+use flash_transport::quic::client::ClientConfig;
+use flash_transport::quic::server::{Server, ServerConfig};
+use flash_transport::trust::{
+    danger::AcceptAnyServer, Authorities, Identity, KnownServers, ServerTrust,
+};
+
+use arguments::{Arguments, ClientArguments, Command, ServerArguments};
+use relay::Relay;
+
+/// What a run that was told to stop gives to requests that it has accepted.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let run = match Arguments::parse().command {
+        Command::Client(arguments) => client(&arguments),
+        Command::Server(arguments) => server(&arguments),
+    };
+    match run {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// On the robot: local programs come in by a socket, and their requests leave by QUIC.
+fn client(arguments: &ClientArguments) -> Result<(), Failure> {
+    let mut upstream = ClientConfig::new(
+        &arguments.server_host,
+        arguments.server_port,
+        trust(arguments)?,
+    );
+    upstream.link = arguments.link.settings();
+    upstream.hello.api_key = arguments.api_key.clone();
+    let downstream = LocalServer::bind(LocalServerConfig::new(&arguments.local_socket_path, None))?;
+    println!(
+        "listening on {}, for {}",
+        downstream.path().display(),
+        upstream.server()
+    );
+    if matches!(upstream.trust, ServerTrust::DangerAnyServer(_)) {
+        eprintln!("warning: whoever answers is trusted; set --server-fingerprint, --ca-file or --known-servers");
+    }
+    let stopped = stop_signal()?;
+    Relay::new(upstream).run(&downstream, &stopped);
+    downstream.stop_accepting();
+    downstream.wait_settled(PATIENCE);
+    downstream.close();
+    Ok(())
+}
+
+/// Beside the policy: robots come in by QUIC, and their requests go to the policy's socket.
+fn server(arguments: &ServerArguments) -> Result<(), Failure> {
+    let backend = format!("unix:{}", arguments.backend_socket_path.display());
+    let upstream = ClientConfig::new(backend, 0, ServerTrust::DangerAnyServer(AcceptAnyServer));
+    let identity = match &arguments.certificate_dir {
+        Some(directory) => Identity::load_or_create(directory)?,
+        None => Identity::ephemeral()?,
+    };
+    let mut config = ServerConfig::new(
+        (arguments.listen_host, arguments.listen_port).into(),
+        identity,
+        None,
+    );
+    config.api_keys = arguments.api_key.clone();
+    config.link = arguments.link.settings();
+    let downstream = Server::bind(config)?;
+    println!(
+        "listening on UDP {}, for {}; certificate {}",
+        downstream.address(),
+        upstream.server(),
+        downstream.fingerprint()
+    );
+    if arguments.api_key.is_empty() && !arguments.listen_host.is_loopback() {
+        eprintln!("warning: whoever reaches this port may ask the policy; set --api-key");
+    }
+    let stopped = stop_signal()?;
+    Relay::new(upstream).run(&downstream, &stopped);
+    downstream.stop_accepting();
+    downstream.wait_settled(PATIENCE);
+    downstream.close();
+    Ok(())
+}
+
+fn trust(arguments: &ClientArguments) -> Result<ServerTrust, Failure> {
+    Ok(
+        match (
+            &arguments.server_fingerprint,
+            &arguments.ca_file,
+            &arguments.known_servers,
+        ) {
+            (Some(fingerprint), _, _) => ServerTrust::Pinned(fingerprint.parse()?),
+            (_, Some(file), _) => ServerTrust::Authorities(Authorities::load(file)?),
+            (_, _, Some(file)) => ServerTrust::OnFirstUse(KnownServers::new(file)),
+            _ => ServerTrust::DangerAnyServer(AcceptAnyServer),
+        },
+    )
+}
+
+/// Receives when somebody asks this program to end.
+fn stop_signal() -> Result<mpsc::Receiver<()>, Failure> {
+    let (tell, stopped) = mpsc::channel();
+    ctrlc::set_handler(move || {
+        let _ = tell.send(());
+    })?;
+    Ok(stopped)
+}

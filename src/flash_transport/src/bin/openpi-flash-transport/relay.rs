@@ -1,0 +1,178 @@
+//! Takes requests from one end and asks the other. Which end is which transport does not matter here.
+
+use std::collections::HashMap;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use flash_transport::local::server::LocalServer;
+use flash_transport::quic::client::{Client, ClientConfig, ClientError, Message, Pending};
+use flash_transport::quic::server::{Next, Request, Server};
+use flash_transport::quic::wire::{ErrorCode, Failure};
+
+/// How often to look whether the asker has left, or the program is to end.
+const GLANCE: Duration = Duration::from_millis(20);
+/// A session that has asked nothing for so long gives its connection up; the next request makes a new one.
+const IDLE_SESSION: Duration = Duration::from_secs(60);
+/// Between attempts to reach a policy that is not there yet.
+const FIRST_CONTACT: Duration = Duration::from_millis(200);
+/// The session of the relay's own connection, which only asks for the metadata.
+const OWN_SESSION: &str = "relay";
+
+/// The end from which requests come.
+pub trait Downstream: Sync {
+    fn next(&self, within: Duration) -> Next<Request>;
+    fn set_metadata(&self, metadata: &[u8]);
+}
+
+impl Downstream for Server {
+    fn next(&self, within: Duration) -> Next<Request> {
+        Server::next(self, within)
+    }
+    fn set_metadata(&self, metadata: &[u8]) {
+        Server::set_metadata(self, metadata);
+    }
+}
+
+impl Downstream for LocalServer {
+    fn next(&self, within: Duration) -> Next<Request> {
+        LocalServer::next(self, within)
+    }
+    fn set_metadata(&self, metadata: &[u8]) {
+        LocalServer::set_metadata(self, metadata);
+    }
+}
+
+/// The end that is asked: a connection for each session, so that a newer observation replaces an older one of the same
+/// robot and of no other.
+pub struct Relay {
+    upstream: ClientConfig,
+    sessions: Mutex<HashMap<String, Session>>,
+    metadata: Mutex<Vec<u8>>,
+}
+
+struct Session {
+    client: Arc<Client>,
+    used: Instant,
+}
+
+impl Relay {
+    pub fn new(upstream: ClientConfig) -> Self {
+        Self {
+            upstream,
+            sessions: Mutex::default(),
+            metadata: Mutex::default(),
+        }
+    }
+
+    /// Serve until `stopped` receives.
+    pub fn run(&self, downstream: &impl Downstream, stopped: &Receiver<()>) {
+        thread::scope(|scope| {
+            let mut is_introduced = false;
+            let mut last_contact: Option<Instant> = None;
+            while stopped.try_recv().is_err() {
+                // Clients are told `not_ready` until there is something to tell them.
+                if !is_introduced && last_contact.is_none_or(|last| last.elapsed() > FIRST_CONTACT)
+                {
+                    is_introduced = self.introduce(downstream);
+                    last_contact = Some(Instant::now());
+                }
+                match downstream.next(GLANCE) {
+                    Next::Request(request) => {
+                        scope.spawn(move || self.carry(downstream, request));
+                    }
+                    Next::Nothing => {}
+                    Next::Closed => return,
+                }
+            }
+        });
+    }
+
+    /// Hand the policy's metadata on; false when it is not there.
+    fn introduce(&self, downstream: &impl Downstream) -> bool {
+        let Ok(client) = self.client(OWN_SESSION) else {
+            return false;
+        };
+        if client.connect(FIRST_CONTACT).wait_long().is_err() {
+            return false;
+        }
+        self.hand_on_metadata(downstream, &client);
+        true
+    }
+
+    fn carry(&self, downstream: &impl Downstream, request: Request) {
+        let answer = self.client(&request.session).and_then(|client| {
+            let message = [&[request.kind.byte()], request.body.as_slice()].concat();
+            let answer = wait(&client.request(Message::new(message), None), &request);
+            // A policy that was started again may say something else about itself.
+            self.hand_on_metadata(downstream, &client);
+            answer
+        });
+        // Fails when it is answered already, which nobody else does.
+        let _ = request
+            .reply
+            .answer(answer.unwrap_or_else(|failure| failure.encode()));
+    }
+
+    fn hand_on_metadata(&self, downstream: &impl Downstream, client: &Client) {
+        let Some(metadata) = client.metadata() else {
+            return;
+        };
+        let mut known = self.metadata.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != metadata[..] {
+            *known = metadata.to_vec();
+            downstream.set_metadata(&known);
+        }
+    }
+
+    fn client(&self, name: &str) -> Result<Arc<Client>, Failure> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that is still asking holds its client.
+        sessions.retain(|_, session| {
+            session.used.elapsed() < IDLE_SESSION || Arc::strong_count(&session.client) > 1
+        });
+        if let Some(session) = sessions.get_mut(name) {
+            session.used = Instant::now();
+            return Ok(session.client.clone());
+        }
+        let mut config = self.upstream.clone();
+        config.hello.client = Some("openpi-flash-transport".to_owned());
+        config.hello.version = Some(env!("CARGO_PKG_VERSION").to_owned());
+        config.hello.session = Some(name.to_owned());
+        let client = Client::new(config)
+            .map_err(|error| Failure::new(ErrorCode::Internal, format!("the relay: {error}")))?;
+        let client = Arc::new(client);
+        let session = Session {
+            client: client.clone(),
+            used: Instant::now(),
+        };
+        sessions.insert(name.to_owned(), session);
+        Ok(client)
+    }
+}
+
+/// The whole answer. Given up, upstream too, when nobody waits for it any more.
+fn wait(pending: &Pending, request: &Request) -> Result<Vec<u8>, Failure> {
+    while !request.reply.is_cancelled() {
+        if let Some(outcome) = pending.wait(GLANCE) {
+            return match outcome {
+                Ok(answer) => Ok(answer.bytes.as_slice().to_vec()),
+                Err(error) => Err(failure_of(error)),
+            };
+        }
+    }
+    Err(Failure::new(ErrorCode::Internal, "cancelled"))
+}
+
+fn failure_of(error: ClientError) -> Failure {
+    match error {
+        ClientError::Server(failure) => failure,
+        ClientError::Superseded { message } => Failure::new(ErrorCode::Superseded, message),
+        // Nothing of it was carried out.
+        error @ (ClientError::Unreachable { .. } | ClientError::Closed { .. }) => {
+            Failure::new(ErrorCode::NotReady, error.to_string())
+        }
+        error => Failure::new(ErrorCode::Internal, error.to_string()),
+    }
+}

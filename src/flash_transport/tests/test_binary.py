@@ -1,0 +1,209 @@
+"""The stand-alone binary between QUIC and local sockets, with Python and C++ at its ends."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from quic_peers import LONG, Served, echo, eventually, free_udp_port
+
+from flash_transport import (
+    FlashTransportPolicy,
+    LocalServer,
+    ServerError,
+    Superseded,
+    UntrustedServer,
+    packb,
+)
+
+ROOT = Path(__file__).parents[3]
+
+pytestmark = [
+    pytest.mark.skipif(not shutil.which("cargo"), reason="cargo is not installed"),
+    pytest.mark.timeout(900),
+]
+
+
+@pytest.fixture(scope="module")
+def binary():
+    """The program, built as far as it has changed."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    subprocess.run(
+        ["cargo", "build", "--quiet", "--locked", "-p", "flash_transport", "--features", "binary"],
+        check=True,
+        cwd=ROOT,
+    )
+    return target / "debug" / "openpi-flash-transport"
+
+
+@pytest.fixture
+def folder():
+    # pytest's own folders are too deep for the path of a socket
+    with tempfile.TemporaryDirectory(prefix="flash-") as folder:
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def running(binary, *arguments):
+    """The program from its first line on; it ends by SIGTERM, and well."""
+    process = subprocess.Popen(
+        [binary, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        yield line.strip()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LONG) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+@contextlib.contextmanager
+def client(binary, folder, port, *arguments):
+    socket = folder / "robot.sock"
+    command = ["client", "--server-host", "127.0.0.1", "--server-port", port]
+    command += ["--local-socket-path", socket, *arguments]
+    with running(binary, *command):
+        yield f"unix:{socket}"
+
+
+@contextlib.contextmanager
+def local_policy(path, handle=echo, metadata=None):
+    """A policy that listens on a socket of its own."""
+    with LocalServer(path, metadata=metadata or {"model": "local"}) as server:
+
+        def serve():
+            while (request := server.next_request()) is not None:
+                handle(request)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server
+        server.close()
+        thread.join()
+
+
+OBSERVATION = {"image": np.arange(224 * 224 * 3, dtype=np.uint8).reshape(224, 224, 3), "n": 1}
+
+
+def test_a_local_program_reaches_a_server_over_quic(binary, folder):
+    with (
+        Served(metadata={"model": "pi05"}) as served,
+        client(binary, folder, served.port) as address,
+        FlashTransportPolicy(address) as policy,
+    ):
+        assert policy.get_server_metadata() == {"model": "pi05"}
+        answer = policy.infer(OBSERVATION, timeout=LONG)
+        assert packb(answer["echo"]) == packb(OBSERVATION)
+        policy.reset()
+
+
+def test_a_robot_reaches_a_policy_on_a_local_socket(binary, folder):
+    socket = folder / "policy.sock"
+    arguments = ["--listen-host", "127.0.0.1", "--listen-port", 0, "--backend-socket-path", socket]
+    with local_policy(socket), running(binary, "server", *arguments) as line:
+        port = int(line.split("127.0.0.1:")[1].split(",")[0])
+        fingerprint = line.split()[-1]
+        with FlashTransportPolicy("127.0.0.1", port, server_fingerprint=fingerprint) as policy:
+            assert policy.get_server_metadata() == {"model": "local"}
+            answer = policy.infer(OBSERVATION, timeout=LONG)
+            assert packb(answer["echo"]) == packb(OBSERVATION)
+        with pytest.raises(UntrustedServer):
+            FlashTransportPolicy("127.0.0.1", port, server_fingerprint="0" * 64)
+
+
+def test_robots_keep_their_sessions_through_both_halves(binary, folder):
+    with Served() as served, client(binary, folder, served.port) as address:
+        sessions = set()
+        for name in ("left", "right"):
+            with FlashTransportPolicy(address, session=name) as policy:
+                sessions.add(policy.infer({}, timeout=LONG)["session"])
+    assert sessions == {"left", "right"}
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [("bad_request", ServerError), ("internal", ServerError), ("superseded", Superseded)],
+)
+def test_an_error_of_the_server_comes_through_as_it_is(binary, folder, code, error):
+    with (
+        Served(lambda request: request.fail(code, "because")) as served,
+        client(binary, folder, served.port) as address,
+        FlashTransportPolicy(address) as policy,
+        pytest.raises(error, match="because"),
+    ):
+        policy.infer({}, timeout=LONG)
+
+
+def test_who_leaves_cancels_the_request_at_the_far_end(binary, folder):
+    held = []
+    with Served(held.append) as served, client(binary, folder, served.port) as address:
+        policy = FlashTransportPolicy(address)
+        future = policy.submit({})
+        eventually(lambda: held)
+        future.cancel()
+        eventually(lambda: held[0].cancelled)
+        policy.close()
+
+
+def test_a_local_program_waits_for_a_server_that_starts_later(binary, folder):
+    port = free_udp_port()
+    with client(binary, folder, port) as address:
+        with pytest.raises(ServerError, match="not_ready"):
+            FlashTransportPolicy(address, connect_timeout=0.3)
+        with Served(port=port), FlashTransportPolicy(address, connect_timeout=LONG) as policy:
+            assert policy.infer({"x": 1}, timeout=LONG)["echo"] == {"x": 1}
+
+
+def test_a_robot_in_cpp_is_answered(binary, folder):
+    compiler = shutil.which("c++") or pytest.skip("no C++ compiler")
+    program = folder / "robot"
+    source = ROOT / "examples" / "local_socket" / "robot.cpp"
+    subprocess.run(
+        [compiler, "-std=c++17", "-Wall", "-Wextra", "-Werror", "-o", program, source], check=True
+    )
+    seen = []
+
+    def act(request):
+        seen.append(request.observation["state"].tolist())
+        request.respond({"actions": np.zeros((2, 3), np.float32)})
+
+    with Served(act) as served, client(binary, folder, served.port) as address:
+        run = subprocess.run(
+            [program, address.removeprefix("unix:")], check=True, capture_output=True, timeout=LONG
+        )
+    assert seen == [[0.0, 0.5, 1.0]]
+    expected = packb({"actions": np.zeros((2, 3), np.float32)})
+    assert run.stdout.endswith(b"bytes of msgpack\n" + expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["client", "--server-host", "gpu"], "--local-socket-path"),
+        (["server"], "--backend-socket-path"),
+        (["server", "--backend-socket-path", "/x", "--max-idle-timeout-secs", "0"], "1..=3600"),
+        (
+            ["client", "--server-host=gpu", "--local-socket-path=/no/such/folder/s"],
+            "cannot listen on",
+        ),
+        (
+            ["client", "--server-host=gpu", "--local-socket-path=/x", "--server-fingerprint=beef"],
+            "64 hex digits",
+        ),
+    ],
+)
+def test_arguments_that_cannot_work_are_named(binary, arguments, message):
+    run = subprocess.run([binary, *arguments], check=False, capture_output=True, text=True)
+    assert run.returncode != 0
+    assert message in run.stderr

@@ -1,0 +1,67 @@
+//! What must hold for any bytes off the network. The property tests and the fuzz targets call the same functions.
+
+use flash_transport::codec::{Limits, Value};
+use flash_transport::image::{decode_image, encodings, Frame, FrameInfo};
+use flash_transport::quic::hello::Hello;
+use flash_transport::quic::wire::{Failure, Kind};
+
+/// A message is refused, or what it says can be said again.
+pub fn message(bytes: &[u8]) {
+    if let Ok(value) = Value::decode(bytes, Limits::DEFAULT) {
+        let again = value.encode().expect("what was decoded can be encoded");
+        let twice = Value::decode(&again, Limits::DEFAULT).expect("what we encode we decode");
+        // Bytes, not values: NaN differs from itself.
+        assert_eq!(twice.encode().as_ref(), Ok(&again));
+    }
+}
+
+/// The first byte of a stream and what follows it.
+pub fn request(bytes: &[u8]) {
+    let Some((kind, map)) = bytes.split_first() else {
+        return;
+    };
+    let _ = Failure::decode(map);
+    if Kind::from_byte(*kind) == Some(Kind::Hello) {
+        if let Ok(hello) = Hello::decode(map) {
+            let again = hello.encode().expect("what was decoded can be encoded");
+            assert_eq!(Hello::decode(&again[1..]), Ok(hello));
+        }
+    }
+}
+
+/// The header of a camera's image against its data: 9 bytes of header, then data.
+pub fn camera_frame(bytes: &[u8]) {
+    let Some((header, data)) = bytes.split_at_checked(9) else {
+        return;
+    };
+    let number = |at: usize| u32::from(u16::from_le_bytes([header[at], header[at + 1]]));
+    let index = usize::from(header[0]) % encodings().count();
+    let info = FrameInfo {
+        encoding: encodings().nth(index).unwrap_or_default(),
+        // Small ones fit more often, large ones never may.
+        height: number(1) % (1 << (header[7] % 17)),
+        width: number(3) % (1 << (header[7] % 17)),
+        step: number(5),
+        big_endian: header[8] & 1 == 1,
+    };
+    if let Ok(frame) = Frame::new(data, info) {
+        let size: usize = frame.rgb_shape().iter().product();
+        // The least is NV12's byte and a half for a pixel of three; the last row may lack its padding.
+        assert!(
+            size <= 2 * data.len() * 3,
+            "{info:?} of {} bytes",
+            data.len()
+        );
+        frame.write_rgb(&mut vec![0; size]);
+    }
+}
+
+/// A file of an image is refused, or comes out no larger than was allowed.
+pub fn image_file(bytes: &[u8]) {
+    const LIMIT: usize = 1 << 20;
+    if let Ok(image) = decode_image(bytes, None, LIMIT) {
+        assert_eq!(image.pixels.len(), image.height * image.width * 3);
+        assert!(image.pixels.len() <= LIMIT);
+    }
+    let _ = decode_image(bytes, Some((16, 16)), LIMIT);
+}
