@@ -174,7 +174,7 @@ setup_torch() {
 setup_ros() {
   local key
   key=$(fingerprint src/openpi_flash src/openpi_flash_msgs src/openpi_flash_client_node/setup.py src/openpi_flash_client_node/setup.cfg \
-    src/openpi_flash_client_node/package.xml launch config scripts/lib uv.lock)
+    src/openpi_flash_client_node/package.xml src/flash_transport/{CMakeLists.txt,package.xml,cmake} launch config scripts/lib uv.lock)
   is_done install/.setup "$key" && return
   logged "building the ROS 2 packages with colcon" bash -c "cd '$ROOT' && source scripts/ros_env &&
     colcon build --symlink-install --event-handlers console_cohesion+ \
