@@ -13,16 +13,17 @@ import argparse
 import dataclasses
 import io
 import os
-import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import PIL
 from matplotlib import cbook
 from openpi_client import image_tools
 from PIL import Image
-from transport import cpu_model, replace_section
+from results_page import machine, replace_section
 
 import flash_transport
 from flash_transport import decode_image, encode_jpeg, image_to_rgb, resize_with_pad
@@ -61,12 +62,17 @@ def main() -> None:
     parser.add_argument("--warm-up", type=int, default=10)
     parser.add_argument("--write", type=Path, help="replace the tables in this Markdown file")
     args = parser.parse_args()
-    photo = Image.open(cbook.get_sample_data("grace_hopper.jpg")).convert("RGB")
+    photo = Image.open(sample_photo()).convert("RGB")
     results = [measure(row, args.turns, args.warm_up) for row in rows(photo)]
     text = describe(results, args.turns, photo)
     print(text)
     if args.write:
         replace_section(args.write, "images", text)
+
+
+def sample_photo() -> Path:
+    """The photograph that comes with matplotlib."""
+    return Path(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
 
 
 def rows(photo: Image.Image) -> list[Row]:
@@ -79,8 +85,8 @@ def rows(photo: Image.Image) -> list[Row]:
         *[
             Row(
                 f"resize_with_pad {name} to 224x224",
-                lambda image=image: resize_with_pad(image, *MODEL_SIZE),
-                lambda image=image: image_tools.resize_with_pad(image, *MODEL_SIZE),
+                partial(resize_with_pad, image, *MODEL_SIZE),
+                partial(image_tools.resize_with_pad, image, *MODEL_SIZE),
             )
             for name, image in cameras.items()
         ],
@@ -97,10 +103,8 @@ def rows(photo: Image.Image) -> list[Row]:
         *[
             Row(
                 f"CompressedImage {name} (JPEG 90) to 224x224",
-                lambda data=data: resize_with_pad(
-                    decode_image(data, at_least=(448, 448)), *MODEL_SIZE
-                ),
-                lambda data=data: image_tools.resize_with_pad(pillow_decoded(data), *MODEL_SIZE),
+                partial(ours_from_jpeg, data),
+                partial(pillow_from_jpeg, data),
             )
             for name, data in large.items()
         ],
@@ -116,8 +120,8 @@ def camera_messages(height: int, width: int) -> dict[str, Work]:
     data = np.random.default_rng(0).integers(0, 256, height * width * 3, np.uint8).tobytes()
     steps = {"bgr8": 3, "mono16": 2, "yuyv": 2, "nv12": 1, "bayer_rggb8": 1}
     return {
-        encoding: lambda encoding=encoding, size=size: image_to_rgb(
-            data, height=height, width=width, step=width * size, encoding=encoding
+        encoding: partial(
+            image_to_rgb, data, height=height, width=width, step=width * size, encoding=encoding
         )
         for encoding, size in steps.items()
     }
@@ -145,8 +149,8 @@ def describe(results: list[Result], turns: int, photo: Image.Image) -> str:
     files = [encode_jpeg(image, JPEG_QUALITY) for image in models]
     quality = [psnr(decode_image(data), image) for data, image in zip(files, models, strict=True)]
     lines = [
-        f"{cpu_model()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
-        f"Python {platform.python_version()}, Pillow {Image.__version__}, "
+        f"{machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
+        f"Pillow {PIL.__version__}, "
         f"flash_transport {flash_transport.__version__}; CPU time of one thread, "
         f"n = {turns} per row and way, interleaved. The photograph is matplotlib's sample.",
         "",
@@ -194,6 +198,17 @@ def pillow_jpeg(image: np.ndarray, quality: int) -> bytes:
     out = io.BytesIO()
     Image.fromarray(image).save(out, "JPEG", quality=quality)
     return out.getvalue()
+
+
+def ours_from_jpeg(data: bytes) -> np.ndarray:
+    """From a camera's JPEG to what the model sees."""
+    return resize_with_pad(decode_image(data, at_least=(448, 448)), *MODEL_SIZE)
+
+
+def pillow_from_jpeg(data: bytes) -> np.ndarray:
+    """The same with Pillow."""
+    small: np.ndarray = image_tools.resize_with_pad(pillow_decoded(data), *MODEL_SIZE)
+    return small
 
 
 def pillow_decoded(data: bytes) -> np.ndarray:

@@ -20,7 +20,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import platform
 import re
 import signal
 import socket
@@ -34,6 +33,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+from results_page import machine, replace_section
 
 HERE = Path(__file__).parent
 
@@ -301,9 +301,8 @@ def describe(runs: list[Run], cameras: int) -> str:
     congestion = sysctl("net/ipv4/tcp_congestion_control")
     blocks, per_block = runs[0].results[0].milliseconds.shape
     lines = [
-        f"{cpu_model()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, Python "
-        f"{platform.python_version()}, TCP {congestion}, rmem_max {sysctl('net/core/rmem_max')}, "
-        f"wmem_max {sysctl('net/core/wmem_max')}; loopback, {cameras} cameras of 224x224x3, "
+        f"{machine()}, {os.cpu_count()} cores, TCP {congestion}, "
+        f"rmem_max {sysctl('net/core/rmem_max')}, wmem_max {sysctl('net/core/wmem_max')}; loopback, {cameras} cameras of 224x224x3, "
         f"{blocks} blocks of {per_block} requests per arm, interleaved. A ratio is against the "
         "first row: the median of the blocks' ratios, and their quartiles.",
     ]
@@ -332,22 +331,6 @@ def describe(runs: list[Run], cameras: int) -> str:
 def sysctl(name: str) -> str:
     """Return a setting of the kernel."""
     return (Path("/proc/sys") / name).read_text().strip()
-
-
-def cpu_model() -> str:
-    """Return the processor's name."""
-    match = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
-    return match.group(1) if match else platform.processor()
-
-
-def replace_section(path: Path, name: str, text: str) -> None:
-    """Put the text between the section's markers, leaving the rest of the file alone."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    page = path.read_text()
-    if not pattern.search(page):
-        raise SystemExit(f"{path} has no markers '{begin}' and '{end}'")
-    path.write_text(pattern.sub(lambda _: f"{begin}\n{text}\n{end}", page))
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def compare_planner(calls: int) -> Row:
     def unrolled() -> np.ndarray:
         return np.asarray(say_unrolled(model.arch, model.weights, head, inputs, eos))
 
-    jax.clear_caches()
+    jax.clear_caches()  # type: ignore[no-untyped-call]
     where = int(np.argmax(said == int(eos))) + 1
     return alternate(f"subtask, end mark at {where} of {MAX_TOKENS}", ours, unrolled, calls)
 

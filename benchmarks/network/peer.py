@@ -70,7 +70,7 @@ def connect(kind: str, address: str, port: int) -> Any:
 def ask(kind: str, address: str, port: int) -> None:
     """Answers each word with one timed request."""
     observation = make_observation(cameras=3)
-    policy = None
+    policy: Any = None
     for line in sys.stdin:
         started = time.perf_counter()
         if policy is None or line.strip() == "connect":
