@@ -302,7 +302,8 @@ def describe(runs: list[Run], cameras: int) -> str:
     blocks, per_block = runs[0].results[0].milliseconds.shape
     lines = [
         f"{machine()}, {os.cpu_count()} cores, TCP {congestion}, "
-        f"rmem_max {sysctl('net/core/rmem_max')}, wmem_max {sysctl('net/core/wmem_max')}; loopback, {cameras} cameras of 224x224x3, "
+        f"rmem_max {sysctl('net/core/rmem_max')}, wmem_max {sysctl('net/core/wmem_max')}; "
+        f"loopback, {cameras} cameras of 224x224x3, "
         f"{blocks} blocks of {per_block} requests per arm, interleaved. A ratio is against the "
         "first row: the median of the blocks' ratios, and their quartiles.",
     ]
