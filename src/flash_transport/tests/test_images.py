@@ -126,7 +126,8 @@ def resized_floats(image, height, width):
     rows, columns = int(image.shape[0] / ratio), int(image.shape[1] / ratio)
     vertical = triangle_weights(image.shape[0], rows)
     horizontal = triangle_weights(image.shape[1], columns)
-    middle = np.einsum("yh,hwc,xw->yxc", vertical, image.astype(float), horizontal)
+    middle = np.einsum("yh,hwc->ywc", vertical, image.astype(float), optimize=True)
+    middle = np.einsum("ywc,xw->yxc", middle, horizontal, optimize=True)
     out = np.full((height, width, 3), -1.0)
     top, left = (height - rows) // 2, (width - columns) // 2
     out[top : top + rows, left : left + columns] = middle.clip(-1, 1)
