@@ -242,7 +242,7 @@ def test_each_error_of_the_policy_reaches_the_caller(code, exception):
         FlashTransportPolicy("127.0.0.1", served.port) as policy,
     ):
         with pytest.raises(exception, match="because") as raised:
-            policy.infer({}, timeout=0.1 if code == "not_ready" else LONG)
+            policy.infer({}, timeout=0.5 if code == "not_ready" else LONG)
         if exception is ServerError:
             assert (raised.value.code, raised.value.message) == (code, "because")
 

@@ -81,6 +81,7 @@ class Link(QuicConnectionProtocol):
         self._answers: dict[int, _Answer] = {}
         self._refusals = 0
         self._keeper: asyncio.TimerHandle | None = None
+        self._news = asyncio.Event()
 
     @property
     def is_up(self) -> bool:
@@ -109,6 +110,10 @@ class Link(QuicConnectionProtocol):
             LostInExchange: there will be no answer.
             AnswerTooLarge: beyond `limit` bytes.
         """
+        # aioquic would keep a stream beyond the server's limit, and break it by cancelling
+        while self.is_up and not self._may_open():
+            self._news.clear()
+            await self._news.wait()
         if not self.is_up:
             raise EndedBefore(self._end)
         stream = self._quic.get_next_available_stream_id()
@@ -165,6 +170,7 @@ class Link(QuicConnectionProtocol):
             self._ended("the server was restarted")
             return
         super().datagram_received(data, addr)
+        self._news.set()
 
     def error_received(self, exc: Exception) -> None:
         """Called by asyncio with what the server's host says of its port."""
@@ -193,6 +199,10 @@ class Link(QuicConnectionProtocol):
             self._probe()
             self._keeper = self._loop.call_later(KEEP_ALIVE_S, self._keep_alive)
 
+    def _may_open(self) -> bool:
+        """Whether the server's limit of streams allows one more."""
+        return self._quic.get_next_available_stream_id() // 4 < self._quic._remote_max_streams_bidi
+
     def _cancel(self, stream: int) -> None:
         # each fails where its half of the stream is over already
         with contextlib.suppress(AssertionError, ValueError):
@@ -204,6 +214,7 @@ class Link(QuicConnectionProtocol):
     def _ended(self, reason: str, meaning: type[Exception] = LostInExchange) -> None:
         self._end = reason
         self.over.set()
+        self._news.set()
         for answer in self._answers.values():
             answer.fail(meaning(reason))
         if not self.ready.done():
