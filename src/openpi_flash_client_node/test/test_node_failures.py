@@ -132,10 +132,10 @@ def test_a_refusal_of_the_server_is_shown_in_its_own_words(robot, server, make_n
 
 
 def test_an_encoding_that_cannot_be_decoded_is_named(robot, make_node):
-    robot.encoding = "16UC1"
+    robot.encoding = "32FC1"
     make_node()
     robot.until_state(PolicyStatus.HOLDING, "camera scene (/scene/image_raw): ")
-    assert "16UC1" in robot.status.message
+    assert "32FC1" in robot.status.message
     robot.encoding = "rgb8"
     robot.until_state(PolicyStatus.RUNNING)
 
