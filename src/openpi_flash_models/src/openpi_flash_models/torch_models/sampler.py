@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,7 +30,12 @@ from openpi_flash_models.errors import ConfigError
 from openpi_flash_models.rtc import DEFAULT_RTC, RtcOptions
 from openpi_flash_models.torch_models import gemma, siglip
 from openpi_flash_models.torch_models.denoise import Pull, continue_actions, sample_actions
-from openpi_flash_models.torch_models.flow import FlowModel, LayerFunctions, Observation
+from openpi_flash_models.torch_models.flow import (
+    FlowModel,
+    LayerFunctions,
+    Observation,
+    Schedule,
+)
 
 COMPILE_MODE_VARIABLE = "OPENPI_PYTORCH_COMPILE_MODE"
 COMPILE_MODES = (
@@ -107,13 +113,13 @@ class Sampler:
         if self.mode in _GRAPHED and self._model.device.type == "cuda":
             return self._replay(inputs, num_steps)
         device = self._model.device
-        return self._call(tuple(tensor.to(device) for tensor in inputs), num_steps)
+        placed = tuple(tensor.to(device) for tensor in inputs)
+        return self._call(placed, self._model.schedule(num_steps))
 
-    def _call(self, inputs: tuple[Tensor, ...], num_steps: int) -> Tensor:
+    def _call(self, inputs: tuple[Tensor, ...], schedule: Schedule) -> Tensor:
         """``inputs`` are an observation's, the noise, and perhaps a pull's, on the device."""
         count = len(Observation._fields)
         observation, noise, pull = Observation(*inputs[:count]), inputs[count], inputs[count + 1 :]
-        schedule = self._model.schedule(num_steps)
         if not pull:
             return sample_actions(self._model, observation, noise, schedule)
         return continue_actions(
@@ -130,9 +136,8 @@ class Sampler:
         key = (num_steps, *((tensor.shape, tensor.dtype) for tensor in inputs))
         graph = self._graphs.pop(key, None)
         if graph is None:
-            graph = _Graph(
-                lambda *placed: self._call(placed, num_steps), inputs, self._model.device
-            )
+            call = partial(self._call, schedule=self._model.schedule(num_steps))
+            graph = _Graph(call, inputs, self._model.device)
         self._graphs[key] = graph
         while len(self._graphs) > _GRAPHS_KEPT:
             self._graphs.popitem(last=False)
@@ -143,19 +148,25 @@ class _Graph:
     """One call as a CUDA graph: inputs are copied in, the output out."""
 
     def __init__(
-        self, call: Callable[..., Tensor], inputs: tuple[Tensor, ...], device: torch.device
+        self,
+        call: Callable[[tuple[Tensor, ...]], Tensor],
+        inputs: tuple[Tensor, ...],
+        device: torch.device,
     ) -> None:
+        # The captured graph reads the schedule where it lies: the call keeps it from being freed
+        # when the model forgets it.
+        self._call = call
         self._inputs = tuple(tensor.to(device, copy=True) for tensor in inputs)
         # Compilation and the libraries' own set-up must not be captured.
         side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):
             for _ in range(_RUNS_BEFORE_CAPTURE):
-                call(*self._inputs)
+                call(self._inputs)
         torch.cuda.current_stream(device).wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._output = call(*self._inputs)
+            self._output = call(self._inputs)
 
     def replay(self, inputs: tuple[Tensor, ...]) -> Tensor:
         for slot, tensor in zip(self._inputs, inputs, strict=True):
