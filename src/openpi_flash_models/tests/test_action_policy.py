@@ -5,14 +5,17 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from openpi_flash_models import load
 from openpi_flash_models.action_policy import ModelPolicy
 from openpi_flash_models.configs import get_config
 from openpi_flash_models.errors import (
     ActionDecodeError,
     CheckpointError,
+    ConfigError,
     ModelOutputError,
     ObservationError,
 )
+from openpi_flash_models.graph_options import DEFAULT_GRAPH
 from openpi_flash_models.jax_models import flow
 from openpi_flash_models.load import load_policy
 from openpi_flash_models.model_shape import named_shape
@@ -282,6 +285,15 @@ def test_an_earlier_chunk_that_cannot_be_used_is_refused(canned, observation, rt
         policy.infer(observation, InferenceControls(rtc=rtc))
 
 
+def test_rtc_that_is_off_is_not_offered_and_refused(canned, observation):
+    policy, _ = canned(lambda noise: noise, rtc=None)
+    assert policy.spec.supports == ("seed", "noise", "num_steps")
+    rtc = RtcControls(np.zeros((3, 7)), 1)
+    with pytest.raises(ObservationError, match="rtc: is switched off, send the request without it"):
+        policy.infer(observation, InferenceControls(rtc=rtc))
+    assert policy.infer(observation, InferenceControls(seed=1)).actions.shape == (10, 7)
+
+
 def test_a_robot_that_cannot_read_its_actions_has_no_rtc():
     def doubled(actions):
         return actions * 2
@@ -303,6 +315,14 @@ def test_nothing_is_compiled_after_the_warm_up(policy, observation):
     for prompt in ("go", "put the red cup on the plate " * 4, "go " * 300):
         policy.infer(observation | {"prompt": prompt}, InferenceControls(num_steps=2))
     assert flow.sample_actions._cache_size() == before
+
+
+def test_switches_of_jax_are_refused_for_a_checkpoint_that_runs_in_pytorch(
+    libero_checkpoint, monkeypatch
+):
+    monkeypatch.setattr(load, "choose_framework", lambda *_: "pytorch")
+    with pytest.raises(ConfigError, match=r"graph: its switches are of JAX, and .* in PyTorch"):
+        load_policy("pi05_libero", libero_checkpoint, graph=DEFAULT_GRAPH)
 
 
 def test_a_checkpoint_without_the_robots_statistics_is_refused(tiny_checkpoint):

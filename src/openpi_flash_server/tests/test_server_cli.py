@@ -84,6 +84,17 @@ def test_a_bad_configuration_ends_every_command_with_code_2_and_one_error(tmp_pa
     assert len(result.stderr.splitlines()) == 2
 
 
+def test_what_the_model_cannot_do_ends_serve_before_anything_is_loaded(tmp_path):
+    fast = {"model_config_name": "pi0_fast_droid", "checkpoint_dir": "/nowhere"}
+    path = write(tmp_path / "c.json", {"action": {**fast, "rtc": {"method": "identity"}}})
+    result = run("serve", "--config", path)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"error: {path}: 1 problem\n  action.rtc.method: pi0-FAST cannot go on from a chunk, "
+        "must be 'off', got 'identity'\n",
+    )
+
+
 def test_serve_takes_the_path_from_the_environment(tmp_path):
     result = run("serve", env={"INFERENCE_CONFIG_PATH": str(tmp_path / "absent.json")})
     assert (result.exit_code, result.stderr) == (

@@ -20,6 +20,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a cont
 
 INFERENCE = 60.0
 """s for an answer of a real model on a busy machine."""
+AWAY = 0.05
+"""rad from what the model would say: a chunk that it did not make itself."""
 FREE_PORTS = {"websocket_port": 0, "quic_port": 0}
 READY = "Service ready (mode=combined, slots=['action', 'planner'])"
 
@@ -150,6 +152,37 @@ def test_three_robots_share_one_server(server):
     for reply in replies:
         check_reply(reply)
     assert len({reply["sequence"] for reply in replies}) == 3
+
+
+def test_a_chunk_goes_on_from_the_one_that_the_robot_plays(server):
+    with FlashTransportPolicy("127.0.0.1", server.ports("action")[1]) as policy:
+        assert "rtc" in policy.get_server_metadata()["supports"]
+        free = policy.infer(observation(seed=5), timeout=INFERENCE)["actions"]
+        played = free + AWAY
+        rtc = {"previous_actions": played, "delay": 8, "execution_horizon": 20}
+        pulled = policy.infer(observation(seed=6, rtc=rtc), timeout=INFERENCE)["actions"]
+    assert np.abs(pulled - played)[:8].max() < 0.6 * AWAY
+    assert np.abs(pulled - played)[-1].max() > 0.9 * AWAY
+
+
+def test_the_configuration_chooses_how_chunks_go_on_and_what_the_graph_rearranges(
+    start, checkpoint
+):
+    """The frozen steps of `prefix` come back as they were sent; `identity` only pulls at them."""
+    config = config_of(checkpoint)
+    del config["planner"]
+    config["action"]["rtc"] = {"method": "prefix"}
+    config["action"]["graph"] = {"drop_padding": False, "token_buckets": [16]}
+    process = start(config)
+    process.wait_for("Service ready (mode=action_only")
+    (line,) = [line for line in process.lines if "loading the action model" in line]
+    assert "rtc.method=prefix graph.drop_padding=False graph.token_buckets=" in line
+    with FlashTransportPolicy("127.0.0.1", process.ports()[1]) as policy:
+        free = policy.infer(observation(seed=5), timeout=INFERENCE)["actions"]
+        rtc = {"previous_actions": free + AWAY, "delay": 8}
+        frozen = policy.infer(observation(seed=6, rtc=rtc), timeout=INFERENCE)["actions"]
+    np.testing.assert_allclose(frozen[:8], free[:8] + AWAY, atol=1e-5)
+    assert np.abs(frozen - free - AWAY)[-1].max() > 0.9 * AWAY
 
 
 def damage_nothing_there(checkpoint):

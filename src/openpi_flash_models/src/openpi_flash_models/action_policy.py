@@ -77,7 +77,8 @@ class ModelPolicy:
         tokenizer: PaliGemma's.
         default_prompt: the task of requests that name none.
         max_batch: most requests that ``infer_batch`` answers in one call of the model.
-        rtc: how an earlier chunk has its say; the model has to be made with the same.
+        rtc: how an earlier chunk has its say; the model has to be made with the same. None: it has
+            none.
         decoder: for pi0-FAST, from tokens to actions.
     """
 
@@ -90,7 +91,7 @@ class ModelPolicy:
         default_prompt: str | None = None,
         *,
         max_batch: int = 1,
-        rtc: RtcOptions = DEFAULT_RTC,
+        rtc: RtcOptions | None = DEFAULT_RTC,
         decoder: ActionDecoder | None = None,
     ) -> None:
         if not 1 <= max_batch <= MAX_BATCH:
@@ -113,7 +114,7 @@ class ModelPolicy:
         supports: tuple[str, ...] = ()
         if kind != "pi0_fast":
             supports = ("seed", "noise", "num_steps")
-            if self._reader.can_read_actions:
+            if self._rtc is not None and self._reader.can_read_actions:
                 supports = (*supports, "rtc")
         return PolicySpec(
             model=kind,
@@ -185,6 +186,8 @@ class ModelPolicy:
             return _Row(inputs, state, None, 1, None)
         guidance = None
         if controls.rtc is not None:
+            if self._rtc is None:
+                raise ObservationError("rtc", "is switched off, send the request without it")
             guidance = guidance_of(
                 self._reader.previous_actions(controls.rtc, state),
                 controls.rtc,

@@ -15,7 +15,7 @@ from openpi_flash_models.action_tokens import action_decoder
 from openpi_flash_models.checkpoints.layout import lazy_leaves, read_leaves
 from openpi_flash_models.checkpoints.leaves import DTYPES, LeafPath, nest
 from openpi_flash_models.configs import get_config
-from openpi_flash_models.errors import CheckpointError
+from openpi_flash_models.errors import CheckpointError, ConfigError
 from openpi_flash_models.framework import FrameworkChoice, choose_framework
 from openpi_flash_models.graph_options import DEFAULT_GRAPH, GraphOptions
 from openpi_flash_models.jax_models.compile_cache import use_compile_cache
@@ -42,7 +42,7 @@ def load_policy(
     framework: FrameworkChoice = "auto",
     dtype: str | None = None,
     graph: GraphOptions | None = None,
-    rtc: RtcOptions = DEFAULT_RTC,
+    rtc: RtcOptions | None = DEFAULT_RTC,
     max_batch: int = 1,
 ) -> ModelPolicy:
     """Load an action policy.
@@ -56,16 +56,21 @@ def load_policy(
         dtype: ``bfloat16`` or ``float32``; None takes what the device computes well with.
         graph: switches of exact rearrangements, to compare, of JAX only; None: all on, with the
             prompt lengths that suit the device.
-        rtc: how a chunk goes on from an earlier one.
+        rtc: how a chunk goes on from an earlier one; None: requests for it are refused.
         max_batch: most requests that one call of the model answers.
 
     Raises:
-        ConfigError: no such config or framework.
+        ConfigError: no such config or framework, or one without these switches.
         CheckpointError: names what is missing or broken.
     """
     config = get_config(config_name)
     checkpoint = _directory(checkpoint_dir)
     chosen = choose_framework(framework, checkpoint, config.kind)
+    if graph is not None and chosen == "pytorch":
+        raise ConfigError(
+            f"graph: its switches are of JAX, and {checkpoint} runs in PyTorch; remove them, or "
+            "set framework to jax"
+        )
     stats = read_norm_stats(checkpoint, config.asset_id)
     if config.uses_quantiles and (stats.state.q01 is None or stats.actions.q01 is None):
         raise CheckpointError(
@@ -89,7 +94,7 @@ def load_policy(
     tree, shape = read_tree(checkpoint, kind=config.kind, dtype=dtype)
     _check_vocabulary(tokenizer, shape, checkpoint)
     use_compile_cache()
-    graph = graph or _graph_of_device()
+    graph = graph or graph_of_device()
     if shape.kind == "pi0_fast":
         decoder = action_decoder(config, checkpoint, tokenizer)
         words = JaxTokenModel(tree, shape, graph)
@@ -105,9 +110,9 @@ def load_policy(
     if chosen == "pytorch":
         from openpi_flash_models.torch_models.models import TorchActionModel
 
-        model = TorchActionModel(tree, shape, dtype=dtype, rtc=rtc)
+        model = TorchActionModel(tree, shape, dtype=dtype, rtc=rtc or DEFAULT_RTC)
     else:
-        model = JaxActionModel(tree, shape, graph, rtc)
+        model = JaxActionModel(tree, shape, graph, rtc or DEFAULT_RTC)
     return ModelPolicy(
         config, model, stats, tokenizer, default_prompt, max_batch=max_batch, rtc=rtc
     )
@@ -145,7 +150,7 @@ def load_planner(
     model = JaxTokenModel(
         tree,
         shape,
-        graph or _graph_of_device(),
+        graph or graph_of_device(),
         max_tokens=max_generation_tokens,
         allowed=allowed_words(tokenizer, shape.vocabulary),
     )
@@ -190,7 +195,8 @@ def read_tree(
     return nest(merged)["params"], sizes
 
 
-def _graph_of_device() -> GraphOptions:
+def graph_of_device() -> GraphOptions:
+    """Every switch on, with the prompt lengths that suit the device."""
     if jax.default_backend() != "cpu":
         return DEFAULT_GRAPH
     # programs for a CPU are compiled at every start, so that there are fewer of them

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from openpi_flash_server.model_settings import DTYPE, Dtype, GraphSettings, RtcSettings, Settings
 from openpi_flash_server.prompt_template import check_template
 
 NULL_MODEL = "null"
@@ -49,11 +50,7 @@ class Mode(enum.StrEnum):
     COMBINED = "combined"
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class ActionSettings(_Settings):
+class ActionSettings(Settings):
     """The slot that answers with chunks of actions."""
 
     model_config_name: Text = Field(
@@ -72,6 +69,9 @@ class ActionSettings(_Settings):
         description="what runs the model; auto is PyTorch for model.safetensors, if it is "
         "installed, else JAX",
     )
+    dtype: Dtype = Field(default="auto", description=DTYPE)
+    rtc: RtcSettings = RtcSettings()
+    graph: GraphSettings = GraphSettings()
 
     @field_validator("model_config_name")
     @classmethod
@@ -86,11 +86,44 @@ class ActionSettings(_Settings):
     @model_validator(mode="after")
     def _checkpoint_given(self) -> ActionSettings:
         if not self.checkpoint_dir and self.model_config_name != NULL_MODEL:
-            raise problem_at("checkpoint_dir", "missing")
+            raise problem_at(
+                "checkpoint_dir", "missing, set it to the directory or the URL of the checkpoint"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _model_can_do_it(self) -> ActionSettings:
+        if self.model_config_name == NULL_MODEL:
+            return self
+        from openpi_flash_models.configs import get_config
+
+        config = get_config(self.model_config_name)
+        if config.kind == "pi0_fast" and self.framework == "pytorch":
+            raise problem_at(
+                "framework", "pi0-FAST runs in JAX only, must be 'auto' or 'jax', got 'pytorch'"
+            )
+        if self.graph.model_fields_set and self.framework == "pytorch":
+            raise problem_at(
+                "graph",
+                "its switches are of JAX, remove them or set framework to 'jax', "
+                "got framework 'pytorch'",
+            )
+        # the default is for those that can
+        wanted = self.rtc.method if self.rtc.model_fields_set else "off"
+        if wanted != "off" and config.kind == "pi0_fast":
+            raise problem_at(
+                "rtc.method", f"pi0-FAST cannot go on from a chunk, must be 'off', got {wanted!r}"
+            )
+        if wanted != "off" and config.robot.actions_to_model is None:
+            raise problem_at(
+                "rtc.method",
+                f"the robot {config.robot.name} cannot read its own actions, must be 'off', "
+                f"got {wanted!r}",
+            )
         return self
 
 
-class PlannerSettings(_Settings):
+class PlannerSettings(Settings):
     """The slot that answers with the next subtask in words."""
 
     checkpoint_dir: Text = Field(description="the checkpoint: a directory or a URL")
@@ -110,6 +143,12 @@ class PlannerSettings(_Settings):
         default=None,
         description="whose camera names its requests use; default the action slot's robot",
     )
+    missing_cameras: Literal["masked", "attended"] = Field(
+        default="masked",
+        description="what the model sees of a camera that a request lacks: nothing, or with "
+        "attended a gray picture, as in openpi-flash",
+    )
+    dtype: Dtype = Field(default="auto", description=DTYPE)
 
     @field_validator("robot")
     @classmethod
@@ -131,7 +170,7 @@ class PlannerSettings(_Settings):
         return check_template(template, {"task", "subtask"})
 
 
-class TransportSettings(_Settings):
+class TransportSettings(Settings):
     """Where one slot listens."""
 
     websocket_port: Port = Field(description=_WEBSOCKET_PORT)
@@ -166,7 +205,7 @@ def _look_up(registry: Callable[[str], object], name: str) -> None:
         raise ValueError(str(error.args[0]) if error.args else str(error)) from None
 
 
-class ServerConfig(_Settings):
+class ServerConfig(Settings):
     """All there is to configure."""
 
     # first, since the names that they define may be used by every other field
@@ -228,7 +267,7 @@ class ServerConfig(_Settings):
     def _has_a_certificate_with_its_key(self) -> ServerConfig:
         for given, missing in (("tls_certificate", "tls_key"), ("tls_key", "tls_certificate")):
             if getattr(self, given) is not None and getattr(self, missing) is None:
-                raise problem_at(missing, f"missing, {given} is of no use without it")
+                raise problem_at(missing, f"missing, set it too: {given} is of no use without it")
         return self
 
     @model_validator(mode="after")

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import json
 import sys
-import typing
-from collections.abc import Iterator
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from openpi_flash_server.config import ServerConfig
+from openpi_flash_server.config_fields import all_fields
 
 HEAD = """\
 # Configuration of the server
@@ -32,24 +29,7 @@ the file, else from the default. An unknown name is an error, at every level.
 
 def page() -> str:
     """The whole page, as Markdown."""
-    return HEAD + "".join(_row(path, field) for path, field in fields(ServerConfig))
-
-
-def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every field that holds a value, with its dotted path, in the order of the file."""
-    for name, field in model.model_fields.items():
-        nested = _nested_model(field)
-        if nested is None:
-            yield prefix + name, field
-        else:
-            yield from fields(nested, f"{prefix}{name}.")
-
-
-def _nested_model(field: FieldInfo) -> type[BaseModel] | None:
-    for choice in (field.annotation, *typing.get_args(field.annotation)):
-        if isinstance(choice, type) and issubclass(choice, BaseModel):
-            return choice
-    return None
+    return HEAD + "".join(_row(".".join(path), field) for path, field in all_fields())
 
 
 def _row(path: str, field: FieldInfo) -> str:

@@ -2,62 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from openpi_flash_server.config import ServerConfig
+from openpi_flash_server.config_fields import types_at
+from openpi_flash_server.config_problems import ConfigError, Problem, got, in_words, problem_of
 
 ENVIRONMENT_PREFIX = "OPENPI_"
 """`OPENPI_HOST`, `OPENPI_ACTION__CHECKPOINT_DIR`; a name that is no field belongs to others."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing wrong with a configuration.
-
-    Attributes:
-        path: the field, such as `action_transport.quic_port`; empty for the whole.
-        message: what is wrong with it.
-        variable: the environment variable that set it, if one did.
-    """
-
-    path: str
-    message: str
-    variable: str | None = None
-
-    def __str__(self) -> str:
-        origin = f" (from {self.variable})" if self.variable else ""
-        return f"{self.path}: {self.message}{origin}" if self.path else f"{self.message}{origin}"
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used.
-
-    Attributes:
-        source: the file, as it was named.
-        problems: everything that is wrong.
-    """
-
-    def __init__(self, source: str, problems: tuple[Problem, ...]) -> None:
-        super().__init__(source, problems)
-        self.source = source
-        self.problems = problems
-
-    def __str__(self) -> str:
-        if len(self.problems) == 1 and not self.problems[0].path:
-            return f"{self.source}: {self.problems[0]}"
-        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        return "\n".join(
-            [f"{self.source}: {count}", *(f"  {problem}" for problem in self.problems)]
-        )
 
 
 @dataclass(frozen=True)
@@ -123,20 +81,22 @@ def parse_config(
     try:
         return ServerConfig.model_validate(values)
     except ValidationError as error:
-        problems = tuple(_translate(details, variables) for details in error.errors())
+        problems = tuple(problem_of(details, variables) for details in error.errors())
         raise ConfigError(source, problems) from None
 
 
+class _Object(dict[str, Any]):
+    """A JSON object that remembers what its names were given before the last time."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        last = {name: i for i, (name, _) in enumerate(pairs)}
+        self.replaced = [pair for i, pair in enumerate(pairs) if i < last[pair[0]]]
+
+
 def _parse_object(text: str, source: str) -> dict[str, Any]:
-    repeated: list[str] = []
-
-    def object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        repeated.extend(name for name in dict.fromkeys(names) if names.count(name) > 1)
-        return dict(pairs)
-
     try:
-        values = json.loads(text, object_pairs_hook=object_without_repeats)
+        values = json.loads(text, object_pairs_hook=_Object)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
         message = error.msg[:1].lower() + error.msg[1:]
@@ -145,12 +105,26 @@ def _parse_object(text: str, source: str) -> dict[str, Any]:
         raise ConfigError(
             source, (Problem("", "not JSON for a configuration: nested too deeply"),)
         ) from None
-    if not isinstance(values, dict):
-        kind = _json_kind(values)
-        raise ConfigError(source, (Problem("", f"must hold a JSON object, got {kind}"),))
+    if not isinstance(values, _Object):
+        message = f"must hold a JSON object, got {in_words(values)}"
+        raise ConfigError(source, (Problem("", message),))
+    repeated = tuple(_repeats(values))
     if repeated:
-        raise ConfigError(source, tuple(Problem(name, "given twice") for name in repeated))
+        raise ConfigError(source, repeated)
     return values
+
+
+def _repeats(values: _Object) -> Iterator[Problem]:
+    """Names that are given twice in one object, of which JSON would keep the last alone."""
+    objects: list[tuple[tuple[str, ...], _Object]] = [((), values)]
+    for path, found in objects:
+        for name, before in found.replaced:
+            field = (*path, name)
+            values_were = got(field, before) and f"{got(field, before)} and {in_words(found[name])}"
+            yield Problem(".".join(field), f"given twice, keep one{values_were}")
+        objects += [
+            ((*path, name), below) for name, below in found.items() if isinstance(below, _Object)
+        ]
 
 
 def _apply_environment(
@@ -192,112 +166,9 @@ def _anchor_robot_files(values: dict[str, Any], base: Path) -> None:
 
 def _parse_variable(text: str, path: tuple[str, ...]) -> Any:
     """A variable is text; where its field is not, it is read as JSON."""
-    if str in _field_types(path):
+    if str in types_at(path):
         return text
     try:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _field_types(path: tuple[str, ...]) -> set[Any]:
-    """The types that the field at `path` may have, without what annotates them."""
-    model: type[BaseModel] = ServerConfig
-    for name in path[:-1]:
-        field = model.model_fields.get(name)
-        if field is None:
-            return set()
-        models = [
-            kind
-            for kind in _alternatives(field.annotation)
-            if isinstance(kind, type) and issubclass(kind, BaseModel)
-        ]
-        if not models:
-            return set()
-        model = models[0]
-    field = model.model_fields.get(path[-1])
-    return set() if field is None else _alternatives(field.annotation)
-
-
-def _alternatives(annotation: Any) -> set[Any]:
-    if hasattr(annotation, "__metadata__"):
-        return _alternatives(annotation.__origin__)
-    if typing.get_origin(annotation) in {typing.Union, type(int | str)}:
-        return set().union(*(_alternatives(kind) for kind in typing.get_args(annotation)))
-    return {annotation}
-
-
-def _translate(details: ErrorDetails, variables: Mapping[tuple[str, ...], str]) -> Problem:
-    path = tuple(str(part) for part in details["loc"])
-    context = details.get("ctx", {})
-    kind = details["type"]
-    if kind == "at_field":
-        path = (*path, *str(context["field"]).split("."))
-        message = str(context["message"])
-    elif kind == "extra_forbidden":
-        message = _unknown_key(path)
-    elif kind in _MESSAGES:
-        silent = kind == "missing" or _is_secret(path)
-        got = "" if silent else f", got {_json_kind(details['input'])}"
-        message = _MESSAGES[kind].format(**context) + got
-    else:
-        error = context.get("error")
-        message = str(error) if error is not None else details["msg"]
-    variable = next(
-        (
-            variables[path[:length]]
-            for length in range(len(path), 0, -1)
-            if path[:length] in variables
-        ),
-        None,
-    )
-    return Problem(".".join(path), message, variable)
-
-
-def _unknown_key(path: tuple[str, ...]) -> str:
-    known = _keys_at(path[:-1])
-    close = difflib.get_close_matches(path[-1], known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
-    return f"unknown key, {hint}"
-
-
-def _keys_at(path: tuple[str, ...]) -> list[str]:
-    models = (
-        [ServerConfig]
-        if not path
-        else [
-            kind
-            for kind in _field_types(path)
-            if isinstance(kind, type) and issubclass(kind, BaseModel)
-        ]
-    )
-    return list(models[0].model_fields) if models else []
-
-
-def _is_secret(path: tuple[str, ...]) -> bool:
-    return path[:1] == ("api_keys",)
-
-
-def _json_kind(value: Any) -> str:
-    """What a person calls the value: numbers and short text as they are, the rest by kind."""
-    if value is None or isinstance(value, bool | int | float):
-        return json.dumps(value)
-    if isinstance(value, str):
-        return f"{value!r}" if len(value) <= 60 else "text"
-    return "a list" if isinstance(value, list) else "an object"
-
-
-_MESSAGES = {
-    "missing": "missing",
-    "int_type": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than_equal": "must be at most {le}",
-    "string_type": "must be text",
-    "string_too_short": "must not be empty",
-    "bool_type": "must be true or false",
-    "tuple_type": "must be a list",
-    "model_type": "must be an object",
-    "model_attributes_type": "must be an object",
-}
-"""pydantic's error types in our words; all but `missing` also say what was there instead."""

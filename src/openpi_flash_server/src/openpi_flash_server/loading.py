@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from openpi_flash_models.graph_options import GraphOptions
 from openpi_flash_models.policy import ActionPolicy
 from openpi_flash_server.action import ActionHandler
 from openpi_flash_server.combined import CombinedHandler
 from openpi_flash_server.config import NULL_MODEL, ActionSettings, PlannerSettings, ServerConfig
 from openpi_flash_server.logs import EventLogger
 from openpi_flash_server.metadata import action_metadata, planner_metadata
+from openpi_flash_server.model_settings import Dtype, GraphSettings
 from openpi_flash_server.null_policy import NullPolicy
 from openpi_flash_server.planning import Planner, PlannerHandler, SubtaskSource
 from openpi_flash_server.slot import Handler, Slot
@@ -63,6 +65,7 @@ def load_slots(
             "action model loaded",
             model=settings.model_config_name,
             checkpoint=settings.checkpoint_dir,
+            **_chosen(settings),
         ):
             policy = loaders.policy(settings)
         with _stage(slots, "compiling the action model", "action model is warm"):
@@ -122,6 +125,9 @@ def load_policy(settings: ActionSettings) -> ActionPolicy:
         checkpoint,
         default_prompt=settings.default_prompt,
         framework=settings.framework,
+        dtype=_dtype(settings.dtype),
+        graph=_graph(settings.graph),
+        rtc=settings.rtc.options(),
     )
 
 
@@ -137,11 +143,36 @@ def load_planner(settings: PlannerSettings, robot: str | None) -> Planner:
         max_generation_tokens=settings.max_generation_tokens,
         generation_prompt_format=settings.generation_prompt_format,
         robot=robot,
+        dtype=_dtype(settings.dtype),
+        missing_cameras=settings.missing_cameras,
     )
 
 
+def _dtype(name: Dtype) -> str | None:
+    return None if name == "auto" else name
+
+
+def _chosen(settings: ActionSettings) -> dict[str, object]:
+    """What was chosen of how the model computes, for the log."""
+    given = settings.model_dump(exclude_unset=True, include={"framework", "dtype", "rtc", "graph"})
+    chosen: dict[str, object] = {}
+    for name, value in given.items():
+        inner = value if isinstance(value, dict) else {"": value}
+        chosen |= {f"{name}.{key}".rstrip("."): choice for key, choice in inner.items()}
+    return chosen
+
+
+def _graph(settings: GraphSettings) -> GraphOptions | None:
+    """The switches, if one was set: they are of JAX only."""
+    if not settings.model_fields_set:
+        return None
+    from openpi_flash_models.load import graph_of_device
+
+    return settings.options(graph_of_device())
+
+
 @contextlib.contextmanager
-def _stage(slots: Mapping[str, Slot], doing: str, done: str, **fields: str) -> Iterator[None]:
+def _stage(slots: Mapping[str, Slot], doing: str, done: str, **fields: object) -> Iterator[None]:
     """A stage of the start: a line when it begins, one when it ends, and the words of /healthz."""
     for slot in slots.values():
         slot.warming_up(f"warming up: {doing}")

@@ -21,7 +21,8 @@ EXIT_CONFIG = 2
 
 def read_config(path: Path | None, flags: Sequence[Flag] = ()) -> ServerConfig:
     """The configuration at `path`; ends the command with one error if it cannot be used."""
-    from openpi_flash_server.config_file import ConfigError, load_config
+    from openpi_flash_server.config_file import load_config
+    from openpi_flash_server.config_problems import ConfigError
 
     try:
         return load_config(path, os.environ, flags)
