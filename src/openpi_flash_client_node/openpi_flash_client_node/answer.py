@@ -36,11 +36,14 @@ class Answer:
     Attributes:
         actions: float64 [H, N], columns in the order of the robot's joints; may hold NaN.
         subtask: None if the server has no planner.
+        planner_error: why the planner said nothing, and the actions are for the instruction alone;
+            empty if it did.
         server_s: how long the server worked, seconds; NaN if it does not say.
     """
 
     actions: NDArray[np.float64]
     subtask: SubtaskWords | None
+    planner_error: str
     server_s: float
 
 
@@ -55,6 +58,7 @@ def parse_answer(result: Mapping[str, Any], agreement: Agreement) -> Answer:
     return Answer(
         actions=_actions(result, agreement),
         subtask=_subtask(result.get("subtask")),
+        planner_error=_planner_error(result.get("subtask")),
         server_s=_server_seconds(result.get("server_timing")),
     )
 
@@ -85,6 +89,14 @@ def _subtask(subtask: Any) -> SubtaskWords | None:
         return None
     age_ms = _number(subtask.get("age_ms"), 0.0)
     return SubtaskWords(subtask["text"], age_ns=max(0, round(age_ms * 1e6)))
+
+
+def _planner_error(subtask: Any) -> str:
+    error = subtask.get("error") if isinstance(subtask, Mapping) else None
+    if isinstance(error, Mapping):
+        parts = (error.get("code"), error.get("message"))
+        return ": ".join(str(part) for part in parts if part) or "the server does not say why"
+    return "" if error is None else str(error)
 
 
 def _server_seconds(timing: Any) -> float:

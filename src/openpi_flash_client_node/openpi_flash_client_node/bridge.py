@@ -92,6 +92,7 @@ class Bridge(Generic[Message]):
         self._latest_ns = 0
         self._sequence = 0
         self._subtasks = SubtaskFeed()
+        self._planner_error = ""
         self.chunks_dropped = 0
         self.deadline_misses = 0
         self.connections = 0
@@ -118,6 +119,7 @@ class Bridge(Generic[Message]):
     def deactivate(self, now: int, message: str = "not active") -> None:
         """Stop asking and moving."""
         self._active = False
+        self._planner_error = ""
         self._requests.forget()
         self._hold(now, Hold(HoldKind.INACTIVE, message))
 
@@ -144,6 +146,7 @@ class Bridge(Generic[Message]):
     def _start_anew(self, now: int) -> None:
         self._requests.forget()
         self._subtasks.forget()
+        self._planner_error = ""
         self._hold(now, Hold(HoldKind.REQUESTED, "reset; waiting for the first chunk"))
         self._effects.append(ResetPolicy())
 
@@ -201,6 +204,7 @@ class Bridge(Generic[Message]):
         self._link_trouble = (State.DISCONNECTED, event.message)
         self._fault = event.message if event.needs_human else ""
         self._agreement = self._recheck_at_ns = None
+        self._planner_error = ""
         self._requests.lose()
         self._hold(now, Hold(HoldKind.LINK, event.message))
 
@@ -224,6 +228,7 @@ class Bridge(Generic[Message]):
             outcome = Hold(HoldKind.BAD_CHUNK, str(error))
         else:
             server_s = answer.server_s
+            self._planner_error = answer.planner_error
             subtask = self._subtasks.news(
                 answer.subtask, request.observation.prompt, request.observation.oldest_ns
             )
@@ -407,6 +412,8 @@ class Bridge(Generic[Message]):
             return State.HOLDING, reason.kind.value, reason.message
         if problem is not None:
             return State.RUNNING, "observation", f"playing what is left: {problem.message}"
+        if self._planner_error:
+            return State.RUNNING, "planner", f"acting without a subtask: {self._planner_error}"
         return State.RUNNING, "running", ""
 
     def _stopped(self) -> tuple[State, str, str] | None:
@@ -428,6 +435,11 @@ class Bridge(Generic[Message]):
     def observation_problem(self) -> Hold | None:
         """Why the last observation that was due could not be taken; None if it could."""
         return self._observation_problem
+
+    @property
+    def planner_error(self) -> str:
+        """Why the planner gave no subtask for the last answer; empty if it did."""
+        return self._planner_error
 
     @property
     def is_connected(self) -> bool:

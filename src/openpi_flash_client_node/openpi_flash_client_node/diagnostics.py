@@ -1,4 +1,4 @@
-"""What /diagnostics says: connection, observation, execution."""
+"""What /diagnostics says: connection, observation, planner, execution."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def reports(bridge: Bridge[Any], settings: Settings, now: int) -> list[Report]:
     return [
         _connection(bridge, settings, status),
         _observation(bridge, settings, now),
+        _planner(bridge),
         _execution(bridge, settings, status),
     ]
 
@@ -66,6 +67,12 @@ def _observation(bridge: Bridge[Any], settings: Settings, now: int) -> Report:
     if problem is None:
         return Report("observation", Level.OK, "", values)
     return Report("observation", Level.WARN, problem.message, values)
+
+
+def _planner(bridge: Bridge[Any]) -> Report:
+    """A planner that fails does not stop the actions, so it is a warning."""
+    error = bridge.planner_error
+    return Report("planner", Level.WARN if error else Level.OK, error, {})
 
 
 def _execution(bridge: Bridge[Any], settings: Settings, status: Status) -> Report:

@@ -401,7 +401,9 @@ class ClientNode(LifecycleNode):
         log = self._log
         if status.state is State.FAULT:
             log.error(line)
-        elif status.state in (State.DISCONNECTED, State.HOLDING) and status.cause != "waiting":
+        elif (
+            status.state in (State.DISCONNECTED, State.HOLDING) and status.cause != "waiting"
+        ) or status.cause == "planner":
             log.warning(line)
         else:
             log.info(line)

@@ -39,6 +39,23 @@ def test_subtask_and_server_time_are_read_where_they_are():
     assert answer.server_s == pytest.approx(0.034)
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ({"code": "internal", "message": "out of memory"}, "internal: out of memory"),
+        ({"message": "out of memory"}, "out of memory"),
+        ({}, "the server does not say why"),
+        ("out of memory", "out of memory"),
+        (None, ""),
+    ],
+)
+def test_a_planners_error_is_read_whatever_its_shape(error, said):
+    subtask = {"text": "", "ms": 1.0, "error": error}
+    assert parse_answer({"actions": ACTIONS, "subtask": subtask}, AGREEMENT).planner_error == said
+    assert parse_answer({"actions": ACTIONS, "subtask": {}}, AGREEMENT).planner_error == ""
+    assert parse_answer({"actions": ACTIONS}, AGREEMENT).planner_error == ""
+
+
 @pytest.mark.parametrize("subtask", [None, "words", {"ms": 1.0}, {"text": 3}])
 def test_a_subtask_that_is_none_is_none(subtask):
     assert parse_answer({"actions": ACTIONS, "subtask": subtask}, AGREEMENT).subtask is None

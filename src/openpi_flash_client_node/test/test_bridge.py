@@ -556,6 +556,55 @@ def test_a_subtask_is_shown_when_it_changes_with_the_stamp_it_was_made_for(world
     assert (second.text, second.sequence) == ("close the gripper", 2)
 
 
+FAILED_PLANNER = {
+    "text": "",
+    "ms": 1.0,
+    "age_ms": 0.0,
+    "error": {"code": "internal", "message": "out of memory"},
+}
+
+
+def test_a_planner_that_fails_is_in_the_status_until_it_answers_again(world):
+    world.run()
+    words = {"text": "reach for the cube", "ms": 10.0, "age_ms": 0.0}
+    world.answer(world.pass_time(2_000, until=SendRequest), subtask=words)
+    assert (world.status.cause, world.status.message) == ("running", "")
+    before = world.status
+    request = world.pass_time(2_000, until=SendRequest)
+    (shown,) = of(world.answer(request, subtask=FAILED_PLANNER), PublishSubtask)
+    assert shown.text == "", "the words of before are not what it is doing now"
+    assert world.status.state is State.RUNNING
+    assert world.status.message == "acting without a subtask: internal: out of memory"
+    assert world.status.is_news_after(before)
+    assert world.bridge.planner_error == "internal: out of memory"
+    world.answer(world.pass_time(2_000, until=SendRequest), subtask=words)
+    assert (world.status.cause, world.status.message) == ("running", "")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda w: w.bridge.reset(w.now),
+        lambda w: w.event(LinkDown("gone")),
+        lambda w: w.bridge.deactivate(w.now),
+    ],
+    ids=["reset", "link lost", "not active"],
+)
+def test_a_planners_failure_is_forgotten_with_the_chunk_it_belongs_to(world, end):
+    world.run()
+    world.answer(world.pass_time(2_000, until=SendRequest), subtask=FAILED_PLANNER)
+    assert world.bridge.planner_error
+    end(world)
+    assert world.bridge.planner_error == ""
+
+
+def test_what_holds_the_robot_comes_before_the_planner(world):
+    world.run()
+    world.answer(world.pass_time(2_000, until=SendRequest), subtask=FAILED_PLANNER)
+    world.bridge.hold(world.now)
+    assert world.status.message == "held by ~/hold; ~/reset goes on"
+
+
 def test_stats_add_up_and_count_what_was_dropped(world):
     world.run()
     request = world.pass_time(2_000, until=SendRequest)

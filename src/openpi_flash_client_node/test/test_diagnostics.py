@@ -62,3 +62,12 @@ def test_execution_says_state_and_counts(settings):
     assert report.values["dry_run"] == "false"
     bridge.activate(0)
     assert by_name(bridge, settings)["execution"].level is Level.WARN
+
+
+def test_a_planner_that_fails_is_a_warning_in_its_own_words(settings, monkeypatch):
+    bridge = Bridge(settings)
+    report = by_name(bridge, settings)["planner"]
+    assert (report.level, report.message) == (Level.OK, "")
+    monkeypatch.setattr(Bridge, "planner_error", "internal: out of memory")
+    report = by_name(bridge, settings)["planner"]
+    assert (report.level, report.message) == (Level.WARN, "internal: out of memory")

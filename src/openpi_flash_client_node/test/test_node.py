@@ -190,7 +190,7 @@ def test_the_mirror_of_the_subtask_can_be_left_out(ros, robot, make_node):
     assert robot.node.count_publishers("/openpi/subtask_text") == 0
 
 
-def test_status_has_a_heartbeat_and_diagnostics_three_entries(ros, robot, make_node):
+def test_status_has_a_heartbeat_and_diagnostics_an_entry_of_each_part(ros, robot, make_node):
     from diagnostic_msgs.msg import DiagnosticArray
 
     heard = []
@@ -202,7 +202,8 @@ def test_status_has_a_heartbeat_and_diagnostics_three_entries(ros, robot, make_n
     robot.until_new(robot.statuses, "a heartbeat", timeout=5)
     robot.until_new(robot.statuses, "another heartbeat", timeout=5)
     entries = {entry.name: entry for entry in robot.until_new(heard, "diagnostics").status}
-    assert set(entries) == {"openpi: connection", "openpi: observation", "openpi: execution"}
+    parts = ("connection", "observation", "planner", "execution")
+    assert set(entries) == {f"openpi: {part}" for part in parts}
 
 
 # --- lifecycle ---

@@ -131,6 +131,27 @@ def test_a_refusal_of_the_server_is_shown_in_its_own_words(robot, server, make_n
     )
 
 
+def test_a_planner_that_fails_is_shown_while_the_actions_go_on(ros, robot, server, make_node):
+    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+
+    heard = []
+    robot.node.create_subscription(DiagnosticArray, "/diagnostics", heard.append, 10)
+    subtask = {"text": "", "ms": 1.0, "age_ms": 0.0}
+    subtask["error"] = {"code": "internal", "message": "out of memory"}
+    server.answer = lambda observation: server.stay(observation) | {"subtask": subtask}
+    make_node()
+    message = "acting without a subtask: internal: out of memory"
+    robot.until_state(PolicyStatus.RUNNING, message)
+    entries = {entry.name: entry for entry in robot.until_new(heard, "diagnostics").status}
+    planner = entries["openpi: planner"]
+    assert (planner.level, planner.message) == (DiagnosticStatus.WARN, "internal: out of memory")
+    robot.until_new(robot.chunks, "another chunk")
+    words = {"text": "reach for the cube", "ms": 1.0, "age_ms": 0.0}
+    server.answer = lambda observation: server.stay(observation) | {"subtask": words}
+    ros.until(lambda: robot.status.message == "", "a status without the planner")
+    assert robot.status.state == PolicyStatus.RUNNING
+
+
 def test_an_encoding_that_cannot_be_decoded_is_named(robot, make_node):
     robot.encoding = "32FC1"
     make_node()
