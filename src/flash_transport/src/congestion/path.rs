@@ -29,10 +29,18 @@ const JUDGED_BYTES: u64 = 24_000;
 /// loses it is nothing at all; a stray packet is less.
 const REORDERING_SHARE: f64 = 0.02;
 
+/// A packet on a short path, as within a host or a rack, has taken less than this at some time. The first ones take the handshake's
+/// computing on top, ...
+const SHORT: Duration = Duration::from_millis(2);
+/// ... and a keep-alive after a pause a millisecond or two, because its acknowledgement waits for a second packet.
+const SHORT_OF_LATE: Duration = Duration::from_millis(4);
+
 /// Rounds are told apart by send times: one ends when a packet is acknowledged that was sent after it began.
 #[derive(Debug, Clone)]
 pub(super) struct Path {
     base: SlidingMinimum,
+    /// Of all samples.
+    shortest: Option<Duration>,
     round: Round,
     /// The round before and its end.
     previous: Option<(Instant, Round)>,
@@ -59,6 +67,7 @@ impl Path {
     pub fn new(now: Instant) -> Self {
         Self {
             base: SlidingMinimum::default(),
+            shortest: None,
             round: Round::new(now),
             previous: None,
             newest_sent: None,
@@ -83,9 +92,16 @@ impl Path {
         self.newest_sent = Some(sent);
         let sample = now.saturating_duration_since(sent);
         self.base.add(now, sample);
+        self.shortest = Some(self.shortest.map_or(sample, |least| least.min(sample)));
         self.round.fastest = Some(self.round.fastest.map_or(sample, |least| least.min(sample)));
         self.round.slowest = self.round.slowest.max(sample);
         overflow
+    }
+
+    /// Whether a round trip is so short that acknowledgements come while a flight leaves.
+    pub fn is_short(&self) -> bool {
+        let was_short = self.shortest.is_some_and(|shortest| shortest < SHORT);
+        was_short && self.base.get().is_some_and(|base| base < SHORT_OF_LATE)
     }
 
     pub fn lost(&mut self, bytes: u64) {
@@ -312,6 +328,39 @@ mod tests {
             let taken_for_a_queue = (2..20).contains(&second);
             assert_eq!(path.queue_stands(), taken_for_a_queue, "after {second} s");
         }
+    }
+
+    #[test]
+    fn a_path_within_a_host_is_short_though_its_keep_alives_are_acknowledged_late() {
+        let start = Instant::now();
+        let mut path = Path::new(start);
+        assert!(!path.is_short(), "nothing is known yet");
+        round(&mut path, start, (0..20).map(|_| MILLISECOND));
+        for second in 1..60 {
+            let now = start + 1_000 * second * MILLISECOND;
+            round(&mut path, now, std::iter::once(2 * MILLISECOND));
+            assert!(path.is_short(), "after {second} s");
+        }
+    }
+
+    #[test]
+    fn a_path_that_takes_milliseconds_is_not_short() {
+        let start = Instant::now();
+        let mut path = Path::new(start);
+        round(&mut path, start, (0..20).map(|_| 3 * MILLISECOND));
+        assert!(!path.is_short());
+    }
+
+    #[test]
+    fn a_short_path_that_becomes_long_is_not_short_any_more() {
+        let start = Instant::now();
+        let mut path = Path::new(start);
+        round(&mut path, start, (0..20).map(|_| MILLISECOND));
+        for second in 1..=20 {
+            let now = start + 1_000 * second * MILLISECOND;
+            round(&mut path, now, (0..20).map(|_| 20 * MILLISECOND));
+        }
+        assert!(!path.is_short());
     }
 
     #[test]

@@ -67,8 +67,8 @@ impl LinkSettings {
 }
 
 /// quinn's settings for a client: it opens streams, and keeps the link alive.
-pub fn client(link: &LinkSettings) -> TransportConfig {
-    let mut config = both(link);
+pub fn client(link: &LinkSettings, buffers: SocketBuffers) -> TransportConfig {
+    let mut config = both(link, buffers);
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .keep_alive_interval(Some(link.keep_alive));
@@ -76,13 +76,13 @@ pub fn client(link: &LinkSettings) -> TransportConfig {
 }
 
 /// quinn's settings for a server, which lets each client open `requests` streams at a time.
-pub fn server(link: &LinkSettings, requests: u32) -> TransportConfig {
-    let mut config = both(link);
+pub fn server(link: &LinkSettings, buffers: SocketBuffers, requests: u32) -> TransportConfig {
+    let mut config = both(link, buffers);
     config.max_concurrent_bidi_streams(VarInt::from_u32(requests));
     config
 }
 
-fn both(link: &LinkSettings) -> TransportConfig {
+fn both(link: &LinkSettings, buffers: SocketBuffers) -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(link.mtu_upper_bound);
     let idle_ms = u32::try_from(link.idle.as_millis()).unwrap_or(u32::MAX);
@@ -97,7 +97,11 @@ fn both(link: &LinkSettings) -> TransportConfig {
         .max_idle_timeout(Some(VarInt::from_u32(idle_ms).into()))
         // The protocol has no unidirectional streams.
         .max_concurrent_uni_streams(VarInt::from_u32(0));
-    congestion::apply(&link.sharing, &mut config);
+    let mut sharing = link.sharing.clone();
+    if let Sharing::Shared(shared) = &mut sharing {
+        shared.short_path_window = shared.short_path_window.min(buffers.payload());
+    }
+    congestion::apply(&sharing, &mut config);
     config
 }
 
@@ -112,6 +116,12 @@ pub struct SocketBuffers {
 const ENOUGH_BUFFER: usize = 2 << 20;
 
 impl SocketBuffers {
+    /// How many bytes the peer's socket holds for us, if it was granted what ours was. It was where paths are short, for on one host
+    /// the limits are the same for all. The kernel reports twice what it granted because headers and slack count too.
+    fn payload(&self) -> u64 {
+        self.receive as u64 / 2
+    }
+
     /// What to tell the operator of a machine whose limits cost packets.
     pub fn shortage(&self) -> Option<String> {
         let least = self.receive.min(self.send);

@@ -4,12 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flash_transport::congestion::LatencyFirstConfig;
-use flash_transport::quic::settings::{self, LinkSettings};
+use flash_transport::quic::settings::{self, LinkSettings, SocketBuffers};
 use quinn_proto::congestion::{BbrConfig, CubicConfig};
 use quinn_proto::{TransportConfig, VarInt};
 
 /// Requests that a client may have open; more than any of ours has.
 const REQUESTS: u32 = 64;
+/// Those of a machine that is set up as the documentation says.
+const BUFFERS: SocketBuffers = SocketBuffers {
+    receive: 16 << 20,
+    send: 16 << 20,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arm {
@@ -54,11 +59,11 @@ impl Arm {
     }
 
     pub fn client(self) -> TransportConfig {
-        self.config(settings::client)
+        self.config(|link| settings::client(link, BUFFERS))
     }
 
     pub fn server(self) -> TransportConfig {
-        self.config(|link| settings::server(link, REQUESTS))
+        self.config(|link| settings::server(link, BUFFERS, REQUESTS))
     }
 
     fn config(self, shipped: impl Fn(&LinkSettings) -> TransportConfig) -> TransportConfig {

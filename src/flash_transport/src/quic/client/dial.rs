@@ -206,7 +206,7 @@ fn open(
 
     let crypto = sessions.tls(config).map_err(AttemptError::again)?;
     let mut quinn_config = QuinnConfig::new(crypto);
-    quinn_config.transport_config(Arc::new(settings::client(&config.link)));
+    quinn_config.transport_config(Arc::new(settings::client(&config.link, buffers)));
     endpoint.set_default_client_config(quinn_config);
     Ok((endpoint, socket, buffers))
 }

@@ -150,7 +150,8 @@ impl Server {
         } = config;
         let (socket, buffers) = settings::bind(address, &link)?;
         let address = socket.local_addr()?;
-        let quinn_config = quinn_config(&identity, &limits, &link).map_err(io::Error::other)?;
+        let quinn_config =
+            quinn_config(&identity, &limits, &link, buffers).map_err(io::Error::other)?;
         let (endpoint_config, ids) = endpoint_config(&identity);
         let keys = ApiKeys::new(api_keys.iter().map(String::as_str))
             .map_err(|_| io::Error::other("the system gives no random numbers"))?;
@@ -367,9 +368,10 @@ fn quinn_config(
     identity: &Identity,
     limits: &ServerLimits,
     link: &LinkSettings,
+    buffers: SocketBuffers,
 ) -> Result<quinn::ServerConfig, tls::TlsError> {
     let mut config = quinn::ServerConfig::with_crypto(tls::server(identity)?);
-    let mut transport = settings::server(link, limits.connection_requests);
+    let mut transport = settings::server(link, buffers, limits.connection_requests);
     transport
         .keep_alive_interval(Some(liveness::PROBE_INTERVAL))
         .receive_window(VarInt::from_u32(
