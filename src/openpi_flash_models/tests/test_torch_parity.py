@@ -17,6 +17,7 @@ from openpi_flash_models.torch_models.flow import (  # noqa: E402
     flow_times,
 )
 from openpi_flash_models.torch_models.from_tree import build_flow_model  # noqa: E402
+from openpi_flash_models.torch_models.gemma import interleaved  # noqa: E402
 
 FLOAT32_TOLERANCE = 1e-4
 BFLOAT16_TOLERANCE = 3e-2  # of the largest action
@@ -91,9 +92,10 @@ def test_the_prefix_leaves_openpis_keys_and_values(kind, built, observed, output
     prefix = model.run_prefix(observation, noise.shape[1])
     length = observation.images.shape[1] * 256 + observation.tokens.shape[1]
     seen = prefix.bias[:, 0, 0, :length].numpy()[:, ::16] == 0
-    for index, name in enumerate(("k", "v")):
-        caches = np.stack([cache[index].numpy() for cache in prefix.caches])  # [L, B, K, S, H]
-        got = caches.transpose(0, 1, 3, 2, 4)[:, :, :length:16]
+    caches = np.stack([cache.numpy() for cache in prefix.caches])[:, :, :length:16]
+    keys, values = np.split(caches, 2, axis=3)
+    keys = keys[..., np.argsort(interleaved(keys.shape[-1]).numpy())]
+    for got, name in ((keys, "k"), (values, "v")):
         expected = outputs[kind][f"float32/t0.7/{name}/every_16th"]
         np.testing.assert_allclose(got[:, seen], expected[:, seen], atol=1e-4)
 

@@ -43,7 +43,7 @@ def sample_actions(
     prefix = model.run_prefix(observation, noise.shape[1])
     x = noise
     for now in schedule.steps:
-        x = x + schedule.step_size * model.velocity(prefix, x, now)
+        x = torch.add(x, model.velocity(prefix, x, now), alpha=schedule.step_size)
     return x
 
 
@@ -115,7 +115,7 @@ def _velocity_with_a_way_back(
     model: FlowModel, prefix: Prefix, x: Tensor, now: TimeFeatures
 ) -> Tensor:
     # What the step writes is needed on the way back: each layer's slots stand alone for it.
-    caches = tuple(gemma.KeyValueCache(*(slots.clone() for slots in c)) for c in prefix.caches)
+    caches = tuple(cache.clone() for cache in prefix.caches)
     return model.velocity(prefix._replace(caches=caches), x, now)
 
 
@@ -124,15 +124,16 @@ def _denoise_behind_frozen(
 ) -> Tensor:
     """For models that were trained with known first actions: these keep the features of time 0."""
     known = pull.frozen[..., None]
+    known_rows = known.flatten(0, 1)
     x = torch.where(known, pull.target, noise)
     for now in schedule.steps:
-        velocity = model.velocity(prefix, x, _mix(known, schedule.clean, now))
+        velocity = model.velocity(prefix, x, _mix(known_rows, schedule.clean, now))
         x = x + schedule.step_size * torch.where(known, 0.0, velocity)
     return x
 
 
 def _mix(known: Tensor, clean: TimeFeatures, now: TimeFeatures) -> TimeFeatures:
-    """Features per action: of time 0 where it is known."""
+    """Features per action, [B * H, D]: of time 0 where it is ``known`` [B * H, 1]."""
     if clean.time_part is not None and now.time_part is not None:
         return TimeFeatures(time_part=torch.where(known, clean.time_part, now.time_part))
     pairs = zip(clean.modulations, now.modulations, strict=True)

@@ -55,7 +55,8 @@ class TimeFeatures(NamedTuple):
     Attributes:
         modulations: pi0.5: those of every layer (attention, feed-forward) in order, then the final
             norm's.
-        time_part: pi0: [D], the time's share of ``action_time_mlp_in``, bias included.
+        time_part: pi0: [D] or [R, D] with R = B * H, the time's share of ``action_time_mlp_in``,
+            bias included.
     """
 
     modulations: tuple[gemma.Modulation, ...] = ()
@@ -85,14 +86,18 @@ class Prefix(NamedTuple):
     Attributes:
         caches: per layer; its slots from ``slots`` on are for the actions.
         slots: how many are taken: S, and one more for the state of pi0.
-        bias: [B, 1, 1, slots], 0 for those that may be seen (:class:`gemma.Place`).
-        length: [B] int64, position of the first token after them.
+        bias: [B, 1, 1, all slots], 0 for those that an action may see (:class:`gemma.Place`).
+        rotation: of the actions.
     """
 
-    caches: tuple[gemma.KeyValueCache, ...]
+    caches: tuple[Tensor, ...]
     slots: int
     bias: Tensor
-    length: Tensor
+    rotation: Tensor
+
+    def places(self) -> list[gemma.Place]:
+        """Of the actions, per layer."""
+        return [gemma.Place(cache, self.rotation, self.slots, self.bias) for cache in self.caches]
 
 
 @dataclass(frozen=True)
@@ -175,32 +180,29 @@ class FlowModel(nn.Module):
         batch, slots, _ = x.shape
         own = 0 if self.adaptive else 1
         caches = self._make_caches(batch, slots + own + horizon)
-        rotation = gemma.rotation_of(valid.cumsum(dim=1) - 1, self.shape.head_width)
+        rotation = self._rotation(valid.cumsum(dim=1) - 1)
         bias = gemma.bias_of(valid[:, None, None, :], self.dtype)
         places = [gemma.Place(cache, rotation, 0, bias) for cache in caches]
-        self._remember(self.language, x, places)
-        length = valid.sum(dim=1)
-        if self.adaptive:
-            return Prefix(caches, slots, bias, length)
-        # The state sees the prefix and itself.
-        bias = functional.pad(bias, (0, 1))
-        rotation = gemma.rotation_of(length[:, None], self.shape.head_width)
-        places = [gemma.Place(cache, rotation, slots, bias) for cache in caches]
-        self._remember(self.expert, self.state(observation.state).to(self.dtype)[:, None], places)
-        return Prefix(caches, slots + 1, bias, length + 1)
+        self._remember(self.language, x.flatten(0, 1), places)
+        # What follows sees the prefix and itself.
+        after = valid.sum(dim=1, keepdim=True) + torch.arange(own + horizon, device=x.device)
+        rotation = self._rotation(after)
+        if not self.adaptive:
+            seen = functional.pad(bias, (0, own))
+            places = [gemma.Place(cache, rotation[:, :own], slots, seen) for cache in caches]
+            self._remember(self.expert, self.state(observation.state).to(self.dtype), places)
+        bias = functional.pad(bias, (0, own + horizon))
+        return Prefix(caches, slots + own, bias, rotation[:, own:])
 
     def velocity(self, prefix: Prefix, x: Tensor, now: TimeFeatures) -> Tensor:
         """The flow [B, H, A] at noisy actions ``x`` [B, H, A], both float32."""
-        horizon = x.shape[1]
-        steps = torch.arange(horizon, device=x.device)
-        rotation = gemma.rotation_of(prefix.length[:, None] + steps, self.shape.head_width)
-        bias = functional.pad(prefix.bias, (0, horizon))
-        places = [gemma.Place(cache, rotation, prefix.slots, bias) for cache in prefix.caches]
+        places = prefix.places()
+        rows = self.action_in(x.flatten(0, 1))
         if now.time_part is None:
-            hidden = self._think_modulated(x, places, now.modulations)
+            hidden = self._think_modulated(rows.to(self.dtype), places, now.modulations)
         else:
-            hidden = self._think_plain(x, places, now.time_part)
-        return self.action_out(hidden.float())
+            hidden = self._think_plain(rows, places, now.time_part)
+        return self.action_out(hidden.float()).view(x.shape)
 
     def _embed(self, observation: Observation) -> tuple[Tensor, Tensor]:
         images = observation.images
@@ -216,11 +218,14 @@ class FlowModel(nn.Module):
         )
         return torch.cat([seen, read], dim=1), valid
 
-    def _make_caches(self, batch: int, slots: int) -> tuple[gemma.KeyValueCache, ...]:
+    def _make_caches(self, batch: int, slots: int) -> tuple[Tensor, ...]:
         s = self.shape
-        shape = (s.depth, 2, batch, s.key_heads, slots, s.head_width)
-        room = torch.empty(shape, dtype=self.dtype, device=self.device)
-        return tuple(gemma.KeyValueCache(layer[0], layer[1]) for layer in room)
+        shape = (s.depth, batch, slots, 2 * s.key_heads, s.head_width)
+        return torch.empty(shape, dtype=self.dtype, device=self.device).unbind()
+
+    def _rotation(self, positions: Tensor) -> Tensor:
+        s = self.shape
+        return gemma.rotation_of(positions, s.heads, s.key_heads, s.head_width)
 
     def _remember(self, layers: nn.ModuleList, x: Tensor, places: list[gemma.Place]) -> None:
         """Run tokens of which nothing is read but the keys and values that they leave."""
@@ -230,17 +235,16 @@ class FlowModel(nn.Module):
         self.functions.remember(last[0], x, last[1])
 
     def _think_modulated(
-        self, x: Tensor, places: list[gemma.Place], modulations: tuple[gemma.Modulation, ...]
+        self, h: Tensor, places: list[gemma.Place], modulations: tuple[gemma.Modulation, ...]
     ) -> Tensor:
-        h = self.action_in(x).to(self.dtype)
         for index, (layer, place) in enumerate(zip(self.expert, places, strict=True)):
             pair = modulations[2 * index : 2 * index + 2]
             h = self.functions.modulated(layer, h, place, pair)
         return gemma.modulated_norm(h, modulations[-1])
 
-    def _think_plain(self, x: Tensor, places: list[gemma.Place], time_part: Tensor) -> Tensor:
+    def _think_plain(self, rows: Tensor, places: list[gemma.Place], time_part: Tensor) -> Tensor:
         weight = self.time_in.weight[:, : self.shape.expert_width]
-        mixed = functional.silu(functional.linear(self.action_in(x), weight) + time_part)
+        mixed = functional.silu(functional.linear(rows, weight) + time_part)
         h = self.time_out(mixed).to(self.dtype)
         for layer, place in zip(self.expert, places, strict=True):
             h = self.functions.read(layer, h, place)
@@ -263,7 +267,10 @@ class FlowModel(nn.Module):
         flat = self.modulation(condition).view(len(times), -1, 3, width)
         return [
             TimeFeatures(
-                tuple(gemma.Modulation(1 + m[0], m[1], m[2].to(self.dtype)) for m in of_time)
+                tuple(
+                    gemma.Modulation(gemma.norm_factor(m[0]), m[1], m[2].to(self.dtype))
+                    for m in of_time
+                )
             )
             for of_time in flat
         ]

@@ -64,8 +64,8 @@ class _Filler:
     def __init__(self) -> None:
         self._written: dict[int, int] = {}
 
-    def put(self, parameter: Tensor, array: Any, *, at: slice = slice(None)) -> None:
-        """Write ``array`` to rows ``at`` of ``parameter``."""
+    def put(self, parameter: Tensor, array: Any, *, at: slice | tuple[slice, ...] = ()) -> None:
+        """Write ``array`` to the part ``at`` of ``parameter``."""
         target = parameter.data[at]
         # bfloat16 of ml_dtypes is unknown to torch; widening is exact.
         source = torch.from_numpy(np.ascontiguousarray(np.asarray(array, dtype=np.float32)))
@@ -78,6 +78,10 @@ class _Filler:
         """A kernel [in, out] and its bias."""
         self.put(module.weight, np.asarray(dense["kernel"]).T)
         self.put(module.bias, dense["bias"])
+
+    def factor(self, parameter: Tensor, scale: Any) -> None:
+        """The scale of an RMS norm."""
+        self.put(parameter, gemma.norm_factor(torch.from_numpy(np.array(scale, np.float32))))
 
     def check(self, model: nn.Module) -> None:
         """Every element of every parameter has been written once."""
@@ -133,23 +137,27 @@ def _fill_layers(filler: _Filler, layers: nn.ModuleList, stacked: Tree, suffix: 
     attention, mlp = stacked["attn"], stacked[f"mlp{suffix}"]
     for index, layer in enumerate(layers):
         assert isinstance(layer, gemma.Layer)
-        query = np.asarray(attention[f"q_einsum{suffix}"]["w"][index])  # [N, D, H]
-        key_value = np.asarray(attention[f"kv_einsum{suffix}"]["w"][index])  # [2, K, D, H]
+        query = _interleaved(attention[f"q_einsum{suffix}"]["w"][index])  # [N, D, H]
+        keys, values = np.asarray(attention[f"kv_einsum{suffix}"]["w"][index])  # [K, D, H]
         out = np.asarray(attention[f"attn_vec_einsum{suffix}"]["w"][index])  # [N, H, D]
-        width, rows = query.shape[1], query.shape[0] * query.shape[2]
-        filler.put(
-            layer.qkv.weight, query.transpose(0, 2, 1).reshape(rows, width), at=slice(0, rows)
-        )
-        key_value = key_value.transpose(0, 1, 3, 2).reshape(-1, width)
-        filler.put(layer.qkv.weight, key_value, at=slice(rows, None))
-        filler.put(layer.out.weight, out.reshape(rows, width).T)
+        start, width = 0, query.shape[1]
+        for heads in (query, _interleaved(keys), values):
+            end = start + heads.shape[0] * heads.shape[2]
+            kernel = heads.transpose(1, 0, 2).reshape(width, -1)
+            filler.put(layer.qkv, kernel, at=(slice(None), slice(start, end)))
+            start = end
+        filler.put(layer.out, out.reshape(-1, width))
         gate_up = np.asarray(mlp["gating_einsum"][index])  # [2, D, F]
-        filler.put(layer.gate_up.weight, gate_up.transpose(0, 2, 1).reshape(-1, width))
-        filler.put(layer.down.weight, np.asarray(mlp["linear"][index]).T)
+        filler.put(layer.gate_up, gate_up.transpose(1, 0, 2).reshape(width, -1))
+        filler.put(layer.down, np.asarray(mlp["linear"][index]))
         for name in ("pre_attention_norm", "pre_ffw_norm"):
             if hasattr(layer, name):
-                scale = np.asarray(stacked[f"{name}{suffix}"]["scale"][index], np.float32)
-                filler.put(getattr(layer, name), 1 + scale)
+                filler.factor(getattr(layer, name), stacked[f"{name}{suffix}"]["scale"][index])
+
+
+def _interleaved(heads: Any) -> np.ndarray:
+    """[..., H] in the order of :func:`gemma.interleaved`."""
+    return np.asarray(heads)[..., gemma.interleaved(heads.shape[-1]).numpy()]
 
 
 def _fill_heads(filler: _Filler, model: FlowModel, tree: Tree) -> None:
@@ -161,7 +169,7 @@ def _fill_heads(filler: _Filler, model: FlowModel, tree: Tree) -> None:
     llm = tree["PaliGemma"]["llm"]
     if not model.adaptive:
         filler.linear(model.state, tree["state_proj"])
-        filler.put(model.final_norm, 1 + np.asarray(llm["final_norm_1"]["scale"], np.float32))
+        filler.factor(model.final_norm, llm["final_norm_1"]["scale"])
         return
     layers = llm["layers"]
     norms = [

@@ -4,13 +4,18 @@ The prefix (pictures and words) runs once through the language expert and leaves
 the actions run through the action expert in every denoising step and attend to them. Queries, keys
 and values come from one matrix product, gate and up of the feed-forward from another.
 
-Shapes: B batch, T tokens of this pass, S slots of the cache, D width, N query heads, K key heads,
-H head width, F feed-forward width.
+A small model on a CPU, and a large one on a GPU without a graph, take the time that it takes to
+start operations. So tokens are rows of a matrix from end to end, kernels lie as they are
+multiplied, and heads are laid out so that one complex product turns them.
+
+Shapes: B batch, T tokens of this pass, R rows (= B * T), S slots of the cache, D width, N query
+heads, K key heads, H head width, F feed-forward width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -21,48 +26,29 @@ RMS_EPSILON = 1e-6
 ROPE_MAX_WAVELENGTH = 10_000.0
 
 
-class Rotation(NamedTuple):
-    """What turns a head at some positions, float32, each [B, T, 1, H].
-
-    The halves of a head are the coordinates: ``sin`` is negative for the first, since
-    ``first' = first * cos - second * sin``.
-    """
-
-    cos: Tensor
-    sin: Tensor
-
-
-class KeyValueCache(NamedTuple):
-    """Slots for the keys (after RoPE) and values of one layer, each [B, K, S, H].
-
-    The tokens of a pass are written into their slots: no pass copies what earlier ones left.
-    """
-
-    keys: Tensor
-    values: Tensor
-
-
 class Place(NamedTuple):
     """Where the tokens of a pass stand in one layer.
 
     Attributes:
-        cache: of the layer.
-        rotation: of the tokens' positions.
+        cache: [B, S, 2 K, H], slots for the keys (after RoPE, interleaved) and then the values of
+            the layer. The tokens of a pass are written into theirs: no pass copies what earlier
+            ones left.
+        rotation: of the tokens' positions, see :func:`rotation_of`.
         start: slot of the first token.
         bias: [B, 1, 1, slots up to the last token] in compute dtype, 0 where a slot may be seen,
             else minus infinity.
     """
 
-    cache: KeyValueCache
-    rotation: Rotation
+    cache: Tensor
+    rotation: Tensor
     start: int
     bias: Tensor
 
 
 class Modulation(NamedTuple):
-    """What the flow time does to one adaptive norm, each [D]: float32, gate in compute dtype.
+    """What the flow time does to one adaptive norm, [D] or [R, D]: float32, gate in compute dtype.
 
-    ``scale`` is the factor itself, the one that the checkpoint leaves out is in it.
+    ``scale`` is a factor of :func:`norm_factor`.
     """
 
     scale: Tensor
@@ -71,64 +57,64 @@ class Modulation(NamedTuple):
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward of one expert."""
+    """Attention and feed-forward of one expert; kernels are [in, out]."""
 
     def __init__(
         self, width: int, heads: int, key_heads: int, head_width: int, mlp: int, *, adaptive: bool
     ) -> None:
         super().__init__()
         self.heads, self.key_heads, self.head_width = heads, key_heads, head_width
-        self.qkv = nn.Linear(width, (heads + 2 * key_heads) * head_width, bias=False)
-        self.out = nn.Linear(heads * head_width, width, bias=False)
-        self.gate_up = nn.Linear(width, 2 * mlp, bias=False)
-        self.down = nn.Linear(mlp, width, bias=False)
+        self.qkv = _kernel(width, (heads + 2 * key_heads) * head_width)
+        self.out = _kernel(heads * head_width, width)
+        self.gate_up = _kernel(width, 2 * mlp)
+        self.down = _kernel(mlp, width)
         if not adaptive:
             self.pre_attention_norm = nn.Parameter(torch.zeros(width))
             self.pre_ffw_norm = nn.Parameter(torch.zeros(width))
 
     def remember(self, h: Tensor, place: Place) -> None:
-        """Write keys and values of the normed tokens ``h`` [B, T, D] to their slots."""
-        weight = self.qkv.weight[self.heads * self.head_width :]
-        heads = functional.linear(h, weight)
-        heads = heads.view(*h.shape[:2], -1, self.head_width)
-        keys, values = torch.split(heads, self.key_heads, dim=2)
-        _write(rotate(keys, place.rotation), values, place)
+        """Write keys and values of the normed tokens ``h`` [R, D] to their slots."""
+        kernel = self.qkv[:, self.heads * self.head_width :]
+        rotation = place.rotation[:, :, self.heads :]
+        _write(rotate(torch.mm(h, kernel), rotation), place)
 
     def attend(self, h: Tensor, place: Place) -> Tensor:
-        """Write the normed tokens ``h`` [B, T, D] to their slots, and look at all slots up to them.
+        """Write the normed tokens ``h`` [R, D] to their slots, and look at all slots up to them.
 
         Returns:
-            [B, T, D].
+            [R, N * H], what the heads saw.
         """
-        batch, length, _ = h.shape
-        heads = self.qkv(h).view(batch, length, -1, self.head_width)
-        turning, values = torch.split(heads, [self.heads + self.key_heads, self.key_heads], dim=2)
-        turned = rotate(turning, place.rotation)
-        query, keys = torch.split(turned, [self.heads, self.key_heads], dim=2)
-        _write(keys, values, place)
+        turned = rotate(torch.mm(h, self.qkv), place.rotation)
+        query, new = torch.split(turned, [self.heads, 2 * self.key_heads], dim=2)
+        _write(new, place)
+        slots = _slots(place.cache, 0, place.start + query.shape[1]).transpose(1, 2)
+        keys, values = torch.split(slots, self.key_heads, dim=1)
+        return self._look(query, keys, values, place.bias).view(len(h), -1)
+
+    def _look(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         # All queries share one mask, so the heads of a group stand in line as more tokens of one
         # head: keys and values are then read once for the whole group.
-        groups = self.heads // self.key_heads
-        query = query.reshape(batch, length, self.key_heads, groups, self.head_width)
-        query = query.permute(0, 2, 3, 1, 4)
-        keys, values = (slots[:, :, : place.start + length] for slots in place.cache)
+        batch, length, heads, head_width = query.shape
+        if self.key_heads == 1:
+            line = query.reshape(batch, 1, length * heads, head_width)
+            return functional.scaled_dot_product_attention(line, keys, values, attn_mask=bias)
+        apart = query.view(batch, length, self.key_heads, -1, head_width).transpose(1, 2)
         seen = functional.scaled_dot_product_attention(
-            query.flatten(2, 3), keys, values, attn_mask=place.bias
+            apart.flatten(2, 3), keys, values, attn_mask=bias
         )
-        seen = seen.view(batch, self.key_heads, groups, length, self.head_width)
-        seen = seen.permute(0, 3, 1, 2, 4)
-        return self.out(seen.reshape(batch, length, -1))
+        return seen.view(apart.shape).transpose(1, 2).reshape(query.shape)
 
-    def feed_forward(self, h: Tensor) -> Tensor:
-        """GeGLU of [B, T, D]."""
-        gate, up = self.gate_up(h).chunk(2, dim=-1)
-        return self.down(functional.gelu(gate, approximate="tanh") * up)
+    def gated(self, h: Tensor) -> Tensor:
+        """The inner half of GeGLU: [R, D] to [R, F]."""
+        gate, up = torch.mm(h, self.gate_up).chunk(2, dim=-1)
+        return functional.gelu(gate, approximate="tanh").mul_(up)
 
 
 def read_layer(layer: Layer, x: Tensor, place: Place) -> Tensor:
-    """One layer with plain norms over ``x`` [B, T, D]."""
-    x = x + layer.attend(rms_norm(x, layer.pre_attention_norm), place)
-    return x + layer.feed_forward(rms_norm(x, layer.pre_ffw_norm))
+    """One layer with plain norms over ``x`` [R, D]."""
+    seen = layer.attend(rms_norm(x, layer.pre_attention_norm), place)
+    x = torch.addmm(x, seen, layer.out)
+    return torch.addmm(x, layer.gated(rms_norm(x, layer.pre_ffw_norm)), layer.down)
 
 
 def remember_layer(layer: Layer, x: Tensor, place: Place) -> None:
@@ -141,38 +127,59 @@ def modulated_layer(
 ) -> Tensor:
     """One layer with adaptive norms: of attention, then of the feed-forward."""
     before, after = modulations
-    x = torch.addcmul(x, layer.attend(modulated_norm(x, before), place), before.gate)
-    return torch.addcmul(x, layer.feed_forward(modulated_norm(x, after)), after.gate)
+    seen = layer.attend(modulated_norm(x, before), place)
+    x = torch.addcmul(x, torch.mm(seen, layer.out), before.gate)
+    inner = layer.gated(modulated_norm(x, after))
+    return torch.addcmul(x, torch.mm(inner, layer.down), after.gate)
 
 
-def rms_norm(x: Tensor, scale: Tensor) -> Tensor:
-    """RMS norm in float32, times ``scale`` [D]; result in the dtype of ``x``.
+def norm_factor(scale: Tensor) -> Tensor:
+    """What a checkpoint's ``scale`` [..., D] of an RMS norm is as a factor of the unit vector."""
+    return (1 + scale) * scale.shape[-1] ** 0.5
 
-    ``scale`` is the factor itself, one more than what the checkpoint has.
-    """
-    return functional.rms_norm(x.float(), scale.shape, scale, RMS_EPSILON).to(x.dtype)
+
+def interleaved(head_width: int) -> Tensor:
+    """The order of a head's coordinates here: pairs that turn together are neighbours."""
+    return torch.arange(head_width).view(2, -1).t().flatten()
+
+
+def rms_norm(x: Tensor, factor: Tensor) -> Tensor:
+    """RMS norm of [..., D] in float32, times a :func:`norm_factor`; in the dtype of ``x``."""
+    return _as_dtype(_unit(x) * factor, x.dtype)
 
 
 def modulated_norm(x: Tensor, modulation: Modulation) -> Tensor:
     """RMS norm whose scale and shift come from the flow time."""
-    unit = functional.rms_norm(x.float(), x.shape[-1:], None, RMS_EPSILON)
-    return torch.addcmul(modulation.shift, unit, modulation.scale).to(x.dtype)
+    return _as_dtype(torch.addcmul(modulation.shift, _unit(x), modulation.scale), x.dtype)
 
 
-def rotation_of(positions: Tensor, head_width: int) -> Rotation:
-    """RoPE's angles for positions [B, T]."""
+def rotation_of(positions: Tensor, heads: int, key_heads: int, head_width: int) -> Tensor:
+    """RoPE at positions [B, T] for all heads of a token side by side.
+
+    Returns:
+        [B, T, N + 2 K, H/2, 2] float32, cosines and sines: queries and keys are turned, values
+        are left as they are.
+    """
     half = torch.arange(head_width // 2, dtype=torch.float32, device=positions.device)
     wavelengths = ROPE_MAX_WAVELENGTH ** (2.0 * half / head_width)
     angles = positions[:, :, None, None].float() / wavelengths
-    cos, sin = angles.cos(), angles.sin()
-    return Rotation(torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
+    turning = torch.stack([angles.cos(), angles.sin()], dim=-1)
+    turning = turning.expand(-1, -1, heads + key_heads, -1, -1)
+    resting = torch.zeros_like(turning[:, :, :key_heads])
+    resting[..., 0] = 1
+    return torch.cat([turning, resting], dim=2)
 
 
-def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn [B, T, heads, H]; in float32, result in the dtype of ``x``."""
-    wide = x.float()
-    swapped = wide.roll(x.shape[-1] // 2, dims=-1)
-    return torch.addcmul(wide * rotation.cos, swapped, rotation.sin).to(x.dtype)
+def rotate(rows: Tensor, rotation: Tensor) -> Tensor:
+    """Turn interleaved heads [R, heads * H], in float32: [B, T, heads, H] in their own dtype."""
+    pairs = _wide(rows).view(rotation.shape)
+    batch, length, heads, half, _ = rotation.shape
+    if torch.compiler.is_compiling():  # which multiplies no complex numbers
+        (first, second), (cos, sin) = pairs.unbind(-1), rotation.unbind(-1)
+        turned = torch.stack([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    else:
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(rotation))
+    return _as_dtype(turned, rows.dtype).view(batch, length, heads, 2 * half)
 
 
 def bias_of(seen: Tensor, dtype: torch.dtype) -> Tensor:
@@ -181,7 +188,42 @@ def bias_of(seen: Tensor, dtype: torch.dtype) -> Tensor:
     return bias.masked_fill_(~seen, float("-inf"))
 
 
-def _write(keys: Tensor, values: Tensor, place: Place) -> None:
-    """Put keys and values [B, T, K, H] into their slots."""
-    for new, slots in zip((keys, values), place.cache, strict=True):
-        slots[:, :, place.start : place.start + new.shape[1]].copy_(new.transpose(1, 2))
+def _kernel(width: int, out: int) -> nn.Parameter:
+    # An output's weights lie together, as in checkpoints of PyTorch: libraries are tuned for it.
+    return nn.Parameter(torch.zeros(out, width).t())
+
+
+def _unit(x: Tensor) -> Tensor:
+    """[..., D] divided by its length, float32."""
+    wide = _wide(x)
+    length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    width = wide.shape[-1]
+    if torch.compiler.is_compiling():
+        return wide * (length.square() + width * RMS_EPSILON).rsqrt()
+    return wide / torch.hypot(length, _least_length(width))
+
+
+@cache
+def _least_length(width: int) -> Tensor:
+    # As a tensor of the right type: a Python number is converted in every operation.
+    with torch.inference_mode(mode=False):
+        return torch.tensor((width * RMS_EPSILON) ** 0.5, dtype=torch.float32, device="cpu")
+
+
+def _wide(x: Tensor) -> Tensor:
+    return _as_dtype(x, torch.float32)
+
+
+def _as_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
+    # Asking costs less than a conversion that does nothing.
+    return x if x.dtype == dtype else x.to(dtype)
+
+
+def _slots(cache: Tensor, start: int, end: int) -> Tensor:
+    whole = start == 0 and end == cache.shape[1]
+    return cache if whole else cache[:, start:end]
+
+
+def _write(new: Tensor, place: Place) -> None:
+    """Put keys and values [B, T, 2 K, H] into their slots."""
+    _slots(place.cache, place.start, place.start + new.shape[1]).copy_(new)

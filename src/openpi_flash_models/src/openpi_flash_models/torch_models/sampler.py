@@ -90,7 +90,6 @@ class Sampler:
         if self.mode != "none" and rtc.method != "vjp":
             model.functions = _compiled_functions(self.mode)
 
-    @torch.no_grad()
     def sample_actions(
         self,
         observation: Observation,
@@ -110,11 +109,15 @@ class Sampler:
             Normalised actions [B, H, A] float32, on the device.
         """
         inputs = (*observation, noise, *(pull or ()))
-        if self.mode in _GRAPHED and self._model.device.type == "cuda":
-            return self._replay(inputs, num_steps)
-        device = self._model.device
-        placed = tuple(tensor.to(device) for tensor in inputs)
-        return self._call(placed, self._model.schedule(num_steps))
+        schedule = self._model.schedule(num_steps)
+        # Tensors that never see a gradient spare a sixth of an eager call's work; what is
+        # compiled, or turns back through the model, cannot take them.
+        eager = self.mode == "none" and (pull is None or self._rtc.method != "vjp")
+        with torch.inference_mode() if eager else torch.no_grad():
+            if self.mode in _GRAPHED and self._model.device.type == "cuda":
+                return self._replay(inputs, num_steps)
+            device = self._model.device
+            return self._call(tuple(tensor.to(device) for tensor in inputs), schedule)
 
     def _call(self, inputs: tuple[Tensor, ...], schedule: Schedule) -> Tensor:
         """``inputs`` are an observation's, the noise, and perhaps a pull's, on the device."""
