@@ -1,0 +1,86 @@
+"""Writes a few small valid inputs for each fuzz target, for libFuzzer to begin with.
+
+usage: python seeds.py FOLDER      (makes FOLDER/message, FOLDER/request, ...)
+"""
+
+import hashlib
+import io
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from flash_transport import packb
+
+ENCODINGS = 64
+"""Not fewer than there are: a frame's first byte chooses one by its remainder."""
+
+
+def messages() -> Iterator[bytes]:
+    """Observations and answers: every kind of value, every dtype, what nests."""
+    for dtype in ("?", "u1", "i1", "<u2", "<i4", "<i8", "<f2", "<f4", "<f8", ">f4"):
+        yield packb({"state": np.zeros((2, 3), np.dtype(dtype))})
+    yield packb({"image": np.zeros((2, 2, 3), np.uint8), "prompt": "go", "seed": 5})
+    yield packb({"image": {"__image__": "jpeg", "data": b"\xff\xd8\xff\xe0"}})
+    yield packb([None, True, -1, 1 << 40, 0.5, "ä", b"\x00", [], {}, [[[{}]]]])
+    yield packb({"f": np.float32(1), "n": np.int64(-3), "empty": np.zeros((0, 4), np.float32)})
+
+
+def requests() -> Iterator[bytes]:
+    """The kind, then its map."""
+    hello = {"client": "fuzz", "version": "1", "api_key": "k", "session": "arm"}
+    yield b"\x01" + packb(hello)
+    yield b"\x01" + packb({})
+    yield b"\x02" + packb({"state": np.zeros(3, np.float32), "session": "arm", "deadline_ms": 5.0})
+    yield b"\x03" + packb({"session": "arm"})
+    yield b"\x01" + packb({"code": "bad_request", "message": "no"})
+
+
+def camera_frames() -> Iterator[bytes]:
+    """Header (encoding, height, width, step, bits of the sizes, byte order), then 4 rows of 8."""
+    for encoding in range(ENCODINGS):
+        for step in (8, 16, 24, 32):
+            yield struct.pack("<BHHHBB", encoding, 4, 8, step, 16, encoding & 1) + bytes(4 * step)
+
+
+def image_files() -> Iterator[bytes]:
+    """JPEG in one pass and in several, gray and CMYK too; PNG of every kind."""
+    noise = np.random.default_rng(0).integers(0, 256, (24, 20, 4), dtype=np.uint8)
+    picture = Image.fromarray(noise)
+    for mode, options in (
+        ("RGB", {"quality": 50}),
+        ("RGB", {"quality": 95, "subsampling": 0, "restart_marker_blocks": 1}),
+        ("RGB", {"quality": 80, "progressive": True}),
+        ("L", {}),
+        ("CMYK", {}),
+    ):
+        yield _file(picture.convert(mode), "JPEG", **options)
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+        wide = Image.fromarray(noise[:, :, 0].astype(np.uint16) * 257)
+        yield _file(wide if mode == "I;16" else picture.convert(mode), "PNG")
+
+
+def _file(picture: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def main(folder: Path) -> None:
+    """Every seed of every target, each under the hash of what it holds."""
+    for target, seeds in (
+        ("message", messages()),
+        ("request", requests()),
+        ("camera_frame", camera_frames()),
+        ("image_file", image_files()),
+    ):
+        (folder / target).mkdir(parents=True, exist_ok=True)
+        for seed in seeds:
+            (folder / target / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
