@@ -132,7 +132,7 @@ fn taken<T>(next: Next<T>) -> T {
 fn client(host: &str, port: u16) -> Client {
     let trust = ServerTrust::DangerAnyServer(AcceptAnyServer);
     let client = Client::new(ClientConfig::new(host, port, trust)).unwrap();
-    client.connect(LONG).wait_long().unwrap();
+    client.meet(LONG).wait_long().unwrap();
     client
 }
 

@@ -56,7 +56,7 @@ fn connect(server: &Server) -> Client {
     let mut config = ClientConfig::new("127.0.0.1", server.address().port(), trust);
     config.connect_timeout = LONG;
     let client = Client::new(config).unwrap();
-    client.connect(LONG).wait_long().unwrap();
+    client.meet(LONG).wait_long().unwrap();
     client
 }
 

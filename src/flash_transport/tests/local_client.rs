@@ -47,7 +47,7 @@ fn client_config(path: &Path) -> ClientConfig {
 
 fn connect(server: &LocalServer) -> Client {
     let client = Client::new(client_config(server.path())).unwrap();
-    client.connect(LONG).wait_long().unwrap();
+    client.meet(LONG).wait_long().unwrap();
     client
 }
 
@@ -339,7 +339,7 @@ fn a_wrong_key_is_final() {
     config.api_keys = vec!["right".into()];
     let server = LocalServer::bind(config).unwrap();
     let client = Client::new(client_config(server.path())).unwrap();
-    let error = client.connect(LONG).wait_long().unwrap_err();
+    let error = client.meet(LONG).wait_long().unwrap_err();
     assert!(
         matches!(error, ClientError::AuthenticationFailed { .. }),
         "{error}"

@@ -39,7 +39,7 @@ fn client_config(server: &Server) -> ClientConfig {
 
 fn connect(config: ClientConfig) -> Client {
     let client = Client::new(config).unwrap();
-    client.connect(LONG).wait_long().unwrap();
+    client.meet(LONG).wait_long().unwrap();
     client
 }
 
@@ -238,7 +238,7 @@ fn only_a_known_api_key_comes_in() {
         let mut config = client_config(&server);
         config.hello.api_key = key.map(str::to_owned);
         let client = Client::new(config).unwrap();
-        let connected = client.connect(LONG).wait_long();
+        let connected = client.meet(LONG).wait_long();
         connected.map(|_| client)
     };
     with_key(Some("right")).unwrap();

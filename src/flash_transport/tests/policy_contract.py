@@ -18,6 +18,7 @@ from typing import Any
 
 from quic_peers import Served, Serving, free_udp_port
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 from flash_transport import (
@@ -52,20 +53,22 @@ class Transport:
 
     Attributes:
         name: for people.
-        serve: `serve(handle, metadata, address)`; `address` is what `free_address` gave.
+        serve: `serve(handle, metadata, address, api_keys)`; `address` is what `free_address` gave.
         free_address: somewhere to serve, the same after a restart.
         overhead: bytes of a request and of an answer beyond the packed map.
     """
 
     name: str
-    serve: Callable[[Handle, dict[str, Any], Any], AbstractContextManager[Endpoint]]
+    serve: Callable[[Handle, dict[str, Any], Any, list[str]], AbstractContextManager[Endpoint]]
     free_address: Callable[[], Any]
     overhead: int
 
 
 @contextlib.contextmanager
-def serve_quic(handle: Handle, metadata: dict[str, Any], port: int) -> Iterator[Endpoint]:
-    with Served(handle, metadata=metadata, port=port) as served:
+def serve_quic(
+    handle: Handle, metadata: dict[str, Any], port: int, api_keys: list[str]
+) -> Iterator[Endpoint]:
+    with Served(handle, metadata=metadata, port=port, api_keys=api_keys) as served:
 
         def connect(**options: Any) -> Policy:
             return FlashTransportPolicy("127.0.0.1", served.port, **options)
@@ -74,8 +77,10 @@ def serve_quic(handle: Handle, metadata: dict[str, Any], port: int) -> Iterator[
 
 
 @contextlib.contextmanager
-def serve_local(handle: Handle, metadata: dict[str, Any], path: Path) -> Iterator[Endpoint]:
-    with Serving(LocalServer(path, metadata=metadata), handle) as serving:
+def serve_local(
+    handle: Handle, metadata: dict[str, Any], path: Path, api_keys: list[str]
+) -> Iterator[Endpoint]:
+    with Serving(LocalServer(path, metadata=metadata, api_keys=api_keys), handle) as serving:
 
         def connect(**options: Any) -> Policy:
             return FlashTransportPolicy(f"unix:{path}", **options)
@@ -107,7 +112,9 @@ class WebsocketRequest:
 
 
 @contextlib.contextmanager
-def serve_websocket(handle: Handle, metadata: dict[str, Any], port: int) -> Iterator[Endpoint]:
+def serve_websocket(
+    handle: Handle, metadata: dict[str, Any], port: int, api_keys: list[str]
+) -> Iterator[Endpoint]:
     connections: list[ServerConnection] = []
 
     def talk(connection: ServerConnection) -> None:
@@ -128,8 +135,18 @@ def serve_websocket(handle: Handle, metadata: dict[str, Any], port: int) -> Iter
     def choose_ours(_connection: ServerConnection, offered: Any) -> Any:
         return "openpi-flash.1" if "openpi-flash.1" in offered else None
 
+    def check_key(connection: ServerConnection, request: Request) -> Response | None:
+        key = request.headers.get("Authorization", "").removeprefix("Api-Key ")
+        return connection.respond(401, "no such key") if api_keys and key not in api_keys else None
+
     server = serve(
-        talk, "127.0.0.1", port, compression=None, max_size=None, select_subprotocol=choose_ours
+        talk,
+        "127.0.0.1",
+        port,
+        compression=None,
+        max_size=None,
+        select_subprotocol=choose_ours,
+        process_request=check_key,
     )
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -156,8 +173,10 @@ def free_tcp_port() -> int:
 
 
 @contextlib.contextmanager
-def serve_aioquic(handle: Handle, metadata: dict[str, Any], port: int) -> Iterator[Endpoint]:
-    with Served(handle, metadata=metadata, port=port) as served:
+def serve_aioquic(
+    handle: Handle, metadata: dict[str, Any], port: int, api_keys: list[str]
+) -> Iterator[Endpoint]:
+    with Served(handle, metadata=metadata, port=port, api_keys=api_keys) as served:
 
         def connect(**options: Any) -> Policy:
             return aio.FlashTransportPolicy("127.0.0.1", served.port, **options)

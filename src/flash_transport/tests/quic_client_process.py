@@ -12,6 +12,7 @@ from flash_transport import FlashTransportPolicy
 def main():
     port, session, what = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     policy = FlashTransportPolicy("127.0.0.1", port, session=session)
+    policy.get_server_metadata()
     sys.stdout.write("connected\n")
     sys.stdout.flush()
     if what == "ask":

@@ -159,8 +159,11 @@ def test_who_leaves_cancels_the_request_at_the_far_end(binary, folder):
 def test_a_local_program_waits_for_a_server_that_starts_later(binary, folder):
     port = free_udp_port()
     with client(binary, folder, port) as address:
-        with pytest.raises(ServerError, match="not_ready"):
-            FlashTransportPolicy(address, connect_timeout=0.3)
+        with (
+            FlashTransportPolicy(address, connect_timeout=0.3) as policy,
+            pytest.raises(ServerError, match="not_ready"),
+        ):
+            policy.get_server_metadata()
         with Served(port=port), FlashTransportPolicy(address, connect_timeout=LONG) as policy:
             assert policy.infer({"x": 1}, timeout=LONG)["echo"] == {"x": 1}
 

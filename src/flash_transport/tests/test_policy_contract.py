@@ -42,9 +42,10 @@ def serving(transport):
     """`serving(handle, metadata)` is an endpoint until the test ends."""
     with contextlib.ExitStack() as stack:
 
-        def serve(handle, metadata=None, address=None):
+        def serve(handle, metadata=None, address=None, api_keys=()):
             address = transport.free_address() if address is None else address
-            return stack.enter_context(transport.serve(handle, metadata or {}, address))
+            endpoint = transport.serve(handle, metadata or {}, address, list(api_keys))
+            return stack.enter_context(endpoint)
 
         yield serve
 
@@ -229,6 +230,35 @@ def test_without_a_timeout_a_server_has_the_time_of_a_connection_to_get_ready(se
         policy.infer({})
 
 
+# --- keys ---
+
+FIRST_CALLS = [
+    lambda policy: policy.infer({}, timeout=LONG),
+    lambda policy: policy.submit({}, timeout=LONG).result(LONG),
+    lambda policy: policy.reset(),
+    lambda policy: policy.get_server_metadata(),
+]
+
+
+@pytest.mark.parametrize("call", FIRST_CALLS)
+@pytest.mark.parametrize("key", [None, "wrong"])
+def test_a_wrong_key_is_told_by_the_constructor_or_else_by_the_first_call(serving, call, key):
+    held = Held()
+    endpoint = serving(held, api_keys=["right"])
+    with (
+        pytest.raises(AuthenticationFailed, match="refused the api key"),
+        endpoint.connect(api_key=key) as policy,
+    ):
+        call(policy)
+    assert held.requests == []
+
+
+@pytest.mark.parametrize("call", FIRST_CALLS)
+def test_a_right_key_lets_in(serving, call):
+    with serving(echo, api_keys=["right"]).connect(api_key="right") as policy:
+        call(policy)
+
+
 # --- deadlines ---
 
 
@@ -240,6 +270,8 @@ def deadlines_of(serving, metadata, *asked):
         request.respond({})
 
     with serving(take, metadata).connect() as policy:
+        # a request that leaves before the server has spoken does not know what it reads
+        policy.get_server_metadata()
         for observation, timeout in asked:
             policy.infer(observation, timeout=timeout)
             policy.submit(observation, timeout=timeout).result(LONG)

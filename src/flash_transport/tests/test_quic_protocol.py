@@ -161,13 +161,51 @@ def test_what_is_no_arrays_dtype_is_a_bad_request():
     assert '"|O" is not supported' in message
 
 
-def test_nothing_is_answered_before_hello():
+def test_requests_may_leave_behind_a_hello_without_its_answer():
     async def ask(client):
-        return [error_of(await client.ask(kind + b"\x80")) for kind in (b"\x02", b"\x03")]
+        requests = (HELLO, b"\x02" + msgpack.packb({"number": 1}), b"\x03\x80")
+        return await asyncio.gather(*map(client.ask, requests))
 
-    with Served() as served:
-        errors = speak(served.port, ask)
-        assert errors == [("unauthenticated", "this connection has not said hello yet")] * 2
+    with Served(lambda request: request.respond(request.observation)) as served:
+        answers = speak(served.port, ask)
+    assert answers == [b"\x00\x80", b"\x00" + msgpack.packb({"number": 1}), b"\x00\x80"]
+
+
+def test_what_overtakes_the_hello_is_held_and_answered_behind_it():
+    async def ask(client):
+        overtaking = [client.send(kind + b"\x80") for kind in (b"\x02", b"\x03")]
+        # a second connection's whole exchange takes longer than an answer would
+        await asyncio.to_thread(speak, served.port, lambda other: other.ask(HELLO))
+        before = served.server.counters["requests_accepted"]
+        hello = await client.ask(HELLO)
+        return before, hello, [await client.answer(stream) for stream in overtaking]
+
+    with Served(lambda request: request.respond({})) as served:
+        answers = speak(served.port, ask)
+        assert answers == (0, b"\x00\x80", [b"\x00\x80"] * 2)
+        assert served.server.counters["requests_accepted"] == 2
+
+
+def test_what_follows_a_hello_with_a_wrong_key_never_comes_to_the_policy():
+    async def ask(client):
+        client.send(b"\x02\x80")
+        hello = client.send(b"\x01" + msgpack.packb({"api_key": "wrong"}))
+        client.send(b"\x02\x80")
+        return error_of(await client.answer(hello)), (await client.terminated).error_code
+
+    with Served(api_keys=["right"]) as served:
+        (code, _), end = speak(served.port, ask)
+        assert (code, end) == ("unauthenticated", 0x03)
+        assert served.server.counters["requests_accepted"] == 0
+
+
+def test_what_follows_a_hello_to_a_server_that_warms_up_is_not_begun():
+    async def ask(client):
+        requests = (HELLO, b"\x02\x80")
+        return [error_of(answer)[0] for answer in await asyncio.gather(*map(client.ask, requests))]
+
+    with Served(metadata=None) as served:
+        assert speak(served.port, ask) == ["not_ready"] * 2
         assert served.server.counters["requests_accepted"] == 0
 
 
@@ -267,9 +305,23 @@ class StrangersServer(QuicConnectionProtocol):
         request = self._requests.get(event.stream_id, b"") + event.data
         self._requests[event.stream_id] = request
         if event.end_stream:
-            answer = b"\x00\x80" if request[0] == 0x01 else self.answer(request)
-            self._quic.send_stream_data(event.stream_id, answer, end_stream=True)
-            self.transmit()
+            self.respond(event.stream_id, request)
+
+    def respond(self, stream, request):
+        answer = b"\x00\x80" if request[0] == 0x01 else self.answer(request)
+        self._quic.send_stream_data(stream, answer, end_stream=True)
+        self.transmit()
+
+
+class PatientServer(StrangersServer):
+    """Answers the hello when there is something behind it."""
+
+    def respond(self, stream, request):
+        if request[0] == 0x01:
+            self._hello = stream
+            return
+        super().respond(self._hello, b"\x01\x80")
+        super().respond(stream, request)
 
 
 @pytest.fixture(scope="module")
@@ -301,11 +353,11 @@ def certificate(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def strangers_server(directory, answer, alpn=ALPN):
+def strangers_server(directory, answer, alpn=ALPN, kind=StrangersServer):
     """A stranger's server on a thread of its own; yields its port."""
     configuration = QuicConfiguration(is_client=False, alpn_protocols=[alpn])
     configuration.load_cert_chain(directory / "cert.pem", directory / "key.pem")
-    protocol = type("Protocol", (StrangersServer,), {"answer": staticmethod(answer)})
+    protocol = type("Protocol", (kind,), {"answer": staticmethod(answer)})
     started = threading.Event()
     state = {}
 
@@ -345,6 +397,16 @@ def test_our_client_speaks_to_a_strangers_server(certificate):
         answer = policy.infer({"state": np.arange(3, dtype=np.float32)}, timeout=LONG)
         assert answer["actions"].tolist() == [0.0, 1.0, 2.0]
         assert requests == [example("infer")]
+
+
+def test_our_clients_first_request_leaves_before_its_hello_is_answered(certificate):
+    directory, _ = certificate
+    with (
+        strangers_server(directory, lambda request: b"\x00\x80", kind=PatientServer) as port,
+        FlashTransportPolicy("127.0.0.1", port) as policy,
+    ):
+        assert policy.infer({}, timeout=LONG) == {}
+        assert policy.get_server_metadata() == {}
 
 
 @pytest.mark.parametrize(

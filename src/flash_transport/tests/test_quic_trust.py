@@ -290,10 +290,13 @@ def test_a_known_api_key_comes_in():
 )
 def test_another_api_key_stays_outside(key, reason):
     with Served(api_keys=["right"]) as served:
-        with pytest.raises(AuthenticationFailed) as raised:
-            FlashTransportPolicy("127.0.0.1", served.port, api_key=key, connect_timeout=LONG)
+        with (
+            pytest.raises(AuthenticationFailed) as raised,
+            FlashTransportPolicy("127.0.0.1", served.port, api_key=key) as policy,
+        ):
+            policy.infer({}, timeout=LONG)
         assert str(raised.value) == f"127.0.0.1:{served.port} refused the api key: {reason}"
-        assert served.server.counters["clients_unauthenticated"] == 1
+        assert served.server.counters["clients_unauthenticated"] >= 1
         assert served.server.counters["requests_accepted"] == 0
 
 

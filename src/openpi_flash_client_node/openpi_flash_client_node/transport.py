@@ -81,12 +81,20 @@ ImageMessage = RawImage | EncodedImage
 
 
 def open_policy(link: LinkSettings) -> Policy:
-    """Connect to the server; blocks for at most `link.connect_timeout`.
+    """Connect to the server and learn what it is.
+
+    Blocks for at most twice `link.connect_timeout`.
 
     Raises:
-        FlashTransportError: there is no connection.
+        FlashTransportError: there is no connection, or the server does not let this robot in.
     """
-    return _OPENERS[link.transport](link)
+    policy = _OPENERS[link.transport](link)
+    try:
+        policy.get_server_metadata()
+    except Exception:
+        policy.close()
+        raise
+    return policy
 
 
 def installation_notice() -> str:

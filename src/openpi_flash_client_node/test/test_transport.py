@@ -124,6 +124,24 @@ def test_no_server_is_an_error_of_flash_transport_within_the_timeout(settings, n
         transport.open_policy(link)
 
 
+@pytest.mark.parametrize("key", ["", "wrong"])
+def test_a_wrong_key_needs_a_human_before_anything_is_asked(settings, key):
+    with flash_transport.QuicServer("127.0.0.1", 0, metadata={}, api_keys=["right"]) as server:
+        link = dataclasses.replace(
+            settings.link,
+            host="127.0.0.1",
+            port=server.port,
+            transport="quic",
+            server_fingerprint=server.fingerprint,
+            known_servers="",
+            api_key=key,
+        )
+        with pytest.raises(flash_transport.AuthenticationFailed) as error:
+            transport.open_policy(link)
+        transport.open_policy(dataclasses.replace(link, api_key="right")).close()
+    assert transport.needs_human(error.value)
+
+
 def test_a_server_that_is_known_by_another_certificate_needs_a_human(settings, tmp_path):
     known = tmp_path / "known_servers"
     with flash_transport.QuicServer("127.0.0.1", 0, metadata={}) as server:

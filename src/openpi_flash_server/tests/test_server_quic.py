@@ -260,14 +260,17 @@ def test_before_it_is_published_clients_wait_and_come_in_when_it_is(tmp_path, in
     slot = Slot("action")
     transport = QuicTransport(slot, host="127.0.0.1", port=0, certificate=KeptCertificate(tmp_path))
     assert re.fullmatch("[0-9a-f]{64}", transport.fingerprint)
-    with pytest.raises(ServerError, match="not_ready: the server warms up"):
-        FlashTransportPolicy("127.0.0.1", transport.port, connect_timeout=0.3)
-    connecting = in_background(FlashTransportPolicy, "127.0.0.1", transport.port)
-    assert not connecting.done()
-    slot.open(ActionHandler(FakePolicy()))
-    transport.publish(action_metadata(SPEC, has_planner=False))
-    with connecting.result(WAIT) as client:
-        assert client.infer({"state": np.zeros(2)}, timeout=WAIT)["actions"].shape == (3, 2)
+    with (
+        FlashTransportPolicy("127.0.0.1", transport.port, connect_timeout=0.3) as client,
+        pytest.raises(ServerError, match="not_ready: the server warms up"),
+    ):
+        client.get_server_metadata()
+    with FlashTransportPolicy("127.0.0.1", transport.port) as client:
+        answer = in_background(client.infer, {"state": np.zeros(2)}, WAIT)
+        assert not answer.done()
+        slot.open(ActionHandler(FakePolicy()))
+        transport.publish(action_metadata(SPEC, has_planner=False))
+        assert answer.result(WAIT)["actions"].shape == (3, 2)
     assert slot.close(grace=WAIT)
     assert transport.close(grace=WAIT)
     with socket.socket(type=socket.SOCK_DGRAM) as other:

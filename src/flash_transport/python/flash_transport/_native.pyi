@@ -193,7 +193,7 @@ class QuicClient:
         """Ask and go on; the outcome comes out of `completions` under `ticket`."""
 
     def get_server_metadata(self) -> dict[str, Any]:
-        """What the server said about itself when the connection was made."""
+        """What the server said about itself when the connection was made; waits for it."""
 
     def reset(self) -> None:
         """Start a new episode."""

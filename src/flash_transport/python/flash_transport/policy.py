@@ -26,6 +26,7 @@ class Policy(abc.ABC):
     `FlashTransportPolicy` (QUIC, or a unix socket) and `WebsocketPolicy` are these; code that is
     written for one runs on all of them. Any number of threads may share one.
 
+    A server that wants another `api_key` says so to the constructor, or else to the first call.
     A connection that was lost costs the requests it carried: the next one connects again, with
     growing pauses, for as long as `connect_timeout` and its own `timeout` allow. A request that
     the server has taken up is never sent a second time.
@@ -124,7 +125,11 @@ class Policy(abc.ABC):
 
     @abc.abstractmethod
     def get_server_metadata(self) -> dict[str, Any]:
-        """What the server said about itself when the connection was made."""
+        """What the server said about itself when the connection was made.
+
+        Raises:
+            What `infer` raises, where the server has not said it yet.
+        """
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -21,6 +21,10 @@ class FlashTransportPolicy(Policy):
     own. A request that is given up, by its timeout, by `cancel()` or by Ctrl-C, is given up at the
     server, too. Network and encryption run on a thread of their own, without the GIL.
 
+    It is made when the server has answered and is trusted, with its first words to it on their
+    way: the first request leaves behind them, without waiting for what the server says. So a server
+    that wants another `api_key`, or is not ready, may say so only to the first call.
+
     Made before a fork, it works only in the process that made it.
 
     Args:
@@ -47,8 +51,8 @@ class FlashTransportPolicy(Policy):
 
     Raises:
         Disconnected: no connection within `connect_timeout`, or a server of another protocol.
-        ServerError: `not_ready`: the server is there, and still not ready after `connect_timeout`.
-        AuthenticationFailed: the server wants another `api_key`.
+        AuthenticationFailed: the server wants another `api_key`; raised here or by the first call,
+            whichever is the first to know.
         UntrustedServer: the server's certificate is not the pinned one, not the one in
             `known_servers`, or none of `ca_file`.
         ValueError: `server_fingerprint` is no fingerprint, `ca_file` holds no certificates, or more
@@ -96,7 +100,16 @@ class FlashTransportPolicy(Policy):
         return self._client.link_settings
 
     def get_server_metadata(self) -> dict[str, Any]:
-        """What the server said about itself when the connection was made."""
+        """What the server said about itself when the connection was made.
+
+        Waits for that up to `connect_timeout`, where it is not known yet.
+
+        Raises:
+            Disconnected: the connection was lost before, or could not be made again in time.
+            ServerError: `not_ready`: the server is there, and still not ready.
+            AuthenticationFailed: the server wants another `api_key`.
+            UntrustedServer: the server is not the one that is trusted.
+        """
         return self._client.get_server_metadata()
 
     def close(self) -> None:

@@ -36,6 +36,7 @@ pub type CallNumbers = (f64, f64, usize, usize, u32);
 struct QuicClient {
     client: Client,
     session: String,
+    connect_timeout: Duration,
 }
 
 #[pymethods]
@@ -75,7 +76,11 @@ impl QuicClient {
         if let Some(buffers) = client.socket_buffers() {
             warn_of_small_buffers(py, buffers)?;
         }
-        Ok(Self { client, session })
+        Ok(Self {
+            client,
+            session,
+            connect_timeout,
+        })
     }
 
     /// The server as the user named it.
@@ -180,8 +185,12 @@ impl QuicClient {
         }
     }
 
-    /// What the server said about itself when the connection was made.
+    /// What the server said about itself when the connection was made. Waits for it where it has not yet.
     fn get_server_metadata(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if self.client.metadata().is_none() {
+            self.check_process()?;
+            answer(py, self.client.meet(self.connect_timeout))?;
+        }
         dict_from(py, self.client.metadata().unwrap_or_default().to_vec(), 0)
     }
 

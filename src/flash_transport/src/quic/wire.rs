@@ -49,7 +49,7 @@ impl Kind {
 pub enum ErrorCode {
     /// The client's fault: the same request will fail again.
     BadRequest,
-    /// No hello yet, or one with a missing or wrong api key.
+    /// A hello with a missing or wrong api key.
     Unauthenticated,
     /// A newer observation of the same session took this one's place.
     Superseded,

@@ -1,7 +1,13 @@
 //! A client with no manners: QUIC as quinn gives it, with any bytes, windows and ends.
 
+#![allow(
+    dead_code,
+    reason = "each of the test programs that share this uses a part of it"
+)]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
@@ -9,6 +15,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use tokio::runtime::Runtime;
+use tokio::time::timeout;
 
 pub struct RawSettings {
     /// Bytes of one stream that it takes without reading them.
@@ -76,6 +83,19 @@ impl Raw {
             send,
             receive,
         }
+    }
+
+    /// Send a request that does not end, until nothing more is taken for a time; returns how many bytes were.
+    pub fn write_until_held(&self, kind: u8, time: Duration) -> usize {
+        self.runtime.block_on(async {
+            let (mut send, _receive) = self.connection.open_bi().await.unwrap();
+            let piece = [kind; 10_000];
+            let mut taken = 0;
+            while let Ok(Ok(bytes)) = timeout(time, send.write(&piece)).await {
+                taken += bytes;
+            }
+            taken
+        })
     }
 
     pub fn open_and_reset(&self, times: usize, request: &[u8]) {

@@ -42,7 +42,7 @@ fn comparison_of_settings() {
     cells(
         &format!("beside a download, {name}; what the download gets"),
         |arm| {
-            let (latencies, downloaded) = beside_a_download(arm, &path, download_plan());
+            let (latencies, downloaded) = beside_a_download(1, arm, &path, download_plan());
             let p50 = milliseconds(percentile(&latencies, 0.5));
             let p95 = milliseconds(percentile(&latencies, 0.95));
             format!("{p50:.0} / {p95:.0}; {:.1} Mb/s", downloaded / 1e6)

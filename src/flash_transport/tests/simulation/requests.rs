@@ -1,6 +1,7 @@
 //! The traffic of a robot: an observation up, actions down, one bidirectional stream each, both ended by FIN.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -43,15 +44,22 @@ impl Plan {
     }
 }
 
-/// Start and answer of the hello and of each request, in the order of their starts.
-pub type Log = Rc<RefCell<Vec<(Instant, Instant)>>>;
+/// Start and answer of the hello and of each request.
+#[derive(Default)]
+pub struct Answers {
+    pub hello: Option<(Instant, Instant)>,
+    pub requests: Vec<(Instant, Instant)>,
+}
 
-/// Says hello, and asks when that is answered; waits for each answer before it asks again.
+pub type Log = Rc<RefCell<Answers>>;
+
+/// Says hello and asks behind it, as soon as the handshake is over; waits for each answer before it asks again.
 pub struct RequestClient {
     plan: Plan,
     log: Log,
     connected: bool,
-    said_hello: bool,
+    /// The stream of the hello and its start.
+    hello: Option<(StreamId, Instant)>,
     next_at: Option<Instant>,
     asked: usize,
     /// The stream of the current request and its start.
@@ -66,7 +74,7 @@ impl RequestClient {
             plan,
             log,
             connected: false,
-            said_hello: false,
+            hello: None,
             next_at: None,
             asked: 0,
             current: None,
@@ -75,15 +83,10 @@ impl RequestClient {
     }
 
     fn ask(&mut self, now: Instant, handle: ConnectionHandle, connection: &mut Connection) {
-        if self.current.is_some() {
-            return;
+        if self.hello.is_none() {
+            self.hello = Some((self.open(handle, connection, HELLO_BYTES), now));
         }
-        if !self.said_hello {
-            self.said_hello = true;
-            self.current = Some((self.open(handle, connection, HELLO_BYTES), now));
-            return;
-        }
-        let due = self.next_at.is_none_or(|at| at <= now);
+        let due = self.next_at.is_none_or(|at| at <= now) && self.current.is_none();
         if !self.connected || self.asked == self.plan.requests || !due {
             return;
         }
@@ -119,15 +122,13 @@ impl App for RequestClient {
             }
         }
         let finished = self.streams.read(handle, connection);
+        if let Some((id, start)) = self.hello.filter(|(id, _)| finished.contains(id)) {
+            assert_eq!(self.streams.received(handle, id), METADATA_BYTES);
+            self.log.borrow_mut().hello = Some((start, now));
+        }
         if let Some((id, start)) = self.current.filter(|(id, _)| finished.contains(id)) {
-            let is_hello = self.log.borrow().is_empty();
-            let expected = if is_hello {
-                METADATA_BYTES
-            } else {
-                ANSWER_BYTES
-            };
-            assert_eq!(self.streams.received(handle, id), expected);
-            self.log.borrow_mut().push((start, now));
+            assert_eq!(self.streams.received(handle, id), ANSWER_BYTES);
+            self.log.borrow_mut().requests.push((start, now));
             self.current = None;
         }
         if self.connected || (self.plan.early_hello && connection.has_0rtt()) {
@@ -146,15 +147,20 @@ impl App for RequestClient {
     }
 }
 
-/// Answers each request as soon as it is complete.
+/// Answers each request as soon as it is complete, and the hello of its connection has come.
 pub struct AnswerServer {
     streams: Streams,
+    introduced: BTreeSet<ConnectionHandle>,
+    /// Requests that have overtaken their hello.
+    held: Vec<(ConnectionHandle, StreamId)>,
 }
 
 impl AnswerServer {
     pub fn new(probes: bool) -> Self {
         Self {
             streams: Streams::new(probes),
+            introduced: BTreeSet::new(),
+            held: Vec::new(),
         }
     }
 }
@@ -175,14 +181,21 @@ impl App for AnswerServer {
                 self.streams.note(handle, StreamEvent::Readable { id });
             }
             for id in self.streams.read(handle, connection) {
-                let is_hello = self.streams.received(handle, id) == HELLO_BYTES;
-                let answer = if is_hello {
-                    METADATA_BYTES
+                if self.streams.received(handle, id) == HELLO_BYTES {
+                    self.introduced.insert(handle);
+                    self.streams.send(handle, id, METADATA_BYTES);
                 } else {
-                    ANSWER_BYTES
-                };
-                self.streams.send(handle, id, answer);
+                    self.held.push((handle, id));
+                }
             }
+            let introduced = &self.introduced;
+            self.held.retain(|(of, id)| {
+                let is_held = !introduced.contains(of);
+                if !is_held {
+                    self.streams.send(*of, *id, ANSWER_BYTES);
+                }
+                is_held
+            });
             self.streams.write(now, handle, connection);
         }
     }

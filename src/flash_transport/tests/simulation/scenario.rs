@@ -63,7 +63,7 @@ impl Robot {
     pub fn run_until_answered(&mut self, requests: usize) {
         let log = Rc::clone(&self.log);
         self.network
-            .run_until(MOST_STEPS, || log.borrow().len() > requests);
+            .run_until(MOST_STEPS, || log.borrow().requests.len() >= requests);
     }
 
     /// From each request to its answer.
@@ -91,9 +91,14 @@ pub fn latencies(arm: Arm, path: &PathSpec, plan: &Plan, seeds: u64) -> Vec<Dura
 pub const WARM_UP: usize = 3;
 
 /// Requests of ours on a path where a download of somebody else's goes on: their latencies, and the download's bits per second.
-pub fn beside_a_download(arm: Arm, path: &PathSpec, mut plan: Plan) -> (Vec<Duration>, f64) {
+pub fn beside_a_download(
+    seed: u64,
+    arm: Arm,
+    path: &PathSpec,
+    mut plan: Plan,
+) -> (Vec<Duration>, f64) {
     plan.probes &= arm.probes();
-    let mut network = Network::new(1);
+    let mut network = Network::new(seed);
     let bottleneck = network.add_link(path.up.clone());
     let down = network.add_link(path.down.clone());
     let downloaded = add_bulk_flow(&mut network, Arm::QuinnDefault, path, bottleneck, down);
@@ -110,7 +115,7 @@ pub fn beside_a_download(arm: Arm, path: &PathSpec, mut plan: Plan) -> (Vec<Dura
     network.connect(client, client_config(arm, &tls), server);
 
     let before = (network.elapsed(), downloaded.get());
-    network.run_until(MOST_STEPS, || log.borrow().len() > requests);
+    network.run_until(MOST_STEPS, || log.borrow().requests.len() >= requests);
     let bits = 8 * (downloaded.get() - before.1);
     (
         request_latencies(&log),
@@ -120,7 +125,7 @@ pub fn beside_a_download(arm: Arm, path: &PathSpec, mut plan: Plan) -> (Vec<Dura
 
 fn request_latencies(log: &Log) -> Vec<Duration> {
     let log = log.borrow();
-    let requests = log.iter().skip(1);
+    let requests = log.requests.iter();
     requests.map(|(start, end)| *end - *start).collect()
 }
 
@@ -142,7 +147,7 @@ pub fn first_answers(arm: Arm, path: &PathSpec) -> (FirstAnswers, FirstAnswers) 
         let mut robot = Robot::with_tls(1, arm, path, plan, &tls);
         robot.run();
         let answered = robot.network.elapsed();
-        let (_, hello) = robot.log.borrow()[0];
+        let (_, hello) = robot.log.borrow().hello.expect("an answer to the hello");
         // The session arrives behind the answer.
         robot.network.run_for(Duration::from_secs(1));
         FirstAnswers {

@@ -100,7 +100,14 @@ fn a_path_that_cannot_carry_a_request_at_once_is_not_flooded() {
 #[test]
 fn a_download_keeps_three_fifths_of_what_the_requests_leave() {
     let (name, path) = bottlenecks().nth(1).expect("a bottleneck of 50 Mb/s");
-    let (latencies, downloaded) = beside_a_download(Arm::Ours, &path, download_plan());
+    // What it gets depends on where in its sawtooth the requests meet it: 24 to 28 Mb/s.
+    let mut latencies = Vec::new();
+    let mut downloaded = 0.0;
+    for seed in 1..=SEEDS {
+        let (these, got) = beside_a_download(seed, Arm::Ours, &path, download_plan());
+        latencies.extend(these);
+        downloaded += got / SEEDS as f64;
+    }
     line(&format!("beside a download, {name}"), &latencies, None);
     println!("  the download gets {:.1} Mb/s", downloaded / 1e6);
     // Requests take 7.6 of the 50 Mb/s.
@@ -109,6 +116,8 @@ fn a_download_keeps_three_fifths_of_what_the_requests_leave() {
     let p50 = milliseconds(percentile(&latencies, 0.5));
     assert!(p50 < 165.0, "{p50}");
 }
+
+const SEEDS: u64 = 4;
 
 pub fn download_plan() -> Plan {
     Plan::new(500 * MILLISECOND, 100)

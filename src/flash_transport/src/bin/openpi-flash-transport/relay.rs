@@ -94,7 +94,7 @@ impl Relay {
         let Ok(client) = self.client(OWN_SESSION) else {
             return false;
         };
-        if client.connect(FIRST_CONTACT).wait_long().is_err() {
+        if client.meet(FIRST_CONTACT).wait_long().is_err() {
             return false;
         }
         self.hand_on_metadata(downstream, &client);

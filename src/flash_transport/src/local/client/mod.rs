@@ -181,10 +181,12 @@ impl Connection {
         // SAFETY: the descriptor belongs to `self.stream`, which is not closed before this function ends.
         let watched = unsafe { AsyncFd::register_with_interest(self.stream.as_fd(), interest)? };
         loop {
-            let is_sent = self.flush()?;
+            let flushed = self.flush();
+            // A server that has hung up may have said why.
             while let Some((id, answer)) = reader.next(&self.stream, self.answer_bytes)? {
                 self.dispatch(id, answer)?;
             }
+            let is_sent = flushed?;
             if !self.has_work() || !self.is_up() {
                 return Ok(());
             }

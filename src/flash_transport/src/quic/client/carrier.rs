@@ -1,12 +1,11 @@
-//! A connection that has said hello, whatever it runs over.
+//! A connection whose hello is under way or answered, whatever it runs over.
 
 use std::time::Instant;
-
-use bytes::Bytes;
 
 use super::dial::{self, Link, Sessions};
 use super::error::AttemptError;
 use super::exchange::{exchange_pieces, ExchangeError};
+use super::introduction::Introduction;
 #[cfg(unix)]
 use super::local_link::{LocalLink, OnThisThread};
 use super::message::Pieces;
@@ -29,19 +28,18 @@ pub(super) async fn dial(
     match config.local_path() {
         None => dial::dial(config, sessions).await.map(Carrier::Quic),
         #[cfg(unix)]
-        Some(path) => LocalLink::dial(config, path).await.map(Carrier::Local),
+        Some(path) => LocalLink::open(config, path).await.map(Carrier::Local),
         #[cfg(not(unix))]
         Some(_) => Err(AttemptError::again("this system has no unix sockets")),
     }
 }
 
 impl Carrier {
-    /// The msgpack map of the answer to the hello.
-    pub fn metadata(&self) -> &Bytes {
+    pub fn introduction(&self) -> &Introduction {
         match self {
-            Carrier::Quic(link) => &link.metadata,
+            Carrier::Quic(link) => &link.introduction,
             #[cfg(unix)]
-            Carrier::Local(link) => &link.metadata,
+            Carrier::Local(link) => &link.introduction,
         }
     }
 
@@ -54,12 +52,14 @@ impl Carrier {
         }
     }
 
+    /// Whether requests may leave on it.
     pub fn is_up(&self) -> bool {
-        match self {
+        let is_connected = match self {
             Carrier::Quic(link) => link.is_up(),
             #[cfg(unix)]
             Carrier::Local(link) => link.is_up(),
-        }
+        };
+        is_connected && !self.introduction().has_failed()
     }
 
     /// Wait until the connection is over; says why.
@@ -79,10 +79,12 @@ impl Carrier {
         }
     }
 
-    /// Let the thread that waits carry a request, if this link can do so and is free.
+    /// Let the thread that waits carry a request, if this link can do so, has said hello and is free.
     pub fn carry_here(&self, request: Pieces) -> Option<CarriedHere> {
         match self {
             Carrier::Quic(_) => None,
+            #[cfg(unix)]
+            Carrier::Local(link) if !link.introduction.is_done() => None,
             #[cfg(unix)]
             Carrier::Local(link) => link.on_this_thread(request).map(CarriedHere),
         }
@@ -97,7 +99,7 @@ impl Carrier {
         server: &str,
         arrived: Option<&(dyn Fn() + Sync)>,
     ) -> Result<Buffer, ExchangeError> {
-        match self {
+        let answer = match self {
             Carrier::Quic(link) => {
                 let (connection, prober) = (&link.connection, &link.prober);
                 exchange_pieces(
@@ -107,6 +109,10 @@ impl Carrier {
             }
             #[cfg(unix)]
             Carrier::Local(link) => link.exchange(request, arrived).await,
+        };
+        match answer {
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(self.introduction().overrule(error).await),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One attempt to connect: name, socket, handshake, hello.
+//! One attempt to connect: name, socket, handshake, and the hello on its way.
 
 use std::fmt;
 use std::future::Future;
@@ -6,32 +6,30 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig as QuinnConfig, Endpoint, EndpointConfig, TokioRuntime};
+use quinn::{ClientConfig as QuinnConfig, Connection, Endpoint, EndpointConfig, TokioRuntime};
 use tokio::time::{timeout, timeout_at, Instant};
 
-use crate::buffers::Buffer;
 use crate::congestion::Prober;
 use crate::quic::settings::{self, SocketBuffers};
 use crate::quic::socket::ConnectedSocket;
 use crate::quic::tls::{self, TlsError};
-use crate::quic::wire::{ErrorCode, Signal};
+use crate::quic::wire::Signal;
 use crate::trust::Verdict;
 
 use super::error::{
     describe, judge_handshake, socket_error, AttemptError, ClientError, NOBODY_LISTENS,
 };
-use super::exchange::{exchange, ExchangeError};
+use super::exchange::exchange;
+use super::introduction::{Introduction, Order};
 use super::ClientConfig;
 
-/// A connection that has said hello.
+/// A connection whose server is trusted, and whose hello is under way.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub connection: quinn::Connection,
-    pub prober: Prober,
-    /// The msgpack map of the answer to the hello.
-    pub metadata: Bytes,
+    pub connection: Connection,
+    pub prober: Arc<Prober>,
+    pub introduction: Introduction,
     pub buffers: SocketBuffers,
     endpoint: Endpoint,
     socket: Arc<ConnectedSocket>,
@@ -145,31 +143,25 @@ async fn dial_address(
             (connected.map_err(refused)?, None)
         }
     };
-    let mut link = Link {
-        prober: Prober::new(connection.clone()),
+    let prober = Arc::new(Prober::new(connection.clone()));
+    let mut introduction = introduce(config, &connection, &prober).await?;
+    if let Some(accepted) = early {
+        if !unless_refused(&socket, accepted).await? {
+            if let Some(error) = connection.close_reason() {
+                return Err(refused(error));
+            }
+            // The server does not know the session, and has seen nothing of the hello.
+            introduction = introduce(config, &connection, &prober).await?;
+        }
+    }
+    Ok(Link {
         connection,
-        metadata: Bytes::new(),
+        prober,
+        introduction,
         buffers,
         endpoint,
         socket,
-    };
-    if let Some(accepted) = early {
-        let (answer, accepted) = {
-            let both = async { tokio::join!(exchange_hello(config, &link), accepted) };
-            unless_refused(&link.socket, both).await?
-        };
-        if accepted {
-            link.metadata = metadata_of(&link, answer).await?;
-            return Ok(link);
-        }
-        if let Some(error) = link.connection.close_reason() {
-            return Err(refused(error));
-        }
-        // The server does not know the session, and has seen nothing of the hello.
-    }
-    let answer = exchange_hello(config, &link).await;
-    link.metadata = metadata_of(&link, answer).await?;
-    Ok(link)
+    })
 }
 
 /// The result of `future`, unless the server's host says that nobody listens.
@@ -220,48 +212,20 @@ fn refused_certificate(config: &ClientConfig, verdict: &Verdict) -> Option<Attem
     }))
 }
 
-async fn exchange_hello(config: &ClientConfig, link: &Link) -> Result<Buffer, ExchangeError> {
+async fn introduce(
+    config: &ClientConfig,
+    connection: &Connection,
+    prober: &Arc<Prober>,
+) -> Result<Introduction, AttemptError> {
     let hello = config
         .hello
         .encode()
-        .map_err(|error| ExchangeError::Failed(error.into()))?;
-    exchange(
-        &link.connection,
-        &link.prober,
-        hello.into(),
-        0,
-        config.answer_bytes,
-        &config.server(),
-    )
-    .await
-}
-
-/// The metadata, or what the attempt came to.
-async fn metadata_of(
-    link: &Link,
-    answer: Result<Buffer, ExchangeError>,
-) -> Result<Bytes, AttemptError> {
-    match answer {
-        Ok(answer) => Ok(Bytes::from_owner(answer).slice(1..)),
-        Err(error) => {
-            link.close().await;
-            Err(judge_hello(error))
-        }
-    }
-}
-
-/// What a hello without a good answer means for the attempt.
-pub(super) fn judge_hello(error: ExchangeError) -> AttemptError {
-    match error {
-        ExchangeError::NotSent(reason) => AttemptError::Again(reason),
-        ExchangeError::Failed(ClientError::Lost { reason, .. }) => AttemptError::Again(reason),
-        ExchangeError::Failed(ClientError::Server(failure))
-            if failure.code == ErrorCode::NotReady.name() =>
-        {
-            AttemptError::NotReady(failure)
-        }
-        ExchangeError::Failed(error) => AttemptError::Final(error),
-    }
+        .map_err(|error| AttemptError::Final(error.into()))?;
+    let (connection, prober) = (connection.clone(), prober.clone());
+    let (limit, server) = (config.answer_bytes, config.server());
+    let exchange =
+        async move { exchange(&connection, &prober, hello.into(), 0, limit, &server).await };
+    Ok(Introduction::begin(exchange, config.connect_timeout, Order::Open).await)
 }
 
 async fn close(endpoint: &Endpoint, signal: Signal) {

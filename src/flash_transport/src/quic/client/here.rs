@@ -12,7 +12,7 @@ use super::carrier::{CarriedHere, Carrier};
 use super::error::ClientError;
 use super::exchange::ExchangeError;
 use super::link::Links;
-use super::message::Message;
+use super::message::{Errand, Message};
 use super::reply::{Answer, Outcome, Pending, Reply};
 use super::{Job, Request};
 use crate::quic::wire::ErrorCode;
@@ -68,10 +68,10 @@ impl Question {
 impl Here {
     /// Carry `question` here if there is a connection that can do so and nobody else is at it.
     pub fn begin(links: &Arc<Links>, question: Question) -> Result<Self, Question> {
-        let link: Option<Arc<Carrier>> = match question.message.is_empty() {
+        let link: Option<Arc<Carrier>> = match question.message.errand() {
+            Errand::Ask => links.current(),
             // To connect is the IO thread's.
-            true => None,
-            false => links.current(),
+            Errand::Connect | Errand::Meet => None,
         };
         let left = question
             .timeout

@@ -1,9 +1,11 @@
 //! Keeps at most one connection, made when somebody needs it.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::{watch, Notify};
 use tokio::time::{sleep, timeout_at};
 
@@ -12,7 +14,7 @@ use super::dial::Sessions;
 use super::error::{AttemptError, ClientError};
 use super::exchange::ExchangeError;
 use super::lines::Progress;
-use super::message::{Message, DEADLINE_KEY};
+use super::message::{Errand, Message, DEADLINE_KEY};
 use super::reply::Answer;
 use super::turn::Turn;
 use super::{ClientConfig, Known};
@@ -104,11 +106,18 @@ impl Links {
             bytes_up: 0,
             connect_attempts: 0,
         };
+        if message.errand() == Errand::Connect {
+            self.connect(asked, timeout).await?;
+            return Ok(answer);
+        }
         loop {
             let (link, attempts) = self.link(asked, timeout).await?;
             answer.connect_attempts += attempts;
-            if message.is_empty() {
-                return Ok(answer);
+            if message.errand() == Errand::Meet {
+                if self.meet(&link, asked, timeout).await? {
+                    return Ok(answer);
+                }
+                continue;
             }
             match self.send(&link, message, timeout, asked, turn).await {
                 Ok((bytes, bytes_up)) => {
@@ -149,6 +158,39 @@ impl Links {
                     tokio::task::yield_now().await;
                 }
             }
+        }
+    }
+
+    /// Wait until there is a connection, though it may be over again because the server is not ready for more.
+    async fn connect(&self, asked: Instant, timeout: Option<Duration>) -> Result<(), ClientError> {
+        let mut state = self.state.subscribe();
+        let turned_away = async {
+            let is_there = |state: &State| matches!(state, State::Down(Reason::NotReady(_)));
+            while state.changed().await.is_ok() && !is_there(&state.borrow_and_update()) {}
+        };
+        tokio::select! {
+            biased;
+            link = self.link(asked, timeout) => link.map(|_| ()),
+            () = turned_away => Ok(()),
+        }
+    }
+
+    /// Wait until the server has said who it is; false where the next connection may bring that.
+    async fn meet(
+        &self,
+        link: &Carrier,
+        asked: Instant,
+        timeout: Option<Duration>,
+    ) -> Result<bool, ClientError> {
+        let within = timeout.unwrap_or(self.config.connect_timeout);
+        match timeout_at((asked + within).into(), link.introduction().verdict()).await {
+            Ok(Ok(metadata)) => {
+                self.learn(metadata);
+                Ok(true)
+            }
+            Ok(Err(AttemptError::Final(error))) => Err(error),
+            Ok(Err(AttemptError::Again(_) | AttemptError::NotReady(_))) => Ok(false),
+            Err(_) => Err(self.no_link(within, silent())),
         }
     }
 
@@ -244,6 +286,7 @@ impl Links {
     /// Connect whenever a request waits for it. An attempt goes on when the request that caused it has left, so that
     /// a control loop of short timeouts comes to a connection, too.
     pub async fn keep(self: Arc<Self>) {
+        let mut is_welcome = true;
         loop {
             self.demand.notified().await;
             if self.waiting.load(Ordering::Relaxed) == 0 {
@@ -252,12 +295,11 @@ impl Links {
             let mut delays = Backoff::new(random_seed());
             loop {
                 self.attempts_begun.fetch_add(1, Ordering::Relaxed);
-                let attempt = dial(&self.config, &self.sessions).await;
+                let attempt = self.attempt(&mut is_welcome).await;
                 self.attempts_over.fetch_add(1, Ordering::Relaxed);
                 match attempt {
                     Ok(link) => {
-                        let reason = self.announce(Arc::new(link)).await;
-                        let reason = Reason::Unreachable(reason);
+                        let reason = Reason::Unreachable(link.lost().await);
                         self.state.send_replace(State::Down(reason));
                         break;
                     }
@@ -282,15 +324,51 @@ impl Links {
         }
     }
 
-    /// Let everybody use `link` until it is lost; says why.
-    async fn announce(&self, link: Arc<Carrier>) -> String {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Known {
-            takes_deadlines: takes_deadlines(link.metadata()),
-            metadata: Some(link.metadata().clone()),
-            buffers: link.buffers(),
+    /// Connect and say hello. Requests leave behind it, unless the last hello had no good answer: they wait for this one's
+    /// then, because they would probably load the link for nothing.
+    async fn attempt(&self, is_welcome: &mut bool) -> Result<Arc<Carrier>, AttemptError> {
+        let link = Arc::new(dial(&self.config, &self.sessions).await?);
+        if *is_welcome {
+            self.announce(&link);
+        }
+        let verdict = tokio::select! {
+            biased;
+            verdict = link.introduction().verdict() => verdict,
+            never = lose(&link) => match never {},
         };
+        let was_welcome = std::mem::replace(is_welcome, verdict.is_ok());
+        match verdict {
+            Ok(metadata) => {
+                if !was_welcome {
+                    self.announce(&link);
+                }
+                self.learn(metadata);
+                Ok(link)
+            }
+            Err(error) => {
+                link.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Let everybody use `link`.
+    fn announce(&self, link: &Arc<Carrier>) {
+        let mut known = self.known();
+        known.buffers = link.buffers();
+        known.metadata = None;
+        drop(known);
         self.state.send_replace(State::Up(link.clone()));
-        link.lost().await
+    }
+
+    fn learn(&self, metadata: Bytes) {
+        let mut known = self.known();
+        known.takes_deadlines = takes_deadlines(&metadata);
+        known.metadata = Some(metadata);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub async fn close(&self) {
@@ -335,6 +413,12 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Notice the end of a connection that is waited for in another way.
+async fn lose(link: &Carrier) -> Infallible {
+    link.lost().await;
+    std::future::pending().await
 }
 
 fn wait_again(turn: Option<&Turn>) {

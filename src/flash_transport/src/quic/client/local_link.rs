@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::time::timeout;
 
-use super::dial::judge_hello;
 use super::error::{AttemptError, ClientError};
 use super::exchange::{judge_answer, ExchangeError};
+use super::introduction::{Introduction, Order};
 use super::message::Pieces;
 use super::ClientConfig;
 use crate::buffers::Buffer;
@@ -18,38 +17,36 @@ use crate::local::client::{self, Connection, Exclusive};
 #[derive(Debug)]
 pub(super) struct LocalLink {
     connection: Arc<Connection>,
-    /// The msgpack map of the answer to the hello.
-    pub metadata: Bytes,
+    pub introduction: Introduction,
     words: Words,
 }
 
 impl LocalLink {
-    /// Connect within `config.connect_timeout`.
-    pub async fn dial(config: &ClientConfig, path: &str) -> Result<Self, AttemptError> {
-        let connection = Connection::open(path, config.answer_bytes)
-            .map_err(|error| judge_connecting(config, error))?;
-        tokio::spawn(connection.clone().drive());
-        let mut link = Self {
-            connection,
-            metadata: Bytes::new(),
-            words: Words {
-                server: config.server(),
-                limit: config.answer_bytes,
-            },
-        };
+    /// Connect.
+    pub async fn open(config: &ClientConfig, path: &str) -> Result<Self, AttemptError> {
         let hello = config
             .hello
             .encode()
             .map_err(|error| AttemptError::Final(error.into()))?;
-        let answer = link.exchange(Bytes::from(hello).into(), None);
-        match timeout(config.connect_timeout, answer).await {
-            Ok(Ok(answer)) => {
-                link.metadata = Bytes::from_owner(answer).slice(1..);
-                Ok(link)
+        let connection = Connection::open(path, config.answer_bytes)
+            .map_err(|error| judge_connecting(config, error))?;
+        tokio::spawn(connection.clone().drive());
+        let words = Words {
+            server: config.server(),
+            limit: config.answer_bytes,
+        };
+        let exchange = {
+            let (connection, words) = (connection.clone(), words.clone());
+            async move {
+                let hello = [Bytes::from(hello)];
+                words.judge(connection.exchange(&hello, None).await)
             }
-            Ok(Err(error)) => Err(judge_hello(error)),
-            Err(_) => Err(AttemptError::again("the server is silent")),
-        }
+        };
+        Ok(Self {
+            introduction: Introduction::begin(exchange, config.connect_timeout, Order::Kept).await,
+            connection,
+            words,
+        })
     }
 
     pub fn is_up(&self) -> bool {

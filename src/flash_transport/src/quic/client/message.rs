@@ -10,10 +10,22 @@ pub const DEADLINE_KEY: &str = "deadline_ms";
 /// A request as it goes onto its stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// One after the other, the byte of the kind first. Empty: only connect.
+    /// One after the other, the byte of the kind first.
     parts: Vec<Bytes>,
     /// The parts end with [`DEADLINE_KEY`], whose value is the time that is left when the request leaves.
     awaits_deadline: bool,
+    errand: Errand,
+}
+
+/// What an asker wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// A connection.
+    Connect,
+    /// The answer to the connection's hello, which is no message of its own.
+    Meet,
+    /// The answer to the message.
+    Ask,
 }
 
 /// A request in the pieces that are sent one after the other.
@@ -30,19 +42,36 @@ impl Message {
         Self {
             parts,
             awaits_deadline: false,
+            errand: Errand::Ask,
+        }
+    }
+
+    /// In place of a message, for who only wants a connection.
+    pub(super) fn none() -> Self {
+        Self {
+            errand: Errand::Connect,
+            ..Self::of_parts(Vec::new())
+        }
+    }
+
+    /// In place of the hello, which each connection says by itself.
+    pub(super) fn hello() -> Self {
+        Self {
+            errand: Errand::Meet,
+            ..Self::of_parts(Vec::new())
         }
     }
 
     /// `parts` are a message up to its last value, which is the deadline's.
     pub fn awaiting_deadline(parts: Vec<Bytes>) -> Self {
         Self {
-            parts,
             awaits_deadline: true,
+            ..Self::of_parts(parts)
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.parts.iter().all(Bytes::is_empty)
+    pub(super) fn errand(&self) -> Errand {
+        self.errand
     }
 
     /// The message as it is to be sent now. `left` must be given where the message awaits it; no end is a long time.

@@ -5,6 +5,7 @@ mod dial;
 mod error;
 mod exchange;
 mod here;
+mod introduction;
 mod lines;
 mod link;
 #[cfg(unix)]
@@ -94,9 +95,10 @@ pub struct Client {
 /// What the last connection told.
 #[derive(Debug, Default, Clone)]
 struct Known {
+    /// None until its hello is answered.
     metadata: Option<Bytes>,
     buffers: Option<SocketBuffers>,
-    /// Whether the server reads [`DEADLINE_KEY`].
+    /// Whether the server, when it last said so, reads [`DEADLINE_KEY`].
     takes_deadlines: bool,
 }
 
@@ -148,9 +150,15 @@ impl Client {
         self.process != std::process::id()
     }
 
-    /// Begin to connect. The answer is empty.
+    /// Begin to connect. The answer is empty, and comes when the server is known to be the trusted one; whether it lets this
+    /// client in, the next request is told.
     pub fn connect(&self, timeout: Duration) -> Pending {
-        self.request(Message::new(Bytes::new()), Some(timeout))
+        self.request(Message::none(), Some(timeout))
+    }
+
+    /// Begin to connect, and to learn the [`metadata`](Self::metadata). The answer is empty.
+    pub fn meet(&self, timeout: Duration) -> Pending {
+        self.request(Message::hello(), Some(timeout))
     }
 
     /// Begin a request, at the latest when its outcome is waited for: `message` starts with the byte of its kind, the answer with [`super::wire::ANSWER_OK`].
@@ -203,12 +211,12 @@ impl Client {
         self.mailbox.clone()
     }
 
-    /// Whether the server that was last connected to reads [`DEADLINE_KEY`].
+    /// Whether the server reads [`DEADLINE_KEY`], as far as it has ever said.
     pub fn takes_deadlines(&self) -> bool {
         self.known().takes_deadlines
     }
 
-    /// The metadata of the server that was last connected to, as msgpack.
+    /// The metadata of the server that was last connected to, as msgpack; None until it has answered the hello.
     pub fn metadata(&self) -> Option<Bytes> {
         self.known().metadata
     }

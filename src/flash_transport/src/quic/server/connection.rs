@@ -1,8 +1,8 @@
 //! One client's connection: its hello, then one task for each of its streams.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 
 use quinn::{Connecting, Connection, Incoming, ZeroRttAccepted};
 use tokio::sync::watch;
@@ -16,6 +16,17 @@ use super::liveness::Doubt;
 use super::stream::serve_stream;
 use super::Shared;
 
+/// What the hellos of a connection have come to. Only moves forward.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Introduction {
+    /// None that shows that the client may come in.
+    Awaited,
+    /// The client may come in, but the server was not ready.
+    NotReady,
+    /// The one good hello, and its session.
+    Done(Arc<str>),
+}
+
 /// What all streams of a connection share.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -26,10 +37,7 @@ pub(super) struct Peer {
     pub established: watch::Sender<bool>,
     /// `ip:port#connection`
     pub name: Arc<str>,
-    /// Whether it has shown that it may come in, by a hello that the server may not have been ready for.
-    pub is_known: AtomicBool,
-    /// Set by the one good hello.
-    pub session: OnceLock<Arc<str>>,
+    pub introduction: watch::Sender<Introduction>,
     /// Accepted requests without an answer.
     pub promised: Arc<AtomicUsize>,
     pub doubt: Doubt,
@@ -39,6 +47,25 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// Of a client that has said a good hello.
+    pub fn session(&self) -> Option<Arc<str>> {
+        match &*self.introduction.borrow() {
+            Introduction::Done(session) => Some(session.clone()),
+            Introduction::Awaited | Introduction::NotReady => None,
+        }
+    }
+
+    /// Note what a hello came to; false where the one good hello was said before.
+    pub fn introduce(&self, introduction: Introduction) -> bool {
+        self.introduction.send_if_modified(|current| {
+            let moves = !matches!(current, Introduction::Done(_));
+            if moves {
+                *current = introduction;
+            }
+            moves
+        })
+    }
+
     /// Close for a server that stops.
     pub fn say_goodbye(&self) {
         match self.promised.load(Ordering::Relaxed) {
@@ -70,8 +97,7 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, incoming: Incoming, nu
         established: watch::Sender::new(false),
         connection,
         name: format!("{address}#{number}").into(),
-        is_known: AtomicBool::new(false),
-        session: OnceLock::new(),
+        introduction: watch::Sender::new(Introduction::Awaited),
         promised: Arc::default(),
         doubt: Doubt::default(),
         account: Account::new(&shared.limits, shared.budget.clone()),
@@ -100,7 +126,7 @@ async fn note_established(shared: Arc<Shared>, peer: Arc<Peer>, established: Zer
 
 async fn end_without_hello(shared: Arc<Shared>, peer: Arc<Peer>) {
     let closed = timeout(shared.limits.hello_time, peer.connection.closed()).await;
-    if closed.is_err() && !peer.is_known.load(Ordering::Relaxed) {
+    if closed.is_err() && *peer.introduction.borrow() == Introduction::Awaited {
         shared.counters.clients_unauthenticated.add_one();
         peer.connection
             .close(Signal::Unauthenticated.into(), b"no hello came in time");

@@ -60,7 +60,7 @@ pub(super) fn refused(shared: &Shared, address: SocketAddr) {
 /// signs of life, or two clients with one session would throw each other out for ever.
 pub(super) fn inherit(shared: &Arc<Shared>, heir: &Peer, session: &Arc<str>) {
     for peer in shared.peers.all() {
-        if peer.number == heir.number || peer.session.get() != Some(session) {
+        if peer.number == heir.number || peer.session().as_ref() != Some(session) {
             continue;
         }
         let shared = shared.clone();

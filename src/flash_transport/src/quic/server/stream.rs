@@ -13,7 +13,7 @@ use crate::quic::hello::Hello;
 use crate::quic::limits::Reservation;
 use crate::quic::wire::{ErrorCode, Failure, Kind, Signal, ANSWER_OK, SMALL_MAP};
 
-use super::connection::Peer;
+use super::connection::{Introduction, Peer};
 use super::liveness;
 use super::request::{Reply, Request};
 use super::windows;
@@ -44,7 +44,7 @@ pub(super) async fn serve_stream(
     let read = tokio::select! {
         biased;
         _ = stage.wait_for(|stage| *stage >= Stage::Draining) => Err(End::Refuse(shutting_down())),
-        read = timeout(shared.limits.request_time, read_request(&shared, &peer, &mut receive)) => {
+        read = timeout(shared.limits.request_time, read_request(&shared, &peer, &send, &mut receive)) => {
             read.unwrap_or_else(|_| Err(End::Refuse(too_slow(&shared))))
         }
     };
@@ -69,6 +69,7 @@ pub(super) async fn serve_stream(
 async fn read_request(
     shared: &Shared,
     peer: &Peer,
+    send: &SendStream,
     receive: &mut RecvStream,
 ) -> Result<(Kind, Buffer, Reservation), End> {
     let first = match receive.read_chunk(1, true).await {
@@ -86,16 +87,8 @@ async fn read_request(
     };
     let limit = match kind {
         Kind::Hello => SMALL_MAP.bytes,
-        _ if peer.session.get().is_none() => {
-            return Err(match peer.is_known.load(Ordering::Relaxed) {
-                true => refuse(ErrorCode::NotReady, WARMING_UP),
-                false => refuse(
-                    ErrorCode::Unauthenticated,
-                    "this connection has not said hello yet",
-                ),
-            });
-        }
         _ => {
+            hold_for_hello(peer, send).await?;
             // The session's store makes a replay fail; this does not even depend on it.
             let mut established = peer.established.subscribe();
             let _ = established.wait_for(|established| *established).await;
@@ -134,6 +127,26 @@ async fn read_request(
     Ok((kind, body, reservation))
 }
 
+/// Wait for what the connection's hello comes to: QUIC does not order streams, so a request may overtake it. Nothing of the
+/// request is read meanwhile; how much of it QUIC holds, [`windows`] says, and for how long, `ServerLimits::hello_time`.
+async fn hold_for_hello(peer: &Peer, send: &SendStream) -> Result<(), End> {
+    let mut introduction = peer.introduction.subscribe();
+    let introduced = tokio::select! {
+        biased;
+        introduced = introduction.wait_for(|now| *now != Introduction::Awaited) => introduced,
+        // The client wants no answer any more, or the connection is over.
+        _ = send.stopped() => return Err(End::Gone),
+    };
+    match introduced.as_deref() {
+        Ok(Introduction::Done(_)) => Ok(()),
+        Ok(Introduction::NotReady | Introduction::Awaited) => {
+            Err(refuse(ErrorCode::NotReady, WARMING_UP))
+        }
+        // The peer's sender lives as long as `peer`.
+        Err(_) => Err(End::Gone),
+    }
+}
+
 async fn answer_hello(shared: &Arc<Shared>, peer: &Peer, send: &mut SendStream, body: &[u8]) {
     let hello = match Hello::decode(body) {
         Ok(hello) => hello,
@@ -156,8 +169,8 @@ async fn answer_hello(shared: &Arc<Shared>, peer: &Peer, send: &mut SendStream, 
             .close(Signal::Unauthenticated.into(), message.as_bytes());
         return;
     }
-    peer.is_known.store(true, Ordering::Relaxed);
     let Some(metadata_answer) = shared.metadata_answer() else {
+        peer.introduce(Introduction::NotReady);
         shared.counters.requests_refused.add_one();
         let failure = Failure::new(ErrorCode::NotReady, WARMING_UP);
         return answer(shared, peer, send, failure.encode()).await;
@@ -166,7 +179,7 @@ async fn answer_hello(shared: &Arc<Shared>, peer: &Peer, send: &mut SendStream, 
         Some(session) => session.into(),
         None => peer.name.clone(),
     };
-    if peer.session.set(session.clone()).is_err() {
+    if !peer.introduce(Introduction::Done(session.clone())) {
         shared.counters.requests_refused.add_one();
         let message = "this connection has said hello already";
         let failure = Failure::new(ErrorCode::BadRequest, message);
@@ -189,7 +202,7 @@ async fn ask_policy(
     reservation: Reservation,
 ) {
     let (reply, mut answered, cancelled) = Reply::new();
-    let session = peer.session.get().unwrap_or(&peer.name).clone();
+    let session = peer.session().unwrap_or_else(|| peer.name.clone());
     let request = Request {
         kind,
         session,

@@ -21,7 +21,7 @@ fn share(most: u32, clients: usize) -> u32 {
 /// A client has become known: give everybody their share.
 pub(super) fn divide(shared: &Shared) {
     let mut peers = shared.peers.all();
-    peers.retain(|peer| peer.session.get().is_some());
+    peers.retain(|peer| peer.session().is_some());
     let share = share(shared.receive_window, peers.len());
     for peer in peers {
         peer.connection.set_receive_window(VarInt::from_u32(share));
