@@ -1,7 +1,6 @@
 //! `LocalServer`.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -10,7 +9,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::codec;
 use super::errors::os_error;
 use super::server::QuicRequest;
-use super::wait::{duration, wait_for, without_gil};
+use super::wait::{duration, wait_within, without_gil};
 use crate::local::path::PathError;
 use crate::local::server::{LocalServer as Server, LocalServerConfig};
 use crate::quic::limits::ServerLimits;
@@ -84,18 +83,12 @@ impl LocalServer {
     #[pyo3(signature = (timeout = None))]
     fn next_request(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<QuicRequest>> {
         let timeout = duration("timeout", timeout)?;
-        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let next = wait_for(py, |slice| {
-            let left = until.map_or(slice, |until| {
-                until.saturating_duration_since(Instant::now())
-            });
-            match self.server.next(left.min(slice)) {
-                Next::Request(request) => Some(Some(request)),
-                Next::Nothing if left > slice || until.is_none() => None,
-                Next::Nothing | Next::Closed => Some(None),
-            }
+        let next = wait_within(py, timeout, |slice| match self.server.next(slice) {
+            Next::Request(request) => Some(Some(request)),
+            Next::Nothing => None,
+            Next::Closed => Some(None),
         })?;
-        Ok(next.map(QuicRequest::new))
+        Ok(next.flatten().map(QuicRequest::new))
     }
 
     /// Answer requests with `not_ready` from now on; what was accepted goes on.
@@ -107,20 +100,12 @@ impl LocalServer {
     /// everything was answered.
     fn drain(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let timeout = duration("timeout", timeout)?;
-        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         self.server.stop_accepting();
-        let settled = wait_for(py, |slice| {
-            let left = until.map_or(slice, |until| {
-                until.saturating_duration_since(Instant::now())
-            });
-            match self.server.wait_settled(left.min(slice)) {
-                true => Some(true),
-                false if left > slice || until.is_none() => None,
-                false => Some(false),
-            }
+        let settled = wait_within(py, timeout, |slice| {
+            self.server.wait_settled(slice).then_some(())
         })?;
         self.close(py);
-        Ok(settled)
+        Ok(settled.is_some())
     }
 
     /// Stop. What nobody took is answered `not_ready`, sent answers arrive.

@@ -3,7 +3,6 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -13,7 +12,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::codec;
 use super::errors::{os_error, CodecError, FlashTransportError};
 use super::log::warn_of_small_buffers;
-use super::wait::{duration, wait_for, without_gil};
+use super::wait::{duration, wait_within, without_gil};
 use crate::buffers::Buffer;
 use crate::quic::limits::ServerLimits;
 use crate::quic::server::{Next, Request, Server, ServerConfig};
@@ -120,18 +119,12 @@ impl QuicServer {
     #[pyo3(signature = (timeout = None))]
     fn next_request(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<QuicRequest>> {
         let timeout = duration("timeout", timeout)?;
-        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let next = wait_for(py, |slice| {
-            let left = until.map_or(slice, |until| {
-                until.saturating_duration_since(Instant::now())
-            });
-            match self.server.next(left.min(slice)) {
-                Next::Request(request) => Some(Some(request)),
-                Next::Nothing if left > slice || until.is_none() => None,
-                Next::Nothing | Next::Closed => Some(None),
-            }
+        let next = wait_within(py, timeout, |slice| match self.server.next(slice) {
+            Next::Request(request) => Some(Some(request)),
+            Next::Nothing => None,
+            Next::Closed => Some(None),
         })?;
-        match next {
+        match next.flatten() {
             Some(request) => Ok(Some(QuicRequest::new(request))),
             None if self.server.is_broken() => Err(FlashTransportError::new_err(
                 "the server's socket failed; it takes no more requests",
@@ -155,20 +148,12 @@ impl QuicServer {
     /// everything was answered and has arrived.
     fn drain(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let timeout = duration("timeout", timeout)?;
-        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         self.server.stop_accepting();
-        let settled = wait_for(py, |slice| {
-            let left = until.map_or(slice, |until| {
-                until.saturating_duration_since(Instant::now())
-            });
-            match self.server.wait_settled(left.min(slice)) {
-                true => Some(true),
-                false if left > slice || until.is_none() => None,
-                false => Some(false),
-            }
+        let settled = wait_within(py, timeout, |slice| {
+            self.server.wait_settled(slice).then_some(())
         })?;
         self.close(py);
-        Ok(settled)
+        Ok(settled.is_some())
     }
 
     /// Stop. What is not begun is answered `not_ready`, sent answers arrive.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::OnceLock;
 use std::thread::{self, ThreadId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -31,6 +31,23 @@ pub fn wait_for<T: Send>(
         }
         py.check_signals()?;
     }
+}
+
+/// As [`wait_for`], for up to `time`; then None.
+pub fn wait_within<T: Send>(
+    py: Python<'_>,
+    time: Option<Duration>,
+    mut wait: impl FnMut(Duration) -> Option<T> + Send,
+) -> PyResult<Option<T>> {
+    let until = time.and_then(|time| Instant::now().checked_add(time));
+    wait_for(py, |slice| {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let is_last = left.is_some_and(|left| left <= slice);
+        match wait(left.map_or(slice, |left| left.min(slice))) {
+            None if !is_last => None,
+            outcome => Some(outcome),
+        }
+    })
 }
 
 /// Run `work` without the GIL.
