@@ -11,14 +11,23 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from flash_transport.aio.policy import RESET_S, Answer, AsyncFlashTransportPolicy, seconds
+from flash_transport.aio.policy import (
+    RESET_S,
+    Answer,
+    AsyncFlashTransportPolicy,
+    Options,
+    seconds,
+)
 from flash_transport.aio.wire import Kind, Message, read_answer
 from flash_transport.errors import Disconnected, FlashTransportError
 from flash_transport.futures import FutureTable, InferenceFuture
 from flash_transport.policy import Convert, Policy
 from flash_transport.stats import CallStats
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["FlashTransportPolicy"]
 
@@ -37,17 +46,10 @@ class FlashTransportPolicy(Policy):
     Args:
         host: name or address of the server.
         port: the server's UDP port.
-        api_key: what the server wants to hear, if it has `api_keys`.
-        server_fingerprint: SHA-256 of the server's certificate, 64 hex digits. Without it and
-            without the next two the connection is encrypted, but the server is not authenticated.
-        ca_file: PEM file of the authorities that sign the server's certificate.
-        known_servers: file of the servers that were met before; a new one is written into it.
-        session: names this client's line of requests, also over a reconnection; None makes one up.
-        connect_timeout: how many seconds to wait for a server that is not there, or not ready,
-            (yet), now and whenever the connection was lost.
         open_loop_horizon: see `Policy`.
         dedicated_link: for the compiled client's callers; aioquic has one congestion control for
             every link.
+        options: those of `AsyncFlashTransportPolicy`.
 
     Raises:
         Disconnected: no connection within `connect_timeout`, or a server of another protocol.
@@ -62,26 +64,12 @@ class FlashTransportPolicy(Policy):
         host: str = "127.0.0.1",
         port: int = 5555,
         *,
-        api_key: str | None = None,
-        server_fingerprint: str | None = None,
-        ca_file: str | os.PathLike[str] | None = None,
-        known_servers: str | os.PathLike[str] | None = None,
-        session: str | None = None,
-        connect_timeout: float = 10.0,
         open_loop_horizon: int | None = None,
         dedicated_link: bool = False,  # noqa: ARG002 - as the docstring says
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(open_loop_horizon)
-        self._policy = AsyncFlashTransportPolicy(
-            host,
-            port,
-            api_key=api_key,
-            server_fingerprint=server_fingerprint,
-            ca_file=ca_file,
-            known_servers=known_servers,
-            session=session,
-            connect_timeout=connect_timeout,
-        )
+        self._policy = AsyncFlashTransportPolicy(host, port, **options)
         self._futures = FutureTable()
         self._process = os.getpid()
         self._is_closed = False

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypedDict
 
 import flash_transport
 from flash_transport.aio.dial import AttemptFailed, Server, dial
@@ -26,12 +26,23 @@ from flash_transport.aio.wire import (
 )
 from flash_transport.errors import CodecError, Disconnected, ServerError, Superseded, Timeout
 
-__all__ = ["Answer", "AsyncFlashTransportPolicy", "seconds"]
+__all__ = ["Answer", "AsyncFlashTransportPolicy", "Options", "seconds"]
 
 ANSWER_BYTES = 64 << 20
 RESET_S = 10.0
 """A reset does nothing on the server that takes time."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.05, 2.0
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of `AsyncFlashTransportPolicy`, which says what they do."""
+
+    api_key: str | None
+    server_fingerprint: str | None
+    ca_file: str | os.PathLike[str] | None
+    known_servers: str | os.PathLike[str] | None
+    session: str | None
+    connect_timeout: float
 
 
 @dataclass(frozen=True)
