@@ -3,25 +3,25 @@
 // A test that cannot go on may panic wherever it is.
 #![allow(clippy::unwrap_used)]
 
-mod raw;
+mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use flash_transport::quic::client::{Client, ClientConfig, ClientError, Message};
 use flash_transport::quic::limits::ServerLimits;
-use flash_transport::quic::server::{Next, Server, ServerConfig};
+use flash_transport::quic::server::{Next, Server};
 use flash_transport::quic::wire::{Kind, ANSWER_ERROR, ANSWER_OK};
-use flash_transport::trust::{danger::AcceptAnyServer, Identity, ServerTrust};
-use raw::{Raw, RawSettings};
+use support::{
+    eventually,
+    raw::{Raw, RawSettings},
+    server_config, ANY_SERVER, LONG,
+};
 
-/// Long enough for any machine; never waited for to the end when all is well.
-const LONG: Duration = Duration::from_secs(60);
 const HELLO: &[u8] = &[0x01, 0x80];
 
 fn serve(limits: ServerLimits) -> Server {
-    let address = "127.0.0.1:0".parse().unwrap();
-    let mut config = ServerConfig::new(address, Identity::ephemeral().unwrap(), vec![0x80]);
+    let mut config = server_config();
     config.limits = limits;
     Server::bind(config).unwrap()
 }
@@ -52,8 +52,7 @@ fn echo(body: &[u8]) -> Vec<u8> {
 }
 
 fn connect(server: &Server) -> Client {
-    let trust = ServerTrust::DangerAnyServer(AcceptAnyServer);
-    let mut config = ClientConfig::new("127.0.0.1", server.address().port(), trust);
+    let mut config = ClientConfig::new("127.0.0.1", server.address().port(), ANY_SERVER);
     config.connect_timeout = LONG;
     let client = Client::new(config).unwrap();
     client.meet(LONG).wait_long().unwrap();
@@ -66,14 +65,6 @@ fn infer(client: &Client, body: &[u8]) -> Result<Vec<u8>, ClientError> {
         .request(Message::new(message), Some(LONG))
         .wait_long()?;
     Ok(answer.bytes[1..].to_vec())
-}
-
-fn eventually(holds: impl Fn() -> bool) {
-    let until = Instant::now() + LONG;
-    while !holds() {
-        assert!(Instant::now() < until, "it never came to hold");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 #[test]

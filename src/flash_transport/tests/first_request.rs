@@ -3,70 +3,37 @@
 // A test that cannot go on may panic wherever it is.
 #![allow(clippy::unwrap_used)]
 
-mod raw;
+mod support;
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flash_transport::local::server::{LocalServer, LocalServerConfig};
-use flash_transport::quic::client::{Client, ClientConfig, ClientError, Message, Pending};
+use flash_transport::quic::client::{Client, ClientConfig, ClientError, Pending};
 use flash_transport::quic::limits::ServerLimits;
-use flash_transport::quic::server::{Next, Request, Server, ServerConfig};
+use flash_transport::quic::server::{Next, Request, Server};
 use flash_transport::quic::wire::{Failure, Kind, ANSWER_OK};
-use flash_transport::trust::{danger::AcceptAnyServer, Identity, ServerTrust};
-use raw::{Raw, RawSettings};
+use support::{
+    eventually, fresh_path, infer, next,
+    raw::{Raw, RawSettings},
+    server_config, ANY_SERVER, LONG,
+};
 
-/// Long enough for any machine; never waited for to the end when all is well.
-const LONG: Duration = Duration::from_secs(30);
 /// In which something does not happen.
 const SHORT: Duration = Duration::from_millis(100);
 const INFER: &[u8] = &[0x02, 0x80];
-
-fn config() -> ServerConfig {
-    let address = "127.0.0.1:0".parse().unwrap();
-    ServerConfig::new(address, Identity::ephemeral().unwrap(), vec![0x80])
-}
 
 fn client(server: &Server, api_key: Option<&str>) -> Client {
     client_of("127.0.0.1", server.address().port(), api_key)
 }
 
 fn client_of(host: &str, port: u16, api_key: Option<&str>) -> Client {
-    let trust = ServerTrust::DangerAnyServer(AcceptAnyServer);
-    let mut config = ClientConfig::new(host, port, trust);
+    let mut config = ClientConfig::new(host, port, ANY_SERVER);
     config.hello.api_key = api_key.map(str::to_owned);
     Client::new(config).unwrap()
 }
 
-fn fresh_path() -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("flash-first-{}-{number}.sock", std::process::id());
-    std::env::temp_dir().join(name)
-}
-
-fn infer(bytes: usize) -> Message {
-    Message::new([&[Kind::Infer.byte()], &*vec![0x80; bytes]].concat())
-}
-
-fn next(next: Next<Request>) -> Request {
-    match next {
-        Next::Request(request) => request,
-        other => panic!("no request came: {other:?}"),
-    }
-}
-
 fn answer(request: &Request) {
     request.reply.answer(vec![ANSWER_OK, 0x80]).unwrap();
-}
-
-fn eventually(holds: impl Fn() -> bool) {
-    let until = Instant::now() + LONG;
-    while !holds() {
-        assert!(Instant::now() < until, "it never came to hold");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 fn code(answer: &[u8]) -> String {
@@ -75,7 +42,7 @@ fn code(answer: &[u8]) -> String {
 
 #[test]
 fn a_request_that_overtakes_its_hello_is_answered_behind_it() {
-    let server = Server::bind(config()).unwrap();
+    let server = Server::bind(server_config()).unwrap();
     let hasty = Raw::connect(server.address(), RawSettings::default());
     let first = hasty.ask(INFER);
     let second = hasty.ask(&[0x03, 0x80]);
@@ -83,7 +50,7 @@ fn a_request_that_overtakes_its_hello_is_answered_behind_it() {
     assert_eq!(server.counters().requests_refused.value(), 0);
     hasty.say_hello();
     for _ in 0..2 {
-        answer(&next(server.next(LONG)));
+        answer(&next(&server));
     }
     assert_eq!(first.read().unwrap(), [ANSWER_OK, 0x80]);
     assert_eq!(second.read().unwrap(), [ANSWER_OK, 0x80]);
@@ -91,20 +58,20 @@ fn a_request_that_overtakes_its_hello_is_answered_behind_it() {
 
 #[test]
 fn a_malformed_hello_is_refused_and_the_request_waits_for_a_better_one() {
-    let server = Server::bind(config()).unwrap();
+    let server = Server::bind(server_config()).unwrap();
     let hasty = Raw::connect(server.address(), RawSettings::default());
     let held = hasty.ask(INFER);
     let refused = hasty.ask(&[0x01, 0x90]).read().unwrap();
     assert_eq!(code(&refused), "bad_request");
     assert!(matches!(server.next(SHORT), Next::Nothing));
     hasty.say_hello();
-    answer(&next(server.next(LONG)));
+    answer(&next(&server));
     assert_eq!(held.read().unwrap(), [ANSWER_OK, 0x80]);
 }
 
 #[test]
 fn requests_without_a_hello_end_with_the_connection_and_are_not_read() {
-    let mut config = config();
+    let mut config = server_config();
     config.limits.hello_time = Duration::from_millis(500);
     let server = Server::bind(config).unwrap();
     let rude = Raw::connect(server.address(), RawSettings::default());
@@ -122,7 +89,7 @@ fn requests_without_a_hello_end_with_the_connection_and_are_not_read() {
 
 #[test]
 fn held_requests_that_are_cancelled_leave_nothing_behind() {
-    let server = Server::bind(config()).unwrap();
+    let server = Server::bind(server_config()).unwrap();
     let rapid = Raw::connect(server.address(), RawSettings::default());
     // Many times the streams that a connection may have, and the bytes that a stranger may have on the way.
     rapid.open_and_reset(3000, &[0x02; 1000]);
@@ -131,7 +98,7 @@ fn held_requests_that_are_cancelled_leave_nothing_behind() {
     }
     rapid.say_hello();
     let asked = rapid.ask(INFER);
-    let request = next(server.next(LONG));
+    let request = next(&server);
     assert_eq!(request.body, [0x80]);
     answer(&request);
     assert_eq!(asked.read().unwrap(), [ANSWER_OK, 0x80]);
@@ -140,7 +107,7 @@ fn held_requests_that_are_cancelled_leave_nothing_behind() {
 
 #[test]
 fn a_server_that_stops_answers_what_it_holds() {
-    let server = Server::bind(config()).unwrap();
+    let server = Server::bind(server_config()).unwrap();
     let hasty = Raw::connect(server.address(), RawSettings::default());
     let held = hasty.ask(INFER);
     eventually(|| server.counters().connections_accepted.value() == 1);
@@ -151,7 +118,7 @@ fn a_server_that_stops_answers_what_it_holds() {
 
 #[test]
 fn a_wrong_key_is_what_the_requests_behind_it_are_told() {
-    let mut config = config();
+    let mut config = server_config();
     config.api_keys = vec!["right".into()];
     let server = Server::bind(config).unwrap();
     let path = fresh_path();
@@ -170,7 +137,8 @@ fn a_wrong_key_is_what_the_requests_behind_it_are_told() {
                     // Whoever asks first is told, and that may be this.
                     let _ = client.connect(LONG).wait_long();
                 }
-                let requests = [bytes, 1].map(|bytes| client.request(infer(bytes), Some(LONG)));
+                let requests =
+                    [bytes, 1].map(|bytes| client.request(infer(&vec![0x80; bytes]), Some(LONG)));
                 for request in requests {
                     let error = request.wait_long().unwrap_err();
                     assert!(
@@ -192,15 +160,15 @@ fn a_wrong_key_is_what_the_requests_behind_it_are_told() {
 
 #[test]
 fn a_server_that_gets_ready_is_sent_the_first_request_again_and_begins_it_once() {
-    let mut config = config();
+    let mut config = server_config();
     config.metadata = None;
     let server = Server::bind(config).unwrap();
     let client = client(&server, None);
-    let pending = client.request(infer(1000), Some(LONG));
+    let pending = client.request(infer(&[0x80; 1000]), Some(LONG));
     eventually(|| server.counters().requests_refused.value() >= 3);
     assert!(client.metadata().is_none());
     server.set_metadata(&[0x81, 0xa1, b'm', 0x01]);
-    answer(&next(server.next(LONG)));
+    answer(&next(&server));
     pending.wait_long().unwrap();
     assert_eq!(server.counters().requests_accepted.value(), 1);
     client.meet(LONG).wait_long().unwrap();
@@ -212,24 +180,25 @@ fn a_local_server_that_gets_ready_is_sent_the_first_request_again_and_begins_it_
     let path = fresh_path();
     let server = LocalServer::bind(LocalServerConfig::new(path.clone(), None)).unwrap();
     let client = client_of(&format!("unix:{}", path.display()), 0, None);
-    let pending = client.request(infer(1000), Some(LONG));
+    let pending = client.request(infer(&[0x80; 1000]), Some(LONG));
     eventually(|| server.counters().requests_refused.value() >= 3);
     server.set_metadata(&[0x80]);
-    answer(&next(server.next(LONG)));
+    answer(&next(&server));
     pending.wait_long().unwrap();
     assert_eq!(server.counters().requests_accepted.value(), 1);
 }
 
 #[test]
 fn a_request_whose_time_ends_before_the_server_is_ready_says_so() {
-    let mut config = config();
+    let mut config = server_config();
     config.metadata = None;
     let server = Server::bind(config).unwrap();
     let client = client(&server, None);
     let within = Duration::from_millis(300);
-    let asked: [&dyn Fn() -> Pending; 2] = [&|| client.request(infer(1), Some(within)), &|| {
-        client.meet(within)
-    }];
+    let asked: [&dyn Fn() -> Pending; 2] =
+        [&|| client.request(infer(&[0x80]), Some(within)), &|| {
+            client.meet(within)
+        }];
     for ask in asked {
         let error = ask().wait_long().unwrap_err();
         assert!(
@@ -241,7 +210,7 @@ fn a_request_whose_time_ends_before_the_server_is_ready_says_so() {
 
 #[test]
 fn a_server_that_is_not_ready_is_there() {
-    let mut config = config();
+    let mut config = server_config();
     config.metadata = None;
     let server = Server::bind(config).unwrap();
     let path = fresh_path();
@@ -258,10 +227,10 @@ fn a_server_that_is_not_ready_is_there() {
 
 #[test]
 fn a_first_request_larger_than_a_stranger_may_send_comes_whole() {
-    let server = Server::bind(config()).unwrap();
+    let server = Server::bind(server_config()).unwrap();
     let client = client(&server, None);
-    let pending = client.request(infer(8_000_000), Some(LONG));
-    let request = next(server.next(LONG));
+    let pending = client.request(infer(&vec![0x80; 8_000_000]), Some(LONG));
+    let request = next(&server);
     assert_eq!(request.body.len(), 8_000_000);
     answer(&request);
     pending.wait_long().unwrap();
@@ -277,10 +246,10 @@ fn a_request_behind_a_hello_that_a_full_local_server_never_read_waits_for_room()
     let first = client_of(&host, 0, None);
     first.meet(LONG).wait_long().unwrap();
     let second = client_of(&host, 0, None);
-    let pending = second.request(infer(3_000_000), Some(LONG));
+    let pending = second.request(infer(&vec![0x80; 3_000_000]), Some(LONG));
     eventually(|| server.counters().connections_refused.value() >= 3);
     drop(first);
-    let request = next(server.next(LONG));
+    let request = next(&server);
     assert_eq!(request.body.len(), 3_000_000);
     answer(&request);
     pending.wait_long().unwrap();
@@ -289,12 +258,12 @@ fn a_request_behind_a_hello_that_a_full_local_server_never_read_waits_for_room()
 
 #[test]
 fn a_limit_of_one_request_leaves_room_for_the_hello() {
-    let mut config = config();
+    let mut config = server_config();
     config.limits = ServerLimits::default();
     config.limits.connection_requests = 1;
     let server = Server::bind(config).unwrap();
     let client = client(&server, None);
-    let pending = client.request(infer(1), Some(LONG));
-    answer(&next(server.next(LONG)));
+    let pending = client.request(infer(&[0x80]), Some(LONG));
+    answer(&next(&server));
     pending.wait_long().unwrap();
 }

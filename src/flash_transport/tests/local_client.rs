@@ -4,28 +4,20 @@
 #![allow(clippy::unwrap_used)]
 #![cfg(unix)]
 
+mod support;
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
 use flash_transport::local::server::{LocalServer, LocalServerConfig};
-use flash_transport::quic::client::{Client, ClientConfig, ClientError, Mail, Message};
+use flash_transport::quic::client::{Client, ClientConfig, ClientError, Mail};
 use flash_transport::quic::hello::Hello;
 use flash_transport::quic::limits::ServerLimits;
-use flash_transport::quic::server::{Next, Request};
 use flash_transport::quic::wire::{ErrorCode, Failure, Kind, ANSWER_OK};
 use flash_transport::trust::{danger::AcceptAnyServer, ServerTrust};
-
-/// Long enough for any machine; never waited for to the end when all is well.
-const LONG: Duration = Duration::from_secs(30);
-
-fn fresh_path() -> PathBuf {
-    static NUMBER: AtomicUsize = AtomicUsize::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    std::env::temp_dir().join(format!("flash-client-{}-{number}.sock", std::process::id()))
-}
+use support::{echo, echo_all, eventually, fresh_path, infer, next, LONG};
 
 fn serve() -> LocalServer {
     serve_at(&fresh_path())
@@ -49,38 +41,6 @@ fn connect(server: &LocalServer) -> Client {
     let client = Client::new(client_config(server.path())).unwrap();
     client.meet(LONG).wait_long().unwrap();
     client
-}
-
-fn infer(body: &[u8]) -> Message {
-    Message::new([&[Kind::Infer.byte()], body].concat())
-}
-
-fn next(server: &LocalServer) -> Request {
-    match server.next(LONG) {
-        Next::Request(request) => request,
-        other => panic!("no request came: {other:?}"),
-    }
-}
-
-/// Wait for what another thread is about to do.
-fn eventually(holds: impl Fn() -> bool) {
-    let until = Instant::now() + LONG;
-    while !holds() {
-        assert!(Instant::now() < until, "it never came to hold");
-        std::thread::yield_now();
-    }
-}
-
-fn echo(request: &Request) {
-    let answer = [&[ANSWER_OK], request.body.as_slice()].concat();
-    request.reply.answer(answer).unwrap();
-}
-
-/// Answer everything until the server is closed.
-fn echo_all(server: &LocalServer) {
-    while let Next::Request(request) = server.next(LONG) {
-        echo(&request);
-    }
 }
 
 #[test]

@@ -4,27 +4,20 @@
 #![allow(clippy::unwrap_used)]
 #![cfg(unix)]
 
+mod support;
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flash_transport::local::server::{LocalServer, LocalServerConfig};
 use flash_transport::quic::hello::Hello;
 use flash_transport::quic::limits::ServerLimits;
 use flash_transport::quic::server::{Next, Request};
 use flash_transport::quic::wire::{Failure, Kind, ANSWER_ERROR, ANSWER_OK};
+use support::{echo, eventually, fresh_path, next, LONG};
 
-/// Long enough for any machine; never waited for to the end when all is well.
-const LONG: Duration = Duration::from_secs(30);
 const CANCEL: u8 = 0x00;
-
-fn fresh_path() -> PathBuf {
-    static NUMBER: AtomicUsize = AtomicUsize::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    std::env::temp_dir().join(format!("flash-local-{}-{number}.sock", std::process::id()))
-}
 
 fn config() -> LocalServerConfig {
     LocalServerConfig::new(fresh_path(), vec![0x80])
@@ -32,27 +25,6 @@ fn config() -> LocalServerConfig {
 
 fn serve(config: LocalServerConfig) -> LocalServer {
     LocalServer::bind(config).unwrap()
-}
-
-fn next(server: &LocalServer) -> Request {
-    match server.next(LONG) {
-        Next::Request(request) => request,
-        other => panic!("no request came: {other:?}"),
-    }
-}
-
-/// Wait for what another thread is about to do.
-fn eventually(holds: impl Fn() -> bool) {
-    let until = Instant::now() + LONG;
-    while !holds() {
-        assert!(Instant::now() < until, "it never came to hold");
-        std::thread::yield_now();
-    }
-}
-
-fn echo(request: &Request) {
-    let answer = [&[ANSWER_OK], request.body.as_slice()].concat();
-    request.reply.answer(answer).unwrap();
 }
 
 struct Robot(UnixStream);

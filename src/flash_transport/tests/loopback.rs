@@ -3,26 +3,17 @@
 // A test that cannot go on may panic wherever it is.
 #![allow(clippy::unwrap_used)]
 
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+mod support;
 
-use flash_transport::quic::client::{Client, ClientConfig, ClientError, Mail, Message};
+use std::time::Duration;
+
+use flash_transport::quic::client::{Client, ClientConfig, ClientError, Mail};
 use flash_transport::quic::hello::Hello;
 use flash_transport::quic::limits::ServerLimits;
-use flash_transport::quic::server::{Next, Request, Server, ServerConfig};
+use flash_transport::quic::server::{Next, Server, ServerConfig};
 use flash_transport::quic::wire::{ErrorCode, Failure, Kind, ANSWER_OK};
-use flash_transport::trust::{
-    danger::AcceptAnyServer, Fingerprint, Identity, Refusal, ServerTrust,
-};
-
-/// Long enough for any machine; never waited for to the end when all is well.
-const LONG: Duration = Duration::from_secs(30);
-const ANY_SERVER: ServerTrust = ServerTrust::DangerAnyServer(AcceptAnyServer);
-
-fn server_config() -> ServerConfig {
-    let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    ServerConfig::new(address, Identity::ephemeral().unwrap(), vec![0x80])
-}
+use flash_transport::trust::{Fingerprint, Refusal, ServerTrust};
+use support::{echo, eventually, infer, next, server_config, ANY_SERVER, LONG};
 
 fn serve(config: ServerConfig) -> Server {
     Server::bind(config).unwrap()
@@ -41,31 +32,6 @@ fn connect(config: ClientConfig) -> Client {
     let client = Client::new(config).unwrap();
     client.meet(LONG).wait_long().unwrap();
     client
-}
-
-fn infer(body: &[u8]) -> Message {
-    Message::new([&[Kind::Infer.byte()], body].concat())
-}
-
-fn next(server: &Server) -> Request {
-    match server.next(LONG) {
-        Next::Request(request) => request,
-        other => panic!("no request came: {other:?}"),
-    }
-}
-
-/// Wait for what another thread is about to do.
-fn eventually(holds: impl Fn() -> bool) {
-    let until = Instant::now() + LONG;
-    while !holds() {
-        assert!(Instant::now() < until, "it never came to hold");
-        std::thread::yield_now();
-    }
-}
-
-fn echo(request: &Request) {
-    let answer = [&[ANSWER_OK], request.body.as_slice()].concat();
-    request.reply.answer(answer).unwrap();
 }
 
 #[test]

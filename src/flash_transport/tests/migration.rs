@@ -3,24 +3,13 @@
 // A test that cannot go on may panic wherever it is.
 #![allow(clippy::unwrap_used)]
 
-mod relay;
+mod support;
 
-use std::time::Duration;
-
-use flash_transport::quic::client::{Client, ClientConfig, Message};
-use flash_transport::quic::server::{Next, Server, ServerConfig};
-use flash_transport::quic::wire::{Kind, ANSWER_OK};
-use flash_transport::trust::{Identity, ServerTrust};
-use relay::Relay;
-
-/// Long enough for any machine; never waited for to the end when all is well.
-const LONG: Duration = Duration::from_secs(30);
-
-fn serve() -> Server {
-    let identity = Identity::ephemeral().unwrap();
-    let address = "127.0.0.1:0".parse().unwrap();
-    Server::bind(ServerConfig::new(address, identity, vec![0x80])).unwrap()
-}
+use flash_transport::quic::client::{Client, ClientConfig};
+use flash_transport::quic::server::Server;
+use flash_transport::quic::wire::ANSWER_OK;
+use flash_transport::trust::ServerTrust;
+use support::{echo, infer, next, relay::Relay, server_config, LONG};
 
 fn client(server: &Server, relay: &Relay) -> Client {
     let trust = ServerTrust::Pinned(server.fingerprint());
@@ -32,13 +21,9 @@ fn client(server: &Server, relay: &Relay) -> Client {
     .unwrap()
 }
 
-fn infer(body: &[u8]) -> Message {
-    Message::new([&[Kind::Infer.byte()], body].concat())
-}
-
 #[test]
 fn requests_go_on_from_another_address_without_a_new_connection() {
-    let server = serve();
+    let server = Server::bind(server_config()).unwrap();
     let relay = Relay::to(server.address());
     let client = client(&server, &relay);
     for number in 0..6u8 {
@@ -48,13 +33,7 @@ fn requests_go_on_from_another_address_without_a_new_connection() {
         // More than a packet each way, so that both directions move.
         let body = vec![number; 100_000];
         let pending = client.request(infer(&body), Some(LONG));
-        match server.next(LONG) {
-            Next::Request(request) => {
-                let answer = [&[ANSWER_OK], request.body.as_slice()].concat();
-                request.reply.answer(answer).unwrap();
-            }
-            other => panic!("no request came: {other:?}"),
-        }
+        echo(&next(&server));
         assert_eq!(pending.wait_long().unwrap().bytes[1..], body);
     }
     assert_eq!(server.counters().connections_accepted.value(), 1);
@@ -62,13 +41,11 @@ fn requests_go_on_from_another_address_without_a_new_connection() {
 
 #[test]
 fn an_answer_finds_a_client_whose_address_changed_while_it_waited() {
-    let server = serve();
+    let server = Server::bind(server_config()).unwrap();
     let relay = Relay::to(server.address());
     let client = client(&server, &relay);
     let pending = client.request(infer(b"x"), Some(LONG));
-    let Next::Request(request) = server.next(LONG) else {
-        panic!("no request came");
-    };
+    let request = next(&server);
     relay.change_address();
     request.reply.answer(vec![ANSWER_OK, 7]).unwrap();
     assert_eq!(pending.wait_long().unwrap().bytes, [ANSWER_OK, 7]);

@@ -3,7 +3,7 @@
 // A test that cannot go on may panic wherever it is.
 #![allow(clippy::unwrap_used)]
 
-mod relay;
+mod support;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,20 +15,11 @@ use flash_transport::quic::wire::{Kind, ALPN, ANSWER_OK};
 use flash_transport::trust::{Fingerprint, Identity, ServerTrust};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, Endpoint};
-use relay::Relay;
 use rustls::crypto::ring::default_provider;
-
-/// Long enough for any machine; never waited for to the end when all is well.
-const LONG: Duration = Duration::from_secs(30);
+use support::{any_server, eventually, relay::Relay, server_config, LONG};
 
 fn serve_at(address: SocketAddr, directory: &std::path::Path) -> Server {
     let identity = Identity::load_or_create(directory).unwrap();
-    Server::bind(ServerConfig::new(address, identity, vec![0x80])).unwrap()
-}
-
-fn serve() -> Server {
-    let identity = Identity::ephemeral().unwrap();
-    let address = "127.0.0.1:0".parse().unwrap();
     Server::bind(ServerConfig::new(address, identity, vec![0x80])).unwrap()
 }
 
@@ -38,14 +29,6 @@ fn forgetful_client(server: SocketAddr, pinned: Fingerprint) -> Client {
     let mut config = ClientConfig::new("127.0.0.1", server.port(), trust);
     config.link.idle = Duration::from_secs(1);
     Client::new(config).unwrap()
-}
-
-fn eventually(holds: impl Fn() -> bool) {
-    let until = Instant::now() + LONG;
-    while !holds() {
-        assert!(Instant::now() < until, "it never came to hold");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// One request and its answer.
@@ -80,7 +63,7 @@ fn answer_next(server: &Server) {
 
 #[test]
 fn a_client_that_comes_back_says_hello_with_its_first_flight() {
-    let server = serve();
+    let server = Server::bind(server_config()).unwrap();
     let relay = Relay::to(server.address());
     let client = forgetful_client(relay.address(), server.fingerprint());
     ask(&client, &server);
@@ -114,7 +97,7 @@ fn a_restarted_server_knows_no_session_and_the_client_says_hello_again() {
 
 #[test]
 fn another_server_at_the_place_of_a_pinned_one_is_refused_though_a_session_is_offered() {
-    let server = serve();
+    let server = Server::bind(server_config()).unwrap();
     let client = forgetful_client(server.address(), server.fingerprint());
     ask(&client, &server);
     let address = server.address();
@@ -148,7 +131,7 @@ impl Hasty {
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .dangerous()
-            .with_custom_certificate_verifier(relay::any_server())
+            .with_custom_certificate_verifier(any_server())
             .with_no_client_auth();
         tls.alpn_protocols = vec![ALPN.to_vec()];
         tls.enable_early_data = true;
@@ -202,7 +185,7 @@ async fn exchange(connection: &Connection, kind: Kind) -> Vec<u8> {
 
 #[test]
 fn an_infer_in_a_first_flight_waits_until_the_client_has_shown_that_it_lives() {
-    let server = serve();
+    let server = Server::bind(server_config()).unwrap();
     let relay = Relay::to(server.address());
     let client = Hasty::new();
     client.get_session(relay.address());
@@ -221,7 +204,7 @@ fn an_infer_in_a_first_flight_waits_until_the_client_has_shown_that_it_lives() {
 
 #[test]
 fn a_replayed_first_flight_is_not_accepted_again() {
-    let server = serve();
+    let server = Server::bind(server_config()).unwrap();
     let relay = Relay::to(server.address());
     let client = Hasty::new();
     client.get_session(relay.address());
