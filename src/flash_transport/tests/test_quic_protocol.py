@@ -27,6 +27,7 @@ from quic_stranger import ALPN, HELLO, error_of, speak
 
 from flash_transport import (
     CodecError,
+    Disconnected,
     FlashTransportPolicy,
     ServerError,
     Timeout,
@@ -324,6 +325,16 @@ class PatientServer(StrangersServer):
         super().respond(stream, request)
 
 
+class RudeServer(StrangersServer):
+    """Takes a request, does not answer the hello before it, and hangs up."""
+
+    def respond(self, stream, request):
+        if request[0] != 0x01:
+            self.answer(request)
+            self._quic.close()
+            self.transmit()
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     key = ec.generate_private_key(ec.SECP256R1())
@@ -407,6 +418,18 @@ def test_our_clients_first_request_leaves_before_its_hello_is_answered(certifica
     ):
         assert policy.infer({}, timeout=LONG) == {}
         assert policy.get_server_metadata() == {}
+
+
+def test_what_was_lost_behind_an_unanswered_hello_is_not_sent_twice(certificate):
+    directory, _ = certificate
+    requests = []
+    with (
+        strangers_server(directory, requests.append, kind=RudeServer) as port,
+        FlashTransportPolicy("127.0.0.1", port) as policy,
+        pytest.raises(Disconnected, match="lost before the answer came"),
+    ):
+        policy.infer({}, timeout=LONG)
+    assert requests == [b"\x02\x80"]
 
 
 @pytest.mark.parametrize(
