@@ -2,6 +2,7 @@ import dataclasses
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import numpy as np
 import pytest
 
@@ -16,13 +17,13 @@ from openpi_flash_models.errors import (
     ObservationError,
 )
 from openpi_flash_models.graph_options import DEFAULT_GRAPH
-from openpi_flash_models.jax_models import flow
+from openpi_flash_models.inputs import ModelInputs
 from openpi_flash_models.load import load_policy
 from openpi_flash_models.model_shape import named_shape
 from openpi_flash_models.norm_stats import read_norm_stats
 from openpi_flash_models.policy import InferenceControls
 from openpi_flash_models.robots import get_robot
-from openpi_flash_models.rtc import RtcControls, prefix_weights
+from openpi_flash_models.rtc import Guidance, RtcControls, prefix_weights
 from openpi_flash_models.tokenizer import PaligemmaTokenizer
 
 
@@ -310,11 +311,55 @@ def test_aloha_reads_back_the_actions_it_was_sent():
     np.testing.assert_allclose(aloha.actions_to_model(there), actions, atol=1e-12)
 
 
-def test_nothing_is_compiled_after_the_warm_up(policy, observation):
-    before = flow.sample_actions._cache_size()
+@pytest.fixture(scope="module")
+def compilations():
+    """Grows with every program that JAX compiles, the smallest included."""
+    made = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            made.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    jax.jit(lambda x: x + len(made))(1.0)
+    assert made, "the event has another name in this version"
+    return made
+
+
+def test_nothing_is_compiled_after_the_warm_up(policy, observation, compilations):
+    earlier = RtcControls(np.zeros((8, 7)), delay=1)
+    before = len(compilations)
+    policy.infer(observation, InferenceControls())
+    policy.infer(observation, InferenceControls(seed=3))
+    policy.infer(observation, InferenceControls(noise=np.zeros((10, 32), np.float32)))
+    for steps, controls in ((1, earlier), (2, None), (11, earlier), (None, earlier)):
+        policy.infer(observation, InferenceControls(num_steps=steps, rtc=controls))
     for prompt in ("go", "put the red cup on the plate " * 4, "go " * 300):
         policy.infer(observation | {"prompt": prompt}, InferenceControls(num_steps=2))
-    assert flow.sample_actions._cache_size() == before
+    assert len(compilations) == before
+
+
+@pytest.mark.parametrize("method", ["identity", "vjp", "prefix"])
+@pytest.mark.parametrize("kind", ["pi0", "pi05"])
+def test_one_program_serves_any_steps_with_and_without_an_earlier_chunk(
+    kind, method, micro, compilations
+):
+    generator = np.random.default_rng(0)
+    inputs = ModelInputs(
+        images=generator.integers(0, 256, (1, 1, 224, 224, 3), np.uint8),
+        image_mask=np.ones((1, 1), bool),
+        tokens=np.full((1, 4), 3, np.int32),
+        token_mask=np.ones((1, 4), bool),
+        state=np.zeros((1, 4), np.float32),
+    )
+    noise = generator.normal(size=(1, 6, 4)).astype(np.float32)
+    model, frozen = micro(kind), np.arange(6)[None] < 2
+    earlier = Guidance(noise, np.full_like(noise, 0.5), frozen)
+    model.act(inputs, noise, 10, method=method)
+    before = len(compilations)
+    for steps, guidance in ((1, None), (10, earlier), (25, earlier)):
+        model.act(inputs, noise, steps, guidance=guidance, method=method)
+    assert len(compilations) == before
 
 
 def test_switches_of_jax_are_refused_for_a_checkpoint_that_runs_in_pytorch(

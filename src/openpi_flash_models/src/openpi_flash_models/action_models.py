@@ -14,6 +14,9 @@ from openpi_flash_models.inputs import ModelInputs
 from openpi_flash_models.model_shape import ModelShape
 from openpi_flash_models.rtc import Guidance
 
+DEFAULT_STEPS = 10
+"""Denoising steps of a request that names none."""
+
 
 class ActionModel(Protocol):
     """pi0 or pi0.5: noise becomes actions."""
@@ -25,6 +28,10 @@ class ActionModel(Protocol):
     @property
     def token_buckets(self) -> Sequence[int] | None:
         """Prompt lengths it has programs for; None: it wants every slot, masked or not."""
+
+    @property
+    def prepares_rtc(self) -> bool:
+        """Whether calls with an earlier chunk have to be warmed up apart from those without."""
 
     def sample(
         self, inputs: ModelInputs, noise: np.ndarray, num_steps: int, guidance: Guidance

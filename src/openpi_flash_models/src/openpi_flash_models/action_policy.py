@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from openpi_flash_models.action_models import ActionModel, TokenModel
+from openpi_flash_models.action_models import DEFAULT_STEPS, ActionModel, TokenModel
 from openpi_flash_models.action_tokens import ActionDecoder
 from openpi_flash_models.configs import InferenceConfig
 from openpi_flash_models.errors import ModelOutputError, ObservationError
@@ -44,7 +44,6 @@ from openpi_flash_models.policy import (
 from openpi_flash_models.rtc import DEFAULT_RTC, Guidance, RtcOptions, guidance_of, no_guidance
 from openpi_flash_models.tokenizer import PaligemmaTokenizer
 
-DEFAULT_STEPS = 10
 MAX_STEPS = 200
 
 
@@ -171,11 +170,21 @@ class ModelPolicy:
             # no prompt is shorter than this one, with a state that is short in words too
             shortest = int(np.asarray(example.inputs.token_mask).sum())
             lengths = lengths_from(shortest, buckets, self._config.max_token_len)
+        examples = [example]
+        if "rtc" in self.spec.supports and self._model.prepares_rtc:  # type: ignore[union-attr]
+            examples.append(dataclasses.replace(example, guidance=self._example_guidance()))
         for batch in (size for size in BATCH_BUCKETS if size < 2 * self.max_batch):
             for count in cameras:
                 for length in lengths:
-                    inputs = sized(example.inputs, count, length)
-                    self._compute([dataclasses.replace(example, inputs=inputs)] * batch)
+                    for row in examples:
+                        inputs = sized(row.inputs, count, length)
+                        self._compute([dataclasses.replace(row, inputs=inputs)] * batch)
+
+    def _example_guidance(self) -> Guidance:
+        shape = (1, self._config.action_horizon, self._model.shape.action_dim)
+        frozen = np.arange(shape[1])[None] < 1
+        weight = np.broadcast_to(frozen[..., None], shape).astype(np.float32)
+        return Guidance(np.zeros(shape, np.float32), weight, frozen)
 
     def _prepare(self, observation: Mapping[str, Any], controls: InferenceControls) -> _Row:
         state = self._config.robot.read_state(observation)

@@ -82,6 +82,11 @@ class JaxActionModel(JaxModel):
         super().__init__(tree, shape, options)
         self._rtc = rtc
 
+    @property
+    def prepares_rtc(self) -> bool:
+        """See :class:`openpi_flash_models.action_models.ActionModel`."""
+        return False  # the same program, with weights of zero
+
     def sample(
         self, inputs: ModelInputs, noise: np.ndarray, num_steps: int, guidance: Guidance
     ) -> np.ndarray:

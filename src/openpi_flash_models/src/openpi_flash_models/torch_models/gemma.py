@@ -198,7 +198,7 @@ def _unit(x: Tensor) -> Tensor:
     wide = _wide(x)
     length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     width = wide.shape[-1]
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not wide.is_cpu:
         return wide * (length.square() + width * RMS_EPSILON).rsqrt()
     return wide / torch.hypot(length, _least_length(width))
 

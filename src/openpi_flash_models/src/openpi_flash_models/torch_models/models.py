@@ -17,6 +17,7 @@ from openpi_flash_models.rtc import DEFAULT_RTC, Guidance, RtcOptions
 from openpi_flash_models.torch_models.denoise import Pull
 from openpi_flash_models.torch_models.flow import Observation
 from openpi_flash_models.torch_models.from_tree import build_flow_model
+from openpi_flash_models.torch_models.graphs import Capture
 from openpi_flash_models.torch_models.sampler import Sampler
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -42,6 +43,7 @@ class TorchActionModel:
         device: None is :func:`best_device`.
         rtc: how an earlier chunk has its say.
         mode: how it is compiled, see :mod:`openpi_flash_models.torch_models.sampler`.
+        capture: makes graphs of calls, see :class:`Sampler`.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class TorchActionModel:
         device: str | torch.device | None = None,
         rtc: RtcOptions = DEFAULT_RTC,
         mode: str | None = None,
+        capture: Capture | None = None,
     ) -> None:
         self.shape = shape
         self._device = best_device() if device is None else torch.device(device)
@@ -62,13 +65,18 @@ class TorchActionModel:
         model = build_flow_model(
             tree, shape, dtype=DTYPES[dtype or best_dtype()], device=self._device
         )
-        self._sampler = Sampler(model, mode, rtc)
+        self._sampler = Sampler(model, mode, rtc, capture)
         self._lock = threading.Lock()
 
     @property
     def token_buckets(self) -> Sequence[int]:
         """Prompt lengths it has programs for, besides the longest."""
         return DEFAULT_GRAPH.token_buckets
+
+    @property
+    def prepares_rtc(self) -> bool:
+        """See :class:`openpi_flash_models.action_models.ActionModel`."""
+        return self._sampler.prepares_rtc
 
     def sample(
         self, inputs: ModelInputs, noise: np.ndarray, num_steps: int, guidance: Guidance

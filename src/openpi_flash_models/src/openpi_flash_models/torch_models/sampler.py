@@ -12,13 +12,12 @@
 
 Unset is ``reduce-overhead`` on a GPU and ``none`` on a CPU. What is compiled is one layer of each
 kind, which serves all layers: seconds instead of minutes, and the graph removes what it costs to
-launch them one by one.
+launch them one by one. A call with an unusual number of steps runs without a graph.
 """
 
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -36,6 +35,7 @@ from openpi_flash_models.torch_models.flow import (
     Observation,
     Schedule,
 )
+from openpi_flash_models.torch_models.graphs import Capture, CudaCapture, GraphStore, Inputs
 
 COMPILE_MODE_VARIABLE = "OPENPI_PYTORCH_COMPILE_MODE"
 COMPILE_MODES = (
@@ -49,9 +49,6 @@ _GRAPHED = {"reduce-overhead", "max-autotune"}
 _TUNED = {"max-autotune", "max-autotune-no-cudagraphs"}
 # One per bucket of prompt lengths, cameras and batch sizes, for each kind of layer.
 _PROGRAMS_KEPT = 64
-_RUNS_BEFORE_CAPTURE = 3
-# Every bucket of prompt lengths and cameras, with and without an earlier chunk.
-_GRAPHS_KEPT = 32
 
 
 def compile_mode(device: torch.device, wanted: str | None = None) -> str:
@@ -77,18 +74,30 @@ class Sampler:
         model: on its device.
         mode: one of ``COMPILE_MODES``; None is :func:`compile_mode`'s choice.
         rtc: how an earlier chunk has its say.
+        capture: makes graphs of calls; None is a GPU's, where the mode wants them.
     """
 
     def __init__(
-        self, model: FlowModel, mode: str | None = None, rtc: RtcOptions = DEFAULT_RTC
+        self,
+        model: FlowModel,
+        mode: str | None = None,
+        rtc: RtcOptions = DEFAULT_RTC,
+        capture: Capture | None = None,
     ) -> None:
         self.mode = compile_mode(model.device, mode)
         self._model = model
         self._rtc = rtc
-        self._graphs: OrderedDict[Any, _Graph] = OrderedDict()
+        if capture is None and self.mode in _GRAPHED and model.device.type == "cuda":
+            capture = CudaCapture(model.device)
+        self._graphs = GraphStore(capture) if capture is not None else None
         # What is compiled does not keep what a way back through the model needs.
         if self.mode != "none" and rtc.method != "vjp":
             model.functions = _compiled_functions(self.mode)
+
+    @property
+    def prepares_rtc(self) -> bool:
+        """Whether calls with an earlier chunk have graphs or programs of their own."""
+        return self._graphs is not None or self.mode != "none"
 
     def sample_actions(
         self,
@@ -109,17 +118,18 @@ class Sampler:
             Normalised actions [B, H, A] float32, on the device.
         """
         inputs = (*observation, noise, *(pull or ()))
-        schedule = self._model.schedule(num_steps)
+        call = partial(self._call, schedule=self._model.schedule(num_steps))
         # Tensors that never see a gradient spare a sixth of an eager call's work; what is
         # compiled, or turns back through the model, cannot take them.
         eager = self.mode == "none" and (pull is None or self._rtc.method != "vjp")
         with torch.inference_mode() if eager else torch.no_grad():
-            if self.mode in _GRAPHED and self._model.device.type == "cuda":
-                return self._replay(inputs, num_steps)
-            device = self._model.device
-            return self._call(tuple(tensor.to(device) for tensor in inputs), schedule)
+            if self._graphs is not None:
+                graph = self._graphs.find(call, inputs, num_steps)
+                if graph is not None:
+                    return graph.replay(inputs)
+            return call(tuple(tensor.to(self._model.device) for tensor in inputs))
 
-    def _call(self, inputs: tuple[Tensor, ...], schedule: Schedule) -> Tensor:
+    def _call(self, inputs: Inputs, schedule: Schedule) -> Tensor:
         """``inputs`` are an observation's, the noise, and perhaps a pull's, on the device."""
         count = len(Observation._fields)
         observation, noise, pull = Observation(*inputs[:count]), inputs[count], inputs[count + 1 :]
@@ -134,48 +144,6 @@ class Sampler:
             method=self._rtc.method,
             max_guidance=self._rtc.max_guidance,
         )
-
-    def _replay(self, inputs: tuple[Tensor, ...], num_steps: int) -> Tensor:
-        key = (num_steps, *((tensor.shape, tensor.dtype) for tensor in inputs))
-        graph = self._graphs.pop(key, None)
-        if graph is None:
-            call = partial(self._call, schedule=self._model.schedule(num_steps))
-            graph = _Graph(call, inputs, self._model.device)
-        self._graphs[key] = graph
-        while len(self._graphs) > _GRAPHS_KEPT:
-            self._graphs.popitem(last=False)
-        return graph.replay(inputs)
-
-
-class _Graph:
-    """One call as a CUDA graph: inputs are copied in, the output out."""
-
-    def __init__(
-        self,
-        call: Callable[[tuple[Tensor, ...]], Tensor],
-        inputs: tuple[Tensor, ...],
-        device: torch.device,
-    ) -> None:
-        # The captured graph reads the schedule where it lies: the call keeps it from being freed
-        # when the model forgets it.
-        self._call = call
-        self._inputs = tuple(tensor.to(device, copy=True) for tensor in inputs)
-        # Compilation and the libraries' own set-up must not be captured.
-        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(side):
-            for _ in range(_RUNS_BEFORE_CAPTURE):
-                call(self._inputs)
-        torch.cuda.current_stream(device).wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._output = call(self._inputs)
-
-    def replay(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        for slot, tensor in zip(self._inputs, inputs, strict=True):
-            slot.copy_(tensor, non_blocking=True)
-        self._graph.replay()
-        return self._output.clone()
 
 
 def _compiled_functions(mode: str) -> LayerFunctions:
