@@ -97,8 +97,11 @@ impl Failure {
     }
 }
 
+/// A header may claim more than there are numbers for.
 fn rgb_bytes(height: usize, width: usize) -> u64 {
-    height as u64 * width as u64 * 3
+    (height as u64)
+        .saturating_mul(width as u64)
+        .saturating_mul(3)
 }
 
 fn decode_jpeg(request: &Request<'_>) -> Result<RgbImage, Failure> {

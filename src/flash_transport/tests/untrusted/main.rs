@@ -4,7 +4,7 @@ mod allocation;
 mod checks;
 
 use flash_transport::codec::{Limits, Value};
-use flash_transport::image::{encode_jpeg, ImageShape};
+use flash_transport::image::{decode_image, encode_jpeg, ImageShape};
 use proptest::prelude::*;
 
 /// Most bytes that are allocated at a time for each byte of a message: a list of one-byte values becomes one of
@@ -56,6 +56,19 @@ fn the_messages_that_cost_most_for_their_size_stay_below_the_bound() {
             assert_frugal(&message);
         }
     }
+}
+
+#[test]
+fn a_png_whose_size_is_beyond_counting_is_refused_and_its_size_named() {
+    let header = b"\0\0\0\rIHDR\xff\xff\xff\xff\xff\xff\xff\x1a\x08\x02\0\0\0\x1b\x1d\x33\x58";
+    let file = [b"\x89PNG\r\n\x1a\n", &header[..]].concat();
+    let refused = decode_image(&file, None, 1 << 20)
+        .expect_err("too large")
+        .to_string();
+    assert!(
+        refused.contains("4294967066 rows by 4294967295 columns"),
+        "{refused}"
+    );
 }
 
 proptest! {
