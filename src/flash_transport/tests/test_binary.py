@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -131,6 +132,76 @@ def test_robots_keep_their_sessions_through_both_halves(binary, folder):
     assert sessions == {"left", "right"}
 
 
+def test_a_local_program_is_heard_from_the_port_that_was_chosen(binary, folder):
+    port, peers = free_udp_port(), []
+
+    def note(request):
+        peers.append(request.peer.split("#")[0])
+        echo(request)
+
+    served = Served(note)
+    with client(binary, folder, served.port, "--local-port", port) as address:
+        for session in ("first", "restarted"):
+            with FlashTransportPolicy(address, session=session) as policy:
+                assert policy.infer({"x": 1}, timeout=LONG)["session"] == session
+        with FlashTransportPolicy(address) as policy:
+            policy.infer({}, timeout=LONG)
+            with served:
+                pass
+            # the port is still the old connection's for a moment
+            with Served(note, port=served.port):
+                assert policy.infer({"x": 2}, timeout=LONG)["echo"] == {"x": 2}
+    assert peers == [f"127.0.0.1:{port}"] * 4
+
+
+def test_a_chosen_port_is_for_one_local_program_at_a_time(binary, folder):
+    held = []
+    arguments = ["--local-port", free_udp_port()]
+    with (
+        Served(held.append) as served,
+        client(binary, folder, served.port, *arguments) as address,
+        FlashTransportPolicy(address, session="left") as left,
+        FlashTransportPolicy(address, session="right") as right,
+    ):
+        future = left.submit({})
+        eventually(lambda: held)
+        with pytest.raises(ServerError, match='not_ready: .* in use by session "left"'):
+            right.infer({}, timeout=0.5)
+        held[0].respond({"done": True})
+        assert future.result(LONG) == {"done": True}
+        future = right.submit({})
+        eventually(lambda: len(held) == 2)
+        held[1].respond({})
+        assert future.result(LONG) == {}
+
+
+def test_a_chosen_port_that_is_taken_is_named(binary, folder):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("0.0.0.0", 0))
+        port = taken.getsockname()[1]
+        with (
+            Served() as served,
+            client(binary, folder, served.port, "--local-port", port) as address,
+            pytest.raises(ServerError, match="not_ready"),
+        ):
+            FlashTransportPolicy(address, connect_timeout=0.5)
+
+
+@pytest.mark.parametrize("window", [2904, 32 << 20])
+def test_a_first_flight_of_any_size_carries_requests(binary, folder, window):
+    socket = folder / "policy.sock"
+    flag = ["--initial-window-bytes", window]
+    arguments = ["--listen-host=127.0.0.1", "--listen-port=0", "--backend-socket-path", socket]
+    with (
+        local_policy(socket),
+        running(binary, "server", *arguments, *flag) as line,
+        client(binary, folder, line.split("127.0.0.1:")[1].split(",")[0], *flag) as address,
+        FlashTransportPolicy(address) as policy,
+    ):
+        answer = policy.infer(OBSERVATION, timeout=LONG)
+        assert packb(answer["echo"]) == packb(OBSERVATION)
+
+
 @pytest.mark.parametrize(
     ("code", "error"),
     [("bad_request", ServerError), ("internal", ServerError), ("superseded", Superseded)],
@@ -196,6 +267,16 @@ def test_a_robot_in_cpp_is_answered(binary, folder):
         (["client", "--server-host", "gpu"], "--local-socket-path"),
         (["server"], "--backend-socket-path"),
         (["server", "--backend-socket-path", "/x", "--max-idle-timeout-secs", "0"], "1..=3600"),
+        (["server", "--backend-socket-path=/x", "--initial-window-bytes=99"], "2904..=33554432"),
+        (
+            [
+                "server",
+                "--backend-socket-path=/x",
+                "--initial-window-bytes=5000",
+                "--dedicated-link",
+            ],
+            "cannot be used with",
+        ),
         (
             ["client", "--server-host=gpu", "--local-socket-path=/no/such/folder/s"],
             "cannot listen on",

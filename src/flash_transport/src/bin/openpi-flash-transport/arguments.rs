@@ -1,11 +1,16 @@
 //! The command line. Names and defaults are those that users of the protocol know.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use flash_transport::congestion::{LatencyFirstConfig, Sharing};
 use flash_transport::quic::settings::LinkSettings;
+
+/// From two datagrams, without which nothing moves, to what a connection keeps unacknowledged.
+const INITIAL_WINDOWS: RangeInclusive<u64> = 2904..=32 << 20;
 
 /// Carries policy requests between QUIC and a local unix socket.
 #[derive(Debug, Parser)]
@@ -52,6 +57,9 @@ pub struct ClientArguments {
     /// Its UDP port
     #[arg(long, default_value_t = 5555)]
     pub server_port: u16,
+    /// UDP port to send from, for one local program at a time; 0 lets the system choose, for any number
+    #[arg(long, default_value_t = 0)]
+    pub local_port: u16,
     /// Socket to listen on, for local programs
     #[arg(long)]
     pub local_socket_path: PathBuf,
@@ -79,14 +87,20 @@ pub struct LinkArguments {
     /// Seconds after which a silent client speaks
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub keep_alive_interval_secs: u64,
-    /// Nobody else uses the link: requests are sent at full speed
-    #[arg(long)]
+    /// Bytes that a connection may send before it has heard what the link can carry
+    #[arg(long, default_value_t = LatencyFirstConfig::default().initial_window, value_parser = clap::value_parser!(u64).range(INITIAL_WINDOWS))]
+    pub initial_window_bytes: u64,
+    /// Nobody else uses the link: requests are sent at full speed, whatever is lost
+    #[arg(long, conflicts_with = "initial_window_bytes")]
     pub dedicated_link: bool,
 }
 
 impl LinkArguments {
     pub fn settings(&self) -> LinkSettings {
         let mut link = LinkSettings::with_dedicated_link(self.dedicated_link);
+        if let Sharing::Shared(shared) = &mut link.sharing {
+            shared.initial_window = self.initial_window_bytes;
+        }
         link.idle = Duration::from_secs(self.max_idle_timeout_secs);
         link.keep_alive = Duration::from_secs(self.keep_alive_interval_secs);
         link
@@ -101,6 +115,41 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    fn client(arguments: &[&str]) -> Result<ClientArguments, clap::Error> {
+        let needed = [
+            "openpi-flash-transport",
+            "client",
+            "--server-host=gpu",
+            "--local-socket-path=/tmp/s",
+        ];
+        let parsed = Arguments::try_parse_from(needed.iter().chain(arguments))?;
+        match parsed.command {
+            Command::Client(client) => Ok(client),
+            Command::Server(_) => unreachable!("a client was asked for"),
+        }
+    }
+
+    fn initial_window(arguments: &[&str]) -> Option<u64> {
+        match client(arguments).expect("sound").link.settings().sharing {
+            Sharing::Shared(shared) => Some(shared.initial_window),
+            Sharing::DedicatedLink(_) => None,
+        }
+    }
+
+    #[test]
+    fn the_first_flight_is_as_large_as_it_was_asked_to_be() {
+        assert_eq!(
+            initial_window(&["--initial-window-bytes=100000"]),
+            Some(100_000)
+        );
+        assert_eq!(
+            initial_window(&[]),
+            Some(LatencyFirstConfig::default().initial_window)
+        );
+        assert_eq!(initial_window(&["--dedicated-link"]), None);
+        assert!(client(&["--dedicated-link", "--initial-window-bytes=100000"]).is_err());
     }
 
     #[test]

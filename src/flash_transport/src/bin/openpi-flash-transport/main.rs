@@ -51,6 +51,7 @@ fn client(arguments: &ClientArguments) -> Result<(), Failure> {
         trust(arguments)?,
     );
     upstream.link = arguments.link.settings();
+    upstream.local_port = arguments.local_port;
     upstream.hello.api_key = arguments.api_key.clone();
     let downstream = LocalServer::bind(LocalServerConfig::new(&arguments.local_socket_path, None))?;
     println!(

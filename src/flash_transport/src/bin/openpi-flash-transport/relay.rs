@@ -136,6 +136,9 @@ impl Relay {
             session.used = Instant::now();
             return Ok(session.client.clone());
         }
+        if self.upstream.local_port != 0 {
+            make_way(&mut sessions)?;
+        }
         let mut config = self.upstream.clone();
         config.hello.client = Some("openpi-flash-transport".to_owned());
         config.hello.version = Some(env!("CARGO_PKG_VERSION").to_owned());
@@ -150,6 +153,19 @@ impl Relay {
         sessions.insert(name.to_owned(), session);
         Ok(client)
     }
+}
+
+/// A fixed port carries one connection: who is not asking gives it up.
+fn make_way(sessions: &mut HashMap<String, Session>) -> Result<(), Failure> {
+    let busy = |session: &Session| Arc::strong_count(&session.client) > 1;
+    if let Some((name, _)) = sessions.iter().find(|(_, session)| busy(session)) {
+        return Err(Failure::new(
+            ErrorCode::NotReady,
+            format!("the relay: its one port is in use by session {name:?}; --local-port is for one program"),
+        ));
+    }
+    sessions.clear();
+    Ok(())
 }
 
 /// The whole answer. Given up, upstream too, when nobody waits for it any more.

@@ -181,12 +181,21 @@ fn open(
     address: SocketAddr,
 ) -> Result<(Endpoint, Arc<ConnectedSocket>, SocketBuffers), AttemptError> {
     let server = config.server();
-    let any_port: SocketAddr = match address {
-        SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
+    let local: SocketAddr = match address {
+        SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, config.local_port).into(),
+        SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, config.local_port).into(),
     };
     let io_error = |error| socket_error(&server, error);
-    let (socket, buffers) = settings::bind(any_port, &config.link).map_err(io_error)?;
+    let (socket, buffers) = settings::bind(local, &config.link).map_err(|error| {
+        match error.kind() {
+            // By our own last connection, which has not closed yet, or by another program.
+            std::io::ErrorKind::AddrInUse => AttemptError::again(format!(
+                "UDP port {} of this computer is taken",
+                config.local_port
+            )),
+            _ => io_error(error),
+        }
+    })?;
     let socket = ConnectedSocket::new(socket, address).map_err(io_error)?;
     let mut endpoint = Endpoint::new_with_abstract_socket(
         EndpointConfig::default(),

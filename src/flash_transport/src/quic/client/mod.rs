@@ -47,6 +47,8 @@ pub struct ClientConfig {
     pub connect_timeout: Duration,
     /// Largest answer that is taken.
     pub answer_bytes: usize,
+    /// UDP port to send from, for one connection at a time; 0: the system chooses.
+    pub local_port: u16,
     pub link: LinkSettings,
 }
 
@@ -59,6 +61,7 @@ impl ClientConfig {
             hello: Hello::default(),
             connect_timeout: Duration::from_secs(10),
             answer_bytes: 64 << 20,
+            local_port: 0,
             link: LinkSettings::default(),
         }
     }
