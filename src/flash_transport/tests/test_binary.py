@@ -175,16 +175,29 @@ def test_a_chosen_port_is_for_one_local_program_at_a_time(binary, folder):
         assert future.result(LONG) == {}
 
 
-def test_a_chosen_port_that_is_taken_is_named(binary, folder):
+def test_why_the_server_cannot_be_asked_is_said_once(binary, folder):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("0.0.0.0", 0))
         port = taken.getsockname()[1]
-        with (
-            Served() as served,
-            client(binary, folder, served.port, "--local-port", port) as address,
-            pytest.raises(ServerError, match="not_ready"),
-        ):
-            FlashTransportPolicy(address, connect_timeout=0.5)
+        command = [binary, "client", "--server-host=127.0.0.1", "--local-port", str(port)]
+        command += ["--local-socket-path", folder / "robot.sock", "--known-servers", folder / "k"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            line = process.stderr.readline().decode()
+            with (
+                FlashTransportPolicy(f"unix:{folder}/robot.sock", connect_timeout=1.0) as policy,
+                pytest.raises(ServerError, match="not_ready"),
+            ):
+                policy.get_server_metadata()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(LONG) == 0
+            assert process.stderr.read() == b""
+        finally:
+            process.kill()
+            process.wait()
+            process.stderr.close()
+    assert line.startswith("warning: cannot connect to 127.0.0.1:5555 within ")
+    assert f": UDP port {port} of this computer is taken;" in line
 
 
 @pytest.mark.parametrize("window", [2904, 32 << 20])

@@ -1,6 +1,7 @@
 //! Takes requests from one end and asks the other. Which end is which transport does not matter here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Write};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -71,11 +72,20 @@ impl Relay {
         thread::scope(|scope| {
             let mut is_introduced = false;
             let mut last_contact: Option<Instant> = None;
+            let mut told = HashSet::new();
             while stopped.try_recv().is_err() {
                 // Clients are told `not_ready` until there is something to tell them.
                 if !is_introduced && last_contact.is_none_or(|last| last.elapsed() > FIRST_CONTACT)
                 {
-                    is_introduced = self.introduce(downstream);
+                    match self.introduce(downstream) {
+                        Ok(()) => is_introduced = true,
+                        // Local programs only hear `not_ready`; whoever started this one should know why, once.
+                        Err(failure) => {
+                            if told.insert(failure.message.clone()) {
+                                let _ = writeln!(io::stderr(), "warning: {}", failure.message);
+                            }
+                        }
+                    }
                     last_contact = Some(Instant::now());
                 }
                 match downstream.next(GLANCE) {
@@ -89,16 +99,12 @@ impl Relay {
         });
     }
 
-    /// Hand the policy's metadata on; false when it is not there.
-    fn introduce(&self, downstream: &impl Downstream) -> bool {
-        let Ok(client) = self.client(OWN_SESSION) else {
-            return false;
-        };
-        if client.meet(FIRST_CONTACT).wait_long().is_err() {
-            return false;
-        }
+    /// Hand the policy's metadata on, if it is there.
+    fn introduce(&self, downstream: &impl Downstream) -> Result<(), Failure> {
+        let client = self.client(OWN_SESSION)?;
+        client.meet(FIRST_CONTACT).wait_long().map_err(failure_of)?;
         self.hand_on_metadata(downstream, &client);
-        true
+        Ok(())
     }
 
     fn carry(&self, downstream: &impl Downstream, request: Request) {
