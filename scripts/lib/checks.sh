@@ -63,7 +63,7 @@ colcon_test() {
 checks_ros() { step "colcon test" colcon_test; }
 
 checks_torch() {
-  if setup_torch; then step "pytest of the PyTorch models" python -m pytest src/openpi_flash_models/tests/test_torch_*.py; else
+  if setup_torch; then step "pytest with PyTorch" python -m pytest src/*/tests/test_torch_*.py; else
     say "less than $TORCH_GIGABYTES GB free: PyTorch is not installed, and its models are not tested"
   fi
 }
