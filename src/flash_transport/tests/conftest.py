@@ -1,11 +1,32 @@
 """Fixtures of more than one file."""
 
+import contextlib
+
 import pytest
-from openpi_server import serving
+from openpi_server import serving as serving_openpi
+from policy_contract import TRANSPORTS
 
 
 @pytest.fixture
 def server():
     """A server of openpi's protocol."""
-    with serving() as server:
+    with serving_openpi() as server:
         yield server
+
+
+@pytest.fixture(params=TRANSPORTS, ids=lambda transport: transport.name)
+def transport(request):
+    return request.param
+
+
+@pytest.fixture
+def serving(transport):
+    """`serving(handle, metadata)` is an endpoint until the test ends."""
+    with contextlib.ExitStack() as stack:
+
+        def serve(handle, metadata=None, address=None, api_keys=()):
+            address = transport.free_address() if address is None else address
+            endpoint = transport.serve(handle, metadata or {}, address, list(api_keys))
+            return stack.enter_context(endpoint)
+
+        yield serve
