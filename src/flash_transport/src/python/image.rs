@@ -58,7 +58,7 @@ fn resize_array<'py, S: Sample + Element>(
     {
         let mut out = out.try_readwrite()?;
         let outs = out.as_slice_mut()?.chunks_exact_mut(target.len());
-        // a third of a millisecond for a VGA image, in which other cameras' callbacks can run
+        // a fifth of a millisecond for a VGA image, in which other cameras' callbacks can run
         py.detach(|| {
             let mut images = samples.chunks_exact(shape.len()).zip(outs);
             images.try_for_each(|(image, out)| image::resize_with_pad(image, shape, out, target))

@@ -1,0 +1,227 @@
+//! Bytes, in two passes with bytes between them, as in Pillow; but with columns first, since that pass is the faster one
+//! and leaves fewer rows to the other. Each of the roundings may so fall the other way, which is a level in one of ten
+//! samples, and never two.
+//!
+//! Only the rows that share their vectors are between the passes at a time, which fit into the fastest cache.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::weights::Weights;
+use super::Size;
+
+/// Rows that are made at once, because they share their weights.
+pub(super) const ROWS: usize = 4;
+
+/// Bytes that may be read or written behind a row.
+pub(super) const SLACK: usize = 32;
+
+/// The two passes over bytes. All processors come to the same result.
+pub(super) trait Passes: Copy {
+    /// The sum of rows that follow each other in `samples`, each by its weight. There are at most
+    /// [`MOST_ROWS_IN_16_BITS`].
+    fn vertical(self, samples: &[u8], weights: &[u16], out: &mut [u8]);
+
+    /// Make four rows narrower or wider. They have all pixels that weights reach, and `SLACK` bytes behind each.
+    fn horizontal<const CHANNELS: usize>(
+        self,
+        rows: [&[u8]; ROWS],
+        weights: &Horizontal,
+        out: [&mut [u8]; ROWS],
+    );
+}
+
+/// Resize `samples` into the window of `out` that begins at its first sample and whose rows are `stride` apart.
+pub(super) fn resize<const CHANNELS: usize>(
+    samples: &[u8],
+    size: Size,
+    out: &mut [u8],
+    new_size: Size,
+    stride: usize,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(passes) = super::avx2::Avx2::detected() {
+        return resize_with::<_, CHANNELS>(passes, samples, size, out, new_size, stride);
+    }
+    resize_with::<_, CHANNELS>(Plain, samples, size, out, new_size, stride);
+}
+
+pub(super) fn resize_with<P: Passes, const CHANNELS: usize>(
+    passes: P,
+    samples: &[u8],
+    size: Size,
+    out: &mut [u8],
+    new_size: Size,
+    stride: usize,
+) {
+    let mut scratch = SCRATCH.take();
+    let (weights, heights) = scratch.weights(size, new_size);
+    let (wide, narrow) = (size.width * CHANNELS, new_size.width * CHANNELS);
+    let wide_row = weights.weights.reach().max(size.width) * CHANNELS + SLACK;
+    let narrow_row = narrow + SLACK;
+    scratch.wide.resize(wide_row * ROWS, 0);
+    scratch.narrow.resize(narrow_row * ROWS, 0);
+    let mut outs = out.chunks_mut(stride).take(new_size.height);
+    for first in (0..new_size.height).step_by(ROWS) {
+        let rows = scratch.wide.chunks_exact_mut(wide_row);
+        for (new, row) in (first..new_size.height).zip(rows) {
+            let (start, weights) = heights.window(new);
+            // beyond the image there are only weights of zero
+            let last = weights.iter().rposition(|weight| *weight != 0);
+            let weights = &weights[..last.map_or(1, |last| last + 1)];
+            let samples = &samples[start * wide..][..weights.len() * wide];
+            let row = &mut row[..wide];
+            if weights.len() <= MOST_ROWS_IN_16_BITS {
+                passes.vertical(samples, weights, row);
+            } else {
+                vertical_in_32_bits(samples, weights, row);
+            }
+        }
+        passes.horizontal::<CHANNELS>(
+            four(scratch.wide.chunks_exact(wide_row)),
+            &weights,
+            four(scratch.narrow.chunks_exact_mut(narrow_row)),
+        );
+        for (row, out) in scratch.narrow.chunks_exact(narrow_row).zip(&mut outs) {
+            out[..narrow].copy_from_slice(&row[..narrow]);
+        }
+    }
+    SCRATCH.set(scratch);
+}
+
+fn four<T>(mut rows: impl Iterator<Item = T>) -> [T; ROWS] {
+    std::array::from_fn(|_| {
+        rows.next()
+            .expect("as many rows as the buffer was made for")
+    })
+}
+
+/// Weights of columns, of which `2^shift` is one.
+pub(super) struct Horizontal {
+    pub weights: Weights<i16>,
+    pub shift: u32,
+}
+
+impl Horizontal {
+    fn new(size: usize, new_size: usize) -> Self {
+        let shares = Weights::shares(size, new_size);
+        // as precise as a weight in 16 bits and a sum in 32 can be
+        let shift = (f64::from(i16::MAX) / shares.largest()).log2().min(22.0) as u32;
+        let one = f64::from(1_u32 << shift);
+        Self {
+            weights: shares.map(|share| (share * one).round() as i16),
+            shift,
+        }
+    }
+}
+
+/// Of rows; 2^16 is one.
+type Vertical = Weights<u16>;
+
+/// What every processor can do.
+#[derive(Clone, Copy)]
+pub(super) struct Plain;
+
+impl Passes for Plain {
+    fn vertical(self, samples: &[u8], weights: &[u16], out: &mut [u8]) {
+        let length = out.len();
+        for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+            // of which 256 is a level
+            let mut sums = [first_sum(weights); BLOCK];
+            for (row, weight) in samples.chunks_exact(length).zip(weights) {
+                for (sum, sample) in sums.iter_mut().zip(&row[block * BLOCK..][..out.len()]) {
+                    *sum += ((u32::from(*sample) * u32::from(*weight)) >> 8) as u16;
+                }
+            }
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = (sum >> 8) as u8;
+            }
+        }
+    }
+
+    fn horizontal<const CHANNELS: usize>(
+        self,
+        rows: [&[u8]; ROWS],
+        Horizontal { weights, shift }: &Horizontal,
+        out: [&mut [u8]; ROWS],
+    ) {
+        for (row, out) in rows.into_iter().zip(out) {
+            let pixels = out.chunks_exact_mut(CHANNELS).take(weights.len());
+            for (new, pixel) in pixels.enumerate() {
+                let (start, weights) = weights.window(new);
+                let mut sums = [1_i32 << (shift - 1); CHANNELS];
+                let window = row[start * CHANNELS..].chunks_exact(CHANNELS);
+                for (old, weight) in window.zip(weights) {
+                    for channel in 0..CHANNELS {
+                        sums[channel] += i32::from(old[channel]) * i32::from(*weight);
+                    }
+                }
+                for (sum, sample) in sums.into_iter().zip(pixel) {
+                    *sample = (sum >> shift).min(255) as u8;
+                }
+            }
+        }
+    }
+}
+
+/// Columns whose sums stay in registers.
+const BLOCK: usize = 32;
+
+/// Half a level, since what is less than a level is cut off in the end, and half a part for each that is cut off before.
+#[inline(always)]
+pub(super) fn first_sum(weights: &[u16]) -> u16 {
+    128 + weights.len() as u16 / 2
+}
+
+/// More of them would be too much for 16 bits, and parts that are cut off would count.
+const MOST_ROWS_IN_16_BITS: usize = 64;
+
+/// Of images that are more than thirty times as high as they shall be.
+fn vertical_in_32_bits(samples: &[u8], weights: &[u16], out: &mut [u8]) {
+    let length = out.len();
+    let mut sums = vec![1 << 15; length];
+    for (row, weight) in samples.chunks_exact(length).zip(weights) {
+        for (sum, sample) in sums.iter_mut().zip(row) {
+            *sum += u32::from(*sample) * u32::from(*weight);
+        }
+    }
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = (sum >> 16).min(255) as u8;
+    }
+}
+
+thread_local! {
+    static SCRATCH: Cell<Scratch> = Cell::default();
+}
+
+/// What a thread keeps from one image to the next.
+#[derive(Default)]
+struct Scratch {
+    wide: Vec<u8>,
+    narrow: Vec<u8>,
+    weights: Vec<Known>,
+}
+
+type Known = ((Size, Size), (Rc<Horizontal>, Rc<Vertical>));
+
+/// As many as a robot with eight different cameras needs.
+const KEPT_WEIGHTS: usize = 8;
+
+impl Scratch {
+    fn weights(&mut self, size: Size, new_size: Size) -> (Rc<Horizontal>, Rc<Vertical>) {
+        let key = (size, new_size);
+        if let Some((_, weights)) = self.weights.iter().find(|(known, _)| *known == key) {
+            return weights.clone();
+        }
+        if self.weights.len() == KEPT_WEIGHTS {
+            self.weights.remove(0);
+        }
+        let vertical = Weights::shares(size.height, new_size.height);
+        let weights = (
+            Rc::new(Horizontal::new(size.width, new_size.width)),
+            Rc::new(vertical.map(|share| (share * 65536.0).round() as u16)),
+        );
+        self.weights.push((key, weights.clone()));
+        weights
+    }
+}
