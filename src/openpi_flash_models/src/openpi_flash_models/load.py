@@ -91,7 +91,7 @@ def load_policy(
         from openpi_flash_models.torch_models.models import best_dtype
 
         dtype = best_dtype()
-    tree, shape = read_tree(checkpoint, kind=config.kind, dtype=dtype)
+    tree, shape = read_tree(checkpoint, kind=config.kind, dtype=dtype, lazy=chosen == "pytorch")
     _check_vocabulary(tokenizer, shape, checkpoint)
     use_compile_cache()
     graph = graph or graph_of_device()
@@ -163,7 +163,7 @@ def load_planner(
 
 
 def read_tree(
-    checkpoint: Path, *, kind: ModelKind, dtype: str | None = None
+    checkpoint: Path, *, kind: ModelKind, dtype: str | None = None, lazy: bool = False
 ) -> tuple[dict[str, Any], ModelShape]:
     """Read, merge and check a checkpoint's tensors; they are in the host's memory.
 
@@ -171,6 +171,8 @@ def read_tree(
         checkpoint: holds ``params/`` or ``model.safetensors``.
         kind: which model it has to be.
         dtype: ``bfloat16`` or ``float32``; None takes what the device computes well with.
+        lazy: leave the tensors in their file (:class:`LazyLeaf`), of any type; those of LoRA
+            checkpoints are read all the same, to be merged.
 
     Raises:
         CheckpointError: names what is missing or broken, or which other model it is.
@@ -189,6 +191,8 @@ def read_tree(
         raise CheckpointError(
             f"{source}: is a {MODEL_NAMES[sizes.kind]} model, not {MODEL_NAMES[kind]}"
         )
+    if lazy and not adapted:
+        return nest(leaves)["params"], sizes
     if not adapted:
         return nest(read_leaves(checkpoint, dtype=dtype))["params"], sizes
     merged = {path: leaf.astype(DTYPES[dtype], copy=False) for path, leaf in leaves.items()}
