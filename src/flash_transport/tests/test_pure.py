@@ -241,7 +241,7 @@ def test_quic_without_the_compiled_half_says_what_is_missing(bare_package):
         "flash_transport (No module named 'flash_transport._native'); "
     )
     assert "pip install flash_transport" in last
-    assert "Rust 1.85" in last
+    assert "Rust 1.88" in last
 
 
 def test_the_choice_of_a_half_can_be_forced(bare_package):

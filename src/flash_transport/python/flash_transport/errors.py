@@ -93,7 +93,7 @@ class NativeMissing(FlashTransportError, ImportError):
     def __str__(self) -> str:
         return (
             f"{self.wanted} needs the compiled half of flash_transport ({self.reason}); "
-            "install its wheel with `pip install flash_transport`, or build it with Rust 1.85 or "
+            "install its wheel with `pip install flash_transport`, or build it with Rust 1.88 or "
             "newer: `pip install ./src/flash_transport` in a checkout of openpi-flash. "
             "WebsocketPolicy works without it, and flash_transport.aio speaks QUIC with aioquic"
         )
