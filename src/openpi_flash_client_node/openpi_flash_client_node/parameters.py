@@ -224,8 +224,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "jpeg_quality",
         Kind.INTEGER,
-        95,
-        "Quality of jpeg; from 95 on each pixel keeps its own colour, below it four share one.",
+        91,
+        "Quality of jpeg, much as libjpeg's: 91 keeps an image of 224x224 in about 18 kB.",
         low=1,
         high=100,
     ),

@@ -17,6 +17,6 @@ mod tests;
 pub use decode::{decode_image, RgbImage};
 pub use encoding::{encodings, Frame, FrameInfo};
 pub use error::ImageError;
-pub use jpeg::{encode_jpeg, FULL_COLOUR_QUALITY};
+pub use jpeg::encode_jpeg;
 pub use resize::{resize_with_pad, Fit, Sample};
 pub use shape::{ImageShape, Layout};

@@ -27,11 +27,22 @@ impl Tokens {
     #[inline(always)]
     pub fn push(&mut self, component: usize, block: &Frequencies) {
         let table = component.min(1) * 2;
-        let change = block[0] - self.means[component];
-        self.means[component] = block[0];
-        let (size, bits) = size_and_bits(change);
+        let mean = block.level(0);
+        let (size, bits) = size_and_bits(mean - self.means[component]);
+        self.means[component] = mean;
         self.add(table, size, bits);
-        let mut left = places_of_levels(block) & !1;
+        // a block has no more than 64 of them, for which there is room before the first
+        let length = self.tokens.len();
+        self.tokens.resize(length + 64, 0);
+        let mut places = self.tokens[length..].iter_mut();
+        let table = (table + 1) as u32;
+        let counts = &mut self.counts[table as usize & 3];
+        let mut add = |symbol: u32, bits: u32| {
+            counts[symbol as usize & 255] += 1;
+            let place = places.next().expect("room for a block");
+            *place = table << 24 | symbol << 16 | bits;
+        };
+        let mut left = block.places() & !1;
         let mut before = 0;
         while left != 0 {
             let index = left.trailing_zeros();
@@ -39,15 +50,17 @@ impl Tokens {
             let mut zeros = index - before - 1;
             before = index;
             while zeros > 15 {
-                self.add(table + 1, SIXTEEN_ZEROS, 0);
+                add(SIXTEEN_ZEROS, 0);
                 zeros -= 16;
             }
-            let (size, bits) = size_and_bits(block[index as usize & 63]);
-            self.add(table + 1, zeros << 4 | size, bits);
+            let (size, bits) = size_and_bits(block.level(index as usize));
+            add(zeros << 4 | size, bits);
         }
         if before != 63 {
-            self.add(table + 1, END_OF_BLOCK, 0);
+            add(END_OF_BLOCK, 0);
         }
+        let free = places.len();
+        self.tokens.truncate(length + 64 - free);
     }
 
     /// Of brightness and of colour, of means and of the rest, as [`HuffmanTable`]s for exactly these symbols.
@@ -55,13 +68,22 @@ impl Tokens {
         self.counts.each_ref().map(HuffmanTable::new)
     }
 
-    pub fn write(&self, tables: &[HuffmanTable; 4], writer: &mut BitWriter<'_>) {
-        for token in &self.tokens {
-            let (code, length) = tables[(token >> 24) as usize & 3].code((token >> 16) as u8);
-            let size = token >> 16 & 15;
-            let bits = token & 0xffff;
-            writer.put(u64::from(code << size | bits), length + size);
+    pub fn write(&self, tables: &[HuffmanTable; 4], out: &mut Vec<u8>) {
+        // by the upper half of a token: its code where it belongs before the bits that follow, and above them how many
+        // bits that is in all, which is at most 16 and 11
+        let mut codes = [0_u32; 4 * 256];
+        for (index, packed) in codes.iter_mut().enumerate() {
+            let (code, length) = tables[index / 256].code(index as u8);
+            let size = index as u32 & 15;
+            *packed = (length + size) << CODE_BITS | code << size & ((1 << CODE_BITS) - 1);
         }
+        let mut writer = BitWriter::new(out);
+        for token in &self.tokens {
+            let code = codes[(token >> 16) as usize & 1023];
+            let bits = code & ((1 << CODE_BITS) - 1) | token & 0xffff;
+            writer.put(bits, code >> CODE_BITS);
+        }
+        writer.finish();
     }
 
     #[inline(always)]
@@ -71,18 +93,8 @@ impl Tokens {
     }
 }
 
-/// A bit for each frequency that is not zero.
-#[inline(always)]
-fn places_of_levels(block: &Frequencies) -> u64 {
-    let present = block.map(|level| u8::from(level != 0));
-    let mut places = 0;
-    for (index, eight) in present.chunks_exact(8).enumerate() {
-        let bytes = u64::from_le_bytes(std::array::from_fn(|at| eight[at]));
-        // moves the lowest bits of eight bytes beside each other
-        places |= bytes.wrapping_mul(0x0102_0408_1020_4080) >> 56 << (index * 8);
-    }
-    places
-}
+/// Room for the longest code and the most bits that follow one.
+const CODE_BITS: u32 = 27;
 
 /// How many bits a level has, and which; those of a negative one are those of the level less one.
 #[inline(always)]
@@ -97,14 +109,14 @@ const SIXTEEN_ZEROS: u32 = 0xf0;
 const END_OF_BLOCK: u32 = 0;
 
 /// Writes bits, the first one highest; a byte of ones is followed by a byte of zeros.
-pub(super) struct BitWriter<'a> {
+struct BitWriter<'a> {
     out: &'a mut Vec<u8>,
     bits: u64,
     count: u32,
 }
 
 impl<'a> BitWriter<'a> {
-    pub fn new(out: &'a mut Vec<u8>) -> Self {
+    fn new(out: &'a mut Vec<u8>) -> Self {
         Self {
             out,
             bits: 0,
@@ -114,19 +126,23 @@ impl<'a> BitWriter<'a> {
 
     /// At most 32 bits, no other ones set.
     #[inline(always)]
-    fn put(&mut self, bits: u64, count: u32) {
-        self.bits = self.bits << count | bits;
+    fn put(&mut self, bits: u32, count: u32) {
+        self.bits = self.bits << count | u64::from(bits);
         self.count += count;
         if self.count >= 32 {
             self.count -= 32;
-            let word = (self.bits >> self.count) as u32;
-            let bytes = word.to_be_bytes();
-            // a byte of ones carries when one is added to it
-            if word & 0x8080_8080 & !(word.wrapping_add(0x0101_0101)) == 0 {
-                self.out.extend_from_slice(&bytes);
-            } else {
-                bytes.into_iter().for_each(|byte| self.put_byte(byte));
-            }
+            self.put_word((self.bits >> self.count) as u32);
+        }
+    }
+
+    #[inline(never)]
+    fn put_word(&mut self, word: u32) {
+        let bytes = word.to_be_bytes();
+        // a byte of ones carries when one is added to it
+        if word & 0x8080_8080 & !(word.wrapping_add(0x0101_0101)) == 0 {
+            self.out.extend_from_slice(&bytes);
+        } else {
+            bytes.into_iter().for_each(|byte| self.put_byte(byte));
         }
     }
 
@@ -138,7 +154,7 @@ impl<'a> BitWriter<'a> {
     }
 
     /// Fill the last byte with ones.
-    pub fn finish(mut self) {
+    fn finish(mut self) {
         let missing = (8 - self.count % 8) % 8;
         self.bits = self.bits << missing | ((1 << missing) - 1);
         self.count += missing;

@@ -1,8 +1,5 @@
 //! Bytes with vectors of 256 bits, to the same result.
 
-// before Rust 1.87 every vector operation is unsafe, since then only those that take pointers
-#![allow(unused_unsafe)]
-
 use std::arch::x86_64::*;
 
 use super::bytes::{first_sum, Horizontal, Passes, Plain, ROWS, SLACK};
@@ -161,17 +158,15 @@ unsafe fn horizontal_rgb(
 
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn add_part(sum: &mut __m256i, samples: __m256i, weight: __m256i) {
-    // SAFETY: of registers only.
-    unsafe { *sum = _mm256_add_epi16(*sum, _mm256_mulhi_epu16(samples, weight)) }
+fn add_part(sum: &mut __m256i, samples: __m256i, weight: __m256i) {
+    *sum = _mm256_add_epi16(*sum, _mm256_mulhi_epu16(samples, weight));
 }
 
 /// Add two neighbours each by their two weights.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn add(sum: &mut __m256i, samples: __m256i, weights: __m256i) {
-    // SAFETY: of registers only.
-    unsafe { *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(samples, weights)) }
+fn add(sum: &mut __m256i, samples: __m256i, weights: __m256i) {
+    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(samples, weights));
 }
 
 /// Two weights, for all pairs of samples.
@@ -187,9 +182,8 @@ unsafe fn pair(weights: *const i16) -> __m256i {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn twice(half: __m128i) -> __m256i {
-    // SAFETY: of registers only.
-    unsafe { _mm256_broadcastsi128_si256(half) }
+fn twice(half: __m128i) -> __m256i {
+    _mm256_broadcastsi128_si256(half)
 }
 
 /// # Safety

@@ -1,6 +1,6 @@
-//! Bytes, in two passes with bytes between them, as in Pillow; but with columns first, since that pass is the faster one
-//! and leaves fewer rows to the other. Each of the roundings may so fall the other way, which is a level in one of ten
-//! samples, and never two.
+//! Bytes, in two passes with bytes between them, as in Pillow; but with columns first, since that pass is the faster
+//! one and leaves fewer rows to the other. A rounding may so fall the other way, which is a level in one of ten samples,
+//! and never two.
 //!
 //! Only the rows that share their vectors are between the passes at a time, which fit into the fastest cache.
 
@@ -167,7 +167,7 @@ impl Passes for Plain {
 /// Columns whose sums stay in registers.
 const BLOCK: usize = 32;
 
-/// Half a level, since what is less than a level is cut off in the end, and half a part for each that is cut off before.
+/// Half a level, since less than a level is cut off in the end, and half a part for each that is cut off before.
 #[inline(always)]
 pub(super) fn first_sum(weights: &[u16]) -> u16 {
     128 + weights.len() as u16 / 2
