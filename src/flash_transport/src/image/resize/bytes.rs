@@ -143,20 +143,20 @@ impl Passes for Plain {
         self,
         rows: [&[u8]; ROWS],
         Horizontal { weights, shift }: &Horizontal,
-        out: [&mut [u8]; ROWS],
+        mut out: [&mut [u8]; ROWS],
     ) {
-        for (row, out) in rows.into_iter().zip(out) {
-            let pixels = out.chunks_exact_mut(CHANNELS).take(weights.len());
-            for (new, pixel) in pixels.enumerate() {
-                let (start, weights) = weights.window(new);
-                let mut sums = [1_i32 << (shift - 1); CHANNELS];
-                let window = row[start * CHANNELS..].chunks_exact(CHANNELS);
-                for (old, weight) in window.zip(weights) {
+        let half = 1_i32 << (shift - 1);
+        for new in 0..weights.len() {
+            let (start, weights) = weights.window(new);
+            for (row, out) in rows.iter().zip(&mut out) {
+                let window = &row[start * CHANNELS..][..weights.len() * CHANNELS];
+                let mut sums = [half; CHANNELS];
+                for (old, weight) in window.chunks_exact(CHANNELS).zip(weights) {
                     for channel in 0..CHANNELS {
                         sums[channel] += i32::from(old[channel]) * i32::from(*weight);
                     }
                 }
-                for (sum, sample) in sums.into_iter().zip(pixel) {
+                for (sum, sample) in sums.into_iter().zip(&mut out[new * CHANNELS..]) {
                     *sample = (sum >> shift).min(255) as u8;
                 }
             }

@@ -68,7 +68,7 @@ fn both_ways<const CHANNELS: usize>(
 
 #[cfg(target_arch = "x86_64")]
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(120))]
 
     #[test]
     fn a_processor_with_other_vectors_gives_the_same_image(
@@ -89,6 +89,8 @@ proptest! {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
     #[test]
     fn an_image_of_one_colour_keeps_it((size, new_size) in sizes(300, 40), colour in any::<[u8; 3]>()) {
         let samples = colour.repeat(size.height * size.width);
