@@ -8,13 +8,17 @@ use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
 use quinn_proto::RttEstimator;
 
 use super::growth::{Growth, BETA};
-use super::path::Path;
+use super::path::{Overflow, Path};
 
 /// On a path that reorders, heavy loss slows us down to no less than this many of the latest flights: slower packets
 /// overtake each other less, and two flights still leave within one round trip.
 const REORDERING_FLIGHTS: u64 = 2;
 /// A round that loses more than this is cut to what got through, but by no more than this at a time.
 const LEAST_LEFT: f64 = 0.3;
+/// Left of what fits into an empty queue, so that the window takes seconds to come back to what does not. RTT 20 ms, 100 Mb/s, a queue
+/// of one round trip: with all of it two of five requests overflow again, with this one of five. Beside a download of 50 Mb/s, 0.9
+/// leaves that 24.3 Mb/s and this 25.5.
+const BELOW_OVERFLOW: f64 = 0.75;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LatencyFirstConfig {
@@ -83,8 +87,8 @@ impl LatencyFirst {
         app_limited: bool,
         round_trip: Duration,
     ) {
-        if let Some(through) = self.path.acknowledged(now, sent, bytes) {
-            self.overflowed(now, through);
+        if let Some(overflow) = self.path.acknowledged(now, sent, bytes) {
+            self.overflowed(now, overflow, app_limited);
         }
         let recovering = self.cut_at.is_some_and(|cut| sent <= cut);
         // Nothing was proven about a window that was not used; but up to the one we begin with, none is asked for.
@@ -136,11 +140,24 @@ impl LatencyFirst {
         }
     }
 
-    /// A burst of ours was more than a queue holds; `through` bytes of it were not.
-    fn overflowed(&mut self, now: Instant, through: u64) {
+    fn overflowed(&mut self, now: Instant, overflow: Overflow, app_limited: bool) {
         let flight = self.window.min(self.path.largest_round());
+        let measured = app_limited && overflow.was_empty;
+        let through = match measured {
+            true => overflow.through_of_two,
+            false => overflow.through,
+        };
         let left = (through as f64).max(LEAST_LEFT * flight as f64);
-        if left < self.window as f64 {
+        if left >= self.window as f64 {
+            return;
+        }
+        if measured {
+            // A request came upon an empty queue, and this is what fits of the next one. The window was a guess: grown back to it
+            // within two seconds, two requests of three would overflow again.
+            self.window = left as u64;
+            self.growth = None;
+            self.cut(now, left * BELOW_OVERFLOW);
+        } else {
             self.cut(now, left);
         }
     }
@@ -266,6 +283,18 @@ mod tests {
             }
         }
 
+        /// A flight of which every second packet is lost; the queue that loses them grows from nothing to a round trip.
+        fn overflow_an_empty_queue(&mut self, packets: u32) {
+            self.now += Duration::from_millis(1);
+            let sent = self.now;
+            for number in 0..packets / 2 {
+                self.now = sent + ROUND_TRIP + ROUND_TRIP * number / (packets / 2);
+                self.controller
+                    .acknowledged(self.now, sent, SEGMENT, true, ROUND_TRIP);
+                self.controller.congested(self.now, sent, false, SEGMENT);
+            }
+        }
+
         fn window(&self) -> u64 {
             self.controller.window
         }
@@ -320,6 +349,26 @@ mod tests {
         flow.round(320, Some(2), ROUND_TRIP + Duration::from_millis(10), true);
         let left = flow.window() as f64 / INITIAL as f64;
         assert!((0.3..0.7).contains(&left), "{left}");
+    }
+
+    #[test]
+    fn a_request_that_overflows_a_queue_leaves_less_than_what_fits_and_comes_back_to_it() {
+        let mut flow = Flow::new();
+        flow.round(320, None, ROUND_TRIP, true);
+        flow.round(1, None, ROUND_TRIP, true);
+        flow.overflow_an_empty_queue(320);
+        flow.round(1, None, ROUND_TRIP, true);
+        let fits = 160 * SEGMENT;
+        assert_eq!(flow.window(), fits * 3 / 4);
+        for _ in 0..20 {
+            flow.now += Duration::from_millis(500);
+            flow.round(160, None, ROUND_TRIP, true);
+        }
+        let after_ten_seconds = flow.window() as f64 / fits as f64;
+        assert!(
+            (0.95..1.5).contains(&after_ten_seconds),
+            "{after_ten_seconds}"
+        );
     }
 
     #[test]

@@ -53,6 +53,17 @@ pub(super) struct Path {
     largest_round: f64,
 }
 
+/// A burst of ours was more than a queue holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Overflow {
+    /// Bytes that were not, in the round that noticed.
+    pub through: u64,
+    /// The most in that round and the one before, in which a burst may have gone through before its losses are noticed.
+    pub through_of_two: u64,
+    /// Whether it came upon an empty queue, so that as much fits again.
+    pub was_empty: bool,
+}
+
 #[derive(Debug, Clone)]
 struct Round {
     began: Instant,
@@ -78,8 +89,7 @@ impl Path {
         }
     }
 
-    /// Returns the bytes that got through if a round has ended that overflowed a queue.
-    pub fn acknowledged(&mut self, now: Instant, sent: Instant, bytes: u64) -> Option<u64> {
+    pub fn acknowledged(&mut self, now: Instant, sent: Instant, bytes: u64) -> Option<Overflow> {
         let overflow = (sent > self.round.began)
             .then(|| self.end_round(now))
             .flatten();
@@ -119,10 +129,7 @@ impl Path {
         let (Some(fastest), Some(base)) = (fastest, self.base.get()) else {
             return false;
         };
-        let excess = (base / STANDING_SHARE)
-            .max(STANDING_LEAST)
-            .max(JITTERS * self.jitter);
-        fastest >= base + excess
+        fastest >= base + standing(base).max(JITTERS * self.jitter)
     }
 
     /// Share of the bytes of the current round that were lost; none while they are too few to tell.
@@ -150,11 +157,11 @@ impl Path {
         self.largest_round as u64
     }
 
-    fn end_round(&mut self, now: Instant) -> Option<u64> {
+    fn end_round(&mut self, now: Instant) -> Option<Overflow> {
         let round = std::mem::replace(&mut self.round, Round::new(now));
         self.note_jitter(now, &round);
         let share = round.loss_share();
-        self.previous = Some((now, round.clone()));
+        let previous = self.previous.replace((now, round.clone()));
         let share = share?;
         let heavy = share > HEAVY_SHARE;
         self.heavy_rounds = self.heavy_rounds << 1 | u8::from(heavy);
@@ -164,7 +171,18 @@ impl Path {
         self.largest_round = (self.largest_round * 0.95).max(bytes);
         let base = self.base.get()?;
         let queued = round.slowest >= base + (base / OVERFLOW_SHARE).max(OVERFLOW_LEAST);
-        (heavy && queued && !self.reorders()).then_some(round.acknowledged)
+        if !heavy || !queued || self.reorders() {
+            return None;
+        }
+        let was_empty = round
+            .fastest
+            .is_some_and(|fastest| fastest < base + standing(base));
+        let before = previous.map_or(0, |(_, round)| round.acknowledged);
+        Some(Overflow {
+            through: round.acknowledged,
+            through_of_two: round.acknowledged.max(before),
+            was_empty,
+        })
     }
 
     fn note_jitter(&mut self, now: Instant, round: &Round) {
@@ -179,6 +197,11 @@ impl Path {
             self.jitter = (7 * self.jitter + fastest.abs_diff(before)) / 8;
         }
     }
+}
+
+/// Delay from which on a queue may stand, where there is no jitter.
+fn standing(base: Duration) -> Duration {
+    (base / STANDING_SHARE).max(STANDING_LEAST)
 }
 
 impl Round {
@@ -279,9 +302,31 @@ mod tests {
             path.acknowledged(burst + slowest * MILLISECOND, burst + MILLISECOND, BYTES);
             path.lost(20 * BYTES);
             let next = burst + 50 * MILLISECOND;
-            let through = path.acknowledged(next + 20 * MILLISECOND, next, BYTES);
+            let overflow = path.acknowledged(next + 20 * MILLISECOND, next, BYTES);
+            let through = overflow.map(|overflow| overflow.through);
             assert_eq!(through, overflowed, "slowest packet after {slowest} ms");
         }
+    }
+
+    #[test]
+    fn what_a_burst_brought_through_a_round_before_its_losses_are_noticed_counts() {
+        let start = Instant::now();
+        let mut path = Path::new(start);
+        round(&mut path, start, (0..20).map(|_| 20 * MILLISECOND));
+        let burst = start + 50 * MILLISECOND;
+        let queued = |i| 20 * MILLISECOND + i * MILLISECOND / 4;
+        round(&mut path, burst, (0..60).map(queued));
+        let rest = burst + 60 * MILLISECOND;
+        round(&mut path, rest, (0..30).map(queued));
+        path.lost(30 * BYTES);
+        let next = rest + 60 * MILLISECOND;
+        let overflow = path.acknowledged(next + 20 * MILLISECOND, next, BYTES);
+        let expected = Overflow {
+            through: 30 * BYTES,
+            through_of_two: 60 * BYTES,
+            was_empty: true,
+        };
+        assert_eq!(overflow, Some(expected));
     }
 
     #[test]
