@@ -14,4 +14,5 @@ pub mod settings;
 mod socket;
 pub mod table;
 mod tls;
+mod udp;
 pub mod wire;

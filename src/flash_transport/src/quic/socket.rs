@@ -9,20 +9,21 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
-use std::task::{ready, Context, Poll};
+use std::task::{Context, Poll};
 
-use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::io::Interest;
 use tokio::sync::Notify;
+
+use super::udp::Udp;
 
 /// Refusals without a datagram in between that mean that the server is gone. One may be late news of a server that is
 /// back by now, or forged by somebody who has seen one packet.
 const REFUSALS_OF_A_DEAD_SERVER: u32 = 2;
 
 pub(crate) struct ConnectedSocket {
-    io: tokio::net::UdpSocket,
-    state: UdpSocketState,
+    udp: Arc<Udp>,
     /// Refusals since the last datagram that came.
     refusals: AtomicU32,
     refused: Notify,
@@ -35,8 +36,7 @@ impl ConnectedSocket {
             socket.connect(server)?;
         }
         Ok(Arc::new(Self {
-            state: UdpSocketState::new((&socket).into())?,
-            io: tokio::net::UdpSocket::from_std(socket)?,
+            udp: Udp::new(socket)?,
             refusals: AtomicU32::new(0),
             refused: Notify::new(),
         }))
@@ -56,10 +56,10 @@ impl ConnectedSocket {
         while self.refusals.load(Ordering::Relaxed) < times {
             tokio::select! {
                 () = self.refused.notified() => {}
-                _ = self.io.ready(Interest::ERROR) => {
-                    let pending = self.io.take_error();
+                _ = self.udp.io.ready(Interest::ERROR) => {
+                    let pending = self.udp.io.take_error();
                     // Nothing else clears this readiness.
-                    let _ = self.io.try_io(Interest::ERROR, || -> io::Result<()> {
+                    let _ = self.udp.io.try_io(Interest::ERROR, || -> io::Result<()> {
                         Err(io::ErrorKind::WouldBlock.into())
                     });
                     if let Ok(Some(error)) = pending {
@@ -80,14 +80,11 @@ impl ConnectedSocket {
 
 impl AsyncUdpSocket for ConnectedSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Box::pin(WritePoller(self))
+        self.udp.write_poller()
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let sent = self.io.try_io(Interest::WRITABLE, || {
-            self.state.try_send((&self.io).into(), transmit)
-        });
-        match sent {
+        match self.udp.try_send(transmit) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
             // To QUIC a datagram that cannot leave is a lost one: no route for a moment, too large a probe, a server that is gone.
             Err(error) => {
@@ -104,36 +101,29 @@ impl AsyncUdpSocket for ConnectedSocket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.io.poll_recv_ready(context))?;
-            let received = self.io.try_io(Interest::READABLE, || {
-                self.state.recv((&self.io).into(), buffers, meta)
-            });
-            match received {
-                Ok(count) => {
-                    self.refusals.store(0, Ordering::Relaxed);
-                    return Poll::Ready(Ok(count));
-                }
-                // Clears the readiness, or takes one error off the socket: either way the loop ends.
-                Err(error) => self.note(&error),
-            }
+        let received = self
+            .udp
+            .poll_recv(context, buffers, meta, |error| self.note(error));
+        if let Poll::Ready(Ok(_)) = received {
+            self.refusals.store(0, Ordering::Relaxed);
         }
+        received
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.io.local_addr()
+        self.udp.io.local_addr()
     }
 
     fn may_fragment(&self) -> bool {
-        self.state.may_fragment()
+        self.udp.state.may_fragment()
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.state.max_gso_segments()
+        self.udp.state.max_gso_segments()
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.state.gro_segments()
+        self.udp.state.gro_segments()
     }
 }
 
@@ -141,16 +131,7 @@ impl fmt::Debug for ConnectedSocket {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_tuple("ConnectedSocket")
-            .field(&self.io)
+            .field(&self.udp.io)
             .finish()
-    }
-}
-
-#[derive(Debug)]
-struct WritePoller(Arc<ConnectedSocket>);
-
-impl UdpPoller for WritePoller {
-    fn poll_writable(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.io.poll_send_ready(context)
     }
 }

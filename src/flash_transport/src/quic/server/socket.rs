@@ -10,17 +10,17 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{ready, Context, Poll};
 
-use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
 use super::refusals::SentLog;
+use crate::quic::udp::Udp;
 
 /// An error that waits on the socket is about another datagram than the one that meets it.
 const ATTEMPTS: usize = 4;
 
 pub(super) struct ListeningSocket {
-    io: tokio::net::UdpSocket,
-    state: UdpSocketState,
+    udp: Arc<Udp>,
     sent: Mutex<SentLog>,
     on_datagram: Box<OnDatagram>,
 }
@@ -36,8 +36,7 @@ impl ListeningSocket {
         #[cfg(target_os = "linux")]
         super::refusals::ask_for(std::os::fd::AsFd::as_fd(&socket));
         Ok(Arc::new(Self {
-            state: UdpSocketState::new((&socket).into())?,
-            io: tokio::net::UdpSocket::from_std(socket)?,
+            udp: Udp::new(socket)?,
             sent: Mutex::new(SentLog::new()),
             on_datagram: Box::new(on_datagram),
         }))
@@ -49,12 +48,14 @@ impl ListeningSocket {
         use std::os::fd::AsFd;
         let mut quotation = Vec::new();
         loop {
-            self.io.ready(tokio::io::Interest::ERROR).await?;
+            self.udp.io.ready(tokio::io::Interest::ERROR).await?;
             // Ends in `WouldBlock`, whatever ended it: that clears the readiness.
             let _ = self
+                .udp
                 .io
                 .try_io(tokio::io::Interest::ERROR, || -> io::Result<()> {
-                    while let Ok(news) = super::refusals::next(self.io.as_fd(), &mut quotation) {
+                    while let Ok(news) = super::refusals::next(self.udp.io.as_fd(), &mut quotation)
+                    {
                         match news {
                             Some(address) if self.log(|sent| sent.knows(address, &quotation)) => {
                                 refused(address);
@@ -65,7 +66,7 @@ impl ListeningSocket {
                     Err(io::ErrorKind::WouldBlock.into())
                 });
             // An error without an entry in the queue would wake us for ever.
-            let _ = self.io.take_error();
+            let _ = self.udp.io.take_error();
         }
     }
 
@@ -90,16 +91,13 @@ impl ListeningSocket {
 
 impl AsyncUdpSocket for ListeningSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Box::pin(WritePoller(self))
+        self.udp.write_poller()
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         self.note(transmit);
         for _ in 0..ATTEMPTS {
-            let sent = self.io.try_io(tokio::io::Interest::WRITABLE, || {
-                self.state.try_send((&self.io).into(), transmit)
-            });
-            match sent {
+            match self.udp.try_send(transmit) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                 // To QUIC a datagram that cannot leave is a lost one: no route for a moment, too large a probe.
@@ -115,36 +113,28 @@ impl AsyncUdpSocket for ListeningSocket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.io.poll_recv_ready(context))?;
-            let received = self.io.try_io(tokio::io::Interest::READABLE, || {
-                self.state.recv((&self.io).into(), buffers, meta)
-            });
-            // An error clears the readiness, or is taken off the socket: either way the loop ends.
-            if let Ok(count) = received {
-                for (buffer, meta) in buffers.iter().zip(&meta[..count]) {
-                    let datagrams = buffer[..meta.len].chunks(meta.stride.max(1));
-                    datagrams.for_each(&self.on_datagram);
-                }
-                return Poll::Ready(Ok(count));
-            }
+        let count = ready!(self.udp.poll_recv(context, buffers, meta, |_| {}))?;
+        for (buffer, meta) in buffers.iter().zip(&meta[..count]) {
+            let datagrams = buffer[..meta.len].chunks(meta.stride.max(1));
+            datagrams.for_each(&self.on_datagram);
         }
+        Poll::Ready(Ok(count))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.io.local_addr()
+        self.udp.io.local_addr()
     }
 
     fn may_fragment(&self) -> bool {
-        self.state.may_fragment()
+        self.udp.state.may_fragment()
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.state.max_gso_segments()
+        self.udp.state.max_gso_segments()
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.state.gro_segments()
+        self.udp.state.gro_segments()
     }
 }
 
@@ -152,16 +142,7 @@ impl fmt::Debug for ListeningSocket {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_tuple("ListeningSocket")
-            .field(&self.io)
+            .field(&self.udp.io)
             .finish()
-    }
-}
-
-#[derive(Debug)]
-struct WritePoller(Arc<ListeningSocket>);
-
-impl UdpPoller for WritePoller {
-    fn poll_writable(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.io.poll_send_ready(context)
     }
 }

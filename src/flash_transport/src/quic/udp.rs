@@ -1,0 +1,65 @@
+//! A UDP socket under quinn: what a client's and a server's have in common.
+
+use std::io::{self, IoSliceMut};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{ready, Context, Poll};
+
+use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn::UdpPoller;
+use tokio::io::Interest;
+
+#[derive(Debug)]
+pub(crate) struct Udp {
+    pub io: tokio::net::UdpSocket,
+    pub state: UdpSocketState,
+}
+
+impl Udp {
+    pub fn new(socket: std::net::UdpSocket) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            state: UdpSocketState::new((&socket).into())?,
+            io: tokio::net::UdpSocket::from_std(socket)?,
+        }))
+    }
+
+    pub fn write_poller(self: &Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(WritePoller(self.clone()))
+    }
+
+    pub fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.io.try_io(Interest::WRITABLE, || {
+            self.state.try_send((&self.io).into(), transmit)
+        })
+    }
+
+    /// Wait for datagrams; `failed` sees each error that is on the socket before them.
+    pub fn poll_recv(
+        &self,
+        context: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+        mut failed: impl FnMut(&io::Error),
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.io.poll_recv_ready(context))?;
+            let received = self.io.try_io(Interest::READABLE, || {
+                self.state.recv((&self.io).into(), buffers, meta)
+            });
+            match received {
+                Ok(count) => return Poll::Ready(Ok(count)),
+                // Clears the readiness, or takes one error off the socket: either way the loop ends.
+                Err(error) => failed(&error),
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct WritePoller(Arc<Udp>);
+
+impl UdpPoller for WritePoller {
+    fn poll_writable(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.io.poll_send_ready(context)
+    }
+}
