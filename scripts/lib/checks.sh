@@ -37,7 +37,7 @@ types() {
 
 shell_syntax() {
   local file
-  for file in scripts/{bench,check-wheel,demo,lint,ros_env,setup,test} src/flash_transport/fuzz/run scripts/lib/*.sh .ci/run; do bash -n "$file" || return 1; done
+  for file in scripts/{bench,check-wheel,demo,lint,ros_env,setup,test,test-versions} src/flash_transport/fuzz/run scripts/lib/*.sh .ci/run; do bash -n "$file" || return 1; done
 }
 
 checks_lint() {

@@ -16,7 +16,7 @@ const REORDERING_FLIGHTS: u64 = 2;
 /// A round that loses more than this is cut to what got through, but by no more than this at a time.
 const LEAST_LEFT: f64 = 0.3;
 /// Left of what fits into an empty queue, so that the window takes seconds to come back to what does not. RTT 20 ms, 100 Mb/s, a queue
-/// of one round trip: with all of it two of five requests overflow again, with this one of five. Beside a download of 50 Mb/s, 0.9
+/// of one round trip: with all of it one request of three overflows again, with this one of six. Beside a download of 50 Mb/s, 0.9
 /// leaves that 24.3 Mb/s and this 25.5.
 const BELOW_OVERFLOW: f64 = 0.75;
 

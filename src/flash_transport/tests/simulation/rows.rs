@@ -138,7 +138,7 @@ pub fn radio() -> Row {
 }
 
 pub fn hundred_megabits() -> Row {
-    // A request of twice the queue overflows it at first. Then the window fits, but for one request in five: it has to find out
+    // A request of twice the queue overflows it at first. Then the window fits, but for one request in six: it has to find out
     // whether the path has become wider.
     Row::new(
         "RTT 20 ms, 100 Mb/s, queue of one round trip",
