@@ -93,8 +93,8 @@ def test_fast_tokens_equal_openpis(dtype, model, openpi):
         return np.asarray(tokens)
 
     got, all_of_it = run(1), expected["tokens_no_eos"]
-    # In bfloat16 two tokens of the second row's fourth place are as likely as each other, and the
-    # version of XLA decides.
+    # In bfloat16 the scores of two tokens of the second row's fourth place are two steps of that
+    # type apart, and the version of XLA decides.
     sure = 16 if dtype == "float32" else 3
     np.testing.assert_array_equal(got[:1], all_of_it[:1])
     np.testing.assert_array_equal(got[1:, :sure], all_of_it[1:, :sure])
