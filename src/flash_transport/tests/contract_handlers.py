@@ -3,8 +3,6 @@
 import numpy as np
 from quic_peers import eventually
 
-from flash_transport import packb
-
 SHORT = 0.15
 """Seconds in which something does not happen."""
 
@@ -15,10 +13,6 @@ def observation(prompt="fold the towel"):
         "state": np.arange(7, dtype=np.float32),
         "prompt": prompt,
     }
-
-
-def same(one, other):
-    return packb(one) == packb(other)
 
 
 def echo(request):

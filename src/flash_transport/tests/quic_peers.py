@@ -8,14 +8,45 @@ import threading
 import time
 from pathlib import Path
 
-from flash_transport import CodecError, QuicServer
+import numpy as np
+
+from flash_transport import CodecError, QuicServer, packb
 
 LONG = 30.0
 """Seconds that no healthy test waits for to the end."""
 
 
+def three_cameras(seed=0):
+    """An observation of the size that robots send."""
+    random = np.random.default_rng(seed)
+    return {
+        "images": random.integers(0, 256, (3, 224, 224, 3), np.uint8),
+        "observation/state": random.standard_normal(7).astype(np.float32),
+        "prompt": "pick up the cube",
+    }
+
+
+def same(one, other):
+    """Equal down to the dtypes and bytes of arrays."""
+    return packb(one) == packb(other)
+
+
 def echo(request):
     request.respond({"echo": request.observation, "session": request.session})
+
+
+def echo_together(count):
+    """A handler that echoes to nobody before `count` have asked."""
+    everybody = threading.Barrier(count)
+
+    def meet(request):
+        def answer():
+            everybody.wait(LONG)
+            echo(request)
+
+        threading.Thread(target=answer).start()
+
+    return meet
 
 
 class Serving:

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import re
 import ssl
+from pathlib import Path
 
 import msgpack
 from aioquic.asyncio import QuicConnectionProtocol, connect
@@ -10,10 +12,24 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import ConnectionTerminated, StopSendingReceived, StreamDataReceived
 from quic_peers import LONG
 
+PAGE = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
+
 ALPN = "openpi-flash/1"
 
 HELLO = b"\x01\x80"
 """The shortest hello: an empty map."""
+
+
+def example(name):
+    """The bytes of an example on the page: the hex at the start of each line."""
+    block = re.search(rf"```text {name}\n(.*?)```", PAGE, re.DOTALL).group(1)
+    digits = ""
+    for line in block.splitlines():
+        for word in line.split():
+            if not re.fullmatch(r"(?:[0-9a-f]{2})+", word):
+                break
+            digits += word
+    return bytes.fromhex(digits)
 
 
 class Stranger(QuicConnectionProtocol):

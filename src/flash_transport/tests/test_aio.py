@@ -7,23 +7,29 @@ import sys
 
 import numpy as np
 import pytest
-import test_quic
+import test_quic_errors
 import test_quic_faults
-import test_quic_protocol
+import test_quic_infer
 import test_quic_start_and_stop
+import test_quic_stranger_client
+import test_quic_stranger_server
+import test_quic_threads
 import test_quic_trust
 from quic_peers import LONG, Served, echo, eventually, free_udp_port
-from test_quic_protocol import certificate  # noqa: F401 - a fixture of shared tests
+from test_quic_stranger_server import certificate  # noqa: F401 - a fixture of shared tests
 from test_quic_trust import authority  # noqa: F401 - a fixture of shared tests
 
 from flash_transport import CodecError, Disconnected, Timeout
 from flash_transport.aio import AsyncFlashTransportPolicy, FlashTransportPolicy
 
 SHARED = (
-    test_quic,
+    test_quic_errors,
     test_quic_faults,
-    test_quic_protocol,
+    test_quic_infer,
     test_quic_start_and_stop,
+    test_quic_stranger_client,
+    test_quic_stranger_server,
+    test_quic_threads,
     test_quic_trust,
 )
 """Whatever these ask of a client must hold for this one, too."""

@@ -3,8 +3,8 @@
 import copy
 
 import pytest
-from contract_handlers import echo, observation, same
-from quic_peers import LONG, in_threads
+from contract_handlers import echo, observation
+from quic_peers import LONG, in_threads, same
 
 from flash_transport import CallStats, Policy, packb
 

@@ -1,6 +1,7 @@
 //! `packb` and `unpackb`: Python objects to openpi's msgpack-numpy and back.
 
 mod arrays;
+mod blocks;
 mod decode;
 mod encode;
 mod failure;

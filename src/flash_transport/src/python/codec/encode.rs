@@ -1,23 +1,23 @@
 //! Python objects to msgpack.
 //!
 //! Encoding goes in two steps, so that the data of an array is copied once, into memory of the right size:
-//! the walk over the objects writes all but the large blocks, and `write_into` puts the two together.
+//! the walk over the objects, here, writes all but the large blocks; [`Blocks`] puts the two together.
 
 use std::ptr;
 
 use bytes::Bytes;
-use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{PyArrayDescr, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyString, PyTuple,
 };
 
-use super::arrays::{byte_length, copy_strided, data_of, dtype_text, is_exact, is_numpy_scalar};
+use super::arrays::{byte_length, data_of, dtype_text, is_exact, is_numpy_scalar};
+use super::blocks::{Blocks, Source, BLOCK_BYTES};
 use super::failure::Failure;
 use crate::buffers::Buffer;
 use crate::codec::{CodecError, Limits, Writer, MAX_DIMS};
-use crate::python::errors;
 
 /// Encode `value` as one msgpack message.
 pub fn encode(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
@@ -55,7 +55,7 @@ pub fn encode_parts(
     let mut message = Message::default();
     message.nested(|message| message.dict_and_key(dict, key))?;
     match arrays {
-        Arrays::Lent => message.lend_after(py, prefix),
+        Arrays::Lent => message.blocks.lend_in(py, prefix, message.head.as_slice()),
         Arrays::Copied => {
             let whole = message.write_after(py, &[prefix])?;
             Ok(vec![Bytes::from_owner(whole)])
@@ -83,28 +83,12 @@ fn encode_after(py: Python<'_>, prefix: &[u8], value: &Bound<'_, PyAny>) -> PyRe
     Message::of(value)?.write_after(py, prefix)
 }
 
-/// Data of at least this many bytes is left where it is until the size of the message is known.
-const BLOCK_BYTES: usize = 1024;
-
 /// A message whose large blocks still lie in Python objects.
 #[derive(Default)]
 struct Message<'py> {
     head: Writer,
-    blocks: Vec<Block<'py>>,
-    block_bytes: usize,
+    blocks: Blocks<'py>,
     depth: usize,
-}
-
-struct Block<'py> {
-    /// Where in `head` it belongs.
-    at: usize,
-    length: usize,
-    source: Source<'py>,
-}
-
-enum Source<'py> {
-    Bytes(Bound<'py, PyBytes>),
-    Array(Bound<'py, PyUntypedArray>),
 }
 
 impl<'py> Message<'py> {
@@ -115,35 +99,7 @@ impl<'py> Message<'py> {
     }
 
     fn len(&self) -> usize {
-        self.head.len() + self.block_bytes
-    }
-
-    /// The message in parts, of which the large ones stay where they are.
-    fn lend_after(&self, py: Python<'py>, prefix: u8) -> PyResult<Vec<Bytes>> {
-        let mut parts = Vec::with_capacity(2 * self.blocks.len() + 1);
-        let mut near = Buffer::from(vec![prefix]);
-        let head = self.head.as_slice();
-        let mut written = 0;
-        for block in &self.blocks {
-            near.extend_from_slice(&head[written..block.at]);
-            written = block.at;
-            block.check()?;
-            if let Some(lent) = block.lend() {
-                parts.push(Bytes::from_owner(std::mem::take(&mut near)));
-                parts.push(Bytes::from_owner(lent));
-                continue;
-            }
-            near.reserve(block.length);
-            let start = near.len();
-            // SAFETY: the room for the block was just made, and all of it is written when `copy_to` succeeds.
-            unsafe {
-                block.copy_to(py, near.as_mut_ptr().add(start))?;
-                near.set_len(start + block.length);
-            }
-        }
-        near.extend_from_slice(&head[written..]);
-        parts.push(Bytes::from_owner(near));
-        Ok(parts)
+        self.head.len() + self.blocks.bytes()
     }
 
     fn write_after(&self, py: Python<'py>, prefix: &[u8]) -> PyResult<Buffer> {
@@ -161,24 +117,9 @@ impl<'py> Message<'py> {
     ///
     /// # Safety
     /// `out` must be valid for writes of `self.len()` bytes, and nobody else may look at them.
-    unsafe fn write_into(&self, py: Python<'py>, mut out: *mut u8) -> PyResult<()> {
-        let mut head = self.head.as_slice();
-        let mut written = 0;
-        for block in &self.blocks {
-            let (before, after) = head.split_at(block.at - written);
-            head = after;
-            written = block.at;
-            // SAFETY: the head and the blocks add up to `self.len()`, and `copy_block` keeps to the block's length.
-            unsafe {
-                ptr::copy_nonoverlapping(before.as_ptr(), out, before.len());
-                out = out.add(before.len());
-                block.copy_to(py, out)?;
-                out = out.add(block.length);
-            }
-        }
-        // SAFETY: as above; this is the rest of the head.
-        unsafe { ptr::copy_nonoverlapping(head.as_ptr(), out, head.len()) };
-        Ok(())
+    unsafe fn write_into(&self, py: Python<'py>, out: *mut u8) -> PyResult<()> {
+        // SAFETY: the head and the blocks add up to `self.len()`.
+        unsafe { self.blocks.write_in(py, self.head.as_slice(), out) }
     }
 
     fn value(&mut self, value: &Bound<'py, PyAny>) -> Result<(), Failure> {
@@ -365,91 +306,7 @@ impl<'py> Message<'py> {
     }
 
     fn block(&mut self, length: usize, source: Source<'py>) {
-        self.block_bytes += length;
-        self.blocks.push(Block {
-            at: self.head.len(),
-            length,
-            source,
-        });
-    }
-}
-
-/// The memory of a Python object, which it keeps alive.
-struct Lent {
-    _owner: Py<PyAny>,
-    start: *const u8,
-    length: usize,
-}
-
-// SAFETY: the memory belongs to `_owner`, which may be dropped on any thread; numpy neither moves nor frees the data of an
-// array that somebody refers to.
-unsafe impl Send for Lent {}
-
-impl AsRef<[u8]> for Lent {
-    fn as_ref(&self) -> &[u8] {
-        // SAFETY: as above. Python code can write there meanwhile, as it can to whatever it has given to a system call: the
-        // bytes are only copied on, by the kernel or into a packet, and nothing is decided by them.
-        unsafe { std::slice::from_raw_parts(self.start, self.length) }
-    }
-}
-
-/// Less than this is copied: a part of its own would cost more.
-const LENT_BYTES: usize = 16 << 10;
-
-impl<'py> Block<'py> {
-    /// Whether the object is still what it was when it was measured.
-    fn check(&self) -> PyResult<()> {
-        match &self.source {
-            Source::Array(array)
-                if byte_length(array) != self.length || array.dtype().has_object() =>
-            {
-                Err(errors::CodecError::new_err(
-                    "an array changed its size or dtype while it was packed",
-                ))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The block's memory, if it is large and in one piece.
-    fn lend(&self) -> Option<Lent> {
-        if self.length < LENT_BYTES {
-            return None;
-        }
-        let (owner, start) = match &self.source {
-            Source::Bytes(bytes) => (bytes.as_any(), bytes.as_bytes().as_ptr()),
-            Source::Array(array) if array.is_c_contiguous() => (array.as_any(), data_of(array)),
-            Source::Array(_) => return None,
-        };
-        Some(Lent {
-            _owner: owner.clone().unbind(),
-            start,
-            length: self.length,
-        })
-    }
-
-    /// # Safety
-    /// `out` must be valid for writes of `self.length` bytes, and nobody else may look at them.
-    unsafe fn copy_to(&self, py: Python<'py>, out: *mut u8) -> PyResult<()> {
-        match &self.source {
-            Source::Bytes(bytes) => {
-                let bytes = bytes.as_bytes();
-                debug_assert_eq!(bytes.len(), self.length);
-                // SAFETY: bytes objects do not change, so this is still as long as when it was measured.
-                unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), out, self.length) };
-                Ok(())
-            }
-            Source::Array(array) => {
-                self.check()?;
-                if array.is_c_contiguous() {
-                    // SAFETY: the array is contiguous and, as just checked, as long as `out`.
-                    unsafe { ptr::copy_nonoverlapping(data_of(array), out, self.length) };
-                    return Ok(());
-                }
-                // SAFETY: `out` is as long as the array, as just checked.
-                unsafe { copy_strided(py, array, out) }
-            }
-        }
+        self.blocks.push(self.head.len(), length, source);
     }
 }
 

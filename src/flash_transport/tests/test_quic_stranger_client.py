@@ -1,52 +1,18 @@
-"""docs/protocol.md is enough for a stranger: aioquic speaks to our server, and our client to its.
+"""docs/protocol.md is enough for a stranger: a client of aioquic speaks to our server.
 
-The strangers here know the page and aioquic, and nothing of our Rust.
+The stranger knows the page and aioquic, and nothing of our Rust.
 """
 
 import asyncio
-import contextlib
-import datetime
-import hashlib
-import re
-import threading
-from pathlib import Path
 
 import msgpack
 import numpy as np
 import pytest
-from aioquic.asyncio import QuicConnectionProtocol, serve
-from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.events import StreamDataReceived
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from openpi_client import msgpack_numpy
-from quic_peers import LONG, Served, echo, eventually
-from quic_stranger import ALPN, HELLO, error_of, speak
+from quic_peers import Served, echo_together, eventually
+from quic_stranger import HELLO, error_of, example, speak
 
-from flash_transport import (
-    CodecError,
-    Disconnected,
-    FlashTransportPolicy,
-    ServerError,
-    Timeout,
-    UntrustedServer,
-)
-
-PAGE = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
-
-
-def example(name):
-    """The bytes of an example on the page: the hex at the start of each line."""
-    block = re.search(rf"```text {name}\n(.*?)```", PAGE, re.DOTALL).group(1)
-    digits = ""
-    for line in block.splitlines():
-        for word in line.split():
-            if not re.fullmatch(r"(?:[0-9a-f]{2})+", word):
-                break
-            digits += word
-    return bytes.fromhex(digits)
+from flash_transport import FlashTransportPolicy, Timeout
 
 
 def test_the_pages_exchange_is_what_happens_on_the_wire():
@@ -90,21 +56,12 @@ def test_a_stranger_gets_actions_for_images():
 
 
 def test_strangers_requests_on_one_connection_go_side_by_side():
-    everybody = threading.Barrier(4)
-
-    def meet(request):
-        def answer():
-            everybody.wait(LONG)
-            echo(request)
-
-        threading.Thread(target=answer).start()
-
     async def ask(client):
         await client.ask(HELLO)
         requests = [b"\x02" + msgpack.packb({"number": number}) for number in range(4)]
         return await asyncio.gather(*map(client.ask, requests))
 
-    with Served(meet) as served:
+    with Served(echo_together(4)) as served:
         answers = speak(served.port, ask)
     numbers = [msgpack.unpackb(answer[1:])["echo"]["number"] for answer in answers]
     assert numbers == [0, 1, 2, 3]
@@ -286,192 +243,3 @@ def test_a_stranger_that_vanishes_disturbs_nobody():
         eventually(lambda: held[0].cancelled)
         with FlashTransportPolicy("127.0.0.1", served.port) as policy, pytest.raises(Timeout):
             policy.infer({}, timeout=0.01)
-
-
-# The other way round: a server that knows the page and aioquic, and our client.
-
-
-class StrangersServer(QuicConnectionProtocol):
-    """Answers each stream with what `answer` makes of its bytes."""
-
-    answer = staticmethod(lambda request: b"\x00\x80")
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self._requests = {}
-
-    def quic_event_received(self, event):
-        if not isinstance(event, StreamDataReceived):
-            return
-        request = self._requests.get(event.stream_id, b"") + event.data
-        self._requests[event.stream_id] = request
-        if event.end_stream:
-            self.respond(event.stream_id, request)
-
-    def respond(self, stream, request):
-        answer = b"\x00\x80" if request[0] == 0x01 else self.answer(request)
-        self._quic.send_stream_data(stream, answer, end_stream=True)
-        self.transmit()
-
-
-class PatientServer(StrangersServer):
-    """Answers the hello when there is something behind it."""
-
-    def respond(self, stream, request):
-        if request[0] == 0x01:
-            self._hello = stream
-            return
-        super().respond(self._hello, b"\x01\x80")
-        super().respond(stream, request)
-
-
-class RudeServer(StrangersServer):
-    """Takes a request, does not answer the hello before it, and hangs up."""
-
-    def respond(self, stream, request):
-        if request[0] != 0x01:
-            self.answer(request)
-            self._quic.close()
-            self.transmit()
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stranger")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    directory = tmp_path_factory.mktemp("certificate")
-    (directory / "cert.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    (directory / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    fingerprint = hashlib.sha256(signed.public_bytes(serialization.Encoding.DER)).hexdigest()
-    return directory, fingerprint
-
-
-@contextlib.contextmanager
-def strangers_server(directory, answer, alpn=ALPN, kind=StrangersServer):
-    """A stranger's server on a thread of its own; yields its port."""
-    configuration = QuicConfiguration(is_client=False, alpn_protocols=[alpn])
-    configuration.load_cert_chain(directory / "cert.pem", directory / "key.pem")
-    protocol = type("Protocol", (kind,), {"answer": staticmethod(answer)})
-    started = threading.Event()
-    state = {}
-
-    async def run():
-        state["stop"] = asyncio.Event()
-        state["loop"] = asyncio.get_running_loop()
-        server = await serve("127.0.0.1", 0, configuration=configuration, create_protocol=protocol)
-        state["port"] = server._transport.get_extra_info("sockname")[1]
-        started.set()
-        await state["stop"].wait()
-        server.close()
-
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
-    thread.start()
-    assert started.wait(LONG)
-    try:
-        yield state["port"]
-    finally:
-        state["loop"].call_soon_threadsafe(state["stop"].set)
-        thread.join(LONG)
-        assert not thread.is_alive()
-
-
-def test_our_client_speaks_to_a_strangers_server(certificate):
-    directory, fingerprint = certificate
-    requests = []
-
-    def answer(request):
-        requests.append(request)
-        return b"\x00" + msgpack_numpy.packb({"actions": np.arange(3.0)})
-
-    with (
-        strangers_server(directory, answer) as port,
-        FlashTransportPolicy("127.0.0.1", port, server_fingerprint=fingerprint) as policy,
-    ):
-        assert policy.get_server_metadata() == {}
-        answer = policy.infer({"state": np.arange(3, dtype=np.float32)}, timeout=LONG)
-        assert answer["actions"].tolist() == [0.0, 1.0, 2.0]
-        assert requests == [example("infer")]
-
-
-def test_our_clients_first_request_leaves_before_its_hello_is_answered(certificate):
-    directory, _ = certificate
-    with (
-        strangers_server(directory, lambda request: b"\x00\x80", kind=PatientServer) as port,
-        FlashTransportPolicy("127.0.0.1", port) as policy,
-    ):
-        assert policy.infer({}, timeout=LONG) == {}
-        assert policy.get_server_metadata() == {}
-
-
-def test_what_was_lost_behind_an_unanswered_hello_is_not_sent_twice(certificate):
-    directory, _ = certificate
-    requests = []
-    with (
-        strangers_server(directory, requests.append, kind=RudeServer) as port,
-        FlashTransportPolicy("127.0.0.1", port) as policy,
-        pytest.raises(Disconnected, match="lost before the answer came"),
-    ):
-        policy.infer({}, timeout=LONG)
-    assert requests == [b"\x02\x80"]
-
-
-@pytest.mark.parametrize(
-    ("answer", "error", "message"),
-    [
-        (b"", CodecError, "it is empty"),
-        (b"\x07\x80", CodecError, "it starts with byte 0x07"),
-        (b"\x00", CodecError, "cut off"),
-        (b"\x00\xc1", CodecError, "0xc1"),
-        (b"\x00\x90", CodecError, "is no map but a list"),
-        (b"\x01\xc1", CodecError, "0xc1"),
-        (b"\x01\x80", ServerError, "internal: "),
-        (b"\x01" + msgpack.packb({"code": "teapot", "message": "m"}), ServerError, "teapot: m"),
-    ],
-)
-def test_a_strangers_bad_answer_is_an_error_and_costs_nothing_else(
-    certificate, answer, error, message
-):
-    directory, _ = certificate
-    answers = [answer, b"\x00\x80"]
-    with (
-        strangers_server(directory, lambda request: answers.pop(0)) as port,
-        FlashTransportPolicy("127.0.0.1", port) as policy,
-    ):
-        with pytest.raises(error, match=message):
-            policy.infer({}, timeout=LONG)
-        assert policy.infer({}, timeout=LONG) == {}
-
-
-def test_a_stranger_with_another_certificate_is_refused(certificate):
-    directory, fingerprint = certificate
-    with (
-        strangers_server(directory, StrangersServer.answer) as port,
-        pytest.raises(UntrustedServer, match=fingerprint),
-    ):
-        FlashTransportPolicy("127.0.0.1", port, server_fingerprint="f" * 64)
-
-
-def test_a_server_of_another_protocol_is_named(certificate):
-    directory, _ = certificate
-    with (
-        strangers_server(directory, StrangersServer.answer, alpn="h3") as port,
-        pytest.raises(ConnectionError, match="speaks another protocol"),
-    ):
-        FlashTransportPolicy("127.0.0.1", port, connect_timeout=LONG)
