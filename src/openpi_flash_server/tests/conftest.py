@@ -1,7 +1,12 @@
 """Fixtures of more than one file."""
 
+import concurrent.futures
+
 import pytest
+from openpi_client.websocket_client_policy import WebsocketClientPolicy
+from server_fakes import FakePolicy
 from server_process import Process
+from websocket_server import WebsocketServer
 
 
 @pytest.fixture
@@ -15,3 +20,38 @@ def start(tmp_path):
     yield start_
     for process in processes:
         process.kill()
+
+
+@pytest.fixture
+def in_background():
+    """Runs blocking calls beside the test."""
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        yield pool.submit
+
+
+@pytest.fixture
+def serve_websocket():
+    """`serve_websocket(policy, ...)` is a WebSocket server until the test ends."""
+    servers = []
+
+    def start(policy=None, **options):
+        servers.append(WebsocketServer(policy or FakePolicy(), **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def openpi_client():
+    """Makes clients of openpi and closes what it leaves open."""
+    clients = []
+
+    def connect(port, **options):
+        clients.append(WebsocketClientPolicy("127.0.0.1", port, **options))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        client._ws.close()

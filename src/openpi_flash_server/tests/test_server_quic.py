@@ -1,6 +1,5 @@
 """QUIC in front of a slot, spoken by `FlashTransportPolicy`."""
 
-import concurrent.futures
 import contextlib
 import re
 import socket
@@ -67,13 +66,6 @@ def serve(tmp_path):
     yield start
     for server in servers:
         server.close()
-
-
-@pytest.fixture
-def in_background():
-    """Runs blocking calls beside the test."""
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        yield pool.submit
 
 
 def test_a_client_gets_metadata_actions_and_timing(serve):

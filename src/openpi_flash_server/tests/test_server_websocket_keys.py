@@ -1,0 +1,62 @@
+"""Who may come in over WebSocket."""
+
+import socket
+
+import pytest
+from server_fakes import WAIT
+from websocket_server import connect, get
+from websockets.exceptions import InvalidStatus
+
+from flash_transport import AuthenticationFailed, WebsocketPolicy
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Api-Key wrong"},
+        {"Authorization": "Api-Key"},
+        {"Authorization": "Bearer s3cret"},
+        {"Authorization": "Api-Key s3cret2"},
+    ],
+)
+def test_no_key_or_a_wrong_one_is_401(serve_websocket, headers):
+    server = serve_websocket(api_keys=["s3cret"])
+    with pytest.raises(InvalidStatus) as refused:
+        connect(server, additional_headers=headers)
+    assert refused.value.response.status_code == 401
+    assert b"Authorization: Api-Key" in refused.value.response.body
+
+
+def test_a_key_of_strange_bytes_is_401_too(serve_websocket):
+    server = serve_websocket(api_keys=["s3cret"])
+    with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT) as raw:
+        raw.sendall(
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            b"Authorization: Api-Key \xff\xfe\r\n\r\n"
+        )
+        assert raw.recv(4096).startswith(b"HTTP/1.1 401 ")
+
+
+def test_health_needs_no_key(serve_websocket):
+    assert get(serve_websocket(api_keys=["s3cret"])) == (200, "OK\n")
+
+
+def test_every_api_key_is_compared_in_constant_time_also_after_a_match(
+    serve_websocket, monkeypatch
+):
+    compared = []
+
+    def compare(given, known):
+        compared.append((len(given), len(known)))
+        return given == known
+
+    monkeypatch.setattr("openpi_flash_server.websocket_transport.hmac.compare_digest", compare)
+    server = serve_websocket(api_keys=["first", "a much longer second", "third"])
+    with WebsocketPolicy("127.0.0.1", server.port, api_key="first"):
+        pass
+    with pytest.raises(AuthenticationFailed):
+        WebsocketPolicy("127.0.0.1", server.port, api_key="f")
+    # neither how many match nor how long a key is makes a difference
+    assert compared == [(32, 32)] * 6
