@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from bridge_world import World
 
 from flash_transport import encode_jpeg
 from openpi_flash_client_node.settings import PlayerSettings, Settings, settings_from_parameters
@@ -56,6 +57,11 @@ def player_settings(settings) -> PlayerSettings:
 @pytest.fixture
 def replace():
     return dataclasses.replace
+
+
+@pytest.fixture
+def world(settings) -> World:
+    return World(settings)
 
 
 @pytest.fixture

@@ -1,0 +1,44 @@
+"""bridge.py: a camera that is silent is named."""
+
+from bridge_world import holds
+
+from openpi_flash_client_node.effects import PublishTrajectory, SendRequest
+from openpi_flash_client_node.status import State
+
+
+def test_a_silent_camera_is_named_while_it_holds(world):
+    world.bridge.activate(world.now)
+    world.up()
+    world.silent = {"wrist"}
+    assert world.pass_time(500, until=SendRequest) is None
+    assert world.status.state is State.HOLDING
+    assert world.status.message == "camera wrist (/wrist/image_raw) has never spoken"
+    world.silent = set()
+    assert world.pass_time(100, until=SendRequest) is not None
+
+
+def test_a_camera_that_falls_silent_is_named_at_once_and_stops_the_robot_in_the_end(world):
+    world.run()
+    world.silent = {"scene"}
+    world.pass_time(500)
+    assert world.status.state is State.RUNNING
+    assert world.status.message.startswith(
+        "playing what is left: camera scene (/scene/image_raw) is stale"
+    )
+    world.pass_time(1_000)
+    assert world.status.state is State.HOLDING
+    assert world.status.message.startswith("camera scene (/scene/image_raw) is stale")
+    assert len(holds(world.all(PublishTrajectory)[-2:])) == 2
+
+
+def test_a_running_number_in_a_message_is_no_news_but_another_cause_is(world):
+    world.run()
+    running = world.status
+    assert running.is_news_after(None)
+    world.silent = {"scene"}
+    world.pass_time(500)
+    first = world.status
+    assert first.is_news_after(running)
+    world.pass_time(40)
+    assert world.status.message != first.message
+    assert not world.status.is_news_after(first)
