@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 
 from openpi_flash_client_node.answer import Answer, AnswerError, parse_answer
 from openpi_flash_client_node.chunk_player import Chunk, ChunkPlayer
+from openpi_flash_client_node.commander import Commander
 from openpi_flash_client_node.effects import (
     Effect,
     PublishChunk,
-    PublishStats,
-    PublishTrajectory,
     Reconnect,
     ResetPolicy,
     SendRequest,
@@ -47,6 +46,7 @@ from openpi_flash_client_node.link_events import (
 from openpi_flash_client_node.nanoseconds import SECOND, to_seconds
 from openpi_flash_client_node.observation import Observation
 from openpi_flash_client_node.plan import Plan
+from openpi_flash_client_node.planner_feed import PlannerFeed
 from openpi_flash_client_node.request_schedule import Request, RequestSchedule
 from openpi_flash_client_node.server_contract import (
     Agreement,
@@ -56,8 +56,7 @@ from openpi_flash_client_node.server_contract import (
 )
 from openpi_flash_client_node.settings import Settings
 from openpi_flash_client_node.status import State, Status
-from openpi_flash_client_node.subtask_feed import SubtaskFeed
-from openpi_flash_client_node.trajectory import hold_trajectory, trajectory_of
+from openpi_flash_client_node.tally import Tally
 
 RECHECK_NS = 2 * SECOND
 """How often a server that does not fit is asked again who it is."""
@@ -88,13 +87,11 @@ class Bridge(Generic[Message]):
         self._recheck_at_ns: int | None = None
         self._requests: RequestSchedule[Message] = RequestSchedule()
         self._observation_problem: Hold | None = None
-        self._commanded: Plan | None = None
+        self._commander = Commander(settings)
         self._latest_ns = 0
         self._sequence = 0
-        self._subtasks = SubtaskFeed()
-        self._planner_error = ""
-        self.chunks_dropped = 0
-        self.deadline_misses = 0
+        self._planner = PlannerFeed()
+        self.tally = Tally()
         self.connections = 0
 
     # --- the robot's senses ---
@@ -113,13 +110,13 @@ class Bridge(Generic[Message]):
         """Begin to ask the policy and, unless it is a dry run, to move."""
         self._active = True
         self._paused = self._held = False
-        self.chunks_dropped = self.deadline_misses = 0
+        self.tally.start_anew()
         self._player.hold(_WAITING, now)
 
     def deactivate(self, now: int, message: str = "not active") -> None:
         """Stop asking and moving."""
         self._active = False
-        self._planner_error = ""
+        self._planner.forget_error()
         self._requests.forget()
         self._hold(now, Hold(HoldKind.INACTIVE, message))
 
@@ -145,8 +142,7 @@ class Bridge(Generic[Message]):
 
     def _start_anew(self, now: int) -> None:
         self._requests.forget()
-        self._subtasks.forget()
-        self._planner_error = ""
+        self._planner.forget()
         self._hold(now, Hold(HoldKind.REQUESTED, "reset; waiting for the first chunk"))
         self._effects.append(ResetPolicy())
 
@@ -164,6 +160,7 @@ class Bridge(Generic[Message]):
         """Take new values of the dynamic parameters."""
         self._settings = settings
         self._player.update_settings(settings.player)
+        self._commander.update_settings(settings)
 
     # --- the link ---
 
@@ -204,7 +201,7 @@ class Bridge(Generic[Message]):
         self._link_trouble = (State.DISCONNECTED, event.message)
         self._fault = event.message if event.needs_human else ""
         self._agreement = self._recheck_at_ns = None
-        self._planner_error = ""
+        self._planner.forget_error()
         self._requests.lose()
         self._hold(now, Hold(HoldKind.LINK, event.message))
 
@@ -215,7 +212,7 @@ class Bridge(Generic[Message]):
         if event.kind is FailureKind.LINK:
             return  # a `LinkDown` follows and says more
         if event.kind is FailureKind.TIMEOUT:
-            self.deadline_misses += 1
+            self.tally.deadline_misses += 1
         self._hold(now, Hold(_HOLD_KINDS[event.kind], event.message))
 
     def _answered(self, now: int, request: Request[Message], event: RequestDone) -> None:
@@ -228,20 +225,18 @@ class Bridge(Generic[Message]):
             outcome = Hold(HoldKind.BAD_CHUNK, str(error))
         else:
             server_s = answer.server_s
-            self._planner_error = answer.planner_error
-            subtask = self._subtasks.news(
-                answer.subtask, request.observation.prompt, request.observation.oldest_ns
-            )
+            observation = request.observation
+            subtask = self._planner.take(answer, observation.prompt, observation.oldest_ns)
             if subtask is not None:
                 self._effects.append(subtask)
-            outcome = self._accepted(now, request.observation, answer, self._agreement)
+            outcome = self._accepted(now, observation, answer, self._agreement)
         if isinstance(outcome, Hold):
-            self.chunks_dropped += 1
-            self.deadline_misses += outcome.kind is HoldKind.LATE
+            self.tally.chunks_dropped += 1
+            self.tally.deadline_misses += outcome.kind is HoldKind.LATE
             self._requests.retry_later(now)
             self._hold(now, outcome)
         plan = outcome if isinstance(outcome, Plan) else None
-        self._show_stats(now, request, event, server_s, plan)
+        self._effects.append(self.tally.stats(now, request, event, server_s, plan))
 
     def _accepted(
         self, now: int, observation: Observation[Message], answer: Answer, agreement: Agreement
@@ -263,42 +258,8 @@ class Bridge(Generic[Message]):
                 prompt=observation.prompt,
             )
         )
-        if not self._settings.dry_run:
-            self._commanded = plan
-            for controller in self._settings.controllers:
-                trajectory = trajectory_of(plan, now, controller.columns)
-                self._effects.append(PublishTrajectory(controller, trajectory))
+        self._effects += self._commander.follow(plan, now)
         return plan
-
-    def _show_stats(
-        self,
-        now: int,
-        request: Request[Message],
-        event: RequestDone,
-        server_s: float,
-        plan: Plan | None,
-    ) -> None:
-        observation = request.observation
-        robot_s = event.preprocess_s + event.cost.serialize_s
-        known_s = robot_s + (0.0 if np.isnan(server_s) else server_s)
-        self._effects.append(
-            PublishStats(
-                stamp_ns=now,
-                observation_age=to_seconds(request.sent_ns - observation.oldest_ns),
-                camera_skew=to_seconds(observation.frames.skew_ns),
-                preprocess=event.preprocess_s,
-                serialize=event.cost.serialize_s,
-                network=max(0.0, event.total_s - known_s),
-                server=server_s,
-                total=event.total_s,
-                bytes_up=event.cost.bytes_up,
-                bytes_down=event.cost.bytes_down,
-                steps_skipped=plan.first_step if plan else 0,
-                sequence=plan.sequence if plan else 0,
-                chunks_dropped=self.chunks_dropped,
-                deadline_misses=self.deadline_misses,
-            )
-        )
 
     # --- time ---
 
@@ -362,21 +323,9 @@ class Bridge(Generic[Message]):
         self._come_to_rest(now)
 
     def _come_to_rest(self, now: int) -> None:
-        """Command every controller to stay, once, if anything was commanded.
-
-        In the middle of a plan the robot stays where it is measured; at the end of one where the
-        plan has led it, because stepping back by the controller's lag would be a jerk.
-        """
-        plan, self._commanded = self._commanded, None
-        if plan is None:
-            return
-        positions = self._measured(now)
-        if now > plan.end_ns or not np.isfinite(positions).all():
-            positions = plan.sample(max(now, self._latest_ns))
-        for controller in self._settings.controllers:
-            target = positions[list(controller.columns)]
-            trajectory = hold_trajectory(target, self._settings.hold_ns)
-            self._effects.append(PublishTrajectory(controller, trajectory))
+        """Command every controller to stay, once, if anything was commanded."""
+        if self._commander.is_followed:
+            self._effects += self._commander.stay(now, self._latest_ns, self._measured(now))
 
     def _measured(self, now: int) -> NDArray[np.float64]:
         """Where the joints are; NaN if that is not known any more."""
@@ -412,8 +361,8 @@ class Bridge(Generic[Message]):
             return State.HOLDING, reason.kind.value, reason.message
         if problem is not None:
             return State.RUNNING, "observation", f"playing what is left: {problem.message}"
-        if self._planner_error:
-            return State.RUNNING, "planner", f"acting without a subtask: {self._planner_error}"
+        if self.planner_error:
+            return State.RUNNING, "planner", f"acting without a subtask: {self.planner_error}"
         return State.RUNNING, "running", ""
 
     def _stopped(self) -> tuple[State, str, str] | None:
@@ -439,7 +388,7 @@ class Bridge(Generic[Message]):
     @property
     def planner_error(self) -> str:
         """Why the planner gave no subtask for the last answer; empty if it did."""
-        return self._planner_error
+        return self._planner.error
 
     @property
     def is_connected(self) -> bool:

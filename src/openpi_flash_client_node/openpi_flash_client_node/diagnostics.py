@@ -82,8 +82,8 @@ def _execution(bridge: Bridge[Any], settings: Settings, status: Status) -> Repor
         "sequence": str(status.sequence),
         "chunk age (s)": f"{status.chunk_age:.3f}",
         "steps buffered": str(status.steps_buffered),
-        "chunks dropped": str(bridge.chunks_dropped),
-        "deadline misses": str(bridge.deadline_misses),
+        "chunks dropped": str(bridge.tally.chunks_dropped),
+        "deadline misses": str(bridge.tally.deadline_misses),
     }
     return Report("execution", _EXECUTION_LEVELS[status.state], status.message, values)
 

@@ -50,7 +50,7 @@ def test_activation_starts_the_counters_anew(world):
     world.run()
     request = world.pass_time(2_000, until=SendRequest)
     world.event(RequestFailed(request.request_id, FailureKind.TIMEOUT, "late"))
-    assert world.bridge.deadline_misses == 1
+    assert world.bridge.tally.deadline_misses == 1
     world.bridge.deactivate(world.now)
     world.bridge.activate(world.now)
-    assert world.bridge.deadline_misses == 0
+    assert world.bridge.tally.deadline_misses == 0
