@@ -1,7 +1,10 @@
 """parameters.py and parameter_kinds.py: the table and its checks."""
 
+import inspect
+
 import pytest
 
+from flash_transport import encode_jpeg, jpeg_message
 from openpi_flash_client_node.parameter_kinds import Kind, Parameter, ParameterError
 from openpi_flash_client_node.parameters import PARAMETERS, expand, parse_values
 
@@ -14,6 +17,12 @@ def test_every_parameter_has_a_default_of_its_own_type_and_a_sentence(parameter)
         assert parameter.parse(parameter.default) == parameter.default
     assert parameter.text[0].isupper()
     assert parameter.text.endswith(".")
+
+
+def test_the_quality_of_jpeg_is_the_same_by_default_wherever_it_stands():
+    (quality,) = (parameter for parameter in PARAMETERS if parameter.name == "jpeg_quality")
+    for function in (encode_jpeg, jpeg_message):
+        assert inspect.signature(function).parameters["quality"].default == quality.default
 
 
 def test_no_name_is_given_twice_and_every_map_belongs_to_a_list():
