@@ -5,7 +5,7 @@ import json
 import pytest
 
 from openpi_flash_server.config_fields import all_fields
-from openpi_flash_server.config_file import parse_config
+from openpi_flash_server.config_file import misspelt_variables, parse_config
 from openpi_flash_server.config_problems import ConfigError
 
 NULL_ACTION = {"model_config_name": "null"}
@@ -258,7 +258,7 @@ PROBLEMS = {
     ),
     "keys as text": (
         {"action": NULL_ACTION, "api_keys": "s3cret"},
-        "server.json: 1 problem\n  api_keys: must be a list",
+        "server.json: 1 problem\n  api_keys: must be a list in brackets",
     ),
     "a key of the wrong kind": (
         {"action": NULL_ACTION, "api_keys": [7]},
@@ -301,6 +301,43 @@ def test_a_variable_that_is_wrong_is_named():
         "  action_transport.quic_port: must be a whole number, got 'many' "
         "(from OPENPI_ACTION_TRANSPORT__QUIC_PORT)"
     )
+
+
+def test_a_robot_file_at_fault_is_not_blamed_on_the_names_that_it_would_define(tmp_path):
+    (tmp_path / "arm.yaml").write_text("robots: []\nconfigz: []\n")
+    values = {
+        "robot_files": [str(tmp_path / "arm.yaml")],
+        "action": {"model_config_name": "pi05_my_arm", "checkpoint_dir": "/models/arm"},
+        "planner": {**PLANNER, "robot": "my_arm"},
+    }
+    message = error_of(values)
+    assert message.startswith("server.json: 1 problem\n  robot_files: ")
+    assert "configz" in message
+
+
+def test_a_variable_that_is_nearly_a_setting_is_noticed_and_those_of_others_are_not():
+    environment = {
+        "OPENPI_HOSTT": "0.0.0.0",
+        "OPENPI_ACTON__MODEL_CONFIG_NAME": "null",
+        **dict.fromkeys(
+            (
+                "OPENPI_HOST",
+                "OPENPI_ACTION__DEFUALT_PROMPT",
+                "OPENPI_DATA_HOME",
+                "OPENPI_TOKENIZER_PATH",
+                "OPENPI_OPEN_LOOP_HORIZON",
+                "OPENPI_PYTORCH_COMPILE_MODE",
+                "OPENPI_FLASH_COMPILE_CACHE",
+                "OPENPI_FLASH_API_KEY",
+                "HOST",
+            ),
+            "x",
+        ),
+    }
+    assert dict(misspelt_variables(environment)) == {
+        "OPENPI_HOSTT": "OPENPI_HOST",
+        "OPENPI_ACTON__MODEL_CONFIG_NAME": "OPENPI_ACTION__MODEL_CONFIG_NAME",
+    }
 
 
 def test_an_api_key_is_never_printed():

@@ -242,7 +242,7 @@ def test_a_broken_checkpoint_is_one_error_line_that_names_it(start, checkpoint, 
     process = start(config)
     code, err = process.end()
     assert code == 1
-    assert err.startswith("error: ")
+    assert err.startswith("error: action.checkpoint_dir: ")
     assert len(err.splitlines()) == 1
     assert re.search(named, err), err
     assert str(broken) in err
@@ -254,5 +254,5 @@ def test_a_checkpoint_of_another_model_is_refused(start, checkpoint):
     config["action"]["model_config_name"] = "pi05_droid"
     code, err = start(config).end()
     assert code == 1
-    assert err.startswith("error: ")
+    assert err.startswith("error: action.checkpoint_dir: ")
     assert str(checkpoint / "action") in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from openpi_flash_server.config import ServerConfig
 from openpi_flash_server.config_fields import types_at
@@ -81,8 +83,33 @@ def parse_config(
     try:
         return ServerConfig.model_validate(values)
     except ValidationError as error:
-        problems = tuple(problem_of(details, variables) for details in error.errors())
+        problems = tuple(problem_of(details, variables) for details in _causes(error.errors()))
         raise ConfigError(source, problems) from None
+
+
+_NAMED_BY_ROBOT_FILES = {("action", "model_config_name"), ("planner", "robot")}
+
+
+def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """The errors without names that are unknown because the file that defines them is at fault."""
+    if all(error["loc"] != ("robot_files",) for error in errors):
+        return errors
+    return [
+        error
+        for error in errors
+        if error["loc"] not in _NAMED_BY_ROBOT_FILES or error["type"] != "value_error"
+    ]
+
+
+def misspelt_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Variables that set nothing and look as if they were meant to, each with the likely name."""
+    for variable in sorted(environment):
+        first, *rest = variable.removeprefix(ENVIRONMENT_PREFIX).split("__")
+        known = [field.upper() for field in ServerConfig.model_fields]
+        if not variable.startswith(ENVIRONMENT_PREFIX) or first in known:
+            continue
+        for close in difflib.get_close_matches(first, known, n=1, cutoff=0.8):
+            yield variable, ENVIRONMENT_PREFIX + "__".join([close, *rest])
 
 
 class _Object(dict[str, Any]):

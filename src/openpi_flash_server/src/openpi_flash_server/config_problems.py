@@ -140,7 +140,7 @@ _MESSAGES = {
     "string_too_long": "must be at most {max_length} characters long",
     "bool_type": "must be true or false",
     "literal_error": "must be {expected}",
-    "tuple_type": "must be a list",
+    "tuple_type": "must be a list in brackets",
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
 }

@@ -13,6 +13,7 @@ from openpi_flash_models.policy import ActionPolicy
 from openpi_flash_server.action import ActionHandler
 from openpi_flash_server.combined import CombinedHandler
 from openpi_flash_server.config import NULL_MODEL, ActionSettings, PlannerSettings, ServerConfig
+from openpi_flash_server.endpoint import StartError
 from openpi_flash_server.logs import EventLogger
 from openpi_flash_server.metadata import action_metadata, planner_metadata
 from openpi_flash_server.model_settings import Dtype, GraphSettings
@@ -116,36 +117,49 @@ def load_policy(settings: ActionSettings) -> ActionPolicy:
         return NullPolicy()
     from openpi_flash_models.downloads import fetch
 
-    checkpoint = fetch(settings.checkpoint_dir)
-    # heavy: jax comes with it
-    from openpi_flash_models.load import load_policy as load
+    with _naming("action.checkpoint_dir"):
+        checkpoint = fetch(settings.checkpoint_dir)
+        # heavy: jax comes with it
+        from openpi_flash_models.load import load_policy as load
 
-    return load(
-        settings.model_config_name,
-        checkpoint,
-        default_prompt=settings.default_prompt,
-        framework=settings.framework,
-        dtype=_dtype(settings.dtype),
-        graph=_graph(settings.graph),
-        rtc=settings.rtc.options(),
-    )
+        return load(
+            settings.model_config_name,
+            checkpoint,
+            default_prompt=settings.default_prompt,
+            framework=settings.framework,
+            dtype=_dtype(settings.dtype),
+            graph=_graph(settings.graph),
+            rtc=settings.rtc.options(),
+        )
 
 
 def load_planner(settings: PlannerSettings, robot: str | None) -> Planner:
     """The planner that the settings name, with the cameras of `robot`."""
     from openpi_flash_models.downloads import fetch
 
-    checkpoint = fetch(settings.checkpoint_dir)
-    from openpi_flash_models.load import load_planner as load
+    with _naming("planner.checkpoint_dir"):
+        checkpoint = fetch(settings.checkpoint_dir)
+        from openpi_flash_models.load import load_planner as load
 
-    return load(
-        checkpoint,
-        max_generation_tokens=settings.max_generation_tokens,
-        generation_prompt_format=settings.generation_prompt_format,
-        robot=robot,
-        dtype=_dtype(settings.dtype),
-        missing_cameras=settings.missing_cameras,
-    )
+        return load(
+            checkpoint,
+            max_generation_tokens=settings.max_generation_tokens,
+            generation_prompt_format=settings.generation_prompt_format,
+            robot=robot,
+            dtype=_dtype(settings.dtype),
+            missing_cameras=settings.missing_cameras,
+        )
+
+
+@contextlib.contextmanager
+def _naming(field: str) -> Iterator[None]:
+    """Errors about a checkpoint say which setting named it."""
+    from openpi_flash_models.errors import CheckpointError, DownloadError
+
+    try:
+        yield
+    except (CheckpointError, DownloadError) as error:
+        raise StartError(f"{field}: {error}") from error
 
 
 def _dtype(name: Dtype) -> str | None:

@@ -9,7 +9,7 @@ import threading
 from types import FrameType
 from typing import NoReturn
 
-from openpi_flash_models.errors import CheckpointError, ConfigError, DownloadError
+from openpi_flash_models.errors import ConfigError
 from openpi_flash_server.config import ServerConfig
 from openpi_flash_server.endpoint import StartError
 from openpi_flash_server.logs import EventLogger
@@ -82,7 +82,7 @@ def serve(config: ServerConfig) -> int:
 
 
 def _fail_with(error: BaseException) -> int:
-    if isinstance(error, StartError | CheckpointError | ConfigError | DownloadError):
+    if isinstance(error, StartError | ConfigError):
         return _fail(str(error))
     log.error("loading failed", exception=error)
     return _fail(f"loading failed, the log says where: {type(error).__name__}: {error}")

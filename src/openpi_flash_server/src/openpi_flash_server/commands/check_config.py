@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,10 @@ def check_config(
             f"QUIC {transport.quic_port}/udp"
             + (f", unix:{transport.unix_socket_path}" if transport.unix_socket_path else "")
         )
+    from openpi_flash_server.config_file import misspelt_variables
+
+    for variable, likely in misspelt_variables(os.environ):
+        typer.echo(f"  note: {variable} sets nothing, did you mean {likely}?")
     # not an error: a configuration is often checked on another machine than the one that serves
     for slot, settings in (("action", config.action), ("planner", config.planner)):
         directory = settings.checkpoint_dir if settings is not None else ""

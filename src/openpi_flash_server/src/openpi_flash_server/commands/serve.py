@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from openpi_flash_server.commands.config_option import DEFAULT_PATH, PATH_VARIABLE, read_config
-from openpi_flash_server.commands.failure import one_line_errors
 
 if TYPE_CHECKING:
     from openpi_flash_server.config_file import Flag
@@ -69,7 +71,7 @@ def serve(
                 err=True,
             )
             raise typer.Exit(2)
-    from openpi_flash_server.config_file import Flag
+    from openpi_flash_server.config_file import Flag, misspelt_variables
 
     for path, name, value in (
         (("action", "default_prompt"), "--default-prompt", default_prompt),
@@ -85,6 +87,8 @@ def serve(
     log = logs.EventLogger(__name__)
     if config is not None:
         log.info("configuration read", file=config, mode=settings.mode)
+    for variable, likely in misspelt_variables(os.environ):
+        log.warning(f"{variable} sets nothing, did you mean {likely}?")
     raise typer.Exit(serve.serve(settings))
 
 
@@ -98,16 +102,16 @@ def _policy_flags(
         return []
     if env is not None and name is not None:
         _usage("--env and --policy-config name two policies, give one of them")
+    from openpi_flash_models.config_table import ENVIRONMENTS
+    from openpi_flash_models.configs import get_config
+    from openpi_flash_models.robot_file import add_robot_file
     from openpi_flash_server.config_file import Flag
 
-    flag = "--policy-config" if env is None else "--env"
-    with one_line_errors():
-        from openpi_flash_models.config_table import ENVIRONMENTS
-        from openpi_flash_models.configs import get_config
-        from openpi_flash_models.robot_file import add_robot_file
-
-        for file in robot_files:
+    for file in robot_files:
+        with _naming("--robot-file"):
             add_robot_file(Path(file))
+    flag = "--policy-config" if env is None else "--env"
+    with _naming(flag):
         found = get_config(ENVIRONMENTS[env.value] if env is not None else str(name))
     if directory is None and found.checkpoint is None:
         _usage(f"there are no released weights of {found.name}, name yours with --policy-dir")
@@ -117,6 +121,17 @@ def _policy_flags(
     ]
 
 
-def _usage(problem: str) -> None:
+@contextlib.contextmanager
+def _naming(flag: str) -> Iterator[None]:
+    """A name or file that is unknown ends the command with a line that says which flag gave it."""
+    from openpi_flash_models.errors import ConfigError
+
+    try:
+        yield
+    except ConfigError as error:
+        _usage(f"{flag}: {error}")
+
+
+def _usage(problem: str) -> NoReturn:
     typer.echo(f"error: {problem}", err=True)
     raise typer.Exit(2)
