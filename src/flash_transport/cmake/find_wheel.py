@@ -28,7 +28,9 @@ def find(version: str, prefix: str) -> "tuple[bool, str]":
     if found != version:
         return False, f"flash_transport in {where} is version {found}, not {version}"
     if flash_transport.implementation != "native":
-        return False, f"flash_transport in {where} has no compiled half"
+        from flash_transport._implementation import PURE_REASON
+
+        return False, f"flash_transport in {where} has no compiled half: {PURE_REASON}"
     return True, f"flash_transport {found} in {where}"
 
 

@@ -164,6 +164,24 @@ def test_a_mode_that_cannot_be_had_says_what_to_install(workspace, mode, message
     assert message in " ".join(build.stdout.split())
 
 
+def test_an_installation_whose_compiled_half_cannot_be_loaded_says_why_it_is_no_wheel(tmp_path):
+    package = tmp_path / "flash_transport"
+    without = shutil.ignore_patterns("*.so", "__pycache__")
+    shutil.copytree(SOURCE / "python" / "flash_transport", package, ignore=without)
+    # as of a wheel for another computer
+    (package / "_native.abi3.so").write_bytes(b"no library")
+    result = subprocess.run(
+        [sys.executable, SOURCE / "cmake/find_wheel.py", flash_transport.__version__, "/nowhere"],
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1, result.stderr
+    assert f"flash_transport in {package} has no compiled half: " in result.stdout
+    assert "_native.abi3.so: file too short" in result.stdout
+
+
 def test_the_ros_package_has_the_version_of_the_python_one():
     version = ET.parse(SOURCE / "package.xml").getroot().findtext("version")
     assert version == flash_transport.__version__
