@@ -314,12 +314,12 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"old")
 
-    def fail(dtype):
+    def fail(dtype, part):
         raise CheckpointError("the disk is gone")
 
     tree = random_tree(SIZES["pi05"])
     path = ("params", "time_mlp_in", "bias")
-    tree[path] = LazyLeaf(tree[path].shape, tree[path].dtype, fail)
+    tree[path] = LazyLeaf(tree[path].shape, tree[path].dtype, fail, 1)
     with pytest.raises(CheckpointError, match="the disk is gone"):
         write_safetensors(file, tree)
     assert file.read_bytes() == b"old"

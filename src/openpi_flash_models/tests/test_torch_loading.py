@@ -1,5 +1,7 @@
-"""A PyTorch model is filled leaf by leaf: a tree and a model are never in memory together."""
+"""A PyTorch model is filled layer by layer: a tree and a model are never in memory together."""
 
+import dataclasses
+import os
 import subprocess
 import sys
 
@@ -7,7 +9,6 @@ import numpy as np
 import pytest
 
 from openpi_flash_models.checkpoints import orbax
-from openpi_flash_models.checkpoints.leaves import DTYPES
 from openpi_flash_models.checkpoints.safetensors import write_safetensors
 from openpi_flash_models.load import read_tree
 from openpi_flash_models.model_shape import ModelShape, expected_shapes
@@ -36,6 +37,9 @@ SHAPE = ModelShape(
     action_dim=32,
 )
 
+# Nearly all of it is in three leaves, of which whole ones could not be read without much more.
+DEEP = dataclasses.replace(SHAPE, depth=24, heads=1, mlp=1024, vocabulary=50_000)
+
 MEASURE = """
 import sys
 from pathlib import Path
@@ -55,28 +59,35 @@ print(peak() - before, sum(p.numel() * p.element_size() for p in model.parameter
 """
 
 
-def random_leaves(dtype="float32"):
+def random_leaves(shape):
     generator = np.random.default_rng(0)
     return {
-        tuple(name.split("/")): generator.standard_normal(size, np.float32).astype(DTYPES[dtype])
-        for name, size in expected_shapes(SHAPE).items()
+        tuple(name.split("/")): generator.standard_normal(size, np.float32)
+        for name, size in expected_shapes(shape).items()
     }
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("kind", ["orbax", "safetensors"])
-def test_loading_peaks_at_little_more_than_the_model(kind, tmp_path):
+@pytest.mark.parametrize("shape", [SHAPE, DEEP], ids=["real", "deep"])
+def test_loading_peaks_at_little_more_than_the_model(kind, shape, tmp_path):
     if kind == "orbax":
-        orbax.write_leaves(tmp_path / "params", random_leaves())
+        orbax.write_leaves(tmp_path / "params", random_leaves(shape))
     else:
-        write_safetensors(tmp_path / "model.safetensors", random_leaves())
+        write_safetensors(tmp_path / "model.safetensors", random_leaves(shape))
+    # glibc gives the layers of a real model back to the system as soon as they are free; tell it
+    # to do so with small ones
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, tmp_path], capture_output=True, text=True, check=True
+        [sys.executable, "-c", MEASURE, tmp_path],
+        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     peak, size = map(int, done.stdout.split())
     assert size > 190e6
-    # both at once would be twice the size
-    assert peak <= 1.3 * size
+    # leaves that are read whole, and mapped pages that are kept, cost more than that
+    assert peak <= 1.08 * size
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

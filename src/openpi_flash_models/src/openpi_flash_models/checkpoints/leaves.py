@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +24,15 @@ class LazyLeaf:
     Attributes:
         shape: of the tensor.
         dtype: as stored.
-        load: reads it as another type.
+        load: reads some of its first axis, as another type; None is the whole tensor.
+        step: how much of the first axis the file holds in one piece; pieces of
+            that size are read one by one.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    load: Callable[[np.dtype[Any]], np.ndarray]
+    load: Callable[[np.dtype[Any], slice | None], np.ndarray]
+    step: int
 
     @property
     def nbytes(self) -> int:
@@ -45,7 +48,22 @@ class LazyLeaf:
         Raises:
             CheckpointError: it cannot be read.
         """
-        return self.load(self.dtype if dtype is None else cast_type(self.dtype, DTYPES[dtype]))
+        return self.load(self._type(dtype), None)
+
+    def layers(self, dtype: str | None = None) -> Iterator[np.ndarray]:
+        """The parts along the first axis in order, with few in memory where the file lets us.
+
+        Args:
+            dtype: as for :meth:`read`.
+
+        Raises:
+            CheckpointError: one cannot be read.
+        """
+        for first in range(0, self.shape[0], self.step):
+            yield from self.load(self._type(dtype), slice(first, first + self.step))
+
+    def _type(self, dtype: str | None) -> np.dtype[Any]:
+        return self.dtype if dtype is None else cast_type(self.dtype, DTYPES[dtype])
 
 
 def cast_type(stored: np.dtype[Any], wanted: np.dtype[Any]) -> np.dtype[Any]:

@@ -21,6 +21,8 @@ from openpi_flash_models.checkpoints.leaves import DTYPES, LazyLeaf, LeafPath, c
 from openpi_flash_models.errors import CheckpointError
 
 METADATA_FILE = "_METADATA"
+STACKED = frozenset({"layers", "encoderblock"})
+"""Parts of a path below which tensors are stacked over layers, on their first axis."""
 __all__ = [
     "DTYPES",
     "METADATA_FILE",
@@ -59,10 +61,12 @@ def lazy_leaves(directory: Path) -> dict[LeafPath, LazyLeaf]:
     """
 
     def lazy(path: LeafPath, store: Any) -> LazyLeaf:
-        def load(dtype: np.dtype[Any]) -> np.ndarray:
-            return _finish(directory, path, store.read()).astype(dtype, copy=False)
+        def load(dtype: np.dtype[Any], part: slice | None) -> np.ndarray:
+            read = store.read() if part is None else store[part].read()
+            return _finish(directory, path, read).astype(dtype, copy=False)
 
-        return LazyLeaf(tuple(store.shape), np.dtype(store.dtype.numpy_dtype), load)
+        step = store.chunk_layout.read_chunk.shape[0] if store.rank else 1
+        return LazyLeaf(tuple(store.shape), np.dtype(store.dtype.numpy_dtype), load, max(1, step))
 
     stores = _open_leaves(directory)
     return _without_value({path: lazy(path, store) for path, store in stores.items()})
@@ -83,7 +87,7 @@ def write_leaves(directory: Path, leaves: Mapping[LeafPath, np.ndarray]) -> None
     with ts.Transaction() as transaction:
         for path, leaf in leaves.items():
             spec = _leaf_spec(directory, path, "zarr") | {
-                "metadata": {"chunks": [max(1, size) for size in leaf.shape], "compressor": None}
+                "metadata": {"chunks": _chunk(path, leaf), "compressor": None}
             }
             store = ts.open(
                 spec,
@@ -100,7 +104,7 @@ def write_leaves(directory: Path, leaves: Mapping[LeafPath, np.ndarray]) -> None
             "value_metadata": {
                 "value_type": "jax.Array",
                 "skip_deserialize": False,
-                "write_shape": list(leaf.shape),
+                "write_shape": _chunk(path, leaf),
             },
         }
         for path, leaf in leaves.items()
@@ -113,6 +117,12 @@ def write_leaves(directory: Path, leaves: Mapping[LeafPath, np.ndarray]) -> None
     }
     # Last, so that a directory with metadata is a complete one.
     (directory / METADATA_FILE).write_text(json.dumps(metadata))
+
+
+def _chunk(path: LeafPath, leaf: np.ndarray) -> list[int]:
+    """What is read in one piece: one layer, where they are stacked, so that readers need less."""
+    whole = [max(1, size) for size in leaf.shape]
+    return [1, *whole[1:]] if STACKED.intersection(path) else whole
 
 
 def _read_metadata(directory: Path) -> tuple[list[LeafPath], str]:

@@ -154,14 +154,21 @@ def _lazy(
 ) -> LazyLeaf:
     stored = np.result_type(*(tensors.dtype(names[piece.key]) for piece in pieces))
 
-    def read(dtype: np.dtype[Any]) -> np.ndarray:
-        leaf = np.empty(shape, dtype)
+    def read(dtype: np.dtype[Any], part: slice | None) -> np.ndarray:
+        layers = range(shape[0])[part or slice(None)]
+        leaf = np.empty((len(layers), *shape[1:]), dtype)
         for piece in pieces:
-            part = leaf[piece.index]
-            tensors.copy_into(part.transpose(piece.axes) if piece.axes else part, names[piece.key])
+            index = piece.index
+            if index and index[0] not in layers:
+                continue
+            target = leaf[(index[0] - layers.start, *index[1:])] if index else leaf
+            into = target.transpose(piece.axes) if piece.axes else target
+            tensors.copy_into(into, names[piece.key])
         return leaf
 
-    return LazyLeaf(shape, stored, read)
+    # where a leaf is stacked, each layer has tensors of its own
+    step = 1 if pieces[0].index else max(1, shape[0])
+    return LazyLeaf(shape, stored, read, step)
 
 
 def _hints(tensors: TensorFile) -> dict[str, int]:

@@ -120,8 +120,10 @@ class TensorFile:
 
     def _give_back(self, start: int, stop: int) -> None:
         if hasattr(self._map, "madvise"):
-            aligned = start - start % mmap.PAGESIZE
-            self._map.madvise(mmap.MADV_DONTNEED, aligned, stop - aligned)
+            # The system maps pages around those that are touched, too: whole blocks go back.
+            first = start - start % _BLOCK
+            last = min(stop + -stop % _BLOCK, len(self._map))
+            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
 def write_tensor_file(

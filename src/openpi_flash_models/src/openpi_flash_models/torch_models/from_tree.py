@@ -1,8 +1,9 @@
 """Fill a torch model from the tree that every checkpoint reader returns.
 
 The tree is openpi's JAX one: layers stacked on the first axis, kernels [in, out]. Leaves that are
-still in their file are read one at a time, the largest first, while most of the model's memory has
-not been touched: so the peak is hardly more than the model.
+still in their file are read one at a time, and layer by layer where the file has them apart. What
+has to be read in the largest pieces comes first, while most of the model's memory has not been
+touched: so the peak is hardly more than the model.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ def build_flow_model(
     leaves = dict(_leaves(tree))
     writes = {write.path: write for write in _writes(model)}
     filler = _Filler()
-    for path in sorted(writes, key=lambda path: -int(np.prod(leaves[path].shape))):
-        writes[path].into(filler, _read(leaves[path], writes[path].like))
+    for path in sorted(writes, key=lambda path: -_piece(leaves[path], writes[path])):
+        writes[path].into(filler, _read(leaves[path], writes[path]))
     filler.check(model)
     return model.eval()
 
@@ -98,11 +99,13 @@ class _Write(NamedTuple):
         path: of the leaf.
         like: one of the parameters that it fills, whose dtype it is read in.
         into: writes it.
+        stacked: it is asked for one layer after the other, and not as an array.
     """
 
     path: LeafPath
     like: Tensor
-    into: Callable[[_Filler, np.ndarray], None]
+    into: Callable[[_Filler, Any], None]
+    stacked: bool
 
 
 def _leaves(tree: Tree, above: LeafPath = ()) -> Iterator[tuple[LeafPath, Any]]:
@@ -113,9 +116,18 @@ def _leaves(tree: Tree, above: LeafPath = ()) -> Iterator[tuple[LeafPath, Any]]:
             yield (*above, key), value
 
 
-def _read(leaf: Any, like: Tensor) -> np.ndarray:
+def _piece(leaf: Any, write: _Write) -> int:
+    """How many numbers of a leaf are in memory at a time."""
+    size = int(np.prod(leaf.shape))
+    if isinstance(leaf, LazyLeaf) and write.stacked:
+        return size // leaf.shape[0] * leaf.step
+    return size
+
+
+def _read(leaf: Any, write: _Write) -> np.ndarray | Iterator[np.ndarray]:
     if isinstance(leaf, LazyLeaf):
-        return leaf.read(str(like.dtype).removeprefix("torch."))
+        dtype = str(write.like.dtype).removeprefix("torch.")
+        return leaf.layers(dtype) if write.stacked else leaf.read(dtype)
     return np.asarray(leaf)
 
 
@@ -232,14 +244,14 @@ def _modulation_writes(model: FlowModel) -> Iterator[_Write]:
     llm, size = ("PaliGemma", "llm"), 3 * model.shape.expert_width
     for name, parameter in (("kernel", model.modulation.weight), ("bias", model.modulation.bias)):
 
-        def write(filler: _Filler, array: np.ndarray, first: int, to: Tensor) -> None:
-            for index, part in enumerate(array):
+        def write(filler: _Filler, parts: Iterable[np.ndarray], first: int, to: Tensor) -> None:
+            for index, part in enumerate(parts):
                 start = (2 * index + first) * size
                 filler.put(to, part.T, at=slice(start, start + size))
 
         for first, norm in enumerate(("pre_attention_norm", "pre_ffw_norm")):
             path = (*llm, "layers", f"{norm}_1", "Dense_0", name)
-            yield _Write(path, parameter, partial(write, first=first, to=parameter))
+            yield _Write(path, parameter, partial(write, first=first, to=parameter), stacked=True)
         last = slice(2 * model.shape.depth * size, None)
         final = (*llm, "final_norm_1", "Dense_0", name)
         yield _whole(final, parameter, lambda array: array.T, last)
@@ -251,7 +263,7 @@ def _whole(path: LeafPath, parameter: Tensor, convert: Convert = _as_it_is, at: 
     def into(filler: _Filler, array: np.ndarray) -> None:
         filler.put(parameter, convert(array), at=at)
 
-    return _Write(path, parameter, into)
+    return _Write(path, parameter, into, stacked=False)
 
 
 def _each(
@@ -259,11 +271,11 @@ def _each(
 ) -> _Write:
     """A leaf that is stacked over layers: each has a parameter for its part."""
 
-    def into(filler: _Filler, array: np.ndarray) -> None:
-        for parameter, part in zip(parameters, array, strict=True):
+    def into(filler: _Filler, parts: Iterable[np.ndarray]) -> None:
+        for parameter, part in zip(parameters, parts, strict=True):
             filler.put(parameter, convert(part), at=at)
 
-    return _Write(path, parameters[0], into)
+    return _Write(path, parameters[0], into, stacked=True)
 
 
 def _linear(path: LeafPath, module: Any) -> Iterator[_Write]:
