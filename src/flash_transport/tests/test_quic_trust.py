@@ -62,7 +62,10 @@ def test_a_server_that_comes_back_with_another_certificate_is_refused():
 
 
 def test_a_pin_that_is_none_is_refused():
-    with pytest.raises(ValueError, match=r"fingerprint must be the 64 hex digits .* got \"abc\""):
+    words = r"server_fingerprint must be the 64 hex digits .* got \"abc\""
+    with pytest.raises(ValueError, match=words):
+        ValueError, match=r"server_fingerprint must be the 64 hex digits .* got \"abc\""
+    ):
         FlashTransportPolicy(server_fingerprint="abc")
 
 
@@ -223,7 +226,7 @@ def test_a_certificate_that_somebody_brings_can_be_pinned_and_remembered(authori
 def test_trust_is_asked_for_in_one_way(authority, tmp_path):
     with pytest.raises(ValueError, match="give one of server_fingerprint, ca_file and known"):
         FlashTransportPolicy(ca_file=authority.file, known_servers=tmp_path / "known")
-    with pytest.raises(ValueError, match=r"ca\.pem holds no certificates"):
+    with pytest.raises(ValueError, match=r"ca_file .*ca\.pem holds no certificates"):
         FlashTransportPolicy(ca_file=tmp_path / "ca.pem")
     with pytest.raises(ValueError, match="tls_certificate and tls_key together"):
         QuicServer("127.0.0.1", 0, metadata={}, tls_certificate=authority.file)

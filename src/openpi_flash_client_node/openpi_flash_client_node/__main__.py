@@ -6,6 +6,7 @@ no sense.
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import threading
@@ -25,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # what rclpy raises here has no public type
-        return _refused(str(error))
+        return _refused(_without_source_lines(str(error)))
     try:
         return _run(stopping)
     finally:
@@ -51,6 +52,17 @@ def _run(stopping: threading.Event) -> int:
         node.stop()
         executor.remove_node(node)
         node.destroy_node()  # type: ignore[no-untyped-call]
+
+
+def _without_source_lines(message: str) -> str:
+    """What rcl says, without the lines of its source, and what a parameter file must look like."""
+    short = re.sub(r"\s*, at \S+:\d+", "", message)
+    if "params file" not in short:
+        return short
+    return (
+        f"{short}; a parameter file begins with `/**:` (or the node's name) and `ros__parameters:` "
+        "above its parameters"
+    )
 
 
 def _refused(why: str) -> int:

@@ -25,6 +25,11 @@ class Kind(enum.Enum):
     STRINGS = "list of strings"
     DOUBLES = "list of doubles"
 
+    @property
+    def with_article(self) -> str:
+        """The words as they stand in a sentence."""
+        return f"{'an' if self is Kind.INTEGER else 'a'} {self.value}"
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -67,7 +72,9 @@ class Parameter:
         name = name or self.name
         parsed = _converted(self.kind, value)
         if parsed is None:
-            raise ParameterError(f"parameter {name} must be a {self.kind.value}, got {value!r}")
+            raise ParameterError(
+                f"parameter {name} must be {self.kind.with_article}, got {value!r}"
+            )
         if self.choices and parsed not in self.choices:
             raise ParameterError(
                 f"parameter {name} must be one of {', '.join(self.choices)}, got {value!r}"

@@ -154,7 +154,10 @@ def settings_from_parameters(given: Mapping[str, Any]) -> Settings:
     values = _Values(parse_values(given))
     joints = values.names("joints")
     if not joints:
-        raise ParameterError("parameter joints is empty; name the robot's joints in policy order")
+        raise ParameterError(
+            "parameter joints is empty; name the robot's joints in policy order, in a parameter "
+            "file below `/**:` (or the node's name) and `ros__parameters:`"
+        )
     action_columns = values.names("action_columns") or joints
     if len(action_columns) != len(joints):
         raise ParameterError(

@@ -124,15 +124,24 @@ def failure_kind(error: Exception) -> FailureKind:
 
 def needs_human(error: Exception) -> bool:
     """Whether trying to connect again will not help: a key is wrong, a package is missing."""
-    is_malformed = isinstance(error, ValueError) and not isinstance(error, FlashTransportError)
-    return is_malformed or isinstance(error, (AuthenticationFailed, UntrustedServer, ImportError))
+    is_final = isinstance(error, (AuthenticationFailed, UntrustedServer, ImportError))
+    return is_final or _is_malformed(error)
+
+
+def _is_malformed(error: Exception) -> bool:
+    """Whether a setting of the link is no such thing; the error names it."""
+    return isinstance(error, ValueError) and not isinstance(error, FlashTransportError)
 
 
 def failure_message(error: Exception) -> str:
     """The error for a person; an error that nobody expects says its type."""
     if isinstance(error, ServerError):
         return f"the server answered {error}"
-    if isinstance(error, (FlashTransportError, ObservationError, ImportError)):
+    if isinstance(error, AuthenticationFailed):
+        return f"{error}; set the parameter api_key to a key of the server"
+    if isinstance(error, (FlashTransportError, ObservationError, ImportError)) or _is_malformed(
+        error
+    ):
         return str(error)
     return f"{type(error).__name__}: {error}"
 

@@ -114,6 +114,16 @@ def test_arguments_that_make_no_sense_end_it_with_2_and_one_clear_line(
     assert "Traceback" not in output
 
 
+def test_a_parameter_file_without_its_two_first_lines_is_told_what_they_are(start, tmp_path):
+    path = tmp_path / "bare.yaml"
+    path.write_text("server: 10.0.0.5\ncameras: [scene]\n")
+    output, _ = start("--params-file", str(path)).communicate(timeout=WAIT)
+    (line,) = (line for line in output.splitlines() if "begins with `/**:`" in line)
+    assert str(path) in output
+    assert "ros__parameters:" in line
+    assert ".c:" not in line
+
+
 def test_an_empty_list_in_the_file_ends_it_with_2(start, tmp_path, parameter_file):
     path = tmp_path / "empty.yaml"
     path.write_text("/**:\n  ros__parameters:\n    action_columns: []\n")

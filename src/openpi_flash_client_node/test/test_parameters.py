@@ -70,7 +70,7 @@ def test_values_of_the_right_type_are_taken_and_whole_numbers_are_doubles_too(ki
 def test_values_of_another_type_are_refused(kind, value):
     with pytest.raises(ParameterError) as error:
         Parameter("p", kind, "", "P.").parse(value)
-    assert str(error.value) == f"parameter p must be a {kind.value}, got {value!r}"
+    assert str(error.value) == f"parameter p must be {kind.with_article}, got {value!r}"
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,9 @@ def test_a_server_that_is_not_there_yet_is_tried_until_it_is(start):
 
 def test_a_wrong_key_says_that_a_human_is_needed_and_is_tried_again(start):
     link = start(AuthenticationFailed("wrong api key"), FakePolicy())
-    assert link.next_event() == LinkDown("wrong api key", needs_human=True)
+    assert link.next_event() == LinkDown(
+        "wrong api key; set the parameter api_key to a key of the server", needs_human=True
+    )
     assert isinstance(link.next_event(), LinkUp)
 
 

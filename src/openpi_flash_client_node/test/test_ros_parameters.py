@@ -56,7 +56,7 @@ def test_a_whole_number_is_taken_for_a_double(declared):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"port": "5555"}, "parameter port must be a integer, got '5555'"),
+        ({"port": "5555"}, "parameter port must be an integer, got '5555'"),
         ({"cameras": "scene"}, "parameter cameras must be a list of strings, got 'scene'"),
         ({"max_velocty": 1.0}, "unknown parameter max_velocty; the closest known one is"),
         ({"camera.scene.tpic": "/x"}, "unknown parameter camera.scene.tpic"),

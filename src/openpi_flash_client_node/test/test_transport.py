@@ -90,7 +90,12 @@ def test_a_setting_that_is_malformed_needs_a_human(settings):
     with pytest.raises((ValueError, flash_transport.FlashTransportError)) as error:
         transport.open_policy(link)
     assert transport.needs_human(error.value)
-    assert "fingerprint" in transport.failure_message(error.value)
+    assert transport.failure_message(error.value).startswith("server_fingerprint must be the 64 ")
+
+
+def test_a_wrong_api_key_is_told_with_the_parameter_to_set():
+    message = transport.failure_message(flash_transport.AuthenticationFailed("not this key"))
+    assert message == "not this key; set the parameter api_key to a key of the server"
 
 
 def test_quic_without_the_compiled_half_is_for_a_human_and_says_what_to_install(

@@ -23,6 +23,8 @@ pub enum PathError {
         "cannot listen on {path:?}: another server listens there; stop it or choose another path"
     )]
     Taken { path: PathBuf },
+    #[error("cannot listen on {path:?}: there is no such directory, make it first")]
+    NoDirectory { path: PathBuf },
     #[error("cannot listen on {path:?}: a file that is no socket is in the way")]
     NoSocket { path: PathBuf },
     #[error("cannot listen on {path:?}: {source}")]
@@ -50,6 +52,7 @@ impl Listener {
         }
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => PathError::Taken { path: path.into() },
+            io::ErrorKind::NotFound => PathError::NoDirectory { path: path.into() },
             _ => PathError::Io {
                 path: path.into(),
                 source,
@@ -158,6 +161,16 @@ mod tests {
         let error = Listener::bind(&path, 0o600).unwrap_err();
         assert!(matches!(error, PathError::Taken { .. }), "{error}");
         UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_named_with_what_to_do() {
+        let path = fresh("nowhere").join("policy.sock");
+        let error = Listener::bind(&path, 0o600).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("cannot listen on {path:?}: there is no such directory, make it first")
+        );
     }
 
     #[test]

@@ -9,11 +9,11 @@ use pyo3::types::{PyDict, PyTuple};
 use super::codec;
 use super::errors::os_error;
 use super::server::QuicRequest;
-use super::wait::{duration, wait_within, without_gil};
+use super::serving::{checked_keys, counted, next_within, packed_metadata, settled_within};
+use super::wait::{duration, without_gil};
 use crate::local::path::PathError;
 use crate::local::server::{LocalServer as Server, LocalServerConfig};
 use crate::quic::limits::ServerLimits;
-use crate::quic::server::Next;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LocalServer>()
@@ -37,20 +37,13 @@ impl LocalServer {
         max_message_bytes: usize,
         mode: u32,
     ) -> PyResult<Self> {
-        if api_keys.iter().any(String::is_empty) {
-            return Err(PyValueError::new_err("api_keys holds an empty key"));
-        }
         if mode > 0o777 {
             return Err(PyValueError::new_err(format!(
                 "mode must be permissions from 0 to 0o777, got {mode:#o}"
             )));
         }
-        let metadata = match metadata {
-            Some(metadata) => Some(codec::encode(py, metadata)?),
-            None => None,
-        };
-        let mut config = LocalServerConfig::new(path, metadata);
-        config.api_keys = api_keys;
+        let mut config = LocalServerConfig::new(path, packed_metadata(py, metadata)?);
+        config.api_keys = checked_keys(api_keys)?;
         config.limits = ServerLimits::with_message_bytes(max_message_bytes);
         config.mode = mode;
         let server = Server::bind(config)?;
@@ -66,11 +59,7 @@ impl LocalServer {
     /// What happened since the start, for metrics.
     #[getter]
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let counters = PyDict::new(py);
-        for (name, value) in self.server.counters().snapshot() {
-            counters.set_item(name, value)?;
-        }
-        Ok(counters)
+        counted(py, self.server.counters())
     }
 
     /// Let clients in: hello is answered with `metadata` from now on.
@@ -82,13 +71,8 @@ impl LocalServer {
     /// Wait for the next request; None when `timeout` has passed or the server is closed.
     #[pyo3(signature = (timeout = None))]
     fn next_request(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<QuicRequest>> {
-        let timeout = duration("timeout", timeout)?;
-        let next = wait_within(py, timeout, |slice| match self.server.next(slice) {
-            Next::Request(request) => Some(Some(request)),
-            Next::Nothing => None,
-            Next::Closed => Some(None),
-        })?;
-        Ok(next.flatten().map(QuicRequest::new))
+        let request = next_within(py, timeout, |slice| self.server.next(slice))?;
+        Ok(request.map(QuicRequest::new))
     }
 
     /// Answer requests with `not_ready` from now on; what was accepted goes on.
@@ -101,11 +85,9 @@ impl LocalServer {
     fn drain(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let timeout = duration("timeout", timeout)?;
         self.server.stop_accepting();
-        let settled = wait_within(py, timeout, |slice| {
-            self.server.wait_settled(slice).then_some(())
-        })?;
+        let settled = settled_within(py, timeout, |slice| self.server.wait_settled(slice))?;
         self.close(py);
-        Ok(settled.is_some())
+        Ok(settled)
     }
 
     /// Stop. What nobody took is answered `not_ready`, sent answers arrive.
@@ -134,6 +116,7 @@ impl From<PathError> for PyErr {
         match error {
             PathError::Io { source, .. } => os_error(&source, text),
             PathError::Taken { .. } => PyOSError::new_err((libc::EADDRINUSE, text)),
+            PathError::NoDirectory { .. } => PyOSError::new_err((libc::ENOENT, text)),
             PathError::NoSocket { .. } => PyOSError::new_err((libc::EEXIST, text)),
             PathError::TooLong { .. } => PyValueError::new_err(text),
         }

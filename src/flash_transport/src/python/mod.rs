@@ -7,6 +7,7 @@ pub mod image;
 mod local_server;
 mod log;
 mod server;
+mod serving;
 mod trust;
 mod wait;
 

@@ -12,10 +12,11 @@ use pyo3::types::{PyDict, PyTuple};
 use super::codec;
 use super::errors::{os_error, CodecError, FlashTransportError};
 use super::log::warn_of_small_buffers;
-use super::wait::{duration, wait_within, without_gil};
+use super::serving::{checked_keys, counted, next_within, packed_metadata, settled_within};
+use super::wait::{duration, without_gil};
 use crate::buffers::Buffer;
 use crate::quic::limits::ServerLimits;
-use crate::quic::server::{Next, Request, Server, ServerConfig};
+use crate::quic::server::{Request, Server, ServerConfig};
 use crate::quic::settings::LinkSettings;
 use crate::quic::wire::{ErrorCode, ANSWER_OK};
 use crate::trust::Identity;
@@ -50,12 +51,8 @@ impl QuicServer {
         max_message_bytes: usize,
         dedicated_link: bool,
     ) -> PyResult<Self> {
-        if api_keys.iter().any(String::is_empty) {
-            return Err(PyValueError::new_err("api_keys holds an empty key"));
-        }
-        let metadata = metadata
-            .map(|metadata| codec::encode(py, metadata))
-            .transpose()?;
+        let api_keys = checked_keys(api_keys)?;
+        let metadata = packed_metadata(py, metadata)?;
         let identity = match (certificate_dir, tls_certificate, tls_key) {
             (None, None, None) => Identity::ephemeral()?,
             (Some(directory), None, None) => Identity::load_or_create(&directory)?,
@@ -108,23 +105,13 @@ impl QuicServer {
     /// What happened since the start, for metrics.
     #[getter]
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let counters = PyDict::new(py);
-        for (name, value) in self.server.counters().snapshot() {
-            counters.set_item(name, value)?;
-        }
-        Ok(counters)
+        counted(py, self.server.counters())
     }
 
     /// Wait for the next request; None when `timeout` has passed or the server is closed.
     #[pyo3(signature = (timeout = None))]
     fn next_request(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<QuicRequest>> {
-        let timeout = duration("timeout", timeout)?;
-        let next = wait_within(py, timeout, |slice| match self.server.next(slice) {
-            Next::Request(request) => Some(Some(request)),
-            Next::Nothing => None,
-            Next::Closed => Some(None),
-        })?;
-        match next.flatten() {
+        match next_within(py, timeout, |slice| self.server.next(slice))? {
             Some(request) => Ok(Some(QuicRequest::new(request))),
             None if self.server.is_broken() => Err(FlashTransportError::new_err(
                 "the server's socket failed; it takes no more requests",
@@ -149,11 +136,9 @@ impl QuicServer {
     fn drain(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let timeout = duration("timeout", timeout)?;
         self.server.stop_accepting();
-        let settled = wait_within(py, timeout, |slice| {
-            self.server.wait_settled(slice).then_some(())
-        })?;
+        let settled = settled_within(py, timeout, |slice| self.server.wait_settled(slice))?;
         self.close(py);
-        Ok(settled.is_some())
+        Ok(settled)
     }
 
     /// Stop. What is not begun is answered `not_ready`, sent answers arrive.

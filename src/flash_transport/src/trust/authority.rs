@@ -18,7 +18,7 @@ pub struct Authorities {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} holds no certificates of authorities in PEM form: {reason}", path.display())]
+#[error("ca_file {} holds no certificates of authorities in PEM form: {reason}", path.display())]
 pub struct AuthoritiesError {
     pub path: PathBuf,
     pub reason: String,

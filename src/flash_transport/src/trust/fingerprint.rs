@@ -10,7 +10,7 @@ use ring::digest::{digest, SHA256};
 pub struct Fingerprint([u8; 32]);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("fingerprint must be the 64 hex digits of a SHA-256, got {got:?}")]
+#[error("server_fingerprint must be the 64 hex digits of a SHA-256, got {got:?}")]
 pub struct FingerprintError {
     pub got: String,
 }

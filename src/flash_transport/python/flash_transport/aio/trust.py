@@ -98,7 +98,7 @@ def _parse_fingerprint(text: str) -> bytes:
     """From either case, with colons and `sha256:` or without."""
     digits = text.strip().lower().removeprefix("sha256:").replace(":", "")
     if not re.fullmatch(r"[0-9a-f]{64}", digits):
-        raise ValueError(f'fingerprint must be the 64 hex digits of a SHA-256, got "{text}"')
+        raise ValueError(f'server_fingerprint must be the 64 hex digits of a SHA-256, got "{text}"')
     return bytes.fromhex(digits)
 
 
@@ -107,7 +107,7 @@ def _checked_authorities(path: Path) -> Path:
         x509.load_pem_x509_certificates(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{path} holds no certificates of authorities in PEM form: {error}"
+            f"ca_file {path} holds no certificates of authorities in PEM form: {error}"
         ) from None
     return path
 
