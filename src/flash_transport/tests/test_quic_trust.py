@@ -64,8 +64,6 @@ def test_a_server_that_comes_back_with_another_certificate_is_refused():
 def test_a_pin_that_is_none_is_refused():
     words = r"server_fingerprint must be the 64 hex digits .* got \"abc\""
     with pytest.raises(ValueError, match=words):
-        ValueError, match=r"server_fingerprint must be the 64 hex digits .* got \"abc\""
-    ):
         FlashTransportPolicy(server_fingerprint="abc")
 
 
