@@ -6,6 +6,7 @@ offers: `observation`, `cancelled`, `respond(result)`, `fail(code, message)`.
 """
 
 import contextlib
+import functools
 import socket
 import tempfile
 import threading
@@ -66,12 +67,17 @@ class Transport:
 
 @contextlib.contextmanager
 def serve_quic(
-    handle: Handle, metadata: dict[str, Any], port: int, api_keys: list[str]
+    handle: Handle,
+    metadata: dict[str, Any],
+    port: int,
+    api_keys: list[str],
+    *,
+    client: Callable[..., Policy] = FlashTransportPolicy,
 ) -> Iterator[Endpoint]:
     with Served(handle, metadata=metadata, port=port, api_keys=api_keys) as served:
 
         def connect(**options: Any) -> Policy:
-            return FlashTransportPolicy("127.0.0.1", served.port, **options)
+            return client("127.0.0.1", served.port, **options)
 
         yield Endpoint(connect, served.server.close)
 
@@ -172,21 +178,14 @@ def free_tcp_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@contextlib.contextmanager
-def serve_aioquic(
-    handle: Handle, metadata: dict[str, Any], port: int, api_keys: list[str]
-) -> Iterator[Endpoint]:
-    with Served(handle, metadata=metadata, port=port, api_keys=api_keys) as served:
-
-        def connect(**options: Any) -> Policy:
-            return aio.FlashTransportPolicy("127.0.0.1", served.port, **options)
-
-        yield Endpoint(connect, served.server.close)
-
-
 TRANSPORTS = [
     Transport("quic", serve_quic, free_udp_port, overhead=1),
     Transport("unix", serve_local, fresh_socket_path, overhead=1),
     Transport("websocket", serve_websocket, free_tcp_port, overhead=0),
-    Transport("aioquic", serve_aioquic, free_udp_port, overhead=1),
+    Transport(
+        "aioquic",
+        functools.partial(serve_quic, client=aio.FlashTransportPolicy),
+        free_udp_port,
+        overhead=1,
+    ),
 ]

@@ -4,9 +4,9 @@ import concurrent.futures
 
 import pytest
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
+from served_slot import WebsocketServer
 from server_fakes import FakePolicy
 from server_process import Process
-from websocket_server import WebsocketServer
 
 
 @pytest.fixture

@@ -1,33 +1,16 @@
 """What a configuration may say, and where it comes from."""
 
 import dataclasses
-import json
 
 import pytest
+from server_configs import ARM_ACTION, FAST_ACTION, NULL_ACTION, PLANNER, error_of, parse
 
 from openpi_flash_models import configs
 from openpi_flash_models.graph_options import PLAIN_GRAPH, GraphOptions
 from openpi_flash_models.rtc import RtcOptions
 from openpi_flash_server.config import Mode
-from openpi_flash_server.config_file import load_config, parse_config
+from openpi_flash_server.config_file import load_config
 from openpi_flash_server.config_problems import ConfigError
-
-NULL_ACTION = {"model_config_name": "null"}
-ARM_ACTION = {"model_config_name": "pi05_sim_arm", "checkpoint_dir": "/models/arm"}
-FAST_ACTION = {"model_config_name": "pi0_fast_droid", "checkpoint_dir": "/models/fast"}
-PLANNER = {"checkpoint_dir": "/models/planner"}
-
-
-def parse(values, environment=None):
-    text = values if isinstance(values, str) else json.dumps(values)
-    return parse_config(text, environment or {}, source="server.json")
-
-
-def error_of(values, environment=None):
-    with pytest.raises(ConfigError) as caught:
-        parse(values, environment)
-    return str(caught.value)
-
 
 # what it may say
 

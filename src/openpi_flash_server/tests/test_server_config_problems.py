@@ -3,23 +3,11 @@
 import json
 
 import pytest
+from server_configs import ARM_ACTION, FAST_ACTION, NULL_ACTION, PLANNER, error_of
 
 from openpi_flash_server.config_fields import all_fields
 from openpi_flash_server.config_file import misspelt_variables, parse_config
 from openpi_flash_server.config_problems import ConfigError
-
-NULL_ACTION = {"model_config_name": "null"}
-ARM_ACTION = {"model_config_name": "pi05_sim_arm", "checkpoint_dir": "/models/arm"}
-FAST_ACTION = {"model_config_name": "pi0_fast_droid", "checkpoint_dir": "/models/fast"}
-PLANNER = {"checkpoint_dir": "/models/planner"}
-
-
-def error_of(values, environment=None):
-    text = values if isinstance(values, str) else json.dumps(values)
-    with pytest.raises(ConfigError) as caught:
-        parse_config(text, environment or {}, source="server.json")
-    return str(caught.value)
-
 
 PROBLEMS = {
     "no slot": (

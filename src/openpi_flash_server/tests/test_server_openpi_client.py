@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
+from served_slot import get
 from server_fakes import WAIT
-from websocket_server import get
 from websockets.exceptions import ConnectionClosedError
 
 # openpi's client connects in the way of older websockets

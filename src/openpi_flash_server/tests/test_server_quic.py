@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from served_slot import QuicServer
 from server_fakes import SPEC, WAIT, FakePolicy
 
 from flash_transport import (
@@ -26,41 +27,12 @@ from openpi_flash_server.quic_transport import KeptCertificate, QuicTransport
 from openpi_flash_server.slot import Slot
 
 
-class Server:
-    """A slot behind a QUIC port of this machine."""
-
-    def __init__(self, directory, policy, **options):
-        self.policy = policy
-        self.slot = Slot("action")
-        self.transport = QuicTransport(
-            self.slot,
-            host="127.0.0.1",
-            port=0,
-            certificate=KeptCertificate(directory),
-            **options,
-        )
-        self.slot.open(ActionHandler(policy))
-        self.transport.publish(action_metadata(SPEC, has_planner=False))
-        self.port = self.transport.port
-
-    def connect(self, **options):
-        return FlashTransportPolicy(
-            "127.0.0.1", self.port, server_fingerprint=self.transport.fingerprint, **options
-        )
-
-    def close(self):
-        if self.policy.gate is not None:
-            self.policy.gate.set()
-        assert self.slot.close(grace=WAIT)
-        self.transport.close(grace=WAIT)
-
-
 @pytest.fixture
 def serve(tmp_path):
     servers = []
 
     def start(policy=None, **options):
-        servers.append(Server(tmp_path, policy or FakePolicy(), **options))
+        servers.append(QuicServer(tmp_path, policy or FakePolicy(), **options))
         return servers[-1]
 
     yield start
@@ -150,8 +122,7 @@ def test_a_newer_observation_of_a_session_supersedes_the_one_that_waits(serve, i
         blocked = in_background(blocker.infer, {"state": np.zeros(2)}, WAIT)
         assert server.policy.entered.acquire(timeout=WAIT)
         superseded = in_background(older.infer, {"state": np.zeros(2)}, WAIT)
-        while len(server.slot._scheduler) < 1:
-            threading.Event().wait(0.001)
+        server.wait_until_waiting(1)
         answered = in_background(newer.infer, {"state": np.ones(2)}, WAIT)
         with pytest.raises(Superseded):
             superseded.result(WAIT)
@@ -189,8 +160,7 @@ def test_the_turn_of_a_client_that_is_killed_goes_to_the_next_one(serve, in_back
         blocked = in_background(blocker.infer, {"state": np.zeros(2)}, WAIT)
         assert server.policy.entered.acquire(timeout=WAIT)
         killed = subprocess.Popen([sys.executable, "-c", KILLED_CLIENT, str(server.port)])
-        while len(server.slot._scheduler) < 1:
-            threading.Event().wait(0.001)
+        server.wait_until_waiting(1)
         killed.kill()
         killed.wait()
         while not all(request.is_cancelled() for request in waiting(server)):
@@ -227,7 +197,7 @@ def test_keys_of_the_configuration_let_in_and_others_do_not(serve):
 
 
 def test_closing_lets_the_running_answer_out(serve, tmp_path, in_background):
-    server = Server(tmp_path, FakePolicy(gate=threading.Event()))
+    server = QuicServer(tmp_path, FakePolicy(gate=threading.Event()))
     with server.connect() as client:
         answer = in_background(client.infer, {"state": np.ones(2)}, WAIT)
         assert server.policy.entered.acquire(timeout=WAIT)
@@ -270,7 +240,7 @@ def test_before_it_is_published_clients_wait_and_come_in_when_it_is(tmp_path, in
 
 
 def test_closing_answers_what_waits_for_its_turn_too(tmp_path, in_background):
-    server = Server(tmp_path, FakePolicy(gate=threading.Event()))
+    server = QuicServer(tmp_path, FakePolicy(gate=threading.Event()))
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(server.connect()) for _ in range(3)]
         answers = [
@@ -278,8 +248,7 @@ def test_closing_answers_what_waits_for_its_turn_too(tmp_path, in_background):
             for number, client in enumerate(clients)
         ]
         assert server.policy.entered.acquire(timeout=WAIT)
-        while len(server.slot._scheduler) < 2:
-            threading.Event().wait(0.001)
+        server.wait_until_waiting(2)
         server.transport.stop_accepting()
         closing = in_background(server.close)
         for number, answer in enumerate(answers):

@@ -5,8 +5,8 @@ import socket
 import numpy as np
 import openpi_client.msgpack_numpy as openpi_codec
 import pytest
+from served_slot import connect, get
 from server_fakes import WAIT
-from websocket_server import connect, get
 from websockets.exceptions import ConnectionClosedError
 
 from flash_transport import AuthenticationFailed, ServerError, WebsocketPolicy

@@ -3,8 +3,8 @@
 import socket
 
 import pytest
+from served_slot import connect, get
 from server_fakes import WAIT
-from websocket_server import connect, get
 from websockets.exceptions import InvalidStatus
 
 from flash_transport import AuthenticationFailed, WebsocketPolicy

@@ -5,8 +5,8 @@ import threading
 
 import numpy as np
 import pytest
+from served_slot import WebsocketServer, connect, get
 from server_fakes import WAIT, FakePolicy
-from websocket_server import WebsocketServer, connect, get
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from flash_transport import ServerError, WebsocketPolicy

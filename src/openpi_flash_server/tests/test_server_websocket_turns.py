@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import openpi_client.msgpack_numpy as openpi_codec
 import pytest
+from served_slot import connect, get
 from server_fakes import WAIT, FakePolicy
-from websocket_server import connect, get
 
 from flash_transport import Superseded, WebsocketPolicy
 

@@ -1,0 +1,93 @@
+"""A slot behind a port of this machine, for tests to ask and to close."""
+
+import http.client
+import threading
+import time
+
+import websockets.sync.client
+from server_fakes import SPEC, WAIT
+
+from flash_transport import FlashTransportPolicy
+from openpi_flash_server.action import ActionHandler
+from openpi_flash_server.metadata import action_metadata
+from openpi_flash_server.quic_transport import KeptCertificate, QuicTransport
+from openpi_flash_server.slot import Slot
+from openpi_flash_server.websocket_transport import WebsocketTransport
+
+
+class ServedSlot:
+    """A policy in a slot, behind the transport that `listen` makes of it."""
+
+    def __init__(self, policy, listen, *, opened):
+        self.policy = policy
+        self.slot = Slot("action")
+        self.transport = listen(self.slot)
+        self.port = self.transport.port
+        if opened:
+            self.open()
+
+    def open(self):
+        self.slot.open(ActionHandler(self.policy))
+        self.transport.publish(action_metadata(SPEC, has_planner=False))
+
+    def wait_until_waiting(self, count):
+        """Returns when so many requests wait for their turn."""
+        deadline = time.monotonic() + WAIT
+        while len(self.slot._scheduler) < count:
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.001)
+
+    def close(self):
+        if self.policy.gate is not None:
+            self.policy.gate.set()
+        assert self.slot.close(grace=WAIT)
+        self.transport.close(grace=WAIT)
+
+
+class QuicServer(ServedSlot):
+    """A slot behind QUIC, which keeps its certificate in `directory`."""
+
+    def __init__(self, directory, policy, *, opened=True, **options):
+        def listen(slot):
+            certificate = KeptCertificate(directory)
+            return QuicTransport(slot, host="127.0.0.1", port=0, certificate=certificate, **options)
+
+        super().__init__(policy, listen, opened=opened)
+
+    def connect(self, **options):
+        return FlashTransportPolicy(
+            "127.0.0.1", self.port, server_fingerprint=self.transport.fingerprint, **options
+        )
+
+
+class WebsocketServer(ServedSlot):
+    """A slot behind a WebSocket."""
+
+    def __init__(self, policy, *, opened=True, **options):
+        def listen(slot):
+            return WebsocketTransport(slot, host="127.0.0.1", port=0, **options)
+
+        super().__init__(policy, listen, opened=opened)
+
+    @property
+    def connection_count(self):
+        """How many connections there have been."""
+        return next(self.transport._connection_numbers) - 1
+
+
+def connect(server, **options):
+    """A bare connection to a WebSocket server."""
+    return websockets.sync.client.connect(
+        f"ws://127.0.0.1:{server.port}", compression=None, max_size=None, **options
+    )
+
+
+def get(server, path="/healthz"):
+    """Status and text of a page of a WebSocket server."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=WAIT)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
