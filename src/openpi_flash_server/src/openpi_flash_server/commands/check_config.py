@@ -33,5 +33,5 @@ def check_config(
         directory = settings.checkpoint_dir if settings is not None else ""
         if "://" in directory:
             typer.echo(f"  note: {slot}.checkpoint_dir {directory} is downloaded if need be")
-        elif directory and not Path(directory).expanduser().is_dir():
-            typer.echo(f"  note: {slot}.checkpoint_dir {directory} is not on this machine")
+        elif directory and not (place := Path(directory).expanduser().absolute()).is_dir():
+            typer.echo(f"  note: {slot}.checkpoint_dir {place} is not on this machine")
