@@ -57,6 +57,34 @@ fn a_request_comes_back_as_it_was_sent() {
     assert_eq!(answer.connect_attempts, 0);
 }
 
+/// What Linux knows of the route, other systems do not tell.
+#[cfg(target_os = "linux")]
+#[test]
+fn requests_within_a_host_travel_in_large_datagrams() {
+    let server = serve(server_config());
+    let client = connect(client_config(&server));
+    let body = vec![7; 451_800];
+    let ask = || {
+        let pending = client.request(infer(&body), Some(LONG));
+        echo(&next(&server));
+        pending.wait_long().unwrap();
+    };
+    let received = || {
+        let counters = server.counters().snapshot();
+        let found = counters
+            .iter()
+            .find(|(name, _)| *name == "datagrams_received");
+        found.unwrap().1
+    };
+    // The search for the path's size takes about ten round trips.
+    eventually(|| {
+        let before = received();
+        ask();
+        // 28 with the request, some with acknowledgements; 320 of ordinary size.
+        received() - before < 100
+    });
+}
+
 #[test]
 fn answers_find_their_requests_whatever_their_order() {
     let server = serve(server_config());

@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod client;
+pub mod datagram_size;
 mod gather;
 pub mod hello;
 mod io_thread;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use quinn::{MtuDiscoveryConfig, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::datagram_size;
 use crate::congestion::{self, DedicatedLinkConfig, Sharing};
 
 /// The settings of both ends; what differs is in [`client`] and [`server`].
@@ -19,9 +20,8 @@ pub struct LinkSettings {
     pub connection_receive_window: u32,
     /// Bytes that we keep until they are acknowledged; writing waits beyond.
     pub send_window: u64,
-    /// Largest datagram that is tried: Ethernet's 1500 less IPv6 and UDP. 18 % fewer packets than at 1200. Jumbo probes do harm on
-    /// loopback, where large segments fail and black-hole detection then falls back to 1200.
-    pub mtu_upper_bound: u16,
+    /// Largest datagram that is sent or taken, where the route carries it.
+    pub largest_datagram: u16,
     /// Round trip that is assumed before the first measurement. quinn's 333 ms make a lost first packet cost a second.
     pub initial_rtt: Duration,
     /// How often a silent client speaks. Finds a dead server within seconds and keeps the NAT's entry; does not shrink the window.
@@ -39,7 +39,7 @@ impl Default for LinkSettings {
             stream_receive_window: 16 << 20,
             connection_receive_window: 32 << 20,
             send_window: 32 << 20,
-            mtu_upper_bound: 1452,
+            largest_datagram: datagram_size::LARGEST,
             initial_rtt: Duration::from_millis(50),
             keep_alive: Duration::from_secs(1),
             idle: Duration::from_secs(10),
@@ -66,25 +66,26 @@ impl LinkSettings {
     }
 }
 
-/// quinn's settings for a client: it opens streams, and keeps the link alive.
-pub fn client(link: &LinkSettings, buffers: SocketBuffers) -> TransportConfig {
-    let mut config = both(link, buffers);
+/// quinn's settings for a client, whose route may carry datagrams of `route_datagram`: it opens streams, and keeps the link alive.
+pub fn client(link: &LinkSettings, buffers: SocketBuffers, route_datagram: u16) -> TransportConfig {
+    let mut config = both(link, buffers, route_datagram);
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .keep_alive_interval(Some(link.keep_alive));
     config
 }
 
-/// quinn's settings for a server, which lets each client open `requests` streams at a time.
+/// quinn's settings for a server, which lets each client open `requests` streams at a time. Its answers are small, and it has
+/// one setting for all routes: ordinary datagrams do.
 pub fn server(link: &LinkSettings, buffers: SocketBuffers, requests: u32) -> TransportConfig {
-    let mut config = both(link, buffers);
+    let mut config = both(link, buffers, datagram_size::ORDINARY);
     config.max_concurrent_bidi_streams(VarInt::from_u32(requests));
     config
 }
 
-fn both(link: &LinkSettings, buffers: SocketBuffers) -> TransportConfig {
+fn both(link: &LinkSettings, buffers: SocketBuffers, route_datagram: u16) -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
-    mtu.upper_bound(link.mtu_upper_bound);
+    mtu.upper_bound(route_datagram.min(link.largest_datagram));
     let idle_ms = u32::try_from(link.idle.as_millis()).unwrap_or(u32::MAX);
 
     let mut config = TransportConfig::default();

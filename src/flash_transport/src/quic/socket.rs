@@ -16,7 +16,8 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::io::Interest;
 use tokio::sync::Notify;
 
-use super::udp::Udp;
+use super::datagram_size;
+use super::udp::{LargestDatagrams, Udp};
 
 /// Refusals without a datagram in between that mean that the server is gone. One may be late news of a server that is
 /// back by now, or forged by somebody who has seen one packet.
@@ -30,16 +31,30 @@ pub(crate) struct ConnectedSocket {
 }
 
 impl ConnectedSocket {
-    pub fn new(socket: std::net::UdpSocket, server: SocketAddr) -> io::Result<Arc<Self>> {
+    /// It sends datagrams of up to `largest`, where the route carries them, and takes ordinary ones.
+    pub fn new(
+        socket: std::net::UdpSocket,
+        server: SocketAddr,
+        largest: u16,
+    ) -> io::Result<Arc<Self>> {
         // Elsewhere a connected socket takes no datagram with an address, which is what quinn sends. There only silence tells.
         if cfg!(target_os = "linux") {
             socket.connect(server)?;
         }
+        let largest = LargestDatagrams {
+            sent: datagram_size::for_route_of(&socket).min(largest),
+            received: datagram_size::ORDINARY,
+        };
         Ok(Arc::new(Self {
-            udp: Udp::new(socket)?,
+            udp: Udp::new(socket, largest)?,
             refusals: AtomicU32::new(0),
             refused: Notify::new(),
         }))
+    }
+
+    /// The largest datagrams that its route may carry.
+    pub fn largest_datagram(&self) -> u16 {
+        self.udp.largest.sent
     }
 
     /// Wait until the server's host has said that nobody listens, before any answer came.
@@ -119,11 +134,11 @@ impl AsyncUdpSocket for ConnectedSocket {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.udp.state.max_gso_segments()
+        self.udp.max_transmit_segments()
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.udp.state.gro_segments()
+        self.udp.max_receive_segments()
     }
 }
 

@@ -9,17 +9,28 @@ use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::UdpPoller;
 use tokio::io::Interest;
 
+use super::datagram_size;
+
 #[derive(Debug)]
 pub(crate) struct Udp {
     pub io: tokio::net::UdpSocket,
     pub state: UdpSocketState,
+    pub largest: LargestDatagrams,
+}
+
+/// The size that datagrams may have, each way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LargestDatagrams {
+    pub sent: u16,
+    pub received: u16,
 }
 
 impl Udp {
-    pub fn new(socket: std::net::UdpSocket) -> io::Result<Arc<Self>> {
+    pub fn new(socket: std::net::UdpSocket, largest: LargestDatagrams) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             state: UdpSocketState::new((&socket).into())?,
             io: tokio::net::UdpSocket::from_std(socket)?,
+            largest,
         }))
     }
 
@@ -31,6 +42,16 @@ impl Udp {
         self.io.try_io(Interest::WRITABLE, || {
             self.state.try_send((&self.io).into(), transmit)
         })
+    }
+
+    pub fn max_transmit_segments(&self) -> usize {
+        let fitting = datagram_size::sent_at_once(self.largest.sent);
+        self.state.max_gso_segments().min(fitting)
+    }
+
+    pub fn max_receive_segments(&self) -> usize {
+        let fitting = datagram_size::received_at_once(self.largest.received);
+        self.state.gro_segments().min(fitting)
     }
 
     /// Wait for datagrams; `failed` sees each error that is on the socket before them.

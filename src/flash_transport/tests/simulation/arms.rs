@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flash_transport::congestion::LatencyFirstConfig;
+use flash_transport::quic::datagram_size::ORDINARY;
 use flash_transport::quic::settings::{self, LinkSettings, SocketBuffers};
 use quinn_proto::congestion::{BbrConfig, CubicConfig};
 use quinn_proto::{TransportConfig, VarInt};
 
+/// What frames of 9000 bytes carry.
+const JUMBO: u16 = 8952;
 /// Requests that a client may have open; more than any of ours has.
 const REQUESTS: u32 = 64;
 /// Those of a machine that is set up as the documentation says.
@@ -22,6 +25,8 @@ pub enum Arm {
     Ours,
     /// Ours, told that nobody else uses the link.
     Dedicated,
+    /// Ours on a computer whose Ethernet is set to jumbo frames, whatever the path carries.
+    WithJumboFrames,
     /// Ours with quinn's BBR in place of our controller.
     OursWithBbr,
     /// Ours with quinn's CUBIC and our initial window.
@@ -47,6 +52,7 @@ impl Arm {
             Arm::Ours => "ours",
             Arm::Dedicated => "ours, dedicated_link",
             Arm::OursWithBbr => "ours, quinn's BBR",
+            Arm::WithJumboFrames => "ours, jumbo frames",
             Arm::OursWithCubic => "ours, quinn's CUBIC",
             Arm::OpenpiFlash => "openpi-flash",
             Arm::QuinnDefault => "quinn's defaults",
@@ -59,7 +65,11 @@ impl Arm {
     }
 
     pub fn client(self) -> TransportConfig {
-        self.config(|link| settings::client(link, BUFFERS))
+        let route_datagram = match self {
+            Arm::WithJumboFrames => JUMBO,
+            _ => ORDINARY,
+        };
+        self.config(|link| settings::client(link, BUFFERS, route_datagram))
     }
 
     pub fn server(self) -> TransportConfig {
@@ -70,7 +80,7 @@ impl Arm {
         let link = LinkSettings::with_dedicated_link(self == Arm::Dedicated);
         let initial_window = LatencyFirstConfig::default().initial_window;
         match self {
-            Arm::Ours | Arm::Dedicated => shipped(&link),
+            Arm::Ours | Arm::Dedicated | Arm::WithJumboFrames => shipped(&link),
             Arm::OursWithBbr => {
                 let mut bbr = BbrConfig::default();
                 bbr.initial_window(initial_window);

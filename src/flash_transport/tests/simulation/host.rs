@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
+use flash_transport::quic::settings::LinkSettings;
 use quinn_proto::{
     ClientConfig, Connection, ConnectionHandle, DatagramEvent, Endpoint, EndpointConfig,
     ServerConfig, Transmit,
@@ -43,12 +44,15 @@ impl Host {
         app: Box<dyn App>,
         random: &mut Random,
     ) -> Self {
-        let config = Arc::new(EndpointConfig::default());
+        let mut config = EndpointConfig::default();
+        config
+            .max_udp_payload_size(LinkSettings::default().largest_datagram)
+            .expect("a size that QUIC allows");
         let seed = Some(random.seed_bytes());
         Self {
             address,
             connections: Connections::new(),
-            endpoint: Endpoint::new(config, server.map(Arc::new), true, seed),
+            endpoint: Endpoint::new(Arc::new(config), server.map(Arc::new), true, seed),
             app,
             outgoing: Vec::new(),
         }

@@ -6,6 +6,7 @@
 mod arms;
 mod bulk;
 mod comparison;
+mod datagram_size;
 mod host;
 mod latency;
 mod link;

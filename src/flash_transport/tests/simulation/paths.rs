@@ -31,6 +31,13 @@ impl PathSpec {
         }
     }
 
+    /// With frames of 9000 bytes all the way.
+    pub fn with_jumbo_frames(mut self) -> Self {
+        self.up.payload_limit = 8972;
+        self.down.payload_limit = 8972;
+        self
+    }
+
     /// The same in both directions, so that answers and acknowledgements suffer too.
     pub fn with_loss(mut self, loss: Loss) -> Self {
         self.up.loss = loss;

@@ -11,6 +11,7 @@ use quinn::{ClientConfig as QuinnConfig, Connection, Endpoint, EndpointConfig, T
 use tokio::time::{timeout, timeout_at, Instant};
 
 use crate::congestion::Prober;
+use crate::quic::datagram_size;
 use crate::quic::settings::{self, SocketBuffers};
 use crate::quic::socket::ConnectedSocket;
 use crate::quic::tls::{self, TlsError};
@@ -196,9 +197,14 @@ fn open(
             _ => io_error(error),
         }
     })?;
-    let socket = ConnectedSocket::new(socket, address).map_err(io_error)?;
+    let socket =
+        ConnectedSocket::new(socket, address, config.link.largest_datagram).map_err(io_error)?;
+    let mut endpoint_config = EndpointConfig::default();
+    endpoint_config
+        .max_udp_payload_size(datagram_size::ORDINARY)
+        .map_err(AttemptError::again)?;
     let mut endpoint = Endpoint::new_with_abstract_socket(
-        EndpointConfig::default(),
+        endpoint_config,
         None,
         socket.clone(),
         Arc::new(TokioRuntime),
@@ -207,7 +213,8 @@ fn open(
 
     let crypto = sessions.tls(config).map_err(AttemptError::again)?;
     let mut quinn_config = QuinnConfig::new(crypto);
-    quinn_config.transport_config(Arc::new(settings::client(&config.link, buffers)));
+    let transport = settings::client(&config.link, buffers, socket.largest_datagram());
+    quinn_config.transport_config(Arc::new(transport));
     endpoint.set_default_client_config(quinn_config);
     Ok((endpoint, socket, buffers))
 }

@@ -174,8 +174,16 @@ impl Server {
         });
         let (started, start) = std::sync::mpsc::sync_channel(1);
         let io = shared.clone();
+        let largest_datagram = link.largest_datagram;
         let thread = io_thread::spawn("flash-server", move || async move {
-            let opened = open(&io, socket, ids, endpoint_config, quinn_config);
+            let opened = open(
+                &io,
+                socket,
+                largest_datagram,
+                ids,
+                endpoint_config,
+                quinn_config,
+            );
             match opened {
                 Ok((endpoint, socket)) => {
                     let _ = started.send(Ok(()));
@@ -278,12 +286,16 @@ impl Drop for Server {
 fn open(
     shared: &Arc<Shared>,
     socket: std::net::UdpSocket,
+    largest_datagram: u16,
     ids: HashedConnectionIdGenerator,
-    config: EndpointConfig,
+    mut config: EndpointConfig,
     quinn_config: quinn::ServerConfig,
 ) -> io::Result<(Endpoint, Arc<ListeningSocket>)> {
+    config
+        .max_udp_payload_size(largest_datagram)
+        .map_err(io::Error::other)?;
     let counting = shared.clone();
-    let socket = ListeningSocket::new(socket, move |datagram| {
+    let socket = ListeningSocket::new(socket, largest_datagram, move |datagram| {
         counting.counters.datagrams_received.add_one();
         if is_garbage(datagram, &ids) {
             counting.counters.datagrams_garbage.add_one();

@@ -14,7 +14,8 @@ use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
 use super::refusals::SentLog;
-use crate::quic::udp::Udp;
+use crate::quic::datagram_size;
+use crate::quic::udp::{LargestDatagrams, Udp};
 
 /// An error that waits on the socket is about another datagram than the one that meets it.
 const ATTEMPTS: usize = 4;
@@ -28,15 +29,20 @@ pub(super) struct ListeningSocket {
 type OnDatagram = dyn Fn(&[u8]) + Send + Sync;
 
 impl ListeningSocket {
-    /// `on_datagram` sees each datagram that comes.
+    /// It takes datagrams of up to `largest`, and sends ordinary ones. `on_datagram` sees each that comes.
     pub fn new(
         socket: std::net::UdpSocket,
+        largest: u16,
         on_datagram: impl Fn(&[u8]) + Send + Sync + 'static,
     ) -> io::Result<Arc<Self>> {
         #[cfg(target_os = "linux")]
         super::refusals::ask_for(std::os::fd::AsFd::as_fd(&socket));
+        let largest = LargestDatagrams {
+            sent: datagram_size::ORDINARY,
+            received: largest,
+        };
         Ok(Arc::new(Self {
-            udp: Udp::new(socket)?,
+            udp: Udp::new(socket, largest)?,
             sent: Mutex::new(SentLog::new()),
             on_datagram: Box::new(on_datagram),
         }))
@@ -130,11 +136,11 @@ impl AsyncUdpSocket for ListeningSocket {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.udp.state.max_gso_segments()
+        self.udp.max_transmit_segments()
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.udp.state.gro_segments()
+        self.udp.max_receive_segments()
     }
 }
 

@@ -1,0 +1,119 @@
+//! How large our datagrams are: as the first link of the route carries them, as far as the path turns out to.
+//!
+//! Most of what a packet costs it costs whatever its size. Within one host, where the interface carries 64 KiB, requests take
+//! half the time and half the CPU with large datagrams; on Ethernet with jumbo frames there are a sixth as many of them.
+
+use std::net::UdpSocket;
+
+/// Four of them fill what the kernel takes from us, and hands to us, at a time. Larger ones gain nothing more, and losing one
+/// would cost more.
+pub const LARGEST: u16 = 16_376;
+/// What Ethernet carries in any case.
+pub const ORDINARY: u16 = 1500 - HEADERS;
+
+/// IPv6 and UDP.
+const HEADERS: u16 = 48;
+/// QUIC wants this much of every path (RFC 9000, section 14).
+const LEAST: u16 = 1200;
+/// What the kernel takes or hands out at a time: an IPv4 packet's length has 16 bits.
+const BATCH: usize = 65_535 - 28;
+
+/// The largest datagram to try on the way that `socket` is connected to. Whether the rest of the path carries it, QUIC's probes
+/// find out.
+pub fn for_route_of(socket: &UdpSocket) -> u16 {
+    interface_mtu(socket).map_or(ORDINARY, for_interface)
+}
+
+/// How many datagrams of `size` may leave in one call.
+pub fn sent_at_once(size: u16) -> usize {
+    (BATCH / usize::from(size)).max(1)
+}
+
+/// How many buffers for a datagram of `size` hold whatever comes in one call.
+pub fn received_at_once(size: u16) -> usize {
+    BATCH.div_ceil(usize::from(size.max(1)))
+}
+
+fn for_interface(mtu: u32) -> u16 {
+    let room = mtu.saturating_sub(u32::from(HEADERS));
+    u16::try_from(room)
+        .unwrap_or(u16::MAX)
+        .clamp(LEAST, LARGEST)
+}
+
+/// The MTU of the route to the address that `socket` is connected to, where the kernel knows it.
+#[cfg(target_os = "linux")]
+fn interface_mtu(socket: &UdpSocket) -> Option<u32> {
+    use std::mem::size_of;
+    use std::os::fd::AsRawFd;
+
+    let (level, option) = match socket.peer_addr().ok()? {
+        std::net::SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MTU),
+        std::net::SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MTU),
+    };
+    let mut mtu: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the option's value is an int; it and its length live across the call.
+    let outcome = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            std::ptr::from_mut(&mut mtu).cast(),
+            &mut length,
+        )
+    };
+    match outcome {
+        0 => u32::try_from(mtu).ok(),
+        _ => None,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn interface_mtu(_socket: &UdpSocket) -> Option<u32> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datagrams_fill_the_interface() {
+        assert_eq!(for_interface(1500), ORDINARY);
+        assert_eq!(for_interface(9000), 8952);
+        // A tunnel, and a link that carries less than IPv6 and QUIC ask for.
+        assert_eq!(for_interface(1420), 1372);
+        assert_eq!(for_interface(576), LEAST);
+        assert_eq!(for_interface(65_536), LARGEST);
+        assert_eq!(for_interface(u32::MAX), LARGEST);
+    }
+
+    #[test]
+    fn batches_fit_into_what_the_kernel_takes() {
+        for size in [LEAST, ORDINARY, 8952, LARGEST, u16::MAX] {
+            let batch = sent_at_once(size) * usize::from(size);
+            assert!(batch <= BATCH || sent_at_once(size) == 1, "{size}");
+            assert!(
+                received_at_once(size) * usize::from(size) >= BATCH,
+                "{size}"
+            );
+        }
+        assert_eq!(sent_at_once(LARGEST), 4);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_way_to_this_host_carries_large_ones() {
+        for address in ["127.0.0.1:9", "[::1]:9"] {
+            let any = address.replace(":9", ":0");
+            // A machine without IPv6 has nothing to show.
+            let Ok(socket) = UdpSocket::bind(any) else {
+                continue;
+            };
+            assert_eq!(for_route_of(&socket), ORDINARY, "not connected: {address}");
+            socket.connect(address).unwrap();
+            assert_eq!(for_route_of(&socket), LARGEST, "{address}");
+        }
+    }
+}
