@@ -1,6 +1,5 @@
 """Shared test data: a small pi0.5 whose outputs openpi itself computed (see data/README.md)."""
 
-import dataclasses
 import functools
 import os
 from pathlib import Path
@@ -12,13 +11,14 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from micro import micro_shape, random_leaves
 
 from openpi_flash_models.checkpoints import orbax
 from openpi_flash_models.graph_options import DEFAULT_GRAPH
 from openpi_flash_models.inputs import CAMERAS, ModelInputs
 from openpi_flash_models.jax_models import flow, gemma
 from openpi_flash_models.jax_models.weights import lay_out
-from openpi_flash_models.model_shape import ModelShape, check_tree, expected_shapes
+from openpi_flash_models.model_shape import check_tree
 from openpi_flash_models.rtc import no_guidance
 
 DATA = Path(__file__).parent / "data"
@@ -92,36 +92,9 @@ def build():
     return build_model
 
 
-MICRO = ModelShape(
-    kind="pi05",
-    patch=56,  # 16 tokens a picture
-    vision_width=16,
-    vision_depth=1,
-    vision_heads=2,
-    vision_mlp=16,
-    width=16,
-    depth=2,
-    mlp=32,
-    heads=4,
-    key_heads=1,
-    head_width=8,
-    vocabulary=64,
-    expert_width=8,
-    expert_mlp=16,
-    action_dim=4,
-)
-
-
 @functools.cache
 def micro_leaves(kind, seed=0):
-    """Random weights of a model that compiles in a moment; every output depends on all of it."""
-    generator = np.random.default_rng(seed)
-    none = {"expert_width": 0, "expert_mlp": 0, "action_dim": 0} if kind == "pi0_fast" else {}
-    shape = dataclasses.replace(MICRO, kind=kind, **none)
-    return {
-        tuple(name.split("/")): generator.normal(0, 0.3, size).astype(np.float32)
-        for name, size in expected_shapes(shape).items()
-    }
+    return random_leaves(micro_shape(kind), seed)
 
 
 @functools.cache

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from micro import micro_shape, random_leaves
 
 from openpi_flash_models.action_models import DEFAULT_STEPS
 from openpi_flash_models.action_policy import ModelPolicy
 from openpi_flash_models.checkpoints.leaves import nest
 from openpi_flash_models.configs import get_config
-from openpi_flash_models.model_shape import ModelShape, expected_shapes
 from openpi_flash_models.norm_stats import read_norm_stats
 from openpi_flash_models.policy import InferenceControls
 from openpi_flash_models.rtc import RtcControls, RtcOptions
@@ -24,24 +24,7 @@ from openpi_flash_models.torch_models.models import TorchActionModel  # noqa: E4
 
 CONFIG = dataclasses.replace(get_config("pi05_libero"), max_token_len=40)
 HORIZON = CONFIG.action_horizon
-SHAPE = ModelShape(
-    kind="pi05",
-    patch=56,
-    vision_width=16,
-    vision_depth=1,
-    vision_heads=2,
-    vision_mlp=16,
-    width=16,
-    depth=2,
-    mlp=32,
-    heads=4,
-    key_heads=1,
-    head_width=8,
-    vocabulary=2048,
-    expert_width=8,
-    expert_mlp=16,
-    action_dim=32,
-)
+SHAPE = micro_shape("pi05", vocabulary=2048, action_dim=CONFIG.action_dim)
 
 
 class Recorder:
@@ -79,12 +62,7 @@ def call(inputs):
 @pytest.fixture(scope="module")
 def served(data, tmp_path_factory):
     """Function of ``rtc`` to a policy of random weights and the recorder of its captures."""
-    generator = np.random.default_rng(0)
-    leaves = {
-        tuple(name.split("/")): generator.normal(0, 0.1, size).astype(np.float32)
-        for name, size in expected_shapes(SHAPE).items()
-    }
-    tree = nest(leaves)["params"]
+    tree = nest(random_leaves(SHAPE, spread=0.1))["params"]
     assets = tmp_path_factory.mktemp("libero") / "assets" / CONFIG.asset_id
     assets.mkdir(parents=True)
     shutil.copy(data / "policy_libero_norm_stats.json", assets / "norm_stats.json")

@@ -2,6 +2,7 @@
 
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,16 +14,22 @@ pytest.importorskip("torch", reason="needs the torch extra")
 
 
 @pytest.fixture(scope="module")
-def policies(data, tiny_checkpoint, tmp_path_factory):
-    """The same small LIBERO policy, by framework."""
+def checkpoint(data, tiny_checkpoint, tmp_path_factory):
+    """A small LIBERO policy."""
     directory = tmp_path_factory.mktemp("libero")
     shutil.copytree(tiny_checkpoint / "params", directory / "params")
     shutil.copy(data / "paligemma_tokenizer.model", directory)
     assets = directory / "assets/physical-intelligence/libero"
     assets.mkdir(parents=True)
     shutil.copy(data / "policy_libero_norm_stats.json", assets / "norm_stats.json")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def policies(checkpoint):
+    """The same policy, by framework."""
     return {
-        framework: load_policy("pi05_libero", directory, framework=framework, dtype="float32")
+        framework: load_policy("pi05_libero", checkpoint, framework=framework, dtype="float32")
         for framework in ("jax", "pytorch")
     }
 
@@ -35,13 +42,25 @@ def observation(data):
 
 def test_both_frameworks_give_the_same_actions(policies, observation):
     controls = InferenceControls(seed=3)
-    jax, torch = (policies[name].infer(observation, controls).actions for name in policies)
-    np.testing.assert_allclose(torch, jax, rtol=0, atol=1e-4 * np.abs(jax).max())
+    expected, actions = (policies[name].infer(observation, controls).actions for name in policies)
+    np.testing.assert_allclose(actions, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
 def test_both_frameworks_continue_a_chunk_alike(policies, observation):
     before = policies["jax"].infer(observation, InferenceControls(seed=1)).actions
     rtc = RtcControls(previous_actions=before[2:], delay=2)
     controls = InferenceControls(seed=3, rtc=rtc)
-    jax, torch = (policies[name].infer(observation, controls).actions for name in policies)
-    np.testing.assert_allclose(torch, jax, rtol=0, atol=1e-4 * np.abs(jax).max())
+    expected, actions = (policies[name].infer(observation, controls).actions for name in policies)
+    np.testing.assert_allclose(actions, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_jax_is_not_woken_up_beside_pytorch(checkpoint, observation, monkeypatch):
+    """It would take three quarters of a GPU's memory."""
+
+    def wake(*_):
+        raise AssertionError("JAX looks for its devices")
+
+    monkeypatch.setattr(jax, "default_backend", wake)
+    monkeypatch.setattr(jax, "devices", wake)
+    policy = load_policy("pi05_libero", checkpoint, framework="pytorch")
+    policy.infer(observation, InferenceControls(seed=1))

@@ -93,25 +93,32 @@ def load_policy(
         dtype = best_dtype()
     tree, shape = read_tree(checkpoint, kind=config.kind, dtype=dtype, lazy=chosen == "pytorch")
     _check_vocabulary(tokenizer, shape, checkpoint)
-    use_compile_cache()
-    graph = graph or graph_of_device()
-    if shape.kind == "pi0_fast":
-        decoder = action_decoder(config, checkpoint, tokenizer)
-        words = JaxTokenModel(tree, shape, graph)
-        return ModelPolicy(
-            config, words, stats, tokenizer, default_prompt, max_batch=max_batch, decoder=decoder
-        )
-    if shape.action_dim != config.action_dim:
+    if shape.kind != "pi0_fast" and shape.action_dim != config.action_dim:
         raise CheckpointError(
             f"{checkpoint}: the model has {shape.action_dim} action dimensions, the config "
             f"{config.name} is for {config.action_dim}"
         )
     model: ActionModel
     if chosen == "pytorch":
+        # JAX is not woken up: it would take most of a GPU's memory for itself
         from openpi_flash_models.torch_models.models import TorchActionModel
 
         model = TorchActionModel(tree, shape, dtype=dtype, rtc=rtc or DEFAULT_RTC)
     else:
+        use_compile_cache()
+        graph = graph or graph_of_device()
+        if shape.kind == "pi0_fast":
+            decoder = action_decoder(config, checkpoint, tokenizer)
+            words = JaxTokenModel(tree, shape, graph)
+            return ModelPolicy(
+                config,
+                words,
+                stats,
+                tokenizer,
+                default_prompt,
+                max_batch=max_batch,
+                decoder=decoder,
+            )
         model = JaxActionModel(tree, shape, graph, rtc or DEFAULT_RTC)
     return ModelPolicy(
         config, model, stats, tokenizer, default_prompt, max_batch=max_batch, rtc=rtc

@@ -166,7 +166,7 @@ def rotation_of(positions: Tensor, heads: int, key_heads: int, head_width: int) 
     turning = torch.stack([angles.cos(), angles.sin()], dim=-1)
     turning = turning.expand(-1, -1, heads + key_heads, -1, -1)
     resting = torch.zeros_like(turning[:, :, :key_heads])
-    resting[..., 0] = 1
+    resting.select(-1, 0).fill_(1)
     return torch.cat([turning, resting], dim=2)
 
 

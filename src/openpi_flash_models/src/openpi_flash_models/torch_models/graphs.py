@@ -73,29 +73,36 @@ class CudaCapture:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._pool = torch.cuda.graph_pool_handle()
+        # One for all: matrix products keep a workspace (32 MB on a H100) for every stream.
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def __call__(self, call: Call, inputs: Inputs) -> Graph:
         """Run the call until everything of it is set up, then capture it."""
-        return _CudaGraph(call, inputs, self._device, self._pool)
+        with torch.cuda.device(self._device):
+            return _CudaGraph(call, inputs, self._device, self._stream, self._pool)
 
 
 class _CudaGraph:
     """One call as a CUDA graph: inputs are copied in, the output out."""
 
-    def __init__(self, call: Call, inputs: Inputs, device: torch.device, pool: Any) -> None:
+    def __init__(
+        self, call: Call, inputs: Inputs, device: torch.device, stream: Any, pool: Any
+    ) -> None:
         # The captured graph reads the schedule where it lies: the call keeps it from being freed
         # when the model forgets it.
         self._call = call
         self._inputs = tuple(tensor.to(device, copy=True) for tensor in inputs)
         # Compilation and the libraries' own set-up must not be captured.
-        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(side):
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
             for _ in range(_RUNS_BEFORE_CAPTURE):
                 call(self._inputs)
-        torch.cuda.current_stream(device).wait_stream(side)
+        torch.cuda.current_stream(device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):
+        # Other threads, such as a planner's that warms up, may do with the GPU what they like.
+        with torch.cuda.graph(
+            self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
+        ):
             self._output = call(self._inputs)
 
     def replay(self, inputs: Inputs) -> Tensor:

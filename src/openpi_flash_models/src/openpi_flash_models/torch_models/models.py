@@ -85,7 +85,7 @@ class TorchActionModel:
         observation = Observation(
             images=self._host(inputs.images),
             image_mask=self._host(inputs.image_mask),
-            tokens=self._host(inputs.tokens).long(),
+            tokens=self._host(inputs.tokens.astype(np.int64)),
             token_mask=self._host(inputs.token_mask),
             state=self._state(inputs, len(noise)),
         )

@@ -47,8 +47,10 @@ COMPILE_MODES = (
 )
 _GRAPHED = {"reduce-overhead", "max-autotune"}
 _TUNED = {"max-autotune", "max-autotune-no-cudagraphs"}
-# One per bucket of prompt lengths, cameras and batch sizes, for each kind of layer.
-_PROGRAMS_KEPT = 64
+# Of one kind of layer, more than there can be: one for each of three prompt lengths, three numbers
+# of cameras and four batch sizes, and that for up to three kinds of tokens. One too many is an
+# error of torch.
+_PROGRAMS_KEPT = 192
 
 
 def compile_mode(device: torch.device, wanted: str | None = None) -> str:
@@ -147,7 +149,9 @@ class Sampler:
 
 
 def _compiled_functions(mode: str) -> LayerFunctions:
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _PROGRAMS_KEPT)
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, _PROGRAMS_KEPT)
+    config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, _PROGRAMS_KEPT)
     inner = "max-autotune-no-cudagraphs" if mode in _TUNED else "default"
 
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
