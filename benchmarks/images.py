@@ -34,7 +34,7 @@ from sim_robot.plant import Plant
 Work = Callable[[], object]
 
 CAMERAS = {"640x480": (480, 640), "1280x720": (720, 1280), "1920x1080": (1080, 1920)}
-JPEG_QUALITY = 91
+JPEG_QUALITY = 92
 PILLOW_QUALITY = 90
 """Of 4:4:4, which comes closest to as many dB as ours."""
 MODEL_SIZE = (224, 224)

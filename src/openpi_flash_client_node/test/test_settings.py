@@ -60,7 +60,7 @@ def test_images_are_sent_raw_until_jpeg_is_asked_for(parameters):
         return settings_from_parameters(parameters | ours).observation.jpeg_quality
 
     assert quality() is quality(jpeg_quality=50) is None
-    assert quality(image_encoding="jpeg") == 91
+    assert quality(image_encoding="jpeg") == 92
     assert quality(image_encoding="jpeg", jpeg_quality=50) == 50
 
 

@@ -113,7 +113,7 @@ def decode_image(
         ImageError: neither of the two, damaged, cut off or too large.
     """
 
-def encode_jpeg(image: NDArray[np.uint8], quality: int = 91) -> bytes:
+def encode_jpeg(image: NDArray[np.uint8], quality: int = 92) -> bytes:
     """Encode an RGB image as JPEG, such that a policy sees as much of it as its bytes can say.
 
     Each pixel keeps its own colour (4:4:4), and all frequencies are kept in equal steps.
@@ -126,7 +126,7 @@ def encode_jpeg(image: NDArray[np.uint8], quality: int = 91) -> bytes:
         ImageError: another shape, dtype or quality.
     """
 
-def jpeg_message(image: NDArray[np.uint8], quality: int = 91) -> dict[str, Any]:
+def jpeg_message(image: NDArray[np.uint8], quality: int = 92) -> dict[str, Any]:
     """An image that may stand in an observation in place of an array; a server decodes it.
 
     Only a server whose metadata has `jpeg` in `supports` reads it. It sees an image of the same

@@ -121,7 +121,7 @@ fn decode_image<'py>(
 
 /// Encode an RGB image as JPEG.
 #[pyfunction]
-#[pyo3(signature = (image, quality = 91))]
+#[pyo3(signature = (image, quality = 92))]
 fn encode_jpeg<'py>(image: &Bound<'py, PyAny>, quality: u8) -> PyResult<Bound<'py, PyBytes>> {
     let (jpeg, _) = encoded(image, quality)?;
     Ok(PyBytes::new(image.py(), &jpeg))
@@ -129,7 +129,7 @@ fn encode_jpeg<'py>(image: &Bound<'py, PyAny>, quality: u8) -> PyResult<Bound<'p
 
 /// An image as it may stand in an observation in place of an array.
 #[pyfunction]
-#[pyo3(signature = (image, quality = 91))]
+#[pyo3(signature = (image, quality = 92))]
 fn jpeg_message<'py>(image: &Bound<'py, PyAny>, quality: u8) -> PyResult<Bound<'py, PyDict>> {
     let py = image.py();
     let (jpeg, layout) = encoded(image, quality)?;

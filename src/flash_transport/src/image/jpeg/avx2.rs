@@ -1,100 +1,191 @@
-//! Blocks in vectors of 256 bits.
+//! Two blocks in vectors of 256 bits, one in each half.
 
 use std::arch::x86_64::*;
 
-use super::transform::{Arithmetic, Frequencies};
+use super::arithmetic::{Arithmetic, Pair, ZIGZAG};
 
-/// Its functions are for functions that are compiled for AVX2 and FMA, into which they vanish.
+/// Its functions are for functions that are compiled for AVX2, into which they vanish.
 pub(super) struct Avx2;
 
 impl Arithmetic for Avx2 {
-    type Row = __m256;
+    type Row = __m256i;
 
     #[inline(always)]
-    fn row(samples: &[f32; 8]) -> Self::Row {
-        // SAFETY: eight floats are as long as a vector.
-        unsafe { _mm256_loadu_ps(samples.as_ptr()) }
+    fn row(numbers: &[i16; 16]) -> Self::Row {
+        // SAFETY: sixteen numbers of 16 bits are as long as a vector.
+        unsafe { _mm256_loadu_si256(numbers.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn all(number: i16) -> Self::Row {
+        // SAFETY: of registers only, as in all below that say nothing else.
+        unsafe { _mm256_set1_epi16(number) }
+    }
+
+    #[inline(always)]
+    fn interleaved(pixels: &[[u8; 3]; 16]) -> [Self::Row; 3] {
+        // SAFETY: there are 48 bytes, of which the last 16 are read last.
+        unsafe {
+            let pixels = pixels.as_ptr().cast::<u8>();
+            let start = load_two(pixels, pixels.add(24));
+            let end = load_two(pixels.add(8), pixels.add(32));
+            let mut colours = [_mm256_setzero_si256(); 3];
+            for (colour, [first, last]) in colours.iter_mut().zip(&COLOURS) {
+                *colour = _mm256_or_si256(
+                    _mm256_shuffle_epi8(start, twice(first)),
+                    _mm256_shuffle_epi8(end, twice(last)),
+                );
+            }
+            colours
+        }
+    }
+
+    #[inline(always)]
+    fn plane(samples: &[u8; 16]) -> Self::Row {
+        // SAFETY: there are 16 bytes.
+        unsafe {
+            let samples = _mm_loadu_si128(samples.as_ptr().cast());
+            _mm256_slli_epi16::<8>(_mm256_cvtepu8_epi16(samples))
+        }
     }
 
     #[inline(always)]
     fn sum(one: Self::Row, other: Self::Row) -> Self::Row {
-        // SAFETY: of registers only, as in all that follow.
-        unsafe { _mm256_add_ps(one, other) }
+        unsafe { _mm256_add_epi16(one, other) }
     }
 
     #[inline(always)]
     fn difference(one: Self::Row, other: Self::Row) -> Self::Row {
-        unsafe { _mm256_sub_ps(one, other) }
+        unsafe { _mm256_sub_epi16(one, other) }
     }
 
     #[inline(always)]
-    fn product(row: Self::Row, factor: f32) -> Self::Row {
-        unsafe { _mm256_mul_ps(row, _mm256_set1_ps(factor)) }
+    fn product(row: Self::Row, factor: i16) -> Self::Row {
+        unsafe { _mm256_mulhrs_epi16(row, _mm256_set1_epi16(factor)) }
     }
 
     #[inline(always)]
-    fn plus_product(sum: Self::Row, row: Self::Row, factor: f32) -> Self::Row {
-        unsafe { _mm256_fmadd_ps(row, _mm256_set1_ps(factor), sum) }
+    fn share(row: Self::Row, factor: u16) -> Self::Row {
+        unsafe { _mm256_mulhi_epu16(row, _mm256_set1_epi16(factor as i16)) }
+    }
+
+    #[inline(always)]
+    fn without_bits<const BITS: i32>(row: Self::Row) -> Self::Row {
+        unsafe { _mm256_srli_epi16::<BITS>(row) }
     }
 
     #[inline(always)]
     fn transposed([r0, r1, r2, r3, r4, r5, r6, r7]: [Self::Row; 8]) -> [Self::Row; 8] {
         unsafe {
-            let (a0, a1) = (_mm256_unpacklo_ps(r0, r1), _mm256_unpackhi_ps(r0, r1));
-            let (a2, a3) = (_mm256_unpacklo_ps(r2, r3), _mm256_unpackhi_ps(r2, r3));
-            let (a4, a5) = (_mm256_unpacklo_ps(r4, r5), _mm256_unpackhi_ps(r4, r5));
-            let (a6, a7) = (_mm256_unpacklo_ps(r6, r7), _mm256_unpackhi_ps(r6, r7));
-            let (b0, b1) = (
-                _mm256_shuffle_ps::<0x44>(a0, a2),
-                _mm256_shuffle_ps::<0xee>(a0, a2),
-            );
-            let (b2, b3) = (
-                _mm256_shuffle_ps::<0x44>(a1, a3),
-                _mm256_shuffle_ps::<0xee>(a1, a3),
-            );
-            let (b4, b5) = (
-                _mm256_shuffle_ps::<0x44>(a4, a6),
-                _mm256_shuffle_ps::<0xee>(a4, a6),
-            );
-            let (b6, b7) = (
-                _mm256_shuffle_ps::<0x44>(a5, a7),
-                _mm256_shuffle_ps::<0xee>(a5, a7),
-            );
+            let (a0, a1) = (_mm256_unpacklo_epi16(r0, r1), _mm256_unpackhi_epi16(r0, r1));
+            let (a2, a3) = (_mm256_unpacklo_epi16(r2, r3), _mm256_unpackhi_epi16(r2, r3));
+            let (a4, a5) = (_mm256_unpacklo_epi16(r4, r5), _mm256_unpackhi_epi16(r4, r5));
+            let (a6, a7) = (_mm256_unpacklo_epi16(r6, r7), _mm256_unpackhi_epi16(r6, r7));
+            let (b0, b1) = (_mm256_unpacklo_epi32(a0, a2), _mm256_unpackhi_epi32(a0, a2));
+            let (b2, b3) = (_mm256_unpacklo_epi32(a1, a3), _mm256_unpackhi_epi32(a1, a3));
+            let (b4, b5) = (_mm256_unpacklo_epi32(a4, a6), _mm256_unpackhi_epi32(a4, a6));
+            let (b6, b7) = (_mm256_unpacklo_epi32(a5, a7), _mm256_unpackhi_epi32(a5, a7));
             [
-                _mm256_permute2f128_ps::<0x20>(b0, b4),
-                _mm256_permute2f128_ps::<0x20>(b1, b5),
-                _mm256_permute2f128_ps::<0x20>(b2, b6),
-                _mm256_permute2f128_ps::<0x20>(b3, b7),
-                _mm256_permute2f128_ps::<0x31>(b0, b4),
-                _mm256_permute2f128_ps::<0x31>(b1, b5),
-                _mm256_permute2f128_ps::<0x31>(b2, b6),
-                _mm256_permute2f128_ps::<0x31>(b3, b7),
+                _mm256_unpacklo_epi64(b0, b4),
+                _mm256_unpackhi_epi64(b0, b4),
+                _mm256_unpacklo_epi64(b1, b5),
+                _mm256_unpackhi_epi64(b1, b5),
+                _mm256_unpacklo_epi64(b2, b6),
+                _mm256_unpackhi_epi64(b2, b6),
+                _mm256_unpacklo_epi64(b3, b7),
+                _mm256_unpackhi_epi64(b3, b7),
             ]
         }
     }
 
     #[inline(always)]
-    fn rounded(rows: [Self::Row; 8]) -> Frequencies {
-        let mut levels = [[0; 8]; 8];
-        let mut present = 0;
-        for (index, out) in levels.chunks_exact_mut(2).enumerate() {
-            // SAFETY: two rows of eight levels are as long as a vector.
-            unsafe {
-                let upper = _mm256_cvtps_epi32(rows[index * 2]);
-                let lower = _mm256_cvtps_epi32(rows[index * 2 + 1]);
-                let words = _mm256_packs_epi32(upper, lower);
-                // which has a half of each row in either half
-                let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
-                _mm256_storeu_si256(out.as_mut_ptr().cast(), words);
-                let zeros = _mm256_cmpeq_epi16(words, _mm256_setzero_si256());
-                let bytes = _mm_packs_epi16(
-                    _mm256_castsi256_si128(zeros),
-                    _mm256_extracti128_si256::<1>(zeros),
-                );
-                let bits = !_mm_movemask_epi8(bytes) as u16;
-                present |= u64::from(bits) << (index * 16);
+    fn quotient(row: Self::Row, rounding: Self::Row, factor: i16, shift: u32) -> Self::Row {
+        unsafe {
+            let size = _mm256_add_epi16(_mm256_abs_epi16(row), rounding);
+            let quotient = Self::product(_mm256_srli_epi16::<1>(size), factor);
+            let quotient = _mm256_srl_epi16(quotient, _mm_cvtsi32_si128(shift as i32));
+            _mm256_sign_epi16(quotient, row)
+        }
+    }
+
+    #[inline(always)]
+    fn store(rows: [Self::Row; 8], pair: &mut Pair) {
+        for (row, out) in rows.iter().zip(pair.levels.as_chunks_mut::<16>().0) {
+            // SAFETY: sixteen levels are as long as a vector.
+            unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), *row) };
+        }
+        pair.places = [0; 2];
+        unsafe {
+            // no level that is not zero becomes it
+            let bytes = [
+                _mm256_packs_epi16(rows[0], rows[1]),
+                _mm256_packs_epi16(rows[2], rows[3]),
+                _mm256_packs_epi16(rows[4], rows[5]),
+                _mm256_packs_epi16(rows[6], rows[7]),
+            ];
+            for (quarter, shuffles) in PLACES.iter().enumerate() {
+                let mut ordered = _mm256_setzero_si256();
+                for (bytes, shuffle) in bytes.iter().zip(shuffles) {
+                    let placed = _mm256_shuffle_epi8(*bytes, twice(shuffle));
+                    ordered = _mm256_or_si256(ordered, placed);
+                }
+                let zeros = _mm256_cmpeq_epi8(ordered, _mm256_setzero_si256());
+                let present = !_mm256_movemask_epi8(zeros) as u32;
+                pair.places[0] |= u64::from(present & 0xffff) << (quarter * 16);
+                pair.places[1] |= u64::from(present >> 16) << (quarter * 16);
             }
         }
-        Frequencies { levels, present }
     }
 }
+
+/// # Safety
+/// There are 16 bytes at both, and the processor has AVX2.
+#[inline(always)]
+unsafe fn load_two(first: *const u8, second: *const u8) -> __m256i {
+    // SAFETY: the caller's.
+    unsafe {
+        let first = _mm_loadu_si128(first.cast());
+        let second = _mm_loadu_si128(second.cast());
+        _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(first), second)
+    }
+}
+
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn twice(half: &[i8; 16]) -> __m256i {
+    // SAFETY: sixteen bytes are as long as half a vector.
+    unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(half.as_ptr().cast())) }
+}
+
+/// Shuffles that bring each colour of eight pixels into the upper halves of 16 bits, from the first sixteen bytes of the
+/// pixels and from the last.
+const COLOURS: [[[i8; 16]; 2]; 3] = {
+    let mut shuffles = [[[NOTHING; 16]; 2]; 3];
+    let mut at = 0;
+    while at < 24 {
+        let (colour, upper) = (at % 3, at / 3 * 2 + 1);
+        if at < 16 {
+            shuffles[colour][0][upper] = at as i8;
+        } else {
+            shuffles[colour][1][upper] = at as i8 - 8;
+        }
+        at += 1;
+    }
+    shuffles
+};
+
+/// Shuffles that bring bytes in the order in which they are coded: for each quarter of them, from each quarter of rows.
+const PLACES: [[[i8; 16]; 4]; 4] = {
+    let mut shuffles = [[[NOTHING; 16]; 4]; 4];
+    let mut place = 0;
+    while place < 64 {
+        let at = ZIGZAG[place] as usize;
+        shuffles[place / 16][at / 16][place % 16] = (at % 16) as i8;
+        place += 1;
+    }
+    shuffles
+};
+
+/// What a shuffle leaves zero.
+const NOTHING: i8 = -1;

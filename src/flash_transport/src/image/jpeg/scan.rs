@@ -1,166 +1,269 @@
 //! Quantised frequencies as symbols, and symbols as bits.
 
+use std::cell::Cell;
+
+use super::arithmetic::{Pair, ZIGZAG};
 use super::huffman::HuffmanTable;
-use super::transform::Frequencies;
 use crate::image::shape::ImageShape;
 
 /// All symbols of an image in order, and how often each occurs.
 pub(super) struct Tokens {
-    /// Table and symbol in the upper half, what follows the symbol in the lower.
+    /// Table and symbol in the upper half, what follows the symbol in the lower. There is room behind the last.
     tokens: Vec<u32>,
-    counts: [[u32; 256]; 4],
+    count: usize,
+    /// By the upper half of a token.
+    occurrences: [u32; KINDS],
     /// Means of the blocks before, by component.
     means: [i16; 3],
 }
 
 impl Tokens {
     pub fn for_image(image: ImageShape) -> Self {
+        let mut tokens = SPARE.take();
+        // as many as quality 95 needs for a photograph
+        tokens.resize(image.height * image.width + ROOM, 0);
         Self {
-            // as many as quality 95 needs for a photograph
-            tokens: Vec::with_capacity(image.height * image.width),
-            counts: [[0; 256]; 4],
+            tokens,
+            count: 0,
+            occurrences: [0; KINDS],
             means: [0; 3],
         }
     }
 
-    /// Add the next block of a component.
+    /// Add the next block of a component, which is the left one of the pair, or the right one.
     #[inline(always)]
-    pub fn push(&mut self, component: usize, block: &Frequencies) {
-        let table = component.min(1) * 2;
-        let mean = block.level(0);
-        let (size, bits) = size_and_bits(mean - self.means[component]);
-        self.means[component] = mean;
-        self.add(table, size, bits);
-        // a block has no more than 64 of them, for which there is room before the first
-        let length = self.tokens.len();
-        self.tokens.resize(length + 64, 0);
-        let mut places = self.tokens[length..].iter_mut();
-        let table = (table + 1) as u32;
-        let counts = &mut self.counts[table as usize & 3];
-        let mut add = |symbol: u32, bits: u32| {
-            counts[symbol as usize & 255] += 1;
-            let place = places.next().expect("room for a block");
-            *place = table << 24 | symbol << 16 | bits;
+    pub fn push(&mut self, component: usize, pair: &Pair, side: usize) {
+        let Some(places) = self.tokens[self.count..].first_chunk_mut::<ROOM>() else {
+            return self.push_with_more_room(component, pair, side);
         };
-        let mut left = block.places() & !1;
+        let occurrences = &mut self.occurrences;
+        let mut count = 0;
+        let mut add = |token: u32| {
+            occurrences[(token >> 16) as usize % KINDS] += 1;
+            places[count % ROOM] = token;
+            count += 1;
+        };
+        let table = (component.min(1) as u32 * 2) << 24;
+        let mean = pair.levels[side * 8];
+        add(table | level_token(mean - self.means[component]));
+        self.means[component] = mean;
+        let table = table + (1 << 24);
+        let mut left = pair.places[side] & !1;
         let mut before = 0;
         while left != 0 {
-            let index = left.trailing_zeros();
+            let place = left.trailing_zeros();
             left &= left - 1;
-            let mut zeros = index - before - 1;
-            before = index;
+            let mut zeros = place - before - 1;
+            before = place;
             while zeros > 15 {
-                add(SIXTEEN_ZEROS, 0);
+                add(table | SIXTEEN_ZEROS << 16);
                 zeros -= 16;
             }
-            let (size, bits) = size_and_bits(block.level(index as usize));
-            add(zeros << 4 | size, bits);
+            let at = usize::from(PLACES[place as usize % 64]) + side * 8;
+            add((table | zeros << 20) + level_token(pair.levels[at % 128]));
         }
         if before != 63 {
-            add(END_OF_BLOCK, 0);
+            add(table | END_OF_BLOCK << 16);
         }
-        let free = places.len();
-        self.tokens.truncate(length + 64 - free);
+        self.count += count;
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_with_more_room(&mut self, component: usize, pair: &Pair, side: usize) {
+        self.tokens.resize(self.tokens.len() * 2 + ROOM, 0);
+        self.push(component, pair, side);
     }
 
     /// Of brightness and of colour, of means and of the rest, as [`HuffmanTable`]s for exactly these symbols.
     pub fn huffman_tables(&self) -> [HuffmanTable; 4] {
-        self.counts.each_ref().map(HuffmanTable::new)
+        let tables = self.occurrences.as_chunks().0;
+        std::array::from_fn(|table| HuffmanTable::new(&tables[table]))
     }
 
     pub fn write(&self, tables: &[HuffmanTable; 4], out: &mut Vec<u8>) {
         // by the upper half of a token: its code where it belongs before the bits that follow, and above them how many
         // bits that is in all, which is at most 16 and 11
-        let mut codes = [0_u32; 4 * 256];
+        let mut codes = [0; KINDS];
+        let mut length = 0;
         for (index, packed) in codes.iter_mut().enumerate() {
-            let (code, length) = tables[index / 256].code(index as u8);
+            let (code, bits) = tables[index / 256].code(index as u8);
             let size = index as u32 & 15;
-            *packed = (length + size) << CODE_BITS | code << size & ((1 << CODE_BITS) - 1);
+            *packed = (bits + size) << CODE_BITS | code << size & CODE_MASK;
+            length += (bits + size) as usize * self.occurrences[index] as usize;
         }
-        let mut writer = BitWriter::new(out);
-        for token in &self.tokens {
-            let code = codes[(token >> 16) as usize & 1023];
-            let bits = code & ((1 << CODE_BITS) - 1) | token & 0xffff;
-            writer.put(bits, code >> CODE_BITS);
+        let coded = |token: &u32| {
+            let code = codes[(token >> 16) as usize % KINDS];
+            (
+                u64::from(code & CODE_MASK | token & 0xffff),
+                code >> CODE_BITS,
+            )
+        };
+        let mut writer = BitWriter::new(length);
+        let (twos, last) = self.tokens[..self.count].as_chunks();
+        for [one, other] in twos {
+            let ((one, one_length), (other, other_length)) = (coded(one), coded(other));
+            writer.put(one << other_length | other, one_length + other_length);
         }
-        writer.finish();
-    }
-
-    #[inline(always)]
-    fn add(&mut self, table: usize, symbol: u32, bits: u32) {
-        self.counts[table & 3][symbol as usize & 255] += 1;
-        self.tokens.push((table as u32) << 24 | symbol << 16 | bits);
+        for token in last {
+            let (bits, length) = coded(token);
+            writer.put(bits, length);
+        }
+        stuff(writer.finish(), out);
     }
 }
+
+impl Drop for Tokens {
+    fn drop(&mut self) {
+        if self.tokens.len() <= MOST_TO_SPARE {
+            SPARE.set(std::mem::take(&mut self.tokens));
+        }
+    }
+}
+
+thread_local! {
+    /// The tokens of the image before: to fill as many with zeros takes as long as a tenth of an image.
+    static SPARE: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Of an image of 512x512.
+const MOST_TO_SPARE: usize = (512 * 512) + ROOM;
+
+/// Tables and their symbols.
+const KINDS: usize = 4 * 256;
+
+/// Places for the tokens of a block, of which there are no more than 64.
+const ROOM: usize = 64;
 
 /// Room for the longest code and the most bits that follow one.
 const CODE_BITS: u32 = 27;
+const CODE_MASK: u32 = (1 << CODE_BITS) - 1;
 
-/// How many bits a level has, and which; those of a negative one are those of the level less one.
+/// How many bits a level has in the upper half, which in the lower; those of a negative one are those of the level less
+/// one.
 #[inline(always)]
-fn size_and_bits(level: i16) -> (u32, u32) {
-    let level = i32::from(level);
-    let size = u32::BITS - level.unsigned_abs().leading_zeros();
-    let bits = (level + (level >> 31)) as u32 & ((1 << size) - 1);
-    (size, bits)
+fn level_token(level: i16) -> u32 {
+    LEVELS[level as usize % LEVELS.len()]
 }
+
+/// By the last bits of the level, of which twice 2^10 is the most.
+const LEVELS: [u32; 4096] = {
+    let mut tokens = [0; 4096];
+    let mut level = -2048_i32;
+    while level < 2048 {
+        let size = u32::BITS - level.unsigned_abs().leading_zeros();
+        let bits = (level + (level >> 31)) as u32 & ((1 << size) - 1);
+        tokens[level as usize % 4096] = size << 16 | bits;
+        level += 1;
+    }
+    tokens
+};
+
+/// Where each place lies in the levels of the left block of a pair.
+const PLACES: [u8; 64] = {
+    let mut places = ZIGZAG;
+    let mut place = 0;
+    while place < 64 {
+        places[place] = ZIGZAG[place] / 8 * 16 + ZIGZAG[place] % 8;
+        place += 1;
+    }
+    places
+};
 
 const SIXTEEN_ZEROS: u32 = 0xf0;
 const END_OF_BLOCK: u32 = 0;
 
-/// Writes bits, the first one highest; a byte of ones is followed by a byte of zeros.
-struct BitWriter<'a> {
-    out: &'a mut Vec<u8>,
+/// Writes bits, the first one highest.
+struct BitWriter {
+    bytes: Vec<u8>,
+    written: usize,
+    /// Those that do not make a whole byte yet, at the upper end.
     bits: u64,
     count: u32,
 }
 
-impl<'a> BitWriter<'a> {
-    fn new(out: &'a mut Vec<u8>) -> Self {
+impl BitWriter {
+    fn new(bits: usize) -> Self {
         Self {
-            out,
+            // eight at a time are written, however many of them count
+            bytes: vec![0; bits / 8 + 8],
+            written: 0,
             bits: 0,
             count: 0,
         }
     }
 
-    /// At most 32 bits, no other ones set.
+    /// At most 57, no other ones set.
     #[inline(always)]
-    fn put(&mut self, bits: u32, count: u32) {
-        self.bits = self.bits << count | u64::from(bits);
+    fn put(&mut self, bits: u64, count: u32) {
         self.count += count;
-        if self.count >= 32 {
-            self.count -= 32;
-            self.put_word((self.bits >> self.count) as u32);
-        }
-    }
-
-    #[inline(never)]
-    fn put_word(&mut self, word: u32) {
-        let bytes = word.to_be_bytes();
-        // a byte of ones carries when one is added to it
-        if word & 0x8080_8080 & !(word.wrapping_add(0x0101_0101)) == 0 {
-            self.out.extend_from_slice(&bytes);
-        } else {
-            bytes.into_iter().for_each(|byte| self.put_byte(byte));
-        }
-    }
-
-    fn put_byte(&mut self, byte: u8) {
-        self.out.push(byte);
-        if byte == 0xff {
-            self.out.push(0);
-        }
+        self.bits |= bits << ((64 - self.count) % 64);
+        self.bytes[self.written..][..8].copy_from_slice(&self.bits.to_be_bytes());
+        self.written += self.count as usize / 8;
+        self.bits <<= self.count & !7;
+        self.count %= 8;
     }
 
     /// Fill the last byte with ones.
-    fn finish(mut self) {
-        let missing = (8 - self.count % 8) % 8;
-        self.bits = self.bits << missing | ((1 << missing) - 1);
-        self.count += missing;
-        while self.count > 0 {
-            self.count -= 8;
-            self.put_byte((self.bits >> self.count) as u8);
+    fn finish(mut self) -> Vec<u8> {
+        let missing = (8 - self.count) % 8;
+        self.put((1 << missing) - 1, missing);
+        self.bytes.truncate(self.written);
+        self.bytes
+    }
+}
+
+/// Behind each byte of ones, one of zeros.
+fn stuff(bytes: Vec<u8>, out: &mut Vec<u8>) {
+    out.reserve(bytes.len() + bytes.len() / 64);
+    let (chunks, last) = bytes.as_chunks::<32>();
+    for chunk in chunks {
+        // asked of all of them at once
+        if chunk.iter().fold(false, |any, byte| any | (*byte == 0xff)) {
+            stuff_each(chunk, out);
+        } else {
+            out.extend_from_slice(chunk);
+        }
+    }
+    stuff_each(last, out);
+}
+
+fn stuff_each(bytes: &[u8], out: &mut Vec<u8>) {
+    for byte in bytes {
+        out.push(*byte);
+        if *byte == 0xff {
+            out.push(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_written_in_order_and_the_last_byte_is_filled_with_ones() {
+        let mut writer = BitWriter::new(57 + 3);
+        writer.put((1 << 56) | 5, 57);
+        writer.put(0b010, 3);
+        assert_eq!(writer.finish(), [0x80, 0, 0, 0, 0, 0, 2, 0b1010_1111]);
+        let mut writer = BitWriter::new(0);
+        writer.put(0, 0);
+        assert_eq!(writer.finish(), []);
+    }
+
+    #[test]
+    fn a_byte_of_ones_is_followed_by_one_of_zeros_wherever_it_is() {
+        for length in 0..100 {
+            for at in 0..length {
+                let mut bytes = vec![0xfe; length];
+                bytes[at] = 0xff;
+                let mut expected = bytes.clone();
+                expected.insert(at + 1, 0);
+                let mut out = Vec::new();
+                stuff(bytes, &mut out);
+                assert_eq!(out, expected);
+            }
         }
     }
 }

@@ -1,0 +1,149 @@
+//! What processors do in ways of their own, and all of them to the same bits.
+
+/// Whole numbers of 16 bits, sixteen at a time: eight of a block, and eight of the block to its right. Sums wrap.
+pub(super) trait Arithmetic {
+    type Row: Copy;
+
+    fn row(numbers: &[i16; 16]) -> Self::Row;
+    /// Sixteen times the same.
+    fn all(number: i16) -> Self::Row;
+    /// Red, green and blue of sixteen pixels, as unsigned 256ths.
+    fn interleaved(pixels: &[[u8; 3]; 16]) -> [Self::Row; 3];
+    /// One colour of sixteen pixels, as unsigned 256ths.
+    fn plane(samples: &[u8; 16]) -> Self::Row;
+
+    fn sum(one: Self::Row, other: Self::Row) -> Self::Row;
+    fn difference(one: Self::Row, other: Self::Row) -> Self::Row;
+    /// Of signed numbers and a factor in 2^-15, to the nearest.
+    fn product(row: Self::Row, factor: i16) -> Self::Row;
+    /// Of unsigned numbers and a factor in 2^-16, cut off.
+    fn share(row: Self::Row, factor: u16) -> Self::Row;
+    /// Unsigned numbers less their last bits.
+    fn without_bits<const BITS: i32>(row: Self::Row) -> Self::Row;
+    /// Each block's rows as its columns.
+    fn transposed(rows: [Self::Row; 8]) -> [Self::Row; 8];
+    /// Signs kept: half of the number and `rounding`, times the factor in 2^-15 to the nearest, less its last bits.
+    fn quotient(row: Self::Row, rounding: Self::Row, factor: i16, shift: u32) -> Self::Row;
+    /// Make levels of rows that have one horizontal frequency each.
+    fn store(rows: [Self::Row; 8], pair: &mut Pair);
+}
+
+/// Quantised frequencies of two blocks beside each other.
+#[derive(Clone, Copy)]
+pub(super) struct Pair {
+    /// Rows of both blocks by turns; a row has one horizontal frequency.
+    pub levels: [i16; 128],
+    /// For each block, a bit for each place that is not zero, in the order in which they are coded.
+    pub places: [u64; 2],
+}
+
+impl Pair {
+    pub const EMPTY: Self = Self {
+        levels: [0; 128],
+        places: [0; 2],
+    };
+}
+
+/// What every processor can do.
+pub(super) struct Plain;
+
+impl Arithmetic for Plain {
+    type Row = [i16; 16];
+
+    #[inline(always)]
+    fn row(numbers: &[i16; 16]) -> Self::Row {
+        *numbers
+    }
+
+    #[inline(always)]
+    fn all(number: i16) -> Self::Row {
+        [number; 16]
+    }
+
+    #[inline(always)]
+    fn interleaved(pixels: &[[u8; 3]; 16]) -> [Self::Row; 3] {
+        std::array::from_fn(|colour| {
+            std::array::from_fn(|at| i16::from_be_bytes([pixels[at][colour], 0]))
+        })
+    }
+
+    #[inline(always)]
+    fn plane(samples: &[u8; 16]) -> Self::Row {
+        samples.map(|sample| i16::from_be_bytes([sample, 0]))
+    }
+
+    #[inline(always)]
+    fn sum(one: Self::Row, other: Self::Row) -> Self::Row {
+        std::array::from_fn(|at| one[at].wrapping_add(other[at]))
+    }
+
+    #[inline(always)]
+    fn difference(one: Self::Row, other: Self::Row) -> Self::Row {
+        std::array::from_fn(|at| one[at].wrapping_sub(other[at]))
+    }
+
+    #[inline(always)]
+    fn product(row: Self::Row, factor: i16) -> Self::Row {
+        row.map(|number| ((i32::from(number) * i32::from(factor) + (1 << 14)) >> 15) as i16)
+    }
+
+    #[inline(always)]
+    fn share(row: Self::Row, factor: u16) -> Self::Row {
+        row.map(|number| ((u32::from(number as u16) * u32::from(factor)) >> 16) as i16)
+    }
+
+    #[inline(always)]
+    fn without_bits<const BITS: i32>(row: Self::Row) -> Self::Row {
+        row.map(|number| (number as u16 >> BITS) as i16)
+    }
+
+    #[inline(always)]
+    fn transposed(rows: [Self::Row; 8]) -> [Self::Row; 8] {
+        std::array::from_fn(|row| std::array::from_fn(|at| rows[at % 8][at / 8 * 8 + row]))
+    }
+
+    #[inline(always)]
+    fn quotient(row: Self::Row, rounding: Self::Row, factor: i16, shift: u32) -> Self::Row {
+        let halves = std::array::from_fn(|at| {
+            let size = row[at].unsigned_abs() + rounding[at] as u16;
+            (size >> 1) as i16
+        });
+        let sizes = Self::product(halves, factor);
+        std::array::from_fn(|at| (sizes[at] >> shift) * row[at].signum())
+    }
+
+    #[inline(always)]
+    fn store(rows: [Self::Row; 8], pair: &mut Pair) {
+        pair.levels.copy_from_slice(rows.as_flattened());
+        pair.places = [0; 2];
+        for (row, bits) in rows.iter().zip(BITS_OF_PLACES.as_chunks::<8>().0) {
+            for (levels, places) in row.as_chunks::<8>().0.iter().zip(&mut pair.places) {
+                // of most rows there is nothing left
+                if *levels == [0; 8] {
+                    continue;
+                }
+                for (level, bit) in levels.iter().zip(bits) {
+                    *places |= if *level == 0 { 0 } else { *bit };
+                }
+            }
+        }
+    }
+}
+
+/// Where each place lies in a block of rows of one horizontal frequency.
+pub(super) const ZIGZAG: [u8; 64] = [
+    0, 8, 1, 2, 9, 16, 24, 17, 10, 3, 4, 11, 18, 25, 32, 40, 33, 26, 19, 12, 5, 6, 13, 20, 27, 34,
+    41, 48, 56, 49, 42, 35, 28, 21, 14, 7, 15, 22, 29, 36, 43, 50, 57, 58, 51, 44, 37, 30, 23, 31,
+    38, 45, 52, 59, 60, 53, 46, 39, 47, 54, 61, 62, 55, 63,
+];
+
+/// The other way round, as bits.
+const BITS_OF_PLACES: [u64; 64] = {
+    let mut bits = [0; 64];
+    let mut place = 0;
+    while place < 64 {
+        bits[ZIGZAG[place] as usize] = 1 << place;
+        place += 1;
+    }
+    bits
+};
