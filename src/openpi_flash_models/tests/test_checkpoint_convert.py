@@ -107,6 +107,14 @@ def test_a_conversion_that_fails_leaves_nothing(tiny_leaves, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["jax", "other"]
 
 
+def test_a_conversion_in_place_is_refused(tiny_leaves, tmp_path):
+    convert(write(tmp_path / "jax", tiny_leaves("pi05")), tmp_path / "torch")
+    before = sorted(path.name for path in (tmp_path / "torch").iterdir())
+    with pytest.raises(CheckpointError, match="torch holds the checkpoint that is read"):
+        convert(tmp_path / "torch", tmp_path / "torch", replace=True)
+    assert sorted(path.name for path in (tmp_path / "torch").iterdir()) == before
+
+
 def test_a_report_says_what_a_checkpoint_is(tiny_checkpoint, monkeypatch, tmp_path):
     monkeypatch.setenv("OPENPI_DATA_HOME", str(tmp_path))
     report = inspect(tiny_checkpoint)
@@ -140,3 +148,7 @@ def test_a_report_names_statistics_that_cannot_be_used(tiny_checkpoint, tmp_path
     problems = {report.asset_id: report.problem for report in inspect(checkpoint).stats}
     assert problems["me/arm"] == "nearly constant: state 3"
     assert "is not a norm_stats.json" in problems["trossen"]
+    del stats["norm_stats"]["actions"]["std"]
+    file.write_text(json.dumps(stats))
+    problems = {report.asset_id: report.problem for report in inspect(checkpoint).stats}
+    assert problems["trossen"].endswith("is not a norm_stats.json: it lacks 'std'")

@@ -101,6 +101,20 @@ def test_a_directory_that_somebody_else_made_is_left_alone(tmp_path):
     assert (output / "model.safetensors").read_bytes() == b"precious"
 
 
+def test_what_another_command_made_is_left_alone(store, tmp_path):
+    prepare(tmp_path / "out")
+    with pytest.raises(CheckpointError, match="holds files that this command did not write"):
+        prepare_planner_checkpoint("org/planner", ARCHIVE, tmp_path / "out", force=True)
+    assert inspect(tmp_path / "out").layout == "safetensors"
+
+
+@pytest.mark.parametrize("name", ["pi05_base", "lerobot/pi05_base/model.safetensors", ""])
+def test_a_model_that_is_no_repository_is_named_before_anything_is_fetched(name, store, tmp_path):
+    with pytest.raises(CheckpointError, match="is no model of the hub: expected ORG/REPO"):
+        prepare_checkpoint(name, ASSETS, tmp_path / "out", asset_id="trossen")
+    assert not store.requests
+
+
 def test_missing_statistics_are_named_and_nothing_is_left(tmp_path):
     with pytest.raises(CheckpointError, match=r"the checkpoint has statistics for trossen"):
         prepare_checkpoint(MODEL, ASSETS, tmp_path / "out", asset_id="droid")

@@ -344,6 +344,9 @@ def test_a_directory_of_neither_layout_says_what_it_is(tiny_checkpoint, tmp_path
         layout.find_layout(tiny_checkpoint / "params")
     with pytest.raises(CheckpointError, match="no such checkpoint directory"):
         layout.find_layout(tmp_path / "nowhere")
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(CheckpointError, match="is a file, give the directory that it is in"):
+        layout.find_layout(tmp_path / "model.safetensors")
 
 
 MEASURE = """

@@ -12,7 +12,7 @@ import jax
 from openpi_flash_models.action_models import ActionModel
 from openpi_flash_models.action_policy import ModelPolicy
 from openpi_flash_models.action_tokens import action_decoder
-from openpi_flash_models.checkpoints.layout import lazy_leaves, read_leaves
+from openpi_flash_models.checkpoints.layout import check_directory, lazy_leaves, read_leaves
 from openpi_flash_models.checkpoints.leaves import DTYPES, LeafPath, nest
 from openpi_flash_models.configs import get_config
 from openpi_flash_models.errors import CheckpointError, ConfigError
@@ -196,7 +196,8 @@ def read_tree(
     sizes = check_tree(leaves, source)
     if sizes.kind != kind:
         raise CheckpointError(
-            f"{source}: is a {MODEL_NAMES[sizes.kind]} model, not {MODEL_NAMES[kind]}"
+            f"{source}: is a {MODEL_NAMES[sizes.kind]} model, not {MODEL_NAMES[kind]}; "
+            f"openpi-flash inspect-checkpoint {source} names the configs that fit"
         )
     if lazy and not adapted:
         return nest(leaves)["params"], sizes
@@ -216,8 +217,7 @@ def graph_of_device() -> GraphOptions:
 
 def _directory(path: str | Path) -> Path:
     directory = Path(path).expanduser()
-    if not directory.is_dir():
-        raise CheckpointError(f"no such checkpoint directory: {directory}")
+    check_directory(directory)
     return directory
 
 

@@ -50,7 +50,9 @@ def read_norm_stats(checkpoint: Path, asset_id: str) -> NormStats:
         return NormStats(_parse(fields["state"]), _parse(fields["actions"]))
     except FileNotFoundError:
         raise CheckpointError(f"{file} is missing: {_hint(checkpoint)}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise CheckpointError(f"{file} is not a norm_stats.json: it lacks {error}") from error
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"{file} is not a norm_stats.json: {error}") from error
 
 

@@ -12,12 +12,7 @@ from pathlib import Path
 from openpi_flash_models.errors import CheckpointError
 
 MANIFEST = "source_manifest.json"
-"""Says what a directory was made from; who has it was made by us, and may be replaced by us."""
-
-
-def is_ours(directory: Path) -> bool:
-    """Whether a command of ours made the directory."""
-    return "made_by" in read_manifest(directory)
+"""Says what a directory was made from, and by which command, which may replace it."""
 
 
 def read_manifest(directory: Path) -> dict[str, str]:
@@ -44,14 +39,15 @@ def building(target: Path, manifest: Mapping[str, str], *, replace: bool) -> Ite
     target = target.expanduser().absolute()
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        _refuse_what_is_not_ours(target, replace=replace)
+        _refuse_what_others_made(target, manifest["made_by"], replace=replace)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         try:
             yield partial
             (partial / MANIFEST).write_text(json.dumps(dict(manifest), indent=2) + "\n")
-            _refuse_what_is_not_ours(target, replace=replace)  # it may have come meanwhile
+            # it may have come meanwhile
+            _refuse_what_others_made(target, manifest["made_by"], replace=replace)
             _swap_in(partial, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -61,14 +57,14 @@ def building(target: Path, manifest: Mapping[str, str], *, replace: bool) -> Ite
         ) from error
 
 
-def _refuse_what_is_not_ours(target: Path, *, replace: bool) -> None:
+def _refuse_what_others_made(target: Path, command: str, *, replace: bool) -> None:
     if not target.exists():
         return
     if not target.is_dir():
         raise CheckpointError(f"{target} is a file, choose another place")
     if not any(target.iterdir()):
         return
-    if not is_ours(target):
+    if read_manifest(target).get("made_by") != command:
         raise CheckpointError(
             f"{target} holds files that this command did not write; choose an empty or new "
             "directory"

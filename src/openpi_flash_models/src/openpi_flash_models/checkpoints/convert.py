@@ -13,6 +13,7 @@ from openpi_flash_models.checkpoints import orbax, safetensors
 from openpi_flash_models.checkpoints.build import building
 from openpi_flash_models.checkpoints.layout import PARAMS, Layout, find_layout, lazy_leaves
 from openpi_flash_models.checkpoints.leaves import LazyLeaf, LeafPath
+from openpi_flash_models.errors import CheckpointError
 from openpi_flash_models.lora import has_lora, merge_lora
 from openpi_flash_models.model_shape import TOWERS, ModelShape, check_tree
 from openpi_flash_models.tokenizer import FILE_NAME
@@ -46,6 +47,8 @@ def convert(
     Raises:
         CheckpointError: names what is missing, broken or in the way.
     """
+    if source.resolve().is_relative_to(target.expanduser().resolve()):
+        raise CheckpointError(f"{target} holds the checkpoint that is read, choose another place")
     leaves: dict[LeafPath, Any] = lazy_leaves(source)
     if has_lora(leaves):
         leaves = dict(merge_lora({path: leaf.read() for path, leaf in leaves.items()}, str(source)))

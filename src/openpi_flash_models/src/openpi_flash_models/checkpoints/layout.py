@@ -17,14 +17,25 @@ Layout = Literal["orbax", "safetensors"]
 PARAMS = "params"
 
 
+def check_directory(checkpoint: Path) -> None:
+    """Refuse what is no directory.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    if checkpoint.is_file():
+        raise CheckpointError(f"{checkpoint} is a file, give the directory that it is in")
+    if not checkpoint.is_dir():
+        raise CheckpointError(f"no such checkpoint directory: {checkpoint}")
+
+
 def find_layout(checkpoint: Path) -> Layout:
     """The layout of a checkpoint; Orbax where it has both.
 
     Raises:
         CheckpointError: it has neither; says what it has instead.
     """
-    if not checkpoint.is_dir():
-        raise CheckpointError(f"no such checkpoint directory: {checkpoint}")
+    check_directory(checkpoint)
     if (checkpoint / PARAMS).is_dir():
         return "orbax"
     if (checkpoint / safetensors.MODEL_FILE).is_file():

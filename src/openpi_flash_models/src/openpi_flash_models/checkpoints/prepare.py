@@ -33,9 +33,12 @@ def prepare_checkpoint(
         Whether there was anything to do.
 
     Raises:
-        CheckpointError: what was fetched is no whole checkpoint, or something is in the way.
+        CheckpointError: no such model, what was fetched is no whole checkpoint, or something is in
+            the way.
         DownloadError: a part could not be fetched.
     """
+    if len(model_id.split("/")) != 2:
+        raise CheckpointError(f"{model_id!r} is no model of the hub: expected ORG/REPO[@REVISION]")
     manifest = {
         "made_by": "openpi-flash prepare-checkpoint",
         "model_id": model_id,
