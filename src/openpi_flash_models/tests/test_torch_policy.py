@@ -1,5 +1,6 @@
 """A policy gives the same actions in PyTorch as in JAX."""
 
+import re
 import shutil
 
 import jax
@@ -54,7 +55,7 @@ def test_both_frameworks_continue_a_chunk_alike(policies, observation):
     np.testing.assert_allclose(actions, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
-def test_jax_is_not_woken_up_beside_pytorch(checkpoint, observation, monkeypatch):
+def test_jax_is_not_woken_up_beside_pytorch(checkpoint, observation, monkeypatch, caplog):
     """It would take three quarters of a GPU's memory."""
 
     def wake(*_):
@@ -62,5 +63,11 @@ def test_jax_is_not_woken_up_beside_pytorch(checkpoint, observation, monkeypatch
 
     monkeypatch.setattr(jax, "default_backend", wake)
     monkeypatch.setattr(jax, "devices", wake)
-    policy = load_policy("pi05_libero", checkpoint, framework="pytorch")
+    with caplog.at_level("INFO", logger="openpi_flash_models"):
+        policy = load_policy("pi05_libero", checkpoint, framework="pytorch")
+    # what "auto" has chosen
+    assert re.fullmatch(
+        r"the action model computes with PyTorch on the (cpu in float32|cuda in bfloat16)",
+        caplog.messages[0],
+    )
     policy.infer(observation, InferenceControls(seed=1))

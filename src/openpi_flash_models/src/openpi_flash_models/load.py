@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from openpi_flash_models.planner import (
 from openpi_flash_models.robots import get_robot
 from openpi_flash_models.rtc import DEFAULT_RTC, RtcOptions
 from openpi_flash_models.tokenizer import PaligemmaTokenizer, find_tokenizer
+
+log = logging.getLogger(__name__)
 
 
 def load_policy(
@@ -87,10 +90,15 @@ def load_policy(
                 f"dimensions, the robot {config.robot.name} has {needs}"
             )
     tokenizer = PaligemmaTokenizer(find_tokenizer(checkpoint))
-    if dtype is None and chosen == "pytorch":
-        from openpi_flash_models.torch_models.models import best_dtype
+    if chosen == "pytorch":
+        # JAX is not woken up: it would take most of a GPU's memory for itself
+        from openpi_flash_models.torch_models.models import best_device, best_dtype
 
-        dtype = best_dtype()
+        device, dtype = best_device().type, dtype or best_dtype()
+    else:
+        device, dtype = jax.default_backend(), dtype or _best_dtype()
+    name = "PyTorch" if chosen == "pytorch" else "JAX"
+    log.info("the action model computes with %s on the %s in %s", name, device, dtype)
     tree, shape = read_tree(checkpoint, kind=config.kind, dtype=dtype, lazy=chosen == "pytorch")
     _check_vocabulary(tokenizer, shape, checkpoint)
     if shape.kind != "pi0_fast" and shape.action_dim != config.action_dim:
@@ -100,7 +108,6 @@ def load_policy(
         )
     model: ActionModel
     if chosen == "pytorch":
-        # JAX is not woken up: it would take most of a GPU's memory for itself
         from openpi_flash_models.torch_models.models import TorchActionModel
 
         model = TorchActionModel(tree, shape, dtype=dtype, rtc=rtc or DEFAULT_RTC)
@@ -184,9 +191,7 @@ def read_tree(
     Raises:
         CheckpointError: names what is missing or broken, or which other model it is.
     """
-    if dtype is None:
-        # CPUs multiply float32 faster than bfloat16, of which XLA makes float32 copies
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    dtype = dtype or _best_dtype()
     source = str(checkpoint)
     leaves: Mapping[LeafPath, Any] = lazy_leaves(checkpoint)  # checked before any is read
     adapted = has_lora(leaves)
@@ -213,6 +218,11 @@ def graph_of_device() -> GraphOptions:
         return DEFAULT_GRAPH
     # programs for a CPU are compiled at every start, so that there are fewer of them
     return dataclasses.replace(DEFAULT_GRAPH, token_buckets=DEFAULT_GRAPH.token_buckets[:1])
+
+
+def _best_dtype() -> str:
+    # CPUs multiply float32 faster than bfloat16, of which XLA makes float32 copies
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
 def _directory(path: str | Path) -> Path:
