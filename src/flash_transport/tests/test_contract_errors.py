@@ -71,8 +71,9 @@ def test_a_server_that_gets_ready_in_time_costs_nothing(serving):
 
 def test_a_server_that_does_not_get_ready_in_time_says_so(serving):
     with serving(failing("not_ready", "loading weights")).connect(connect_timeout=2.0) as policy:
-        future = policy.submit({}, timeout=SHORT)
-        for ask in (lambda: policy.infer({}, timeout=SHORT), lambda: future.result(LONG)):
+        # time for a first answer, also on a busy machine
+        future = policy.submit({}, timeout=1.0)
+        for ask in (lambda: policy.infer({}, timeout=1.0), lambda: future.result(LONG)):
             with pytest.raises(ServerError, match="not_ready: loading weights"):
                 ask()
 
