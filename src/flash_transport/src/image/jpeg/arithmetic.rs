@@ -1,9 +1,20 @@
 //! What processors do in ways of their own, and all of them to the same bits.
 
-/// Whole numbers of 16 bits, sixteen at a time: eight of a block, and eight of the block to its right. Sums wrap.
-pub(super) trait Arithmetic {
+use super::transform::transformed;
+
+/// Whole numbers of 16 bits, of which sums wrap.
+pub(super) trait Numbers {
+    /// One of them, or some beside each other.
     type Row: Copy;
 
+    fn sum(one: Self::Row, other: Self::Row) -> Self::Row;
+    fn difference(one: Self::Row, other: Self::Row) -> Self::Row;
+    /// Of signed numbers and a factor in 2^-15, to the nearest.
+    fn product(row: Self::Row, factor: i16) -> Self::Row;
+}
+
+/// Sixteen numbers at a time: eight of a block, and eight of the block to its right.
+pub(super) trait Arithmetic: Numbers + Sized {
     fn row(numbers: &[i16; 16]) -> Self::Row;
     /// Sixteen times the same.
     fn all(number: i16) -> Self::Row;
@@ -12,14 +23,16 @@ pub(super) trait Arithmetic {
     /// One colour of sixteen pixels, as unsigned 256ths.
     fn plane(samples: &[u8; 16]) -> Self::Row;
 
-    fn sum(one: Self::Row, other: Self::Row) -> Self::Row;
-    fn difference(one: Self::Row, other: Self::Row) -> Self::Row;
-    /// Of signed numbers and a factor in 2^-15, to the nearest.
-    fn product(row: Self::Row, factor: i16) -> Self::Row;
     /// Of unsigned numbers and a factor in 2^-16, cut off.
     fn share(row: Self::Row, factor: u16) -> Self::Row;
     /// Unsigned numbers less their last bits.
     fn without_bits<const BITS: i32>(row: Self::Row) -> Self::Row;
+    /// The cosine transform of each column.
+    #[inline(always)]
+    fn transformed(rows: [Self::Row; 8]) -> [Self::Row; 8] {
+        transformed::<Self>(rows)
+    }
+
     /// Each block's rows as its columns.
     fn transposed(rows: [Self::Row; 8]) -> [Self::Row; 8];
     /// Signs kept: half of the number and `rounding`, times the factor in 2^-15 to the nearest, less its last bits.
@@ -47,9 +60,48 @@ impl Pair {
 /// What every processor can do.
 pub(super) struct Plain;
 
-impl Arithmetic for Plain {
+impl Numbers for Plain {
     type Row = [i16; 16];
 
+    #[inline(always)]
+    fn sum(one: Self::Row, other: Self::Row) -> Self::Row {
+        std::array::from_fn(|at| One::sum(one[at], other[at]))
+    }
+
+    #[inline(always)]
+    fn difference(one: Self::Row, other: Self::Row) -> Self::Row {
+        std::array::from_fn(|at| One::difference(one[at], other[at]))
+    }
+
+    #[inline(always)]
+    fn product(row: Self::Row, factor: i16) -> Self::Row {
+        row.map(|number| One::product(number, factor))
+    }
+}
+
+/// A single number.
+struct One;
+
+impl Numbers for One {
+    type Row = i16;
+
+    #[inline(always)]
+    fn sum(one: i16, other: i16) -> i16 {
+        one.wrapping_add(other)
+    }
+
+    #[inline(always)]
+    fn difference(one: i16, other: i16) -> i16 {
+        one.wrapping_sub(other)
+    }
+
+    #[inline(always)]
+    fn product(number: i16, factor: i16) -> i16 {
+        ((i32::from(number) * i32::from(factor) + (1 << 14)) >> 15) as i16
+    }
+}
+
+impl Arithmetic for Plain {
     #[inline(always)]
     fn row(numbers: &[i16; 16]) -> Self::Row {
         *numbers
@@ -73,21 +125,6 @@ impl Arithmetic for Plain {
     }
 
     #[inline(always)]
-    fn sum(one: Self::Row, other: Self::Row) -> Self::Row {
-        std::array::from_fn(|at| one[at].wrapping_add(other[at]))
-    }
-
-    #[inline(always)]
-    fn difference(one: Self::Row, other: Self::Row) -> Self::Row {
-        std::array::from_fn(|at| one[at].wrapping_sub(other[at]))
-    }
-
-    #[inline(always)]
-    fn product(row: Self::Row, factor: i16) -> Self::Row {
-        row.map(|number| ((i32::from(number) * i32::from(factor) + (1 << 14)) >> 15) as i16)
-    }
-
-    #[inline(always)]
     fn share(row: Self::Row, factor: u16) -> Self::Row {
         row.map(|number| ((u32::from(number as u16) * u32::from(factor)) >> 16) as i16)
     }
@@ -97,6 +134,19 @@ impl Arithmetic for Plain {
         row.map(|number| (number as u16 >> BITS) as i16)
     }
 
+    /// Column after column, each by its name: of such a loop, a compiler makes vectors. Out of line, it does so once.
+    #[inline(never)]
+    fn transformed(rows: [Self::Row; 8]) -> [Self::Row; 8] {
+        let [r0, r1, r2, r3, r4, r5, r6, r7] = &rows;
+        let mut out = [[0; 16]; 8];
+        let [o0, o1, o2, o3, o4, o5, o6, o7] = &mut out;
+        for i in 0..16 {
+            let column = [r0[i], r1[i], r2[i], r3[i], r4[i], r5[i], r6[i], r7[i]];
+            [o0[i], o1[i], o2[i], o3[i], o4[i], o5[i], o6[i], o7[i]] = transformed::<One>(column);
+        }
+        out
+    }
+
     #[inline(always)]
     fn transposed(rows: [Self::Row; 8]) -> [Self::Row; 8] {
         std::array::from_fn(|row| std::array::from_fn(|at| rows[at % 8][at / 8 * 8 + row]))
@@ -104,12 +154,15 @@ impl Arithmetic for Plain {
 
     #[inline(always)]
     fn quotient(row: Self::Row, rounding: Self::Row, factor: i16, shift: u32) -> Self::Row {
-        let halves = std::array::from_fn(|at| {
-            let size = row[at].unsigned_abs() + rounding[at] as u16;
-            (size >> 1) as i16
-        });
-        let sizes = Self::product(halves, factor);
-        std::array::from_fn(|at| (sizes[at] >> shift) * row[at].signum())
+        let mut out = [0; 16];
+        for ((number, rounding), out) in row.iter().zip(&rounding).zip(&mut out) {
+            let half = (number.unsigned_abs() + *rounding as u16) >> 1;
+            let quotient = One::product(half as i16, factor) >> shift;
+            // less one and turned round where the number is negative
+            let sign = number >> 15;
+            *out = (quotient ^ sign) - sign;
+        }
+        out
     }
 
     #[inline(always)]

@@ -2,14 +2,32 @@
 
 use std::arch::x86_64::*;
 
-use super::arithmetic::{Arithmetic, Pair, ZIGZAG};
+use super::arithmetic::{Arithmetic, Numbers, Pair, ZIGZAG};
 
 /// Its functions are for functions that are compiled for AVX2, into which they vanish.
 pub(super) struct Avx2;
 
-impl Arithmetic for Avx2 {
+impl Numbers for Avx2 {
     type Row = __m256i;
 
+    #[inline(always)]
+    fn sum(one: Self::Row, other: Self::Row) -> Self::Row {
+        // SAFETY: of registers only, as in all below that say nothing else.
+        unsafe { _mm256_add_epi16(one, other) }
+    }
+
+    #[inline(always)]
+    fn difference(one: Self::Row, other: Self::Row) -> Self::Row {
+        unsafe { _mm256_sub_epi16(one, other) }
+    }
+
+    #[inline(always)]
+    fn product(row: Self::Row, factor: i16) -> Self::Row {
+        unsafe { _mm256_mulhrs_epi16(row, _mm256_set1_epi16(factor)) }
+    }
+}
+
+impl Arithmetic for Avx2 {
     #[inline(always)]
     fn row(numbers: &[i16; 16]) -> Self::Row {
         // SAFETY: sixteen numbers of 16 bits are as long as a vector.
@@ -18,7 +36,6 @@ impl Arithmetic for Avx2 {
 
     #[inline(always)]
     fn all(number: i16) -> Self::Row {
-        // SAFETY: of registers only, as in all below that say nothing else.
         unsafe { _mm256_set1_epi16(number) }
     }
 
@@ -47,21 +64,6 @@ impl Arithmetic for Avx2 {
             let samples = _mm_loadu_si128(samples.as_ptr().cast());
             _mm256_slli_epi16::<8>(_mm256_cvtepu8_epi16(samples))
         }
-    }
-
-    #[inline(always)]
-    fn sum(one: Self::Row, other: Self::Row) -> Self::Row {
-        unsafe { _mm256_add_epi16(one, other) }
-    }
-
-    #[inline(always)]
-    fn difference(one: Self::Row, other: Self::Row) -> Self::Row {
-        unsafe { _mm256_sub_epi16(one, other) }
-    }
-
-    #[inline(always)]
-    fn product(row: Self::Row, factor: i16) -> Self::Row {
-        unsafe { _mm256_mulhrs_epi16(row, _mm256_set1_epi16(factor)) }
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 //! one does, so that frequencies end in 32nds, and those of the brightest block just inside the 16 bits. What that
 //! rounds off is a thousandth of what the default quality does.
 
-use super::arithmetic::{Arithmetic, Pair};
+use super::arithmetic::{Arithmetic, Numbers, Pair};
 
 /// How finely frequencies are kept: all in the same steps, of brightness and of colour alike.
 ///
@@ -30,8 +30,8 @@ impl Quantizer {
     /// Columns first, then, turned round, the rows.
     #[inline(always)]
     pub fn quantize<A: Arithmetic>(self, tile: &[A::Row; 8], pair: &mut Pair) {
-        let columns = A::transposed(transformed::<A>(*tile));
-        let mut both = transformed::<A>(columns);
+        let columns = A::transposed(A::transformed(*tile));
+        let mut both = A::transformed(columns);
         let step = u32::from(self.step) * FREQUENCY_UNITS;
         let shift = (step / 2 - 1).ilog2();
         let factor = (1_u32 << (15 + shift)).div_ceil(step / 2) as i16;
@@ -63,7 +63,9 @@ const FREQUENCY_UNITS: u32 = 32;
 
 /// The cosine transform of each column, as Loeffler, Ligtenberg and Moschytz factor it, times the square root of 8.
 #[inline(always)]
-fn transformed<A: Arithmetic>([r0, r1, r2, r3, r4, r5, r6, r7]: [A::Row; 8]) -> [A::Row; 8] {
+pub(super) fn transformed<A: Numbers>(
+    [r0, r1, r2, r3, r4, r5, r6, r7]: [A::Row; 8],
+) -> [A::Row; 8] {
     // even frequencies see the sums of mirrored rows, odd ones the differences
     let (s0, s1) = (A::sum(r0, r7), A::sum(r1, r6));
     let (s2, s3) = (A::sum(r2, r5), A::sum(r3, r4));
@@ -95,7 +97,7 @@ fn transformed<A: Arithmetic>([r0, r1, r2, r3, r4, r5, r6, r7]: [A::Row; 8]) -> 
 }
 
 #[inline(always)]
-fn rotated<A: Arithmetic>(x: A::Row, y: A::Row, cos: i16, sin: i16) -> (A::Row, A::Row) {
+fn rotated<A: Numbers>(x: A::Row, y: A::Row, cos: i16, sin: i16) -> (A::Row, A::Row) {
     (
         A::difference(A::product(x, cos), A::product(y, sin)),
         A::sum(A::product(x, sin), A::product(y, cos)),
@@ -104,7 +106,7 @@ fn rotated<A: Arithmetic>(x: A::Row, y: A::Row, cos: i16, sin: i16) -> (A::Row, 
 
 /// The row, and the product of it.
 #[inline(always)]
-fn more<A: Arithmetic>(row: A::Row, factor: i16) -> A::Row {
+fn more<A: Numbers>(row: A::Row, factor: i16) -> A::Row {
     A::sum(row, A::product(row, factor))
 }
 
