@@ -95,10 +95,17 @@ def edited(old, new):
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("control_hz: 20", "control_hz: fast", r"robots\[0\].control_hz: is 'fast'"),
+        (
+            "control_hz: 20",
+            "control_hz: fast",
+            r"robots\[0\].control_hz: is 'fast', expected a number",
+        ),
         ("control_hz: 20", "control_hz: 0", r"robots\[0\].control_hz: is 0, expected more than 0"),
         ("control_hz: 20", "control: 20", r"robots\[0\]: unknown key 'control', known: actions"),
         ("size: 6", "size: 0", r"robots\[0\].state\[0\].size: is 0, expected at least 1"),
+        ("size: 6", "size: six", r"state\[0\].size: is 'six', expected a whole number"),
+        ("key: observation/joints", "key: 3", r"state\[0\].key: is 3, expected a text"),
+        ("delta: [6, -1]", f"delta: {'6' * 80}", r"delta: expected a list, got 6{56} \.\.\."),
         ("size: 6", "siez: 6", r"robots\[0\].state\[0\]: unknown key 'siez', known: key, size"),
         ("layout: chw", "layout: hcw", r"cameras\[1\].layout: is 'hcw', expected hwc or chw"),
         ("slot: left_wrist_0_rgb", "slot: base_0_rgb", r"cameras: two cameras fill base_0_rgb"),
@@ -118,7 +125,7 @@ def edited(old, new):
         ("asset_id: my_arm  ", "# ", r"configs\[0\]: asset_id is missing"),
         ("name: pi05_my_arm", "name: pi05_droid", "a config named 'pi05_droid' already"),
         ("robots:", "robot:", "the file: unknown key 'robot', known: configs, robots"),
-        ("robots:", "robots: [", "is not YAML"),
+        ("robots:", "robots: [", r"is not YAML: line \d+, column \d+: .+$"),
     ],
 )
 def test_an_entry_that_cannot_be_used_is_named(old, new, problem, write):
@@ -152,6 +159,7 @@ def test_the_name_of_a_robot_is_given_once(write):
         ("a.yaml", "robots: 3", "robots: expected a list, got 3"),
         ("a.py", "", "a.py defines neither ROBOTS nor CONFIGS"),
         ("a.py", "1 / 0", "a.py cannot be run: ZeroDivisionError"),
+        ("a.py", "\nROBOTS = [", r"a.py cannot be run: line 2: '\[' was never closed"),
         ("a.py", "ROBOTS = ['droid']", "expected values of type Robot, got str"),
     ],
 )

@@ -92,7 +92,7 @@ def read_robot_file(path: Path) -> RobotFile:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
+        raise ConfigError(f"{path} is not YAML: {_told(error)}") from error
     reader = _Reader(str(path))
     top = reader.mapping(content, "the file", {"robots", "configs"})
     own = {}
@@ -120,7 +120,7 @@ def _read_python(path: Path) -> RobotFile:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever a user's file does
-        raise ConfigError(f"{path} cannot be run: {error!r}") from error
+        raise ConfigError(f"{path} cannot be run: {_told(error)}") from error
     own, found = tuple(getattr(module, "ROBOTS", ())), tuple(getattr(module, "CONFIGS", ()))
     if not own and not found:
         raise ConfigError(f"{path} defines neither ROBOTS nor CONFIGS")
@@ -161,7 +161,7 @@ class _Reader:
             raise self.fail(place, f"{key} is missing")
         value = entry[key]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise self.fail(f"{place}.{key}", f"is {_shown(value)}")
+            raise self.fail(f"{place}.{key}", f"is {_shown(value)}, expected {_named(kind)}")
         return value
 
     def numbers(self, value: Any, place: str, size: int) -> np.ndarray:
@@ -304,4 +304,30 @@ def _order(slot: str) -> int:
 
 
 def _shown(value: Any) -> str:
-    return "nothing" if value is None else f"{value!r:.60}"
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:56]} ..."
+
+
+def _named(kind: type | tuple[type, ...]) -> str:
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    # a whole number is a number, too
+    return " or ".join(_KIND_NAMES[one] for one in kinds if not (one is int and float in kinds))
+
+
+def _told(error: Exception) -> str:
+    """What went wrong and where, in one line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: {error.msg}"
+    return f"{type(error).__name__}: {error}"
+
+
+_KIND_NAMES = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+}
