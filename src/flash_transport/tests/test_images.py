@@ -254,9 +254,11 @@ def longest_pause_of_another_thread(work):
     thread = threading.Thread(target=tick)
     thread.start()
     start = time.perf_counter()
-    work()
-    end = time.perf_counter()
-    stop.set()
+    try:
+        work()
+    finally:
+        end = time.perf_counter()
+        stop.set()
     thread.join()
     times = [start, *(at for at in ticks if start < at < end), end]
     return max(np.diff(times)) / (end - start)

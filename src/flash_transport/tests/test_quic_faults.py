@@ -362,8 +362,10 @@ def test_garbage_datagrams_disturb_nobody():
                 return all(np.array_equal(answer["echo"]["image"], image) for answer in answers)
 
         with thread_results(flood) as floods:
-            assert in_threads(work, work, work) == [True] * 3
-            stop.set()
+            try:
+                assert in_threads(work, work, work) == [True] * 3
+            finally:
+                stop.set()
         assert floods[0] >= 100
 
 
