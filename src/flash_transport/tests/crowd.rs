@@ -182,12 +182,13 @@ fn one_slow_reader_among_eight_costs_the_other_seven_nothing() {
         eventually(|| server.counters().requests_accepted.value() == accepted);
         let beside = round_trips();
         assert_eq!(beside.len(), 7 * 40);
-        let p99 = |times: &[Duration]| times[times.len() * 99 / 100];
+        // Who waits for a busy machine is among the last tenth; a slow reader in the way would hold up all.
+        let p90 = |times: &[Duration]| times[times.len() * 9 / 10];
         assert!(
-            p99(&beside) < p99(&alone) * 4 + Duration::from_millis(100),
+            p90(&beside) < p90(&alone) * 4 + Duration::from_millis(100),
             "{:?} alone, {:?} beside a slow reader",
-            p99(&alone),
-            p99(&beside)
+            p90(&alone),
+            p90(&beside)
         );
     });
 }
