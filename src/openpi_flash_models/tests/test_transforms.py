@@ -163,8 +163,8 @@ FIELD = {"mean": [0.0], "std": [1.0], "q01": [0.0], "q99": [1.0]}
     ("content", "problem"),
     [
         ("{", "not a norm_stats.json"),
-        ("{}", "not a norm_stats.json: 'norm_stats'"),
-        (json.dumps({"norm_stats": {"state": FIELD}}), "'actions'"),
+        ("{}", "not a norm_stats.json: it lacks 'norm_stats'"),
+        (json.dumps({"norm_stats": {"state": FIELD}}), "it lacks 'actions'"),
         (
             json.dumps({"norm_stats": {"state": FIELD, "actions": FIELD | {"std": [1, 2]}}}),
             "different lengths",
