@@ -5,9 +5,8 @@
 
 use std::net::UdpSocket;
 
-/// Four of them fill what the kernel takes from us, and hands to us, at a time. Larger ones gain nothing more, and losing one
-/// would cost more.
-pub const LARGEST: u16 = 16_376;
+/// Four of them fill what passes through the kernel in one piece. Larger ones gain nothing more, and losing one would cost more.
+pub const LARGEST: u16 = (BATCH / 4) as u16;
 /// What Ethernet carries in any case.
 pub const ORDINARY: u16 = 1500 - HEADERS;
 
@@ -15,8 +14,11 @@ pub const ORDINARY: u16 = 1500 - HEADERS;
 const HEADERS: u16 = 48;
 /// QUIC wants this much of every path (RFC 9000, section 14).
 const LEAST: u16 = 1200;
-/// What the kernel takes or hands out at a time: an IPv4 packet's length has 16 bits.
-const BATCH: usize = 65_535 - 28;
+/// What passes through the kernel in one piece: with the headers of Ethernet, IPv6 and UDP less than 64 KiB. Longer batches are
+/// taken, too, but cut into datagrams on the way, and the receiver is woken for each.
+const BATCH: usize = 65_535 - 14 - HEADERS as usize;
+/// No IP packet holds more.
+const RECEIVED: usize = 65_535;
 
 /// The largest datagram to try on the way that `socket` is connected to. Whether the rest of the path carries it, QUIC's probes
 /// find out.
@@ -29,9 +31,9 @@ pub fn sent_at_once(size: u16) -> usize {
     (BATCH / usize::from(size)).max(1)
 }
 
-/// How many buffers for a datagram of `size` hold whatever comes in one call.
+/// How many buffers for a datagram of `size` hold whatever the kernel has put together.
 pub fn received_at_once(size: u16) -> usize {
-    BATCH.div_ceil(usize::from(size.max(1)))
+    RECEIVED.div_ceil(usize::from(size.max(1)))
 }
 
 fn for_interface(mtu: u32) -> u16 {
@@ -95,11 +97,56 @@ mod tests {
             let batch = sent_at_once(size) * usize::from(size);
             assert!(batch <= BATCH || sent_at_once(size) == 1, "{size}");
             assert!(
-                received_at_once(size) * usize::from(size) >= BATCH,
+                received_at_once(size) * usize::from(size) >= RECEIVED,
                 "{size}"
             );
         }
         assert_eq!(sent_at_once(LARGEST), 4);
+    }
+
+    /// What two sockets of this host get of one batch: the bytes of the first piece, and of each datagram in it.
+    #[cfg(target_os = "linux")]
+    fn first_piece(address: &str, size: u16) -> Option<(usize, usize)> {
+        use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+        use std::io::IoSliceMut;
+
+        let to = UdpSocket::bind(address).ok()?;
+        let from = UdpSocket::bind(address).ok()?;
+        let receiver = UdpSocketState::new((&to).into()).unwrap();
+        let sender = UdpSocketState::new((&from).into()).unwrap();
+        let at_once = sent_at_once(size).min(sender.max_gso_segments());
+        if at_once < 2 || receiver.gro_segments() < 2 {
+            return None;
+        }
+        to.set_nonblocking(false).unwrap();
+        let transmit = Transmit {
+            destination: to.local_addr().unwrap(),
+            ecn: None,
+            contents: &vec![1; at_once * usize::from(size)],
+            segment_size: Some(size.into()),
+            src_ip: None,
+        };
+        sender.try_send((&from).into(), &transmit).unwrap();
+        let mut buffer = vec![0; 1 << 16];
+        let mut meta = [RecvMeta::default()];
+        receiver
+            .recv((&to).into(), &mut [IoSliceMut::new(&mut buffer)], &mut meta)
+            .unwrap();
+        Some((meta[0].len, meta[0].stride))
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_batch_passes_within_this_host_in_one_piece() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            for size in [LARGEST, 8952] {
+                // A kernel that sends one datagram at a time, or a machine without IPv6, has nothing to show.
+                if let Some(piece) = first_piece(address, size) {
+                    let size = usize::from(size);
+                    assert_eq!(piece, (BATCH / size * size, size), "{address}");
+                }
+            }
+        }
     }
 
     #[cfg(target_os = "linux")]
