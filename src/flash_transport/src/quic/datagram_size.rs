@@ -1,7 +1,7 @@
 //! How large our datagrams are: as the first link of the route carries them, as far as the path turns out to.
 //!
-//! Most of what a packet costs it costs whatever its size. Within one host, where the interface carries 64 KiB, requests take
-//! half the time and half the CPU with large datagrams; on Ethernet with jumbo frames there are a sixth as many of them.
+//! Most of what a packet costs it costs whatever its size. Within one host, where the interface carries 64 KiB, large datagrams
+//! save a quarter of a request's time and a third of its CPU; on Ethernet with jumbo frames there are a sixth as many of them.
 
 use std::net::UdpSocket;
 

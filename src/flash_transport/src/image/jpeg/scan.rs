@@ -193,7 +193,7 @@ impl BitWriter {
         }
     }
 
-    /// At most 57, no other ones set.
+    /// At most 56, no other ones set: up to seven are left from before, and all 64 could not be shifted out.
     #[inline(always)]
     fn put(&mut self, bits: u64, count: u32) {
         self.count += count;
@@ -243,10 +243,14 @@ mod tests {
 
     #[test]
     fn bits_are_written_in_order_and_the_last_byte_is_filled_with_ones() {
-        let mut writer = BitWriter::new(57 + 3);
-        writer.put((1 << 56) | 5, 57);
+        let mut writer = BitWriter::new(7 + 56 + 3);
+        writer.put(0b110_0000, 7);
+        writer.put((1 << 55) | 5, 56);
         writer.put(0b010, 3);
-        assert_eq!(writer.finish(), [0x80, 0, 0, 0, 0, 0, 2, 0b1010_1111]);
+        assert_eq!(
+            writer.finish(),
+            [0b1100_0001, 0, 0, 0, 0, 0, 0, 0b0000_1010, 0b1011_1111]
+        );
         let mut writer = BitWriter::new(0);
         writer.put(0, 0);
         assert!(writer.finish().is_empty());
