@@ -174,21 +174,23 @@ fn one_slow_reader_among_eight_costs_the_other_seven_nothing() {
         times
     };
     while_answering(&server, answer, || {
-        let alone = round_trips();
+        let p99 = |times: Vec<Duration>| {
+            assert_eq!(times.len(), 7 * 40);
+            times[times.len() * 99 / 100]
+        };
+        let alone = p99(round_trips());
         let slow = Raw::connect(server.address(), RawSettings { window: 10_000 });
         slow.say_hello();
         let _unread: Vec<_> = (0..40).map(|_| slow.ask(&[0x02; 100])).collect();
         let accepted = 7 * 40 + 40;
         eventually(|| server.counters().requests_accepted.value() == accepted);
-        let beside = round_trips();
-        assert_eq!(beside.len(), 7 * 40);
-        // Who waits for a busy machine is among the last tenth; a slow reader in the way would hold up all.
-        let p90 = |times: &[Duration]| times[times.len() * 9 / 10];
+        // A busy machine holds up one round or another, a slow reader in the way all of them.
+        let beside = [(); 3].map(|()| p99(round_trips()));
         assert!(
-            p90(&beside) < p90(&alone) * 4 + Duration::from_millis(100),
-            "{:?} alone, {:?} beside a slow reader",
-            p90(&alone),
-            p90(&beside)
+            beside
+                .iter()
+                .any(|p99| *p99 < alone * 4 + Duration::from_millis(100)),
+            "{alone:?} alone, {beside:?} beside a slow reader"
         );
     });
 }
