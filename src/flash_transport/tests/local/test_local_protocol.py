@@ -17,7 +17,7 @@ from quic_peers import LONG, Serving, echo, eventually
 
 from flash_transport import FlashTransportPolicy, LocalServer, packb, unpackb
 
-PAGE = Path(__file__).parents[3] / "docs" / "protocol.md"
+PAGE = Path(__file__).parents[4] / "docs" / "protocol.md"
 PREFACE = b"openpi-flash/1\n"
 MAIN = """
 #include <cstdio>

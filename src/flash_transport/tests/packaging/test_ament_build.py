@@ -11,7 +11,7 @@ import pytest
 
 import flash_transport
 
-SOURCE = Path(__file__).parents[1]
+SOURCE = Path(__file__).parents[2]
 ROOT = SOURCE.parents[1]
 PREFIX = Path(sys.prefix)
 

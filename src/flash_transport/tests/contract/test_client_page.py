@@ -11,7 +11,7 @@ from quic_peers import Served
 import flash_transport
 from flash_transport import FlashTransportPolicy, WebsocketPolicy, errors
 
-PAGE = (Path(__file__).parents[3] / "docs" / "client.md").read_text()
+PAGE = (Path(__file__).parents[4] / "docs" / "client.md").read_text()
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 ELSEWHERE = {"FlashTransportError", "ImageError", "NativeMissing"}
 """Errors of the tree that no call of a policy raises by itself."""

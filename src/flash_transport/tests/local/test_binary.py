@@ -23,7 +23,7 @@ from flash_transport import (
     packb,
 )
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 pytestmark = [
     pytest.mark.skipif(not shutil.which("cargo"), reason="cargo is not installed"),

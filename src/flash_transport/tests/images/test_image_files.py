@@ -10,7 +10,7 @@ from PIL import Image
 from flash_transport import ImageError, decode_image, encode_jpeg, jpeg_message, unpackb
 from flash_transport import packb as pack
 
-PORTRAIT = Path(__file__).parent / "data" / "grace_hopper.jpg"
+PORTRAIT = Path(__file__).parents[1] / "data" / "grace_hopper.jpg"
 """James S. Davis, United States Navy, 1984: in the public domain."""
 
 
