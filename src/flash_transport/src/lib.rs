@@ -4,6 +4,7 @@ pub mod buffers;
 pub mod codec;
 pub mod congestion;
 pub mod image;
+pub mod link;
 #[cfg(unix)]
 pub mod local;
 #[cfg(feature = "python")]

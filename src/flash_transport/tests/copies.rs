@@ -15,10 +15,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use flash_transport::codec::{Limits, Value, Writer};
+use flash_transport::link::queue::Next;
+use flash_transport::link::request::Request;
+use flash_transport::link::wire::{Kind, ANSWER_OK};
 use flash_transport::local::server::{LocalServer, LocalServerConfig};
 use flash_transport::quic::client::{Client, ClientConfig, Message};
-use flash_transport::quic::server::{Next, Request, Server, ServerConfig};
-use flash_transport::quic::wire::{Kind, ANSWER_OK};
+use flash_transport::quic::server::{Server, ServerConfig};
 use flash_transport::trust::{danger::AcceptAnyServer, Identity, ServerTrust};
 
 /// Counts what all threads of this process ask for.

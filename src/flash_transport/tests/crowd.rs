@@ -8,10 +8,11 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use flash_transport::link::limits::ServerLimits;
+use flash_transport::link::queue::Next;
+use flash_transport::link::wire::{Kind, ANSWER_ERROR, ANSWER_OK};
 use flash_transport::quic::client::{Client, ClientConfig, ClientError, Message};
-use flash_transport::quic::limits::ServerLimits;
-use flash_transport::quic::server::{Next, Server};
-use flash_transport::quic::wire::{Kind, ANSWER_ERROR, ANSWER_OK};
+use flash_transport::quic::server::Server;
 use support::{
     eventually,
     raw::{Raw, RawSettings},

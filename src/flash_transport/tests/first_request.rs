@@ -7,11 +7,13 @@ mod support;
 
 use std::time::Duration;
 
+use flash_transport::link::limits::ServerLimits;
+use flash_transport::link::queue::Next;
+use flash_transport::link::request::Request;
+use flash_transport::link::wire::{Failure, Kind, ANSWER_OK};
 use flash_transport::local::server::{LocalServer, LocalServerConfig};
 use flash_transport::quic::client::{Client, ClientConfig, ClientError, Pending};
-use flash_transport::quic::limits::ServerLimits;
-use flash_transport::quic::server::{Next, Request, Server};
-use flash_transport::quic::wire::{Failure, Kind, ANSWER_OK};
+use flash_transport::quic::server::Server;
 use support::{
     eventually, fresh_path, infer, next,
     raw::{Raw, RawSettings},

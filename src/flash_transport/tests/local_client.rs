@@ -11,11 +11,11 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Duration;
 
+use flash_transport::link::hello::Hello;
+use flash_transport::link::limits::ServerLimits;
+use flash_transport::link::wire::{ErrorCode, Failure, Kind, ANSWER_OK};
 use flash_transport::local::server::{LocalServer, LocalServerConfig};
 use flash_transport::quic::client::{Client, ClientConfig, ClientError, Mail};
-use flash_transport::quic::hello::Hello;
-use flash_transport::quic::limits::ServerLimits;
-use flash_transport::quic::wire::{ErrorCode, Failure, Kind, ANSWER_OK};
 use flash_transport::trust::{danger::AcceptAnyServer, ServerTrust};
 use support::{echo, echo_all, eventually, fresh_path, infer, next, LONG};
 

@@ -10,11 +10,12 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use flash_transport::link::hello::Hello;
+use flash_transport::link::limits::ServerLimits;
+use flash_transport::link::queue::Next;
+use flash_transport::link::request::Request;
+use flash_transport::link::wire::{Failure, Kind, ANSWER_ERROR, ANSWER_OK};
 use flash_transport::local::server::{LocalServer, LocalServerConfig};
-use flash_transport::quic::hello::Hello;
-use flash_transport::quic::limits::ServerLimits;
-use flash_transport::quic::server::{Next, Request};
-use flash_transport::quic::wire::{Failure, Kind, ANSWER_ERROR, ANSWER_OK};
 use support::{echo, eventually, fresh_path, next, LONG};
 
 const CANCEL: u8 = 0x00;

@@ -7,11 +7,12 @@ mod support;
 
 use std::time::Duration;
 
+use flash_transport::link::hello::Hello;
+use flash_transport::link::limits::ServerLimits;
+use flash_transport::link::queue::Next;
+use flash_transport::link::wire::{ErrorCode, Failure, Kind, ANSWER_OK};
 use flash_transport::quic::client::{Client, ClientConfig, ClientError, Mail};
-use flash_transport::quic::hello::Hello;
-use flash_transport::quic::limits::ServerLimits;
-use flash_transport::quic::server::{Next, Server, ServerConfig};
-use flash_transport::quic::wire::{ErrorCode, Failure, Kind, ANSWER_OK};
+use flash_transport::quic::server::{Server, ServerConfig};
 use flash_transport::trust::{Fingerprint, Refusal, ServerTrust};
 use support::{echo, eventually, infer, next, server_config, ANY_SERVER, LONG};
 

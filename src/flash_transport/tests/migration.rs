@@ -5,9 +5,9 @@
 
 mod support;
 
+use flash_transport::link::wire::ANSWER_OK;
 use flash_transport::quic::client::{Client, ClientConfig};
 use flash_transport::quic::server::Server;
-use flash_transport::quic::wire::ANSWER_OK;
 use flash_transport::trust::ServerTrust;
 use support::{echo, infer, next, relay::Relay, server_config, LONG};
 

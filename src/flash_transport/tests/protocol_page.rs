@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use flash_transport::congestion::{TailProbes, DATAGRAM_BYTES, PROBE};
-use flash_transport::quic::hello::MAX_FIELD;
-use flash_transport::quic::limits::ServerLimits;
-use flash_transport::quic::server::Counters;
+use flash_transport::link::counters::Counters;
+use flash_transport::link::hello::MAX_FIELD;
+use flash_transport::link::limits::ServerLimits;
+use flash_transport::link::wire::{ErrorCode, Kind, ALPN};
 use flash_transport::quic::settings::LinkSettings;
-use flash_transport::quic::wire::{ErrorCode, Kind, Signal, ALPN};
+use flash_transport::quic::signal::Signal;
 
 fn page() -> String {
     read("protocol.md")

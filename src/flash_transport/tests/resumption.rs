@@ -9,9 +9,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flash_transport::link::queue::Next;
+use flash_transport::link::wire::{Kind, ALPN, ANSWER_OK};
 use flash_transport::quic::client::{Client, ClientConfig, ClientError, Message};
-use flash_transport::quic::server::{Next, Server, ServerConfig};
-use flash_transport::quic::wire::{Kind, ALPN, ANSWER_OK};
+use flash_transport::quic::server::{Server, ServerConfig};
 use flash_transport::trust::{Fingerprint, Identity, ServerTrust};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, Endpoint};

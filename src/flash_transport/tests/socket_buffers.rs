@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
+use flash_transport::link::queue::Next;
+use flash_transport::link::wire::{Kind, ANSWER_OK};
 use flash_transport::quic::client::{Client, ClientConfig, Message};
-use flash_transport::quic::server::{Next, Server, ServerConfig};
+use flash_transport::quic::server::{Server, ServerConfig};
 use flash_transport::quic::settings::LinkSettings;
-use flash_transport::quic::wire::{Kind, ANSWER_OK};
 use flash_transport::trust::{danger::AcceptAnyServer, Identity, ServerTrust};
 
 /// Long enough for any machine; never waited for to the end when all is well.

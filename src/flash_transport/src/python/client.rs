@@ -15,12 +15,12 @@ use super::log::warn_of_small_buffers;
 use super::trust::server_trust;
 use super::wait::{duration, wait_for, without_gil};
 use crate::buffers::Buffer;
+use crate::link::hello::{random_session, Hello};
+use crate::link::wire::Kind;
 use crate::quic::client::{
     Answer, Client, ClientConfig, Interest, Mail, Mailbox, Message, Pending, Ticket, DEADLINE_KEY,
 };
-use crate::quic::hello::{random_session, Hello};
 use crate::quic::settings::LinkSettings;
-use crate::quic::wire::Kind;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<QuicClient>()?;

@@ -8,8 +8,8 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::import_exception;
 use pyo3::prelude::*;
 
+use crate::link::request::AlreadyAnswered;
 use crate::quic::client::ClientError;
-use crate::quic::server::AlreadyAnswered;
 use crate::trust::{AuthoritiesError, FingerprintError, IdentityError};
 
 import_exception!(flash_transport.errors, FlashTransportError);

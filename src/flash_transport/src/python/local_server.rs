@@ -11,9 +11,9 @@ use super::errors::os_error;
 use super::server::QuicRequest;
 use super::serving::{checked_keys, counted, next_within, packed_metadata, settled_within};
 use super::wait::{duration, without_gil};
+use crate::link::limits::ServerLimits;
 use crate::local::path::PathError;
 use crate::local::server::{LocalServer as Server, LocalServerConfig};
-use crate::quic::limits::ServerLimits;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LocalServer>()

@@ -15,10 +15,11 @@ use super::log::warn_of_small_buffers;
 use super::serving::{checked_keys, counted, next_within, packed_metadata, settled_within};
 use super::wait::{duration, without_gil};
 use crate::buffers::Buffer;
-use crate::quic::limits::ServerLimits;
-use crate::quic::server::{Request, Server, ServerConfig};
+use crate::link::limits::ServerLimits;
+use crate::link::request::Request;
+use crate::link::wire::{ErrorCode, ANSWER_OK};
+use crate::quic::server::{Server, ServerConfig};
 use crate::quic::settings::LinkSettings;
-use crate::quic::wire::{ErrorCode, ANSWER_OK};
 use crate::trust::Identity;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -8,7 +8,9 @@ use pyo3::types::PyDict;
 
 use super::codec;
 use super::wait::{duration, wait_within};
-use crate::quic::server::{Counters, Next, Request};
+use crate::link::counters::Counters;
+use crate::link::queue::Next;
+use crate::link::request::Request;
 
 /// The keys, of which none may be empty: a client without a key would be let in by it.
 pub fn checked_keys(api_keys: Vec<String>) -> PyResult<Vec<String>> {

@@ -1,19 +1,16 @@
 //! QUIC client and server of `docs/protocol.md`.
 //!
-//! Layers: the pure core ([`wire`], [`hello`], [`limits`], [`table`], [`backoff`]: no sockets, no clock), the endpoint
-//! settings ([`settings`], `tls`, `socket`), then [`client`] and [`server`], which let tokio carry the core.
+//! Layers: the messages and tables of [`crate::link`], the endpoint settings ([`settings`], `tls`, `socket`), then
+//! [`client`] and [`server`], which let tokio carry them.
 
 pub mod backoff;
 pub mod client;
 pub mod datagram_size;
 mod gather;
-pub mod hello;
 mod io_thread;
-pub mod limits;
 pub mod server;
 pub mod settings;
+pub mod signal;
 mod socket;
-pub mod table;
 mod tls;
 mod udp;
-pub mod wire;

@@ -16,7 +16,7 @@ pub struct LinkSettings {
     pub sharing: Sharing,
     /// Bytes of one stream that may be under way unread. Three raw 640x480 images are 2.8 MB and must not wait for credit.
     pub stream_receive_window: u32,
-    /// The same for a connection: what a peer can make us hold outside of the accounts in [`super::limits`].
+    /// The same for a connection: what a peer can make us hold outside of the accounts in [`crate::link::limits`].
     pub connection_receive_window: u32,
     /// Bytes that we keep until they are acknowledged; writing waits beyond.
     pub send_window: u64,

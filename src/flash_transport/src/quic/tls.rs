@@ -9,7 +9,7 @@ use rustls::version::TLS13;
 
 use crate::trust::{Identity, ServerTrust, Verdict};
 
-use super::wire::ALPN;
+use crate::link::wire::ALPN;
 
 /// Sessions that clients may resume, two for each of their connections. Older ones fall out, and cost a round trip.
 const SESSIONS: usize = 1024;

@@ -13,10 +13,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use flash_transport::link::queue::Next;
+use flash_transport::link::request::Request;
+use flash_transport::link::wire::{Kind, ANSWER_OK};
 use flash_transport::local::server::LocalServer;
 use flash_transport::quic::client::Message;
-use flash_transport::quic::server::{Next, Request, Server, ServerConfig};
-use flash_transport::quic::wire::{Kind, ANSWER_OK};
+use flash_transport::quic::server::{Server, ServerConfig};
 use flash_transport::trust::{danger::AcceptAnyServer, Identity, ServerTrust};
 
 pub use any_server::any_server;

@@ -2,8 +2,8 @@
 
 use flash_transport::codec::{Limits, Value};
 use flash_transport::image::{decode_image, encodings, Frame, FrameInfo};
-use flash_transport::quic::hello::Hello;
-use flash_transport::quic::wire::{Failure, Kind};
+use flash_transport::link::hello::Hello;
+use flash_transport::link::wire::{Failure, Kind};
 
 /// A message is refused, or what it says can be said again.
 pub fn message(bytes: &[u8]) {

@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use flash_transport::link::queue::Next;
+use flash_transport::link::request::Request;
+use flash_transport::link::wire::{ErrorCode, Failure};
 use flash_transport::local::server::LocalServer;
 use flash_transport::quic::client::{Client, ClientConfig, ClientError, Message, Pending};
-use flash_transport::quic::server::{Next, Request, Server};
-use flash_transport::quic::wire::{ErrorCode, Failure};
+use flash_transport::quic::server::Server;
 
 /// How often to look whether the asker has left, or the program is to end.
 const GLANCE: Duration = Duration::from_millis(20);

@@ -25,7 +25,7 @@ use tokio::sync::{oneshot, watch, Notify};
 use super::frame::{Header, CANCEL, NO_REQUEST, PREFACE};
 use super::socket;
 use crate::buffers::Buffer;
-use crate::quic::wire::{Failure, ANSWER_ERROR};
+use crate::link::wire::{Failure, ANSWER_ERROR};
 use outbox::Outbox;
 use reader::Reader;
 

@@ -7,12 +7,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use crate::buffers::Buffer;
+use crate::link::hello::Hello;
+use crate::link::limits::{Account, Reservation};
+use crate::link::request::{Reply, Request};
+use crate::link::wire::{ErrorCode, Failure, Kind, ANSWER_OK, SMALL_MAP};
 use crate::local::frame::{Header, CANCEL, HEADER_BYTES, NO_REQUEST, PREFACE};
 use crate::local::socket::{self, WAIT_FOR_ALL};
-use crate::quic::hello::Hello;
-use crate::quic::limits::{Account, Reservation};
-use crate::quic::server::{Reply, Request};
-use crate::quic::wire::{ErrorCode, Failure, Kind, ANSWER_OK, SMALL_MAP};
 
 use super::in_flight::InFlight;
 use super::outbox::Outbox;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::quic::table::RequestId;
+use crate::link::table::RequestId;
 
 /// One request that the client waits for.
 #[derive(Debug)]

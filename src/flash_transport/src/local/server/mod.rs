@@ -19,11 +19,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::path::{Listener, PathError};
-use crate::quic::limits::{Budget, ServerLimits};
-use crate::quic::server::keys::ApiKeys;
-use crate::quic::server::queue::Queue;
-use crate::quic::server::{Counters, Next, Request};
-use crate::quic::wire::ErrorCode;
+use crate::link::counters::Counters;
+use crate::link::keys::ApiKeys;
+use crate::link::limits::{Budget, ServerLimits};
+use crate::link::queue::Next;
+use crate::link::queue::Queue;
+use crate::link::request::Request;
+use crate::link::wire::ErrorCode;
 use connection::Peer;
 use in_flight::{Open, OpenRequest};
 

@@ -13,9 +13,9 @@ use tokio::time::{timeout, timeout_at, Instant};
 use crate::congestion::Prober;
 use crate::quic::datagram_size;
 use crate::quic::settings::{self, SocketBuffers};
+use crate::quic::signal::Signal;
 use crate::quic::socket::ConnectedSocket;
 use crate::quic::tls::{self, TlsError};
-use crate::quic::wire::Signal;
 use crate::trust::Verdict;
 
 use super::error::{

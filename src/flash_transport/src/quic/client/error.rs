@@ -6,8 +6,9 @@ use std::time::Duration;
 use quinn::{ConnectionError, ReadError, TransportErrorCode, WriteError};
 
 use crate::codec::CodecError;
-use crate::quic::hello::HelloError;
-use crate::quic::wire::{ErrorCode, Failure, Signal};
+use crate::link::hello::HelloError;
+use crate::link::wire::{ErrorCode, Failure};
+use crate::quic::signal::Signal;
 use crate::trust::Refusal;
 
 /// `server` is always `host:port` as the user gave it.
@@ -99,7 +100,7 @@ pub(super) fn judge_handshake(server: &str, error: ConnectionError) -> AttemptEr
     AttemptError::Again(describe(&error))
 }
 
-/// The TLS alert of a server that does not speak our [`ALPN`](crate::quic::wire::ALPN) (RFC 7301).
+/// The TLS alert of a server that does not speak our [`ALPN`](crate::link::wire::ALPN) (RFC 7301).
 const NO_APPLICATION_PROTOCOL: u8 = 120;
 
 /// What an answer of the server means to the caller.

@@ -7,8 +7,9 @@ use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 
 use crate::buffers::Buffer;
 use crate::congestion::Prober;
+use crate::link::wire::{Failure, ANSWER_ERROR, ANSWER_OK};
 use crate::quic::gather::{gather, GatherError};
-use crate::quic::wire::{Failure, Signal, ANSWER_ERROR, ANSWER_OK};
+use crate::quic::signal::Signal;
 
 use super::error::{
     bad_answer, connection_error, describe, judge_failure, lost_while_writing, ClientError,

@@ -15,7 +15,7 @@ use super::link::Links;
 use super::message::{Errand, Message};
 use super::reply::{Answer, Outcome, Pending, Reply};
 use super::{Job, Request};
-use crate::quic::wire::ErrorCode;
+use crate::link::wire::ErrorCode;
 
 /// All that it takes to ask.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::error::{AttemptError, ClientError};
 use super::exchange::ExchangeError;
 use crate::buffers::Buffer;
-use crate::quic::wire::{ErrorCode, Failure};
+use crate::link::wire::{ErrorCode, Failure};
 
 const SILENT: &str = "the server is silent";
 

@@ -20,8 +20,8 @@ use super::turn::Turn;
 use super::{ClientConfig, Known};
 use crate::buffers::Buffer;
 use crate::codec::{Limits, Value};
+use crate::link::wire::{ErrorCode, Failure};
 use crate::quic::backoff::Backoff;
-use crate::quic::wire::{ErrorCode, Failure};
 
 /// The next answer's buffer starts with the size of the last one, up to this.
 const LARGEST_EXPECTED: usize = 1 << 20;

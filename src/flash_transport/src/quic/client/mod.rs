@@ -22,9 +22,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::hello::Hello;
 use super::io_thread;
 use super::settings::{LinkSettings, SocketBuffers};
+use crate::link::hello::Hello;
 use crate::trust::ServerTrust;
 
 pub use error::ClientError;
@@ -164,7 +164,7 @@ impl Client {
         self.request(Message::hello(), Some(timeout))
     }
 
-    /// Begin a request, at the latest when its outcome is waited for: `message` starts with the byte of its kind, the answer with [`super::wire::ANSWER_OK`].
+    /// Begin a request, at the latest when its outcome is waited for: `message` starts with the byte of its kind, the answer with [`crate::link::wire::ANSWER_OK`].
     pub fn request(&self, message: Message, timeout: Option<Duration>) -> Pending {
         let question = Question {
             message,

@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::congestion::Prober;
-use crate::quic::limits::Account;
-use crate::quic::wire::Signal;
+use crate::link::limits::Account;
+use crate::quic::signal::Signal;
 
 use super::liveness::Doubt;
 use super::stream::serve_stream;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::quic::wire::Signal;
+use crate::quic::signal::Signal;
 
 use super::connection::Peer;
 use super::Shared;

@@ -1,16 +1,12 @@
 //! The server: one IO thread for any number of clients, and a queue from which the policy takes requests.
 
 mod connection;
-mod counters;
 mod garbage;
-pub(crate) mod keys;
 mod liveness;
 mod peers;
 mod places;
 mod promises;
-pub(crate) mod queue;
 mod refusals;
-mod request;
 mod socket;
 mod stream;
 mod windows;
@@ -30,23 +26,22 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::io_thread;
-use super::limits::{Budget, ServerLimits};
 use super::settings::{self, LinkSettings, SocketBuffers};
+use super::signal::Signal;
 use super::tls;
-use super::wire::{ErrorCode, Signal};
+use crate::link::counters::Counters;
+use crate::link::keys::ApiKeys;
+use crate::link::limits::{Budget, ServerLimits};
+use crate::link::queue::{Next, Queue};
+use crate::link::request::Request;
+use crate::link::wire::ErrorCode;
 use crate::trust::{Fingerprint, Identity};
 use connection::serve_connection;
 use garbage::is_garbage;
-use keys::ApiKeys;
 use peers::Peers;
 use places::{Admission, Places};
 use promises::Promises;
-use queue::Queue;
 use socket::ListeningSocket;
-
-pub use counters::Counters;
-pub use queue::Next;
-pub use request::{AlreadyAnswered, Reply, Request};
 
 #[derive(Debug)]
 pub struct ServerConfig {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::quic::limits::ServerLimits;
+use crate::link::limits::ServerLimits;
 
 #[derive(Debug)]
 pub(super) struct Places {

@@ -8,16 +8,17 @@ use quinn::{ReadError, RecvStream, SendStream};
 use tokio::time::timeout;
 
 use crate::buffers::Buffer;
+use crate::link::hello::Hello;
+use crate::link::limits::Reservation;
+use crate::link::wire::{ErrorCode, Failure, Kind, ANSWER_OK, SMALL_MAP};
 use crate::quic::gather::{gather, GatherError};
-use crate::quic::hello::Hello;
-use crate::quic::limits::Reservation;
-use crate::quic::wire::{ErrorCode, Failure, Kind, Signal, ANSWER_OK, SMALL_MAP};
+use crate::quic::signal::Signal;
 
 use super::connection::{Introduction, Peer};
 use super::liveness;
-use super::request::{Reply, Request};
 use super::windows;
 use super::{Shared, Stage, FLUSH_TIME};
+use crate::link::request::{Reply, Request};
 
 /// The next request's buffer starts with the size of the last one, up to this.
 const LARGEST_EXPECTED: usize = 1 << 20;

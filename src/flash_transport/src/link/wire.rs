@@ -93,32 +93,6 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// Application error codes of RESET_STREAM, STOP_SENDING and CONNECTION_CLOSE.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Signal {
-    /// The connection has done its work.
-    Done = 0x00,
-    /// The client no longer wants the answer.
-    Cancelled = 0x01,
-    /// The server reads no more of this request; its answer says why.
-    Refused = 0x02,
-    /// No good hello came.
-    Unauthenticated = 0x03,
-    /// The server stops, and has answered all that it accepted on this connection.
-    ShuttingDown = 0x04,
-    /// The peer took too long to send or to read.
-    TooSlow = 0x05,
-    /// The server stops in the middle of requests of this connection.
-    Unfinished = 0x06,
-}
-
-impl From<Signal> for quinn::VarInt {
-    fn from(signal: Signal) -> Self {
-        quinn::VarInt::from_u32(u32::from(signal as u8))
-    }
-}
-
 /// The map of an answer that starts with [`ANSWER_ERROR`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {

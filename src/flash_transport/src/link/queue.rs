@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::quic::table::{RequestId, RequestTable};
+use crate::link::table::{RequestId, RequestTable};
 
 #[derive(Debug)]
 pub(crate) struct Queue<T> {

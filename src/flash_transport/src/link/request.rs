@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 use crate::buffers::Buffer;
-use crate::quic::limits::Reservation;
-use crate::quic::wire::{ErrorCode, Failure, Kind};
+use crate::link::limits::Reservation;
+use crate::link::wire::{ErrorCode, Failure, Kind};
 
 /// A request for the policy. Dropped without an answer, it answers `internal` by itself.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub struct AlreadyAnswered;
 
 impl Reply {
     /// The place, where its answer comes out, and the flag that says that nobody wants it.
-    pub(super) fn new() -> (Self, oneshot::Receiver<Vec<u8>>, Arc<AtomicBool>) {
+    pub(crate) fn new() -> (Self, oneshot::Receiver<Vec<u8>>, Arc<AtomicBool>) {
         let (sender, receiver) = oneshot::channel();
         let cancelled = Arc::new(AtomicBool::new(false));
         // Sending fails when the client has left.
