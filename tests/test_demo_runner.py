@@ -199,7 +199,7 @@ def test_the_server_is_told_its_checkpoints_and_ports_and_stays_on_this_machine(
 
 
 def test_the_servers_own_loader_takes_the_config(tmp_path):
-    from openpi_flash_server.config_file import parse_config
+    from openpi_flash_server.config.file import parse_config
 
     config = server_config(tmp_path, free_ports(), tmp_path / "state", "tidy up")
     parsed = parse_config(json.dumps(config), {}, source="demo")

@@ -22,16 +22,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from openpi_flash_models.actions.rtc import no_guidance
 from openpi_flash_models.checkpoints.leaves import nest
-from openpi_flash_models.graph_options import DEFAULT_GRAPH, PLAIN_GRAPH, GraphOptions
-from openpi_flash_models.inputs import ModelInputs
 from openpi_flash_models.jax_models import decode, gemma
 from openpi_flash_models.jax_models.flops import call_flops
 from openpi_flash_models.jax_models.models import JaxActionModel, JaxTokenModel
 from openpi_flash_models.jax_models.prefix import read_last
-from openpi_flash_models.model_shape import ModelKind, ModelShape, expected_shapes, named_shape
-from openpi_flash_models.packing import bucket_of, pack
-from openpi_flash_models.rtc import no_guidance
+from openpi_flash_models.model.graph_options import DEFAULT_GRAPH, PLAIN_GRAPH, GraphOptions
+from openpi_flash_models.model.inputs import ModelInputs
+from openpi_flash_models.model.packing import bucket_of, pack
+from openpi_flash_models.model.shape import ModelKind, ModelShape, expected_shapes, named_shape
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from results_page import machine, replace_section

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch_case import HORIZON, STEPS, Case
 
-from openpi_flash_models.model_shape import ModelKind, ModelShape
+from openpi_flash_models.model.shape import ModelKind, ModelShape
 
 KINDS: tuple[ModelKind, ...] = ("pi0", "pi05")
 _ROOT = "paligemma_with_expert"

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from openpi_flash_models.checkpoints.safetensors import write_safetensors
-from openpi_flash_models.model_shape import ModelKind, ModelShape, expected_shapes
+from openpi_flash_models.model.shape import ModelKind, ModelShape, expected_shapes
 
 HORIZON, STEPS = 50, 10
 # Slots of a prompt as openpi's configs have them, and words in it; pi0.5's prompt holds the state.

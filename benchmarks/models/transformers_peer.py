@@ -11,7 +11,7 @@ import transformers
 from torch import Tensor
 from torch_case import HORIZON, STEPS, Case
 
-from openpi_flash_models.model_shape import ModelKind
+from openpi_flash_models.model.shape import ModelKind
 
 KINDS: tuple[ModelKind, ...] = ("pi0",)
 

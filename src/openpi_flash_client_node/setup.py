@@ -1,13 +1,13 @@
 """Build rules of openpi_flash_client_node for colcon."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 PACKAGE = "openpi_flash_client_node"
 
 setup(
     name=PACKAGE,
     version="0.1.0",
-    packages=[PACKAGE],
+    packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),

@@ -15,7 +15,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from openpi_flash_client_node.node import ClientNode
+from openpi_flash_client_node.ros.node import ClientNode
 
 
 def main(arguments: list[str] | None = None) -> int:

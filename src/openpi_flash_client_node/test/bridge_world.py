@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from openpi_flash_client_node.bridge import Bridge
-from openpi_flash_client_node.effects import PublishTrajectory, SendRequest
-from openpi_flash_client_node.link_events import LinkUp, RequestCost, RequestDone
-from openpi_flash_client_node.status import State
+from openpi_flash_client_node.bridge.bridge import Bridge
+from openpi_flash_client_node.bridge.effects import PublishTrajectory, SendRequest
+from openpi_flash_client_node.bridge.status import State
+from openpi_flash_client_node.link.events import LinkUp, RequestCost, RequestDone
 
 MS = 1_000_000
 JOINTS = ("shoulder", "elbow", "gripper")

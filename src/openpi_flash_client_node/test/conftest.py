@@ -11,7 +11,11 @@ import pytest
 from bridge_world import World
 
 from flash_transport import encode_jpeg
-from openpi_flash_client_node.settings import PlayerSettings, Settings, settings_from_parameters
+from openpi_flash_client_node.settings.node_settings import (
+    PlayerSettings,
+    Settings,
+    settings_from_parameters,
+)
 
 
 def pytest_configure(config):
@@ -334,7 +338,7 @@ def make_node(ros, server, parameters):
     """Make a node that talks to the server, configured and active unless told otherwise."""
     from rclpy.parameter import Parameter
 
-    from openpi_flash_client_node.node import ClientNode
+    from openpi_flash_client_node.ros.node import ClientNode
 
     def make(*, bring_up=True, **changes):
         given = parameters | {"port": server.port} | changes

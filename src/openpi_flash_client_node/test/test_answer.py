@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from openpi_flash_client_node.answer import AnswerError, SubtaskWords, parse_answer
-from openpi_flash_client_node.server_contract import Agreement
+from openpi_flash_client_node.link.answer import AnswerError, SubtaskWords, parse_answer
+from openpi_flash_client_node.settings.server_contract import Agreement
 
 AGREEMENT = Agreement(
     step_ns=20_000_000,

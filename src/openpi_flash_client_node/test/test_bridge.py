@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from bridge_world import MEASURED, MS, PERIOD, World, of, still
 
-from openpi_flash_client_node.effects import PublishChunk, PublishTrajectory, SendRequest
-from openpi_flash_client_node.link_events import FailureKind, RequestFailed
-from openpi_flash_client_node.status import State
+from openpi_flash_client_node.bridge.effects import PublishChunk, PublishTrajectory, SendRequest
+from openpi_flash_client_node.bridge.status import State
+from openpi_flash_client_node.link.events import FailureKind, RequestFailed
 
 
 def test_it_asks_nothing_before_it_is_connected_and_active(world):

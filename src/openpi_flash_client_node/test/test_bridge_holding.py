@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from bridge_world import COST, MEASURED, MS, PERIOD, holds, of, still
 
-from openpi_flash_client_node.effects import PublishChunk, PublishTrajectory, SendRequest
-from openpi_flash_client_node.link_events import FailureKind, LinkDown, RequestDone, RequestFailed
-from openpi_flash_client_node.status import State
+from openpi_flash_client_node.bridge.effects import PublishChunk, PublishTrajectory, SendRequest
+from openpi_flash_client_node.bridge.status import State
+from openpi_flash_client_node.link.events import FailureKind, LinkDown, RequestDone, RequestFailed
 
 CAUSES = {
     "a lost link": (

@@ -3,9 +3,9 @@
 import pytest
 from bridge_world import MS, holds, of
 
-from openpi_flash_client_node.effects import PublishSubtask, ResetPolicy, SendRequest
-from openpi_flash_client_node.link_events import LinkDown
-from openpi_flash_client_node.status import State
+from openpi_flash_client_node.bridge.effects import PublishSubtask, ResetPolicy, SendRequest
+from openpi_flash_client_node.bridge.status import State
+from openpi_flash_client_node.link.events import LinkDown
 
 
 def test_a_new_prompt_is_asked_for_at_once(world):

@@ -2,8 +2,8 @@
 
 from bridge_world import holds
 
-from openpi_flash_client_node.effects import PublishTrajectory, SendRequest
-from openpi_flash_client_node.status import State
+from openpi_flash_client_node.bridge.effects import PublishTrajectory, SendRequest
+from openpi_flash_client_node.bridge.status import State
 
 
 def test_a_silent_camera_is_named_while_it_holds(world):

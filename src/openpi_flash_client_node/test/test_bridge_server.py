@@ -2,10 +2,10 @@
 
 from bridge_world import PERIOD, holds, of
 
-from openpi_flash_client_node.bridge import RECHECK_NS
-from openpi_flash_client_node.effects import PublishChunk, Reconnect, SendRequest, Warn
-from openpi_flash_client_node.link_events import FailureKind, LinkDown, RequestFailed
-from openpi_flash_client_node.status import State
+from openpi_flash_client_node.bridge.bridge import RECHECK_NS
+from openpi_flash_client_node.bridge.effects import PublishChunk, Reconnect, SendRequest, Warn
+from openpi_flash_client_node.bridge.status import State
+from openpi_flash_client_node.link.events import FailureKind, LinkDown, RequestFailed
 
 
 def test_a_server_for_another_robot_is_a_fault_until_another_one_answers(world):

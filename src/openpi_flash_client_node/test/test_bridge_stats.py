@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from bridge_world import of
 
-from openpi_flash_client_node.effects import PublishStats, SendRequest
-from openpi_flash_client_node.link_events import FailureKind, RequestFailed
+from openpi_flash_client_node.bridge.effects import PublishStats, SendRequest
+from openpi_flash_client_node.link.events import FailureKind, RequestFailed
 
 
 def test_stats_add_up_and_count_what_was_dropped(world):

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openpi_flash_client_node.chunk_player import Chunk, ChunkPlayer, Targets
 from openpi_flash_client_node.hold import Hold, HoldKind
-from openpi_flash_client_node.plan import Plan
-from openpi_flash_client_node.settings import PlayerSettings
+from openpi_flash_client_node.play.chunk_player import Chunk, ChunkPlayer, Targets
+from openpi_flash_client_node.play.plan import Plan
+from openpi_flash_client_node.settings.node_settings import PlayerSettings
 
 MS = 1_000_000
 STEP = 20 * MS

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from openpi_flash_client_node.commander import Commander
-from openpi_flash_client_node.plan import Plan
+from openpi_flash_client_node.bridge.commander import Commander
+from openpi_flash_client_node.play.plan import Plan
 
 MS = 1_000_000
 MEASURED = np.array([0.4, 0.5, 0.6])

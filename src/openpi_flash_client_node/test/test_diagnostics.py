@@ -2,9 +2,9 @@
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from openpi_flash_client_node.bridge import Bridge
-from openpi_flash_client_node.diagnostics import Level, reports
-from openpi_flash_client_node.link_events import LinkDown, LinkUp
+from openpi_flash_client_node.bridge.bridge import Bridge
+from openpi_flash_client_node.bridge.diagnostics import Level, reports
+from openpi_flash_client_node.link.events import LinkDown, LinkUp
 
 SECOND = 1_000_000_000
 METADATA = {"action_rate_hz": 25.0, "action_dim": 3}

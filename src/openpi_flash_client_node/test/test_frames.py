@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openpi_flash_client_node.frames import RING_SIZE, CameraFrames, FrameSet
 from openpi_flash_client_node.hold import Hold, HoldKind
+from openpi_flash_client_node.senses.frames import RING_SIZE, CameraFrames, FrameSet
 
 MS = 1_000_000
 TOPICS = {"scene": "/scene/image_raw", "wrist": "/wrist/image_raw"}

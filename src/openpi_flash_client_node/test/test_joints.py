@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openpi_flash_client_node.hold import Hold, HoldKind
-from openpi_flash_client_node.joints import JointPositions, JointReading
+from openpi_flash_client_node.senses.joints import JointPositions, JointReading
 
 MS = 1_000_000
 AGE = 200 * MS

@@ -2,7 +2,7 @@
 
 import pytest
 
-from openpi_flash_client_node.launch_plan import ARGUMENTS, LaunchArgumentError, plan
+from openpi_flash_client_node.settings.launch_plan import ARGUMENTS, LaunchArgumentError, plan
 
 DEFAULTS = {argument.name: argument.default for argument in ARGUMENTS}
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from openpi_flash_client_node.limits import LimitChain, PositionLimit, VelocityLimit
+from openpi_flash_client_node.play.limits import LimitChain, PositionLimit, VelocityLimit
 
 angles = hnp.arrays(np.float64, 3, elements=st.floats(-10, 10))
 speeds = hnp.arrays(np.float64, 3, elements=st.floats(0.001, 5))

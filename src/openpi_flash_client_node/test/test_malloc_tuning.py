@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from openpi_flash_client_node.malloc_tuning import keep_image_memory
+from openpi_flash_client_node.ros.malloc_tuning import keep_image_memory
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")

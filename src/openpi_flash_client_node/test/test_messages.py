@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 
-from openpi_flash_client_node import messages
-from openpi_flash_client_node.diagnostics import Level, Report
-from openpi_flash_client_node.effects import (
+from openpi_flash_client_node.bridge.diagnostics import Level, Report
+from openpi_flash_client_node.bridge.effects import (
     PublishChunk,
     PublishStats,
     PublishSubtask,
     PublishTrajectory,
 )
-from openpi_flash_client_node.settings import Controller
-from openpi_flash_client_node.status import State, Status
-from openpi_flash_client_node.trajectory import Trajectory
+from openpi_flash_client_node.bridge.status import State, Status
+from openpi_flash_client_node.play.trajectory import Trajectory
+from openpi_flash_client_node.ros import messages
+from openpi_flash_client_node.settings.node_settings import Controller
 
 
 def test_times_keep_every_nanosecond():

@@ -7,8 +7,9 @@ import pytest
 
 import flash_transport
 from flash_transport import packb, pure, unpackb
-from openpi_flash_client_node import node, transport
-from openpi_flash_client_node.observation import ImageWork
+from openpi_flash_client_node.link import transport
+from openpi_flash_client_node.ros import node
+from openpi_flash_client_node.senses.observation import ImageWork
 from openpi_flash_msgs.msg import PolicyStatus
 
 sync_server = pytest.importorskip("websockets.sync.server")

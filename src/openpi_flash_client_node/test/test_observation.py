@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from openpi_flash_client_node.frames import Frame, FrameSet
-from openpi_flash_client_node.joints import JointReading
-from openpi_flash_client_node.observation import (
+from openpi_flash_client_node.senses.frames import Frame, FrameSet
+from openpi_flash_client_node.senses.joints import JointReading
+from openpi_flash_client_node.senses.observation import (
     ImageWork,
     Observation,
     ObservationError,
     build_request,
 )
-from openpi_flash_client_node.server_contract import ImageTarget
+from openpi_flash_client_node.settings.server_contract import ImageTarget
 
 SCENE, WRIST = ("observation/scene_image",), ("observation/wrist_image",)
 HWC = ImageTarget(224, 224, channels_first=False)

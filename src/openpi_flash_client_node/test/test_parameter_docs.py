@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from openpi_flash_client_node.parameter_docs import page
-from openpi_flash_client_node.parameters import PARAMETERS
+from openpi_flash_client_node.settings.parameter_docs import page
+from openpi_flash_client_node.settings.parameter_table import PARAMETERS
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "robot_parameters.md"
 
 
 def test_the_page_in_docs_is_the_generated_one():
     assert DOCS.read_text() == page(), (
-        "run: python -m openpi_flash_client_node.parameter_docs > docs/robot_parameters.md"
+        "run: python -m openpi_flash_client_node.settings.parameter_docs > docs/robot_parameters.md"
     )
 
 

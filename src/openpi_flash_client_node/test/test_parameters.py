@@ -5,8 +5,8 @@ import inspect
 import pytest
 
 from flash_transport import encode_jpeg, jpeg_message
-from openpi_flash_client_node.parameter_kinds import Kind, Parameter, ParameterError
-from openpi_flash_client_node.parameters import PARAMETERS, expand, parse_values
+from openpi_flash_client_node.settings.parameter_kinds import Kind, Parameter, ParameterError
+from openpi_flash_client_node.settings.parameter_table import PARAMETERS, expand, parse_values
 
 RATE = Parameter("rate", Kind.DOUBLE, 1.0, "A rate.", unit="Hz", low=0.5, high=10.0)
 

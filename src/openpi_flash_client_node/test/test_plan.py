@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from openpi_flash_client_node.plan import Plan
+from openpi_flash_client_node.play.plan import Plan
 
 PLAN = Plan(
     times_ns=np.array([100, 200, 400]),

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from openpi_flash_client_node.answer import Answer, SubtaskWords
-from openpi_flash_client_node.effects import PublishSubtask
-from openpi_flash_client_node.planner_feed import PlannerFeed
+from openpi_flash_client_node.bridge.effects import PublishSubtask
+from openpi_flash_client_node.bridge.planner_feed import PlannerFeed
+from openpi_flash_client_node.link.answer import Answer, SubtaskWords
 
 
 def answer(text=None, *, age_ns=0, error=""):

@@ -16,7 +16,7 @@ from flash_transport import (
     Superseded,
     Timeout,
 )
-from openpi_flash_client_node.link_events import (
+from openpi_flash_client_node.link.events import (
     FailureKind,
     LinkDown,
     LinkUp,
@@ -25,7 +25,7 @@ from openpi_flash_client_node.link_events import (
     RequestFailed,
     ResetFailed,
 )
-from openpi_flash_client_node.policy_link import FIRST_DELAY_S, Job, PolicyLink, backoff
+from openpi_flash_client_node.link.policy_link import FIRST_DELAY_S, Job, PolicyLink, backoff
 
 WAIT = 10.0
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from openpi_flash_client_node.frames import FrameSet
-from openpi_flash_client_node.joints import JointReading
-from openpi_flash_client_node.observation import Observation
-from openpi_flash_client_node.plan import Plan
-from openpi_flash_client_node.request_schedule import RETRY_NS, RequestSchedule
+from openpi_flash_client_node.bridge.request_schedule import RETRY_NS, RequestSchedule
+from openpi_flash_client_node.play.plan import Plan
+from openpi_flash_client_node.senses.frames import FrameSet
+from openpi_flash_client_node.senses.joints import JointReading
+from openpi_flash_client_node.senses.observation import Observation
 
 MS = 1_000_000
 

@@ -5,9 +5,9 @@ from rcl_interfaces.msg import ParameterType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from openpi_flash_client_node.parameter_kinds import ParameterError
-from openpi_flash_client_node.parameters import PARAMETERS
-from openpi_flash_client_node.ros_parameters import RosParameters
+from openpi_flash_client_node.ros.parameters import RosParameters
+from openpi_flash_client_node.settings.parameter_kinds import ParameterError
+from openpi_flash_client_node.settings.parameter_table import PARAMETERS
 
 
 @pytest.fixture

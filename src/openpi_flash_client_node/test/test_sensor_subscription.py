@@ -4,7 +4,7 @@ import pytest
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 
-from openpi_flash_client_node.sensor_subscription import SensorSubscription
+from openpi_flash_client_node.ros.sensor_subscription import SensorSubscription
 
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 

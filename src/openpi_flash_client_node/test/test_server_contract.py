@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from openpi_flash_client_node.server_contract import (
+from openpi_flash_client_node.settings.server_contract import (
     ContractError,
     ImageTarget,
     ServerContract,

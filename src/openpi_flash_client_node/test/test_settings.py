@@ -5,8 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from openpi_flash_client_node.parameter_kinds import ParameterError
-from openpi_flash_client_node.settings import Camera, Controller, settings_from_parameters
+from openpi_flash_client_node.settings.node_settings import (
+    Camera,
+    Controller,
+    settings_from_parameters,
+)
+from openpi_flash_client_node.settings.parameter_kinds import ParameterError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 CONFIGS = sorted((REPOSITORY / "config").glob("robot.*.yaml"))

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from openpi_flash_client_node.plan import Plan
-from openpi_flash_client_node.trajectory import hold_trajectory, trajectory_of
+from openpi_flash_client_node.play.plan import Plan
+from openpi_flash_client_node.play.trajectory import hold_trajectory, trajectory_of
 
 MS = 1_000_000
 STEP = 20 * MS

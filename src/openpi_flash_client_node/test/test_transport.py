@@ -7,8 +7,8 @@ import pytest
 
 import flash_transport
 import flash_transport.pure
-from openpi_flash_client_node import transport
-from openpi_flash_client_node.link_events import FailureKind
+from openpi_flash_client_node.link import transport
+from openpi_flash_client_node.link.events import FailureKind
 
 
 class Message:

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from micro import micro_shape, random_leaves
 
+from openpi_flash_models.actions.rtc import no_guidance
 from openpi_flash_models.checkpoints import orbax
-from openpi_flash_models.graph_options import DEFAULT_GRAPH
-from openpi_flash_models.inputs import CAMERAS, ModelInputs
 from openpi_flash_models.jax_models import flow, gemma
 from openpi_flash_models.jax_models.weights import lay_out
-from openpi_flash_models.model_shape import check_tree
-from openpi_flash_models.rtc import no_guidance
+from openpi_flash_models.model.graph_options import DEFAULT_GRAPH
+from openpi_flash_models.model.inputs import CAMERAS, ModelInputs
+from openpi_flash_models.model.shape import check_tree
 
 DATA = Path(__file__).parent / "data"
 TINY = DATA / "tiny_pi05"

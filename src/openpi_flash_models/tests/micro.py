@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from openpi_flash_models.model_shape import ModelShape, expected_shapes
+from openpi_flash_models.model.shape import ModelShape, expected_shapes
 
 MICRO = ModelShape(
     kind="pi05",

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from openpi_flash_models import load
-from openpi_flash_models.action_policy import ModelPolicy
-from openpi_flash_models.configs import get_config
+from openpi_flash_models.actions.rtc import Guidance, RtcControls, prefix_weights
+from openpi_flash_models.config.registry import get_config
 from openpi_flash_models.errors import (
     ActionDecodeError,
     CheckpointError,
@@ -16,15 +16,15 @@ from openpi_flash_models.errors import (
     ModelOutputError,
     ObservationError,
 )
-from openpi_flash_models.graph_options import DEFAULT_GRAPH
-from openpi_flash_models.inputs import ModelInputs
 from openpi_flash_models.load import load_policy
-from openpi_flash_models.model_shape import named_shape
-from openpi_flash_models.norm_stats import read_norm_stats
-from openpi_flash_models.policy import InferenceControls
+from openpi_flash_models.model.graph_options import DEFAULT_GRAPH
+from openpi_flash_models.model.inputs import ModelInputs
+from openpi_flash_models.model.shape import named_shape
+from openpi_flash_models.policy.action_policy import ModelPolicy
+from openpi_flash_models.policy.policy import InferenceControls
 from openpi_flash_models.robots import get_robot
-from openpi_flash_models.rtc import Guidance, RtcControls, prefix_weights
-from openpi_flash_models.tokenizer import PaligemmaTokenizer
+from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
+from openpi_flash_models.transforms.norm_stats import read_norm_stats
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
-from openpi_flash_models.action_tokens import BinActionDecoder, FastActionDecoder, action_ids
+from openpi_flash_models.actions.fast import FastTokenizer, dct_matrix
+from openpi_flash_models.actions.tokens import BinActionDecoder, FastActionDecoder, action_ids
 from openpi_flash_models.errors import ActionDecodeError, CheckpointError, ModelOutputError
-from openpi_flash_models.fast_tokens import FastTokenizer, dct_matrix
-from openpi_flash_models.prompts import fast_prompt
-from openpi_flash_models.tokenizer import EOS_ID, PaligemmaTokenizer
+from openpi_flash_models.text.prompts import fast_prompt
+from openpi_flash_models.text.tokenizer import EOS_ID, PaligemmaTokenizer
 
 
 @pytest.fixture(scope="module")

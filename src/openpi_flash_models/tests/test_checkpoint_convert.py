@@ -12,8 +12,8 @@ from openpi_flash_models.checkpoints import layout, orbax
 from openpi_flash_models.checkpoints.build import MANIFEST
 from openpi_flash_models.checkpoints.convert import convert
 from openpi_flash_models.checkpoints.inspect import inspect
+from openpi_flash_models.checkpoints.lora import merge_lora
 from openpi_flash_models.errors import CheckpointError
-from openpi_flash_models.lora import merge_lora
 
 
 def write(directory, leaves):

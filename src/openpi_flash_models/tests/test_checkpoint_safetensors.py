@@ -20,7 +20,7 @@ from openpi_flash_models.checkpoints.safetensors import (
     write_safetensors,
 )
 from openpi_flash_models.errors import CheckpointError
-from openpi_flash_models.model_shape import ModelShape, check_tree, expected_shapes
+from openpi_flash_models.model.shape import ModelShape, check_tree, expected_shapes
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 ROOT = "paligemma_with_expert"

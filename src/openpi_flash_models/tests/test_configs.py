@@ -2,9 +2,9 @@
 
 import pytest
 
-from openpi_flash_models.configs import CONFIGS, config_names, get_config, register
+from openpi_flash_models.config.inference_config import InferenceConfig
+from openpi_flash_models.config.registry import CONFIGS, config_names, get_config, register
 from openpi_flash_models.errors import ConfigError
-from openpi_flash_models.inference_config import InferenceConfig
 from openpi_flash_models.robots import get_robot
 
 # name | model | action_dim | horizon | prompt slots | statistics | relative actions | prompt

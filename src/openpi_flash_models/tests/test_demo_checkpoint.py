@@ -8,13 +8,13 @@ import orbax.checkpoint as ocp
 import pytest
 
 from openpi_flash_models.checkpoints import orbax
+from openpi_flash_models.demo.checkpoint import write_demo_checkpoint
 from openpi_flash_models.demo.tokenizer import NUMBERS, WORDS
-from openpi_flash_models.demo_checkpoint import write_demo_checkpoint
 from openpi_flash_models.errors import CheckpointError
 from openpi_flash_models.load import load_planner, load_policy
-from openpi_flash_models.model_shape import check_tree
-from openpi_flash_models.policy import InferenceControls
-from openpi_flash_models.tokenizer import PaligemmaTokenizer
+from openpi_flash_models.model.shape import check_tree
+from openpi_flash_models.policy.policy import InferenceControls
+from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
 
 HOME = np.array([0.0, -0.6, 1.0, 0.9, 0.0, 0.0, 0.0])
 MIDDLE = np.array([0.0, -0.6, 1.0, 0.9, 0.0, 0.0, 0.5])

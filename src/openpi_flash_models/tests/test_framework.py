@@ -2,8 +2,8 @@ import importlib.util
 
 import pytest
 
+from openpi_flash_models.checkpoints.framework import choose_framework
 from openpi_flash_models.errors import CheckpointError, ConfigError
-from openpi_flash_models.framework import choose_framework
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from openpi_flash_models.graph_options import DEFAULT_GRAPH, PLAIN_GRAPH, GraphOptions
-from openpi_flash_models.inputs import ModelInputs
 from openpi_flash_models.jax_models import decode
 from openpi_flash_models.jax_models.flops import call_flops, count
 from openpi_flash_models.jax_models.models import JaxActionModel
-from openpi_flash_models.model_shape import named_shape
-from openpi_flash_models.packing import bucket_of, fill_batch, join, pack, take_rows
+from openpi_flash_models.model.graph_options import DEFAULT_GRAPH, PLAIN_GRAPH, GraphOptions
+from openpi_flash_models.model.inputs import ModelInputs
+from openpi_flash_models.model.packing import bucket_of, fill_batch, join, pack, take_rows
+from openpi_flash_models.model.shape import named_shape
 
 SWITCHES = [
     field.name for field in dataclasses.fields(GraphOptions) if field.name != "token_buckets"

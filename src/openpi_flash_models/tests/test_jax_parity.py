@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from openpi_flash_models.graph_options import DEFAULT_GRAPH, PLAIN_GRAPH
-from openpi_flash_models.inputs import ModelInputs
+from openpi_flash_models.actions.rtc import no_guidance
 from openpi_flash_models.jax_models import decode, flow, gemma, prefix, suffix
 from openpi_flash_models.jax_models.weights import abstract_weights, struct
-from openpi_flash_models.model_shape import named_shape
-from openpi_flash_models.rtc import no_guidance
+from openpi_flash_models.model.graph_options import DEFAULT_GRAPH, PLAIN_GRAPH
+from openpi_flash_models.model.inputs import ModelInputs
+from openpi_flash_models.model.shape import named_shape
 
 FLOAT32_TOLERANCE = 1e-5
 BFLOAT16_TOLERANCE = 3e-2  # of the largest action

@@ -4,9 +4,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from openpi_flash_models.checkpoints.lora import LoraScaling, has_lora, merge_lora
 from openpi_flash_models.errors import CheckpointError
-from openpi_flash_models.lora import LoraScaling, has_lora, merge_lora
-from openpi_flash_models.model_shape import check_tree
+from openpi_flash_models.model.shape import check_tree
 
 ATTENTION = ("params", "PaliGemma", "llm", "layers", "attn")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openpi_flash_models.errors import CheckpointError, ConfigError
-from openpi_flash_models.model_shape import (
+from openpi_flash_models.model.shape import (
     ModelShape,
     check_tree,
     expected_shapes,

@@ -8,15 +8,15 @@ import pytest
 
 from openpi_flash_models.checkpoints import orbax
 from openpi_flash_models.errors import ModelOutputError, ObservationError
-from openpi_flash_models.inputs import CAMERAS
 from openpi_flash_models.jax_models import decode as words
 from openpi_flash_models.jax_models.models import JaxTokenModel
 from openpi_flash_models.load import load_planner
-from openpi_flash_models.model_shape import check_tree
-from openpi_flash_models.packing import join
-from openpi_flash_models.planner import PlannerOptions, SubtaskPlanner
+from openpi_flash_models.model.inputs import CAMERAS
+from openpi_flash_models.model.packing import join
+from openpi_flash_models.model.shape import check_tree
+from openpi_flash_models.policy.planner import PlannerOptions, SubtaskPlanner
 from openpi_flash_models.robots import get_robot
-from openpi_flash_models.tokenizer import PaligemmaTokenizer
+from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
 
 ATTENDED = PlannerOptions(missing_cameras="attended")
 MAX_TOKENS = 20

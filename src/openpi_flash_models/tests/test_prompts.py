@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from storage_server import Store, serve
 
+from openpi_flash_models.actions.fast import find_fast_tokenizer
 from openpi_flash_models.errors import CheckpointError
-from openpi_flash_models.fast_tokens import find_fast_tokenizer
-from openpi_flash_models.prompts import action_prompt, planner_prompt, state_bins
-from openpi_flash_models.tokenizer import PaligemmaTokenizer, find_tokenizer
+from openpi_flash_models.text.prompts import action_prompt, planner_prompt, state_bins
+from openpi_flash_models.text.tokenizer import PaligemmaTokenizer, find_tokenizer
 
 # the reference keeps the beginning of a long prompt
 RECORDED_CHARACTERS = 250

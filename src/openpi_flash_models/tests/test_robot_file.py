@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openpi_flash_models import configs, robot_file, robots
+from openpi_flash_models import robots
+from openpi_flash_models.config import registry, robot_file
+from openpi_flash_models.config.robot_file import add_robot_file, read_robot_file
 from openpi_flash_models.errors import ConfigError
-from openpi_flash_models.robot_file import add_robot_file, read_robot_file
 
 PAGE = Path(__file__).parents[3] / "docs" / "robots.md"
 
@@ -31,13 +32,13 @@ def write(tmp_path):
 def registries(monkeypatch):
     """What a test adds is gone after it."""
     monkeypatch.setattr(robots, "ROBOTS", dict(robots.ROBOTS))
-    monkeypatch.setattr(configs, "CONFIGS", dict(configs.CONFIGS))
+    monkeypatch.setattr(registry, "CONFIGS", dict(registry.CONFIGS))
     monkeypatch.setattr(robot_file, "_added", {})
 
 
 def test_the_yaml_of_the_page_is_a_robot_that_reads_its_observation(write):
     add_robot_file(write(example("yaml")))
-    config = configs.get_config("pi05_my_arm")
+    config = registry.get_config("pi05_my_arm")
     robot = config.robot
     assert robots.get_robot("my_arm") is robot
     assert (config.kind, config.asset_id, config.action_horizon) == ("pi05", "my_arm", 50)
@@ -58,21 +59,21 @@ def test_the_yaml_of_the_page_is_a_robot_that_reads_its_observation(write):
 
 def test_the_python_of_the_page_is_a_robot_with_a_formula(write):
     add_robot_file(write(example("python"), "my_arm.py"))
-    robot = configs.get_config("pi05_my_other_arm").robot
+    robot = registry.get_config("pi05_my_other_arm").robot
     state = robot.read_state({"observation/state": np.array([0, 0, 0, 0, 0, 0, 0.11])})
     assert state[-1] == pytest.approx(np.pi / 2)
 
 
 def test_every_robot_and_config_is_on_the_page():
     text = PAGE.read_text()
-    for name in (*robots.ROBOTS, *configs.CONFIGS):
+    for name in (*robots.ROBOTS, *registry.CONFIGS):
         assert f"`{name}`" in text, name
 
 
 def test_a_file_is_added_once(write):
     file = write(example("yaml"))
     assert add_robot_file(file) is add_robot_file(file)
-    assert len(configs.CONFIGS) == len({config.name for config in configs.CONFIGS.values()})
+    assert len(registry.CONFIGS) == len({config.name for config in registry.CONFIGS.values()})
 
 
 def test_a_file_may_hold_a_config_for_a_robot_of_ours(write):
@@ -82,7 +83,7 @@ def test_a_file_may_hold_a_config_for_a_robot_of_ours(write):
             "action_horizon: 8, blank_cameras_seen: true}]"
         )
     )
-    config = configs.get_config("mine")
+    config = registry.get_config("mine")
     assert (config.action_dim, config.max_token_len, config.robot.name) == (8, 250, "droid")
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from openpi_flash_models.errors import ConfigError, ObservationError
-from openpi_flash_models.inputs import CAMERAS
+from openpi_flash_models.model.inputs import CAMERAS
 from openpi_flash_models.robots import ROBOTS, get_robot
 from openpi_flash_models.robots.aloha import gripper_from_angle, gripper_to_angle
 

@@ -5,16 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from openpi_flash_models.inputs import ModelInputs
-from openpi_flash_models.jax_models import prefix, suffix
-from openpi_flash_models.jax_models.flow import guided_velocity
-from openpi_flash_models.rtc import (
+from openpi_flash_models.actions.rtc import (
     Guidance,
     RtcControls,
     guidance_of,
     no_guidance,
     prefix_weights,
 )
+from openpi_flash_models.jax_models import prefix, suffix
+from openpi_flash_models.jax_models.flow import guided_velocity
+from openpi_flash_models.model.inputs import ModelInputs
 
 HORIZON, WIDTH = 6, 4
 

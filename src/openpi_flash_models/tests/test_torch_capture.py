@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from micro import micro_shape, random_leaves
 
+from openpi_flash_models.actions.rtc import RtcOptions
 from openpi_flash_models.checkpoints.leaves import nest
-from openpi_flash_models.rtc import RtcOptions
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 

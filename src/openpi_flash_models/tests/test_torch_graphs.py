@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from micro import micro_shape, random_leaves
 
-from openpi_flash_models.action_models import DEFAULT_STEPS
-from openpi_flash_models.action_policy import ModelPolicy
+from openpi_flash_models.actions.rtc import RtcControls, RtcOptions
 from openpi_flash_models.checkpoints.leaves import nest
-from openpi_flash_models.configs import get_config
-from openpi_flash_models.norm_stats import read_norm_stats
-from openpi_flash_models.policy import InferenceControls
-from openpi_flash_models.rtc import RtcControls, RtcOptions
-from openpi_flash_models.tokenizer import PaligemmaTokenizer
+from openpi_flash_models.config.registry import get_config
+from openpi_flash_models.policy.action_policy import ModelPolicy
+from openpi_flash_models.policy.model_protocols import DEFAULT_STEPS
+from openpi_flash_models.policy.policy import InferenceControls
+from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
+from openpi_flash_models.transforms.norm_stats import read_norm_stats
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 

@@ -11,7 +11,7 @@ import pytest
 from openpi_flash_models.checkpoints import orbax
 from openpi_flash_models.checkpoints.safetensors import write_safetensors
 from openpi_flash_models.load import read_tree
-from openpi_flash_models.model_shape import ModelShape, expected_shapes
+from openpi_flash_models.model.shape import ModelShape, expected_shapes
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from openpi_flash_models.actions.rtc import Guidance, RtcOptions, no_guidance
 from openpi_flash_models.checkpoints.leaves import nest
-from openpi_flash_models.inputs import ModelInputs
-from openpi_flash_models.model_shape import check_tree
-from openpi_flash_models.rtc import Guidance, RtcOptions, no_guidance
+from openpi_flash_models.model.inputs import ModelInputs
+from openpi_flash_models.model.shape import check_tree
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from openpi_flash_models.checkpoints import orbax
-from openpi_flash_models.inputs import CAMERAS
-from openpi_flash_models.model_shape import check_tree, named_shape
+from openpi_flash_models.model.inputs import CAMERAS
+from openpi_flash_models.model.shape import check_tree, named_shape
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 

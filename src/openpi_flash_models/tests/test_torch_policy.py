@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from openpi_flash_models.actions.rtc import RtcControls
 from openpi_flash_models.load import load_policy
-from openpi_flash_models.policy import InferenceControls
-from openpi_flash_models.rtc import RtcControls
+from openpi_flash_models.policy.policy import InferenceControls
 
 pytest.importorskip("torch", reason="needs the torch extra")
 

@@ -7,7 +7,7 @@ import pytest
 
 from openpi_flash_models.checkpoints import orbax
 from openpi_flash_models.errors import ConfigError
-from openpi_flash_models.model_shape import check_tree
+from openpi_flash_models.model.shape import check_tree
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 

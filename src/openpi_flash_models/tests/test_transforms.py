@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from openpi_client import image_tools
 
 from openpi_flash_models.errors import CheckpointError, ObservationError
-from openpi_flash_models.norm_stats import FieldStats, read_norm_stats
 from openpi_flash_models.transforms.delta import absolute_actions, delta_mask, relative_actions
 from openpi_flash_models.transforms.images import parse_image, resize_with_pad
+from openpi_flash_models.transforms.norm_stats import FieldStats, read_norm_stats
 from openpi_flash_models.transforms.normalize import (
     normalize_quantile,
     normalize_zscore,

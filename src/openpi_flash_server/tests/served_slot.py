@@ -8,11 +8,11 @@ import websockets.sync.client
 from server_fakes import SPEC, WAIT
 
 from flash_transport import FlashTransportPolicy
-from openpi_flash_server.action import ActionHandler
-from openpi_flash_server.metadata import action_metadata
-from openpi_flash_server.quic_transport import KeptCertificate, QuicTransport
-from openpi_flash_server.slot import Slot
-from openpi_flash_server.websocket_transport import WebsocketTransport
+from openpi_flash_server.handlers.action import ActionHandler
+from openpi_flash_server.serving.metadata import action_metadata
+from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.transports.quic import KeptCertificate, QuicTransport
+from openpi_flash_server.transports.websocket import WebsocketTransport
 
 
 class ServedSlot:

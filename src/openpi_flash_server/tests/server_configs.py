@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from openpi_flash_server.config_file import parse_config
-from openpi_flash_server.config_problems import ConfigError
+from openpi_flash_server.config.file import parse_config
+from openpi_flash_server.config.problems import ConfigError
 
 NULL_ACTION = {"model_config_name": "null"}
 ARM_ACTION = {"model_config_name": "pi05_sim_arm", "checkpoint_dir": "/models/arm"}

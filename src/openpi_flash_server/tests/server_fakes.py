@@ -7,8 +7,8 @@ import threading
 import numpy as np
 
 from openpi_flash_models.errors import ObservationError
-from openpi_flash_models.policy import ActionResult, ImageSpec, InferenceControls, PolicySpec
-from openpi_flash_server.request import Request, RequestMode
+from openpi_flash_models.policy.policy import ActionResult, ImageSpec, InferenceControls, PolicySpec
+from openpi_flash_server.slot.request import Request, RequestMode
 
 WAIT = 20.0
 """s that a test waits for something that should happen at once."""

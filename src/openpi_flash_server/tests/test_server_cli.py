@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import openpi_flash_models
 import openpi_flash_server.logs
-import openpi_flash_server.serve
+import openpi_flash_server.serving.process
 from openpi_flash_server.cli import app
 from openpi_flash_server.commands.make_demo_checkpoint import MARKER
 
@@ -115,7 +115,7 @@ def served(monkeypatch):
         settings.append(config)
         return 0
 
-    monkeypatch.setattr(openpi_flash_server.serve, "serve", serve)
+    monkeypatch.setattr(openpi_flash_server.serving.process, "serve", serve)
     monkeypatch.setattr(openpi_flash_server.logs, "configure", lambda: None)
     return settings
 
@@ -167,9 +167,9 @@ configs:
 def test_a_robot_file_adds_names_that_the_command_line_and_a_configuration_use(
     served, tmp_path, monkeypatch
 ):
-    from openpi_flash_models import configs, robot_file
+    from openpi_flash_models.config import registry, robot_file
 
-    monkeypatch.setattr(configs, "CONFIGS", dict(configs.CONFIGS))
+    monkeypatch.setattr(registry, "CONFIGS", dict(registry.CONFIGS))
     monkeypatch.setattr(robot_file, "_added", {})
     (tmp_path / "robots").mkdir()
     file = tmp_path / "robots" / "mine.yaml"
@@ -185,8 +185,8 @@ def test_a_robot_file_adds_names_that_the_command_line_and_a_configuration_use(
             "action": {"model_config_name": "cli_droid", "checkpoint_dir": "/d"},
         },
     )
-    monkeypatch.setattr(configs, "CONFIGS", dict(configs.CONFIGS))
-    del configs.CONFIGS["cli_droid"]
+    monkeypatch.setattr(registry, "CONFIGS", dict(registry.CONFIGS))
+    del registry.CONFIGS["cli_droid"]
     monkeypatch.setattr(robot_file, "_added", {})
     result = run("serve", "--config", path)
     assert result.exit_code == 0, result.stderr
@@ -315,7 +315,7 @@ def quick_writer(monkeypatch):
     import types
 
     module = types.SimpleNamespace(write_demo_checkpoint=write_demo_checkpoint)
-    name = "openpi_flash_models.demo_checkpoint"
+    name = "openpi_flash_models.demo.checkpoint"
     monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(openpi_flash_models, "demo_checkpoint", module, raising=False)
     return written

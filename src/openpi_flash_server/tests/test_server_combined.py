@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from server_fakes import WAIT, FakePlanner, FakePolicy, Inbox
 
-from openpi_flash_server.action import ActionHandler
-from openpi_flash_server.combined import CombinedHandler
-from openpi_flash_server.planning import PlannerHandler, SubtaskSource
-from openpi_flash_server.request import ErrorCode, Failure
-from openpi_flash_server.slot import Slot
+from openpi_flash_server.handlers.action import ActionHandler
+from openpi_flash_server.handlers.combined import CombinedHandler
+from openpi_flash_server.handlers.planning import PlannerHandler, SubtaskSource
+from openpi_flash_server.slot.request import ErrorCode, Failure
+from openpi_flash_server.slot.slot import Slot
 
 
 class Pair:

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 from server_configs import ARM_ACTION, FAST_ACTION, NULL_ACTION, PLANNER, error_of, parse
 
-from openpi_flash_models import configs
-from openpi_flash_models.graph_options import PLAIN_GRAPH, GraphOptions
-from openpi_flash_models.rtc import RtcOptions
-from openpi_flash_server.config import Mode
-from openpi_flash_server.config_file import load_config
-from openpi_flash_server.config_problems import ConfigError
+from openpi_flash_models.actions.rtc import RtcOptions
+from openpi_flash_models.config import registry
+from openpi_flash_models.model.graph_options import PLAIN_GRAPH, GraphOptions
+from openpi_flash_server.config.file import load_config
+from openpi_flash_server.config.problems import ConfigError
+from openpi_flash_server.config.server_config import Mode
 
 # what it may say
 
@@ -100,10 +100,10 @@ def test_real_time_chunking_can_be_off_and_is_no_problem_of_a_model_that_has_non
 
 
 def test_a_method_that_the_robot_cannot_do_is_an_error(monkeypatch):
-    config = configs.CONFIGS["pi05_sim_arm"]
+    config = registry.CONFIGS["pi05_sim_arm"]
     robot = dataclasses.replace(config.robot, actions_to_model=None)
     one_way = dataclasses.replace(config, robot=robot)
-    monkeypatch.setitem(configs.CONFIGS, "pi05_sim_arm", one_way)
+    monkeypatch.setitem(registry.CONFIGS, "pi05_sim_arm", one_way)
     assert parse({"action": ARM_ACTION})
     assert error_of({"action": {**ARM_ACTION, "rtc": {"method": "identity"}}}) == (
         "server.json: 1 problem\n  action.rtc.method: the robot sim_arm cannot read its own "

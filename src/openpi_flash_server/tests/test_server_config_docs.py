@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from openpi_flash_server.config_docs import page
-from openpi_flash_server.config_fields import all_fields
+from openpi_flash_server.config.docs import page
+from openpi_flash_server.config.fields import all_fields
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "server_config.md"
 
 
 def test_the_page_in_docs_is_the_generated_one():
     assert DOCS.read_text() == page(), (
-        "run: python -m openpi_flash_server.config_docs > docs/server_config.md"
+        "run: python -m openpi_flash_server.config.docs > docs/server_config.md"
     )
 
 

@@ -5,9 +5,9 @@ import json
 import pytest
 from server_configs import ARM_ACTION, FAST_ACTION, NULL_ACTION, PLANNER, error_of
 
-from openpi_flash_server.config_fields import all_fields
-from openpi_flash_server.config_file import misspelt_variables, parse_config
-from openpi_flash_server.config_problems import ConfigError
+from openpi_flash_server.config.fields import all_fields
+from openpi_flash_server.config.file import misspelt_variables, parse_config
+from openpi_flash_server.config.problems import ConfigError
 
 PROBLEMS = {
     "no slot": (

@@ -16,12 +16,12 @@ from flash_transport import (
     unpackb,
 )
 from openpi_flash_models.errors import ObservationError
-from openpi_flash_server.action import ActionHandler
-from openpi_flash_server.encoded_images import decode_images, may_have_encoded_images
-from openpi_flash_server.metadata import action_metadata, planner_metadata
-from openpi_flash_server.quic_transport import KeptCertificate, QuicTransport
-from openpi_flash_server.slot import Slot
-from openpi_flash_server.websocket_transport import WebsocketTransport
+from openpi_flash_server.handlers.action import ActionHandler
+from openpi_flash_server.serving.metadata import action_metadata, planner_metadata
+from openpi_flash_server.slot.encoded_images import decode_images, may_have_encoded_images
+from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.transports.quic import KeptCertificate, QuicTransport
+from openpi_flash_server.transports.websocket import WebsocketTransport
 
 Y, X = np.mgrid[0:48, 0:64]
 IMAGE = np.stack([Y * 5, X * 3, (Y + X) * 2], -1).astype(np.uint8)
@@ -154,7 +154,7 @@ def test_the_event_loop_turns_while_images_are_decoded(monkeypatch):
         assert go_on.wait(WAIT)
         return decode_images(message)
 
-    monkeypatch.setattr("openpi_flash_server.slot.decode_images", slow)
+    monkeypatch.setattr("openpi_flash_server.slot.slot.decode_images", slow)
     slot = Slot("action")
     transport = WebsocketTransport(slot, host="127.0.0.1", port=0)
     slot.open(ActionHandler(FakePolicy()))

@@ -200,7 +200,9 @@ def test_an_unknown_key_is_an_error_and_code_2(start):
 
 SLOW_PROGRAM = """
 import sys
-from openpi_flash_server import loading, null_policy, service
+from openpi_flash_server.serving import loading
+from openpi_flash_server.handlers import null_policy
+from openpi_flash_server.serving import service
 from openpi_flash_server.cli import app
 
 

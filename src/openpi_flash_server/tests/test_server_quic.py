@@ -21,10 +21,10 @@ from flash_transport import (
     Superseded,
     Timeout,
 )
-from openpi_flash_server.action import ActionHandler
-from openpi_flash_server.metadata import action_metadata
-from openpi_flash_server.quic_transport import KeptCertificate, QuicTransport
-from openpi_flash_server.slot import Slot
+from openpi_flash_server.handlers.action import ActionHandler
+from openpi_flash_server.serving.metadata import action_metadata
+from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.transports.quic import KeptCertificate, QuicTransport
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openpi_flash_models.errors import ObservationError
-from openpi_flash_server.request import RequestMode, parse_request, prompt_of
+from openpi_flash_server.slot.request import RequestMode, parse_request, prompt_of
 
 
 def parse(message, *, session="peer#1", received_at=10.0):

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from openpi_flash_server.scheduler import Dropped, DropReason, Scheduler
+from openpi_flash_server.slot.scheduler import Dropped, DropReason, Scheduler
 
 
 @dataclasses.dataclass(eq=False)

@@ -10,10 +10,10 @@ from server_fakes import WAIT, FakePlanner, FakePolicy
 
 from flash_transport import Disconnected, FlashTransportPolicy, ServerError, WebsocketPolicy
 from openpi_flash_models.errors import CheckpointError
-from openpi_flash_server.config_file import parse_config
-from openpi_flash_server.endpoint import StartError
-from openpi_flash_server.loading import Loaders
-from openpi_flash_server.service import Service, is_loopback
+from openpi_flash_server.config.file import parse_config
+from openpi_flash_server.serving.endpoint import StartError
+from openpi_flash_server.serving.loading import Loaders
+from openpi_flash_server.serving.service import Service, is_loopback
 
 # openpi's client connects in the way of older websockets
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
@@ -121,7 +121,7 @@ def test_a_planner_alone_serves_the_robot_of_its_configuration(serve):
 
 
 def test_a_null_policy_gives_the_planner_no_robot(tmp_path):
-    from openpi_flash_server.null_policy import NullPolicy
+    from openpi_flash_server.handlers.null_policy import NullPolicy
 
     models = Models(policy=NullPolicy())
     service = Service(config_of(tmp_path, action=ACTION, planner=PLANNER), models.loaders)

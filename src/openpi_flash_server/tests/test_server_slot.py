@@ -7,9 +7,9 @@ import pytest
 from server_fakes import WAIT, FakePolicy, Inbox, make_request
 
 from openpi_flash_models.errors import ObservationError
-from openpi_flash_server.action import ActionHandler
-from openpi_flash_server.request import ErrorCode, Failure, Reply, RequestMode
-from openpi_flash_server.slot import Slot
+from openpi_flash_server.handlers.action import ActionHandler
+from openpi_flash_server.slot.request import ErrorCode, Failure, Reply, RequestMode
+from openpi_flash_server.slot.slot import Slot
 
 
 class Clock:

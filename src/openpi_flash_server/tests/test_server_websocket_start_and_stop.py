@@ -10,8 +10,8 @@ from server_fakes import WAIT, FakePolicy
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from flash_transport import ServerError, WebsocketPolicy
-from openpi_flash_server.slot import Slot
-from openpi_flash_server.websocket_transport import SUBPROTOCOL, WebsocketTransport
+from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.transports.websocket import SUBPROTOCOL, WebsocketTransport
 
 # openpi's client connects in the way of older websockets
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")

@@ -10,29 +10,29 @@ from typing import Any
 
 import jax
 
-from openpi_flash_models.action_models import ActionModel
-from openpi_flash_models.action_policy import ModelPolicy
-from openpi_flash_models.action_tokens import action_decoder
+from openpi_flash_models.actions.rtc import DEFAULT_RTC, RtcOptions
+from openpi_flash_models.actions.tokens import action_decoder
+from openpi_flash_models.checkpoints.framework import FrameworkChoice, choose_framework
 from openpi_flash_models.checkpoints.layout import check_directory, lazy_leaves, read_leaves
 from openpi_flash_models.checkpoints.leaves import DTYPES, LeafPath, nest
-from openpi_flash_models.configs import get_config
+from openpi_flash_models.checkpoints.lora import has_lora, merge_lora
+from openpi_flash_models.config.registry import get_config
 from openpi_flash_models.errors import CheckpointError, ConfigError
-from openpi_flash_models.framework import FrameworkChoice, choose_framework
-from openpi_flash_models.graph_options import DEFAULT_GRAPH, GraphOptions
 from openpi_flash_models.jax_models.compile_cache import use_compile_cache
 from openpi_flash_models.jax_models.models import JaxActionModel, JaxTokenModel
-from openpi_flash_models.lora import has_lora, merge_lora
-from openpi_flash_models.model_shape import MODEL_NAMES, ModelKind, ModelShape, check_tree
-from openpi_flash_models.norm_stats import read_norm_stats
-from openpi_flash_models.planner import (
+from openpi_flash_models.model.graph_options import DEFAULT_GRAPH, GraphOptions
+from openpi_flash_models.model.shape import MODEL_NAMES, ModelKind, ModelShape, check_tree
+from openpi_flash_models.policy.action_policy import ModelPolicy
+from openpi_flash_models.policy.model_protocols import ActionModel
+from openpi_flash_models.policy.planner import (
     MissingCameras,
     PlannerOptions,
     SubtaskPlanner,
     allowed_words,
 )
 from openpi_flash_models.robots import get_robot
-from openpi_flash_models.rtc import DEFAULT_RTC, RtcOptions
-from openpi_flash_models.tokenizer import PaligemmaTokenizer, find_tokenizer
+from openpi_flash_models.text.tokenizer import PaligemmaTokenizer, find_tokenizer
+from openpi_flash_models.transforms.norm_stats import read_norm_stats
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +51,11 @@ def load_policy(
     """Load an action policy.
 
     Args:
-        config_name: one of ``configs.CONFIGS``.
+        config_name: one of ``config.registry.CONFIGS``.
         checkpoint_dir: holds ``params/`` or ``model.safetensors``, ``assets/`` and perhaps the
             tokenizer.
         default_prompt: the task of requests that name none.
-        framework: see :func:`openpi_flash_models.framework.choose_framework`.
+        framework: see :func:`openpi_flash_models.checkpoints.framework.choose_framework`.
         dtype: ``bfloat16`` or ``float32``; None takes what the device computes well with.
         graph: switches of exact rearrangements, to compare, of JAX only; None: all on, with the
             prompt lengths that suit the device.

@@ -13,10 +13,10 @@ from openpi_flash_models.checkpoints import orbax, safetensors
 from openpi_flash_models.checkpoints.build import building
 from openpi_flash_models.checkpoints.layout import PARAMS, Layout, find_layout, lazy_leaves
 from openpi_flash_models.checkpoints.leaves import LazyLeaf, LeafPath
+from openpi_flash_models.checkpoints.lora import has_lora, merge_lora
 from openpi_flash_models.errors import CheckpointError
-from openpi_flash_models.lora import has_lora, merge_lora
-from openpi_flash_models.model_shape import TOWERS, ModelShape, check_tree
-from openpi_flash_models.tokenizer import FILE_NAME
+from openpi_flash_models.model.shape import TOWERS, ModelShape, check_tree
+from openpi_flash_models.text.tokenizer import FILE_NAME
 
 _MADE_BY = "openpi-flash convert-checkpoint"
 _BESIDE = ("assets", "tokenizer", "fast_tokenizer", FILE_NAME)

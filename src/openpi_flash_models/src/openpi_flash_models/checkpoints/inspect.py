@@ -11,13 +11,13 @@ import numpy as np
 
 from openpi_flash_models.checkpoints.layout import Layout, find_layout, lazy_leaves
 from openpi_flash_models.checkpoints.leaves import LazyLeaf, LeafPath
-from openpi_flash_models.configs import CONFIGS
+from openpi_flash_models.checkpoints.lora import has_lora
+from openpi_flash_models.config.inference_config import InferenceConfig
+from openpi_flash_models.config.registry import CONFIGS
 from openpi_flash_models.errors import CheckpointError
-from openpi_flash_models.inference_config import InferenceConfig
-from openpi_flash_models.lora import has_lora
-from openpi_flash_models.model_shape import ModelShape, check_tree
-from openpi_flash_models.norm_stats import FieldStats, NormStats, read_norm_stats
-from openpi_flash_models.tokenizer import find_tokenizer
+from openpi_flash_models.model.shape import ModelShape, check_tree
+from openpi_flash_models.text.tokenizer import find_tokenizer
+from openpi_flash_models.transforms.norm_stats import FieldStats, NormStats, read_norm_stats
 
 _TINY_RANGE = 1e-3
 

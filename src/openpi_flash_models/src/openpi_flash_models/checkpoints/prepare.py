@@ -14,7 +14,7 @@ from openpi_flash_models.checkpoints.safetensors import MODEL_FILE
 from openpi_flash_models.downloads import cached, fetch
 from openpi_flash_models.downloads.install import MANIFEST as NOTES
 from openpi_flash_models.errors import CheckpointError
-from openpi_flash_models.norm_stats import read_norm_stats
+from openpi_flash_models.transforms.norm_stats import read_norm_stats
 
 
 def prepare_checkpoint(

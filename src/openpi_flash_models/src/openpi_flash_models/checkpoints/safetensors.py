@@ -27,7 +27,7 @@ from openpi_flash_models.checkpoints.torch_keys import (
     without_leftovers,
 )
 from openpi_flash_models.errors import CheckpointError
-from openpi_flash_models.model_shape import (
+from openpi_flash_models.model.shape import (
     ModelShape,
     check_tree,
     expected_shapes,

@@ -41,7 +41,7 @@ import numpy as np
 
 from openpi_flash_models.demo import vision_weights
 from openpi_flash_models.demo.tokenizer import NEWLINE, NUMBERS, WORD_START, WORDS, pieces
-from openpi_flash_models.model_shape import ModelShape, expected_shapes
+from openpi_flash_models.model.shape import ModelShape, expected_shapes
 
 Weights = dict[str, np.ndarray]
 

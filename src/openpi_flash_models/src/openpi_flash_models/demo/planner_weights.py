@@ -14,7 +14,7 @@ import numpy as np
 from openpi_flash_models.demo import vision_weights
 from openpi_flash_models.demo.action_weights import SIZES, Weights
 from openpi_flash_models.demo.tokenizer import EOS_ID, WORD_START, WORDS, pieces
-from openpi_flash_models.model_shape import expected_shapes
+from openpi_flash_models.model.shape import expected_shapes
 
 _LLM = "params/PaliGemma/llm"
 _HALF = SIZES.width // 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from openpi_flash_models.model_shape import ModelShape
+from openpi_flash_models.model.shape import ModelShape
 
 _BLOCK = "params/PaliGemma/img/Transformer/encoderblock"
 

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from openpi_flash_models.inputs import ModelInputs
 from openpi_flash_models.jax_models import gemma
 from openpi_flash_models.jax_models.prefix import read_last
+from openpi_flash_models.model.inputs import ModelInputs
 
 Params = Mapping[str, Any]
 

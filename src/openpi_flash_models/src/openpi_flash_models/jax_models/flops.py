@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from openpi_flash_models.graph_options import GraphOptions
-from openpi_flash_models.inputs import IMAGE_SIZE, ModelInputs
 from openpi_flash_models.jax_models import suffix
 from openpi_flash_models.jax_models.gemma import Arch
 from openpi_flash_models.jax_models.prefix import Prefix, embed_prefix, run_prefix
 from openpi_flash_models.jax_models.weights import abstract_weights, struct
-from openpi_flash_models.model_shape import ModelShape
+from openpi_flash_models.model.graph_options import GraphOptions
+from openpi_flash_models.model.inputs import IMAGE_SIZE, ModelInputs
+from openpi_flash_models.model.shape import ModelShape
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from openpi_flash_models.inputs import ModelInputs
+from openpi_flash_models.actions.rtc import Guidance, Method
 from openpi_flash_models.jax_models import gemma, suffix
 from openpi_flash_models.jax_models.prefix import embed_prefix, run_prefix
-from openpi_flash_models.rtc import Guidance, Method
+from openpi_flash_models.model.inputs import ModelInputs
 
 Params = Mapping[str, Any]
 

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from openpi_flash_models.graph_options import GraphOptions
 from openpi_flash_models.jax_models.weights import layer_at
-from openpi_flash_models.model_shape import ModelShape
+from openpi_flash_models.model.graph_options import GraphOptions
+from openpi_flash_models.model.shape import ModelShape
 
 RMS_EPSILON = 1e-6
 ROPE_MAX_WAVELENGTH = 10_000

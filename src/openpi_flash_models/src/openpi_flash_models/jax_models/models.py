@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from openpi_flash_models.actions.rtc import DEFAULT_RTC, Guidance, RtcOptions
 from openpi_flash_models.errors import ModelOutputError
-from openpi_flash_models.graph_options import DEFAULT_GRAPH, GraphOptions
-from openpi_flash_models.inputs import ModelInputs
 from openpi_flash_models.jax_models import decode, flow
 from openpi_flash_models.jax_models.gemma import Arch
 from openpi_flash_models.jax_models.weights import lay_out
-from openpi_flash_models.model_shape import ModelShape
-from openpi_flash_models.rtc import DEFAULT_RTC, Guidance, RtcOptions
-from openpi_flash_models.tokenizer import EOS_ID
+from openpi_flash_models.model.graph_options import DEFAULT_GRAPH, GraphOptions
+from openpi_flash_models.model.inputs import ModelInputs
+from openpi_flash_models.model.shape import ModelShape
+from openpi_flash_models.text.tokenizer import EOS_ID
 
 FAST_MAX_TOKENS = 256
 
@@ -84,7 +84,7 @@ class JaxActionModel(JaxModel):
 
     @property
     def prepares_rtc(self) -> bool:
-        """See :class:`openpi_flash_models.action_models.ActionModel`."""
+        """See :class:`openpi_flash_models.policy.model_protocols.ActionModel`."""
         return False  # the same program, with weights of zero
 
     def sample(

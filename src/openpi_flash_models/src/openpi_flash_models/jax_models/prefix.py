@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from openpi_flash_models.inputs import ModelInputs
 from openpi_flash_models.jax_models import gemma, siglip
+from openpi_flash_models.model.inputs import ModelInputs
 
 Params = Mapping[str, Any]
 

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from openpi_flash_models.checkpoints.leaves import nest
-from openpi_flash_models.graph_options import GraphOptions
-from openpi_flash_models.model_shape import ModelShape, expected_shapes
+from openpi_flash_models.model.graph_options import GraphOptions
+from openpi_flash_models.model.shape import ModelShape, expected_shapes
 
 Params = Mapping[str, Any]
 

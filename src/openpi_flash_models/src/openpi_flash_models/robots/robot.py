@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from openpi_flash_models.errors import ObservationError
-from openpi_flash_models.inputs import IMAGE_SIZE
+from openpi_flash_models.model.inputs import IMAGE_SIZE
 from openpi_flash_models.transforms.images import parse_image
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from openpi_flash_models.rtc import Method
+from openpi_flash_models.actions.rtc import Method
 from openpi_flash_models.torch_models import gemma
 from openpi_flash_models.torch_models.flow import (
     FlowModel,
@@ -23,7 +23,7 @@ from openpi_flash_models.torch_models.flow import (
 
 
 class Pull(NamedTuple):
-    """The earlier chunks of a batch (:class:`openpi_flash_models.rtc.Guidance`), on the device.
+    """A batch's previous chunks on the device (:class:`openpi_flash_models.actions.rtc.Guidance`).
 
     Attributes:
         target: [B, H, A] float32, normalised.
@@ -65,7 +65,7 @@ def continue_actions(
         noise: [B, H, A] float32.
         schedule: of the steps.
         pull: what the earlier chunk wants.
-        method: how it has its say (:class:`openpi_flash_models.rtc.RtcOptions`).
+        method: how it has its say (:class:`openpi_flash_models.actions.rtc.RtcOptions`).
         max_guidance: beta of the paper.
 
     Returns:

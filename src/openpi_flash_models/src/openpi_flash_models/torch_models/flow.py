@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from openpi_flash_models.model_shape import ModelShape
+from openpi_flash_models.model.shape import ModelShape
 from openpi_flash_models.torch_models import gemma, siglip
 
 # Periods of the time features: from 4 ms to 4 s of "flow time", which is [0, 1].

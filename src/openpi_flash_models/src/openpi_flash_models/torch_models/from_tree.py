@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from openpi_flash_models.checkpoints.leaves import LazyLeaf, LeafPath
-from openpi_flash_models.model_shape import ModelShape
+from openpi_flash_models.model.shape import ModelShape
 from openpi_flash_models.torch_models import gemma
 from openpi_flash_models.torch_models.flow import FlowModel
 from openpi_flash_models.torch_models.siglip import Block, VisionTower

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from openpi_flash_models.action_models import DEFAULT_STEPS
+from openpi_flash_models.policy.model_protocols import DEFAULT_STEPS
 
 # Every bucket of prompt lengths, cameras and batch sizes, with and without an earlier chunk.
 GRAPHS_KEPT = 96

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openpi_flash_models.graph_options import DEFAULT_GRAPH
-from openpi_flash_models.inputs import ModelInputs
-from openpi_flash_models.model_shape import ModelShape
-from openpi_flash_models.rtc import DEFAULT_RTC, Guidance, RtcOptions
+from openpi_flash_models.actions.rtc import DEFAULT_RTC, Guidance, RtcOptions
+from openpi_flash_models.model.graph_options import DEFAULT_GRAPH
+from openpi_flash_models.model.inputs import ModelInputs
+from openpi_flash_models.model.shape import ModelShape
 from openpi_flash_models.torch_models.denoise import Pull
 from openpi_flash_models.torch_models.flow import Observation
 from openpi_flash_models.torch_models.from_tree import build_flow_model
@@ -75,7 +75,7 @@ class TorchActionModel:
 
     @property
     def prepares_rtc(self) -> bool:
-        """See :class:`openpi_flash_models.action_models.ActionModel`."""
+        """See :class:`openpi_flash_models.policy.model_protocols.ActionModel`."""
         return self._sampler.prepares_rtc
 
     def sample(

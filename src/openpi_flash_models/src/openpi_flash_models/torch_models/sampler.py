@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openpi_flash_models.actions.rtc import DEFAULT_RTC, RtcOptions
 from openpi_flash_models.errors import ConfigError
-from openpi_flash_models.rtc import DEFAULT_RTC, RtcOptions
 from openpi_flash_models.torch_models import gemma, siglip
 from openpi_flash_models.torch_models.denoise import Pull, continue_actions, sample_actions
 from openpi_flash_models.torch_models.flow import (

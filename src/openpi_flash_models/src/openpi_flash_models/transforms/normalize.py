@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from openpi_flash_models.norm_stats import FieldStats
+from openpi_flash_models.transforms.norm_stats import FieldStats
 
 EPSILON = 1e-6
 

@@ -24,7 +24,7 @@ def check_config(
             f"QUIC {transport.quic_port}/udp"
             + (f", unix:{transport.unix_socket_path}" if transport.unix_socket_path else "")
         )
-    from openpi_flash_server.config_file import misspelt_variables
+    from openpi_flash_server.config.file import misspelt_variables
 
     for variable, likely in misspelt_variables(os.environ):
         typer.echo(f"  note: {variable} sets nothing, did you mean {likely}?")

@@ -11,8 +11,8 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from openpi_flash_server.config import ServerConfig
-    from openpi_flash_server.config_file import Flag
+    from openpi_flash_server.config.file import Flag
+    from openpi_flash_server.config.server_config import ServerConfig
 
 PATH_VARIABLE = "INFERENCE_CONFIG_PATH"
 DEFAULT_PATH = Path("config.json")
@@ -21,8 +21,8 @@ EXIT_CONFIG = 2
 
 def read_config(path: Path | None, flags: Sequence[Flag] = ()) -> ServerConfig:
     """The configuration at `path`; ends the command with one error if it cannot be used."""
-    from openpi_flash_server.config_file import load_config
-    from openpi_flash_server.config_problems import ConfigError
+    from openpi_flash_server.config.file import load_config
+    from openpi_flash_server.config.problems import ConfigError
 
     try:
         return load_config(path, os.environ, flags)

@@ -29,8 +29,8 @@ def inspect_checkpoint(
     """Say what a checkpoint is: model, sizes, types, statistics, and which configs can serve it."""
     with one_line_errors():
         from openpi_flash_models.checkpoints.inspect import inspect
+        from openpi_flash_models.config.robot_file import add_robot_file
         from openpi_flash_models.downloads import fetch
-        from openpi_flash_models.robot_file import add_robot_file
 
         for file in robot_file or []:
             add_robot_file(file)
@@ -41,7 +41,7 @@ def inspect_checkpoint(
 
 def lines(report: Report) -> Iterator[str]:
     """The report as text."""
-    from openpi_flash_models.model_shape import MODEL_NAMES
+    from openpi_flash_models.model.shape import MODEL_NAMES
 
     shape = report.shape
     where = "params/ (Orbax)" if report.layout == "orbax" else "model.safetensors"
@@ -69,7 +69,7 @@ def lines(report: Report) -> Iterator[str]:
 
 
 def _statistics(report: Report) -> Iterator[str]:
-    from openpi_flash_models.configs import CONFIGS
+    from openpi_flash_models.config.registry import CONFIGS
 
     if not report.stats:
         yield _row("statistics", "none: an action policy needs assets/<asset id>/norm_stats.json")

@@ -24,7 +24,7 @@ def make_demo_checkpoint(
     if refusal:
         typer.echo(f"error: {directory}: {refusal}", err=True)
         raise typer.Exit(1)
-    from openpi_flash_models.demo_checkpoint import write_demo_checkpoint
+    from openpi_flash_models.demo.checkpoint import write_demo_checkpoint
 
     try:
         target.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ import typer
 from openpi_flash_server.commands.config_option import DEFAULT_PATH, PATH_VARIABLE, read_config
 
 if TYPE_CHECKING:
-    from openpi_flash_server.config_file import Flag
+    from openpi_flash_server.config.file import Flag
 
 
 class Environment(enum.StrEnum):
@@ -71,7 +71,7 @@ def serve(
                 err=True,
             )
             raise typer.Exit(2)
-    from openpi_flash_server.config_file import Flag, misspelt_variables
+    from openpi_flash_server.config.file import Flag, misspelt_variables
 
     for path, name, value in (
         (("action", "default_prompt"), "--default-prompt", default_prompt),
@@ -81,7 +81,8 @@ def serve(
         if value is not None:
             flags.append(Flag(path, name, value))
     settings = read_config(config, flags)
-    from openpi_flash_server import logs, serve
+    from openpi_flash_server import logs
+    from openpi_flash_server.serving import process
 
     logs.configure()
     log = logs.EventLogger(__name__)
@@ -89,7 +90,7 @@ def serve(
         log.info("configuration read", file=config, mode=settings.mode)
     for variable, likely in misspelt_variables(os.environ):
         log.warning(f"{variable} sets nothing, did you mean {likely}?")
-    raise typer.Exit(serve.serve(settings))
+    raise typer.Exit(process.serve(settings))
 
 
 def _policy_flags(
@@ -102,10 +103,10 @@ def _policy_flags(
         return []
     if env is not None and name is not None:
         _usage("--env and --policy-config name two policies, give one of them")
-    from openpi_flash_models.config_table import ENVIRONMENTS
-    from openpi_flash_models.configs import get_config
-    from openpi_flash_models.robot_file import add_robot_file
-    from openpi_flash_server.config_file import Flag
+    from openpi_flash_models.config.registry import get_config
+    from openpi_flash_models.config.robot_file import add_robot_file
+    from openpi_flash_models.config.table import ENVIRONMENTS
+    from openpi_flash_server.config.file import Flag
 
     for file in robot_files:
         with _naming("--robot-file"):

@@ -1,0 +1,409 @@
+"""The robot's side of the way of one observation, without ROS, sockets or a clock.
+
+Feed it what happens, always with `now` in integer nanoseconds on the clock of the stamps; it
+answers with effects for the node to carry out:
+
+- `add_frame`, `add_joints`: the robot's senses;
+- `link_event`: what the link to the server reports;
+- `activate`, `deactivate`, `pause`, `hold`, `reset`, `set_prompt`: what people ask for;
+- `tick(now)`: time has passed;
+- `take_effects()`: what to do now. Call it after each of the above.
+
+Whatever stops the robot goes through `_hold`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openpi_flash_client_node.bridge.commander import Commander
+from openpi_flash_client_node.bridge.effects import (
+    Effect,
+    PublishChunk,
+    Reconnect,
+    ResetPolicy,
+    SendRequest,
+    Warn,
+)
+from openpi_flash_client_node.bridge.planner_feed import PlannerFeed
+from openpi_flash_client_node.bridge.request_schedule import Request, RequestSchedule
+from openpi_flash_client_node.bridge.status import State, Status
+from openpi_flash_client_node.bridge.tally import Tally
+from openpi_flash_client_node.hold import Hold, HoldKind
+from openpi_flash_client_node.link.answer import Answer, AnswerError, parse_answer
+from openpi_flash_client_node.link.events import (
+    FailureKind,
+    LinkDown,
+    LinkEvent,
+    LinkUp,
+    RequestDone,
+    RequestFailed,
+    ResetFailed,
+)
+from openpi_flash_client_node.nanoseconds import SECOND, to_seconds
+from openpi_flash_client_node.play.chunk_player import Chunk, ChunkPlayer
+from openpi_flash_client_node.play.plan import Plan
+from openpi_flash_client_node.senses.frames import CameraFrames, Message
+from openpi_flash_client_node.senses.joints import JointPositions, JointReading
+from openpi_flash_client_node.senses.observation import Observation
+from openpi_flash_client_node.settings.node_settings import Settings
+from openpi_flash_client_node.settings.server_contract import (
+    Agreement,
+    ContractError,
+    agree,
+    parse_contract,
+)
+
+RECHECK_NS = 2 * SECOND
+"""How often a server that does not fit is asked again who it is."""
+
+
+class Bridge(Generic[Message]):
+    """Decides when to ask the policy, what to do with its answers, and when to hold."""
+
+    def __init__(self, settings: Settings) -> None:
+        observation = settings.observation
+        self._settings = settings
+        self.frames: CameraFrames[Message] = CameraFrames(
+            {camera.name: camera.topic for camera in observation.cameras}
+        )
+        self.joints = JointPositions(settings.joints, observation.joint_state_topics)
+        self._player = ChunkPlayer(settings.joints, settings.player)
+        self._effects: list[Effect] = []
+        self._active = False
+        self._paused = False
+        self._held = False
+        self._prompt = settings.prompt
+        self._link_trouble: tuple[State, str] | None = (
+            State.CONNECTING,
+            f"connecting to {settings.link.server}",
+        )
+        self._agreement: Agreement | None = None
+        self._fault = ""
+        self._recheck_at_ns: int | None = None
+        self._requests: RequestSchedule[Message] = RequestSchedule()
+        self._observation_problem: Hold | None = None
+        self._commander = Commander(settings)
+        self._latest_ns = 0
+        self._sequence = 0
+        self._planner = PlannerFeed()
+        self.tally = Tally()
+        self.connections = 0
+
+    # --- the robot's senses ---
+
+    def add_frame(self, camera: str, stamp_ns: int, message: Message) -> None:
+        """A camera has spoken."""
+        self.frames.add(camera, stamp_ns, message)
+
+    def add_joints(self, stamp_ns: int, names: Sequence[str], positions: Sequence[float]) -> None:
+        """Joints have been measured."""
+        self.joints.add(stamp_ns, names, positions)
+
+    # --- what people ask for ---
+
+    def activate(self, now: int) -> None:
+        """Begin to ask the policy and, unless it is a dry run, to move."""
+        self._active = True
+        self._paused = self._held = False
+        self.tally.start_anew()
+        self._player.hold(_WAITING, now)
+
+    def deactivate(self, now: int, message: str = "not active") -> None:
+        """Stop asking and moving."""
+        self._active = False
+        self._planner.forget_error()
+        self._requests.forget()
+        self._hold(now, Hold(HoldKind.INACTIVE, message))
+
+    def pause(self, now: int, paused: bool) -> None:
+        """Stop asking and moving, or go on."""
+        was_paused, self._paused = self._paused, paused
+        if paused:
+            self._requests.forget()
+            self._hold(now, Hold(HoldKind.REQUESTED, "paused by ~/pause"))
+        elif was_paused:
+            self._hold(now, _WAITING)
+
+    def hold(self, now: int) -> None:
+        """Hold position until `reset`."""
+        self._held = True
+        self._requests.forget()
+        self._hold(now, Hold(HoldKind.REQUESTED, "held by ~/hold"))
+
+    def reset(self, now: int) -> None:
+        """Forget the running chunk and the policy's state, and start anew, also after `hold`."""
+        self._held = False
+        self._start_anew(now)
+
+    def _start_anew(self, now: int) -> None:
+        self._requests.forget()
+        self._planner.forget()
+        self._hold(now, Hold(HoldKind.REQUESTED, "reset; waiting for the first chunk"))
+        self._effects.append(ResetPolicy())
+
+    def set_prompt(self, now: int, prompt: str, *, reset: bool) -> None:
+        """Change the instruction; the next request carries it, and is due at once.
+
+        `reset` starts anew as well, but does not end a `hold`.
+        """
+        self._prompt = prompt
+        self._requests.ask_at_once()
+        if reset:
+            self._start_anew(now)
+
+    def update_settings(self, settings: Settings) -> None:
+        """Take new values of the dynamic parameters."""
+        self._settings = settings
+        self._player.update_settings(settings.player)
+        self._commander.update_settings(settings)
+
+    # --- the link ---
+
+    def link_event(self, now: int, event: LinkEvent) -> None:
+        """Take what the link reports."""
+        if isinstance(event, LinkUp):
+            self._connected(now, event)
+        elif isinstance(event, LinkDown):
+            self._disconnected(now, event)
+        elif isinstance(event, ResetFailed):
+            self._effects.append(Warn(f"the policy was not reset: {event.message}"))
+        else:
+            request = self._requests.finish(event.request_id)
+            if request is None:
+                return
+            if isinstance(event, RequestDone):
+                self._answered(now, request, event)
+            else:
+                self._failed(now, event)
+
+    def _connected(self, now: int, event: LinkUp) -> None:
+        self.connections += 1
+        if self._link_trouble is not None:
+            self._link_trouble = None
+            self._hold(now, _WAITING)
+        self._fault = ""
+        try:
+            self._agreement = agree(parse_contract(event.metadata), self._settings)
+        except ContractError as error:
+            self._agreement, self._fault = None, str(error)
+            self._recheck_at_ns = now + RECHECK_NS
+            self._requests.lose()
+            self._hold(now, Hold(HoldKind.LINK, str(error)))
+            return
+        self._effects += [Warn(warning) for warning in self._agreement.warnings]
+
+    def _disconnected(self, now: int, event: LinkDown) -> None:
+        self._link_trouble = (State.DISCONNECTED, event.message)
+        self._fault = event.message if event.needs_human else ""
+        self._agreement = self._recheck_at_ns = None
+        self._planner.forget_error()
+        self._requests.lose()
+        self._hold(now, Hold(HoldKind.LINK, event.message))
+
+    def _failed(self, now: int, event: RequestFailed) -> None:
+        if event.kind is FailureKind.SUPERSEDED:
+            return
+        self._requests.retry_later(now)
+        if event.kind is FailureKind.LINK:
+            return  # a `LinkDown` follows and says more
+        if event.kind is FailureKind.TIMEOUT:
+            self.tally.deadline_misses += 1
+        self._hold(now, Hold(_HOLD_KINDS[event.kind], event.message))
+
+    def _answered(self, now: int, request: Request[Message], event: RequestDone) -> None:
+        assert self._agreement is not None, "an answer came without a connection"
+        server_s = float("nan")
+        outcome: Plan | Hold
+        try:
+            answer = parse_answer(event.result, self._agreement)
+        except AnswerError as error:
+            outcome = Hold(HoldKind.BAD_CHUNK, str(error))
+        else:
+            server_s = answer.server_s
+            observation = request.observation
+            subtask = self._planner.take(answer, observation.prompt, observation.oldest_ns)
+            if subtask is not None:
+                self._effects.append(subtask)
+            outcome = self._accepted(now, observation, answer, self._agreement)
+        if isinstance(outcome, Hold):
+            self.tally.chunks_dropped += 1
+            self.tally.deadline_misses += outcome.kind is HoldKind.LATE
+            self._requests.retry_later(now)
+            self._hold(now, outcome)
+        plan = outcome if isinstance(outcome, Plan) else None
+        self._effects.append(self.tally.stats(now, request, event, server_s, plan))
+
+    def _accepted(
+        self, now: int, observation: Observation[Message], answer: Answer, agreement: Agreement
+    ) -> Plan | Hold:
+        """Hand a chunk to the player, and show and command the plan it becomes."""
+        chunk = Chunk(answer.actions, agreement.step_ns, observation.oldest_ns, self._sequence + 1)
+        plan = self._player.accept(chunk, now=now, measured=self._measured(now))
+        if isinstance(plan, Hold):
+            return plan
+        self._sequence = plan.sequence
+        self._effects.append(
+            PublishChunk(
+                start_ns=plan.start_ns,
+                observation_ns=plan.observation_ns,
+                step_ns=plan.step_ns,
+                sequence=plan.sequence,
+                first_step=plan.first_step,
+                actions=answer.actions,
+                prompt=observation.prompt,
+            )
+        )
+        self._effects += self._commander.follow(plan, now)
+        return plan
+
+    # --- time ---
+
+    def tick(self, now: int) -> None:
+        """Hold if a plan has ended; ask whoever is due to be asked."""
+        outcome = self._player.step(now)
+        if isinstance(outcome, Hold):
+            self._come_to_rest(now)
+        if self._is_recheck_due(now):
+            self._recheck_at_ns = None
+            self._effects.append(Reconnect())
+        if self._is_due(now):
+            self._ask(now)
+        self._latest_ns = now
+
+    def _is_recheck_due(self, now: int) -> bool:
+        if self._recheck_at_ns is None:
+            return False
+        # further away than it was at the start: the clock was set back
+        return not 0 < self._recheck_at_ns - now <= RECHECK_NS
+
+    def _is_due(self, now: int) -> bool:
+        if not self._active or self._paused or self._held:
+            self._observation_problem = None
+            return False
+        if self._agreement is None:
+            return False
+        return self._requests.is_due(now, self._player.plan, self._settings.execution_horizon)
+
+    def _ask(self, now: int) -> None:
+        observation = self._observe(now)
+        if isinstance(observation, Hold):
+            self._observation_problem = observation
+            return
+        self._observation_problem = None
+        if self._requests.has_seen(observation.frames):
+            return
+        assert self._agreement is not None
+        request = self._requests.send(now, observation)
+        timeout = self._settings.link.request_timeout
+        self._effects.append(SendRequest(request.request_id, observation, self._agreement, timeout))
+
+    def _observe(self, now: int) -> Observation[Message] | Hold:
+        """What the robot sees and feels, or which part of it is missing, old or apart."""
+        limits = self._settings.observation
+        frames = self.frames.newest_set(
+            now, max_age_ns=limits.max_age_ns, max_skew_ns=limits.max_skew_ns
+        )
+        if isinstance(frames, Hold):
+            return frames
+        joints = self.joints.newest(now, max_age_ns=limits.max_age_ns)
+        if isinstance(joints, Hold):
+            return joints
+        return Observation(frames, joints, self._prompt)
+
+    # --- holding ---
+
+    def _hold(self, now: int, reason: Hold) -> None:
+        """The one way to stop: forget the plan, come to rest, remember why."""
+        self._player.hold(reason, now)
+        self._come_to_rest(now)
+
+    def _come_to_rest(self, now: int) -> None:
+        """Command every controller to stay, once, if anything was commanded."""
+        if self._commander.is_followed:
+            self._effects += self._commander.stay(now, self._latest_ns, self._measured(now))
+
+    def _measured(self, now: int) -> NDArray[np.float64]:
+        """Where the joints are; NaN if that is not known any more."""
+        reading = self.joints.newest(now, max_age_ns=self._settings.observation.max_age_ns)
+        if isinstance(reading, JointReading):
+            return reading.positions
+        return np.full(len(self._settings.joints), np.nan)
+
+    # --- looking at it ---
+
+    def status(self, now: int) -> Status:
+        """What the bridge does and why."""
+        plan = self._player.plan
+        state, cause, message = self._state(now)
+        return Status(
+            state=state,
+            cause=cause,
+            message=message,
+            prompt=self._prompt,
+            sequence=plan.sequence if plan else 0,
+            chunk_age=to_seconds(now - plan.observation_ns) if plan else 0.0,
+            steps_buffered=plan.steps_after(now) if plan else 0,
+        )
+
+    def _state(self, now: int) -> tuple[State, str, str]:
+        """State, cause and message; what must be mended first comes first."""
+        stopped = self._stopped()
+        if stopped is not None:
+            return stopped
+        outcome, problem = self._player.step(now), self._observation_problem
+        if isinstance(outcome, Hold):
+            reason = problem or outcome
+            return State.HOLDING, reason.kind.value, reason.message
+        if problem is not None:
+            return State.RUNNING, "observation", f"playing what is left: {problem.message}"
+        if self.planner_error:
+            return State.RUNNING, "planner", f"acting without a subtask: {self.planner_error}"
+        return State.RUNNING, "running", ""
+
+    def _stopped(self) -> tuple[State, str, str] | None:
+        """Why the bridge does not even ask the policy; None if it does."""
+        if self._fault:
+            return State.FAULT, "fault", self._fault
+        if self._link_trouble is not None:
+            state, message = self._link_trouble
+            return state, "link", message
+        if not self._active:
+            return State.PAUSED, "inactive", "not active"
+        if self._paused:
+            return State.PAUSED, "paused", "paused by ~/pause"
+        if self._held:
+            return State.HOLDING, "held", "held by ~/hold; ~/reset goes on"
+        return None
+
+    @property
+    def observation_problem(self) -> Hold | None:
+        """Why the last observation that was due could not be taken; None if it could."""
+        return self._observation_problem
+
+    @property
+    def planner_error(self) -> str:
+        """Why the planner gave no subtask for the last answer; empty if it did."""
+        return self._planner.error
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection to a server."""
+        return self._link_trouble is None
+
+    def take_effects(self) -> list[Effect]:
+        """What to do now, in order; each effect is handed out once."""
+        effects, self._effects = self._effects, []
+        return effects
+
+
+_WAITING = Hold(HoldKind.WAITING, "waiting for the first chunk")
+_HOLD_KINDS = {
+    FailureKind.TIMEOUT: HoldKind.LATE,
+    FailureKind.SERVER: HoldKind.REFUSED,
+    FailureKind.PREPARE: HoldKind.OBSERVATION,
+}

@@ -1,0 +1,97 @@
+"""When to ask the policy: one request in flight, never twice with the same frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Generic
+
+from openpi_flash_client_node.play.plan import Plan
+from openpi_flash_client_node.senses.frames import FrameSet, Message
+from openpi_flash_client_node.senses.observation import Observation
+
+RETRY_NS = 250_000_000
+"""Pause after a request that came to nothing, so that a refusing server is not flooded."""
+
+
+@dataclass(frozen=True, eq=False)
+class Request(Generic[Message]):
+    """A request on its way.
+
+    Attributes:
+        request_id: counts up.
+        observation: what it was built from.
+        sent_ns: when it left.
+        is_wanted: false once its answer is of no use any more.
+    """
+
+    request_id: int
+    observation: Observation[Message]
+    sent_ns: int
+    is_wanted: bool = True
+
+
+class RequestSchedule(Generic[Message]):
+    """Knows the request in flight and when the next one is due."""
+
+    def __init__(self) -> None:
+        self._in_flight: Request[Message] | None = None
+        self._count = 0
+        self._not_before_ns = 0
+        self._is_urgent = False
+        self._last_stamps: tuple[int, int] | None = None
+
+    def is_due(self, now: int, plan: Plan | None, execution_horizon: int) -> bool:
+        """Whether the next observation should be taken.
+
+        Args:
+            now: this moment.
+            plan: the running plan, if any.
+            execution_horizon: steps after a plan's observation at which the next one is due.
+        """
+        if self._in_flight is not None:
+            return False
+        if self._is_urgent:
+            return True
+        if self._not_before_ns - now > RETRY_NS:  # the clock was set back
+            self._not_before_ns = now
+        due_ns = self._not_before_ns
+        if plan is not None:
+            due_ns = max(due_ns, plan.observation_ns + execution_horizon * plan.step_ns)
+        return now >= due_ns
+
+    def has_seen(self, frames: FrameSet[Message]) -> bool:
+        """Whether the last request was sent with these very frames."""
+        return (frames.oldest_ns, frames.newest_ns) == self._last_stamps
+
+    def send(self, now: int, observation: Observation[Message]) -> Request[Message]:
+        """Note that a request with this observation leaves now."""
+        self._count += 1
+        self._is_urgent = False
+        self._last_stamps = (observation.frames.oldest_ns, observation.frames.newest_ns)
+        self._in_flight = Request(self._count, observation, now)
+        return self._in_flight
+
+    def finish(self, request_id: int) -> Request[Message] | None:
+        """The request that has come to an end; None if nobody waits for it."""
+        request = self._in_flight
+        if request is None or request.request_id != request_id:
+            return None
+        self._in_flight = None
+        return request if request.is_wanted else None
+
+    def forget(self) -> None:
+        """Let the answer to the request in flight, if any, go by."""
+        if self._in_flight is not None:
+            self._in_flight = replace(self._in_flight, is_wanted=False)
+
+    def lose(self) -> None:
+        """The link has dropped the request in flight, if any."""
+        self._in_flight = None
+
+    def retry_later(self, now: int) -> None:
+        """Wait before the next request: the last one came to nothing."""
+        self._not_before_ns = now + RETRY_NS
+
+    def ask_at_once(self) -> None:
+        """Make the next request due as soon as none is in flight."""
+        self._is_urgent = True

@@ -1,0 +1,67 @@
+"""What each request cost, and what came to nothing since the node was activated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from openpi_flash_client_node.bridge.effects import PublishStats
+from openpi_flash_client_node.bridge.request_schedule import Request
+from openpi_flash_client_node.link.events import RequestDone
+from openpi_flash_client_node.nanoseconds import to_seconds
+from openpi_flash_client_node.play.plan import Plan
+
+
+class Tally:
+    """Counts what was lost, and adds up what an answer took.
+
+    Attributes:
+        chunks_dropped: answers that moved nothing.
+        deadline_misses: answers that came too late, or not at all.
+    """
+
+    def __init__(self) -> None:
+        self.chunks_dropped = 0
+        self.deadline_misses = 0
+
+    def start_anew(self) -> None:
+        """Count from zero."""
+        self.chunks_dropped = self.deadline_misses = 0
+
+    def stats(
+        self,
+        now: int,
+        request: Request[Any],
+        event: RequestDone,
+        server_s: float,
+        plan: Plan | None,
+    ) -> PublishStats:
+        """What an answered request cost.
+
+        Args:
+            now: this moment.
+            request: what was asked.
+            event: its answer and what the link says of it.
+            server_s: how long the server says it worked, seconds; NaN if it does not say.
+            plan: what the answer has become; None if it was dropped.
+        """
+        observation = request.observation
+        robot_s = event.preprocess_s + event.cost.serialize_s
+        known_s = robot_s + (0.0 if np.isnan(server_s) else server_s)
+        return PublishStats(
+            stamp_ns=now,
+            observation_age=to_seconds(request.sent_ns - observation.oldest_ns),
+            camera_skew=to_seconds(observation.frames.skew_ns),
+            preprocess=event.preprocess_s,
+            serialize=event.cost.serialize_s,
+            network=max(0.0, event.total_s - known_s),
+            server=server_s,
+            total=event.total_s,
+            bytes_up=event.cost.bytes_up,
+            bytes_down=event.cost.bytes_down,
+            steps_skipped=plan.first_step if plan else 0,
+            sequence=plan.sequence if plan else 0,
+            chunks_dropped=self.chunks_dropped,
+            deadline_misses=self.deadline_misses,
+        )

@@ -1,0 +1,1 @@
+"""The connection to the policy server: requests out, checked answers in."""

@@ -1,0 +1,136 @@
+"""Effects and states as ROS messages. One function per message, nothing decided."""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Sequence
+
+from builtin_interfaces.msg import Duration, Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from openpi_flash_client_node.bridge.diagnostics import Report
+from openpi_flash_client_node.bridge.effects import (
+    PublishChunk,
+    PublishStats,
+    PublishSubtask,
+    PublishTrajectory,
+)
+from openpi_flash_client_node.bridge.status import Status
+from openpi_flash_client_node.nanoseconds import from_stamp, split
+from openpi_flash_client_node.settings.node_settings import Settings
+from openpi_flash_msgs.msg import ActionChunk, InferenceStats, PolicyStatus, Subtask
+
+
+def time_message(nanoseconds: int) -> Time:
+    """A moment on the ROS clock."""
+    sec, nanosec = split(nanoseconds)
+    return Time(sec=sec, nanosec=nanosec)
+
+
+def duration_message(nanoseconds: int) -> Duration:
+    """A length of time."""
+    sec, nanosec = split(nanoseconds)
+    return Duration(sec=sec, nanosec=nanosec)
+
+
+def stamp_of(stamp: Time) -> int:
+    """The stamp of a header in nanoseconds; 0 if it was never set."""
+    return from_stamp(stamp.sec, stamp.nanosec)
+
+
+def chunk_message(chunk: PublishChunk, joints: Sequence[str]) -> ActionChunk:
+    """An openpi_flash_msgs/ActionChunk."""
+    message = ActionChunk()
+    message.header.stamp = time_message(chunk.start_ns)
+    message.observation_stamp = time_message(chunk.observation_ns)
+    message.step_dt = duration_message(chunk.step_ns)
+    message.sequence = chunk.sequence
+    message.horizon = chunk.actions.shape[0]
+    message.first_step = chunk.first_step
+    message.names = list(joints)
+    message.interfaces = ["position"]
+    message.values = array.array("d", chunk.actions.tobytes())
+    message.prompt = chunk.prompt
+    return message
+
+
+def trajectory_message(effect: PublishTrajectory) -> JointTrajectory:
+    """A trajectory_msgs/JointTrajectory; its stamp stays zero: start at reception."""
+    message = JointTrajectory()
+    message.joint_names = list(effect.controller.joints)
+    trajectory = effect.trajectory
+    message.points = [
+        JointTrajectoryPoint(
+            positions=array.array("d", positions.tobytes()),
+            velocities=array.array("d", velocities.tobytes()),
+            time_from_start=duration_message(int(due_ns)),
+        )
+        for due_ns, positions, velocities in zip(
+            trajectory.times_ns, trajectory.positions, trajectory.velocities, strict=True
+        )
+    ]
+    return message
+
+
+def subtask_message(subtask: PublishSubtask) -> Subtask:
+    """An openpi_flash_msgs/Subtask."""
+    message = Subtask(text=subtask.text, prompt=subtask.prompt, sequence=subtask.sequence)
+    message.header.stamp = time_message(subtask.stamp_ns)
+    return message
+
+
+def stats_message(stats: PublishStats) -> InferenceStats:
+    """An openpi_flash_msgs/InferenceStats."""
+    message = InferenceStats(
+        observation_age=stats.observation_age,
+        camera_skew=stats.camera_skew,
+        preprocess=stats.preprocess,
+        serialize=stats.serialize,
+        network=stats.network,
+        server=stats.server,
+        total=stats.total,
+        bytes_up=stats.bytes_up,
+        bytes_down=stats.bytes_down,
+        steps_skipped=stats.steps_skipped,
+        sequence=stats.sequence,
+        chunks_dropped=stats.chunks_dropped,
+        deadline_misses=stats.deadline_misses,
+    )
+    message.header.stamp = time_message(stats.stamp_ns)
+    return message
+
+
+def status_message(status: Status, settings: Settings, now: int) -> PolicyStatus:
+    """An openpi_flash_msgs/PolicyStatus."""
+    message = PolicyStatus(
+        state=int(status.state),
+        dry_run=settings.dry_run,
+        transport=settings.link.transport,
+        server=settings.link.server,
+        prompt=status.prompt,
+        sequence=status.sequence,
+        chunk_age=status.chunk_age,
+        steps_buffered=status.steps_buffered,
+        message=status.message,
+    )
+    message.header.stamp = time_message(now)
+    return message
+
+
+def diagnostics_message(reports: Sequence[Report], now: int) -> DiagnosticArray:
+    """A diagnostic_msgs/DiagnosticArray."""
+    message = DiagnosticArray(
+        status=[
+            DiagnosticStatus(
+                level=bytes([report.level]),
+                name=f"openpi: {report.name}",
+                hardware_id="openpi_flash",
+                message=report.message,
+                values=[KeyValue(key=key, value=value) for key, value in report.values.items()],
+            )
+            for report in reports
+        ]
+    )
+    message.header.stamp = time_message(now)
+    return message

@@ -1,0 +1,409 @@
+"""The ROS 2 node: hands messages to the bridge and carries out its effects. Decides nothing.
+
+What `on_configure` makes, `on_cleanup` unmakes; a configure that fails leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.duration import Duration
+from rclpy.impl.rcutils_logger import RcutilsLogger
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from openpi_flash_client_node.bridge.bridge import Bridge
+from openpi_flash_client_node.bridge.diagnostics import reports
+from openpi_flash_client_node.bridge.effects import (
+    Effect,
+    PublishChunk,
+    PublishStats,
+    PublishSubtask,
+    PublishTrajectory,
+    Reconnect,
+    ResetPolicy,
+    SendRequest,
+    Warn,
+)
+from openpi_flash_client_node.bridge.status import State, Status
+from openpi_flash_client_node.link.events import LinkEvent
+from openpi_flash_client_node.link.policy_link import Job, PolicyLink, backoff
+from openpi_flash_client_node.link.transport import (
+    IMAGE_WORK,
+    ImageMessage,
+    Policy,
+    installation_notice,
+    open_policy,
+)
+from openpi_flash_client_node.nanoseconds import to_seconds
+from openpi_flash_client_node.ros import messages, qos
+from openpi_flash_client_node.ros.malloc_tuning import keep_image_memory
+from openpi_flash_client_node.ros.parameters import RosParameters
+from openpi_flash_client_node.ros.sensor_subscription import SensorSubscription
+from openpi_flash_client_node.senses.observation import build_request
+from openpi_flash_client_node.settings.node_settings import LinkSettings, Settings
+from openpi_flash_client_node.settings.parameter_kinds import ParameterError
+from openpi_flash_msgs.msg import ActionChunk, InferenceStats, PolicyStatus, Subtask
+from openpi_flash_msgs.srv import SetPrompt
+
+HEARTBEAT_S = 0.5
+DIAGNOSTICS_S = 1.0
+GOODBYE_S = 0.5
+"""How long a process that ends waits for controllers to acknowledge the hold command."""
+
+OpenPolicy = Callable[[LinkSettings], Policy]
+
+
+class ClientNode(LifecycleNode):
+    """Ties cameras and joints to a policy server, and controllers to its chunks."""
+
+    def __init__(self, *, open_policy: OpenPolicy = open_policy, **arguments: Any) -> None:
+        """Declare the parameters; everything else waits for `configure`.
+
+        Args:
+            open_policy: makes the connection to the server.
+            arguments: go to rclpy's node.
+        """
+        super().__init__(
+            "client_node",
+            namespace="openpi",
+            automatically_declare_parameters_from_overrides=True,
+            **arguments,
+        )
+        self._open_policy = open_policy
+        self._table = RosParameters(self)
+        self._settings: Settings | None = None
+        self._bridge: Bridge[ImageMessage] | None = None
+        self._link: PolicyLink | None = None
+        self._wake_up: Any = None
+        self._sensors: list[SensorSubscription] = []
+        self._topics: dict[type, Any] = {}
+        self._controllers: dict[str, Any] = {}
+        self._made: list[Callable[[], Any]] = []
+        self._last_status: Status | None = None
+
+    @property
+    def wants_autostart(self) -> bool:
+        """Whether the node is to configure and activate itself."""
+        return self._table.flag("autostart")
+
+    @property
+    def _log(self) -> RcutilsLogger:
+        return self.get_logger()  # type: ignore[no-untyped-call]
+
+    # --- lifecycle ---
+
+    def on_configure(self, _: LifecycleState) -> TransitionCallbackReturn:
+        """Read the parameters, begin to listen and to connect."""
+        try:
+            settings = self._table.settings()
+        except ParameterError as error:
+            self._log.error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        try:
+            self._make(settings)
+        except Exception as error:  # an invalid topic name, most likely
+            self._log.error(f"cannot configure: {error}")
+            self._unmake()
+            return TransitionCallbackReturn.FAILURE
+        self._say_what_to_know(settings)
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Begin to ask the policy and to play its chunks."""
+        result = super().on_activate(state)
+        self._live_bridge.activate(self._now())
+        self._carry_out()
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Hold; then send nothing to the controllers any more."""
+        self._live_bridge.deactivate(self._now())
+        self._carry_out()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, _: LifecycleState) -> TransitionCallbackReturn:
+        """Undo `on_configure`."""
+        self._unmake()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, _: LifecycleState) -> TransitionCallbackReturn:
+        """Hold if anything moves, and end."""
+        self._hold_and_unmake("shutting down")
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, _: LifecycleState) -> TransitionCallbackReturn:
+        """Something nobody expected: hold, and wait to be configured again."""
+        self._hold_and_unmake("error")
+        return TransitionCallbackReturn.SUCCESS
+
+    def bring_up(self) -> bool:
+        """Configure and activate; False if the parameters do not allow it."""
+        for transition in (self.trigger_configure, self.trigger_activate):
+            if transition() != TransitionCallbackReturn.SUCCESS:  # type: ignore[no-untyped-call]
+                return False
+        return True
+
+    def stop(self) -> None:
+        """Hold, see that the controllers have heard it, and undo everything. For the end."""
+        self._hold_and_unmake("shutting down")
+
+    def _hold_and_unmake(self, message: str) -> None:
+        if self._bridge is not None:
+            self._bridge.deactivate(self._now(), message)
+            self._carry_out()
+            for publisher in self._controllers.values():
+                publisher.wait_for_all_acked(Duration(seconds=GOODBYE_S))
+        self._unmake()
+
+    def _make(self, settings: Settings) -> None:
+        keep_image_memory()
+        self._settings = settings
+        self._bridge = Bridge(settings)
+        self._make_publishers(settings)
+        self._make_subscriptions(settings)
+        self._make_services()
+        self._wake_up = self.create_guard_condition(self._on_link)
+        self._made.append(partial(self.destroy_guard_condition, self._wake_up))
+        self._link = PolicyLink(
+            partial(self._open_policy, settings.link),
+            wake=self._wake_up.trigger,
+            delays=partial(backoff, settings.link.reconnect_delay_max),
+        )
+        self._link.start()
+        self._make_timer(to_seconds(settings.control_period_ns), self._on_tick)
+        self._make_timer(HEARTBEAT_S, self._on_heartbeat)
+        self._make_timer(DIAGNOSTICS_S, self._on_diagnostics)
+        changed = self._table.on_change(self._on_settings)
+        self._made.append(partial(self.remove_on_set_parameters_callback, changed))
+
+    def _make_publishers(self, settings: Settings) -> None:
+        profiles = {
+            ActionChunk: ("action_chunk", qos.COMMANDS),
+            Subtask: ("subtask", qos.LATCHED),
+            PolicyStatus: ("status", qos.LATCHED),
+            InferenceStats: ("stats", qos.STATISTICS),
+            DiagnosticArray: ("/diagnostics", qos.DIAGNOSTICS),
+        }
+        if settings.publish_subtask_text:
+            profiles[String] = ("subtask_text", qos.LATCHED)
+        for kind, (topic, profile) in profiles.items():
+            self._topics[kind] = self.create_publisher(kind, topic, profile)
+            self._made.append(partial(self.destroy_publisher, self._topics[kind]))
+        if settings.dry_run:
+            return
+        for controller in settings.controllers:
+            # a second lock on what moves the robot: it sends nothing unless the node is active
+            publisher = self.create_lifecycle_publisher(  # type: ignore[no-untyped-call]
+                JointTrajectory, controller.topic, qos.COMMANDS
+            )
+            self._controllers[controller.name] = publisher
+            self._made.append(partial(self.destroy_lifecycle_publisher, publisher))
+
+    def _make_subscriptions(self, settings: Settings) -> None:
+        for camera in settings.observation.cameras:
+            hear = partial(self._on_image, camera.name)
+            kind = CompressedImage if camera.is_compressed else Image
+            self._hear(kind, camera.topic, hear, qos.IMAGES_DEPTH)
+        for topic in settings.observation.joint_state_topics:
+            self._hear(JointState, topic, self._on_joints, qos.JOINT_STATES_DEPTH)
+
+    def _hear(self, kind: type, topic: str, callback: Callable[[Any], None], depth: int) -> None:
+        sensor = SensorSubscription(self, kind, topic, callback, depth)
+        self._sensors.append(sensor)
+        self._made.append(sensor.destroy)
+
+    def _make_services(self) -> None:
+        for kind, name, callback in (
+            (SetPrompt, "~/set_prompt", self._on_set_prompt),
+            (Trigger, "~/reset", self._on_reset),
+            (SetBool, "~/pause", self._on_pause),
+            (Trigger, "~/hold", self._on_hold),
+        ):
+            service = self.create_service(kind, name, callback)
+            self._made.append(partial(self.destroy_service, service))
+
+    def _make_timer(self, period: float, callback: Callable[[], None]) -> None:
+        timer = self.create_timer(period, callback)
+        self._made.append(partial(self.destroy_timer, timer))
+
+    def _unmake(self) -> None:
+        """Undo whatever of `_make` has been done; the last first."""
+        if self._link is not None:
+            self._link.close()
+        while self._made:
+            self._made.pop()()
+        self._settings = self._bridge = self._link = self._wake_up = self._last_status = None
+        self._sensors.clear()
+        self._topics.clear()
+        self._controllers.clear()
+
+    @property
+    def _live_bridge(self) -> Bridge[ImageMessage]:
+        assert self._bridge is not None, "the node is not configured"
+        return self._bridge
+
+    @property
+    def _live_link(self) -> PolicyLink:
+        assert self._link is not None, "the node is not configured"
+        return self._link
+
+    def _say_what_to_know(self, settings: Settings) -> None:
+        link = settings.link
+        if not settings.dry_run:
+            names = ", ".join(controller.topic for controller in settings.controllers)
+            self._log.warning(f"dry_run is false: chunks move the robot through {names}")
+        if notice := installation_notice():
+            self._log.warning(notice)
+        is_local = link.host in ("127.0.0.1", "::1", "localhost")
+        if link.transport == "quic" and link.trusts_anybody and not is_local:
+            self._log.warning(
+                f"whoever answers at {link.server} is trusted to move the robot; "
+                f"set server_fingerprint to what the server prints at its start"
+            )
+
+    # --- what comes in ---
+
+    def _now(self) -> int:
+        now: int = self.get_clock().now().nanoseconds
+        return now
+
+    def _on_image(self, camera: str, message: Image) -> None:
+        stamp_ns = messages.stamp_of(message.header.stamp)
+        self._live_bridge.add_frame(camera, stamp_ns, message)
+
+    def _on_joints(self, message: JointState) -> None:
+        stamp_ns = messages.stamp_of(message.header.stamp)
+        self._live_bridge.add_joints(stamp_ns, message.name, message.position)
+
+    def _on_link(self) -> None:
+        if self._link is None:
+            return
+        for event in self._link.events():
+            self._on_link_event(event)
+        self._live_bridge.tick(self._now())
+        self._carry_out()
+
+    def _on_link_event(self, event: LinkEvent) -> None:
+        self._live_bridge.link_event(self._now(), event)
+        self._carry_out()
+
+    def _on_tick(self) -> None:
+        for sensor in self._sensors:
+            sensor.settle()
+        self._live_bridge.tick(self._now())
+        self._carry_out()
+
+    def _on_settings(self, settings: Settings) -> None:
+        self._settings = settings
+        self._live_bridge.update_settings(settings)
+
+    # --- services ---
+
+    def _on_set_prompt(
+        self, request: SetPrompt.Request, response: SetPrompt.Response
+    ) -> SetPrompt.Response:
+        self._live_bridge.set_prompt(self._now(), request.prompt, reset=request.reset)
+        self._carry_out()
+        response.success, response.message = True, f"the instruction is now: {request.prompt}"
+        return response
+
+    def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._live_bridge.reset(self._now())
+        self._carry_out()
+        response.success, response.message = True, "the running chunk is forgotten"
+        return response
+
+    def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._live_bridge.pause(self._now(), request.data)
+        self._carry_out()
+        response.success, response.message = True, "paused" if request.data else "going on"
+        return response
+
+    def _on_hold(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._live_bridge.hold(self._now())
+        self._carry_out()
+        response.success, response.message = True, "holding; ~/reset goes on"
+        return response
+
+    # --- what goes out ---
+
+    def _carry_out(self) -> None:
+        """Do what the bridge wants done, then show its state if it is another one."""
+        for effect in self._live_bridge.take_effects():
+            self._do(effect)
+        now = self._now()
+        status = self._live_bridge.status(now)
+        if status.is_news_after(self._last_status):
+            self._log_status(status)
+            self._show_status(status, now)
+
+    def _do(self, effect: Effect) -> None:
+        assert self._settings is not None
+        if isinstance(effect, SendRequest):
+            self._send(effect)
+        elif isinstance(effect, PublishTrajectory):
+            publisher = self._controllers[effect.controller.name]
+            publisher.publish(messages.trajectory_message(effect))
+        elif isinstance(effect, PublishChunk):
+            message = messages.chunk_message(effect, self._settings.joints)
+            self._topics[ActionChunk].publish(message)
+        elif isinstance(effect, PublishStats):
+            self._topics[InferenceStats].publish(messages.stats_message(effect))
+        elif isinstance(effect, PublishSubtask):
+            self._topics[Subtask].publish(messages.subtask_message(effect))
+            if String in self._topics:
+                self._topics[String].publish(String(data=effect.text))
+        elif isinstance(effect, ResetPolicy):
+            self._live_link.reset()
+        elif isinstance(effect, Reconnect):
+            self._live_link.reconnect()
+        elif isinstance(effect, Warn):
+            self._log.warning(effect.message)
+
+    def _send(self, effect: SendRequest) -> None:
+        assert self._settings is not None
+        supports, observation = effect.agreement.supports, self._settings.observation
+        build = partial(
+            build_request,
+            effect.observation,
+            observation,
+            effect.agreement.images,
+            IMAGE_WORK,
+            deadline_ms=effect.timeout * 1e3 if "deadline_ms" in supports else None,
+            jpeg_quality=observation.jpeg_quality if "jpeg" in supports else None,
+        )
+        self._live_link.send(Job(effect.request_id, build, effect.timeout))
+
+    def _show_status(self, status: Status, now: int) -> None:
+        assert self._settings is not None
+        self._last_status = status
+        self._topics[PolicyStatus].publish(messages.status_message(status, self._settings, now))
+
+    def _on_heartbeat(self) -> None:
+        now = self._now()
+        self._show_status(self._live_bridge.status(now), now)
+
+    def _on_diagnostics(self) -> None:
+        assert self._settings is not None
+        now = self._now()
+        entries = reports(self._live_bridge, self._settings, now)
+        self._topics[DiagnosticArray].publish(messages.diagnostics_message(entries, now))
+
+    def _log_status(self, status: Status) -> None:
+        line = f"{status.state.name}: {status.message}" if status.message else status.state.name
+        log = self._log
+        if status.state is State.FAULT:
+            log.error(line)
+        elif (
+            status.state in (State.DISCONNECTED, State.HOLDING) and status.cause != "waiting"
+        ) or status.cause == "planner":
+            log.warning(line)
+        else:
+            log.info(line)

@@ -1,0 +1,68 @@
+"""A subscription to a sensor whose publisher may be reliable or not.
+
+It asks for reliable delivery first: over a default Fast DDS, best-effort images in more than one
+fragment are almost all lost. A publisher that offers only best effort is then incompatible, which
+the middleware reports, whenever that publisher appears. The subscription is made anew with best
+effort, which goes with every publisher. (BEST_AVAILABLE decides only once, when it is made, and
+does not exist on Humble.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+
+from openpi_flash_client_node.ros.qos import sensor
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+
+class SensorSubscription:
+    """Hears a topic, however its publisher offers it."""
+
+    def __init__(
+        self, node: Node, kind: type, topic: str, callback: Callable[[Any], None], depth: int
+    ) -> None:
+        self._node = node
+        self._kind = kind
+        self._topic = topic
+        self._callback = callback
+        self._depth = depth
+        self._is_refused = False
+        self._subscription = self._subscribe(reliable=True)
+
+    def settle(self) -> None:
+        """Subscribe anew if a publisher turned out to offer less. Call it now and then."""
+        if not self._is_refused:
+            return
+        self._is_refused = False
+        self._node.get_logger().info(
+            f"a publisher of {self._topic} offers only best effort: taking that"
+        )
+        self.destroy()
+        self._subscription = self._subscribe(reliable=False)
+
+    def destroy(self) -> None:
+        """Stop hearing."""
+        self._node.destroy_subscription(self._subscription)
+
+    def _subscribe(self, *, reliable: bool) -> Any:
+        callbacks = SubscriptionEventCallbacks(
+            # not here: the middleware is still at work with the subscription
+            incompatible_qos=(lambda _: self._refuse()) if reliable else None
+        )
+        return self._node.create_subscription(
+            self._kind,
+            self._topic,
+            self._callback,
+            sensor(self._depth, reliable=reliable),
+            event_callbacks=callbacks,
+        )
+
+    def _refuse(self) -> None:
+        self._is_refused = True

@@ -1,0 +1,1 @@
+"""Camera frames and joint states, and the observation that is made of them."""

@@ -1,0 +1,91 @@
+"""Joint positions in the policy's order, merged by name from any number of topics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openpi_flash_client_node.hold import Hold, HoldKind
+from openpi_flash_client_node.nanoseconds import to_seconds
+from openpi_flash_client_node.senses.frames import CLOCK_JUMP_NS
+
+
+@dataclass(frozen=True, eq=False)
+class JointReading:
+    """Where the joints are.
+
+    Attributes:
+        positions: float64 [N], rad or m.
+        oldest_ns: the oldest stamp among them.
+    """
+
+    positions: NDArray[np.float64]
+    oldest_ns: int
+
+
+class JointPositions:
+    """The newest position of every joint."""
+
+    def __init__(self, joints: Sequence[str], topics: Sequence[str]) -> None:
+        """Start empty.
+
+        Args:
+            joints: names in the policy's order; others are ignored.
+            topics: where they come from; named in reasons.
+        """
+        self._joints = tuple(joints)
+        self._columns = {name: index for index, name in enumerate(joints)}
+        self._topics = ", ".join(topics)
+        self._positions = np.full(len(self._joints), np.nan)
+        self._stamps_ns = [0] * len(self._joints)
+        self._unstamped = False
+
+    def add(self, stamp_ns: int, names: Sequence[str], positions: Sequence[float]) -> bool:
+        """Take what a message says about our joints. False if it was dropped: it has no stamp.
+
+        A value that is not finite, and a name without a position, is no news about that joint.
+        """
+        if stamp_ns == 0:
+            self._unstamped = True
+            return False
+        for name, position in zip(names, positions):  # noqa: B905 - drivers may leave positions out
+            column = self._columns.get(name)
+            if column is None or not math.isfinite(position):
+                continue
+            behind_ns = self._stamps_ns[column] - stamp_ns
+            if 0 < behind_ns < CLOCK_JUMP_NS:
+                continue
+            self._positions[column] = position
+            self._stamps_ns[column] = stamp_ns
+        return True
+
+    def newest(self, now: int, *, max_age_ns: int) -> JointReading | Hold:
+        """Every joint's newest position, or which joint is missing or old."""
+        missing = [
+            name for name, stamp in zip(self._joints, self._stamps_ns, strict=True) if not stamp
+        ]
+        if missing:
+            why = "messages without a stamp are not used" if self._unstamped else "never reported"
+            return self._reason(f"no position of {', '.join(missing)} on {self._topics}: {why}")
+        oldest_ns = min(self._stamps_ns)
+        oldest = self._joints[self._stamps_ns.index(oldest_ns)]
+        age = to_seconds(now - oldest_ns)
+        if now - oldest_ns > max_age_ns:
+            return self._reason(
+                f"joint {oldest} on {self._topics} is stale: its newest position is {age:.2f} s "
+                f"old, max_observation_age is {to_seconds(max_age_ns):.2f} s"
+            )
+        ahead_ns = max(self._stamps_ns) - now
+        if ahead_ns > max_age_ns:
+            return self._reason(
+                f"joint states on {self._topics} are stamped {to_seconds(ahead_ns):.2f} s in the "
+                f"future; the clocks of the robot and of this node differ"
+            )
+        return JointReading(self._positions.copy(), oldest_ns)
+
+    def _reason(self, message: str) -> Hold:
+        return Hold(HoldKind.OBSERVATION, message)

@@ -1,0 +1,1 @@
+"""The node's parameters, the server's metadata, and whether the two agree."""

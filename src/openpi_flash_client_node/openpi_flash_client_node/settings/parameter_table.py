@@ -1,0 +1,399 @@
+"""The node's parameters: name, type, default, unit, range and text, once.
+
+The descriptors that `ros2 param describe` shows, the checks, `settings.Settings` and the page
+`docs/robot_parameters.md` all come from `PARAMETERS`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from openpi_flash_client_node.settings.parameter_kinds import (
+    Kind,
+    Parameter,
+    ParameterError,
+    ParameterValue,
+)
+
+
+def expand(given: Mapping[str, Any]) -> dict[str, Parameter]:
+    """Every parameter that this node has, by full name, with the maps written out.
+
+    Args:
+        given: what the user set; decides which cameras and controllers there are.
+
+    Raises:
+        ParameterError: a list that names entries is not a list of names.
+    """
+    expanded: dict[str, Parameter] = {}
+    for parameter in PARAMETERS:
+        if not parameter.each_of:
+            expanded[parameter.name] = parameter
+            continue
+        owner = _BY_NAME[parameter.each_of]
+        entries = owner.parse(given.get(owner.name, owner.default))
+        assert isinstance(entries, tuple)
+        for entry in entries:
+            expanded[parameter.named(str(entry))] = parameter
+    return expanded
+
+
+def parse_values(given: Mapping[str, Any]) -> dict[str, ParameterValue]:
+    """Check what the user set and fill in the defaults.
+
+    Raises:
+        ParameterError: names every parameter that is unknown, or the first that is wrong.
+    """
+    expanded = expand(given)
+    unknown = sorted(set(given) - set(expanded))
+    if unknown:
+        raise ParameterError(
+            f"unknown parameter{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}"
+            f"{_closest(unknown[0], list(expanded))}"
+        )
+    return {
+        name: parameter.parse(given[name], name) if name in given else parameter.default
+        for name, parameter in expanded.items()
+    }
+
+
+def _closest(name: str, known: list[str]) -> str:
+    matches = difflib.get_close_matches(name, known, n=1)
+    return f"; the closest known one is {matches[0]}" if matches else ""
+
+
+PARAMETERS: tuple[Parameter, ...] = (
+    # --- the server ---
+    Parameter("server", Kind.STRING, "127.0.0.1", "Host name or address of the policy server."),
+    Parameter(
+        "port",
+        Kind.INTEGER,
+        0,
+        "Port of the policy server; 0 is the transport's own: 5555 for quic, 8000 for websocket.",
+        low=0,
+        high=65535,
+    ),
+    Parameter(
+        "transport",
+        Kind.STRING,
+        "quic",
+        "How to reach the server. websocket also speaks to an openpi server.",
+        choices=("quic", "websocket"),
+    ),
+    Parameter("api_key", Kind.STRING, "", "Key for a server that asks for one."),
+    Parameter(
+        "server_fingerprint",
+        Kind.STRING,
+        "",
+        "SHA-256 of the server's certificate in hex, as the server prints it at start (quic only). "
+        "Without this, ca_file or known_servers, whoever answers is trusted.",
+    ),
+    Parameter(
+        "ca_file",
+        Kind.STRING,
+        "",
+        "PEM file of the authorities of which one must have signed the server's certificate for "
+        "the name in server (quic only).",
+    ),
+    Parameter(
+        "known_servers",
+        Kind.STRING,
+        "",
+        "File of the servers that were met before, such as ~/.config/openpi-flash/known_servers "
+        "(quic only): a new server is trusted and written into it, one whose certificate has "
+        "changed is refused.",
+    ),
+    Parameter(
+        "connect_timeout",
+        Kind.DOUBLE,
+        5.0,
+        "How long one attempt to connect may take.",
+        unit="s",
+        low=0.1,
+        high=60.0,
+    ),
+    Parameter(
+        "reconnect_delay_max",
+        Kind.DOUBLE,
+        2.0,
+        "Longest pause between attempts to connect; the first pause is 0.1 s and doubles.",
+        unit="s",
+        low=0.1,
+        high=60.0,
+    ),
+    Parameter(
+        "request_timeout",
+        Kind.DOUBLE,
+        1.0,
+        "An answer that takes longer is given up, and the robot holds.",
+        unit="s",
+        low=0.01,
+        high=60.0,
+        dynamic=True,
+    ),
+    # --- the task ---
+    Parameter(
+        "prompt",
+        Kind.STRING,
+        "",
+        "The instruction at start; change it with the service ~/set_prompt. "
+        "Empty leaves it to the server's default.",
+    ),
+    Parameter(
+        "dry_run",
+        Kind.BOOL,
+        True,
+        "True publishes chunks and status but sends nothing to a controller. "
+        "False moves the robot.",
+    ),
+    Parameter(
+        "autostart",
+        Kind.BOOL,
+        True,
+        "Configure and activate at start; false leaves that to a lifecycle manager.",
+    ),
+    Parameter(
+        "publish_subtask_text",
+        Kind.BOOL,
+        True,
+        "Mirror the subtask on subtask_text as std_msgs/String.",
+    ),
+    # --- what the policy sees ---
+    Parameter(
+        "cameras", Kind.STRINGS, (), "Names of the cameras; each has the entries camera.<name>.*."
+    ),
+    Parameter(
+        "camera.<name>.topic",
+        Kind.STRING,
+        "",
+        "Topic of this camera, sensor_msgs/Image or sensor_msgs/CompressedImage.",
+        each_of="cameras",
+    ),
+    Parameter(
+        "camera.<name>.image_transport",
+        Kind.STRING,
+        "auto",
+        "What is on the topic: raw is sensor_msgs/Image, compressed is sensor_msgs/CompressedImage "
+        "with JPEG or PNG, auto is compressed for a topic that ends in /compressed.",
+        choices=("auto", "raw", "compressed"),
+        each_of="cameras",
+    ),
+    Parameter(
+        "camera.<name>.key",
+        Kind.STRING,
+        "",
+        "Where the image goes in the request; a dot steps into a nested map (images.cam_high).",
+        each_of="cameras",
+    ),
+    Parameter(
+        "image_height",
+        Kind.INTEGER,
+        224,
+        "Height that images are resized to if the server does not say one; 0 leaves them.",
+        unit="pixels",
+        low=0,
+        high=4096,
+    ),
+    Parameter(
+        "image_width",
+        Kind.INTEGER,
+        224,
+        "Width that images are resized to if the server does not say one; 0 leaves them.",
+        unit="pixels",
+        low=0,
+        high=4096,
+    ),
+    Parameter(
+        "image_layout",
+        Kind.STRING,
+        "hwc",
+        "Order of the image axes if the server does not say one.",
+        choices=("hwc", "chw"),
+    ),
+    Parameter(
+        "image_encoding",
+        Kind.STRING,
+        "raw",
+        "How images go to the server. raw is exact, 150 kB for each camera of 224x224; jpeg is a "
+        "tenth to a fifth of that, for links below 1 Gb/s. A server that does not read jpeg gets "
+        "raw.",
+        choices=("raw", "jpeg"),
+    ),
+    Parameter(
+        "jpeg_quality",
+        Kind.INTEGER,
+        92,
+        "Quality of jpeg, much as libjpeg's: 92 keeps an image of 224x224 in about 17 kB.",
+        low=1,
+        high=100,
+    ),
+    Parameter(
+        "joint_state_topics",
+        Kind.STRINGS,
+        ("/joint_states",),
+        "Topics with sensor_msgs/JointState; joints are merged by name.",
+    ),
+    Parameter(
+        "joints",
+        Kind.STRINGS,
+        (),
+        "Names of the joints in the order of the policy's state and actions.",
+    ),
+    Parameter(
+        "state_key",
+        Kind.STRING,
+        "observation/state",
+        "Where the joint positions go in the request; a dot steps into a nested map.",
+    ),
+    Parameter("prompt_key", Kind.STRING, "prompt", "Where the instruction goes in the request."),
+    Parameter(
+        "max_observation_age",
+        Kind.DOUBLE,
+        0.2,
+        "Oldest input that may be sent. With an older one nothing is sent, and the robot holds "
+        "when its chunk has become too old.",
+        unit="s",
+        low=0.001,
+        high=10.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "max_camera_skew",
+        Kind.DOUBLE,
+        0.05,
+        "Greatest difference between the stamps of the cameras of one observation.",
+        unit="s",
+        low=0.0,
+        high=10.0,
+        dynamic=True,
+    ),
+    # --- how chunks are played ---
+    Parameter(
+        "action_columns",
+        Kind.STRINGS,
+        (),
+        "The server's names of the action columns, one per entry of joints. "
+        "Empty: the joints' own names.",
+    ),
+    Parameter(
+        "action_rate_hz",
+        Kind.DOUBLE,
+        0.0,
+        "Steps per second of a chunk; 0 asks the server (an openpi server does not say).",
+        unit="Hz",
+        low=0.0,
+        high=1000.0,
+    ),
+    Parameter(
+        "execution_horizon",
+        Kind.INTEGER,
+        10,
+        "Steps after an observation at which the next one is taken; "
+        "0 takes it as soon as the last answer is in.",
+        unit="steps",
+        low=0,
+        high=10000,
+        dynamic=True,
+    ),
+    Parameter(
+        "max_chunk_age",
+        Kind.DOUBLE,
+        0.0,
+        "Oldest observation whose chunk may be played; then the robot holds. "
+        "0 is half of the chunk's length.",
+        unit="s",
+        low=0.0,
+        high=60.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "blend_time",
+        Kind.DOUBLE,
+        0.1,
+        "How long the running plan, or rest, is faded into a new chunk.",
+        unit="s",
+        low=0.0,
+        high=10.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "max_start_delta",
+        Kind.DOUBLES,
+        (0.3,),
+        "When the robot starts from rest, a chunk whose first step is farther from the measured "
+        "position is refused. One value for all joints, or one per joint.",
+        unit="rad or m",
+        low=0.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "max_velocity",
+        Kind.DOUBLES,
+        (0.5,),
+        "Fastest commanded motion; steps that ask for more are cut. "
+        "One value for all joints, or one per joint.",
+        unit="rad/s or m/s",
+        low=0.001,
+        dynamic=True,
+    ),
+    Parameter(
+        "position_lower",
+        Kind.DOUBLES,
+        (),
+        "Lowest commanded position, one per joint; leave it out for none.",
+        unit="rad or m",
+        dynamic=True,
+    ),
+    Parameter(
+        "position_upper",
+        Kind.DOUBLES,
+        (),
+        "Highest commanded position, one per joint; leave it out for none.",
+        unit="rad or m",
+        dynamic=True,
+    ),
+    Parameter(
+        "controllers",
+        Kind.STRINGS,
+        (),
+        "Names of the joint trajectory controllers; each has the entries controller.<name>.*.",
+    ),
+    Parameter(
+        "controller.<name>.topic",
+        Kind.STRING,
+        "",
+        "Topic of the controller, trajectory_msgs/JointTrajectory. "
+        "Empty: /<name>/joint_trajectory.",
+        each_of="controllers",
+    ),
+    Parameter(
+        "controller.<name>.joints",
+        Kind.STRINGS,
+        (),
+        "The controller's joints, all of them. Empty: every entry of joints.",
+        each_of="controllers",
+    ),
+    Parameter(
+        "hold_time",
+        Kind.DOUBLE,
+        0.2,
+        "How long a controller is given to come to rest where the robot is when it must hold.",
+        unit="s",
+        low=0.01,
+        high=5.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "control_rate_hz",
+        Kind.DOUBLE,
+        50.0,
+        "How often the node looks whether an observation is due or the robot must hold.",
+        unit="Hz",
+        low=1.0,
+        high=1000.0,
+    ),
+)
+
+_BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}

@@ -1,0 +1,199 @@
+"""What the server says about itself, and whether this robot fits.
+
+The metadata comes from the network: everything is checked, and everything may be missing, because
+an openpi server says next to nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeGuard, TypeVar
+
+from openpi_flash_client_node.nanoseconds import SECOND
+from openpi_flash_client_node.settings.node_settings import RequestPath, Settings
+
+T = TypeVar("T")
+
+
+class ContractError(ValueError):
+    """This server and this robot do not fit together. Needs a human."""
+
+
+@dataclass(frozen=True)
+class ImageTarget:
+    """The image a server wants: size, and whether the channels come first."""
+
+    height: int
+    width: int
+    channels_first: bool
+
+
+@dataclass(frozen=True)
+class ServerContract:
+    """The server's metadata, as far as it says something. None: it does not say."""
+
+    images: Mapping[RequestPath, ImageTarget] = field(default_factory=dict)
+    action_horizon: int | None = None
+    action_dim: int | None = None
+    action_rate_hz: float | None = None
+    action_names: tuple[str, ...] | None = None
+    robot: str = ""
+    supports: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What server and robot have settled on.
+
+    Attributes:
+        step_ns: spacing of the steps of a chunk.
+        columns: index in the server's columns of each joint.
+        column_count: how many columns a chunk must have.
+        horizon: how many steps a chunk must have; None for any number.
+        images: what each image must look like, by its place in the request.
+        supports: optional request keys the server reads.
+        warnings: what a person should know but nothing stops for.
+    """
+
+    step_ns: int
+    columns: tuple[int, ...]
+    column_count: int
+    horizon: int | None
+    images: Mapping[RequestPath, ImageTarget]
+    supports: frozenset[str]
+    warnings: tuple[str, ...]
+
+
+def parse_contract(metadata: Mapping[str, Any]) -> ServerContract:
+    """Read a server's metadata.
+
+    Raises:
+        ContractError: a key is there but makes no sense.
+    """
+    rate = metadata.get("action_rate_hz")
+    if rate is not None and not (_is_number(rate) and math.isfinite(rate) and rate > 0):
+        raise ContractError(f"the server's action_rate_hz is {rate!r}, expected a positive number")
+    names = metadata.get("action_names")
+    if names is not None and not _is_list_of(names, str):
+        raise ContractError(f"the server's action_names is {names!r}, expected a list of names")
+    supports = metadata.get("supports") or []
+    return ServerContract(
+        images=_images(metadata.get("image_specs") or []),
+        action_horizon=_positive(metadata, "action_horizon"),
+        action_dim=_positive(metadata, "action_dim"),
+        action_rate_hz=None if rate is None else float(rate),
+        action_names=tuple(names) if names else None,
+        robot=str(metadata.get("robot") or ""),
+        supports=frozenset(supports) if _is_list_of(supports, str) else frozenset(),
+    )
+
+
+def agree(contract: ServerContract, settings: Settings) -> Agreement:
+    """Match what the server says with what this node was told.
+
+    Raises:
+        ContractError: the robot must not be moved by this server as things are.
+    """
+    rate_hz = settings.action_rate_hz or contract.action_rate_hz
+    if not rate_hz:
+        raise ContractError(
+            "the server does not say how many steps a second its actions are; "
+            "set the parameter action_rate_hz"
+        )
+    columns, column_count = _columns(contract, settings)
+    return Agreement(
+        step_ns=round(SECOND / rate_hz),
+        columns=columns,
+        column_count=column_count,
+        horizon=contract.action_horizon,
+        images=contract.images,
+        supports=contract.supports,
+        warnings=_warnings(contract, settings),
+    )
+
+
+def _columns(contract: ServerContract, settings: Settings) -> tuple[tuple[int, ...], int]:
+    """Where each joint is in the server's columns."""
+    wanted, names = settings.action_columns, contract.action_names
+    if names is not None:
+        if sorted(names) != sorted(wanted):
+            raise ContractError(
+                f"the server's actions are {', '.join(names)}; this robot's are "
+                f"{', '.join(wanted)}; set the parameters joints and action_columns to match"
+            )
+        return tuple(names.index(name) for name in wanted), len(names)
+    if contract.action_dim is not None and contract.action_dim != len(wanted):
+        raise ContractError(
+            f"the server's actions have {contract.action_dim} columns, "
+            f"this robot has {len(wanted)} joints"
+        )
+    return tuple(range(len(wanted))), len(wanted)
+
+
+def _warnings(contract: ServerContract, settings: Settings) -> tuple[str, ...]:
+    warnings = []
+    ours = {camera.key: camera.name for camera in settings.observation.cameras}
+    if contract.images:
+        warnings += [
+            f"the server reads an image at {'.'.join(path)}, and no camera has that key"
+            for path in contract.images
+            if path not in ours
+        ]
+        warnings += [
+            f"camera {name} goes to {'.'.join(path)}, where the server reads no image"
+            for path, name in ours.items()
+            if path not in contract.images
+        ]
+    if settings.observation.jpeg_quality is not None and "jpeg" not in contract.supports:
+        warnings.append("the server does not read jpeg; images are sent raw")
+    said = contract.action_rate_hz
+    if said is not None and settings.action_rate_hz and settings.action_rate_hz != said:
+        warnings.append(
+            f"the server's actions are {said:g} steps a second; "
+            f"action_rate_hz plays them at {settings.action_rate_hz:g}"
+        )
+    return tuple(warnings)
+
+
+def _images(specs: Any) -> dict[RequestPath, ImageTarget]:
+    if not isinstance(specs, (list, tuple)):
+        raise ContractError(f"the server's image_specs is {specs!r}, expected a list")
+    return dict(_image(spec) for spec in specs)
+
+
+def _image(spec: Any) -> tuple[RequestPath, ImageTarget]:
+    if not isinstance(spec, Mapping):
+        raise ContractError(f"an entry of the server's image_specs is {spec!r}, expected a map")
+    path, shape = spec.get("path"), spec.get("target_shape")
+    if not _is_list_of(path, str) or not path:
+        raise ContractError(f"an entry of the server's image_specs has the path {path!r}")
+    where = ".".join(path)
+    dtype = spec.get("dtype", "uint8")
+    if dtype != "uint8":
+        raise ContractError(f"the server wants {where} as {dtype}; this node sends uint8")
+    if not _is_list_of(shape, int) or len(shape) != 3 or min(shape) <= 0:
+        raise ContractError(f"the server wants {where} in the shape {shape!r}")
+    if shape[2] == 3:
+        return tuple(path), ImageTarget(shape[0], shape[1], channels_first=False)
+    if shape[0] == 3:
+        return tuple(path), ImageTarget(shape[1], shape[2], channels_first=True)
+    raise ContractError(f"the server wants {where} in the shape {list(shape)}, which is no image")
+
+
+def _positive(metadata: Mapping[str, Any], key: str) -> int | None:
+    value = metadata.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        raise ContractError(f"the server's {key} is {value!r}, expected a positive number")
+    return value
+
+
+def _is_list_of(value: Any, kind: type[T]) -> TypeGuard[Sequence[T]]:
+    return isinstance(value, (list, tuple)) and all(isinstance(item, kind) for item in value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

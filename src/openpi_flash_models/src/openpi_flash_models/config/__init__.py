@@ -1,0 +1,1 @@
+"""Named inference configs: openpi's, ours, and those of a user's robot file."""

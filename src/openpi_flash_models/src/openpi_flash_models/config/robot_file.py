@@ -1,0 +1,334 @@
+"""Robots and configs of a user's own, from a YAML or a Python file.
+
+YAML says everything for a robot whose joints the model reads as they are, or scaled; a Python file
+(``ROBOTS`` and ``CONFIGS``, of the same types as ours) is for what needs a formula.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from openpi_flash_models import robots
+from openpi_flash_models.config import registry
+from openpi_flash_models.config.inference_config import InferenceConfig
+from openpi_flash_models.errors import ConfigError
+from openpi_flash_models.model.inputs import CAMERAS
+from openpi_flash_models.model.shape import MODEL_NAMES
+from openpi_flash_models.robots.robot import CameraInput, Robot, StateInput
+from openpi_flash_models.transforms.delta import delta_mask
+
+_PROMPT_SLOTS = {"pi0": 48, "pi05": 200, "pi0_fast": 250}
+_added: dict[Path, RobotFile] = {}
+
+
+@dataclass(frozen=True)
+class RobotFile:
+    """What a file defines."""
+
+    robots: tuple[Robot, ...]
+    configs: tuple[InferenceConfig, ...]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """``scale * x + offset``, number by number along the last axis."""
+
+    scale: np.ndarray
+    offset: np.ndarray
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Convert [..., D]."""
+        return values * self.scale + self.offset
+
+    @property
+    def inverse(self) -> Linear | None:
+        """The way back, if there is one."""
+        if not self.scale.all():
+            return None
+        return Linear(1 / self.scale, -self.offset / self.scale)
+
+
+def add_robot_file(path: Path) -> RobotFile:
+    """Read a file, and add what it defines to the registries; once per file.
+
+    Raises:
+        ConfigError: it cannot be used; names the entry at fault.
+    """
+    path = path.expanduser().resolve()
+    if path in _added:
+        return _added[path]
+    found = read_robot_file(path)
+    for robot in found.robots:
+        if robots.ROBOTS.get(robot.name, robot) is not robot:
+            raise ConfigError(f"{path}: there is a robot named {robot.name!r} already")
+    for config in found.configs:
+        if registry.CONFIGS.get(config.name, config) is not config:
+            raise ConfigError(f"{path}: there is a config named {config.name!r} already")
+    for robot in found.robots:
+        robots.register(robot)
+    for config in found.configs:
+        registry.register(config)
+    _added[path] = found
+    return found
+
+
+def read_robot_file(path: Path) -> RobotFile:
+    """What a file defines; the registries stay as they are.
+
+    Raises:
+        ConfigError: it cannot be used; names the entry at fault.
+    """
+    if path.suffix == ".py":
+        return _read_python(path)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {_told(error)}") from error
+    reader = _Reader(str(path))
+    top = reader.mapping(content, "the file", {"robots", "configs"})
+    own = {}
+    for i, entry in enumerate(reader.sequence(top.get("robots", []), "robots")):
+        robot = _robot(reader, entry, f"robots[{i}]")
+        if robot.name in own:
+            raise reader.fail(f"robots[{i}]", f"there is a robot named {robot.name!r} already")
+        own[robot.name] = robot
+    found = [
+        _config(reader, entry, f"configs[{i}]", own)
+        for i, entry in enumerate(reader.sequence(top.get("configs", []), "configs"))
+    ]
+    if not own and not found:
+        raise ConfigError(f"{path} defines neither robots nor configs")
+    return RobotFile(tuple(own.values()), tuple(found))
+
+
+def _read_python(path: Path) -> RobotFile:
+    name = f"openpi_flash_robot_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ConfigError(f"cannot read {path}: no such file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a user's file does
+        raise ConfigError(f"{path} cannot be run: {_told(error)}") from error
+    own, found = tuple(getattr(module, "ROBOTS", ())), tuple(getattr(module, "CONFIGS", ()))
+    if not own and not found:
+        raise ConfigError(f"{path} defines neither ROBOTS nor CONFIGS")
+    for value, kind in [(r, Robot) for r in own] + [(c, InferenceConfig) for c in found]:
+        if not isinstance(value, kind):
+            raise ConfigError(
+                f"{path}: expected values of type {kind.__name__}, got {type(value).__name__}"
+            )
+    return RobotFile(own, found)
+
+
+class _Reader:
+    """Takes parsed YAML apart, and names the place where it is not what it should be."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+
+    def fail(self, place: str, problem: str) -> ConfigError:
+        return ConfigError(f"{self._source}: {place}: {problem}")
+
+    def mapping(self, value: Any, place: str, known: set[str]) -> Mapping[str, Any]:
+        if not isinstance(value, Mapping):
+            raise self.fail(place, f"expected keys and values, got {_shown(value)}")
+        for key in value:
+            if key not in known:
+                raise self.fail(place, f"unknown key {key!r}, known: {', '.join(sorted(known))}")
+        return value
+
+    def sequence(self, value: Any, place: str) -> Sequence[Any]:
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            raise self.fail(place, f"expected a list, got {_shown(value)}")
+        return value
+
+    def get(
+        self, entry: Mapping[str, Any], key: str, place: str, kind: type | tuple[type, ...]
+    ) -> Any:
+        if key not in entry:
+            raise self.fail(place, f"{key} is missing")
+        value = entry[key]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise self.fail(f"{place}.{key}", f"is {_shown(value)}, expected {_named(kind)}")
+        return value
+
+    def numbers(self, value: Any, place: str, size: int) -> np.ndarray:
+        numbers = self.sequence(value, place)
+        if len(numbers) != size or not all(
+            isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers
+        ):
+            raise self.fail(place, f"expected {size} numbers, got {_shown(value)}")
+        return np.array(numbers, np.float64)
+
+
+def _robot(reader: _Reader, entry: Any, place: str) -> Robot:
+    known = {"name", "control_hz", "cameras", "ignored_cameras", "state", "actions"}
+    known |= {"state_to_model", "actions_to_robot"}
+    entry = reader.mapping(entry, place, known)
+    name = reader.get(entry, "name", place, str)
+    rate = float(reader.get(entry, "control_hz", place, (int, float)))
+    if not rate > 0:
+        raise reader.fail(f"{place}.control_hz", f"is {rate:g}, expected more than 0")
+    cameras = [
+        _camera(reader, camera, f"{place}.cameras[{i}]")
+        for i, camera in enumerate(reader.sequence(entry.get("cameras"), f"{place}.cameras"))
+    ]
+    slots = [camera.slot for camera in cameras]
+    for slot in slots:
+        if slots.count(slot) > 1:
+            raise reader.fail(f"{place}.cameras", f"two cameras fill {slot}")
+    state = []
+    for i, part in enumerate(reader.sequence(entry.get("state"), f"{place}.state")):
+        where = f"{place}.state[{i}]"
+        keys = reader.mapping(part, where, {"key", "size"})
+        size = reader.get(keys, "size", where, int)
+        if size < 1:
+            raise reader.fail(f"{where}.size", f"is {size}, expected at least 1")
+        state.append(StateInput(reader.get(keys, "key", where, str), size))
+    actions = tuple(map(str, reader.sequence(entry.get("actions"), f"{place}.actions")))
+    if not actions or not state or not cameras:
+        raise reader.fail(place, "cameras, state and actions need at least one entry each")
+    conversions: dict[str, Any] = {}
+    sizes = {"state_to_model": sum(part.size for part in state), "actions_to_robot": len(actions)}
+    for key, size in sizes.items():
+        if key in entry:
+            conversion = _linear(reader, entry[key], f"{place}.{key}", size)
+            conversions[key] = conversion
+            if key == "actions_to_robot":
+                conversions["actions_to_model"] = conversion.inverse
+    ignored = reader.sequence(entry.get("ignored_cameras", []), f"{place}.ignored_cameras")
+    return Robot(
+        name=name,
+        cameras=tuple(sorted(cameras, key=lambda camera: _order(camera.slot))),
+        state=tuple(state),
+        action_names=actions,
+        control_hz=rate,
+        ignored_images=tuple(_path(key) for key in ignored),
+        **conversions,
+    )
+
+
+def _camera(reader: _Reader, entry: Any, place: str) -> CameraInput:
+    entry = reader.mapping(entry, place, {"key", "slot", "layout", "required"})
+    layout = entry.get("layout", "hwc")
+    if layout not in ("hwc", "chw"):
+        raise reader.fail(f"{place}.layout", f"is {_shown(layout)}, expected hwc or chw")
+    slot = reader.get(entry, "slot", place, str)
+    required = entry.get("required", True)
+    if not isinstance(required, bool):
+        raise reader.fail(f"{place}.required", f"is {_shown(required)}, expected true or false")
+    return CameraInput(_path(reader.get(entry, "key", place, (str, list))), slot, layout, required)
+
+
+def _config(reader: _Reader, entry: Any, place: str, own: Mapping[str, Robot]) -> InferenceConfig:
+    plain = {
+        "action_dim": int,
+        "max_token_len": int,
+        "discrete_state_input": bool,
+        "blank_cameras_seen": bool,
+        "default_prompt": str,
+        "fast_tokenizer": str,
+        "checkpoint": str,
+    }
+    known = {"name", "robot", "model", "asset_id", "action_horizon", "delta", "cameras", "metadata"}
+    entry = reader.mapping(entry, place, known | plain.keys())
+    name = reader.get(entry, "name", place, str)
+    robot_name = reader.get(entry, "robot", place, str)
+    robot = own.get(robot_name) or robots.ROBOTS.get(robot_name)
+    if robot is None:
+        names = ", ".join(sorted({*own, *robots.ROBOTS}))
+        raise reader.fail(f"{place}.robot", f"is {robot_name!r}, known: {names}")
+    kind = reader.get(entry, "model", place, str)
+    if kind not in MODEL_NAMES:
+        raise reader.fail(
+            f"{place}.model", f"is {kind!r}, expected one of {', '.join(MODEL_NAMES)}"
+        )
+    values: dict[str, Any] = {
+        key: reader.get(entry, key, place, of) for key, of in plain.items() if key in entry
+    }
+    values.setdefault("max_token_len", _PROMPT_SLOTS[kind])
+    if kind == "pi0_fast":
+        values.setdefault("action_dim", len(robot.action_names))
+    delta = reader.sequence(entry.get("delta", []), f"{place}.delta")
+    if not all(isinstance(run, int) and run for run in delta):
+        raise reader.fail(f"{place}.delta", f"expected counts such as [6, -1], got {delta}")
+    if "cameras" in entry:
+        values["cameras"] = tuple(map(str, reader.sequence(entry["cameras"], f"{place}.cameras")))
+    try:
+        return InferenceConfig(
+            name,
+            robot,
+            reader.get(entry, "asset_id", place, str),
+            reader.get(entry, "action_horizon", place, int),
+            kind=kind,
+            delta_mask=delta_mask(*delta),
+            metadata=reader.mapping(entry.get("metadata", {}), f"{place}.metadata", _AnyKey()),
+            **values,
+        )
+    except ConfigError as error:
+        raise reader.fail(place, str(error)) from error
+
+
+def _linear(reader: _Reader, entry: Any, place: str, size: int) -> Linear:
+    entry = reader.mapping(entry, place, {field.name for field in fields(Linear)})
+    ones, zeros = [1] * size, [0] * size
+    return Linear(
+        reader.numbers(entry.get("scale", ones), f"{place}.scale", size),
+        reader.numbers(entry.get("offset", zeros), f"{place}.offset", size),
+    )
+
+
+class _AnyKey(set[str]):
+    def __contains__(self, key: object) -> bool:
+        return True
+
+
+def _path(key: str | list[str]) -> tuple[str, ...]:
+    return (key,) if isinstance(key, str) else tuple(map(str, key))
+
+
+def _order(slot: str) -> int:
+    return CAMERAS.index(slot) if slot in CAMERAS else len(CAMERAS)
+
+
+def _shown(value: Any) -> str:
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:56]} ..."
+
+
+def _named(kind: type | tuple[type, ...]) -> str:
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    # a whole number is a number, too
+    return " or ".join(_KIND_NAMES[one] for one in kinds if not (one is int and float in kinds))
+
+
+def _told(error: Exception) -> str:
+    """What went wrong and where, in one line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: {error.msg}"
+    return f"{type(error).__name__}: {error}"
+
+
+_KIND_NAMES = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+}

@@ -1,0 +1,1 @@
+"""Policies and the planner: robot, normalisation, tokenizer and model in one call."""

@@ -1,0 +1,286 @@
+"""pi0, pi0-FAST and pi0.5 as policies: robot, normalisation, tokenizer and model, as openpi does.
+
+in   images, state, prompt of a request -> robot's model space -> normalise -> resize -> tokens
+out  actions [H, A] -> unnormalise -> absolute -> the robot's own units
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from openpi_flash_models.actions.rtc import (
+    DEFAULT_RTC,
+    Guidance,
+    RtcOptions,
+    guidance_of,
+    no_guidance,
+)
+from openpi_flash_models.actions.tokens import ActionDecoder
+from openpi_flash_models.config.registry import InferenceConfig
+from openpi_flash_models.errors import ModelOutputError, ObservationError
+from openpi_flash_models.model.inputs import ModelInputs
+from openpi_flash_models.model.packing import (
+    BATCH_BUCKETS,
+    MAX_BATCH,
+    fill_batch,
+    join,
+    lengths_from,
+    pack,
+    sized,
+    take_rows,
+)
+from openpi_flash_models.policy.model_protocols import DEFAULT_STEPS, ActionModel, TokenModel
+from openpi_flash_models.policy.observation_reader import ObservationReader
+from openpi_flash_models.policy.policy import (
+    DEFAULT_CONTROLS,
+    ActionResult,
+    BatchAnswer,
+    BatchRequest,
+    ImageSpec,
+    InferenceControls,
+    PolicySpec,
+)
+from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
+from openpi_flash_models.transforms.norm_stats import NormStats
+
+MAX_STEPS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """One request, ready for the model.
+
+    Attributes:
+        inputs: a batch of one, with every slot.
+        state: [S] in the model's space, not normalised.
+        noise: [1, H, A]; None for a model that says tokens.
+        num_steps: of denoising.
+        guidance: from the request's earlier chunk, or none.
+    """
+
+    inputs: ModelInputs
+    state: np.ndarray
+    noise: np.ndarray | None
+    num_steps: int
+    guidance: Guidance | None
+
+
+class ModelPolicy:
+    """A model behind a robot's transforms. Safe to call from several threads.
+
+    Args:
+        config: names the robot and the formats.
+        model: of the config's family.
+        stats: the checkpoint's statistics for this robot.
+        tokenizer: PaliGemma's.
+        default_prompt: the task of requests that name none.
+        max_batch: most requests that ``infer_batch`` answers in one call of the model.
+        rtc: how an earlier chunk has its say; the model has to be made with the same. None: it has
+            none.
+        decoder: for pi0-FAST, from tokens to actions.
+    """
+
+    def __init__(
+        self,
+        config: InferenceConfig,
+        model: ActionModel | TokenModel,
+        stats: NormStats,
+        tokenizer: PaligemmaTokenizer,
+        default_prompt: str | None = None,
+        *,
+        max_batch: int = 1,
+        rtc: RtcOptions | None = DEFAULT_RTC,
+        decoder: ActionDecoder | None = None,
+    ) -> None:
+        if not 1 <= max_batch <= MAX_BATCH:
+            raise ValueError(f"max_batch must be 1 to {MAX_BATCH}, got {max_batch}")
+        if model.shape.kind == "pi0_fast" and decoder is None:
+            raise ValueError("pi0-FAST needs a decoder of its tokens")
+        self.max_batch = max_batch
+        self._config = config
+        self._model = model
+        self._reader = ObservationReader(config, model.shape, stats, tokenizer, default_prompt)
+        self._rtc = rtc
+        self._decoder = decoder
+        self._noise = np.random.default_rng(0)
+        self._noise_lock = threading.Lock()
+
+    @property
+    def spec(self) -> PolicySpec:
+        """What clients need to know."""
+        robot, kind = self._config.robot, self._model.shape.kind
+        supports: tuple[str, ...] = ()
+        if kind != "pi0_fast":
+            supports = ("seed", "noise", "num_steps")
+            if self._rtc is not None and self._reader.can_read_actions:
+                supports = (*supports, "rtc")
+        return PolicySpec(
+            model=kind,
+            robot=robot.name,
+            action_horizon=self._config.action_horizon,
+            action_dim=len(robot.action_names),
+            action_rate_hz=robot.control_hz,
+            action_names=robot.action_names,
+            image_specs=tuple(ImageSpec(camera.path, camera.shape) for camera in robot.cameras),
+            metadata=self._config.metadata,
+            supports=supports,
+        )
+
+    def infer(
+        self, observation: Mapping[str, Any], controls: InferenceControls = DEFAULT_CONTROLS
+    ) -> ActionResult:
+        """Answer one observation.
+
+        Raises:
+            ObservationError: the observation or a control cannot be used; names it.
+            ModelOutputError: the model's actions are not finite, or are no actions.
+        """
+        (answer,) = self.infer_batch([(observation, controls)])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def infer_batch(self, requests: Sequence[BatchRequest]) -> list[BatchAnswer]:
+        """Answer each request, in calls of up to ``max_batch`` that share the number of steps."""
+        answers: dict[int, BatchAnswer] = {}
+        rows: dict[int, _Row] = {}
+        for i, (observation, controls) in enumerate(requests):
+            try:
+                rows[i] = self._prepare(observation, controls)
+            except ObservationError as error:
+                answers[i] = error
+        for steps in sorted({row.num_steps for row in rows.values()}):
+            same = [i for i, row in rows.items() if row.num_steps == steps]
+            for start in range(0, len(same), self.max_batch):
+                group = same[start : start + self.max_batch]
+                answers.update(zip(group, self._run([rows[i] for i in group]), strict=True))
+        return [answers[i] for i in range(len(requests))]
+
+    def warm_up(self) -> None:
+        """Compile the model for every batch, number of cameras and prompt that service may see."""
+        robot = self._config.robot
+        example = self._prepare(robot.example_observation("a"), InferenceControls(seed=0))
+        buckets = self._model.token_buckets
+        cameras, lengths = [len(self._config.cameras)], [self._config.max_token_len]
+        if buckets is not None:
+            if not self._config.blank_cameras_seen:
+                required = sum(camera.required for camera in robot.cameras)
+                cameras = list(range(max(1, required), len(robot.cameras) + 1))
+            # no prompt is shorter than this one, with a state that is short in words too
+            shortest = int(np.asarray(example.inputs.token_mask).sum())
+            lengths = lengths_from(shortest, buckets, self._config.max_token_len)
+        examples = [example]
+        if "rtc" in self.spec.supports and self._model.prepares_rtc:  # type: ignore[union-attr]
+            examples.append(dataclasses.replace(example, guidance=self._example_guidance()))
+        for batch in (size for size in BATCH_BUCKETS if size < 2 * self.max_batch):
+            for count in cameras:
+                for length in lengths:
+                    for row in examples:
+                        inputs = sized(row.inputs, count, length)
+                        self._compute([dataclasses.replace(row, inputs=inputs)] * batch)
+
+    def _example_guidance(self) -> Guidance:
+        shape = (1, self._config.action_horizon, self._model.shape.action_dim)
+        frozen = np.arange(shape[1])[None] < 1
+        weight = np.broadcast_to(frozen[..., None], shape).astype(np.float32)
+        return Guidance(np.zeros(shape, np.float32), weight, frozen)
+
+    def _prepare(self, observation: Mapping[str, Any], controls: InferenceControls) -> _Row:
+        state = self._config.robot.read_state(observation)
+        inputs = self._reader.model_inputs(observation, state)
+        if self._model.shape.kind == "pi0_fast":
+            if controls.rtc is not None:
+                raise ObservationError("rtc", "pi0-FAST cannot go on from an earlier chunk")
+            return _Row(inputs, state, None, 1, None)
+        guidance = None
+        if controls.rtc is not None:
+            if self._rtc is None:
+                raise ObservationError("rtc", "is switched off, send the request without it")
+            guidance = guidance_of(
+                self._reader.previous_actions(controls.rtc, state),
+                controls.rtc,
+                self._rtc.schedule,
+                horizon=self._config.action_horizon,
+                action_dim=self._model.shape.action_dim,
+            )
+        steps = _checked_steps(controls.num_steps)
+        return _Row(inputs, state, self._draw_noise(controls), steps, guidance)
+
+    def _run(self, rows: Sequence[_Row]) -> list[BatchAnswer]:
+        started = time.perf_counter()
+        output = self._compute(rows)
+        infer_ms = (time.perf_counter() - started) * 1000
+        answers: list[BatchAnswer] = []
+        for row, made in zip(rows, output, strict=False):  # the batch may have been filled up
+            try:
+                actions = self._actions_of(made)
+                robot_actions = self._reader.to_robot(actions, row.state)
+                answers.append(ActionResult(robot_actions, infer_ms, len(rows)))
+            except ModelOutputError as error:
+                answers.append(error)
+        return answers
+
+    def _compute(self, rows: Sequence[_Row]) -> np.ndarray:
+        """The model's own output [B, ...], at least as many rows as given."""
+        filled = fill_batch(len(rows))
+        inputs = join([row.inputs for row in rows])
+        if self._model.token_buckets is not None:
+            inputs = pack(inputs, self._model.token_buckets)
+        inputs = take_rows(inputs, filled)
+        if self._model.shape.kind == "pi0_fast":
+            return self._model.generate(inputs)  # type: ignore[union-attr]
+        shape = (1, self._config.action_horizon, self._model.shape.action_dim)
+        each = [row.guidance or no_guidance(*shape) for row in rows]
+        guidance = Guidance(
+            *(
+                np.concatenate([getattr(one, name) for one in each])[filled]
+                for name in ("target", "weight", "frozen")
+            )
+        )
+        noise = np.concatenate([row.noise for row in rows if row.noise is not None])[filled]
+        return self._model.sample(  # type: ignore[union-attr]
+            inputs, noise, rows[0].num_steps, guidance
+        )
+
+    def _actions_of(self, made: np.ndarray) -> np.ndarray:
+        if self._decoder is not None:
+            robot_dim = len(self._config.robot.action_names)
+            made = self._decoder.decode(made, self._config.action_horizon, robot_dim)
+        if not np.isfinite(made).all():
+            raise ModelOutputError("the model's actions are not finite")
+        return made
+
+    def _draw_noise(self, controls: InferenceControls) -> np.ndarray:
+        shape = (self._config.action_horizon, self._model.shape.action_dim)
+        if controls.noise is not None:
+            noise = np.asarray(controls.noise, np.float32)
+            if noise.shape not in (shape, (1, *shape)):
+                raise ObservationError(
+                    "noise", f"expected shape {list(shape)}, got {list(noise.shape)}"
+                )
+            if not np.isfinite(noise).all():
+                raise ObservationError("noise", "holds a value that is not finite")
+            return noise.reshape(1, *shape)
+        if controls.seed is not None:
+            return _normal(np.random.default_rng(controls.seed), shape)
+        with self._noise_lock:
+            return _normal(self._noise, shape)
+
+
+def _normal(generator: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    return generator.standard_normal((1, *shape), dtype=np.float32)
+
+
+def _checked_steps(num_steps: int | None) -> int:
+    if num_steps is None:
+        return DEFAULT_STEPS
+    if not 1 <= num_steps <= MAX_STEPS:
+        raise ObservationError("num_steps", f"expected 1 to {MAX_STEPS}, got {num_steps}")
+    return num_steps

@@ -1,0 +1,154 @@
+"""Between a robot's units and a model's: requests to inputs, actions and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from openpi_flash_models.actions.rtc import RtcControls
+from openpi_flash_models.config.registry import InferenceConfig
+from openpi_flash_models.errors import ObservationError
+from openpi_flash_models.model.inputs import IMAGE_SIZE, ModelInputs
+from openpi_flash_models.model.shape import ModelShape
+from openpi_flash_models.text.prompts import action_prompt, fast_prompt
+from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
+from openpi_flash_models.transforms.delta import absolute_actions, relative_actions
+from openpi_flash_models.transforms.images import resize_with_pad
+from openpi_flash_models.transforms.norm_stats import NormStats
+from openpi_flash_models.transforms.normalize import (
+    normalize_quantile,
+    normalize_zscore,
+    unnormalize_quantile,
+    unnormalize_zscore,
+)
+
+
+class ObservationReader:
+    """The transforms of one robot and one checkpoint, in openpi's order.
+
+    Args:
+        config: names the robot and the formats.
+        shape: of the model.
+        stats: the checkpoint's statistics for this robot.
+        tokenizer: PaliGemma's.
+        default_prompt: the task of requests that name none.
+    """
+
+    def __init__(
+        self,
+        config: InferenceConfig,
+        shape: ModelShape,
+        stats: NormStats,
+        tokenizer: PaligemmaTokenizer,
+        default_prompt: str | None,
+    ) -> None:
+        self._config = config
+        self._shape = shape
+        self._stats = stats
+        self._tokenizer = tokenizer
+        self._default_prompt = default_prompt
+        quantiles = config.uses_quantiles
+        self._normalize = normalize_quantile if quantiles else normalize_zscore
+        self._unnormalize = unnormalize_quantile if quantiles else unnormalize_zscore
+
+    @property
+    def can_read_actions(self) -> bool:
+        """Whether actions in the robot's units can be turned into the model's."""
+        return self._config.robot.actions_to_model is not None
+
+    def model_inputs(self, observation: Mapping[str, Any], state: np.ndarray) -> ModelInputs:
+        """A batch of one, with every camera slot and every prompt slot.
+
+        Args:
+            observation: a request.
+            state: [S] in the model's space, not normalised.
+
+        Raises:
+            ObservationError: names what cannot be used.
+        """
+        slots, seen_blank = self._config.cameras, self._config.blank_cameras_seen
+        found = self._config.robot.read_images(observation)
+        images = np.zeros((1, len(slots), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+        for i, slot in enumerate(slots):
+            if slot in found:
+                images[0, i] = resize_with_pad(found[slot], IMAGE_SIZE, IMAGE_SIZE)
+        prompt = self._prompt(observation)
+        normalised = self._normalize(state, self._stats.state)
+        ids, mask = self._words(prompt, normalised)
+        return ModelInputs(
+            images=images,
+            image_mask=np.array([[seen_blank or slot in found for slot in slots]]),
+            tokens=ids,
+            token_mask=mask,
+            state=self._padded(normalised) if self._shape.kind == "pi0" else None,
+        )
+
+    def to_robot(self, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """The model's actions [H, A] in the robot's units [H, D], float64."""
+        robot = self._config.robot
+        result = self._unnormalize(actions.astype(np.float64), self._stats.actions)
+        result = absolute_actions(result, state, self._config.delta_mask)
+        return robot.actions_to_robot(result[:, : len(robot.action_names)])
+
+    def previous_actions(self, controls: RtcControls, state: np.ndarray) -> np.ndarray:
+        """The earlier chunk [n, D] as the model would have said it now: :meth:`to_robot` undone.
+
+        Raises:
+            ObservationError: the request's ``rtc`` cannot be used.
+        """
+        robot, actions = self._config.robot, np.asarray(controls.previous_actions, np.float64)
+        if robot.actions_to_model is None:
+            raise ObservationError("rtc", f"the robot {robot.name} cannot read its own actions")
+        width = len(robot.action_names)
+        if actions.ndim != 2 or actions.shape[1] != width or not len(actions):
+            raise ObservationError(
+                "rtc/previous_actions",
+                f"expected shape [n, {width}] with n at least 1, got {list(actions.shape)}",
+            )
+        if not np.isfinite(actions).all():
+            raise ObservationError("rtc/previous_actions", "holds a value that is not finite")
+        horizon = self._config.action_horizon
+        if not 0 <= controls.delay <= horizon:
+            raise ObservationError("rtc/delay", f"expected 0 to {horizon}, got {controls.delay}")
+        executed = controls.execution_horizon
+        if executed is not None and not 0 <= executed <= horizon:
+            raise ObservationError(
+                "rtc/execution_horizon", f"expected 0 to {horizon}, got {executed}"
+            )
+        in_model = robot.actions_to_model(actions)
+        relative = relative_actions(in_model, state, self._config.delta_mask)
+        return self._normalize(relative, self._stats.actions)
+
+    def _words(self, prompt: str, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        config = self._config
+        if self._shape.kind == "pi0_fast":
+            text, newline_after = fast_prompt(prompt, state), False
+        else:
+            text = action_prompt(prompt, state if config.state_in_prompt else None)
+            newline_after = not config.state_in_prompt
+        tokens = self._tokenizer.encode(text, config.max_token_len, newline_after=newline_after)
+        return tokens.ids[None], tokens.mask[None]
+
+    def _padded(self, state: np.ndarray) -> np.ndarray:
+        width = self._shape.action_dim
+        padded = np.zeros((1, width), np.float32)
+        padded[0, : len(state)] = state[:width]
+        return padded
+
+    def _prompt(self, observation: Mapping[str, Any]) -> str:
+        prompt = observation.get("prompt")
+        if isinstance(prompt, np.ndarray) and prompt.ndim == 0:
+            prompt = prompt.item()
+        if isinstance(prompt, bytes):
+            prompt = prompt.decode("utf-8", errors="replace")
+        if prompt is None:
+            prompt = self._default_prompt
+        if prompt is None:
+            prompt = self._config.default_prompt
+        if prompt is None:
+            raise ObservationError("prompt", "missing, and the server has no default_prompt")
+        if not isinstance(prompt, str):
+            raise ObservationError("prompt", f"expected text, got {type(prompt).__name__}")
+        return prompt

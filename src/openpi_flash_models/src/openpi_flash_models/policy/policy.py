@@ -1,0 +1,110 @@
+"""What a policy is: an observation in, a chunk of actions out. Needs no model framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from openpi_flash_models.actions.rtc import RtcControls
+from openpi_flash_models.errors import ModelOutputError, ObservationError
+
+
+@dataclass(frozen=True)
+class InferenceControls:
+    """What a request may choose about its own inference.
+
+    Attributes:
+        noise: [H, A] or [1, H, A], the model's own action width; None draws it.
+        seed: of the noise; None takes the next of the policy's own sequence.
+        num_steps: denoising steps; None is ten.
+        rtc: the chunk that the robot is playing; None: it is not gone on from.
+    """
+
+    noise: np.ndarray | None = None
+    seed: int | None = None
+    num_steps: int | None = None
+    rtc: RtcControls | None = None
+
+
+DEFAULT_CONTROLS = InferenceControls()
+
+
+@dataclass(frozen=True)
+class ActionResult:
+    """A chunk.
+
+    Attributes:
+        actions: [H, robot's action dim] float64, robot units.
+        infer_ms: of the model alone, until the actions are on the host.
+        batch_size: how many observations that call answered.
+    """
+
+    actions: np.ndarray
+    infer_ms: float
+    batch_size: int = 1
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """An image as a client should send it, so that nothing has to be resized here."""
+
+    path: tuple[str, ...]
+    shape: tuple[int, int, int]
+    dtype: str = "uint8"
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """What clients need to know of a policy.
+
+    Attributes:
+        supports: the controls that a request may use, by their keys on the wire.
+    """
+
+    model: str
+    robot: str
+    action_horizon: int
+    action_dim: int
+    action_rate_hz: float
+    action_names: tuple[str, ...]
+    image_specs: tuple[ImageSpec, ...]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    supports: tuple[str, ...] = ("seed", "noise", "num_steps")
+
+
+class ActionPolicy(Protocol):
+    """Anything that turns observations into chunks."""
+
+    @property
+    def spec(self) -> PolicySpec:
+        """What it is."""
+
+    def infer(
+        self, observation: Mapping[str, Any], controls: InferenceControls = DEFAULT_CONTROLS
+    ) -> ActionResult:
+        """Answer one observation.
+
+        Raises:
+            ObservationError: the caller's fault.
+        """
+
+    def warm_up(self) -> None:
+        """Compile everything that service will use."""
+
+
+BatchRequest = tuple[Mapping[str, Any], InferenceControls]
+BatchAnswer = ActionResult | ObservationError | ModelOutputError
+
+
+class BatchPolicy(ActionPolicy, Protocol):
+    """A policy that answers several observations in one call."""
+
+    @property
+    def max_batch(self) -> int:
+        """How many."""
+
+    def infer_batch(self, requests: Sequence[BatchRequest]) -> list[BatchAnswer]:
+        """Answer each request; what is wrong with one of them is its own answer only."""

@@ -1,0 +1,1 @@
+"""The configuration: its fields, how file and environment are read, and errors."""

@@ -1,0 +1,98 @@
+"""How a model computes, as the configuration says it: data type, graph switches, RTC.
+
+Each group turns into the dataclass that the models take; a test holds names and defaults equal.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from openpi_flash_models.actions.rtc import RtcOptions
+from openpi_flash_models.model.graph_options import GraphOptions
+
+Switch = Annotated[bool, Field(strict=True)]
+Dtype = Literal["auto", "bfloat16", "float32"]
+Tokens = Annotated[int, Field(strict=True, ge=1)]
+
+DTYPE = "what the model computes in; auto is float32 on a CPU and bfloat16 elsewhere"
+
+
+class Settings(BaseModel):
+    """A group of fields, without others beside them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class GraphSettings(Settings):
+    """Switches of the exact rearrangements (docs/models.md), to compare."""
+
+    drop_padding: Switch = Field(
+        default=True, description="leave masked cameras and prompt padding out"
+    )
+    token_buckets: tuple[Tokens, ...] | None = Field(
+        default=None,
+        description="prompt lengths that programs are made for besides the longest, in rising "
+        "order; default those that suit the device",
+    )
+    uint8_images: Switch = Field(default=True, description="send pictures to the device as bytes")
+    batch_cameras: Switch = Field(default=True, description="one vision call for all cameras")
+    keys_only_last_layer: Switch = Field(
+        default=True, description="make keys and values only in the prefix's last layer"
+    )
+    fuse_projections: Switch = Field(
+        default=True,
+        description="one matrix product for query, key and value, one for gate and up",
+    )
+    modulate_once: Switch = Field(
+        default=True, description="make what depends on the flow time alone once for all steps"
+    )
+    static_cache: Switch = Field(
+        default=True, description="read the prefix's keys and values where they lie"
+    )
+    unroll_layers: Switch = Field(
+        default=True, description="layers one after the other in the program, not a loop over them"
+    )
+
+    @field_validator("token_buckets")
+    @classmethod
+    def _rise(cls, buckets: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if any(first >= second for first, second in pairwise(buckets or ())):
+            raise ValueError(f"must rise from one to the next, got {list(buckets or ())}")
+        return buckets
+
+    def options(self, of_device: GraphOptions) -> GraphOptions:
+        """What the models take.
+
+        Args:
+            of_device: has the prompt lengths that suit the device.
+        """
+        values = self.model_dump()
+        if self.token_buckets is None:
+            values["token_buckets"] = of_device.token_buckets
+        return GraphOptions(**values)
+
+
+class RtcSettings(Settings):
+    """Real-time chunking (docs/models.md)."""
+
+    method: Literal["identity", "vjp", "prefix", "off"] = Field(
+        default="identity",
+        description="how a chunk goes on from the one that the robot plays: identity pulls each "
+        "action by its own error, vjp by the gradient through the model, prefix is for checkpoints "
+        "trained with it; off refuses such requests",
+    )
+    schedule: Literal["exp", "linear", "ones", "zeros"] = Field(
+        default="exp", description="how the pull falls over the steps that are not frozen"
+    )
+    max_guidance: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = Field(
+        default=5.0, description="the largest weight of the pull"
+    )
+
+    def options(self) -> RtcOptions | None:
+        """What the models take; None if it is off."""
+        if self.method == "off":
+            return None
+        return RtcOptions(self.method, self.schedule, self.max_guidance)

@@ -1,0 +1,322 @@
+"""The server's configuration: one JSON file, environment variables on top, checked whole at load.
+
+A value comes from the environment (`OPENPI_ACTION__DEFAULT_PROMPT`), else from the file, else from
+the default that stands here. Whatever is wrong is found before a port is opened or a checkpoint is
+touched, and is reported with the path of its field (`config_file.py`).
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from openpi_flash_server.config.model_settings import (
+    DTYPE,
+    Dtype,
+    GraphSettings,
+    RtcSettings,
+    Settings,
+)
+from openpi_flash_server.config.prompt_template import check_template
+
+NULL_MODEL = "null"
+"""The `action.model_config_name` of a policy without a model, for benchmarks and bring-up."""
+
+Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
+"""0 lets the system choose; the start-up lines say what it chose."""
+
+Text = Annotated[str, Field(strict=True, min_length=1)]
+
+SocketPath = Annotated[str, Field(strict=True, min_length=1, max_length=107)]
+"""As long as the system takes it."""
+
+_WEBSOCKET_PORT = "TCP port of openpi's WebSocket protocol and of /healthz"
+_QUIC_PORT = "UDP port of QUIC"
+_UNIX_SOCKET_PATH = (
+    "file of a unix socket for clients on this computer, which name it unix: and the path"
+)
+
+
+def problem_at(field: str, message: str) -> PydanticCustomError:
+    """A problem that a check of the whole found, and that belongs to one field below it."""
+    return PydanticCustomError("at_field", "{message}", {"field": field, "message": message})
+
+
+class Mode(enum.StrEnum):
+    """Which slots are set. Derived, never configured."""
+
+    ACTION_ONLY = "action_only"
+    PLANNER_ONLY = "planner_only"
+    COMBINED = "combined"
+
+
+class ActionSettings(Settings):
+    """The slot that answers with chunks of actions."""
+
+    model_config_name: Text = Field(
+        description='the inference config, such as pi05_sim_arm; "null" is a chunk without a model'
+    )
+    checkpoint_dir: Annotated[str, Field(strict=True)] = Field(
+        default="",
+        description="the checkpoint: a directory, or a gs://, hf:// or https:// URL that is "
+        "downloaded at the start; none for the null model",
+    )
+    default_prompt: Annotated[str, Field(strict=True)] | None = Field(
+        default=None, description="the task for a request that names none"
+    )
+    framework: Literal["auto", "jax", "pytorch"] = Field(
+        default="auto",
+        description="what runs the model; auto is PyTorch for model.safetensors, if it is "
+        "installed, else JAX",
+    )
+    dtype: Dtype = Field(default="auto", description=DTYPE)
+    rtc: RtcSettings = RtcSettings()
+    graph: GraphSettings = GraphSettings()
+
+    @field_validator("model_config_name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name != NULL_MODEL:
+            # not at the top: a server without a model needs no registry
+            from openpi_flash_models.config.registry import get_config
+
+            _look_up(get_config, name)
+        return name
+
+    @model_validator(mode="after")
+    def _checkpoint_given(self) -> ActionSettings:
+        if not self.checkpoint_dir and self.model_config_name != NULL_MODEL:
+            raise problem_at(
+                "checkpoint_dir", "missing, set it to the directory or the URL of the checkpoint"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _model_can_do_it(self) -> ActionSettings:
+        if self.model_config_name == NULL_MODEL:
+            return self
+        from openpi_flash_models.config.registry import get_config
+
+        config = get_config(self.model_config_name)
+        if config.kind == "pi0_fast" and self.framework == "pytorch":
+            raise problem_at(
+                "framework", "pi0-FAST runs in JAX only, must be 'auto' or 'jax', got 'pytorch'"
+            )
+        if self.graph.model_fields_set and self.framework == "pytorch":
+            raise problem_at(
+                "graph",
+                "its switches are of JAX, remove them or set framework to 'jax', "
+                "got framework 'pytorch'",
+            )
+        # the default is for those that can
+        wanted = self.rtc.method if self.rtc.model_fields_set else "off"
+        if wanted != "off" and config.kind == "pi0_fast":
+            raise problem_at(
+                "rtc.method", f"pi0-FAST cannot go on from a chunk, must be 'off', got {wanted!r}"
+            )
+        if wanted != "off" and config.robot.actions_to_model is None:
+            raise problem_at(
+                "rtc.method",
+                f"the robot {config.robot.name} cannot read its own actions, must be 'off', "
+                f"got {wanted!r}",
+            )
+        return self
+
+
+class PlannerSettings(Settings):
+    """The slot that answers with the next subtask in words."""
+
+    checkpoint_dir: Text = Field(description="the checkpoint: a directory or a URL")
+    max_generation_tokens: Annotated[int, Field(strict=True, ge=1, le=1024)] = Field(
+        default=20,
+        description="the longest subtask, in tokens; decoding stops earlier at the end mark",
+    )
+    generation_prompt_format: Annotated[str, Field(strict=True)] = Field(
+        default="Task: {task}. Subtask: ", description="what the planner reads; holds {task}"
+    )
+    action_prompt_template: Annotated[str, Field(strict=True)] = Field(
+        default="{task}. Subtask: {subtask}",
+        description="what the action model reads in combined mode; holds {task} and {subtask}",
+    )
+
+    robot: Text | None = Field(
+        default=None,
+        description="whose camera names its requests use; default the action slot's robot",
+    )
+    missing_cameras: Literal["masked", "attended"] = Field(
+        default="masked",
+        description="what the model sees of a camera that a request lacks: nothing, or with "
+        "attended a gray picture, as in openpi-flash",
+    )
+    dtype: Dtype = Field(default="auto", description=DTYPE)
+
+    @field_validator("robot")
+    @classmethod
+    def _known_robot(cls, name: str | None) -> str | None:
+        if name is not None:
+            from openpi_flash_models.robots import get_robot
+
+            _look_up(get_robot, name)
+        return name
+
+    @field_validator("generation_prompt_format")
+    @classmethod
+    def _holds_the_task(cls, template: str) -> str:
+        return check_template(template, {"task"})
+
+    @field_validator("action_prompt_template")
+    @classmethod
+    def _holds_task_and_subtask(cls, template: str) -> str:
+        return check_template(template, {"task", "subtask"})
+
+
+class TransportSettings(Settings):
+    """Where one slot listens."""
+
+    websocket_port: Port = Field(description=_WEBSOCKET_PORT)
+    quic_port: Port = Field(description=_QUIC_PORT)
+    unix_socket_path: SocketPath | None = Field(default=None, description=_UNIX_SOCKET_PATH)
+    dedicated_link: Annotated[bool, Field(strict=True)] = Field(
+        default=False,
+        description="whether nobody else uses the link to the robots: QUIC then sends at full "
+        "speed whatever is lost, and other traffic starves beside it",
+    )
+
+
+class ActionTransportSettings(TransportSettings):
+    """Where the action slot listens."""
+
+    websocket_port: Port = Field(default=8000, description=_WEBSOCKET_PORT)
+    quic_port: Port = Field(default=5555, description=_QUIC_PORT)
+
+
+class PlannerTransportSettings(TransportSettings):
+    """Where the planner slot listens."""
+
+    websocket_port: Port = Field(default=8002, description=_WEBSOCKET_PORT)
+    quic_port: Port = Field(default=5556, description=_QUIC_PORT)
+
+
+def _look_up(registry: Callable[[str], object], name: str) -> None:
+    """Fails in pydantic's way if the registry does not know the name."""
+    try:
+        registry(name)
+    except (KeyError, ValueError) as error:
+        raise ValueError(str(error.args[0]) if error.args else str(error)) from None
+
+
+class ServerConfig(Settings):
+    """All there is to configure."""
+
+    # first, since the names that they define may be used by every other field
+    robot_files: tuple[Text, ...] = Field(
+        default=(),
+        description="files that define robots and configs of your own (docs/robots.md)",
+    )
+    action: ActionSettings | None = Field(default=None, description="the action slot")
+    planner: PlannerSettings | None = Field(default=None, description="the planner slot")
+    action_transport: ActionTransportSettings = ActionTransportSettings()
+    planner_transport: PlannerTransportSettings = PlannerTransportSettings()
+    host: Text = Field(
+        default="0.0.0.0",
+        description="the address to listen on; 127.0.0.1 keeps the server to this machine",
+    )
+    api_keys: tuple[str, ...] = Field(
+        default=(), description="keys of the clients; empty lets everybody in", repr=False
+    )
+    tls_certificate: Text | None = Field(
+        default=None,
+        description="PEM file of a certificate of yours for QUIC, with its chain, instead of the "
+        "server's own in state_dir",
+    )
+    tls_key: Text | None = Field(default=None, description="PEM file of its private key")
+    state_dir: Text | None = Field(
+        default=None,
+        description="where the certificate is kept; default $XDG_STATE_HOME/openpi-flash, "
+        "or ~/.local/state/openpi-flash",
+    )
+    expose_tracebacks: Annotated[bool, Field(strict=True)] = Field(
+        default=True,
+        description="whether openpi's WebSocket clients get tracebacks, as from openpi's server",
+    )
+
+    @field_validator("robot_files")
+    @classmethod
+    def _define_what_they_say(cls, files: tuple[str, ...]) -> tuple[str, ...]:
+        if files:
+            from openpi_flash_models.config.robot_file import add_robot_file
+
+            for file in files:
+                _look_up(lambda name: add_robot_file(Path(name)), file)
+        return files
+
+    @field_validator("api_keys")
+    @classmethod
+    def _fit_a_header(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        for number, key in enumerate(keys):
+            # never the key itself: this message ends in a log
+            if not key or not all("!" <= character <= "~" for character in key):
+                raise ValueError(
+                    f"key {number} must be printable ASCII without spaces, and not empty"
+                )
+        if len(set(keys)) < len(keys):
+            raise ValueError("a key is listed twice")
+        return keys
+
+    @model_validator(mode="after")
+    def _has_a_certificate_with_its_key(self) -> ServerConfig:
+        for given, missing in (("tls_certificate", "tls_key"), ("tls_key", "tls_certificate")):
+            if getattr(self, given) is not None and getattr(self, missing) is None:
+                raise problem_at(missing, f"missing, set it too: {given} is of no use without it")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_slot(self) -> ServerConfig:
+        if self.action is None and self.planner is None:
+            raise ValueError("neither action nor planner is set, configure at least one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _ports_do_not_clash(self) -> ServerConfig:
+        if self.mode is not Mode.COMBINED:
+            return self
+        for name in ("websocket_port", "quic_port", "unix_socket_path"):
+            action, planner = (
+                getattr(self.action_transport, name),
+                getattr(self.planner_transport, name),
+            )
+            if action == planner and action not in (0, None):
+                raise problem_at(
+                    f"planner_transport.{name}", f"{planner} is taken by action_transport.{name}"
+                )
+        return self
+
+    @property
+    def mode(self) -> Mode:
+        """Which slots are set."""
+        if self.planner is None:
+            return Mode.ACTION_ONLY
+        return Mode.PLANNER_ONLY if self.action is None else Mode.COMBINED
+
+    @property
+    def slots(self) -> list[str]:
+        """The names of the slots that are set, in the order in which they are reported."""
+        return [name for name in ("action", "planner") if getattr(self, name) is not None]
+
+    def transport(self, slot: str) -> TransportSettings:
+        """Where `slot` listens."""
+        return self.action_transport if slot == "action" else self.planner_transport
+
+    @property
+    def certificate_dir(self) -> Path:
+        """Where the certificate is kept, so that its fingerprint outlives a restart."""
+        if self.state_dir is not None:
+            return Path(self.state_dir).expanduser()
+        home = os.environ.get("XDG_STATE_HOME")
+        return (Path(home) if home else Path.home() / ".local" / "state") / "openpi-flash"

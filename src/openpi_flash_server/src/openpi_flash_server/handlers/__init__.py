@@ -1,0 +1,1 @@
+"""What a slot does with a request: actions, a subtask, or both."""

@@ -1,0 +1,40 @@
+"""The action slot's handler: an observation in, a chunk of actions out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from openpi_flash_models.errors import ObservationError
+from openpi_flash_models.policy.policy import ActionPolicy, InferenceControls
+from openpi_flash_server.slot.request import Request, RequestMode
+
+
+class ActionHandler:
+    """Runs one policy."""
+
+    def __init__(self, policy: ActionPolicy) -> None:
+        self._policy = policy
+
+    def handle(self, request: Request) -> dict[str, Any]:
+        """`actions` [horizon, dim] float64 and `policy_timing`."""
+        if request.mode is RequestMode.SUBTASK_ONLY:
+            raise ObservationError("mode", "subtask_only needs a planner, and this server has none")
+        return self.act(request.observation, request.controls)
+
+    def act(self, observation: Mapping[str, Any], controls: InferenceControls) -> dict[str, Any]:
+        """As `handle`, for an observation that another handler completed."""
+        result = self._policy.infer(observation, controls)
+        actions = np.ascontiguousarray(result.actions, dtype=np.float64)
+        # a robot must never see them, whatever its own checks do
+        if not np.isfinite(actions).all():
+            step, joint = np.argwhere(~np.isfinite(actions))[0]
+            raise ArithmeticError(
+                f"the policy's actions[{step}, {joint}] is {actions[step, joint]}"
+            )
+        return {"actions": actions, "policy_timing": {"infer_ms": float(result.infer_ms)}}
+
+    def reset(self, session: str) -> None:
+        """Policies keep nothing between requests."""

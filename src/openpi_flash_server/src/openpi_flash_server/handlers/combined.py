@@ -1,0 +1,83 @@
+"""The action slot's handler where a planner is configured too: plan, splice the prompt, act."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from openpi_flash_server.config.prompt_template import fill_template
+from openpi_flash_server.handlers.action import ActionHandler
+from openpi_flash_server.handlers.planning import SubtaskSource, task_of
+from openpi_flash_server.logs import EventLogger
+from openpi_flash_server.slot.request import ErrorCode, Request, RequestFailed, RequestMode
+
+log = EventLogger(__name__)
+
+
+class CombinedHandler:
+    """Asks the planner before every action.
+
+    A planner that fails does not stop the robot's actions: they come for the plain task, and the
+    reply's `subtask` holds an `error` beside its empty text.
+
+    Args:
+        action: runs the policy.
+        planner: where subtasks come from.
+        action_prompt_template: holds {task} and {subtask}.
+        default_prompt: the task for a request that names none.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        action: ActionHandler,
+        planner: SubtaskSource,
+        *,
+        action_prompt_template: str,
+        default_prompt: str | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._action = action
+        self._planner = planner
+        self._template = action_prompt_template
+        self._default_prompt = default_prompt
+        self._clock = clock
+
+    def handle(self, request: Request) -> dict[str, Any]:
+        """What `request.mode` asks for: actions, a subtask, or both."""
+        if request.mode is RequestMode.ACTION_ONLY:
+            return self._action.act(request.observation, request.controls)
+        task = task_of(request.observation, self._default_prompt)
+        if request.mode is RequestMode.SUBTASK_ONLY:
+            return {"subtask": self._planner.subtask_for(request, task)}
+        subtask = self._plan(request, task)
+        prompt = task
+        if subtask["text"]:
+            prompt = fill_template(self._template, task=task, subtask=subtask["text"])
+        result = self._action.act({**request.observation, "prompt": prompt}, request.controls)
+        result["subtask"] = subtask
+        return result
+
+    def reset(self, session: str) -> None:
+        """Nothing is kept between requests: every action has its own subtask."""
+
+    def _plan(self, request: Request, task: str) -> dict[str, Any]:
+        started = self._clock()
+        try:
+            return self._planner.subtask_for(request, task)
+        except RequestFailed as error:
+            failure = error.failure
+            if failure.code not in _PLANNER_TROUBLE:
+                raise
+            log.warning("acting without a subtask", code=failure.code, reason=failure.message)
+            return {
+                "text": "",
+                "ms": (self._clock() - started) * 1000,
+                "age_ms": 0.0,
+                "error": {"code": str(failure.code), "message": failure.message},
+            }
+
+
+_PLANNER_TROUBLE = {ErrorCode.INTERNAL, ErrorCode.NOT_READY}
+"""Not the request's fault; with the others the action is not worth computing either."""

@@ -1,0 +1,123 @@
+"""The planner slot's handler, and the way in which other slots ask it for a subtask."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from openpi_flash_models.errors import ObservationError
+from openpi_flash_models.policy.policy import InferenceControls
+from openpi_flash_server.slot.request import (
+    Answer,
+    Failure,
+    Reply,
+    Request,
+    RequestFailed,
+    RequestMode,
+    prompt_of,
+)
+from openpi_flash_server.slot.slot import Slot
+
+
+class PlannedSubtask(Protocol):
+    """What a planner answers."""
+
+    @property
+    def text(self) -> str:
+        """The subtask in words; empty if the model ended at once."""
+
+    @property
+    def ms(self) -> float:
+        """How long it took."""
+
+
+class Planner(Protocol):
+    """A loaded planner."""
+
+    def plan(self, observation: Mapping[str, Any], *, prompt: str) -> PlannedSubtask:
+        """The next subtask of the task `prompt`."""
+
+    def warm_up(self) -> None:
+        """Compiles what needs compiling."""
+
+
+class PlannerHandler:
+    """Runs one planner.
+
+    Args:
+        planner: the planner.
+        default_prompt: the task for a request that names none.
+    """
+
+    def __init__(self, planner: Planner, *, default_prompt: str | None) -> None:
+        self._planner = planner
+        self._default_prompt = default_prompt
+
+    def handle(self, request: Request) -> dict[str, Any]:
+        """`subtask` {text, ms, age_ms}, whichever of the known modes is asked for."""
+        prompt = task_of(request.observation, self._default_prompt)
+        subtask = self._planner.plan(request.observation, prompt=prompt)
+        # age: from the planning's end to its use
+        return {"subtask": {"text": subtask.text, "ms": float(subtask.ms), "age_ms": 0.0}}
+
+    def reset(self, session: str) -> None:
+        """Planners keep nothing between requests."""
+
+
+def task_of(observation: Mapping[str, Any], default_prompt: str | None) -> str:
+    """The task to plan for: the request's prompt, else the configured one."""
+    task = prompt_of(observation) or default_prompt
+    if not task:
+        raise ObservationError(
+            "prompt",
+            "missing, and the server has no action.default_prompt; send the task in words",
+        )
+    return task
+
+
+class SubtaskSource:
+    """Asks the planner's slot, so that one thread alone ever runs the planner.
+
+    Args:
+        slot: the planner's slot.
+    """
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+
+    def subtask_for(self, request: Request, task: str) -> dict[str, Any]:
+        """The `subtask` of a reply to `request`; blocks until the planner had its turn.
+
+        Raises:
+            RequestFailed: the planner did not answer, and why.
+        """
+        answered = threading.Event()
+        answers: list[Answer] = []
+
+        def respond(answer: Answer) -> None:
+            answers.append(answer)
+            answered.set()
+
+        self._slot.submit(
+            dataclasses.replace(
+                request,
+                observation={**request.observation, "prompt": task},
+                mode=RequestMode.SUBTASK_ONLY,
+                controls=InferenceControls(noise=None, seed=None, num_steps=None),
+                session=_SESSION,
+                respond=respond,
+            )
+        )
+        answered.wait()
+        answer = answers[0]
+        if isinstance(answer, Failure):
+            raise RequestFailed(answer)
+        assert isinstance(answer, Reply)
+        subtask: dict[str, Any] = answer.result["subtask"]
+        return subtask
+
+
+_SESSION = "\0action slot"
+"""The action slot asks one thing at a time: it needs one place. No client can take this name."""

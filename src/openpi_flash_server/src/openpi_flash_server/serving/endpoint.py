@@ -1,0 +1,139 @@
+"""A slot with its ports and its socket: what the service opens, fills and closes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from openpi_flash_server.config.server_config import ServerConfig
+from openpi_flash_server.slot.slot import Handler, Slot
+from openpi_flash_server.transports.local import LocalTransport
+from openpi_flash_server.transports.quic import (
+    CertificateError,
+    KeptCertificate,
+    OwnCertificate,
+    QuicTransport,
+)
+from openpi_flash_server.transports.websocket import WebsocketTransport
+
+
+class StartError(Exception):
+    """The server cannot start; the message names the thing and what to do."""
+
+
+class Endpoint:
+    """One slot behind WebSocket, QUIC and, where configured, a unix socket.
+
+    They are open when the constructor returns.
+
+    Args:
+        name: `action` or `planner`.
+        config: says where to listen and who may connect.
+
+    Raises:
+        StartError: a port or the socket cannot be listened on.
+    """
+
+    def __init__(self, name: str, config: ServerConfig) -> None:
+        self.name = name
+        self.slot = Slot(name)
+        settings = config.transport(name)
+        with _naming_the_port(name, "websocket_port", config.host, settings.websocket_port):
+            self.websocket = WebsocketTransport(
+                self.slot,
+                host=config.host,
+                port=settings.websocket_port,
+                api_keys=config.api_keys,
+                expose_tracebacks=config.expose_tracebacks,
+            )
+        try:
+            with _naming_the_port(name, "quic_port", config.host, settings.quic_port):
+                self.quic = QuicTransport(
+                    self.slot,
+                    host=config.host,
+                    port=settings.quic_port,
+                    certificate=_certificate(config),
+                    api_keys=config.api_keys,
+                    dedicated_link=settings.dedicated_link,
+                )
+        except CertificateError as error:
+            self.websocket.close(grace=0)
+            if config.tls_certificate is not None:
+                raise StartError(f"tls_certificate: {error}") from error
+            raise StartError(f"state_dir: cannot keep the certificate: {error}") from error
+        except StartError:
+            self.websocket.close(grace=0)
+            raise
+        self.local: LocalTransport | None = None
+        if settings.unix_socket_path is not None:
+            try:
+                self.local = LocalTransport(
+                    self.slot,
+                    path=Path(settings.unix_socket_path).expanduser(),
+                    api_keys=config.api_keys,
+                )
+            # what says the path and the reason already
+            except (OSError, ValueError) as error:
+                self.websocket.close(grace=0)
+                self.quic.close(grace=0)
+                reason = error.strerror if isinstance(error, OSError) else error
+                raise StartError(f"{name}_transport.unix_socket_path: {reason}") from error
+
+    def open(self, handler: Handler, metadata: Mapping[str, Any]) -> None:
+        """Lets clients in; the handler is loaded and warm."""
+        self.slot.open(handler)
+        self.quic.publish(metadata)
+        if self.local is not None:
+            self.local.publish(metadata)
+        self.websocket.publish(metadata)
+
+    def stop_accepting(self) -> None:
+        """Turns new requests away but those over WebSocket; the slot goes on."""
+        self.quic.stop_accepting()
+        if self.local is not None:
+            self.local.stop_accepting()
+
+    def close(self, *, grace: float) -> bool:
+        """Runs what was accepted, then closes the ports; returns whether `grace` s were enough."""
+        self.stop_accepting()
+        finished = self.slot.close(grace=grace)
+        self.websocket.close(grace=_SENDING_GRACE)
+        # a request that was given up has no answer to wait for
+        self.quic.close(grace=_SENDING_GRACE if finished else 0)
+        if self.local is not None:
+            self.local.close(grace=_SENDING_GRACE if finished else 0)
+        return finished
+
+
+def _certificate(config: ServerConfig) -> OwnCertificate | KeptCertificate:
+    if config.tls_certificate is None or config.tls_key is None:
+        return KeptCertificate(config.certificate_dir)
+    certificate, key = Path(config.tls_certificate), Path(config.tls_key)
+    return OwnCertificate(certificate.expanduser(), key.expanduser())
+
+
+class _naming_the_port:  # noqa: N801 - reads as a phrase where it is used
+    """Turns an OSError of listening into a StartError that names the setting."""
+
+    def __init__(self, slot: str, field: str, host: str, port: int) -> None:
+        self._what = f"{slot}_transport.{field}: cannot listen on {host} port {port}"
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            if error.errno == errno.EADDRINUSE:
+                reason = "another program listens there; stop it or choose another port"
+            else:
+                known = error.errno in errno.errorcode
+                reason = os.strerror(error.errno or 0) if known else error.strerror or str(error)
+                reason = reason.lower()
+            raise StartError(f"{self._what}: {reason}") from error
+
+
+_SENDING_GRACE = 2.0
+"""s; answers leave within milliseconds, and a client that does not read must not delay the stop."""

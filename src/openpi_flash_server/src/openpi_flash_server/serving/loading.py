@@ -1,0 +1,204 @@
+"""From the configuration to loaded, warm handlers."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from openpi_flash_models.model.graph_options import GraphOptions
+from openpi_flash_models.policy.policy import ActionPolicy
+from openpi_flash_server.config.model_settings import Dtype, GraphSettings
+from openpi_flash_server.config.server_config import (
+    NULL_MODEL,
+    ActionSettings,
+    PlannerSettings,
+    ServerConfig,
+)
+from openpi_flash_server.handlers.action import ActionHandler
+from openpi_flash_server.handlers.combined import CombinedHandler
+from openpi_flash_server.handlers.null_policy import NullPolicy
+from openpi_flash_server.handlers.planning import Planner, PlannerHandler, SubtaskSource
+from openpi_flash_server.logs import EventLogger
+from openpi_flash_server.serving.endpoint import StartError
+from openpi_flash_server.serving.metadata import action_metadata, planner_metadata
+from openpi_flash_server.slot.slot import Handler, Slot
+
+log = EventLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """Where models come from.
+
+    Attributes:
+        policy: settings of the action slot -> policy.
+        planner: settings of the planner slot, robot whose requests it reads -> planner.
+    """
+
+    policy: Callable[[ActionSettings], ActionPolicy]
+    planner: Callable[[PlannerSettings, str | None], Planner]
+
+
+@dataclass(frozen=True)
+class LoadedSlot:
+    """A slot that can be opened: its handler is warm."""
+
+    name: str
+    handler: Handler
+    metadata: Mapping[str, Any]
+
+
+def load_slots(
+    config: ServerConfig, slots: Mapping[str, Slot], loaders: Loaders
+) -> list[LoadedSlot]:
+    """Loads and warms up all that `config` names, one after the other.
+
+    Args:
+        config: what to load.
+        slots: the slots by name; told what is going on, for /healthz.
+        loaders: where models come from.
+    """
+    loaded = []
+    policy: ActionPolicy | None = None
+    if config.action is not None:
+        settings = config.action
+        with _stage(
+            slots,
+            "loading the action model",
+            "action model loaded",
+            model=settings.model_config_name,
+            checkpoint=settings.checkpoint_dir,
+            **_chosen(settings),
+        ):
+            policy = loaders.policy(settings)
+        with _stage(slots, "compiling the action model", "action model is warm"):
+            policy.warm_up()
+    default_prompt = _default_prompt(config.action) if config.action is not None else None
+    if config.planner is not None:
+        robot = config.planner.robot
+        if robot is None and policy is not None and policy.spec.robot != NULL_MODEL:
+            robot = policy.spec.robot
+        with _stage(
+            slots,
+            "loading the planner model",
+            "planner model loaded",
+            checkpoint=config.planner.checkpoint_dir,
+        ):
+            planner = loaders.planner(config.planner, robot)
+        with _stage(slots, "compiling the planner model", "planner model is warm"):
+            planner.warm_up()
+        handler: Handler = PlannerHandler(planner, default_prompt=default_prompt)
+        metadata = planner_metadata(policy.spec if policy is not None else None)
+        loaded.append(LoadedSlot("planner", handler, metadata))
+    if policy is not None:
+        handler = ActionHandler(policy)
+        if config.planner is not None:
+            handler = CombinedHandler(
+                handler,
+                SubtaskSource(slots["planner"]),
+                action_prompt_template=config.planner.action_prompt_template,
+                default_prompt=default_prompt,
+            )
+        metadata = action_metadata(policy.spec, has_planner=config.planner is not None)
+        loaded.append(LoadedSlot("action", handler, metadata))
+    return loaded
+
+
+def _default_prompt(settings: ActionSettings) -> str | None:
+    """The operator's, else the one of the inference config, for the planner to read as well."""
+    if settings.default_prompt is not None or settings.model_config_name == NULL_MODEL:
+        return settings.default_prompt
+    from openpi_flash_models.config.registry import get_config
+
+    return get_config(settings.model_config_name).default_prompt
+
+
+def load_policy(settings: ActionSettings) -> ActionPolicy:
+    """The policy that the settings name."""
+    if settings.model_config_name == NULL_MODEL:
+        return NullPolicy()
+    from openpi_flash_models.downloads import fetch
+
+    with _naming("action.checkpoint_dir"):
+        checkpoint = fetch(settings.checkpoint_dir)
+        # heavy: jax comes with it
+        from openpi_flash_models.load import load_policy as load
+
+        return load(
+            settings.model_config_name,
+            checkpoint,
+            default_prompt=settings.default_prompt,
+            framework=settings.framework,
+            dtype=_dtype(settings.dtype),
+            graph=_graph(settings.graph),
+            rtc=settings.rtc.options(),
+        )
+
+
+def load_planner(settings: PlannerSettings, robot: str | None) -> Planner:
+    """The planner that the settings name, with the cameras of `robot`."""
+    from openpi_flash_models.downloads import fetch
+
+    with _naming("planner.checkpoint_dir"):
+        checkpoint = fetch(settings.checkpoint_dir)
+        from openpi_flash_models.load import load_planner as load
+
+        return load(
+            checkpoint,
+            max_generation_tokens=settings.max_generation_tokens,
+            generation_prompt_format=settings.generation_prompt_format,
+            robot=robot,
+            dtype=_dtype(settings.dtype),
+            missing_cameras=settings.missing_cameras,
+        )
+
+
+@contextlib.contextmanager
+def _naming(field: str) -> Iterator[None]:
+    """Errors about a checkpoint say which setting named it."""
+    from openpi_flash_models.errors import CheckpointError, DownloadError
+
+    try:
+        yield
+    except (CheckpointError, DownloadError) as error:
+        raise StartError(f"{field}: {error}") from error
+
+
+def _dtype(name: Dtype) -> str | None:
+    return None if name == "auto" else name
+
+
+def _chosen(settings: ActionSettings) -> dict[str, object]:
+    """What was chosen of how the model computes, for the log."""
+    given = settings.model_dump(exclude_unset=True, include={"framework", "dtype", "rtc", "graph"})
+    chosen: dict[str, object] = {}
+    for name, value in given.items():
+        inner = value if isinstance(value, dict) else {"": value}
+        chosen |= {f"{name}.{key}".rstrip("."): choice for key, choice in inner.items()}
+    return chosen
+
+
+def _graph(settings: GraphSettings) -> GraphOptions | None:
+    """The switches, if one was set: they are of JAX only."""
+    if not settings.model_fields_set:
+        return None
+    from openpi_flash_models.load import graph_of_device
+
+    return settings.options(graph_of_device())
+
+
+@contextlib.contextmanager
+def _stage(slots: Mapping[str, Slot], doing: str, done: str, **fields: object) -> Iterator[None]:
+    """A stage of the start: a line when it begins, one when it ends, and the words of /healthz."""
+    for slot in slots.values():
+        slot.warming_up(f"warming up: {doing}")
+    log.info(doing, **fields)
+    started = time.monotonic()
+    yield
+    log.info(done, seconds=time.monotonic() - started)
+
+
+LOADERS = Loaders(policy=load_policy, planner=load_planner)

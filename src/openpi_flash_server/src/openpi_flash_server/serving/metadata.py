@@ -1,0 +1,47 @@
+"""What a client is told before its first request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openpi_flash_models.policy.policy import PolicySpec
+from openpi_flash_server import __version__
+
+PROTOCOL = "openpi-flash/1"
+
+_REQUEST_KEYS = ["session", "deadline_ms", "observation_stamp", "jpeg"]
+
+
+def action_metadata(spec: PolicySpec, *, has_planner: bool) -> dict[str, Any]:
+    """The action endpoint's metadata: openpi's own keys, then ours."""
+    return {
+        **spec.metadata,
+        **_common(),
+        "model": spec.model,
+        "robot": spec.robot,
+        "image_specs": _image_specs(spec),
+        "action_horizon": spec.action_horizon,
+        "action_dim": spec.action_dim,
+        "action_rate_hz": spec.action_rate_hz,
+        "action_names": list(spec.action_names),
+        "supports": [*_REQUEST_KEYS, *spec.supports, *(["mode", "subtask"] if has_planner else [])],
+    }
+
+
+def planner_metadata(spec: PolicySpec | None) -> dict[str, Any]:
+    """The planner endpoint's metadata; `spec` is the action policy's, whose images it reads too."""
+    metadata = {**_common(), "supports": [*_REQUEST_KEYS, "subtask"]}
+    if spec is not None:
+        metadata |= {"robot": spec.robot, "image_specs": _image_specs(spec)}
+    return metadata
+
+
+def _common() -> dict[str, Any]:
+    return {"protocol": PROTOCOL, "server_version": __version__}
+
+
+def _image_specs(spec: PolicySpec) -> list[dict[str, Any]]:
+    return [
+        {"path": list(image.path), "target_shape": list(image.shape), "dtype": image.dtype}
+        for image in spec.image_specs
+    ]

@@ -1,0 +1,110 @@
+"""The server as a whole: open the ports, load, let clients in, and stop in good order."""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+import time
+
+from openpi_flash_server.config.server_config import ServerConfig
+from openpi_flash_server.logs import EventLogger
+from openpi_flash_server.serving.endpoint import Endpoint, StartError
+from openpi_flash_server.serving.loading import LOADERS, Loaders, load_slots
+
+log = EventLogger(__name__)
+
+DRAIN_GRACE = 8.0
+"""s for what was accepted when the server is told to stop; `docker stop` kills after 10 s."""
+
+
+class Service:
+    """All slots of one configuration. Its ports are open when the constructor returns.
+
+    Args:
+        config: what to serve.
+        loaders: where models come from.
+
+    Raises:
+        StartError: a port cannot be listened on.
+    """
+
+    def __init__(self, config: ServerConfig, loaders: Loaders = LOADERS) -> None:
+        self._config = config
+        self._loaders = loaders
+        self.endpoints: dict[str, Endpoint] = {}
+        # a stop may come in the middle of loading: what is closed must not be opened again
+        self._opening = threading.Lock()
+        self._closed = False
+        try:
+            for name in config.slots:
+                endpoint = Endpoint(name, config)
+                self.endpoints[name] = endpoint
+                log.info(
+                    "listening",
+                    slot=name,
+                    websocket=_address(config.host, endpoint.websocket.port),
+                    quic=_address(config.host, endpoint.quic.port),
+                    **({"unix": str(endpoint.local.path)} if endpoint.local is not None else {}),
+                    certificate_sha256=endpoint.quic.fingerprint,
+                )
+        except StartError:
+            self.close(grace=0)
+            raise
+        if not config.api_keys and not is_loopback(config.host):
+            log.warning(
+                "INSECURE: listening beyond this machine without api_keys, so whoever reaches "
+                "these ports can use this server; set api_keys, or host 127.0.0.1",
+                host=config.host,
+            )
+
+    def load(self) -> None:
+        """Loads and warms up every model, then lets clients in; minutes for a large model.
+
+        Closed meanwhile, it lets nobody in.
+
+        Raises:
+            StartError: names what cannot be loaded.
+        """
+        slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
+        loaded = load_slots(self._config, slots, self._loaders)
+        with self._opening:
+            if self._closed:
+                return
+            for slot in loaded:
+                self.endpoints[slot.name].open(slot.handler, slot.metadata)
+
+    @property
+    def ready_line(self) -> str:
+        """What the start ends with; people and scripts wait for it."""
+        return f"Service ready (mode={self._config.mode}, slots={self._config.slots})"
+
+    def close(self, *, grace: float = DRAIN_GRACE) -> bool:
+        """Answers what was accepted, refuses the rest, closes the ports; returns whether in time.
+
+        Args:
+            grace: how long to wait for what was accepted, all slots together, s.
+        """
+        with self._opening:
+            self._closed = True
+        end = time.monotonic() + grace
+        finished = True
+        for endpoint in self.endpoints.values():
+            endpoint.stop_accepting()
+        # the action slot first: it may be waiting for the planner
+        for name in ("action", "planner"):
+            if name in self.endpoints:
+                left = max(0.0, end - time.monotonic())
+                finished &= self.endpoints[name].close(grace=left)
+        return finished
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

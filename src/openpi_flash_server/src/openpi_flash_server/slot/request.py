@@ -1,0 +1,261 @@
+"""What a transport turns bytes into, and what it gets back.
+
+A transport parses one message into a `Request` and hands it to a slot. The slot calls `respond`
+once, from any thread, with a `Reply` or a `Failure`. Nothing from here on knows the transport.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from openpi_flash_models.actions.rtc import RtcControls
+from openpi_flash_models.errors import ObservationError
+from openpi_flash_models.policy.policy import InferenceControls
+
+
+class ErrorCode(enum.StrEnum):
+    """The error codes on the wire; each says whose fault it is and whether to try again."""
+
+    BAD_REQUEST = "bad_request"
+    """The caller's: the same message will fail again."""
+    UNAUTHENTICATED = "unauthenticated"
+    """The caller's: no api key, or a wrong one."""
+    SUPERSEDED = "superseded"
+    """Nobody's: a newer observation of the same session took this one's place."""
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    """Nobody's: it waited longer than the request's `deadline_ms`."""
+    NOT_READY = "not_ready"
+    """The operator's: warming up, shutting down, or full. Try again later."""
+    INTERNAL = "internal"
+    """Ours: the server's log says more."""
+
+
+class RequestMode(enum.StrEnum):
+    """What a request asks of a server that can do both."""
+
+    DEFAULT = "default"
+    ACTION_ONLY = "action_only"
+    SUBTASK_ONLY = "subtask_only"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer: the map that goes on the wire, but for what only the transport knows."""
+
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An answer that is an error.
+
+    Attributes:
+        code: for the client's program.
+        message: for a person; names the thing that is wrong.
+        traceback: the server's, or empty; a transport sends it to nobody but openpi's own client.
+    """
+
+    code: ErrorCode
+    message: str
+    traceback: str = ""
+
+
+Answer = Reply | Failure
+
+
+class RequestFailed(Exception):  # noqa: N818 - the fact that a request failed, carried up to the slot
+    """A handler's way to answer with a failure that it got from elsewhere.
+
+    Attributes:
+        failure: the answer.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+    def __str__(self) -> str:
+        return f"{self.failure.code}: {self.failure.message}"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Request:
+    """One observation that wants an answer. Two requests are equal only if they are the same.
+
+    Attributes:
+        observation: the robot's part of the message, as the policy reads it.
+        mode: what is asked for.
+        controls: noise, seed, number of steps and earlier chunk, where the client chose them.
+        observation_stamp: goes back in the reply untouched; None if the client sent none.
+        session: whose observation it is; at most one of a session waits.
+        received_at: when the last byte had come, monotonic s.
+        decode_ms: how long decoding the message took.
+        deadline: when waiting is no longer worth it, monotonic s; None for never.
+        respond: takes the answer; called once, from any thread; must not block.
+        is_cancelled: whether nobody wants the answer any more.
+    """
+
+    observation: Mapping[str, Any]
+    mode: RequestMode
+    controls: InferenceControls
+    observation_stamp: Any
+    session: str
+    received_at: float
+    decode_ms: float
+    deadline: float | None
+    respond: Callable[[Answer], None]
+    is_cancelled: Callable[[], bool]
+
+
+def parse_request(
+    message: Any,
+    *,
+    session: str,
+    received_at: float,
+    decode_ms: float,
+    respond: Callable[[Answer], None],
+    is_cancelled: Callable[[], bool],
+) -> Request:
+    """Takes our optional keys out of a decoded message; the rest is the observation.
+
+    Args:
+        message: what the codec decoded.
+        session: the transport's name for the client, used if the message names no session.
+        received_at: when the last byte had come, monotonic s.
+        decode_ms: how long decoding took.
+        respond: see `Request`.
+        is_cancelled: see `Request`.
+
+    Raises:
+        ObservationError: names the key, what it holds and what it should hold.
+    """
+    if not isinstance(message, Mapping):
+        raise ObservationError("observation", f"expected a map, got {type(message).__name__}")
+    observation = dict(message)
+    chosen_session = observation.pop("session", None)
+    deadline_ms = _positive_number(observation.pop("deadline_ms", None), "deadline_ms")
+    return Request(
+        mode=_mode(observation.pop("mode", None)),
+        controls=InferenceControls(
+            noise=_noise(observation.pop("noise", None)),
+            seed=_whole_number(observation.pop("seed", None), "seed", minimum=0),
+            num_steps=_whole_number(observation.pop("num_steps", None), "num_steps", minimum=1),
+            rtc=_rtc(observation.pop("rtc", None)),
+        ),
+        observation_stamp=observation.pop("observation_stamp", None),
+        session=_session(session if chosen_session is None else chosen_session),
+        received_at=received_at,
+        decode_ms=decode_ms,
+        deadline=None if deadline_ms is None else received_at + deadline_ms / 1000,
+        respond=respond,
+        is_cancelled=is_cancelled,
+        observation=observation,
+    )
+
+
+def prompt_of(observation: Mapping[str, Any]) -> str | None:
+    """The request's task in words: text, or the 0-d array that openpi's transforms make of it."""
+    prompt = observation.get("prompt")
+    if isinstance(prompt, np.ndarray) and prompt.ndim == 0:
+        prompt = prompt.item()
+    if prompt is None or isinstance(prompt, str):
+        return prompt
+    raise ObservationError("prompt", f"expected text, got {_describe(prompt)}")
+
+
+def _mode(value: Any) -> RequestMode:
+    if value is None or value == "":
+        return RequestMode.DEFAULT
+    if isinstance(value, str) and value in set(RequestMode):
+        return RequestMode(value)
+    raise ObservationError("mode", f"expected {', '.join(RequestMode)}, got {_describe(value)}")
+
+
+def _session(value: Any) -> str:
+    if isinstance(value, str) and 0 < len(value) <= MAX_SESSION_LENGTH and value.isprintable():
+        return value
+    raise ObservationError(
+        "session",
+        f"expected printable text of 1 to {MAX_SESSION_LENGTH} characters, got {_describe(value)}",
+    )
+
+
+def _positive_number(value: Any, key: str) -> float | None:
+    number = _plain(value)
+    if number is None:
+        return None
+    if isinstance(number, int | float) and not isinstance(number, bool):
+        result = float(number)
+        if math.isfinite(result) and result > 0:
+            return result
+    raise ObservationError(key, f"expected a number above 0, got {_describe(value)}")
+
+
+def _whole_number(value: Any, key: str, *, minimum: int) -> int | None:
+    number = _plain(value)
+    if number is None:
+        return None
+    if isinstance(number, int) and not isinstance(number, bool) and number >= minimum:
+        return number
+    raise ObservationError(key, f"expected a whole number from {minimum}, got {_describe(value)}")
+
+
+def _plain(value: Any) -> Any:
+    """Python's own number for numpy's scalars and 0-d arrays, which openpi's codec sends."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return value.item()
+    return value
+
+
+def _noise(value: Any) -> np.ndarray | None:
+    if value is None:
+        return None
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+        raise ObservationError("noise", f"expected an array of numbers, got {_describe(value)}")
+    if not np.isfinite(value).all():
+        raise ObservationError("noise", "holds a value that is not finite")
+    return value
+
+
+def _rtc(value: Any) -> RtcControls | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise ObservationError("rtc", f"expected a map, got {_describe(value)}")
+    unknown = sorted(str(key) for key in value if key not in _RTC_KEYS)
+    if unknown:
+        known = ", ".join(_RTC_KEYS)
+        raise ObservationError("rtc", f"no such key: {_describe(unknown[0])}, known are {known}")
+    actions = value.get("previous_actions")
+    if not isinstance(actions, np.ndarray) or actions.dtype.kind not in "fiu" or actions.ndim != 2:
+        raise ObservationError(
+            "rtc/previous_actions", f"expected numbers [n, D], got {_describe(actions)}"
+        )
+    delay = _whole_number(value.get("delay"), "rtc/delay", minimum=0)
+    if delay is None:
+        raise ObservationError("rtc/delay", "missing: steps played before the chunk arrives")
+    executed = value.get("execution_horizon")
+    return RtcControls(
+        previous_actions=actions,
+        delay=delay,
+        execution_horizon=_whole_number(executed, "rtc/execution_horizon", minimum=0),
+    )
+
+
+def _describe(value: Any) -> str:
+    """What a caller sent, short enough for a message whatever it is."""
+    if isinstance(value, np.ndarray):
+        return f"an array {value.dtype}{list(value.shape)}"
+    text = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+_RTC_KEYS = ("previous_actions", "delay", "execution_horizon")
+MAX_SESSION_LENGTH = 1024
+"""As in the hello of QUIC."""

@@ -1,0 +1,1 @@
+"""QUIC, unix socket and WebSocket in front of a slot."""

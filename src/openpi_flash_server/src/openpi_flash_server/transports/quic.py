@@ -1,0 +1,123 @@
+"""QUIC in front of a slot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flash_transport import FlashTransportError, QuicServer
+from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.transports.request_pump import RequestPump
+
+
+class CertificateError(Exception):
+    """The server's certificate cannot be read or made; the message names the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCertificate:
+    """A certificate that the server makes once and keeps.
+
+    Attributes:
+        directory: where.
+    """
+
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCertificate:
+    """A certificate that the operator brings, in PEM files.
+
+    Attributes:
+        certificate: the certificate and its chain.
+        key: its private key.
+    """
+
+    certificate: Path
+    key: Path
+
+
+class QuicTransport:
+    """The QUIC end of a slot.
+
+    It listens from the constructor on. Until `publish` it tells clients that it is not ready, and
+    they wait: hello carries the metadata, which only a loaded model has.
+
+    Args:
+        slot: answers the requests.
+        host: the address to listen on.
+        port: 0 lets the system choose.
+        certificate: who the server is.
+        api_keys: who may connect; empty lets everybody in.
+        dedicated_link: nobody else uses the link to the robots.
+
+    Attributes:
+        port: where it listens.
+        fingerprint: SHA-256 of the server's certificate, hex; clients pin it.
+        link_settings: how the link is set, as the kernel granted it.
+
+    Raises:
+        OSError: the port cannot be listened on.
+        CertificateError: the certificate cannot be kept or read.
+    """
+
+    def __init__(
+        self,
+        slot: Slot,
+        *,
+        host: str,
+        port: int,
+        certificate: KeptCertificate | OwnCertificate,
+        api_keys: Sequence[str] = (),
+        dedicated_link: bool = False,
+    ) -> None:
+        try:
+            self._server = QuicServer(
+                host,
+                port,
+                api_keys=list(api_keys),
+                dedicated_link=dedicated_link,
+                **_files(certificate),
+            )
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise CertificateError(error.strerror) from error
+        except FlashTransportError as error:
+            raise CertificateError(str(error)) from error
+        self.fingerprint: str = self._server.fingerprint
+        self.port: int = self._server.port
+        self.link_settings: Mapping[str, int] = self._server.link_settings
+        self._pump = RequestPump(slot, self._server, link="QUIC")
+
+    def publish(self, metadata: Mapping[str, Any]) -> None:
+        """Lets clients in: the slot is open."""
+        self._server.set_metadata(dict(metadata))
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What happened on the port since the start; docs/server.md says what each means."""
+        return self._server.counters
+
+    def stop_accepting(self) -> None:
+        """Tells clients from now on that the server shuts down; what was accepted goes on."""
+        self._server.stop_accepting()
+
+    def close(self, *, grace: float) -> bool:
+        """Closes every connection once its answers have arrived, or after `grace` s.
+
+        Returns:
+            Whether everything that was accepted is answered and the answers have arrived.
+        """
+        finished = self._server.drain(grace)
+        self._pump.join()
+        return finished
+
+
+def _files(certificate: KeptCertificate | OwnCertificate) -> dict[str, Any]:
+    if isinstance(certificate, KeptCertificate):
+        return {"certificate_dir": certificate.directory}
+    return {"tls_certificate": certificate.certificate, "tls_key": certificate.key}

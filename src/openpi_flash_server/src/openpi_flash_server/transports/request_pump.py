@@ -1,0 +1,113 @@
+"""The thread that hands a transport's requests to a slot, and the slot's answers back."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import threading
+from typing import Protocol
+
+from flash_transport import CodecError, FlashTransportError, QuicRequest
+from openpi_flash_server.logs import EventLogger
+from openpi_flash_server.slot.request import Answer, ErrorCode, Failure
+from openpi_flash_server.slot.slot import Slot
+
+log = EventLogger(__name__)
+
+
+class RequestSource(Protocol):
+    """A server of `flash_transport`: `QuicServer` or `LocalServer`."""
+
+    def next_request(self, timeout: float | None = None) -> QuicRequest | None:
+        """The next request; None when the server is closed."""
+
+
+class RequestPump:
+    """Hands on requests from its construction until their source is closed.
+
+    Args:
+        slot: answers them.
+        source: where they come from.
+        link: what the operator calls the source.
+    """
+
+    def __init__(self, slot: Slot, source: RequestSource, *, link: str) -> None:
+        self._slot = slot
+        self._source = source
+        self._link = link
+        self._prev_total_ms: collections.OrderedDict[str, float] = collections.OrderedDict()
+        self._prev_total_lock = threading.Lock()
+        name = f"{link.lower().replace(' ', '-')}-{slot.name}"
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Waits until the last request is handed on; its source is closed."""
+        self._thread.join()
+
+    def _serve(self) -> None:
+        try:
+            while (request := self._source.next_request()) is not None:
+                self._take_or_fail(request)
+        except FlashTransportError as error:
+            log.error(
+                f"{self._link} failed, restart the server",
+                slot=self._slot.name,
+                reason=str(error),
+            )
+            self._slot.has_trouble(f"{self._link} failed: {error}")
+
+    def _take_or_fail(self, request: QuicRequest) -> None:
+        try:
+            self._take(request)
+        # one request's trouble must not end the thread that takes all of them
+        except Exception as error:
+            log.error("request could not be taken", exception=error, peer=request.peer)
+            _fail(request, ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")
+
+    def _take(self, request: QuicRequest) -> None:
+        if request.kind == "reset":
+            self._slot.reset(request.session)
+            request.respond({})
+            return
+        received_at = self._slot.clock()
+        self._slot.receive(
+            lambda: request.observation,
+            session=request.session,
+            respond=lambda answer: self._answer(request, answer, received_at),
+            is_cancelled=lambda: request.cancelled,
+        )
+
+    def _answer(self, request: QuicRequest, answer: Answer, received_at: float) -> None:
+        if isinstance(answer, Failure):
+            _fail(request, answer.code, answer.message)
+            return
+        with self._prev_total_lock:
+            prev_total_ms = self._prev_total_ms.get(request.peer)
+        if prev_total_ms is not None:
+            answer.result["server_timing"]["prev_total_ms"] = prev_total_ms
+        try:
+            request.respond(answer.result)
+        except CodecError as error:
+            log.error("reply could not be packed", exception=error, slot=self._slot.name)
+            _fail(request, ErrorCode.INTERNAL, f"the reply could not be packed: {error}")
+        except FlashTransportError as error:
+            log.debug("client left before its answer", peer=request.peer, reason=str(error))
+        self._remember(request.peer, (self._slot.clock() - received_at) * 1000)
+
+    def _remember(self, peer: str, total_ms: float) -> None:
+        with self._prev_total_lock:
+            self._prev_total_ms[peer] = total_ms
+            self._prev_total_ms.move_to_end(peer)
+            if len(self._prev_total_ms) > _REMEMBERED_PEERS:
+                self._prev_total_ms.popitem(last=False)
+
+
+def _fail(request: QuicRequest, code: ErrorCode, message: str) -> None:
+    # a client that left needs no error
+    with contextlib.suppress(FlashTransportError):
+        request.fail(str(code), message)
+
+
+_REMEMBERED_PEERS = 1024
+"""Connections whose last total time is kept for their next reply."""

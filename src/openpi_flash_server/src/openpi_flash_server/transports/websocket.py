@@ -1,0 +1,303 @@
+"""openpi's WebSocket protocol, bit for bit, in front of a slot.
+
+The server speaks first: one binary frame with its metadata. Then each binary frame with an
+observation is answered by one binary frame. An error is a text frame with the traceback, and the
+connection closes with 1011: that is what openpi's own client knows. A client that offers the
+subprotocol `openpi-flash.1` is ours: its errors are binary frames {error: {code, message}}, and it
+keeps its connection.
+
+A client of openpi that comes before the model is warm is kept waiting for the metadata, as it would
+have waited for the port of openpi's server; ours is told 503 and why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import functools
+import hmac
+import http
+import itertools
+import logging
+import secrets
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request as HttpRequest
+from websockets.http11 import Response as HttpResponse
+from websockets.protocol import State
+from websockets.typing import Subprotocol
+
+from flash_transport import CodecError, packb, unpackb
+from openpi_flash_models.errors import ObservationError
+from openpi_flash_server.logs import EventLogger
+from openpi_flash_server.slot.encoded_images import may_have_encoded_images
+from openpi_flash_server.slot.request import Answer, ErrorCode, Failure, Reply
+from openpi_flash_server.slot.slot import Slot
+
+log = EventLogger(__name__)
+
+SUBPROTOCOL = Subprotocol("openpi-flash.1")
+HEALTH_PATH = "/healthz"
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+"""As on QUIC; three raw 1080p cameras are 19 MB. A larger one closes its connection with 1009."""
+
+
+class WebsocketTransport:
+    """The WebSocket end of a slot; its event loop has a thread of its own.
+
+    Args:
+        slot: answers the requests.
+        host: the address to listen on.
+        port: 0 lets the system choose.
+        api_keys: who may connect; empty lets everybody in.
+        expose_tracebacks: whether openpi's clients get the server's traceback.
+
+    Raises:
+        OSError: the port cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        slot: Slot,
+        *,
+        host: str,
+        port: int,
+        api_keys: Sequence[str] = (),
+        expose_tracebacks: bool = True,
+    ) -> None:
+        self._slot = slot
+        self._secret = secrets.token_bytes(32)
+        self._api_keys = [self._tag(key.encode()) for key in api_keys]
+        self._expose_tracebacks = expose_tracebacks
+        self._metadata: bytes | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._published: asyncio.Event
+        self._stop: asyncio.Future[float]
+        self._answering: set[asyncio.Future[None]] = set()
+        self._waiting: set[ServerConnection] = set()
+        self._connection_numbers = itertools.count(1)
+        listening: concurrent.futures.Future[int] = concurrent.futures.Future()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(host, port, listening)),
+            name=f"websocket-{slot.name}",
+            daemon=True,
+        )
+        self._thread.start()
+        self.port = listening.result()
+
+    def publish(self, metadata: Mapping[str, Any]) -> None:
+        """Lets clients in: the slot is open."""
+        self._metadata = packb(dict(metadata))
+        self._loop.call_soon_threadsafe(self._published.set)
+
+    def close(self, *, grace: float) -> None:
+        """Lets answers on their way go out, for at most `grace` s, then closes every connection."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop_with, grace)
+            self._thread.join()
+
+    def _stop_with(self, grace: float) -> None:
+        if not self._stop.done():
+            self._stop.set_result(grace)
+
+    async def _serve(self, host: str, port: int, listening: concurrent.futures.Future[int]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._published = asyncio.Event()
+        self._stop = self._loop.create_future()
+        try:
+            server = await serve(
+                self._talk_and_log,
+                host,
+                port,
+                compression=None,
+                max_size=MAX_MESSAGE_BYTES,
+                # a client waits for its answer before it sends again
+                max_queue=2,
+                process_request=self._answer_http,
+                select_subprotocol=_choose_subprotocol,
+                logger=_silent_logger(),
+            )
+        except OSError as error:
+            listening.set_exception(error)
+            return
+        listening.set_result(server.sockets[0].getsockname()[1])
+        grace = await self._stop
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=grace)
+        server.close()
+        # a handler whose answer never comes is cancelled with the loop
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(server.wait_closed(), _FAREWELL)
+
+    def _answer_http(
+        self, connection: ServerConnection, request: HttpRequest
+    ) -> HttpResponse | None:
+        """Answers what needs no WebSocket: health, refusals. None goes on with the handshake."""
+        if request.path.partition("?")[0] == HEALTH_PATH:
+            trouble = self._slot.unhealthy_because or self._unpublished()
+            if trouble is None:
+                return connection.respond(http.HTTPStatus.OK, "OK\n")
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{trouble}\n")
+        if not self._is_let_in(request):
+            message = "send the header Authorization: Api-Key <key> with a key of this server\n"
+            return connection.respond(http.HTTPStatus.UNAUTHORIZED, message)
+        reason = self._slot.not_ready_because or self._unpublished()
+        offered = ",".join(request.headers.get_all("Sec-WebSocket-Protocol"))
+        if reason is not None and SUBPROTOCOL in offered.replace(" ", "").split(","):
+            return connection.respond(
+                http.HTTPStatus.SERVICE_UNAVAILABLE, f"{ErrorCode.NOT_READY}: {reason}\n"
+            )
+        return None
+
+    def _unpublished(self) -> str | None:
+        return "starting" if self._metadata is None else None
+
+    def _is_let_in(self, request: HttpRequest) -> bool:
+        if not self._api_keys:
+            return True
+        scheme, _, key = ",".join(request.headers.get_all("Authorization")).partition(" ")
+        # every key is compared, so that the time tells nothing about which one came close
+        given = self._tag(key.strip().encode("utf-8", "surrogateescape"))
+        matches = [hmac.compare_digest(given, known) for known in self._api_keys]
+        return scheme.lower() == "api-key" and any(matches)
+
+    def _tag(self, key: bytes) -> bytes:
+        """What is compared instead of the key: of one length, and of no use to who learns of it."""
+        return hmac.digest(self._secret, key, "sha256")
+
+    async def _talk_and_log(self, connection: ServerConnection) -> None:
+        peer = _name_of(connection, next(self._connection_numbers))
+        log.debug("connected", slot=self._slot.name, peer=peer)
+        try:
+            await self._talk(connection, peer)
+        except ConnectionClosed:
+            pass
+        except Exception as error:
+            log.error("connection failed", exception=error, slot=self._slot.name, peer=peer)
+            raise
+        finally:
+            log.debug("disconnected", slot=self._slot.name, peer=peer)
+
+    async def _talk(self, connection: ServerConnection, peer: str) -> None:
+        if self._metadata is None:
+            log.info("client waits for the start", slot=self._slot.name, peer=peer)
+            await self._wait_until_published(connection)
+        if self._metadata is None:
+            return
+        await connection.send(self._metadata)
+        prev_total_ms: float | None = None
+        while True:
+            data = await connection.recv()
+            received_at = self._slot.clock()
+            sent = self._loop.create_future()
+            self._answering.add(sent)
+            try:
+                answer = await self._ask(connection, data, peer)
+                if not await self._send(connection, answer, prev_total_ms):
+                    return
+                prev_total_ms = (self._slot.clock() - received_at) * 1000
+            finally:
+                self._answering.discard(sent)
+                sent.set_result(None)
+
+    async def _wait_until_published(self, connection: ServerConnection) -> None:
+        published = asyncio.ensure_future(self._published.wait())
+        left = asyncio.ensure_future(connection.wait_closed())
+        self._waiting.add(connection)
+        await asyncio.wait({published, left}, return_when=asyncio.FIRST_COMPLETED)
+        self._waiting.discard(connection)
+        for task in (published, left):
+            task.cancel()
+
+    async def _ask(self, connection: ServerConnection, data: str | bytes, peer: str) -> Answer:
+        answered: asyncio.Future[Answer] = self._loop.create_future()
+        receive = functools.partial(
+            self._slot.receive,
+            lambda: _decode(data),
+            session=peer,
+            respond=lambda answer: _settle_soon(self._loop, answered, answer),
+            is_cancelled=lambda: connection.state is not State.OPEN,
+        )
+        if isinstance(data, bytes) and may_have_encoded_images(data):
+            # milliseconds, in which the loop has others to serve
+            await self._loop.run_in_executor(None, receive)
+        else:
+            receive()
+        return await answered
+
+    async def _send(
+        self, connection: ServerConnection, answer: Answer, prev_total_ms: float | None
+    ) -> bool:
+        """Sends the answer; returns whether the connection goes on."""
+        if isinstance(answer, Reply):
+            if prev_total_ms is not None:
+                answer.result["server_timing"]["prev_total_ms"] = prev_total_ms
+            try:
+                data = packb(answer.result)
+            except CodecError as error:
+                log.error("reply could not be packed", exception=error, slot=self._slot.name)
+                answer = Failure(ErrorCode.INTERNAL, f"the reply could not be packed: {error}")
+            else:
+                await connection.send(data)
+                return True
+        if connection.subprotocol == SUBPROTOCOL:
+            body = {"code": str(answer.code), "message": answer.message}
+            await connection.send(packb({"error": body}))
+            return True
+        if self._expose_tracebacks and answer.traceback:
+            await connection.send(answer.traceback)
+            reason = "Internal server error. Traceback included in previous frame."
+        else:
+            await connection.send(f"{answer.code}: {answer.message}")
+            reason = "Internal server error. Message included in previous frame."
+        await connection.close(1011, reason)
+        return False
+
+
+def _decode(data: str | bytes) -> Any:
+    if isinstance(data, str):
+        raise ObservationError("observation", "expected a binary frame, got a text frame")
+    return unpackb(data)
+
+
+def _settle_soon(
+    loop: asyncio.AbstractEventLoop, answered: asyncio.Future[Answer], answer: Answer
+) -> None:
+    # a loop that has ended has no client left that could want the answer
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(_settle, answered, answer)
+
+
+def _settle(answered: asyncio.Future[Answer], answer: Answer) -> None:
+    if not answered.done():
+        answered.set_result(answer)
+
+
+def _choose_subprotocol(
+    _connection: ServerConnection, offered: Sequence[Subprotocol]
+) -> Subprotocol | None:
+    # no match is no error: openpi's server ignores what a client offers
+    return SUBPROTOCOL if SUBPROTOCOL in offered else None
+
+
+def _name_of(connection: ServerConnection, number: int) -> str:
+    address = connection.remote_address
+    return f"{address[0]}:{address[1]}#{number}" if address else f"#{number}"
+
+
+def _silent_logger() -> logging.Logger:
+    """For the library's own lines: a port scanner must not fill the log with tracebacks."""
+    logger = logging.getLogger("openpi_flash_server.websockets_library")
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    return logger
+
+
+_FAREWELL = 1.0
+"""s that clients have for the closing handshake when the server stops."""
