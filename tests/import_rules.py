@@ -94,34 +94,57 @@ class PureModules:
 
 
 PURE_MODULES = (
-    PureModules("openpi_flash_server", ("prompt_template", "scheduler")),
+    PureModules("openpi_flash_server", ("config.prompt_template", "slot.scheduler")),
     PureModules(
         "openpi_flash_client_node",
         (
-            "answer",
             "bridge",
-            "chunk_player",
-            "commander",
-            "diagnostics",
-            "effects",
-            "frames",
             "hold",
-            "joints",
-            "launch_plan",
-            "limits",
-            "link_events",
+            "link.answer",
+            "link.events",
             "nanoseconds",
-            "observation",
-            "parameter_kinds",
-            "parameters",
-            "plan",
-            "planner_feed",
-            "request_schedule",
-            "server_contract",
+            "play",
+            "senses",
             "settings",
-            "status",
-            "tally",
-            "trajectory",
         ),
     ),
 )
+"""A name is a module or a folder with all that is in it. Of its own package, a pure module
+imports pure modules only."""
+
+ROOMS = {
+    "openpi_flash_client_node": (
+        ("hold", "nanoseconds"),
+        ("settings",),
+        ("senses",),
+        ("play",),
+        ("link",),
+        ("bridge",),
+        ("ros",),
+        ("__main__",),
+    ),
+    "openpi_flash_models": (
+        ("errors",),
+        ("model",),
+        ("transforms", "downloads"),
+        ("robots", "text"),
+        ("config",),
+        ("actions",),
+        ("checkpoints",),
+        ("policy",),
+        ("jax_models", "torch_models", "demo"),
+        ("load",),
+    ),
+    "openpi_flash_server": (
+        ("__init__", "logs"),
+        ("config",),
+        ("slot",),
+        ("handlers", "transports"),
+        ("serving",),
+        ("commands",),
+        ("cli",),
+        ("__main__",),
+    ),
+}
+"""The rooms of a package, floor by floor: a module imports from its own room and from the floors
+below, never from above or from another room of its floor."""

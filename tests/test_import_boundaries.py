@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from import_rules import NETWORK_MODULES, OUR_PACKAGES, PACKAGES, PURE_MODULES, PackageRule
+from import_rules import (
+    NETWORK_MODULES,
+    OUR_PACKAGES,
+    PACKAGES,
+    PURE_MODULES,
+    ROOMS,
+    PackageRule,
+)
 
 
 def imports_of(path: Path) -> Iterator[tuple[str, int]]:
@@ -49,21 +56,72 @@ def test_a_package_imports_only_what_its_rule_allows(name):
     assert violations(name, PACKAGES[name]) == []
 
 
+def own_imports(path: Path, package: str) -> Iterator[tuple[str, int]]:
+    """Yield what a file imports of its own package: dotted below the package, and the line."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            names = [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            # `from package.room import module` names a module, or something in the room itself
+            names = [(f"{node.module}.{alias.name}", node.lineno) for alias in node.names]
+        else:
+            continue
+        for name, line in names:
+            if name.startswith(f"{package}."):
+                yield name.removeprefix(f"{package}."), line
+
+
+def files_of(package: str, module: str) -> list[Path]:
+    """The module's file, or every file of the folder."""
+    at = PACKAGES[package].source / module.replace(".", "/")
+    return [path for path in (at.with_suffix(".py"), *at.rglob("*.py")) if path.exists()]
+
+
+def is_in(name: str, modules: tuple[str, ...]) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
 @pytest.mark.parametrize(
-    ("package", "module", "forbidden"),
-    [(pure.package, name, pure.forbidden) for pure in PURE_MODULES for name in pure.names],
+    ("pure", "module"), [(pure, name) for pure in PURE_MODULES for name in pure.names]
 )
-def test_a_pure_module_knows_no_ros_socket_or_clock(package, module, forbidden):
-    source = PACKAGES[package].source
-    files = [source / f"{module}.py", *(source / module).rglob("*.py")]
-    existing = [path for path in files if path.exists()]
-    assert existing, f"{package}.{module} does not exist: has it moved?"
+def test_a_pure_module_knows_no_ros_socket_or_clock(pure, module):
+    files = files_of(pure.package, module)
+    assert files, f"{pure.package}.{module} does not exist: has it moved?"
     found = [
         f"{path}:{line} imports {name}"
-        for path in existing
+        for path in files
         for name, line in imports_of(path)
-        if name in forbidden - {package}
+        if name in pure.forbidden - {pure.package}
     ]
+    assert found == []
+
+
+@pytest.mark.parametrize("pure", PURE_MODULES, ids=lambda pure: pure.package)
+def test_of_its_own_package_a_pure_module_imports_pure_modules_only(pure):
+    found = [
+        f"{path}:{line} imports {name}"
+        for module in pure.names
+        for path in files_of(pure.package, module)
+        for name, line in own_imports(path, pure.package)
+        if not is_in(name, pure.names)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_import_from_the_floors_below_only(package):
+    source = PACKAGES[package].source
+    floor_of = {room: floor for floor, rooms in enumerate(ROOMS[package]) for room in rooms}
+    found = []
+    for path in sorted(source.rglob("*.py")):
+        room = path.relative_to(source).with_suffix("").parts[0]
+        if room == "__init__" and room not in floor_of:
+            continue
+        assert room in floor_of, f"{path} is in no room of import_rules.ROOMS"
+        for name, line in own_imports(path, package):
+            other = name.split(".")[0]
+            if other != room and floor_of.get(other, 0) >= floor_of[room]:
+                found.append(f"{path}:{line} imports {name}")
     assert found == []
 
 
@@ -73,6 +131,12 @@ def test_the_rules_catch_what_they_forbid(tmp_path):
     )
     rule = PackageRule(tmp_path, forbidden=frozenset({"rclpy"}), third_party=frozenset())
     assert violations("bad", rule) == [f"{tmp_path}/bad.py:2 imports rclpy"]
+
+
+def test_an_import_is_seen_in_each_of_its_forms(tmp_path):
+    path = tmp_path / "bad.py"
+    path.write_text("import p.a.b\nfrom p.c import d\nfrom p import e\nimport other\n")
+    assert list(own_imports(path, "p")) == [("a.b", 1), ("c.d", 2), ("e", 3)]
 
 
 def test_every_source_package_has_a_rule():
