@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::config::ClientConfig;
 use super::dial::{self, Link, Sessions};
 use super::error::AttemptError;
 use super::exchange::{exchange_pieces, ExchangeError};
@@ -9,7 +10,6 @@ use super::introduction::Introduction;
 #[cfg(unix)]
 use super::local_link::{LocalLink, OnThisThread};
 use super::message::Pieces;
-use super::ClientConfig;
 use crate::buffers::Buffer;
 use crate::quic::settings::SocketBuffers;
 

@@ -18,12 +18,12 @@ use crate::quic::socket::ConnectedSocket;
 use crate::quic::tls::{self, TlsError};
 use crate::trust::Verdict;
 
+use super::config::ClientConfig;
 use super::error::{
     describe, judge_handshake, socket_error, AttemptError, ClientError, NOBODY_LISTENS,
 };
 use super::exchange::exchange;
 use super::introduction::{Introduction, Order};
-use super::ClientConfig;
 
 /// A connection whose server is trusted, and whose hello is under way.
 #[derive(Debug)]

@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 use super::carrier::{CarriedHere, Carrier};
 use super::error::ClientError;
 use super::exchange::ExchangeError;
+use super::job::{Job, Request};
 use super::link::Links;
 use super::message::{Errand, Message};
-use super::reply::{Answer, Outcome, Pending, Reply};
-use super::{Job, Request};
+use super::reply::{Answer, Outcome, Reply, Waiter};
 use crate::link::wire::ErrorCode;
 
 /// All that it takes to ask.
@@ -39,14 +39,14 @@ pub(super) struct Here {
 #[derive(Debug)]
 enum Stage {
     Here(CarriedHere),
-    Elsewhere(Box<Pending>),
+    Elsewhere(Box<Waiter>),
     Over,
 }
 
 impl Question {
     /// Let the IO thread carry it.
-    pub fn ask(self) -> Pending {
-        let (reply, pending, abandoned) = Reply::to_waiter(&self.server);
+    pub fn ask(self) -> Waiter {
+        let (reply, waiter, abandoned) = Reply::to_waiter(&self.server);
         // Fails when the client is closed; then `reply` is dropped and the asker told so.
         let _ = self.jobs.send(Job::Request(Request {
             message: self.message,
@@ -56,7 +56,7 @@ impl Question {
             reply,
             abandoned,
         }));
-        pending
+        waiter
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -95,7 +95,7 @@ impl Here {
         let until = now.checked_add(slice).unwrap_or(now);
         let deadline = self.question.deadline();
         let answer = match &mut self.stage {
-            Stage::Elsewhere(pending) => return pending.wait(slice),
+            Stage::Elsewhere(waiter) => return waiter.wait(slice),
             Stage::Over => return Some(Err(self.closed())),
             Stage::Here(carried) => {
                 carried.carry(deadline.map_or(until, |deadline| until.min(deadline)))

@@ -10,14 +10,15 @@ use tokio::sync::{watch, Notify};
 use tokio::time::{sleep, timeout_at};
 
 use super::carrier::{dial, Carrier};
+use super::config::ClientConfig;
 use super::dial::Sessions;
 use super::error::{AttemptError, ClientError};
 use super::exchange::ExchangeError;
+use super::known::Known;
 use super::lines::Progress;
 use super::message::{Errand, Message, DEADLINE_KEY};
 use super::reply::Answer;
 use super::turn::Turn;
-use super::{ClientConfig, Known};
 use crate::buffers::Buffer;
 use crate::codec::{Limits, Value};
 use crate::link::wire::{ErrorCode, Failure};

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::config::ClientConfig;
 use super::error::{AttemptError, ClientError};
 use super::exchange::{judge_answer, ExchangeError};
 use super::introduction::{Introduction, Order};
 use super::message::Pieces;
-use super::ClientConfig;
 use crate::buffers::Buffer;
 use crate::local::client::{self, Connection, Exclusive};
 

@@ -1,16 +1,20 @@
 //! The client: any number of threads ask, one IO thread carries it.
 
 mod carrier;
+mod config;
 mod dial;
 mod error;
 mod exchange;
 mod here;
 mod introduction;
+mod job;
+mod known;
 mod lines;
 mod link;
 #[cfg(unix)]
 mod local_link;
 mod message;
+mod pending;
 mod reply;
 mod turn;
 
@@ -24,62 +28,19 @@ use tokio::sync::mpsc;
 
 use super::io_thread;
 use super::settings::{LinkSettings, SocketBuffers};
-use crate::link::hello::Hello;
-use crate::trust::ServerTrust;
 
+pub use config::ClientConfig;
 pub use error::ClientError;
 use here::{Here, Question};
+use job::{Job, Request};
+use known::Known;
 pub use lines::{Lines, Progress, RequestId};
 use link::Links;
 pub use message::{Message, DEADLINE_KEY};
-pub(crate) use reply::{Abandoned, Reply};
-pub use reply::{Answer, Interest, Mail, Mailbox, Outcome, Pending, Ticket};
+pub use pending::Pending;
+use reply::Reply;
+pub use reply::{Answer, Interest, Mail, Mailbox, Outcome, Ticket};
 use turn::Turns;
-
-#[derive(Debug, Clone)]
-pub struct ClientConfig {
-    /// Name or address; `unix:` and a path for a server on this computer.
-    pub host: String,
-    pub port: u16,
-    pub trust: ServerTrust,
-    pub hello: Hello,
-    /// For each attempt to connect, and for all of those that one request may wait for.
-    pub connect_timeout: Duration,
-    /// Largest answer that is taken.
-    pub answer_bytes: usize,
-    /// UDP port to send from, for one connection at a time; 0: the system chooses.
-    pub local_port: u16,
-    pub link: LinkSettings,
-}
-
-impl ClientConfig {
-    pub fn new(host: impl Into<String>, port: u16, trust: ServerTrust) -> Self {
-        Self {
-            host: host.into(),
-            port,
-            trust,
-            hello: Hello::default(),
-            connect_timeout: Duration::from_secs(10),
-            answer_bytes: 64 << 20,
-            local_port: 0,
-            link: LinkSettings::default(),
-        }
-    }
-
-    /// The server as the user named it.
-    pub fn server(&self) -> String {
-        match self.host.contains(':') {
-            _ if self.local_path().is_some() => self.host.clone(),
-            true => format!("[{}]:{}", self.host, self.port),
-            false => format!("{}:{}", self.host, self.port),
-        }
-    }
-
-    /// The path of a host that is a unix socket on this computer.
-    pub fn local_path(&self) -> Option<&str> {
-        self.host.strip_prefix("unix:")
-    }
-}
 
 /// A client of one server. It connects when it is first asked, and again after a loss.
 #[derive(Debug)]
@@ -93,33 +54,6 @@ pub struct Client {
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Threads do not survive a fork; a forked client would wait for ever.
     process: u32,
-}
-
-/// What the last connection told.
-#[derive(Debug, Default, Clone)]
-struct Known {
-    /// None until its hello is answered.
-    metadata: Option<Bytes>,
-    buffers: Option<SocketBuffers>,
-    /// Whether the server, when it last said so, reads [`DEADLINE_KEY`].
-    takes_deadlines: bool,
-}
-
-#[derive(Debug)]
-enum Job {
-    Request(Request),
-    Close,
-}
-
-#[derive(Debug)]
-struct Request {
-    message: Message,
-    timeout: Option<Duration>,
-    asked: Instant,
-    /// The session in which a newer request takes this one's place; None lets none do so.
-    line: Option<String>,
-    reply: Reply,
-    abandoned: Abandoned,
 }
 
 impl Client {
@@ -178,7 +112,7 @@ impl Client {
         }
         match Here::begin(&self.links, question) {
             Ok(here) => Pending::here(here),
-            Err(question) => question.ask(),
+            Err(question) => Pending::elsewhere(question.ask()),
         }
     }
 

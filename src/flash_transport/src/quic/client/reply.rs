@@ -1,6 +1,6 @@
 //! The way of an answer from the IO thread to whoever asked for it.
 //!
-//! Two kinds of askers: one that waits ([`Pending`]), and one that goes on with something else and finds its answer in
+//! Two kinds of askers: one that waits ([`Waiter`]), and one that goes on with something else and finds its answer in
 //! the client's [`Mailbox`] under the ticket that it left. Each gets exactly one outcome, whatever happens.
 
 use std::sync::mpsc::{channel, sync_channel, Receiver, RecvTimeoutError, Sender, SyncSender};
@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::error::ClientError;
-use super::here::Here;
 use crate::buffers::Buffer;
 
 /// What came back, and what it cost.
@@ -31,20 +30,12 @@ pub type Outcome = Result<Answer, ClientError>;
 /// Names a request in a [`Mailbox`]; the asker's choice.
 pub type Ticket = u64;
 
-/// A request under way that somebody waits for. Dropping it cancels the request.
+/// Waits for the outcome of a request that the IO thread carries. Dropping it cancels the request.
 #[derive(Debug)]
-pub struct Pending(Waiting);
-
-#[derive(Debug)]
-enum Waiting {
-    /// For the IO thread, which carries the request.
-    Elsewhere {
-        outcome: Receiver<Outcome>,
-        server: String,
-        _interest: Interest,
-    },
-    /// While this thread carries it.
-    Here(Mutex<Here>),
+pub(super) struct Waiter {
+    outcome: Receiver<Outcome>,
+    server: String,
+    _interest: Interest,
 }
 
 /// As long as it lives, somebody wants the answer.
@@ -54,11 +45,11 @@ pub struct Interest {
 }
 
 /// Resolves when nobody wants the answer any more.
-pub(crate) type Abandoned = oneshot::Receiver<()>;
+pub(super) type Abandoned = oneshot::Receiver<()>;
 
 /// Where the outcome of one request goes. Dropped without one, it says that the client is closed.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(super) struct Reply {
     server: String,
     way: Option<Way>,
 }
@@ -89,15 +80,15 @@ pub enum Mail {
 
 impl Reply {
     /// For somebody who waits.
-    pub fn to_waiter(server: &str) -> (Self, Pending, Abandoned) {
+    pub fn to_waiter(server: &str) -> (Self, Waiter, Abandoned) {
         let (sender, outcome) = sync_channel(1);
         let (interest, abandoned) = interest();
-        let pending = Pending(Waiting::Elsewhere {
+        let waiter = Waiter {
             outcome,
             server: server.to_owned(),
             _interest: interest,
-        });
-        (Self::new(server, Way::Waiter(sender)), pending, abandoned)
+        };
+        (Self::new(server, Way::Waiter(sender)), waiter, abandoned)
     }
 
     /// For somebody who looks into the mailbox; None when that is shut.
@@ -140,38 +131,15 @@ impl Drop for Reply {
     }
 }
 
-impl Pending {
-    pub(super) fn here(here: Here) -> Self {
-        Self(Waiting::Here(Mutex::new(here)))
-    }
-
-    /// Of a client that can do nothing.
-    pub(super) fn over(server: &str) -> Self {
-        Reply::to_waiter(server).1
-    }
-
-    /// Wait up to `slice`; `None` when there is no answer yet. To be called until it is `Some`.
+impl Waiter {
+    /// Wait up to `slice`; `None` when there is no answer yet.
     pub fn wait(&self, slice: Duration) -> Option<Outcome> {
-        match &self.0 {
-            Waiting::Here(here) => lock(here).wait(slice),
-            Waiting::Elsewhere {
-                outcome, server, ..
-            } => match outcome.recv_timeout(slice) {
-                Ok(outcome) => Some(outcome),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => Some(Err(ClientError::Closed {
-                    server: server.clone(),
-                })),
-            },
-        }
-    }
-
-    /// Wait to the end.
-    pub fn wait_long(&self) -> Outcome {
-        loop {
-            if let Some(outcome) = self.wait(Duration::from_secs(3600)) {
-                return outcome;
-            }
+        match self.outcome.recv_timeout(slice) {
+            Ok(outcome) => Some(outcome),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Err(ClientError::Closed {
+                server: self.server.clone(),
+            })),
         }
     }
 }
@@ -232,16 +200,16 @@ mod tests {
 
     #[test]
     fn a_waiter_gets_its_answer() {
-        let (reply, pending, _) = Reply::to_waiter("gpu:5555");
+        let (reply, waiter, _) = Reply::to_waiter("gpu:5555");
         reply.send(Ok(answer()));
-        assert_eq!(pending.wait_long(), Ok(answer()));
+        assert_eq!(waiter.wait(SOON), Some(Ok(answer())));
     }
 
     #[test]
     fn a_dropped_reply_says_that_the_client_is_closed() {
-        let (reply, pending, _) = Reply::to_waiter("gpu:5555");
+        let (reply, waiter, _) = Reply::to_waiter("gpu:5555");
         drop(reply);
-        assert_eq!(pending.wait_long(), Err(closed()));
+        assert_eq!(waiter.wait(SOON), Some(Err(closed())));
         let mailbox = Mailbox::new();
         let (reply, _interest, _) = Reply::to_mailbox("gpu:5555", &mailbox, 7).unwrap();
         drop(reply);
@@ -253,10 +221,10 @@ mod tests {
 
     #[test]
     fn losing_interest_is_noticed() {
-        let (_reply, pending, mut abandoned) = Reply::to_waiter("gpu:5555");
+        let (_reply, waiter, mut abandoned) = Reply::to_waiter("gpu:5555");
         let empty = oneshot::error::TryRecvError::Empty;
         assert_eq!(abandoned.try_recv(), Err(empty));
-        drop(pending);
+        drop(waiter);
         let closed = oneshot::error::TryRecvError::Closed;
         assert_eq!(abandoned.try_recv(), Err(closed));
     }

@@ -1,0 +1,52 @@
+//! What a client is made with.
+
+use std::time::Duration;
+
+use crate::link::hello::Hello;
+use crate::quic::settings::LinkSettings;
+use crate::trust::ServerTrust;
+
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// Name or address; `unix:` and a path for a server on this computer.
+    pub host: String,
+    pub port: u16,
+    pub trust: ServerTrust,
+    pub hello: Hello,
+    /// For each attempt to connect, and for all of those that one request may wait for.
+    pub connect_timeout: Duration,
+    /// Largest answer that is taken.
+    pub answer_bytes: usize,
+    /// UDP port to send from, for one connection at a time; 0: the system chooses.
+    pub local_port: u16,
+    pub link: LinkSettings,
+}
+
+impl ClientConfig {
+    pub fn new(host: impl Into<String>, port: u16, trust: ServerTrust) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            trust,
+            hello: Hello::default(),
+            connect_timeout: Duration::from_secs(10),
+            answer_bytes: 64 << 20,
+            local_port: 0,
+            link: LinkSettings::default(),
+        }
+    }
+
+    /// The server as the user named it.
+    pub fn server(&self) -> String {
+        match self.host.contains(':') {
+            _ if self.local_path().is_some() => self.host.clone(),
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    /// The path of a host that is a unix socket on this computer.
+    pub fn local_path(&self) -> Option<&str> {
+        self.host.strip_prefix("unix:")
+    }
+}

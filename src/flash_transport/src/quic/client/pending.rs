@@ -1,0 +1,54 @@
+//! A request that its caller waits for.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::here::Here;
+use super::reply::{Outcome, Reply, Waiter};
+
+/// A request under way that somebody waits for. Dropping it cancels the request.
+#[derive(Debug)]
+pub struct Pending(Way);
+
+#[derive(Debug)]
+enum Way {
+    /// The IO thread carries the request.
+    Elsewhere(Waiter),
+    /// The waiting thread carries it.
+    Here(Mutex<Here>),
+}
+
+impl Pending {
+    pub(super) fn elsewhere(waiter: Waiter) -> Self {
+        Self(Way::Elsewhere(waiter))
+    }
+
+    pub(super) fn here(here: Here) -> Self {
+        Self(Way::Here(Mutex::new(here)))
+    }
+
+    /// Of a client that can do nothing.
+    pub(super) fn over(server: &str) -> Self {
+        Self::elsewhere(Reply::to_waiter(server).1)
+    }
+
+    /// Wait up to `slice`; `None` when there is no answer yet. To be called until it is `Some`.
+    pub fn wait(&self, slice: Duration) -> Option<Outcome> {
+        match &self.0 {
+            Way::Here(here) => here
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .wait(slice),
+            Way::Elsewhere(waiter) => waiter.wait(slice),
+        }
+    }
+
+    /// Wait to the end.
+    pub fn wait_long(&self) -> Outcome {
+        loop {
+            if let Some(outcome) = self.wait(Duration::from_secs(3600)) {
+                return outcome;
+            }
+        }
+    }
+}
