@@ -5,7 +5,7 @@ from pathlib import Path
 from openpi_flash_client_node.settings.parameter_docs import page
 from openpi_flash_client_node.settings.parameter_table import PARAMETERS
 
-DOCS = Path(__file__).resolve().parents[3] / "docs" / "robot_parameters.md"
+DOCS = Path(__file__).resolve().parents[4] / "docs" / "robot_parameters.md"
 
 
 def test_the_page_in_docs_is_the_generated_one():

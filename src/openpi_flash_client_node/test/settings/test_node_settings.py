@@ -12,7 +12,7 @@ from openpi_flash_client_node.settings.node_settings import (
 )
 from openpi_flash_client_node.settings.parameter_kinds import ParameterError
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[4]
 CONFIGS = sorted((REPOSITORY / "config").glob("robot.*.yaml"))
 
 
