@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import signal
 import sys
-from pathlib import Path
 from typing import NoReturn
 
+from demo.arguments import parse_arguments
 from demo.runner import ROOT, Options, default_output, run_demo
 from demo.terminal import Terminal
-
-DEFAULT_PROMPT = "put the red cube on the plate"
 
 
 def main() -> int:
     """Run the demo; return 0 if everything held, 1 if not, 128 + the signal if one ended it."""
-    arguments = _parser().parse_args()
+    arguments = parse_arguments(sys.argv[1:])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     options = Options(
@@ -25,7 +22,7 @@ def main() -> int:
         transport=arguments.transport,
         prompt=arguments.prompt,
         output=(arguments.output or default_output(datetime.datetime.now())).resolve(),
-        cache=arguments.cache.resolve(),
+        cache=(arguments.cache or ROOT / "demo_output" / "cache").resolve(),
     )
     in_place = sys.stdout.isatty() and not arguments.headless
     terminal = Terminal(sys.stdout, in_place=in_place)
@@ -50,61 +47,6 @@ def _interrupt(number: int, frame: object) -> NoReturn:
     for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(other, signal.SIG_IGN)
     raise _InterruptedError(number)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="scripts/demo",
-        description="Runs the policy server, a simulated robot and the robot node as processes on "
-        "this machine, shows how they do, and judges the run. Leaves plots, pictures and an MCAP "
-        "file. Exit code 0 means that chunks came, the arm did as told, and nothing was stale.",
-    )
-    parser.add_argument(
-        "--seconds",
-        type=_seconds,
-        default=20.0,
-        metavar="N",
-        help="how long to watch once the robot moves (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--transport",
-        choices=("quic", "websocket"),
-        default="quic",
-        help="how the robot reaches the server (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--headless",
-        action="store_true",
-        help="print a line now and then instead of one that changes in place; no window is opened "
-        "either way",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="where the results go (default: demo_output/<date and time>)",
-    )
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        default=ROOT / "demo_output" / "cache",
-        metavar="DIR",
-        help="where the demo checkpoint is kept between runs (default: demo_output/cache)",
-    )
-    parser.add_argument(
-        "--prompt",
-        default=DEFAULT_PROMPT,
-        metavar="TEXT",
-        help="the instruction (default: %(default)s)",
-    )
-    return parser
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 2 <= value <= 3600:
-        raise argparse.ArgumentTypeError(f"{text} is not between 2 and 3600")
-    return value
 
 
 if __name__ == "__main__":
