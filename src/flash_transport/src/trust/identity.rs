@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::files;
-use super::Fingerprint;
+use super::fingerprint::Fingerprint;
 
 /// Certificate and key share a file, so that no crash leaves one without the other.
 const FILE_NAME: &str = "flash_transport.pem";

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::files;
-use super::Fingerprint;
+use super::fingerprint::Fingerprint;
 
 /// A file of known servers. It is read at each handshake, so that a change by hand counts at once.
 #[derive(Debug, Clone, PartialEq, Eq)]

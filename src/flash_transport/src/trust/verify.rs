@@ -8,8 +8,9 @@ use rustls::crypto::{verify_tls13_signature, CryptoProvider};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
-use super::authority::in_words;
-use super::{Authorities, Fingerprint, KnownServers, KnownServersError};
+use super::authority::{in_words, Authorities};
+use super::fingerprint::Fingerprint;
+use super::known_servers::{KnownServers, KnownServersError};
 
 /// Which servers a client talks to.
 #[derive(Debug, Clone)]

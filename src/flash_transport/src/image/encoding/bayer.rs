@@ -1,8 +1,8 @@
 //! One colour for each pixel of the sensor, the others interpolated from its neighbours (bilinear).
 
 use super::packed::nearest_level;
+use super::samples::Samples;
 use super::vectors::{interleave, Convert};
-use super::Frame;
 
 /// Rows of red and green, rows of green and blue, in turn; `ROW` and `COLUMN`, 0 or 1, is where the first red is.
 /// Samples have `BYTES` bytes.
@@ -12,23 +12,23 @@ impl<const ROW: usize, const COLUMN: usize, const BYTES: usize> Convert
     for Bayer<ROW, COLUMN, BYTES>
 {
     #[inline(always)]
-    fn write_rgb(frame: &Frame<'_>, out: &mut [u8]) {
-        let width = frame.width;
+    fn write_rgb(samples: &Samples<'_>, out: &mut [u8]) {
+        let width = samples.width;
         let mut above = vec![0; width + 2];
         let mut here = vec![0; width + 2];
         let mut below = vec![0; width + 2];
         let [mut own, mut green, mut other] = [vec![0; width], vec![0; width], vec![0; width]];
         // a row of each kind is mirrored at the edges, so that neighbours keep their colours
-        let last = frame.height - 1;
-        load::<BYTES>(frame, 1.min(last), &mut above);
-        load::<BYTES>(frame, 0, &mut here);
+        let last = samples.height - 1;
+        load::<BYTES>(samples, 1.min(last), &mut above);
+        load::<BYTES>(samples, 0, &mut here);
         for (row, out) in out.chunks_exact_mut(width * 3).enumerate() {
             let next = if row < last {
                 row + 1
             } else {
                 last.saturating_sub(1)
             };
-            load::<BYTES>(frame, next, &mut below);
+            load::<BYTES>(samples, next, &mut below);
             let has_red = row % 2 == ROW;
             // the red of a row with red, the blue of one with blue
             let first = if has_red { COLUMN } else { 1 - COLUMN };
@@ -68,17 +68,17 @@ impl<const ROW: usize, const COLUMN: usize, const BYTES: usize> Convert
 
 /// Copy a row to the middle of `line`, and its last but one samples to the ends.
 #[inline(always)]
-fn load<const BYTES: usize>(frame: &Frame<'_>, row: usize, line: &mut [u8]) {
-    let width = frame.width;
-    let start = row * frame.step;
-    let row = &frame.data[start..start + width * BYTES];
+fn load<const BYTES: usize>(image: &Samples<'_>, row: usize, line: &mut [u8]) {
+    let width = image.width;
+    let start = row * image.step;
+    let row = &image.data[start..start + width * BYTES];
     let samples = &mut line[1..=width];
     if BYTES == 1 {
         samples.copy_from_slice(row);
     } else {
         for (sample, bytes) in samples.iter_mut().zip(row.chunks_exact(2)) {
             let pair = [bytes[0], bytes[1]];
-            *sample = nearest_level(match frame.big_endian {
+            *sample = nearest_level(match image.big_endian {
                 true => u16::from_be_bytes(pair),
                 false => u16::from_le_bytes(pair),
             });

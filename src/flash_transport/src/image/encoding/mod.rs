@@ -2,12 +2,14 @@
 
 mod bayer;
 mod packed;
+mod samples;
 mod vectors;
 mod yuv;
 
 use super::error::{ImageError, MAX_SIDE};
 use bayer::Bayer;
 use packed::{Pick, Pick16};
+use samples::Samples;
 use vectors::{convert, Convert};
 use yuv::{Packed422, SemiPlanar};
 
@@ -15,12 +17,7 @@ use yuv::{Packed422, SemiPlanar};
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
     encoding: &'static Encoding,
-    data: &'a [u8],
-    height: usize,
-    width: usize,
-    /// Bytes from the start of a row to the start of the next.
-    step: usize,
-    big_endian: bool,
+    samples: Samples<'a>,
 }
 
 /// What `sensor_msgs/Image` says about its data.
@@ -66,34 +63,30 @@ impl<'a> Frame<'a> {
         }
         Ok(Self {
             encoding,
-            data,
-            height,
-            width,
-            step: info.step as usize,
-            big_endian: info.big_endian,
+            samples: Samples {
+                data,
+                height,
+                width,
+                step: info.step as usize,
+                big_endian: info.big_endian,
+            },
         })
     }
 
     /// Rows, columns and colours of the image in RGB.
     pub fn rgb_shape(&self) -> [usize; 3] {
-        [self.height, self.width, 3]
+        [self.samples.height, self.samples.width, 3]
     }
 
     /// Write the image to `out`, which is as long as `rgb_shape` says.
     pub fn write_rgb(&self, out: &mut [u8]) {
-        assert_eq!(out.len(), self.height * self.width * 3);
-        (self.encoding.write_rgb)(self, out);
+        assert_eq!(out.len(), self.samples.height * self.samples.width * 3);
+        (self.encoding.write_rgb)(&self.samples, out);
     }
 
     #[cfg(test)]
     pub(super) fn write_rgb_without_vectors(&self, out: &mut [u8]) {
-        (self.encoding.write_rgb_without_vectors)(self, out);
-    }
-
-    /// Rows with their padding; the last may lack it.
-    #[inline]
-    fn rows(&self) -> impl Iterator<Item = &'a [u8]> {
-        self.data.chunks(self.step)
+        (self.encoding.write_rgb_without_vectors)(&self.samples, out);
     }
 }
 
@@ -106,9 +99,9 @@ pub fn encodings() -> impl Iterator<Item = &'static str> {
 struct Encoding {
     name: &'static str,
     layout: Layout,
-    write_rgb: fn(&Frame<'_>, &mut [u8]),
+    write_rgb: fn(&Samples<'_>, &mut [u8]),
     #[cfg(test)]
-    write_rgb_without_vectors: fn(&Frame<'_>, &mut [u8]),
+    write_rgb_without_vectors: fn(&Samples<'_>, &mut [u8]),
 }
 
 /// How pixels lie in the data. What a step has beyond its pixels is padding.

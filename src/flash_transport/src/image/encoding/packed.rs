@@ -1,16 +1,16 @@
 //! Encodings of some samples for each pixel, and nothing shared between pixels.
 
+use super::samples::Samples;
 use super::vectors::Convert;
-use super::Frame;
 
 /// Picks red, green and blue from pixels of `N` bytes, by their places in the pixel.
 pub(super) struct Pick<const N: usize, const R: usize, const G: usize, const B: usize>;
 
 impl<const N: usize, const R: usize, const G: usize, const B: usize> Convert for Pick<N, R, G, B> {
     #[inline(always)]
-    fn write_rgb(frame: &Frame<'_>, out: &mut [u8]) {
-        for (row, out) in frame.rows().zip(out.chunks_exact_mut(frame.width * 3)) {
-            let row = &row[..frame.width * N];
+    fn write_rgb(samples: &Samples<'_>, out: &mut [u8]) {
+        for (row, out) in samples.rows().zip(out.chunks_exact_mut(samples.width * 3)) {
+            let row = &row[..samples.width * N];
             if (N, R, G, B) == (3, 0, 1, 2) {
                 out.copy_from_slice(row);
                 continue;
@@ -29,23 +29,23 @@ impl<const N: usize, const R: usize, const G: usize, const B: usize> Convert
     for Pick16<N, R, G, B>
 {
     #[inline(always)]
-    fn write_rgb(frame: &Frame<'_>, out: &mut [u8]) {
-        if frame.big_endian {
-            pick16::<N, R, G, B>(frame, out, u16::from_be_bytes);
+    fn write_rgb(samples: &Samples<'_>, out: &mut [u8]) {
+        if samples.big_endian {
+            pick16::<N, R, G, B>(samples, out, u16::from_be_bytes);
         } else {
-            pick16::<N, R, G, B>(frame, out, u16::from_le_bytes);
+            pick16::<N, R, G, B>(samples, out, u16::from_le_bytes);
         }
     }
 }
 
 #[inline(always)]
 fn pick16<const N: usize, const R: usize, const G: usize, const B: usize>(
-    frame: &Frame<'_>,
+    samples: &Samples<'_>,
     out: &mut [u8],
     sample: impl Fn([u8; 2]) -> u16,
 ) {
-    for (row, out) in frame.rows().zip(out.chunks_exact_mut(frame.width * 3)) {
-        let row = &row[..frame.width * N * 2];
+    for (row, out) in samples.rows().zip(out.chunks_exact_mut(samples.width * 3)) {
+        let row = &row[..samples.width * N * 2];
         for (pixel, out) in row.chunks_exact(N * 2).zip(out.chunks_exact_mut(3)) {
             let level = |at: usize| nearest_level(sample([pixel[at * 2], pixel[at * 2 + 1]]));
             out.copy_from_slice(&[level(R), level(G), level(B)]);

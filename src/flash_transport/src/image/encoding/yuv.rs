@@ -4,17 +4,17 @@
 //! `cv_bridge` and therefore every recording made with it has. A pixel shares the colour of its block; nothing is
 //! interpolated.
 
+use super::samples::Samples;
 use super::vectors::{interleave, Convert};
-use super::Frame;
 
 /// Two pixels in four bytes: the first brightness at `Y`, the second two bytes on, their colour at `U` and `V`.
 pub(super) struct Packed422<const Y: usize, const U: usize, const V: usize>;
 
 impl<const Y: usize, const U: usize, const V: usize> Convert for Packed422<Y, U, V> {
     #[inline(always)]
-    fn write_rgb(frame: &Frame<'_>, out: &mut [u8]) {
-        for (row, out) in frame.rows().zip(out.chunks_exact_mut(frame.width * 3)) {
-            let row = &row[..frame.width.div_ceil(2) * 4];
+    fn write_rgb(samples: &Samples<'_>, out: &mut [u8]) {
+        for (row, out) in samples.rows().zip(out.chunks_exact_mut(samples.width * 3)) {
+            let row = &row[..samples.width.div_ceil(2) * 4];
             for (pairs, out) in row.chunks(BLOCK * 2).zip(out.chunks_mut(BLOCK * 3)) {
                 let mut block = Block::new();
                 for (index, pair) in pairs.chunks_exact(4).enumerate() {
@@ -35,15 +35,18 @@ pub(super) struct SemiPlanar<const SHARE: usize, const U: usize, const V: usize>
 
 impl<const SHARE: usize, const U: usize, const V: usize> Convert for SemiPlanar<SHARE, U, V> {
     #[inline(always)]
-    fn write_rgb(frame: &Frame<'_>, out: &mut [u8]) {
-        let (brightness, colour) = frame.data.split_at(frame.height * frame.step);
-        let rows = brightness.chunks(frame.step);
-        for (index, (row, out)) in rows.zip(out.chunks_exact_mut(frame.width * 3)).enumerate() {
+    fn write_rgb(samples: &Samples<'_>, out: &mut [u8]) {
+        let (brightness, colour) = samples.data.split_at(samples.height * samples.step);
+        let rows = brightness.chunks(samples.step);
+        for (index, (row, out)) in rows
+            .zip(out.chunks_exact_mut(samples.width * 3))
+            .enumerate()
+        {
             // rows of colour are as many bytes apart as two bytes for each of their pixels ask for
-            let start = index / SHARE * (frame.step * 2 / SHARE);
-            let colour = &colour[start..start + frame.width.div_ceil(SHARE) * 2];
+            let start = index / SHARE * (samples.step * 2 / SHARE);
+            let colour = &colour[start..start + samples.width.div_ceil(SHARE) * 2];
             let colours = colour.chunks(BLOCK / SHARE * 2);
-            let blocks = row[..frame.width].chunks(BLOCK).zip(colours);
+            let blocks = row[..samples.width].chunks(BLOCK).zip(colours);
             for ((brightness, colour), out) in blocks.zip(out.chunks_mut(BLOCK * 3)) {
                 let mut block = Block::new();
                 block.y[..brightness.len()].copy_from_slice(brightness);

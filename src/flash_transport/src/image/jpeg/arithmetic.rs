@@ -1,17 +1,6 @@
 //! What processors do in ways of their own, and all of them to the same bits.
 
-use super::transform::transformed;
-
-/// Whole numbers of 16 bits, of which sums wrap.
-pub(super) trait Numbers {
-    /// One of them, or some beside each other.
-    type Row: Copy;
-
-    fn sum(one: Self::Row, other: Self::Row) -> Self::Row;
-    fn difference(one: Self::Row, other: Self::Row) -> Self::Row;
-    /// Of signed numbers and a factor in 2^-15, to the nearest.
-    fn product(row: Self::Row, factor: i16) -> Self::Row;
-}
+use super::cosine::{transformed, Numbers};
 
 /// Sixteen numbers at a time: eight of a block, and eight of the block to its right.
 pub(super) trait Arithmetic: Numbers + Sized {

@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::arithmetic::{Arithmetic, Numbers, Pair, ZIGZAG};
+use super::arithmetic::{Arithmetic, Pair, ZIGZAG};
+use super::cosine::Numbers;
 
 /// Its functions are for functions that are compiled for AVX2, into which they vanish.
 pub(super) struct Avx2;

@@ -8,24 +8,25 @@
 //! build, which a robot and a manylinux image do not have.
 //!
 //! All arithmetic is in whole numbers, so that a file is the same on every processor. An image goes through in tiles of
-//! two blocks ([`tiles`], [`transform`]), which vectors hold side by side; their levels become symbols that are counted
+//! two blocks ([`tiles`], [`quantizer`]), which vectors hold side by side; their levels become symbols that are counted
 //! ([`scan`]), and once it is known how often each occurs, bits.
 
 mod arithmetic;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod cosine;
 mod huffman;
+mod quantizer;
 mod scan;
 mod tiles;
-mod transform;
 
 use super::error::ImageError;
 use super::shape::ImageShape;
 use arithmetic::{Arithmetic, Pair, Plain};
 use huffman::HuffmanTable;
+use quantizer::Quantizer;
 use scan::Tokens;
 use tiles::Tiles;
-use transform::Quantizer;
 
 /// The format has two bytes for a side.
 const MAX_JPEG_SIDE: usize = u16::MAX as usize;

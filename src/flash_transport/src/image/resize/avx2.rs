@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::bytes::{first_sum, Horizontal, Passes, Plain, ROWS, SLACK};
+use super::passes::{first_sum, Horizontal, Passes, Plain, ROWS, SLACK};
 
 /// Exists only where the processor has AVX2.
 #[derive(Clone, Copy)]

@@ -6,6 +6,7 @@
 mod avx2;
 mod bytes;
 mod floats;
+mod passes;
 #[cfg(test)]
 mod tests;
 mod weights;

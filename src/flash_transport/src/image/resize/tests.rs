@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::bytes::{resize_with, Passes, Plain};
+use super::bytes::resize_with;
+use super::passes::{Passes, Plain};
 use super::weights::Weights;
 use super::Size;
 

@@ -7,8 +7,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::OwnedMutexGuard;
 
+use super::connection::{cancel_frame, Connection};
+use super::error::{describe, ExchangeError};
 use super::reader::Reader;
-use super::{cancel_frame, describe, Connection, ExchangeError};
 use crate::buffers::Buffer;
 use crate::local::frame::{Header, HEADER_BYTES};
 use crate::local::socket::{self, NO_WAIT};

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::unix::net::UnixStream;
 
-use super::ExchangeError;
+use super::error::ExchangeError;
 use crate::buffers::Buffer;
 use crate::local::frame::{Header, HEADER_BYTES};
 use crate::local::socket::{self, NO_WAIT};

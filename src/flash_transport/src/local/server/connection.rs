@@ -2,21 +2,19 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::buffers::Buffer;
 use crate::link::hello::Hello;
-use crate::link::limits::{Account, Reservation};
+use crate::link::limits::Reservation;
 use crate::link::request::{Reply, Request};
-use crate::link::wire::{ErrorCode, Failure, Kind, ANSWER_OK, SMALL_MAP};
+use crate::link::wire::{ErrorCode, Kind, ANSWER_OK, SMALL_MAP};
 use crate::local::frame::{Header, CANCEL, HEADER_BYTES, NO_REQUEST, PREFACE};
 use crate::local::socket::{self, WAIT_FOR_ALL};
 
-use super::in_flight::InFlight;
-use super::outbox::Outbox;
-use super::Shared;
+use super::peer::Peer;
+use super::shared::Shared;
 
 /// What a message may take before its first bytes are there.
 const FIRST_STEP: usize = 64 << 10;
@@ -26,50 +24,8 @@ const LARGEST_EXPECTED: usize = 4 << 20;
 const SHUTTING_DOWN: &str = "the server shuts down";
 const WARMING_UP: &str = "the server warms up";
 
-/// What the threads that answer share with the one that reads.
-pub(super) struct Peer {
-    /// `pid=…,uid=…#connection`
-    pub name: Arc<str>,
-    pub stream: UnixStream,
-    pub outbox: Arc<Outbox>,
-    pub in_flight: InFlight,
-    /// Set by the one good hello.
-    session: OnceLock<Arc<str>>,
-    account: Arc<Account>,
-}
-
 /// There is nothing more to read for this server.
 struct Over;
-
-impl Peer {
-    pub fn new(shared: &Shared, stream: UnixStream, number: u64) -> io::Result<Arc<Self>> {
-        socket::set_up(&stream);
-        stream.set_write_timeout(Some(shared.limits.answer_time))?;
-        Ok(Arc::new(Self {
-            name: format!("{}#{number}", socket::peer_name(&stream)).into(),
-            outbox: Arc::new(Outbox::new(stream.try_clone()?)),
-            stream,
-            in_flight: InFlight::default(),
-            session: OnceLock::new(),
-            account: Account::new(&shared.limits, shared.budget.clone()),
-        }))
-    }
-
-    fn answer(&self, id: u32, answer: &[u8]) {
-        match Header::of(id, answer.len()) {
-            Some(header) => self.outbox.send(header, answer),
-            None => self.fail(
-                id,
-                ErrorCode::Internal,
-                "the answer is larger than a frame can be",
-            ),
-        }
-    }
-
-    fn fail(&self, id: u32, code: ErrorCode, message: &str) {
-        self.answer(id, &Failure::new(code, message).encode());
-    }
-}
 
 /// From the first byte of a client to its last.
 pub(super) fn serve(shared: &Arc<Shared>, peer: &Arc<Peer>) {

@@ -6,15 +6,16 @@
 mod connection;
 mod in_flight;
 mod outbox;
+mod peer;
+mod shared;
 
-use std::collections::HashMap;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -26,11 +27,10 @@ use crate::link::queue::Next;
 use crate::link::queue::Queue;
 use crate::link::request::Request;
 use crate::link::wire::ErrorCode;
-use connection::Peer;
-use in_flight::{Open, OpenRequest};
+use outbox::STACK_BYTES;
+use peer::Peer;
+use shared::{lock, Shared};
 
-/// Of the threads here, which do little.
-const STACK_BYTES: usize = 256 << 10;
 /// How long a stopping server waits for its last words to leave.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 /// How long to leave a system alone that has no descriptors or threads to spare.
@@ -65,24 +65,6 @@ pub struct LocalServer {
     listener: Arc<Listener>,
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What all threads share.
-struct Shared {
-    queue: Queue<Request>,
-    counters: Counters,
-    keys: ApiKeys,
-    limits: ServerLimits,
-    metadata: Mutex<Option<Arc<[u8]>>>,
-    budget: Arc<Budget>,
-    /// Requests that were accepted and are not settled.
-    open: Arc<Open>,
-    /// Turns true when the server takes no more requests.
-    draining: AtomicBool,
-    closing: AtomicBool,
-    peers: Mutex<HashMap<u64, Arc<Peer>>>,
-    /// A client has left.
-    left: Condvar,
 }
 
 impl LocalServer {
@@ -188,34 +170,6 @@ impl Drop for LocalServer {
     }
 }
 
-impl Shared {
-    fn metadata(&self) -> Option<Arc<[u8]>> {
-        lock(&self.metadata).clone()
-    }
-
-    fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::SeqCst)
-    }
-
-    /// Take one request on; `None` when the server stops.
-    fn accept_request(&self) -> Option<OpenRequest> {
-        // Counted first, so that whoever waits for the last one does not miss it.
-        let open = self.open.one();
-        (!self.is_draining()).then_some(open)
-    }
-
-    fn all_peers(&self) -> Vec<Arc<Peer>> {
-        lock(&self.peers).values().cloned().collect()
-    }
-
-    fn wait_until_all_left(&self, within: Duration) {
-        let waited = self
-            .left
-            .wait_timeout_while(lock(&self.peers), within, |peers| !peers.is_empty());
-        drop(waited);
-    }
-}
-
 fn accept(listener: &Listener, shared: &Arc<Shared>) {
     let mut number = 0;
     loop {
@@ -236,7 +190,7 @@ fn accept(listener: &Listener, shared: &Arc<Shared>) {
 
 fn admit(shared: &Arc<Shared>, stream: UnixStream, number: u64) {
     let mut peers = lock(&shared.peers);
-    let peer = match Peer::new(shared, stream, number) {
+    let peer = match Peer::new(&shared.limits, &shared.budget, stream, number) {
         Ok(peer) if peers.len() < shared.limits.connections => peer,
         _ => return shared.counters.connections_refused.add_one(),
     };
@@ -275,8 +229,4 @@ fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
         .name(name.to_owned())
         .stack_size(STACK_BYTES)
         .spawn(work)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 use crate::local::frame::Header;
 use crate::local::socket::{self, NO_WAIT};
 
+/// Of the thread below and its like, which do little.
+pub(super) const STACK_BYTES: usize = 256 << 10;
+
 /// An answer leaves on the thread that brings it. What a slow reader does not take waits here, and a thread that exists
 /// only as long as that lasts sends it.
 pub(super) struct Outbox {
@@ -63,7 +66,7 @@ impl Outbox {
             let outbox = self.clone();
             let started = thread::Builder::new()
                 .name("flash-local-writer".to_owned())
-                .stack_size(super::STACK_BYTES)
+                .stack_size(STACK_BYTES)
                 .spawn(move || outbox.write_backlog());
             if started.is_err() {
                 self.give_up(state);

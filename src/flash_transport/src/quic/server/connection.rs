@@ -1,10 +1,10 @@
 //! One client's connection: its hello, then one task for each of its streams.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::Arc;
 
-use quinn::{Connecting, Connection, Incoming, ZeroRttAccepted};
+use quinn::{Connecting, Incoming, ZeroRttAccepted};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -12,73 +12,9 @@ use crate::congestion::Prober;
 use crate::link::limits::Account;
 use crate::quic::signal::Signal;
 
-use super::liveness::Doubt;
+use super::peer::{Doubt, Introduction, Peer};
+use super::shared::Shared;
 use super::stream::serve_stream;
-use super::Shared;
-
-/// What the hellos of a connection have come to. Only moves forward.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Introduction {
-    /// None that shows that the client may come in.
-    Awaited,
-    /// The client may come in, but the server was not ready.
-    NotReady,
-    /// The one good hello, and its session.
-    Done(Arc<str>),
-}
-
-/// What all streams of a connection share.
-#[derive(Debug)]
-pub(super) struct Peer {
-    pub number: u64,
-    pub connection: Connection,
-    pub prober: Prober,
-    /// Whether the handshake is over, so that what the client has sent is no replay.
-    pub established: watch::Sender<bool>,
-    /// `ip:port#connection`
-    pub name: Arc<str>,
-    pub introduction: watch::Sender<Introduction>,
-    /// Accepted requests without an answer.
-    pub promised: Arc<AtomicUsize>,
-    pub doubt: Doubt,
-    pub account: Arc<Account>,
-    /// Size of the last request, which the next one will probably have.
-    pub last_request: AtomicUsize,
-}
-
-impl Peer {
-    /// Of a client that has said a good hello.
-    pub fn session(&self) -> Option<Arc<str>> {
-        match &*self.introduction.borrow() {
-            Introduction::Done(session) => Some(session.clone()),
-            Introduction::Awaited | Introduction::NotReady => None,
-        }
-    }
-
-    /// Note what a hello came to; false where the one good hello was said before.
-    pub fn introduce(&self, introduction: Introduction) -> bool {
-        self.introduction.send_if_modified(|current| {
-            let moves = !matches!(current, Introduction::Done(_));
-            if moves {
-                *current = introduction;
-            }
-            moves
-        })
-    }
-
-    /// Close for a server that stops.
-    pub fn say_goodbye(&self) {
-        match self.promised.load(Ordering::Relaxed) {
-            0 => self
-                .connection
-                .close(Signal::ShuttingDown.into(), b"the server shuts down"),
-            _ => self.connection.close(
-                Signal::Unfinished.into(),
-                b"the server stopped before it had answered",
-            ),
-        }
-    }
-}
 
 /// From the first datagram of a client to its last.
 pub(super) async fn serve_connection(shared: Arc<Shared>, incoming: Incoming, number: u64) {

@@ -1,7 +1,6 @@
 //! Whether a client still lives, when there is reason to doubt it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,36 +8,13 @@ use tokio::time::sleep;
 
 use crate::quic::signal::Signal;
 
-use super::connection::Peer;
-use super::Shared;
+use super::peer::Peer;
+use super::shared::Shared;
 
 /// How often the server speaks to a silent client. A client that was killed is found out by its host's refusal of this.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_millis(250);
-/// Refusals without a datagram in between that mean that a client is gone: one may be forged, by somebody who has seen a packet.
-const REFUSALS_OF_A_DEAD_CLIENT: u32 = 2;
 /// A client whose session somebody else takes up has this long to show a sign of life: four probes, and a round trip.
 const SIGN_OF_LIFE_TIME: Duration = Duration::from_millis(1500);
-
-/// What speaks against a client's being alive.
-#[derive(Debug, Default)]
-pub(super) struct Doubt {
-    /// `datagrams << 8 | refusals`: refusals since so many datagrams had come.
-    state: AtomicU64,
-}
-
-impl Doubt {
-    /// A refusal came after `datagrams` datagrams of the client in all; says whether it is gone.
-    pub fn refused(&self, datagrams: u64) -> bool {
-        let before = self.state.load(Ordering::Relaxed);
-        let refusals = match before >> 8 == datagrams {
-            true => (before as u8).saturating_add(1),
-            false => 1,
-        };
-        let after = (datagrams << 8) | u64::from(refusals);
-        self.state.store(after, Ordering::Relaxed);
-        u32::from(refusals) >= REFUSALS_OF_A_DEAD_CLIENT
-    }
-}
 
 /// The host at `address` says that nobody listens there.
 pub(super) fn refused(shared: &Shared, address: SocketAddr) {
@@ -81,25 +57,4 @@ pub(super) fn inherit(shared: &Arc<Shared>, heir: &Peer, session: &Arc<str>) {
 fn bury(shared: &Shared, peer: &Peer, reason: &[u8]) {
     shared.counters.clients_gone.add_one();
     peer.connection.close(Signal::Done.into(), reason);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_second_refusal_in_silence_means_that_the_client_is_gone() {
-        let doubt = Doubt::default();
-        assert!(!doubt.refused(17));
-        assert!(doubt.refused(17));
-    }
-
-    #[test]
-    fn a_datagram_in_between_is_a_sign_of_life() {
-        let doubt = Doubt::default();
-        for datagrams in 1..300 {
-            assert!(!doubt.refused(datagrams));
-        }
-        assert!(doubt.refused(299));
-    }
 }

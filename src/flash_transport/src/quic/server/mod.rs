@@ -1,14 +1,16 @@
 //! The server: one IO thread for any number of clients, and a queue from which the policy takes requests.
 
+mod admission;
 mod connection;
-mod garbage;
 mod liveness;
+mod peer;
 mod peers;
-mod places;
+mod port_unreachable;
 mod promises;
-mod refusals;
+mod shared;
 mod socket;
 mod stream;
+mod unmatched;
 mod windows;
 
 use std::io;
@@ -18,7 +20,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
 use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
@@ -36,12 +37,11 @@ use crate::link::queue::{Next, Queue};
 use crate::link::request::Request;
 use crate::link::wire::ErrorCode;
 use crate::trust::{Fingerprint, Identity};
+use admission::{Admission, Places};
 use connection::serve_connection;
-use garbage::is_garbage;
-use peers::Peers;
-use places::{Admission, Places};
-use promises::Promises;
+use shared::{Shared, Stage, FLUSH_TIME};
 use socket::ListeningSocket;
+use unmatched::is_garbage;
 
 #[derive(Debug)]
 pub struct ServerConfig {
@@ -81,54 +81,6 @@ pub struct Server {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the IO thread, its tasks and the policy's threads share.
-struct Shared {
-    queue: Queue<Request>,
-    counters: Counters,
-    keys: ApiKeys,
-    limits: ServerLimits,
-    /// `None` until there is a policy.
-    metadata_answer: Mutex<Option<Bytes>>,
-    budget: Arc<Budget>,
-    /// Of a connection whose client is known, if there are not too many.
-    receive_window: u32,
-    places: Arc<Places>,
-    peers: Arc<Peers>,
-    promises: Arc<Promises>,
-    /// Only moves forward.
-    stage: watch::Sender<Stage>,
-    /// Each stream holds a copy until its answer is out.
-    busy: mpsc::WeakSender<()>,
-    /// The IO thread ended although nobody closed the server.
-    broken: AtomicBool,
-}
-
-/// Where a server is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
-    Serving,
-    /// Finishes what it has accepted, and accepts nothing.
-    Draining,
-    Closing,
-}
-
-impl Shared {
-    fn enter(&self, stage: Stage) {
-        self.stage.send_if_modified(|current| {
-            let forward = *current < stage;
-            *current = stage.max(*current);
-            forward
-        });
-    }
-
-    fn metadata_answer(&self) -> Option<Bytes> {
-        let place = self.metadata_answer.lock();
-        place.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// How long a stopping server, or one that turns a client away, waits for its last words to arrive.
-const FLUSH_TIME: Duration = Duration::from_secs(1);
 /// How long a closed endpoint may take to tell its peers.
 const FAREWELL_TIME: Duration = Duration::from_millis(20);
 

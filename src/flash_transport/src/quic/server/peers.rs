@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::connection::Peer;
+use super::peer::Peer;
 
 #[derive(Debug, Default)]
 pub(super) struct Peers {

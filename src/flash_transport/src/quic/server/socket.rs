@@ -13,7 +13,7 @@ use std::task::{ready, Context, Poll};
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
-use super::refusals::SentLog;
+use super::port_unreachable::SentLog;
 use crate::quic::datagram_size;
 use crate::quic::udp::{LargestDatagrams, Udp};
 
@@ -36,7 +36,7 @@ impl ListeningSocket {
         on_datagram: impl Fn(&[u8]) + Send + Sync + 'static,
     ) -> io::Result<Arc<Self>> {
         #[cfg(target_os = "linux")]
-        super::refusals::ask_for(std::os::fd::AsFd::as_fd(&socket));
+        super::port_unreachable::ask_for(std::os::fd::AsFd::as_fd(&socket));
         let largest = LargestDatagrams {
             sent: datagram_size::ORDINARY,
             received: largest,
@@ -60,7 +60,8 @@ impl ListeningSocket {
                 .udp
                 .io
                 .try_io(tokio::io::Interest::ERROR, || -> io::Result<()> {
-                    while let Ok(news) = super::refusals::next(self.udp.io.as_fd(), &mut quotation)
+                    while let Ok(news) =
+                        super::port_unreachable::next(self.udp.io.as_fd(), &mut quotation)
                     {
                         match news {
                             Some(address) if self.log(|sent| sent.knows(address, &quotation)) => {

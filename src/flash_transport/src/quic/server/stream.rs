@@ -14,10 +14,10 @@ use crate::link::wire::{ErrorCode, Failure, Kind, ANSWER_OK, SMALL_MAP};
 use crate::quic::gather::{gather, GatherError};
 use crate::quic::signal::Signal;
 
-use super::connection::{Introduction, Peer};
 use super::liveness;
+use super::peer::{Introduction, Peer};
+use super::shared::{Shared, Stage, FLUSH_TIME};
 use super::windows;
-use super::{Shared, Stage, FLUSH_TIME};
 use crate::link::request::{Reply, Request};
 
 /// The next request's buffer starts with the size of the last one, up to this.

@@ -3,7 +3,7 @@
 
 use quinn::VarInt;
 
-use super::Shared;
+use super::shared::Shared;
 
 /// A connection without a good hello: many times a hello, and a request of three small images that follows it at once.
 pub(super) const STRANGERS_WINDOW: u32 = 1 << 20;

@@ -1,0 +1,21 @@
+//! What a conversion reads.
+
+/// The data of an image, which is as long as the rest says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Samples<'a> {
+    pub data: &'a [u8],
+    pub height: usize,
+    pub width: usize,
+    /// Bytes from the start of a row to the start of the next.
+    pub step: usize,
+    /// Byte order of samples that have more than one byte.
+    pub big_endian: bool,
+}
+
+impl<'a> Samples<'a> {
+    /// Rows with their padding; the last may lack it.
+    #[inline]
+    pub fn rows(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.data.chunks(self.step)
+    }
+}

@@ -1,0 +1,72 @@
+//! The cosine transform of Loeffler, Ligtenberg and Moschytz (Practical fast 1-D DCT algorithms with 11 multiplications,
+//! ICASSP 1989), for whatever numbers a processor has.
+
+/// Whole numbers of 16 bits, of which sums wrap.
+pub(super) trait Numbers {
+    /// One of them, or some beside each other.
+    type Row: Copy;
+
+    fn sum(one: Self::Row, other: Self::Row) -> Self::Row;
+    fn difference(one: Self::Row, other: Self::Row) -> Self::Row;
+    /// Of signed numbers and a factor in 2^-15, to the nearest.
+    fn product(row: Self::Row, factor: i16) -> Self::Row;
+}
+
+/// The cosine transform of each column, as Loeffler, Ligtenberg and Moschytz factor it, times the square root of 8.
+#[inline(always)]
+pub(super) fn transformed<A: Numbers>(
+    [r0, r1, r2, r3, r4, r5, r6, r7]: [A::Row; 8],
+) -> [A::Row; 8] {
+    // even frequencies see the sums of mirrored rows, odd ones the differences
+    let (s0, s1) = (A::sum(r0, r7), A::sum(r1, r6));
+    let (s2, s3) = (A::sum(r2, r5), A::sum(r3, r4));
+    let (d0, d1) = (A::difference(r0, r7), A::difference(r1, r6));
+    let (d2, d3) = (A::difference(r2, r5), A::difference(r3, r4));
+
+    let (near, far) = (A::sum(s0, s3), A::sum(s1, s2));
+    let (outer, inner) = (A::difference(s0, s3), A::difference(s1, s2));
+
+    let (a, b) = rotated::<A>(d0, d3, COS_3, SIN_3);
+    let (c, d) = rotated::<A>(d1, d2, COS_1, SIN_1);
+    let (with_d, with_c) = (A::sum(a, d), A::sum(b, c));
+    [
+        A::sum(near, far),
+        A::sum(with_d, with_c),
+        A::sum(
+            more::<A>(outer, ROOT2_COS_2),
+            A::product(inner, ROOT2_SIN_2),
+        ),
+        more::<A>(A::difference(a, d), ROOT2),
+        A::difference(near, far),
+        more::<A>(A::difference(b, c), ROOT2),
+        A::difference(
+            A::product(outer, ROOT2_SIN_2),
+            more::<A>(inner, ROOT2_COS_2),
+        ),
+        A::difference(with_d, with_c),
+    ]
+}
+
+#[inline(always)]
+fn rotated<A: Numbers>(x: A::Row, y: A::Row, cos: i16, sin: i16) -> (A::Row, A::Row) {
+    (
+        A::difference(A::product(x, cos), A::product(y, sin)),
+        A::sum(A::product(x, sin), A::product(y, cos)),
+    )
+}
+
+/// The row, and the product of it.
+#[inline(always)]
+fn more<A: Numbers>(row: A::Row, factor: i16) -> A::Row {
+    A::sum(row, A::product(row, factor))
+}
+
+// of n * pi / 16, in 2^-15
+const COS_1: i16 = 32_138;
+const SIN_1: i16 = 6_393;
+const COS_3: i16 = 27_246;
+const SIN_3: i16 = 18_205;
+const ROOT2_SIN_2: i16 = 17_734;
+// less one
+const ROOT2_COS_2: i16 = 10_045;
+const ROOT2: i16 = 13_573;

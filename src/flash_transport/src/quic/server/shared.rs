@@ -1,0 +1,66 @@
+//! What a server's IO thread, its tasks and the policy's threads share.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+
+use super::admission::Places;
+use super::peers::Peers;
+use super::promises::Promises;
+use crate::link::counters::Counters;
+use crate::link::keys::ApiKeys;
+use crate::link::limits::{Budget, ServerLimits};
+use crate::link::queue::Queue;
+use crate::link::request::Request;
+
+/// How long a stopping server, or one that turns a client away, waits for its last words to arrive.
+pub(super) const FLUSH_TIME: Duration = Duration::from_secs(1);
+
+/// What the IO thread, its tasks and the policy's threads share.
+pub(super) struct Shared {
+    pub queue: Queue<Request>,
+    pub counters: Counters,
+    pub keys: ApiKeys,
+    pub limits: ServerLimits,
+    /// `None` until there is a policy.
+    pub metadata_answer: Mutex<Option<Bytes>>,
+    pub budget: Arc<Budget>,
+    /// Of a connection whose client is known, if there are not too many.
+    pub receive_window: u32,
+    pub places: Arc<Places>,
+    pub peers: Arc<Peers>,
+    pub promises: Arc<Promises>,
+    /// Only moves forward.
+    pub stage: watch::Sender<Stage>,
+    /// Each stream holds a copy until its answer is out.
+    pub busy: mpsc::WeakSender<()>,
+    /// The IO thread ended although nobody closed the server.
+    pub broken: AtomicBool,
+}
+
+/// Where a server is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    Serving,
+    /// Finishes what it has accepted, and accepts nothing.
+    Draining,
+    Closing,
+}
+
+impl Shared {
+    pub fn enter(&self, stage: Stage) {
+        self.stage.send_if_modified(|current| {
+            let forward = *current < stage;
+            *current = stage.max(*current);
+            forward
+        });
+    }
+
+    pub fn metadata_answer(&self) -> Option<Bytes> {
+        let place = self.metadata_answer.lock();
+        place.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
