@@ -115,10 +115,12 @@ def test_one_that_will_not_end_is_killed_with_all_that_it_started(tmp_path):
 
 
 RUNNER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 sys.path.insert(0, {examples!r})
 from demo.processes import Command, Processes
+# a shell that starts the tests in the background has them ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 processes = Processes(Path({logs!r}), grace=0.5)
 for name, program in (("polite", {polite!r}), ("stubborn", {stubborn!r})):
     program = "import os; print(os.getpid(), flush=True);" + program
@@ -143,6 +145,23 @@ def test_when_the_demo_itself_is_killed_everything_ends_with_it(tmp_path, how):
     runner.send_signal(how)
     runner.communicate(timeout=20)
     wait_for(lambda: not any(map(is_alive, pids)), "the end of both")
+
+
+def test_a_process_takes_signals_that_the_demo_was_started_to_ignore(tmp_path):
+    numbers = (signal.SIGINT, signal.SIGHUP)
+    ignored = (
+        "import signal;"
+        f"print([n for n in {[*map(int, numbers)]} if signal.getsignal(n) == signal.SIG_IGN])"
+    )
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        with Processes(tmp_path) as processes:
+            processes.start(python("worker", ignored))
+            wait_for(lambda: processes.has_ended("worker"), "the end of worker")
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    assert (tmp_path / "worker.log").read_text() == "[]\n"
 
 
 def test_when_a_guard_is_killed_its_process_ends_with_it(tmp_path):
