@@ -16,7 +16,7 @@ from flash_transport.errors import (
     UntrustedServer,
 )
 from flash_transport.futures import InferenceFuture
-from flash_transport.policy import Policy
+from flash_transport.policy import PolicyClient
 from flash_transport.stats import CallStats
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ __all__ = [
     "LocalServer",
     "NativeMissing",
     "Policy",
+    "PolicyClient",
     "QuicRequest",
     "QuicServer",
     "ServerError",
@@ -83,6 +84,9 @@ __all__ = [
     "resize_with_pad",
     "unpackb",
 ]
+
+Policy = PolicyClient
+"""`PolicyClient` under its short name."""
 
 
 def __getattr__(name: str) -> Any:

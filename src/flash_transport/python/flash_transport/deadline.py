@@ -1,45 +1,57 @@
-"""Points in time, of the machine's monotonic clock."""
+"""Time limits. Pure: the caller passes the time."""
 
 from __future__ import annotations
 
 import math
-import time
-from typing import Any
+from dataclasses import dataclass
 
-__all__ = ["Deadline"]
+__all__ = ["NEVER", "Deadline"]
 
 
+@dataclass(frozen=True)
 class Deadline:
-    """A point in time, or never.
+    """A moment, or never.
 
-    Args:
-        seconds: from now; None and infinity are never.
-
-    Raises:
-        ValueError: a time that is none.
+    Attributes:
+        seconds: length of the limit, as messages show it; None has no end.
+        at: the moment, in seconds of the clock that the caller uses; None has no end.
     """
 
-    def __init__(self, seconds: float | None) -> None:
-        if seconds is not None and not seconds >= 0:
+    seconds: float | None
+    at: float | None
+
+    @classmethod
+    def after(cls, seconds: float | None, now: float) -> Deadline:
+        """The moment `seconds` after `now`; None and infinity mean never.
+
+        Raises:
+            ValueError: `seconds` is negative or not a number.
+        """
+        if seconds is None or seconds == math.inf:
+            return NEVER
+        if not seconds >= 0:
             raise ValueError(f"timeout must be a number of seconds from 0 up, got {seconds}")
-        self._seconds = None if seconds == math.inf else seconds
-        self._start = time.monotonic()
+        return cls(seconds, now + seconds)
 
     @property
     def is_never(self) -> bool:
         """Whether there is no end."""
-        return self._seconds is None
+        return self.at is None
 
-    def left(self, forever: float | None = None) -> Any:
-        """Seconds left, at least 0; `forever` where there is no end."""
-        if self._seconds is None:
-            return forever
-        return max(0.0, self._start + self._seconds - time.monotonic())
+    def is_over(self, now: float) -> bool:
+        """Whether the moment has come."""
+        return self.at is not None and self.at <= now
 
-    def at_most(self, seconds: float) -> Deadline:
-        """This, or `seconds` from now, whichever is earlier."""
-        left = self.left(forever=seconds)
-        return self if left < seconds else Deadline(seconds)
+    def left(self, now: float) -> float | None:
+        """Seconds left, at least 0; None where there is no end."""
+        return None if self.at is None else max(0.0, self.at - now)
+
+    def at_most(self, seconds: float, now: float) -> Deadline:
+        """This deadline, or `seconds` after `now`, whichever is earlier."""
+        return self if self.at is not None and self.at < now + seconds else self.after(seconds, now)
 
     def __str__(self) -> str:
-        return f"{self._seconds:g} s"
+        return "any time" if self.seconds is None else f"{self.seconds:g} s"
+
+
+NEVER = Deadline(None, None)

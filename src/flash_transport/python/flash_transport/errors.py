@@ -15,6 +15,8 @@
 
 # ruff: noqa: N818 - these names are part of the public interface; the tree says that they are errors
 
+from flash_transport.outside_text import shown
+
 __all__ = [
     "AuthenticationFailed",
     "CodecError",
@@ -46,7 +48,8 @@ class ServerError(FlashTransportError):
 
     Attributes:
         code: the error code on the wire, such as `bad_request` or `internal`.
-        message: what the server says about it.
+        message: all that the server says about it. The error's own text is at most 200 characters
+            of it on one line; of a Python traceback, which openpi's server sends, the last line.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -55,7 +58,10 @@ class ServerError(FlashTransportError):
         self.message = message
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.message}"
+        text = self.message.strip()
+        if text.startswith("Traceback (most recent call last)"):
+            text = text.splitlines()[-1]
+        return f"{shown(self.code)}: {shown(text)}"
 
 
 class Superseded(FlashTransportError):

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from flash_transport.stats import CallStats
+from flash_transport.stats import CallStats, RoundTrip
 
 __all__ = ["InferenceFuture"]
 
@@ -96,7 +96,7 @@ class FutureTable:
         ticket: int,
         answer: dict[str, Any] | None,
         error: BaseException | None,
-        numbers: tuple[float, int, int, int],
+        round_trip: RoundTrip,
     ) -> None:
         """Gives a future its answer or its error.
 
@@ -104,7 +104,7 @@ class FutureTable:
             ticket: the future's; one that is not under way any more is left alone.
             answer: what came, or None.
             error: what came instead.
-            numbers: of `CallStats`, all but the first.
+            round_trip: what it cost after the packing.
         """
         entry = self.take(ticket)
         if entry is None:
@@ -115,7 +115,7 @@ class FutureTable:
             except Exception as failure:
                 answer, error = None, failure
         if answer is not None:
-            entry.future._deliver(answer, CallStats(entry.request.serialize_ms, *numbers))
+            entry.future._deliver(answer, CallStats.of(entry.request.serialize_ms, round_trip))
         elif error is not None:
             entry.future._fail(error)
 

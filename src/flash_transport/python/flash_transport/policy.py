@@ -1,4 +1,4 @@
-"""What every client of a policy server offers, whatever the link."""
+"""What every client of a policy server offers, whatever the transport."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from flash_transport.stats import NO_CALL, CallStats
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Policy"]
+__all__ = ["PolicyClient"]
 
 Convert = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-class Policy(abc.ABC):
-    """A policy that runs on a server.
+class PolicyClient(abc.ABC):
+    """A client of a policy that runs on a server.
 
     `FlashTransportPolicy` (QUIC, or a unix socket) and `WebsocketPolicy` are these; code that is
     written for one runs on all of them. Any number of threads may share one.

@@ -7,47 +7,52 @@ from os import PathLike
 from typing import Any
 
 from flash_transport._native import Completions, QuicClient
+from flash_transport.address import parse_address
+from flash_transport.api_key import checked_api_key
 from flash_transport.futures import FutureTable, InferenceFuture
-from flash_transport.policy import Convert, Policy
-from flash_transport.stats import CallStats
+from flash_transport.policy import Convert, PolicyClient
+from flash_transport.stats import CallStats, RoundTrip
 
 __all__ = ["FlashTransportPolicy"]
 
+DEFAULT_PORT = 5555
 
-class FlashTransportPolicy(Policy):
-    """A policy behind a QUIC server of openpi-flash.
 
-    Any number of threads may share one; their requests go side by side, each on a stream of its
-    own. A request that is given up, by its timeout, by `cancel()` or by Ctrl-C, is given up at the
-    server, too. Network and encryption run on a thread of their own, without the GIL.
+class FlashTransportPolicy(PolicyClient):
+    """A policy behind a server of openpi-flash, over QUIC or a unix socket.
 
-    It is made when the server has answered and is trusted, with its first words to it on their
-    way: the first request leaves behind them, without waiting for what the server says. So a server
-    that wants another `api_key`, or is not ready, may say so only to the first call.
+    Any number of threads may share one; their requests travel side by side, each on a stream of its
+    own. When a request is given up, by its timeout, by `cancel()` or by Ctrl-C, the server is told
+    and drops the work. Network and encryption run on a thread of their own, without the GIL.
 
-    Made before a fork, it works only in the process that made it.
+    The constructor returns once the server's certificate is accepted; the hello, which carries
+    `api_key`, is sent but its answer is not awaited. So a wrong `api_key`, and a server that is not
+    ready, may be reported by the first call instead.
+
+    A client works only in the process that made it, not in a fork of it.
 
     Args:
-        host: name or address of the server; or `unix:` and the path of the socket of a server on
-            this computer, which needs none of the options for trust.
-        port: the server's UDP port.
-        api_key: what the server wants to hear, if it has `api_keys`.
-        server_fingerprint: SHA-256 of the server's certificate, which the server prints at its
-            start (64 hex digits, colons allowed). Without it the connection is encrypted, but the
-            server is not authenticated: whoever sits on the way can play the server and move the
-            robot. Pin the fingerprint, or give one of the next two, on any network that is not
-            yours alone.
-        ca_file: PEM file of the authorities of which one must have signed the server's certificate
-            for `host`.
-        known_servers: file of the servers that were met before, as SSH keeps one: a new server is
-            trusted and written into it, one whose certificate has changed is refused.
-        session: names this client's line of requests to the server, also over a reconnection;
-            None makes one up.
-        connect_timeout: how many seconds to wait for a server that is not there, or not ready,
-            (yet), now and whenever the connection was lost.
-        open_loop_horizon: see `Policy`.
-        dedicated_link: nobody else uses the link to the server: requests are sent at full speed
-            whatever is lost, and other traffic starves beside them.
+        host: name or address of the server, with or without its port (`gpu`, `10.0.0.5:5555`,
+            `[::1]:5555`); or `unix:` and the path of the socket of a server on this computer,
+            which needs none of the options for trust.
+        port: UDP port of the server; None: the one in `host`, else 5555.
+        api_key: one of the server's `api_keys`, where it has some; printable ASCII.
+        server_fingerprint: SHA-256 of the server's certificate, which the server prints when it
+            starts (64 hex digits, colons allowed). Without it the connection is encrypted, but the
+            server is not authenticated: an attacker on the network path could impersonate the
+            server and move the robot. Give the fingerprint, or one of the next two, on any network
+            that is not yours alone.
+        ca_file: PEM file of certificate authorities; one of them must have signed the server's
+            certificate for `host`.
+        known_servers: file of known servers, like SSH's `known_hosts`: a new server is trusted and
+            added to the file, one whose certificate has changed is refused.
+        session: name under which the server keeps this client's requests apart from others', also
+            after a reconnection; None: a random one.
+        connect_timeout: seconds to wait for a server that is not there or not ready (yet), now and
+            after every loss of the connection.
+        open_loop_horizon: see `PolicyClient`.
+        dedicated_link: nothing else uses the link to the server: requests are sent at full rate
+            whatever is lost, and other traffic on the link gets nothing.
 
     Raises:
         Disconnected: no connection within `connect_timeout`, or a server of another protocol.
@@ -55,14 +60,14 @@ class FlashTransportPolicy(Policy):
             whichever is the first to know.
         UntrustedServer: the server's certificate is not the pinned one, not the one in
             `known_servers`, or none of `ca_file`.
-        ValueError: `server_fingerprint` is no fingerprint, `ca_file` holds no certificates, or more
-            than one of the three is given.
+        ValueError: `host`, `port` or `api_key` is malformed, `server_fingerprint` is no
+            fingerprint, `ca_file` holds no certificates, or more than one of the three is given.
     """
 
     def __init__(
         self,
         host: str = "127.0.0.1",
-        port: int = 5555,
+        port: int | None = None,
         *,
         api_key: str | None = None,
         server_fingerprint: str | None = None,
@@ -79,9 +84,8 @@ class FlashTransportPolicy(Policy):
         self._dispatcher_lock = threading.Lock()
         self._closed = False
         self._client = QuicClient(
-            host,
-            port,
-            api_key=api_key,
+            *_destination(host, port),
+            api_key=checked_api_key(api_key),
             server_fingerprint=server_fingerprint,
             ca_file=ca_file,
             known_servers=known_servers,
@@ -164,12 +168,20 @@ class FlashTransportPolicy(Policy):
                 self._dispatcher.start()
 
 
+def _destination(host: str, port: int | None) -> tuple[str, int]:
+    """Host and port for the compiled half, which takes a unix socket's path for a host."""
+    if isinstance(host, str) and host.startswith("unix:"):
+        return host, DEFAULT_PORT if port is None else port
+    return parse_address(host, port).with_default(DEFAULT_PORT)
+
+
 def _dispatch(completions: Completions, futures: FutureTable) -> None:
     """Brings answers to their futures. Holds no policy, so that one that is dropped ends this."""
     while (completion := completions.next()) is not None:
-        futures.end(*completion)
+        ticket, answer, error, round_trip = completion
+        futures.end(ticket, answer, error, RoundTrip(*round_trip))
         # its arrays would otherwise live until the next one comes
-        del completion
+        del completion, answer, error
 
 
 _LAST_ANSWERS_S = 1.0

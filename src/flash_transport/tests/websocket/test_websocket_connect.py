@@ -47,7 +47,7 @@ def test_an_ipv6_address_goes_into_brackets(free_port):
 
 
 def test_a_bare_host_means_openpis_port():
-    with pytest.raises(Disconnected, match="ws://no-such-host.invalid:8000 "):
+    with pytest.raises(Disconnected, match="ws://no-such-host.invalid:8000: cannot look up"):
         WebsocketPolicy("no-such-host.invalid", connect_timeout=SHORT)
 
 
@@ -103,7 +103,7 @@ def test_a_port_where_nothing_listens_is_named(free_port):
 
 def test_a_server_that_says_nothing_ends_in_a_timeout():
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        with pytest.raises(Timeout, match="within 0.15 s: it is silent"):
+        with pytest.raises(Timeout, match="within 0.15 s: it does not answer"):
             WebsocketPolicy("127.0.0.1", silent.getsockname()[1], connect_timeout=SHORT)
 
 
@@ -111,7 +111,7 @@ def test_a_server_without_metadata_ends_in_a_timeout():
     with websockets.sync.server.serve(lambda connection: connection.recv(), "127.0.0.1", 0) as mute:
         thread = threading.Thread(target=mute.serve_forever)
         thread.start()
-        with pytest.raises(Timeout, match="it is silent"):
+        with pytest.raises(Timeout, match="it does not answer"):
             WebsocketPolicy("127.0.0.1", mute.socket.getsockname()[1], connect_timeout=SHORT)
         mute.shutdown()
         thread.join()
@@ -132,13 +132,15 @@ def test_a_server_of_another_protocol_is_said_to_be_one(answer, reason):
             connection.sendall(answer)
 
     with socket.create_server(("127.0.0.1", 0)) as listener, in_thread(speak):
-        with pytest.raises(Disconnected, match=f"speaks another protocol: .*{reason}"):
+        with pytest.raises(Disconnected, match=f"does not speak openpi's protocol: .*{reason}"):
             WebsocketPolicy("127.0.0.1", listener.getsockname()[1], connect_timeout=SOON)
 
 
 def test_metadata_that_is_no_map_is_of_another_protocol(server):
     server.metadata = [1, 2]
-    with pytest.raises(Disconnected, match="another protocol: message is list, expected a map"):
+    with pytest.raises(
+        Disconnected, match="does not speak openpi's protocol: message is list, expected a map"
+    ):
         WebsocketPolicy("127.0.0.1", server.port)
 
 

@@ -70,8 +70,8 @@ def test_the_servers_pings_are_answered_between_requests(server):
 def test_a_host_that_vanishes_is_noticed_by_the_kernel(server):
     # not by WebSocket pings, which openpi's server does not answer while it computes
     with WebsocketPolicy("127.0.0.1", server.port) as policy:
-        sock = policy._connection.socket
+        sock = policy._connection.socket.socket
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 5
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
-        assert getattr(policy._connection, "ping_interval", None) is None
+        assert getattr(policy._connection.socket, "ping_interval", None) is None

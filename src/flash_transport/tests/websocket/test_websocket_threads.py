@@ -109,7 +109,7 @@ def test_closing_says_goodbye():
 def test_a_policy_that_is_dropped_lets_its_threads_go(server):
     policy = WebsocketPolicy("127.0.0.1", server.port)
     policy.submit({"n": 1}).result(SOON)
-    threads = policy._courier._threads
+    threads = policy._queue._threads
     policy._connection.close()
     del policy
     gc.collect()

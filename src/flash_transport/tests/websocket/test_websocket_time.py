@@ -43,7 +43,7 @@ def test_a_late_answer_is_never_taken_for_the_next_ones():
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
 def test_an_interrupted_request_leaves_no_answer_behind(server, interruption):
     with WebsocketPolicy("127.0.0.1", server.port) as policy:
-        connection = policy._connection
+        connection = policy._connection.socket
 
         def recv(timeout=None):
             raise interruption

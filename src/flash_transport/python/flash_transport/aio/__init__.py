@@ -16,7 +16,7 @@ except ImportError as _error:
         "QUIC in pure Python needs aioquic 1.2 or newer: pip install 'aioquic>=1.2'"
     ) from _error
 
-from flash_transport.aio.blocking import FlashTransportPolicy
+from flash_transport.aio.blocking import BlockingAioPolicy as FlashTransportPolicy
 from flash_transport.aio.policy import AsyncFlashTransportPolicy
 
 __all__ = ["AsyncFlashTransportPolicy", "FlashTransportPolicy"]

@@ -1,4 +1,4 @@
-"""The same client for threads: an event loop on a thread of its own behind blocking calls."""
+"""The client over aioquic for threads: blocking calls to an event loop on a thread of its own."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from flash_transport.aio.policy import (
 from flash_transport.aio.wire import Kind, Message, read_answer
 from flash_transport.errors import Disconnected, FlashTransportError
 from flash_transport.futures import FutureTable, InferenceFuture
-from flash_transport.policy import Convert, Policy
-from flash_transport.stats import CallStats
+from flash_transport.policy import Convert, PolicyClient
+from flash_transport.stats import CallStats, RoundTrip
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["FlashTransportPolicy"]
+__all__ = ["BlockingAioPolicy"]
 
 T = TypeVar("T")
 Work = Callable[[], Coroutine[Any, Any, T]]
 
 
-class FlashTransportPolicy(Policy):
+class BlockingAioPolicy(PolicyClient):
     """A policy behind a QUIC server of openpi-flash, over aioquic.
 
-    What `flash_transport.FlashTransportPolicy` does, without the compiled half: any number of
-    threads may share one, and a request that is given up, by its timeout, by `cancel()` or by
-    Ctrl-C, is given up at the server, too. Made before a fork, it works only in the process that
-    made it.
+    `flash_transport.aio.FlashTransportPolicy`. Does what `flash_transport.FlashTransportPolicy`
+    does, without the compiled half: any number of threads may share one, and when a request is
+    given up, by its timeout, by `cancel()` or by Ctrl-C, the server is told. A client works only in
+    the process that made it, not in a fork of it.
 
     Args:
-        host: name or address of the server.
-        port: the server's UDP port.
-        open_loop_horizon: see `Policy`.
-        dedicated_link: for the compiled client's callers; aioquic has one congestion control for
-            every link.
+        host: name or address of the server, with or without its port.
+        port: UDP port of the server; None: the one in `host`, else 5555.
+        open_loop_horizon: see `PolicyClient`.
+        dedicated_link: accepted as the compiled client accepts it, and without effect: aioquic has
+            one congestion control for every link.
         options: those of `AsyncFlashTransportPolicy`.
 
     Raises:
@@ -62,7 +62,7 @@ class FlashTransportPolicy(Policy):
     def __init__(
         self,
         host: str = "127.0.0.1",
-        port: int = 5555,
+        port: int | None = None,
         *,
         open_loop_horizon: int | None = None,
         dedicated_link: bool = False,  # noqa: ARG002 - as the docstring says
@@ -126,7 +126,7 @@ class FlashTransportPolicy(Policy):
         serialize_ms = 1000 * (time.perf_counter() - started)
         answer = self._wait(lambda: self._policy.ask(message, within))
         result = read_answer(answer.bytes, self._policy.server)
-        return result, CallStats(serialize_ms, *_numbers(answer))
+        return result, CallStats.of(serialize_ms, _round_trip(answer))
 
     def _submit(
         self, observation: dict[str, Any], timeout: float | None, convert: Convert | None
@@ -210,17 +210,20 @@ def _deliver(
         result = read_answer(answer.bytes, policy.server)
     except concurrent.futures.CancelledError:
         error: Disconnected = policy.closed_error()
-        futures.end(ticket, None, error, (0.0, 0, 0, 0))
+        futures.end(ticket, None, error, RoundTrip())
     except Exception as failure:
-        futures.end(ticket, None, failure, (0.0, 0, 0, 0))
+        futures.end(ticket, None, failure, RoundTrip())
     else:
-        futures.end(ticket, result, None, _numbers(answer))
+        futures.end(ticket, result, None, _round_trip(answer))
 
 
-def _numbers(answer: Answer) -> tuple[float, int, int, int]:
-    """Of `CallStats`, all but the first."""
-    round_trip_ms = 1000 * answer.round_trip_s
-    return round_trip_ms, answer.bytes_up, len(answer.bytes), answer.connect_attempts
+def _round_trip(answer: Answer) -> RoundTrip:
+    return RoundTrip(
+        round_trip_ms=1000 * answer.round_trip_s,
+        bytes_up=answer.bytes_up,
+        bytes_down=len(answer.bytes),
+        connect_attempts=answer.connect_attempts,
+    )
 
 
 def _serve(loop: asyncio.AbstractEventLoop, policy: AsyncFlashTransportPolicy) -> None:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, TypedDict
 
 import flash_transport
+from flash_transport.address import parse_address
 from flash_transport.aio.dial import AttemptFailed, Server, dial
 from flash_transport.aio.link import AnswerTooLarge, EndedBefore, Link, LostInExchange
 from flash_transport.aio.trust import Trust
@@ -24,11 +25,13 @@ from flash_transport.aio.wire import (
     read_answer,
     takes_deadlines,
 )
+from flash_transport.api_key import checked_api_key
 from flash_transport.errors import CodecError, Disconnected, ServerError, Superseded, Timeout
 
 __all__ = ["Answer", "AsyncFlashTransportPolicy", "Options", "seconds"]
 
 ANSWER_BYTES = 64 << 20
+DEFAULT_PORT = 5555
 RESET_S = 10.0
 """A reset does nothing on the server that takes time."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.05, 2.0
@@ -103,15 +106,18 @@ class AsyncFlashTransportPolicy:
     given up, by its timeout or by cancelling its task, is given up at the server, too.
 
     Args:
-        host: name or address of the server.
-        port: the server's UDP port.
-        api_key: what the server wants to hear, if it has `api_keys`.
+        host: name or address of the server, with or without its port (`gpu`, `10.0.0.5:5555`,
+            `[::1]:5555`).
+        port: UDP port of the server; None: the one in `host`, else 5555.
+        api_key: one of the server's `api_keys`, where it has some; printable ASCII.
         server_fingerprint: SHA-256 of the server's certificate, 64 hex digits. Without it and
             without the next two the connection is encrypted, but the server is not authenticated.
-        ca_file: PEM file of the authorities that sign the server's certificate.
-        known_servers: file of the servers that were met before; a new one is written into it.
-        session: names this client's line of requests, also over a reconnection; None makes one up.
-        connect_timeout: how many seconds to wait for a server that is not there, or not ready.
+        ca_file: PEM file of certificate authorities; one of them must have signed the server's
+            certificate for `host`.
+        known_servers: file of known servers; a new server is added to it.
+        session: name under which the server keeps this client's requests apart from others', also
+            after a reconnection; None: a random one.
+        connect_timeout: seconds to wait for a server that is not there or not ready.
 
     Raises:
         ValueError: an argument is malformed.
@@ -120,7 +126,7 @@ class AsyncFlashTransportPolicy:
     def __init__(
         self,
         host: str = "127.0.0.1",
-        port: int = 5555,
+        port: int | None = None,
         *,
         api_key: str | None = None,
         server_fingerprint: str | None = None,
@@ -134,14 +140,15 @@ class AsyncFlashTransportPolicy:
             raise ValueError("connect_timeout must have an end")
         self.session = secrets.token_hex(8) if session is None else session
         self._connect_timeout = within
+        name, number = parse_address(host, port).with_default(DEFAULT_PORT)
         self._server = Server(
-            host=host,
-            port=port,
+            host=name,
+            port=number,
             trust=Trust.of(server_fingerprint, ca_file, known_servers),
             hello=hello_of(
                 client="flash_transport.aio",
                 version=flash_transport.__version__,
-                api_key=api_key,
+                api_key=checked_api_key(api_key),
                 session=self.session,
             ),
         )

@@ -5,7 +5,6 @@ The codec and the images are the same to the byte, or to one level; QUIC says wh
 
 from flash_transport.pure.encodings import image_to_rgb
 from flash_transport.pure.native_only import (
-    FlashTransportPolicy,
     LocalServer,
     QuicRequest,
     QuicServer,
@@ -13,6 +12,7 @@ from flash_transport.pure.native_only import (
     encode_jpeg,
     jpeg_message,
 )
+from flash_transport.pure.native_only import MissingQuicPolicy as FlashTransportPolicy
 from flash_transport.pure.pack import packb
 from flash_transport.pure.resize import resize_with_pad
 from flash_transport.pure.unpack import unpackb

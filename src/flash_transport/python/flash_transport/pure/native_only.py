@@ -8,8 +8,8 @@ from flash_transport._implementation import PURE_REASON
 from flash_transport.errors import NativeMissing
 
 __all__ = [
-    "FlashTransportPolicy",
     "LocalServer",
+    "MissingQuicPolicy",
     "QuicRequest",
     "QuicServer",
     "decode_image",
@@ -19,7 +19,9 @@ __all__ = [
 
 
 class _NativeOnly:
-    """Refuses to be made."""
+    """Its constructor always fails."""
+
+    _public_name = ""
 
     def __new__(cls, *_arguments: Any, **_options: Any) -> NoReturn:
         """Says what is missing.
@@ -27,11 +29,13 @@ class _NativeOnly:
         Raises:
             NativeMissing: always.
         """
-        raise NativeMissing(cls.__name__, PURE_REASON)
+        raise NativeMissing(cls._public_name or cls.__name__, PURE_REASON)
 
 
-class FlashTransportPolicy(_NativeOnly):
+class MissingQuicPolicy(_NativeOnly):
     """A policy behind a QUIC server of openpi-flash: needs the compiled half of this package."""
+
+    _public_name = "FlashTransportPolicy"
 
 
 class QuicServer(_NativeOnly):

@@ -1,0 +1,221 @@
+"""One WebSocket connection to a server of openpi's protocol: made, watched and thrown away."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from typing import Any
+
+try:
+    from websockets.exceptions import ConnectionClosed
+    from websockets.protocol import State
+    from websockets.sync.client import ClientConnection, connect
+    from websockets.typing import Subprotocol
+except ImportError as _error:
+    raise ImportError(
+        "the WebSocket client needs websockets 13 or newer: pip install 'websockets>=13'"
+    ) from _error
+
+from flash_transport import unpackb
+from flash_transport.deadline import Deadline
+from flash_transport.errors import CodecError, ServerError
+from flash_transport.websocket.proxies import Proxy
+from flash_transport.websocket.target import Target
+
+__all__ = ["KNOWS_PROXIES", "Connection", "ConnectionClosed", "open_connection", "read_map"]
+
+SUBPROTOCOL = "openpi-flash.1"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """An open connection.
+
+    Attributes:
+        socket: of the library.
+        metadata: what the server said first.
+    """
+
+    socket: ClientConnection
+    metadata: dict[str, Any]
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the server is openpi-flash's: its errors are maps with a code."""
+        return self.socket.subprotocol == SUBPROTOCOL
+
+    @property
+    def takes_deadlines(self) -> bool:
+        """Whether the server reads `deadline_ms`."""
+        supports = self.metadata.get("supports")
+        return self.is_ours and isinstance(supports, list) and "deadline_ms" in supports
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the connection is open and holds no message that nobody asked for."""
+        try:
+            self.socket.recv(timeout=0)
+        except TimeoutError:
+            # its end may have come in, and not yet have come through to recv()
+            return self.socket.protocol.state is State.OPEN
+        except ConnectionClosed:
+            pass
+        return False
+
+    def exchange(self, request: bytes, deadline: Deadline) -> str | bytes:
+        """Sends a request and waits for its answer.
+
+        Raises:
+            TimeoutError: the deadline is over.
+            ConnectionClosed, OSError: the connection is lost.
+        """
+        _limit_sending(self.socket.socket, deadline)
+        self.socket.send(request)
+        return self.socket.recv(timeout=deadline.left(time.monotonic()))
+
+    def close(self) -> None:
+        """Says goodbye; waits for the server's at most a second."""
+        self.socket.close()
+
+    def abort(self) -> None:
+        """Ends the connection at once, from any thread."""
+        _abort(self.socket)
+
+
+def open_connection(
+    target: Target,
+    headers: dict[str, str],
+    deadline: Deadline,
+    addresses: list[tuple[str, int]],
+    proxy: Proxy | None,
+) -> Connection:
+    """A new connection, with the metadata that the server sends first.
+
+    Args:
+        target: the server.
+        headers: of the handshake's request.
+        deadline: for all of it.
+        addresses: the server's, to be tried in turn; where there is a proxy, none.
+        proxy: to connect through.
+
+    Raises:
+        Exception: what websockets, TLS or the kernel raises; `failures` says what it means.
+    """
+    way: dict[str, Any] = {}
+    if proxy is not None:
+        way["proxy"] = proxy.url
+    else:
+        way["sock"] = _connected_socket(addresses, deadline)
+    # entered here and left by closing the connection: it outlives any block
+    connection = connect(
+        target.uri,
+        additional_headers=headers,
+        subprotocols=[Subprotocol(SUBPROTOCOL)],
+        compression=None,
+        max_size=None,
+        open_timeout=_seconds(deadline),
+        close_timeout=1,
+        logger=_LOGGER,
+        **way,
+        **_NO_PINGS,
+    ).__enter__()
+    try:
+        _watch_peer(connection.socket)
+        metadata = connection.recv(timeout=_seconds(deadline))
+        if isinstance(metadata, str):
+            raise ServerError("internal", metadata)
+        return Connection(connection, read_map(metadata))
+    except BaseException:
+        _abort(connection)
+        raise
+
+
+def read_map(data: bytes) -> dict[str, Any]:
+    """A message that must be a map.
+
+    Raises:
+        CodecError: it is none.
+    """
+    value = unpackb(data)
+    if not isinstance(value, dict):
+        raise CodecError(f"message is {type(value).__name__}, expected a map")
+    return value
+
+
+def _connected_socket(addresses: list[tuple[str, int]], deadline: Deadline) -> socket.socket:
+    """Connected to the first address that answers; each has its part of the time."""
+    failure: OSError = OSError("the name has no address")
+    for index, address in enumerate(addresses):
+        seconds = _seconds(deadline)
+        share = None if seconds is None else seconds / (len(addresses) - index)
+        try:
+            connected = socket.create_connection(address, timeout=share)
+        except OSError as error:
+            failure = error
+        else:
+            connected.settimeout(None)
+            return connected
+    raise failure
+
+
+def _seconds(deadline: Deadline) -> float | None:
+    """What is left, for libraries that take 0 for not waiting at all."""
+    left = deadline.left(time.monotonic())
+    return None if left is None else max(left, 0.001)
+
+
+def _abort(connection: ClientConnection) -> None:
+    # not close(): its handshake waits for a peer that may be computing, or gone
+    with contextlib.suppress(OSError):
+        connection.socket.shutdown(socket.SHUT_RDWR)
+
+
+def _limit_sending(sock: socket.socket, deadline: Deadline) -> None:
+    """Keeps a server that does not read from blocking the sender beyond the deadline."""
+    left = deadline.left(time.monotonic())
+    # 0 means no limit
+    microseconds = 0 if left is None else max(1, int(left * 1e6))
+    limit = struct.pack("@ll", *divmod(microseconds, 1_000_000))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
+
+def _watch_peer(sock: socket.socket) -> None:
+    """Lets the kernel find out within 20 s that the server's host is gone.
+
+    WebSocket pings would find it too, but openpi's server answers none while it computes, and the
+    first computation takes longer than any ping may.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _hide_key(record: logging.LogRecord) -> bool:
+    """Before version 15 websockets logs the request's headers as they are, at the level debug."""
+    arguments = record.args
+    if isinstance(arguments, tuple) and str(arguments[:1]).lower() == "('authorization',)":
+        record.args = (arguments[0], "...")
+    return True
+
+
+_LOGGER = logging.getLogger("flash_transport.websocket")
+_LOGGER.addFilter(_hide_key)
+
+_KEEPALIVE = {
+    "TCP_KEEPIDLE": 5,
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 20_000,
+}
+
+_PARAMETERS = inspect.signature(connect).parameters
+KNOWS_PROXIES = "proxy" in _PARAMETERS
+"""Of websockets, since version 15."""
+# versions before 15 send no pings, and do not know the argument
+_NO_PINGS: dict[str, Any] = {"ping_interval": None} if "ping_interval" in _PARAMETERS else {}
