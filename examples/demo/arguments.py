@@ -28,6 +28,7 @@ class Arguments:
     cache: Path | None
     """None: demo_output/cache."""
     prompt: str
+    film: Path | None
 
 
 def parse_arguments(arguments: Sequence[str]) -> Arguments:
@@ -79,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
         help="where the demo checkpoint is kept between runs (default: demo_output/cache)",
     )
     parser.add_argument(
+        "--film",
+        type=_gif,
+        metavar="PATH.gif",
+        help="also write the first 8 seconds as an animated GIF: camera images, joints, subtask",
+    )
+    parser.add_argument(
         "--prompt",
         default=DEFAULT_PROMPT,
         metavar="TEXT",
@@ -95,6 +102,15 @@ def _seconds(text: str) -> float:
     if not 2 <= value <= 3600:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 2 to 3600")
     return value
+
+
+def _gif(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() != ".gif":
+        raise argparse.ArgumentTypeError(f"{text!r} does not end with .gif")
+    if not path.resolve().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is in a folder that does not exist")
+    return path
 
 
 if __name__ == "__main__":

@@ -75,14 +75,17 @@ class Monitor:
     Args:
       recording: gets every message as it came.
       seconds: the length of the run, over which pictures are spread.
+      film_seconds: how long, from the beginning, every image is kept in `film`.
     """
 
-    def __init__(self, recording: Recording, seconds: float) -> None:
+    def __init__(self, recording: Recording, seconds: float, film_seconds: float = 0.0) -> None:
         self._recording = recording
         self._epoch = time.time_ns()
         self._began = 0.0
         self._frame_keeper = FrameKeeper(seconds, FRAMES_PER_CAMERA)
+        self._film_seconds = film_seconds
         self.frames: list[Frame] = []
+        self.film: list[Frame] = []
         self.chunks: list[Chunk] = []
         self.inferences: list[Inference] = []
         self.statuses: list[Status] = []
@@ -201,10 +204,16 @@ class Monitor:
             del received
             self._images[camera] += 1
             taken = self._stamp(message.header.stamp) - self._began
-            if self._began and taken >= 0 and self._frame_keeper.wants(camera, taken):
+            if not self._began or taken < 0:
+                return
+            wanted = self._frame_keeper.wants(camera, taken)
+            filmed = taken < self._film_seconds
+            if wanted or filmed:
                 pixels = np.frombuffer(message.data, np.uint8)
                 shape = (message.height, message.width, 3)
-                self.frames.append(Frame(camera, taken, pixels.reshape(shape).copy()))
+                frame = Frame(camera, taken, pixels.reshape(shape).copy())
+                self.frames += [frame] if wanted else []
+                self.film += [frame] if filmed else []
 
         return keep
 

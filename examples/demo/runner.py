@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from demo.film import FILM_SECONDS, write_film
+from demo.frames import Frame
 from demo.live_line import live_line
 from demo.processes import Command, ProcessDiedError, Processes
 from demo.recording import Recording
@@ -57,6 +59,8 @@ class Options:
     """The folder for this run's results; made if missing."""
     cache: Path
     """Where the checkpoint is kept between runs."""
+    film: Path | None = None
+    """Where a film of the run goes, if one is wanted."""
 
 
 def run_demo(options: Options, terminal: Terminal) -> int:
@@ -111,18 +115,21 @@ class _Demo:
         # rclpy reads the environment when it is imported
         from demo.monitor import Monitor
 
+        film_seconds = 0.0 if self._options.film is None else FILM_SECONDS
         prefixes = [Path(p) for p in os.environ.get("AMENT_PREFIX_PATH", "").split(":") if p]
         with (
             Recording(self._options.output / "recording.mcap", prefixes) as recording,
-            contextlib.closing(Monitor(recording, self._options.seconds)) as monitor,
+            contextlib.closing(Monitor(recording, self._options.seconds, film_seconds)) as monitor,
         ):
             self._start_robot(monitor)
             self._start_node(monitor, ports)
             self._watch(monitor)
             run = monitor.run_data(self._options.transport, self._options.prompt)
-            frames = list(monitor.frames)
+            frames, film = list(monitor.frames), list(monitor.film)
         self._terminal.say("  stopping")
         self._processes.stop_all()
+        if self._options.film is not None:
+            self._draw_film(run, film, self._options.film)
         return self._conclude(replace(run, exit_codes=dict(self._processes.exit_codes)), frames)
 
     def _checkpoint(self) -> Path:
@@ -206,7 +213,15 @@ class _Demo:
             self._terminal.live(f"  {line}", elapsed)
             monitor.spin(min(0.25, self._options.seconds - elapsed))
 
-    def _conclude(self, run: RunData, frames: list[Any]) -> int:
+    def _draw_film(self, run: RunData, frames: list[Frame], path: Path) -> None:
+        try:
+            write_film(run, frames, path)
+        except (ValueError, OSError) as error:
+            self._terminal.say(f"error: no film was written to {path}: {error}")
+        else:
+            self._terminal.say(f"  film: {path}")
+
+    def _conclude(self, run: RunData, frames: list[Frame]) -> int:
         checks = judge(run, bounds_of(ROBOT_CONFIG))
         write_report(self._options.output, run, frames, checks)
         for line in summary_lines(run, checks):
