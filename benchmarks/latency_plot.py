@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 if TYPE_CHECKING:
     from transport import Run
 
-COLOURS = ("#8c8c8c", "#c2a14d", "#2f6fb2", "#c0392b")
+COLOURS = ("#8c8c8c", "#c2a14d", "#2f6fb2", "#c0392b", "#4d8b57")
 """One for each arm: what openpi users have today is grey."""
 
 

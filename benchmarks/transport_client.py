@@ -1,12 +1,13 @@
 """One client process of the transport benchmark: a request for each line on standard input.
 
-usage: python benchmarks/transport_client.py openpi-client|quic|unix PORT-OR-PATH CAMERAS
+usage: python benchmarks/transport_client.py openpi-client|quic|unix|hebbian PORT-OR-PATH CAMERAS
 For every line it reads, it sends the same observation, checks the answer, and prints the
 round trip in nanoseconds. At the end of input it leaves.
 """
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from typing import Any
@@ -40,7 +41,18 @@ def connect(kind: str, address: str) -> Any:
         from flash_transport import FlashTransportPolicy
 
         return FlashTransportPolicy(f"unix:{address}")
-    raise SystemExit(f"unknown client '{kind}', expected openpi-client, quic or unix")
+    if kind == "hebbian":
+        from openpi_flash_client import FlashTransportPolicy as HebbianPolicy  # type: ignore
+
+        return HebbianPolicy("127.0.0.1", int(address), local_port=free_udp_port())
+    raise SystemExit(f"unknown client '{kind}', expected openpi-client, quic, unix or hebbian")
+
+
+def free_udp_port() -> int:
+    """Return a port that nobody is bound to, for the peer's client, which binds a fixed one."""
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
 
 
 def main() -> None:
@@ -55,6 +67,8 @@ def main() -> None:
         if result["actions"].shape != (50, 32) or result["actions"][0, 0] != -1.0:
             raise SystemExit(f"wrong answer: {result}")
         print(elapsed, flush=True)
+    if kind == "hebbian":
+        policy.close()  # its child process would outlive this one
 
 
 if __name__ == "__main__":
