@@ -93,8 +93,8 @@ def test_a_websocket_server_that_leaves_is_a_hold_and_its_return_a_recovery(
 @pytest.fixture
 def without_compiled_half(monkeypatch):
     monkeypatch.setattr(flash_transport, "implementation", "pure")
-    monkeypatch.setattr(flash_transport.websocket, "packb", pure.packb)
-    monkeypatch.setattr(flash_transport.websocket_link, "unpackb", pure.unpackb)
+    monkeypatch.setattr(flash_transport.websocket.policy, "packb", pure.packb)
+    monkeypatch.setattr(flash_transport.websocket.connection, "unpackb", pure.unpackb)
     monkeypatch.setattr(transport, "image_to_rgb", pure.image_to_rgb)
     work = ImageWork(transport.decode_message, pure.resize_with_pad, pure.jpeg_message)
     monkeypatch.setattr(node, "IMAGE_WORK", work)
