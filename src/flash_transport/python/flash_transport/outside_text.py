@@ -31,7 +31,7 @@ def _escaped(char: str) -> str:
     code = ord(char)
     if code <= 0xFF:
         return f"\\x{code:02x}"
-    return f"\\u{{{code:x}}}"
+    return f"\\u{code:04x}"
 
 
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}

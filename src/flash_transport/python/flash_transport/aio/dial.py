@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import socket
 import ssl
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +36,8 @@ SOCKET_BUFFER_BYTES = 4 << 20
 """The kernel's default overflows when an answer arrives in one flight."""
 WINDOW_BYTES = 16 << 20
 HELLO_ANSWER_BYTES = 64 << 20
+LOCK_PART = 0.5
+"""Of an attempt's time, spent at most on waiting for the lock of `known_servers`."""
 CERTIFICATE_ALERTS = range(42, 50)
 
 
@@ -81,9 +87,10 @@ async def dial(server: Server, within: float) -> tuple[Link, bytes]:
     failure = AttemptFailed("the name has no address")
     for index, (family, address) in enumerate(addresses):
         share = (until - loop.time()) / (len(addresses) - index)
-        attempt = _dial_address(server, family, address)
+        seconds = max(share, ADDRESS_TIME_S)
+        attempt = _dial_address(server, family, address, LOCK_PART * seconds)
         try:
-            return await asyncio.wait_for(attempt, max(share, ADDRESS_TIME_S))
+            return await asyncio.wait_for(attempt, seconds)
         except asyncio.TimeoutError:
             failure = AttemptFailed("the server is silent")
         except AttemptFailed as error:
@@ -92,10 +99,11 @@ async def dial(server: Server, within: float) -> tuple[Link, bytes]:
 
 
 async def _resolve(server: Server, within: float) -> list[tuple[int, Any]]:
-    loop = asyncio.get_running_loop()
-    lookup = loop.getaddrinfo(server.host, server.port, type=socket.SOCK_DGRAM)
+    def look_up() -> list[Any]:
+        return socket.getaddrinfo(server.host, server.port, type=socket.SOCK_DGRAM)
+
     try:
-        found = await asyncio.wait_for(lookup, within)
+        found = await asyncio.wait_for(_on_a_thread(look_up), within)
     except asyncio.TimeoutError:
         raise AttemptFailed("looking up the host's name takes too long") from None
     except OSError as error:
@@ -103,7 +111,33 @@ async def _resolve(server: Server, within: float) -> list[tuple[int, Any]]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-async def _dial_address(server: Server, family: int, address: Any) -> tuple[Link, bytes]:
+def _on_a_thread(work: Callable[[], list[Any]]) -> asyncio.Future[list[Any]]:
+    """What `work` returns, from a daemon thread.
+
+    The loop's own executor would make the program wait at its end for a resolver that hangs.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[list[Any]] = loop.create_future()
+
+    def run() -> None:
+        try:
+            result = work()
+        except OSError as error:
+            tell(functools.partial(future.set_exception, error))
+        else:
+            tell(functools.partial(future.set_result, result))
+
+    def tell(outcome: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(lambda: None if future.done() else outcome())
+
+    threading.Thread(target=run, name="flash-resolve", daemon=True).start()
+    return future
+
+
+async def _dial_address(
+    server: Server, family: int, address: Any, lock_s: float
+) -> tuple[Link, bytes]:
     link = await _open(server, family, address)
     is_good = False
     try:
@@ -111,7 +145,7 @@ async def _dial_address(server: Server, family: int, address: Any) -> tuple[Link
             await link.ready
         except LostInExchange as error:
             raise _judge_handshake(server, link, str(error)) from None
-        server.trust.check(str(server), link.certificate)
+        await server.trust.check(str(server), link.certificate, lock_s)
         answer = await _say_hello(server, link)
         is_good = True
         return link, answer
@@ -121,18 +155,19 @@ async def _dial_address(server: Server, family: int, address: Any) -> tuple[Link
 
 
 async def _open(server: Server, family: int, address: Any) -> Link:
+    authorities = server.trust.authorities
     configuration = QuicConfiguration(
         is_client=True,
         alpn_protocols=[ALPN],
         idle_timeout=IDLE_S,
         max_data=WINDOW_BYTES,
         max_stream_data=WINDOW_BYTES,
-        # What a server must prove is its key, not this name; TLS checks its signature either way.
-        server_name="openpi-flash" if server.trust.ca_file is None else server.host,
-        verify_mode=ssl.CERT_NONE if server.trust.ca_file is None else ssl.CERT_REQUIRED,
+        # A server must prove that it owns its key, not this name; TLS checks that either way.
+        server_name="openpi-flash" if authorities is None else server.host,
+        verify_mode=ssl.CERT_NONE if authorities is None else ssl.CERT_REQUIRED,
     )
-    if server.trust.ca_file is not None:
-        configuration.load_verify_locations(cafile=str(server.trust.ca_file))
+    if authorities is not None:
+        configuration.load_verify_locations(cadata=authorities)
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)

@@ -19,6 +19,7 @@ from aioquic.quic.events import (
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from flash_transport.aio.wire import Signal
+from flash_transport.outside_text import shown
 
 __all__ = ["AnswerTooLarge", "EndedBefore", "Link", "LostInExchange"]
 
@@ -230,14 +231,14 @@ class Link(QuicConnectionProtocol):
 def _describe(event: ConnectionTerminated) -> str:
     """A connection's end in words for somebody who does not know QUIC."""
     if event.frame_type is None:
-        said = f"the server closed it: {event.reason_phrase}"
+        said = f"the server closed it: {shown(event.reason_phrase)}"
         plain = _CLOSES.get(event.error_code, "the server closed it")
         return said if event.reason_phrase and event.error_code not in _CLOSES else plain
     if event.error_code == CONNECTION_REFUSED:
         return "the server refused it, it may have too many clients"
     if event.reason_phrase == "Idle timeout":
         return "the server is silent"
-    return event.reason_phrase or f"QUIC error {event.error_code:#x}"
+    return shown(event.reason_phrase) or f"QUIC error {event.error_code:#x}"
 
 
 _UNFINISHED = "the server stopped before it had answered"

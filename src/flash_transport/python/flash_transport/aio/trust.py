@@ -1,35 +1,43 @@
-"""Whom a client trusts: a pinned certificate, an authority, or whom it met before."""
+"""Which servers a client trusts: a pinned certificate, an authority, or known servers."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+import tempfile
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 
 from flash_transport.errors import UntrustedServer
+from flash_transport.outside_text import quoted, shown
+from flash_transport.regular_files import read_regular_file
+from flash_transport.unpinned import warn_unpinned
 
 __all__ = ["Trust", "why_not_authorised"]
 
 
 @dataclass(frozen=True)
 class Trust:
-    """What a server must show; without any of the three nobody is asked.
+    """What a server must show. Without any of the three every server is accepted.
 
     Attributes:
         fingerprint: SHA-256 of its certificate.
-        ca_file: PEM of the authorities of which one must have signed it, for its host.
-        known_servers: file of the servers that were met before, one a line.
+        ca_file: the file of `authorities`, for messages.
+        authorities: PEM certificates of authorities; one must have signed the server's, for its
+            host.
+        known_servers: file of known servers, one a line.
     """
 
     fingerprint: bytes | None = None
     ca_file: Path | None = None
+    authorities: bytes | None = None
     known_servers: Path | None = None
 
     @classmethod
@@ -42,7 +50,7 @@ class Trust:
         """From the keywords of a client.
 
         Raises:
-            ValueError: more than one of them, or one that says nothing.
+            ValueError: more than one of them, or one that is malformed.
         """
         if sum(x is not None for x in (server_fingerprint, ca_file, known_servers)) > 1:
             raise ValueError(
@@ -52,16 +60,23 @@ class Trust:
         if server_fingerprint is not None:
             return cls(fingerprint=_parse_fingerprint(server_fingerprint))
         if ca_file is not None:
-            return cls(ca_file=_checked_authorities(Path(ca_file)))
+            path = Path(ca_file)
+            return cls(ca_file=path, authorities=_read_authorities(path))
         return cls(known_servers=None if known_servers is None else Path(known_servers))
 
-    def check(self, server: str, certificate: bytes) -> None:
-        """Judges a server (`host:port`) whose handshake has proved that `certificate` is its own.
+    async def check(self, server: str, certificate: bytes, lock_s: float) -> None:
+        """Decides on a server (`host:port`) whose handshake has proved that it owns `certificate`.
 
-        TLS has asked the authorities already; a server that was not known is written down.
+        TLS has checked the authorities' signature already. A server that was not known is added to
+        `known_servers`, and one that nothing authenticates is reported once.
+
+        Args:
+            server: as the user named it.
+            certificate: in DER form.
+            lock_s: seconds to wait for another program that holds the lock of `known_servers`.
 
         Raises:
-            UntrustedServer: it is not the one.
+            UntrustedServer: it is another server, or the file of known servers cannot be used.
         """
         got = hashlib.sha256(certificate).digest()
         if self.fingerprint is not None and got != self.fingerprint:
@@ -72,14 +87,16 @@ class Trust:
             )
         if self.known_servers is not None:
             try:
-                _check_known(self.known_servers, server, got)
-            except _NotJudged as error:
+                await _check_known(self.known_servers, server, got, lock_s)
+            except _FileProblem as error:
                 raise UntrustedServer(
-                    f"certificate of {server} cannot be judged: {error}"
+                    f"certificate of {server} cannot be checked: {error}"
                 ) from None
+        if self == Trust():
+            warn_unpinned(server, got.hex())
 
 
-class _NotJudged(Exception):  # noqa: N818 - never seen outside
+class _FileProblem(Exception):  # noqa: N818 - never seen outside
     """The file of known servers cannot be used."""
 
 
@@ -90,7 +107,7 @@ def why_not_authorised(server: str, ca_file: Path, alert: int, reason: str) -> U
     elif "match" in reason:
         reason = "it is for another host; connect by a name or address that the certificate lists"
     return UntrustedServer(
-        f"certificate of {server} is not accepted by the authorities of {ca_file}: {reason}"
+        f"certificate of {server} is not accepted by the authorities of {ca_file}: {shown(reason)}"
     )
 
 
@@ -98,24 +115,27 @@ def _parse_fingerprint(text: str) -> bytes:
     """From either case, with colons and `sha256:` or without."""
     digits = text.strip().lower().removeprefix("sha256:").replace(":", "")
     if not re.fullmatch(r"[0-9a-f]{64}", digits):
-        raise ValueError(f'server_fingerprint must be the 64 hex digits of a SHA-256, got "{text}"')
+        raise ValueError(
+            f"server_fingerprint must be the 64 hex digits of a SHA-256, got {quoted(text)}"
+        )
     return bytes.fromhex(digits)
 
 
-def _checked_authorities(path: Path) -> Path:
+def _read_authorities(path: Path) -> bytes:
     try:
-        x509.load_pem_x509_certificates(path.read_bytes())
+        content = read_regular_file(path, MAX_CA_BYTES)
+        x509.load_pem_x509_certificates(content)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"ca_file {path} holds no certificates of authorities in PEM form: {error}"
+            f"ca_file {path} holds no certificates of authorities in PEM form: {shown(str(error))}"
         ) from None
-    return path
+    return content
 
 
-def _check_known(path: Path, server: str, got: bytes) -> None:
+async def _check_known(path: Path, server: str, got: bytes, lock_s: float) -> None:
     known = _look_up(path, server)
     if known is None:
-        with _locked(path):
+        async with _locked(path, lock_s):
             # somebody else may have been faster
             known = _look_up(path, server)
             if known is None:
@@ -141,7 +161,7 @@ def _look_up(path: Path, server: str) -> tuple[int, bytes] | None:
             known = _parse_fingerprint(fingerprint)
         except ValueError:
             # it might have been the one of this server
-            raise _NotJudged(
+            raise _FileProblem(
                 f'line {number} of {path} must be "host:port sha256:<64 hex digits>", '
                 "mend or delete it"
             ) from None
@@ -153,11 +173,11 @@ def _look_up(path: Path, server: str) -> tuple[int, bytes] | None:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text()
+        return read_regular_file(path).decode()
     except FileNotFoundError:
         return ""
     except (OSError, ValueError) as error:
-        raise _NotJudged(f"cannot read the file of known servers {path}: {error}") from None
+        raise _FileProblem(f"cannot read the file of known servers {path}: {error}") from None
 
 
 def _add(path: Path, server: str, got: bytes) -> None:
@@ -165,31 +185,52 @@ def _add(path: Path, server: str, got: bytes) -> None:
     if text and not text.endswith("\n"):
         text += "\n"
     target = path.resolve()  # a link stays a link
-    partial = target.with_name(f".{target.name}.{os.getpid()}.aio")
     try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{text}{server.lower()} sha256:{got.hex()}\n")
-        partial.replace(target)
+        descriptor, partial = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(f"{text}{server.lower()} sha256:{got.hex()}\n")
+            Path(partial).replace(target)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
     except OSError as error:
-        raise _NotJudged(f"cannot write the file of known servers {path}: {error}") from None
+        raise _FileProblem(f"cannot write the file of known servers {path}: {error}") from None
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+@contextlib.asynccontextmanager
+async def _locked(path: Path, lock_s: float) -> AsyncIterator[None]:
     """Holds the directory's lock, as the compiled client does."""
     directory = path.resolve().parent
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(directory, os.O_RDONLY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise _NotJudged(f"cannot write the file of known servers {path}: {error}") from None
+        raise _FileProblem(f"cannot write the file of known servers {path}: {error}") from None
     try:
+        until = asyncio.get_running_loop().time() + lock_s
+        while not _lock(descriptor):
+            if asyncio.get_running_loop().time() >= until:
+                raise _FileProblem(
+                    f"another program holds the lock of {directory}, where the file of known "
+                    f"servers {path.name} is; end that program"
+                )
+            await asyncio.sleep(LOCK_INTERVAL_S)
         yield
     finally:
         os.close(descriptor)
 
 
+def _lock(descriptor: int) -> bool:
+    """Takes the lock, unless somebody holds it. Never waits: a wait here would block the loop."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+MAX_CA_BYTES = 16 << 20
+LOCK_INTERVAL_S = 0.01
 _EXPIRED = 45
 """TLS's alert certificate_expired."""

@@ -16,6 +16,7 @@ from flash_transport.errors import (
     ServerError,
     Superseded,
 )
+from flash_transport.outside_text import shown
 
 __all__ = [
     "ALPN",
@@ -140,9 +141,9 @@ def _failure(fields: dict[Any, Any], server: str) -> FlashTransportError:
     code = code if isinstance(code, str) else "internal"
     message = message if isinstance(message, str) else ""
     if code == "superseded":
-        return Superseded(message)
+        return Superseded(shown(message))
     if code == "unauthenticated":
-        return AuthenticationFailed(f"{server} refused the api key: {message}")
+        return AuthenticationFailed(f"{server} refused the api key: {shown(message)}")
     return ServerError(code, message)
 
 
