@@ -20,14 +20,24 @@ def read_regular_file(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """
     # without O_NONBLOCK the opening of a fifo waits for a writer
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(f"it is {_kind(status.st_mode)}, expected a file")
-        content = file.read(max_bytes + 1)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise OSError(f"it is {_kind(mode)}, expected a file")
+        # one byte more than allowed tells that there are more
+        content = _read(descriptor, max_bytes + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > max_bytes:
         raise OSError(f"it holds more than {max_bytes} bytes, which none of its kind does")
     return content
+
+
+def _read(descriptor: int, at_most: int) -> bytes:
+    content = bytearray()
+    while len(content) < at_most and (part := os.read(descriptor, at_most - len(content))):
+        content += part
+    return bytes(content)
 
 
 def _kind(mode: int) -> str:

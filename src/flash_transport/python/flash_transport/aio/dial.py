@@ -87,10 +87,9 @@ async def dial(server: Server, within: float) -> tuple[Link, bytes]:
     failure = AttemptFailed("the name has no address")
     for index, (family, address) in enumerate(addresses):
         share = (until - loop.time()) / (len(addresses) - index)
-        seconds = max(share, ADDRESS_TIME_S)
-        attempt = _dial_address(server, family, address, LOCK_PART * seconds)
+        attempt = _dial_address(server, family, address, LOCK_PART * share)
         try:
-            return await asyncio.wait_for(attempt, seconds)
+            return await asyncio.wait_for(attempt, max(share, ADDRESS_TIME_S))
         except asyncio.TimeoutError:
             failure = AttemptFailed("the server is silent")
         except AttemptFailed as error:

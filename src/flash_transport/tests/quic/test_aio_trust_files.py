@@ -1,0 +1,145 @@
+"""Files for trust that are no files, or that somebody holds, over aioquic: an error, in time."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import threading
+
+import pytest
+from quic_peers import LONG, Served
+
+from flash_transport import UntrustedServer, unpinned
+from flash_transport.aio import AsyncFlashTransportPolicy, FlashTransportPolicy
+from flash_transport.regular_files import read_regular_file
+
+KINDS = ["a fifo", "a directory", "a device"]
+
+
+def path_of(kind, tmp_path):
+    path = tmp_path / "named"
+    if kind == "a fifo":
+        os.mkfifo(path)
+    elif kind == "a directory":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_known_servers_that_is_no_file_is_an_error_that_names_it(kind, tmp_path):
+    path = path_of(kind, tmp_path)
+    with Served() as served, pytest.raises(UntrustedServer, match=f"{path}: it is {kind}"):
+        FlashTransportPolicy("127.0.0.1", served.port, known_servers=path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_ca_file_that_is_no_file_is_an_error_that_names_it(kind, tmp_path):
+    path = path_of(kind, tmp_path)
+    with pytest.raises(ValueError, match=f"ca_file {path} .*it is {kind}, expected a file"):
+        FlashTransportPolicy("127.0.0.1", 1, ca_file=path)
+
+
+@contextlib.contextmanager
+def lock_of(directory):
+    descriptor = os.open(directory, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def test_known_servers_that_stay_locked_are_an_error_that_names_the_directory(tmp_path):
+    with (
+        Served() as served,
+        lock_of(tmp_path),
+        pytest.raises(UntrustedServer, match=f"another program holds the lock of {tmp_path}"),
+    ):
+        FlashTransportPolicy(
+            "127.0.0.1", served.port, known_servers=tmp_path / "known", connect_timeout=0.5
+        )
+
+
+def test_known_servers_that_are_locked_for_a_moment_are_waited_for(tmp_path, monkeypatch):
+    waits = threading.Event()
+    sleep = asyncio.sleep
+
+    async def noticed(seconds):
+        waits.set()
+        await sleep(seconds)
+
+    monkeypatch.setattr("flash_transport.aio.trust.asyncio.sleep", noticed)
+    known = tmp_path / "known"
+    with Served() as served:
+        with contextlib.ExitStack() as lock:
+            lock.enter_context(lock_of(tmp_path))
+            release = threading.Thread(target=lambda: (waits.wait(LONG), lock.close()))
+            release.start()
+            FlashTransportPolicy(
+                "127.0.0.1", served.port, known_servers=known, connect_timeout=LONG
+            ).close()
+            release.join()
+        assert served.server.fingerprint in known.read_text()
+
+
+def test_the_event_loop_runs_while_a_lock_is_waited_for(tmp_path):
+    async def connect(port):
+        policy = AsyncFlashTransportPolicy(
+            "127.0.0.1", port, known_servers=tmp_path / "known", connect_timeout=0.5
+        )
+        connecting = asyncio.create_task(policy.connect())
+        beats = 0
+        while not connecting.done():
+            beats += 1
+            await asyncio.sleep(0.01)
+        with pytest.raises(UntrustedServer):
+            await connecting
+        await policy.close()
+        return beats
+
+    with Served() as served, lock_of(tmp_path):
+        assert asyncio.run(connect(served.port)) > 5
+
+
+def test_nothing_but_the_list_is_left_beside_it(tmp_path):
+    with Served() as served:
+        for _ in range(2):
+            FlashTransportPolicy("127.0.0.1", served.port, known_servers=tmp_path / "known").close()
+    assert [path.name for path in tmp_path.iterdir()] == ["known"]
+    assert (tmp_path / "known").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_without_an_end_is_not_read_to_it(tmp_path):
+    (tmp_path / "large").write_bytes(bytes(11))
+    assert read_regular_file(tmp_path / "large", max_bytes=11) == bytes(11)
+    with pytest.raises(OSError, match="more than 10 bytes"):
+        read_regular_file(tmp_path / "large", max_bytes=10)
+
+
+@pytest.fixture
+def warnings_of(caplog, monkeypatch):
+    monkeypatch.setattr(unpinned, "_WARNED", set())
+    caplog.set_level(logging.WARNING, "flash_transport")
+    return lambda: [r.getMessage() for r in caplog.records if "not authenticated" in r.msg]
+
+
+def test_a_client_whose_server_is_not_authenticated_says_so_once(warnings_of):
+    with Served() as served, Served() as other:
+        for _ in range(2):
+            FlashTransportPolicy("127.0.0.1", served.port).close()
+        (warning,) = warnings_of()
+        assert f"127.0.0.1:{served.port} is not authenticated" in warning
+        assert f'server_fingerprint="{served.server.fingerprint}"' in warning
+        FlashTransportPolicy("127.0.0.1", other.port).close()
+        assert len(warnings_of()) == 2
+
+
+def test_a_client_whose_server_is_authenticated_says_nothing(warnings_of, tmp_path):
+    with Served() as served:
+        fingerprint = served.server.fingerprint
+        FlashTransportPolicy("127.0.0.1", served.port, server_fingerprint=fingerprint).close()
+        FlashTransportPolicy("127.0.0.1", served.port, known_servers=tmp_path / "known").close()
+    assert warnings_of() == []
