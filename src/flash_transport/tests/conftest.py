@@ -1,6 +1,8 @@
 """Fixtures of more than one file."""
 
 import contextlib
+import signal
+import threading
 
 import pytest
 from openpi_server import serving as serving_openpi
@@ -12,6 +14,17 @@ def server():
     """A server of openpi's protocol."""
     with serving_openpi() as server:
         yield server
+
+
+@pytest.fixture
+def press_ctrl_c():
+    """`press_ctrl_c()` interrupts the main thread, from any thread.
+
+    A run that was started in the background inherits that SIGINT is ignored.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(params=TRANSPORTS, ids=lambda transport: transport.name)

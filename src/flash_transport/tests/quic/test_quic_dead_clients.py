@@ -87,12 +87,15 @@ def test_two_living_clients_of_one_session_leave_each_other_in_peace():
     with (
         Served() as served,
         FlashTransportPolicy("127.0.0.1", served.port, session="arm") as one,
-        FlashTransportPolicy("127.0.0.1", served.port, session="arm") as other,
+        ClientProcess(served.port, "arm") as silent,
     ):
-        # longer than a client has for a sign of life
-        time.sleep(2.0)
-        with thread_results(lambda: one.infer({}, timeout=LONG)) as answers:
-            assert other.infer({}, timeout=LONG) == {"echo": {}, "session": "arm"}
-        assert answers == [{"echo": {}, "session": "arm"}]
-        assert served.server.counters["connections_accepted"] == 2
-        assert served.server.counters["clients_gone"] == 0
+        os.kill(silent.popen.pid, signal.SIGSTOP)
+        with FlashTransportPolicy("127.0.0.1", served.port, session="arm") as other:
+            # the same doubt is over for the silent client and for the one that lives
+            eventually(lambda: served.server.counters["clients_gone"] == 1)
+            with thread_results(lambda: one.infer({}, timeout=LONG)) as answers:
+                assert other.infer({}, timeout=LONG) == {"echo": {}, "session": "arm"}
+            assert answers == [{"echo": {}, "session": "arm"}]
+            assert served.server.connections == 2
+        assert served.server.counters["connections_accepted"] == 3
+        assert served.server.counters["clients_gone"] == 1
