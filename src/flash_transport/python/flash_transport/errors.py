@@ -1,4 +1,4 @@
-"""What can go wrong, as types.
+"""The errors of this package.
 
 - FlashTransportError
     - Timeout (also a TimeoutError)
@@ -32,11 +32,11 @@ __all__ = [
 
 
 class FlashTransportError(Exception):
-    """Everything this package raises on purpose is one of these."""
+    """The base of all errors that this package raises on purpose."""
 
 
 class Timeout(FlashTransportError, TimeoutError):
-    """The answer, or the connection, did not come in the time that was given."""
+    """There was no answer, or no connection, within the time limit."""
 
 
 class Disconnected(FlashTransportError, ConnectionError):
@@ -65,7 +65,7 @@ class ServerError(FlashTransportError):
 
 
 class Superseded(FlashTransportError):
-    """A newer observation of the same session took this one's place on the server."""
+    """A newer observation of the same session took this one's place."""
 
 
 class AuthenticationFailed(FlashTransportError):
@@ -73,11 +73,11 @@ class AuthenticationFailed(FlashTransportError):
 
 
 class UntrustedServer(FlashTransportError):
-    """The server's certificate is not one that this client trusts; the message says why."""
+    """This client does not trust the server's certificate; the message says why."""
 
 
 class CodecError(FlashTransportError, ValueError):
-    """The value cannot be packed, or the bytes are no valid message."""
+    """The value cannot be packed, or the bytes are not a valid message."""
 
 
 class ImageError(FlashTransportError, ValueError):
@@ -99,7 +99,7 @@ class NativeMissing(FlashTransportError, ImportError):
     def __str__(self) -> str:
         return (
             f"{self.wanted} needs the compiled half of flash_transport ({self.reason}); "
-            "install its wheel with `pip install flash_transport`, or build it with Rust 1.88 or "
-            "newer: `pip install ./src/flash_transport` in a checkout of openpi-flash. "
-            "WebsocketPolicy works without it, and flash_transport.aio speaks QUIC with aioquic"
+            "`pip install ./src/flash_transport` in a clone of openpi-flash builds it with Rust "
+            "1.88 or newer, `pip install flash_transport-*.whl` installs one that was built "
+            "elsewhere. WebsocketPolicy works without it, and flash_transport.aio speaks QUIC with aioquic"
         )

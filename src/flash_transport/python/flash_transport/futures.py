@@ -1,4 +1,4 @@
-"""Answers that are still on their way."""
+"""Futures: the answers to submitted requests."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["InferenceFuture"]
 
 
 class InferenceFuture(Future[dict[str, Any]]):
-    """The answer to a submitted observation, now or later.
+    """The answer to a submitted observation.
 
     A `concurrent.futures.Future`: `result(timeout)`, `exception()`, `add_done_callback`,
-    `concurrent.futures.wait` and `asyncio.wrap_future` do what they do there. Callbacks run on the
-    thread that brings the answers: let them be short, the next answer waits for them.
+    `concurrent.futures.wait` and `asyncio.wrap_future` work as for any. Callbacks run on the thread
+    that delivers the answers: keep them short, the next answer waits for them.
 
-    `cancel()` works until the answer is there. The server is told, and drops the work.
+    `cancel()` works until the answer has arrived. The server is told, and drops the work.
     """
 
     def __init__(self, withdraw: Callable[[], None] | None = None) -> None:
@@ -36,7 +36,7 @@ class InferenceFuture(Future[dict[str, Any]]):
         return self._stats
 
     def cancel(self) -> bool:
-        """Gives the answer up; False where it is there already."""
+        """Cancels the request; False where the answer has arrived."""
         if not super().cancel():
             return False
         if self._withdraw is not None:
@@ -72,7 +72,7 @@ class _Entry:
 
 
 class FutureTable:
-    """The futures under way, by ticket. Who takes one out ends it, so each is ended once."""
+    """The futures under way, by ticket. Who takes one out ends it: each ends once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -84,7 +84,7 @@ class FutureTable:
         request: SentRequest,
         convert: Callable[[dict[str, Any]], dict[str, Any]] | None,
     ) -> tuple[int, InferenceFuture]:
-        """A ticket for a request, and its future, whose result `convert` makes of the answer."""
+        """A ticket and a future for a request; the future's result is `convert(answer)`."""
         with self._lock:
             ticket = next(self._tickets)
             future = InferenceFuture(functools.partial(self._withdraw, ticket))
@@ -101,9 +101,9 @@ class FutureTable:
         """Gives a future its answer or its error.
 
         Args:
-            ticket: the future's; one that is not under way any more is left alone.
-            answer: what came, or None.
-            error: what came instead.
+            ticket: the future's; one that is not under way any more is ignored.
+            answer: the server's answer, or None.
+            error: what happened instead.
             round_trip: what it cost after the packing.
         """
         entry = self.take(ticket)
@@ -120,7 +120,7 @@ class FutureTable:
             entry.future._fail(error)
 
     def take(self, ticket: int) -> _Entry | None:
-        """What belongs to a ticket, for the first who asks."""
+        """Removes the entry of a ticket; None where another caller was first."""
         with self._lock:
             return self._entries.pop(ticket, None)
 

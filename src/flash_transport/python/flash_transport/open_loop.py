@@ -9,10 +9,10 @@ each step:
 - everything else (`policy_timing`, arrays of other shapes) comes with each step as it was sent.
 
 H is the length of `actions`, or the server's `action_horizon` where `actions` has another shape.
-An answer without an array of that length (a subtask alone) is no chunk: it is handed out as it is,
-and the next `infer` asks again. So does one with another `prompt`, `mode` or `session`: the steps
-that are left were meant for something else. Errors are never kept, and neither is an answer to a
-question from before a `reset`.
+An answer without an array of that length (a subtask alone) is no chunk: it is returned as it is,
+and the next `infer` asks again. So does an `infer` with another `prompt`, `mode` or `session`: the
+remaining steps were computed for another task. Errors are never kept, and neither is the answer to
+a request from before a `reset`.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _INTENT_KEYS = ("prompt", "mode", "session")
 
 
 def horizon_from(option: int | None, environment: Mapping[str, str]) -> int | None:
-    """How many steps of a chunk to play; None to hand out whole chunks.
+    """How many steps of a chunk to play; None: hand out whole chunks.
 
     Args:
-        option: what the program says; 0 for whole chunks, None to leave it to the environment.
+        option: the constructor's argument; 0: whole chunks, None: as the environment says.
         environment: `os.environ`.
 
     Raises:
@@ -53,7 +53,7 @@ def horizon_from(option: int | None, environment: Mapping[str, str]) -> int | No
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """A question to the server whose answer may be kept.
+    """A request whose answer may be kept.
 
     Attributes:
         number: a later question has a larger one.
@@ -103,7 +103,7 @@ class OpenLoop:
         return _slice(chunk.answer, chunk.length, step)
 
     def ask(self, observation: Mapping[str, Any]) -> Question:
-        """Notes that the server is about to be asked."""
+        """Notes that a request is about to be sent."""
         intent = _intent(observation)
         with self._lock:
             self._asked += 1
@@ -112,10 +112,10 @@ class OpenLoop:
     def first_step(
         self, question: Question, answer: dict[str, Any], action_horizon: int | None
     ) -> dict[str, Any]:
-        """Keeps the chunk that came back, and hands out its first step.
+        """Keeps the chunk of an answer, and returns its first step.
 
         Args:
-            question: what it answers.
+            question: the request that it answers.
             answer: as the server sent it.
             action_horizon: the length of its chunks, as the server's metadata says.
         """
@@ -130,7 +130,7 @@ class OpenLoop:
         return _slice(answer, length, 0)
 
     def forget(self) -> None:
-        """Starts anew; answers that are on their way are not kept."""
+        """Drops the chunk; answers to requests that are under way are not kept."""
         with self._lock:
             self._chunk = None
             self._forgotten_up_to = self._asked

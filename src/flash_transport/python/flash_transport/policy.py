@@ -23,18 +23,18 @@ Convert = Callable[[dict[str, Any]], dict[str, Any]]
 class PolicyClient(abc.ABC):
     """A client of a policy that runs on a server.
 
-    `FlashTransportPolicy` (QUIC, or a unix socket) and `WebsocketPolicy` are these; code that is
-    written for one runs on all of them. Any number of threads may share one.
+    `FlashTransportPolicy` (QUIC, or a unix socket) and `WebsocketPolicy` are subclasses; code that
+    is written for one works with all of them. Any number of threads may share one.
 
-    A server that wants another `api_key` says so to the constructor, or else to the first call.
-    A connection that was lost costs the requests it carried: the next one connects again, with
-    growing pauses, for as long as `connect_timeout` and its own `timeout` allow. A request that
-    the server has taken up is never sent a second time.
+    A wrong `api_key` is an error of the constructor, or else of the first call. A lost connection
+    costs the requests it carried: the next one connects again, with growing pauses, for as long as
+    `connect_timeout` and its own `timeout` allow. A request that the server may have begun is never
+    sent a second time.
 
     Args:
         open_loop_horizon: play this many steps of each action chunk before asking again; see
             `flash_transport.open_loop`. 0 hands out whole chunks; None does so, too, unless the
-            environment variable `OPENPI_OPEN_LOOP_HORIZON` says otherwise.
+            environment variable `OPENPI_OPEN_LOOP_HORIZON` holds a number.
     """
 
     def __init__(self, open_loop_horizon: int | None = None) -> None:
@@ -42,27 +42,28 @@ class PolicyClient(abc.ABC):
         self._open_loop = None if horizon is None else OpenLoop(horizon)
 
     def infer(self, observation: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
-        """Asks the policy what to do, and waits for the answer.
+        """Sends an observation and waits for the policy's answer.
 
         Args:
-            observation: what the robot sees, as the policy wants it. It is not changed, and large
-                arrays are sent from where they are: let no other thread write to them meanwhile.
-            timeout: seconds until the answer is of no use any more, connecting included. The
-                server is told, and drops what is late.
+            observation: cameras, joints and prompt under the keys that the policy expects. It is
+                not changed, and large arrays are sent from where they are: let no other thread
+                write to them meanwhile.
+            timeout: seconds for everything, connecting included. The server is told, and drops the
+                request when they are over.
 
         Returns:
             The answer, exactly as the server sent it; its arrays are read-only. With an open-loop
             horizon: one step of it.
 
         Raises:
-            Timeout: the answer did not come in time. It will not come later.
+            Timeout: the answer did not come in time, and will not come later.
             Disconnected: the connection was lost, or could not be made again in time.
             ServerError: the server could not answer this request. `not_ready`: it was not ready
                 within `timeout`, or `connect_timeout` where there is none.
             Superseded: a newer observation of the session took this one's place.
             AuthenticationFailed: the server wants another `api_key`.
             UntrustedServer: the server is not the one that is trusted.
-            CodecError: the observation, or the answer, is nothing that can travel.
+            CodecError: the observation cannot be packed, or the answer is not valid.
         """
         if self._open_loop is None:
             return self._infer(observation, timeout)
@@ -86,21 +87,21 @@ class PolicyClient(abc.ABC):
         return keep(answer), stats
 
     def submit(self, observation: dict[str, Any], timeout: float | None = None) -> InferenceFuture:
-        """Asks the policy what to do, and returns at once.
+        """Sends an observation and returns at once.
 
         The newest observation of a session wins: an older one that the server does not have yet
         (no connection, not ready, still being sent), or that waits there for its turn, ends in
-        `Superseded`. What the policy works on already is answered.
+        `Superseded`. The one that the policy works on is answered.
 
         Args:
             observation: as for `infer`. It is packed before this returns, and may then be changed.
             timeout: as for `infer`; the future then ends in `Timeout`.
 
         Returns:
-            The answer, now or later, or one of the errors that `infer` raises.
+            The future of the answer, or of one of the errors that `infer` raises.
 
         Raises:
-            CodecError: the observation is nothing that can travel.
+            CodecError: the observation cannot be packed.
             Disconnected: this client is closed.
         """
         if self._open_loop is None:
@@ -114,7 +115,7 @@ class PolicyClient(abc.ABC):
         return future
 
     def reset(self) -> None:
-        """Starts a new episode: tells the server, and forgets the action chunk that was played.
+        """Starts a new episode: tells the server, and drops the action chunk that was played.
 
         Raises:
             What `infer` raises.
@@ -128,7 +129,7 @@ class PolicyClient(abc.ABC):
         """What the server said about itself when the connection was made.
 
         Raises:
-            What `infer` raises, where the server has not said it yet.
+            What `infer` raises, where it has to be waited for.
         """
 
     @abc.abstractmethod

@@ -1,12 +1,12 @@
-"""QUIC in pure Python, over aioquic: `docs/protocol.md` spoken by a second stack.
+"""A QUIC client in pure Python, over aioquic: a second implementation of `docs/protocol.md`.
 
-For machines that no wheel of flash_transport fits, and for programs that live in asyncio. Some
-twenty times slower than the compiled client, and the same otherwise:
+For machines without the compiled half, and for programs in asyncio. Some twenty times slower than
+the compiled client, and the same otherwise:
 
     from flash_transport.aio import FlashTransportPolicy       # blocking
     from flash_transport.aio import AsyncFlashTransportPolicy  # in an event loop
 
-Needs aioquic: `pip install flash_transport[aio]`.
+Needs aioquic 1.2 or newer.
 """
 
 try:

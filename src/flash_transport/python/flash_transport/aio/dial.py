@@ -1,4 +1,4 @@
-"""One attempt to connect: name, socket, handshake, trust, hello."""
+"""One attempt to connect: name lookup, socket, handshake, trust, hello."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ CERTIFICATE_ALERTS = range(42, 50)
 
 
 class AttemptFailed(Exception):  # noqa: N818 - never seen outside
-    """May be different a moment later.
+    """The next attempt may succeed.
 
     Attributes:
-        not_ready: what a server said that is there and still warms up.
+        not_ready: the answer of a server that still warms up.
     """
 
     def __init__(self, reason: str, not_ready: ServerError | None = None) -> None:
@@ -55,13 +55,13 @@ class AttemptFailed(Exception):  # noqa: N818 - never seen outside
 
 @dataclass(frozen=True)
 class Server:
-    """Whom to call, and what to believe.
+    """The server to connect to.
 
     Attributes:
         host: name or address.
         port: UDP port.
         trust: what the server must show.
-        hello: the whole first request.
+        hello: the bytes of the first request.
     """
 
     host: str
@@ -75,11 +75,11 @@ class Server:
 
 
 async def dial(server: Server, within: float) -> tuple[Link, bytes]:
-    """A connection that has said hello, and the whole answer to that.
+    """A connection whose hello was accepted, and the bytes of the answer to it.
 
     Raises:
-        AttemptFailed: try again.
-        FlashTransportError: it will be the same until somebody changes something.
+        AttemptFailed: another attempt may succeed.
+        FlashTransportError: no attempt will succeed until somebody changes something.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + within

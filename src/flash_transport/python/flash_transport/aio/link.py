@@ -1,4 +1,4 @@
-"""One connection: requests on streams of their own, and why it ended."""
+"""One QUIC connection: each request on a stream of its own, and why the connection ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from flash_transport.outside_text import shown
 __all__ = ["AnswerTooLarge", "EndedBefore", "Link", "LostInExchange"]
 
 KEEP_ALIVE_S = 1.0
-"""NATs forget silent connections, and a silent connection hides a dead server."""
+"""Seconds between PINGs: NATs drop idle connections, and an idle one hides a dead server."""
 REFUSALS_OF_A_DEAD_SERVER = 3
 """In a row; one may be of a server that was restarted on the same port."""
 PROBE_S = 0.01
@@ -35,7 +35,7 @@ CONNECTION_REFUSED = 0x02
 
 
 class EndedBefore(Exception):  # noqa: N818 - never seen outside
-    """The connection is over and the server has not begun with the request: safe to send again."""
+    """The connection ended before the server began the request, which may be sent again."""
 
 
 class LostInExchange(Exception):  # noqa: N818
@@ -68,9 +68,9 @@ class Link(QuicConnectionProtocol):
     """A connection over a socket that is connected to one address.
 
     Attributes:
-        ready: resolves when the handshake is over.
-        over: set when the connection is.
-        end_code: QUIC's error code of the end, if it came from a peer or from TLS.
+        ready: resolves when the handshake is complete.
+        over: set when the connection has ended.
+        end_code: QUIC's error code of the end, if a peer or TLS gave one.
     """
 
     def __init__(self, quic: QuicConnection, stream_handler: Any = None) -> None:
@@ -86,7 +86,7 @@ class Link(QuicConnectionProtocol):
 
     @property
     def is_up(self) -> bool:
-        """Whether nobody has ended it."""
+        """Whether the connection has not ended."""
         return not self._end
 
     @property
@@ -102,14 +102,14 @@ class Link(QuicConnectionProtocol):
         """Sends one request and returns its answer; cancelled, it tells the server so.
 
         Args:
-            request: all of it.
-            limit: largest answer.
-            started: told the stream.
+            request: its bytes.
+            limit: largest answer, in bytes.
+            started: called with the stream's number.
 
         Raises:
-            EndedBefore: the server has not begun with it.
+            EndedBefore: the connection ended before the server began the request.
             LostInExchange: there will be no answer.
-            AnswerTooLarge: beyond `limit` bytes.
+            AnswerTooLarge: the answer has more than `limit` bytes.
         """
         # aioquic would keep a stream beyond the server's limit, and break it by cancelling
         while self.is_up and not self._may_open():
@@ -133,7 +133,7 @@ class Link(QuicConnectionProtocol):
                 self._cancel(stream)
 
     def has_left(self, stream: int) -> bool:
-        """Whether all of a request is on its way."""
+        """Whether all bytes of a request have been sent."""
         state = self._quic._streams.get(stream)
         return state is None or state.sender.buffer_is_empty
 
@@ -146,7 +146,7 @@ class Link(QuicConnectionProtocol):
         self._ended(reason)
 
     def quic_event_received(self, event: QuicEvent) -> None:
-        """Called by aioquic with what came in."""
+        """Called by aioquic for each event."""
         if isinstance(event, StreamDataReceived):
             if event.stream_id in self._answers:
                 self._answers[event.stream_id].receive(event.data, is_end=event.end_stream)
@@ -165,7 +165,7 @@ class Link(QuicConnectionProtocol):
             self._ended(_describe(event), EndedBefore if is_clean else LostInExchange)
 
     def datagram_received(self, data: bytes | str, addr: Any) -> None:
-        """Called by asyncio."""
+        """Called by asyncio for each datagram."""
         self._refusals = 0
         if self.is_up and self._is_stateless_reset(data):
             self._ended("the server was restarted")
@@ -174,7 +174,7 @@ class Link(QuicConnectionProtocol):
         self._news.set()
 
     def error_received(self, exc: Exception) -> None:
-        """Called by asyncio with what the server's host says of its port."""
+        """Called by asyncio with an ICMP error, such as that nothing listens on the port."""
         self._refusals += isinstance(exc, ConnectionRefusedError)
         limit = REFUSALS_OF_A_DEAD_SERVER if self.ready.done() else 1
         if not self.is_up:
@@ -186,7 +186,7 @@ class Link(QuicConnectionProtocol):
             self._loop.call_later(PROBE_S, self._probe)
 
     def _is_stateless_reset(self, data: bytes | str) -> bool:
-        """RFC 9000, section 10.3.1, which aioquic leaves out: a new server knows no old keys."""
+        """RFC 9000, section 10.3.1, which aioquic leaves out: a restarted server has new keys."""
         token = self._quic._peer_cid.stateless_reset_token
         return bool(token) and len(data) > len(token) and data[-len(token) :] == token
 
@@ -229,7 +229,7 @@ class Link(QuicConnectionProtocol):
 
 
 def _describe(event: ConnectionTerminated) -> str:
-    """A connection's end in words for somebody who does not know QUIC."""
+    """Why a connection ended, for users who do not know QUIC."""
     if event.frame_type is None:
         said = f"the server closed it: {shown(event.reason_phrase)}"
         plain = _CLOSES.get(event.error_code, "the server closed it")

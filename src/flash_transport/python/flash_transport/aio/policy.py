@@ -1,4 +1,4 @@
-"""The client in an event loop: one connection, made when somebody needs it."""
+"""The client for asyncio: one connection, made by the first request that needs it."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer, and what it cost.
+    """An answer, and what it cost.
 
     Attributes:
-        bytes: first byte included.
-        round_trip_s: from asking to its last byte.
-        bytes_up: of the request.
-        connect_attempts: that were waited for.
+        bytes: all of it, the kind included.
+        round_trip_s: seconds from the call to the last byte.
+        bytes_up: bytes of the request.
+        connect_attempts: attempts to connect that the call waited for.
     """
 
     bytes: bytes
@@ -66,7 +66,7 @@ class Answer:
 
 
 class Turn:
-    """A submitted request's place: a newer one of its session takes it, until it has left."""
+    """A submitted request, which gives way to a newer one of its session until it was sent."""
 
     def __init__(self) -> None:
         self.task = asyncio.current_task()
@@ -75,7 +75,7 @@ class Turn:
         self._is_outdated = False
 
     def waits(self) -> None:
-        """It is with us.
+        """The request waits to be sent, again.
 
         Raises:
             Superseded: there is a newer one.
@@ -85,11 +85,11 @@ class Turn:
             raise superseded()
 
     def is_sent(self, link: Link, stream: int) -> None:
-        """It leaves on this stream."""
+        """The request is being sent on this stream."""
         self._sent = (link, stream)
 
     def give_way(self) -> None:
-        """Ends the request, unless all of it is on its way; then it ends should it come back."""
+        """Ends the request, unless all of it was sent; then it ends if it would be sent again."""
         self._is_outdated = True
         if self._sent is not None and self._sent[0].has_left(self._sent[1]):
             return
@@ -102,8 +102,8 @@ class AsyncFlashTransportPolicy:
     """A policy behind a QUIC server of openpi-flash, for asyncio.
 
     Any number of tasks may share one; their requests go side by side, each on a stream of its own.
-    A lost connection costs the requests it carried: the next one connects again. A request that is
-    given up, by its timeout or by cancelling its task, is given up at the server, too.
+    A lost connection costs the requests it carried: the next one connects again. When a request is
+    given up, by its timeout or by cancelling its task, the server is told and drops the work.
 
     Args:
         host: name or address of the server, with or without its port (`gpu`, `10.0.0.5:5555`,
@@ -181,21 +181,21 @@ class AsyncFlashTransportPolicy:
     async def infer(
         self, observation: dict[str, Any], timeout: float | None = None
     ) -> dict[str, Any]:
-        """Asks the policy what to do.
+        """Sends an observation and waits for the policy's answer.
 
         Args:
-            observation: what the robot sees, as the policy wants it.
-            timeout: seconds until the answer is of no use any more, connecting included.
+            observation: cameras, joints and prompt under the keys that the policy expects.
+            timeout: seconds for everything, connecting included.
 
         Returns:
             The answer; its arrays are read-only views on the received bytes.
 
         Raises:
-            Timeout: the answer did not come in time. It will not come later.
+            Timeout: the answer did not come in time, and will not come later.
             Disconnected: the connection was lost, or could not be made again in time.
             ServerError: the server could not answer this request.
             Superseded: a newer observation took this one's place.
-            CodecError: the observation, or the answer, is nothing that can travel.
+            CodecError: the observation cannot be packed, or the answer is not valid.
         """
         within = seconds("timeout", timeout)
         answer = await self.ask(self.message(observation, within), within)
@@ -215,7 +215,7 @@ class AsyncFlashTransportPolicy:
         return read_answer(self._hello_answer, self.server)
 
     async def close(self) -> None:
-        """Closes the connection. Requests that other tasks wait for end in Disconnected."""
+        """Closes the connection. The requests of other tasks end in Disconnected."""
         self._is_closed = True
         if self._connecting is not None:
             self._connecting.cancel()
@@ -240,16 +240,16 @@ class AsyncFlashTransportPolicy:
         return f"<AsyncFlashTransportPolicy {self.server}{', closed' * self._is_closed}>"
 
     def message(self, observation: dict[str, Any], within: float | None) -> Message:
-        """An observation packed, with its deadline if the server reads that.
+        """The packed observation, with room for its deadline if the server reads that.
 
         Raises:
-            CodecError: it is nothing that can travel.
+            CodecError: the observation cannot be packed.
         """
         with_deadline = within is not None and self._takes_deadlines
         return Message.of(Kind.INFER, observation, with_deadline=with_deadline)
 
     async def ask(self, message: Message, within: float | None, turn: Turn | None = None) -> Answer:
-        """Sends a whole request, connecting first where needed, and again while it is not ready."""
+        """Sends a request, connecting first where needed, and again to a server not yet ready."""
         try:
             return await self._carry(message, self._now(), within, turn)
         except LostInExchange as error:
@@ -265,7 +265,7 @@ class AsyncFlashTransportPolicy:
             ) from None
 
     async def ask_in_turn(self, message: Message, within: float | None, session: str) -> Answer:
-        """As `ask`; takes the place of the older ones of its session that are still here."""
+        """As `ask`; the older requests of the session that were not sent give way."""
         turns = self._turns.setdefault(session, [])
         for older in turns:
             older.give_way()
@@ -283,7 +283,7 @@ class AsyncFlashTransportPolicy:
                 del self._turns[session]
 
     def closed_error(self) -> Disconnected:
-        """What a closed client answers."""
+        """The error of a closed client."""
         return Disconnected(f"this client of {self.server} is closed")
 
     async def _carry(
@@ -400,7 +400,7 @@ def seconds(name: str, value: float | None) -> float | None:
 
 
 def superseded() -> Superseded:
-    """What becomes of a request that gave way."""
+    """The error of a request that gave way to a newer one."""
     return Superseded(
         "a newer observation of the session took this one's place before the server had all of it"
     )

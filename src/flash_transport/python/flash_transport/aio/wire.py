@@ -1,4 +1,4 @@
-"""The bytes of `docs/protocol.md`, without a network."""
+"""The messages of `docs/protocol.md` as bytes. Pure."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ class Signal(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Message:
-    """A whole request, whose last number is written when it leaves.
+    """A request, whose deadline is written when it is sent.
 
     Attributes:
-        awaits_deadline: it ends with a float 64, the milliseconds that are left.
+        awaits_deadline: whether it ends with a float 64, the milliseconds that are left.
     """
 
     _whole: bytes
@@ -66,10 +66,10 @@ class Message:
 
     @classmethod
     def of(cls, kind: Kind, fields: Mapping[str, Any], *, with_deadline: bool = False) -> Message:
-        """A request; what it says about its own deadline stays.
+        """A request; a deadline of its own stays.
 
         Raises:
-            CodecError: a field cannot travel.
+            CodecError: a field cannot be packed.
         """
         awaits = with_deadline and DEADLINE_KEY not in fields
         entries = {**fields, DEADLINE_KEY: 0.0} if awaits else dict(fields)
@@ -84,7 +84,7 @@ class Message:
 
 
 def hello_of(**fields: str | None) -> bytes:
-    """A whole hello; fields that are None are left out.
+    """The bytes of a hello; fields that are None are left out.
 
     Raises:
         ValueError: a field is too long.
@@ -103,8 +103,8 @@ def read_answer(answer: bytes, server: str) -> dict[str, Any]:
     """The map of a good answer; its arrays are read-only views on `answer`.
 
     Raises:
-        ServerError, Superseded, AuthenticationFailed: what the server says instead.
-        CodecError: this is no answer.
+        ServerError, Superseded, AuthenticationFailed: the server answered with an error.
+        CodecError: the answer is not valid.
     """
     failure = failure_of(answer, server)
     if failure is not None:
@@ -116,7 +116,7 @@ def read_answer(answer: bytes, server: str) -> dict[str, Any]:
 
 
 def failure_of(answer: bytes, server: str) -> FlashTransportError | None:
-    """What is wrong with an answer, or what it says is wrong; None for a good one."""
+    """The error that an answer is or carries; None for a good one."""
     if not answer:
         return _bad_answer(server, "it is empty")
     if answer[0] == _OK:
@@ -131,7 +131,7 @@ def failure_of(answer: bytes, server: str) -> FlashTransportError | None:
 
 
 def takes_deadlines(metadata: dict[str, Any]) -> bool:
-    """Whether a server says that it reads `deadline_ms`."""
+    """Whether the server reads `deadline_ms`, by its metadata."""
     supports = metadata.get("supports")
     return isinstance(supports, list) and DEADLINE_KEY in supports
 

@@ -1,6 +1,6 @@
-"""The names of `flash_transport._native` in Python and numpy, for machines that no wheel fits.
+"""The names of `flash_transport._native` in Python and numpy, where nothing is compiled.
 
-The codec and the images are the same to the byte, or to one level; QUIC says what is missing.
+The codec gives the same bytes, images are equal within one level; QUIC raises `NativeMissing`.
 """
 
 from flash_transport.pure.encodings import image_to_rgb

@@ -1,4 +1,4 @@
-"""What only the compiled half can do, as names that say how to get it."""
+"""What only the compiled half can do: names whose use raises `NativeMissing`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _NativeOnly:
     _public_name = ""
 
     def __new__(cls, *_arguments: Any, **_options: Any) -> NoReturn:
-        """Says what is missing.
+        """Refuses.
 
         Raises:
             NativeMissing: always.

@@ -1,6 +1,6 @@
 """openpi's WebSocket protocol, from the robot's side.
 
-Needs `websockets` 13 or newer: `pip install flash_transport[websocket]`.
+Needs `websockets` 13 or newer.
 
 The server sends its metadata first. Then each request is one binary frame and each answer another,
 in turn and without numbers. An answer that comes after its request was given up would look like the
