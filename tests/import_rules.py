@@ -94,6 +94,26 @@ class PureModules:
 
 
 PURE_MODULES = (
+    PureModules(
+        "flash_transport",
+        (
+            "address",
+            "api_key",
+            "deadline",
+            "errors",
+            "outside_text",
+            "pure.dtype",
+            "pure.reader",
+            "pure.shapes",
+            "pure.unpack",
+            "stats",
+            "waiting_line",
+            "websocket.proxies",
+            "websocket.target",
+        ),
+        # urllib.parse knows no network
+        forbidden=(ROS_MODULES | NETWORK_MODULES | CLOCK_MODULES | OUR_PACKAGES) - {"urllib"},
+    ),
     PureModules("openpi_flash_server", ("config.prompt_template", "slot.scheduler")),
     PureModules(
         "openpi_flash_client_node",

@@ -101,5 +101,6 @@ class NativeMissing(FlashTransportError, ImportError):
             f"{self.wanted} needs the compiled half of flash_transport ({self.reason}); "
             "`pip install ./src/flash_transport` in a clone of openpi-flash builds it with Rust "
             "1.88 or newer, `pip install flash_transport-*.whl` installs one that was built "
-            "elsewhere. WebsocketPolicy works without it, and flash_transport.aio speaks QUIC with aioquic"
+            "elsewhere. WebsocketPolicy works without it, and flash_transport.aio speaks QUIC "
+            "with aioquic"
         )
