@@ -106,6 +106,7 @@ PURE_MODULES = (
             "pure.reader",
             "pure.shapes",
             "pure.unpack",
+            "session_name",
             "stats",
             "waiting_line",
             "websocket.proxies",

@@ -11,6 +11,7 @@ from flash_transport.address import parse_address
 from flash_transport.api_key import checked_api_key
 from flash_transport.futures import FutureTable, InferenceFuture
 from flash_transport.policy import Convert, PolicyClient
+from flash_transport.session_name import checked_session
 from flash_transport.stats import CallStats, RoundTrip
 
 __all__ = ["FlashTransportPolicy"]
@@ -47,7 +48,7 @@ class FlashTransportPolicy(PolicyClient):
         known_servers: file of known servers, like SSH's `known_hosts`: a new server is trusted and
             added to the file, one whose certificate has changed is refused.
         session: name under which the server keeps this client's requests apart from others', also
-            after a reconnection; None: a random one.
+            after a reconnection: at most 128 characters; None: a random one.
         connect_timeout: seconds to wait for a server that is not there or not ready (yet), now and
             after every loss of the connection.
         open_loop_horizon: see `PolicyClient`.
@@ -60,7 +61,7 @@ class FlashTransportPolicy(PolicyClient):
             whichever is the first to know.
         UntrustedServer: the server's certificate is not the pinned one, not the one in
             `known_servers`, or none of `ca_file`.
-        ValueError: `host`, `port` or `api_key` is malformed, `server_fingerprint` is no
+        ValueError: `host`, `port`, `api_key` or `session` is malformed, `server_fingerprint` is no
             fingerprint, `ca_file` holds no certificates, or more than one of the three is given.
     """
 
@@ -89,7 +90,7 @@ class FlashTransportPolicy(PolicyClient):
             server_fingerprint=server_fingerprint,
             ca_file=ca_file,
             known_servers=known_servers,
-            session=session,
+            session=None if session is None else checked_session(session),
             connect_timeout=connect_timeout,
             dedicated_link=dedicated_link,
         )

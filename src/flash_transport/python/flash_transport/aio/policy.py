@@ -27,6 +27,7 @@ from flash_transport.aio.wire import (
 )
 from flash_transport.api_key import checked_api_key
 from flash_transport.errors import CodecError, Disconnected, ServerError, Superseded, Timeout
+from flash_transport.session_name import checked_session
 
 __all__ = ["Answer", "AsyncFlashTransportPolicy", "Options", "seconds"]
 
@@ -116,7 +117,7 @@ class AsyncFlashTransportPolicy:
             certificate for `host`.
         known_servers: file of known servers; a new server is added to it.
         session: name under which the server keeps this client's requests apart from others', also
-            after a reconnection; None: a random one.
+            after a reconnection: at most 128 characters; None: a random one.
         connect_timeout: seconds to wait for a server that is not there or not ready.
 
     Raises:
@@ -138,7 +139,7 @@ class AsyncFlashTransportPolicy:
         within = seconds("connect_timeout", connect_timeout)
         if within is None:
             raise ValueError("connect_timeout must have an end")
-        self.session = secrets.token_hex(8) if session is None else session
+        self.session = secrets.token_hex(8) if session is None else checked_session(session)
         self._connect_timeout = within
         name, number = parse_address(host, port).with_default(DEFAULT_PORT)
         self._server = Server(
