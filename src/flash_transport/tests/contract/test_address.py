@@ -65,10 +65,13 @@ def test_every_client_refuses_at_once_what_is_no_host(client, host, port, reason
         client(host, port)
 
 
-@pytest.mark.parametrize("host", ["x" * (30 << 20), "x:" + "9" * (30 << 20), "\x1b" * (30 << 20)])
-def test_a_huge_host_makes_no_huge_error(host):
+HUGE = {"name": "x", "port": "x:9", "control characters": "\x1b"}
+
+
+@pytest.mark.parametrize("start", HUGE.values(), ids=HUGE)
+def test_a_huge_host_makes_no_huge_error(start):
     with pytest.raises(ValueError, match="host") as refused:
-        parse_address(host)
+        parse_address(start + start[-1] * (30 << 20))
     assert len(str(refused.value)) < 500
 
 
