@@ -32,7 +32,16 @@ __all__ = [
 
 
 class FlashTransportError(Exception):
-    """The base of all errors that this package raises on purpose."""
+    """The base of all errors that this package raises on purpose.
+
+    Its text is one line of at most 1000 characters, whatever a server put into it.
+    """
+
+    def __str__(self) -> str:
+        return shown(super().__str__(), _MAX_CHARS)
+
+
+_MAX_CHARS = 1000
 
 
 class Timeout(FlashTransportError, TimeoutError):

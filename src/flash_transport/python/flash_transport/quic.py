@@ -13,6 +13,7 @@ from flash_transport.futures import FutureTable, InferenceFuture
 from flash_transport.policy import Convert, PolicyClient
 from flash_transport.session_name import checked_session
 from flash_transport.stats import CallStats, RoundTrip
+from flash_transport.unpinned import warn_unpinned
 
 __all__ = ["FlashTransportPolicy"]
 
@@ -95,6 +96,11 @@ class FlashTransportPolicy(PolicyClient):
             dedicated_link=dedicated_link,
         )
 
+        if (server_fingerprint, ca_file, known_servers) == (None, None, None) and not _is_local(
+            host
+        ):
+            warn_unpinned(self._client.server)
+
     @property
     def link_settings(self) -> dict[str, int]:
         """How the link is set, as the kernel granted it.
@@ -169,9 +175,13 @@ class FlashTransportPolicy(PolicyClient):
                 self._dispatcher.start()
 
 
+def _is_local(host: str) -> bool:
+    return isinstance(host, str) and host.startswith("unix:")
+
+
 def _destination(host: str, port: int | None) -> tuple[str, int]:
     """Host and port for the compiled half, which takes a unix socket's path for a host."""
-    if isinstance(host, str) and host.startswith("unix:"):
+    if _is_local(host):
         return host, DEFAULT_PORT if port is None else port
     return parse_address(host, port).with_default(DEFAULT_PORT)
 

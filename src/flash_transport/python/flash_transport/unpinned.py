@@ -12,21 +12,25 @@ _LOCK = threading.Lock()
 _WARNED: set[str] = set()
 
 
-def warn_unpinned(server: str, fingerprint: str) -> None:
+def warn_unpinned(server: str, fingerprint: str | None = None) -> None:
     """Warns that nothing tells `server` from an impostor, once in a process and for each server.
 
     Args:
         server: `host:port`, as the user named it.
-        fingerprint: SHA-256 of the certificate that it showed.
+        fingerprint: SHA-256 of the certificate that it showed, where that is known.
     """
     with _LOCK:
         if server in _WARNED:
             return
         _WARNED.add(server)
+    what_to_do = (
+        "Pass the fingerprint that the server printed at its start as server_fingerprint"
+        if fingerprint is None
+        else f"Compare its fingerprint {fingerprint} with the one that the server printed at its "
+        "start, and pass that as server_fingerprint"
+    )
     _LOGGER.warning(
-        "server %s is not authenticated: anybody on the network path could impersonate it. "
-        "Compare its fingerprint with the one that the server printed and pass it: "
-        'server_fingerprint="%s"',
+        "server %s is not authenticated: an attacker on the network path could impersonate it. %s",
         server,
-        fingerprint,
+        what_to_do,
     )

@@ -60,7 +60,10 @@ def test_a_malformed_key_is_refused_where_it_is_given_and_not_shown(client, key,
     assert "sesame" not in caplog.text
 
 
-@pytest.mark.parametrize("key", [SECRET, "two words", "~!\"'\\{}", "k" * 1024])
+FIT = {"usual": SECRET, "space": "two words", "signs": "~!\"'\\{}", "longest": "k" * 1024}
+
+
+@pytest.mark.parametrize("key", FIT.values(), ids=FIT)
 def test_a_key_of_printable_ascii_is_sent_as_it_is(serving, key):
     assert checked_api_key(key) == key
     with serving(echo, api_keys=[key]).connect(api_key=key) as policy:

@@ -3,14 +3,13 @@
 import asyncio
 import contextlib
 import fcntl
-import logging
 import os
 import threading
 
 import pytest
 from quic_peers import LONG, Served
 
-from flash_transport import UntrustedServer, unpinned
+from flash_transport import UntrustedServer
 from flash_transport.aio import AsyncFlashTransportPolicy, FlashTransportPolicy
 from flash_transport.regular_files import read_regular_file
 
@@ -117,29 +116,3 @@ def test_a_file_without_an_end_is_not_read_to_it(tmp_path):
     assert read_regular_file(tmp_path / "large", max_bytes=11) == bytes(11)
     with pytest.raises(OSError, match="more than 10 bytes"):
         read_regular_file(tmp_path / "large", max_bytes=10)
-
-
-@pytest.fixture
-def warnings_of(caplog, monkeypatch):
-    monkeypatch.setattr(unpinned, "_WARNED", set())
-    caplog.set_level(logging.WARNING, "flash_transport")
-    return lambda: [r.getMessage() for r in caplog.records if "not authenticated" in r.msg]
-
-
-def test_a_client_whose_server_is_not_authenticated_says_so_once(warnings_of):
-    with Served() as served, Served() as other:
-        for _ in range(2):
-            FlashTransportPolicy("127.0.0.1", served.port).close()
-        (warning,) = warnings_of()
-        assert f"127.0.0.1:{served.port} is not authenticated" in warning
-        assert f'server_fingerprint="{served.server.fingerprint}"' in warning
-        FlashTransportPolicy("127.0.0.1", other.port).close()
-        assert len(warnings_of()) == 2
-
-
-def test_a_client_whose_server_is_authenticated_says_nothing(warnings_of, tmp_path):
-    with Served() as served:
-        fingerprint = served.server.fingerprint
-        FlashTransportPolicy("127.0.0.1", served.port, server_fingerprint=fingerprint).close()
-        FlashTransportPolicy("127.0.0.1", served.port, known_servers=tmp_path / "known").close()
-    assert warnings_of() == []
