@@ -2,9 +2,11 @@
 
 import threading
 
+from flash_transport.clock import Clock
 
-class VirtualClock:
-    """A `flash_transport.clock.Clock` from 0 on; waits end by a notification or by `advance`."""
+
+class VirtualClock(Clock):
+    """Starts at 0; waits end by a notification or by `advance`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
