@@ -98,6 +98,7 @@ PURE_MODULES = (
         "flash_transport",
         (
             "address",
+            "aio.lines",
             "api_key",
             "deadline",
             "errors",

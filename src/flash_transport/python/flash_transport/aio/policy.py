@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 import flash_transport
 from flash_transport.address import parse_address
 from flash_transport.aio.dial import AttemptFailed, Server, dial
+from flash_transport.aio.lines import Lines, Progress
 from flash_transport.aio.link import AnswerTooLarge, EndedBefore, Link, LostInExchange
 from flash_transport.aio.trust import Trust
 from flash_transport.aio.wire import (
@@ -67,13 +68,19 @@ class Answer:
 
 
 class Turn:
-    """A submitted request, which gives way to a newer one of its session until it was sent."""
+    """A submitted request, which a newer one of its session may supersede.
 
-    def __init__(self) -> None:
-        self.task = asyncio.current_task()
-        self.is_superseded = False
+    Args:
+        lines: where it stands.
+        session: whose it is.
+    """
+
+    def __init__(self, lines: Lines[Turn], session: str) -> None:
+        self._lines = lines
+        self._session = session
+        self._task = asyncio.current_task()
         self._sent: tuple[Link, int] | None = None
-        self._is_outdated = False
+        self.is_superseded = False
 
     def waits(self) -> None:
         """The request waits to be sent, again.
@@ -82,21 +89,24 @@ class Turn:
             Superseded: there is a newer one.
         """
         self._sent = None
-        if self._is_outdated:
+        if not self._lines.note(self._session, self, Progress.WAITS):
             raise superseded()
 
     def is_sent(self, link: Link, stream: int) -> None:
         """The request is being sent on this stream."""
         self._sent = (link, stream)
+        self._lines.note(self._session, self, Progress.IS_SENT)
 
-    def give_way(self) -> None:
-        """Ends the request, unless all of it was sent; then it ends if it would be sent again."""
-        self._is_outdated = True
+    def note_arrival(self) -> None:
+        """Notes that all of the request has been sent, if it has."""
         if self._sent is not None and self._sent[0].has_left(self._sent[1]):
-            return
-        if self.task is not None:
+            self._lines.note(self._session, self, Progress.HAS_ARRIVED)
+
+    def supersede(self) -> None:
+        """Ends the request."""
+        if self._task is not None:
             self.is_superseded = True
-            self.task.cancel()
+            self._task.cancel()
 
 
 class AsyncFlashTransportPolicy:
@@ -160,7 +170,7 @@ class AsyncFlashTransportPolicy:
         self._waiting = 0
         self._attempts = 0
         self._failure = AttemptFailed("the server is silent")
-        self._turns: dict[str, list[Turn]] = {}
+        self._lines: Lines[Turn] = Lines()
         self._is_closed = False
 
     @property
@@ -266,12 +276,12 @@ class AsyncFlashTransportPolicy:
             ) from None
 
     async def ask_in_turn(self, message: Message, within: float | None, session: str) -> Answer:
-        """As `ask`; the older requests of the session that were not sent give way."""
-        turns = self._turns.setdefault(session, [])
-        for older in turns:
-            older.give_way()
-        turn = Turn()
-        turns.append(turn)
+        """As `ask`; older requests of the session give way, as `Lines` says."""
+        for older in self._lines.requests(session, Progress.IS_SENT):
+            older.note_arrival()
+        turn = Turn(self._lines, session)
+        for older in self._lines.enter(session, turn):
+            older.supersede()
         try:
             return await self.ask(message, within, turn)
         except asyncio.CancelledError:
@@ -279,9 +289,7 @@ class AsyncFlashTransportPolicy:
                 raise
             raise superseded() from None
         finally:
-            turns.remove(turn)
-            if not turns and self._turns.get(session) is turns:
-                del self._turns[session]
+            self._lines.leave(session, turn)
 
     def closed_error(self) -> Disconnected:
         """The error of a closed client."""
