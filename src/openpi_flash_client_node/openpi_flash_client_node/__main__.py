@@ -10,12 +10,14 @@ import re
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from openpi_flash_client_node.ros.node import ClientNode
+from openpi_flash_client_node.ros.secret_parameters import is_secret
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # what rclpy raises here has no public type
-        return _refused(_without_source_lines(str(error)))
+        return _refused(_without_source_lines(_without_secrets(str(error), arguments or sys.argv)))
     try:
         return _run(stopping)
     finally:
@@ -52,6 +54,15 @@ def _run(stopping: threading.Event) -> int:
         node.stop()
         executor.remove_node(node)
         node.destroy_node()  # type: ignore[no-untyped-call]
+
+
+def _without_secrets(message: str, arguments: Sequence[str]) -> str:
+    """The message with every key hidden that the command line sets: rcl quotes what it refuses."""
+    for argument in arguments:
+        name, has_value, value = argument.partition(":=")
+        if has_value and value and is_secret(name):
+            message = message.replace(value, "(hidden)")
+    return message
 
 
 def _without_source_lines(message: str) -> str:

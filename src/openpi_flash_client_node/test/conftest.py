@@ -12,8 +12,8 @@ from bridge_world import World
 
 from flash_transport import encode_jpeg
 from openpi_flash_client_node.settings.node_settings import (
+    NodeSettings,
     PlayerSettings,
-    Settings,
     settings_from_parameters,
 )
 
@@ -49,7 +49,7 @@ def parameters() -> dict:
 
 
 @pytest.fixture
-def settings() -> Settings:
+def settings() -> NodeSettings:
     return settings_from_parameters(PARAMETERS)
 
 

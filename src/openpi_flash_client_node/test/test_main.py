@@ -101,6 +101,8 @@ def test_a_signal_before_anything_was_configured_ends_it_with_0(robot, start, pa
         (["-p", "transport:=pigeon"], "parameter transport must be one of quic, websocket"),
         (["-p", "max_velocty:=1.0"], "unknown parameter max_velocty; the closest known one is"),
         (["-p", "server:="], "Couldn't parse parameter override"),
+        (["-p", "server:=0.0.0.0"], "parameter server: "),
+        (["-p", "api_key_file:=/nowhere/key"], "api_key_file /nowhere/key: No such file"),
         (["--params-file", "/nowhere.yaml"], "/nowhere.yaml"),
     ],
 )
@@ -112,6 +114,17 @@ def test_arguments_that_make_no_sense_end_it_with_2_and_one_clear_line(
     assert process.returncode == 2
     assert message in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["k3y-of-the-robot: {", "'k3y-of-the-robot", "[k3y-of-the-robot]", '"k3y-of\\nthe-robot"'],
+)
+def test_a_key_on_the_command_line_that_cannot_be_read_is_not_shown(start, parameter_file, key):
+    process = start("--params-file", str(parameter_file()), "-p", f"api_key:={key}")
+    output, _ = process.communicate(timeout=WAIT)
+    assert process.returncode == 2, output
+    assert "k3y" not in output.replace(str(parameter_file()), "")
 
 
 def test_a_parameter_file_without_its_two_first_lines_is_told_what_they_are(start, tmp_path):

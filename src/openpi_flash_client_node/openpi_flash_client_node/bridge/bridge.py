@@ -30,18 +30,18 @@ from openpi_flash_client_node.bridge.effects import (
     Warn,
 )
 from openpi_flash_client_node.bridge.planner_feed import PlannerFeed
-from openpi_flash_client_node.bridge.request_schedule import Request, RequestSchedule
+from openpi_flash_client_node.bridge.request_schedule import PendingRequest, RequestSchedule
 from openpi_flash_client_node.bridge.status import State, Status
 from openpi_flash_client_node.bridge.tally import Tally
 from openpi_flash_client_node.hold import Hold, HoldKind
-from openpi_flash_client_node.link.answer import Answer, AnswerError, parse_answer
+from openpi_flash_client_node.link.answer import AnswerError, ParsedAnswer, parse_answer
 from openpi_flash_client_node.link.events import (
     FailureKind,
     LinkDown,
     LinkEvent,
     LinkUp,
     RequestDone,
-    RequestFailed,
+    RequestFailure,
     ResetFailed,
 )
 from openpi_flash_client_node.nanoseconds import SECOND, to_seconds
@@ -50,7 +50,7 @@ from openpi_flash_client_node.play.plan import Plan
 from openpi_flash_client_node.senses.frames import CameraFrames, Message
 from openpi_flash_client_node.senses.joints import JointPositions, JointReading
 from openpi_flash_client_node.senses.observation import Observation
-from openpi_flash_client_node.settings.node_settings import Settings
+from openpi_flash_client_node.settings.node_settings import NodeSettings
 from openpi_flash_client_node.settings.server_contract import (
     Agreement,
     ContractError,
@@ -65,7 +65,7 @@ RECHECK_NS = 2 * SECOND
 class Bridge(Generic[Message]):
     """Decides when to ask the policy, what to do with its answers, and when to hold."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: NodeSettings) -> None:
         observation = settings.observation
         self._settings = settings
         self.frames: CameraFrames[Message] = CameraFrames(
@@ -156,7 +156,7 @@ class Bridge(Generic[Message]):
         if reset:
             self._start_anew(now)
 
-    def update_settings(self, settings: Settings) -> None:
+    def update_settings(self, settings: NodeSettings) -> None:
         """Take new values of the dynamic parameters."""
         self._settings = settings
         self._player.update_settings(settings.player)
@@ -205,7 +205,7 @@ class Bridge(Generic[Message]):
         self._requests.lose()
         self._hold(now, Hold(HoldKind.LINK, event.message))
 
-    def _failed(self, now: int, event: RequestFailed) -> None:
+    def _failed(self, now: int, event: RequestFailure) -> None:
         if event.kind is FailureKind.SUPERSEDED:
             return
         self._requests.retry_later(now)
@@ -215,7 +215,7 @@ class Bridge(Generic[Message]):
             self.tally.deadline_misses += 1
         self._hold(now, Hold(_HOLD_KINDS[event.kind], event.message))
 
-    def _answered(self, now: int, request: Request[Message], event: RequestDone) -> None:
+    def _answered(self, now: int, request: PendingRequest[Message], event: RequestDone) -> None:
         assert self._agreement is not None, "an answer came without a connection"
         server_s = float("nan")
         outcome: Plan | Hold
@@ -239,7 +239,11 @@ class Bridge(Generic[Message]):
         self._effects.append(self.tally.stats(now, request, event, server_s, plan))
 
     def _accepted(
-        self, now: int, observation: Observation[Message], answer: Answer, agreement: Agreement
+        self,
+        now: int,
+        observation: Observation[Message],
+        answer: ParsedAnswer,
+        agreement: Agreement,
     ) -> Plan | Hold:
         """Hand a chunk to the player, and show and command the plan it becomes."""
         chunk = Chunk(answer.actions, agreement.step_ns, observation.oldest_ns, self._sequence + 1)

@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 from openpi_flash_client_node.bridge.effects import PublishTrajectory
 from openpi_flash_client_node.play.plan import Plan
 from openpi_flash_client_node.play.trajectory import hold_trajectory, trajectory_of
-from openpi_flash_client_node.settings.node_settings import Settings
+from openpi_flash_client_node.settings.node_settings import NodeSettings
 
 
 class Commander:
     """Knows which plan the controllers follow, so that each is told to stay once."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: NodeSettings) -> None:
         self._settings = settings
         self._plan: Plan | None = None
 
-    def update_settings(self, settings: Settings) -> None:
+    def update_settings(self, settings: NodeSettings) -> None:
         """Take new values of the dynamic parameters."""
         self._settings = settings
 

@@ -10,7 +10,7 @@ from typing import Any
 from openpi_flash_client_node.bridge.bridge import Bridge
 from openpi_flash_client_node.bridge.status import State, Status
 from openpi_flash_client_node.nanoseconds import to_seconds
-from openpi_flash_client_node.settings.node_settings import Settings
+from openpi_flash_client_node.settings.node_settings import NodeSettings
 
 
 class Level(enum.IntEnum):
@@ -23,7 +23,7 @@ class Level(enum.IntEnum):
 
 
 @dataclass(frozen=True)
-class Report:
+class DiagnosticReport:
     """One entry: a name, how bad it is, why, and the numbers behind it."""
 
     name: str
@@ -32,7 +32,7 @@ class Report:
     values: Mapping[str, str]
 
 
-def reports(bridge: Bridge[Any], settings: Settings, now: int) -> list[Report]:
+def reports(bridge: Bridge[Any], settings: NodeSettings, now: int) -> list[DiagnosticReport]:
     """Everything there is to say at this moment."""
     status = bridge.status(now)
     return [
@@ -43,7 +43,7 @@ def reports(bridge: Bridge[Any], settings: Settings, now: int) -> list[Report]:
     ]
 
 
-def _connection(bridge: Bridge[Any], settings: Settings, status: Status) -> Report:
+def _connection(bridge: Bridge[Any], settings: NodeSettings, status: Status) -> DiagnosticReport:
     level, message = Level.OK, "connected"
     if not bridge.is_connected or status.state is State.FAULT:
         level, message = Level.ERROR, status.message
@@ -54,10 +54,10 @@ def _connection(bridge: Bridge[Any], settings: Settings, status: Status) -> Repo
         "server": settings.link.server,
         "connections": str(bridge.connections),
     }
-    return Report("connection", level, message, values)
+    return DiagnosticReport("connection", level, message, values)
 
 
-def _observation(bridge: Bridge[Any], settings: Settings, now: int) -> Report:
+def _observation(bridge: Bridge[Any], settings: NodeSettings, now: int) -> DiagnosticReport:
     problem = bridge.observation_problem
     values = {}
     for camera in settings.observation.cameras:
@@ -65,17 +65,17 @@ def _observation(bridge: Bridge[Any], settings: Settings, now: int) -> Report:
         age = "never spoke" if stamp_ns is None else f"{to_seconds(now - stamp_ns):.3f}"
         values[f"age of {camera.name} (s)"] = age
     if problem is None:
-        return Report("observation", Level.OK, "", values)
-    return Report("observation", Level.WARN, problem.message, values)
+        return DiagnosticReport("observation", Level.OK, "", values)
+    return DiagnosticReport("observation", Level.WARN, problem.message, values)
 
 
-def _planner(bridge: Bridge[Any]) -> Report:
+def _planner(bridge: Bridge[Any]) -> DiagnosticReport:
     """A planner that fails does not stop the actions, so it is a warning."""
     error = bridge.planner_error
-    return Report("planner", Level.WARN if error else Level.OK, error, {})
+    return DiagnosticReport("planner", Level.WARN if error else Level.OK, error, {})
 
 
-def _execution(bridge: Bridge[Any], settings: Settings, status: Status) -> Report:
+def _execution(bridge: Bridge[Any], settings: NodeSettings, status: Status) -> DiagnosticReport:
     values = {
         "state": status.state.name,
         "dry_run": str(settings.dry_run).lower(),
@@ -85,7 +85,7 @@ def _execution(bridge: Bridge[Any], settings: Settings, status: Status) -> Repor
         "chunks dropped": str(bridge.tally.chunks_dropped),
         "deadline misses": str(bridge.tally.deadline_misses),
     }
-    return Report("execution", _EXECUTION_LEVELS[status.state], status.message, values)
+    return DiagnosticReport("execution", _EXECUTION_LEVELS[status.state], status.message, values)
 
 
 _EXECUTION_LEVELS = {

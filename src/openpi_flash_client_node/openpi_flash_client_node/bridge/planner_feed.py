@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from openpi_flash_client_node.bridge.effects import PublishSubtask
-from openpi_flash_client_node.link.answer import Answer, SubtaskWords
+from openpi_flash_client_node.link.answer import ParsedAnswer, SubtaskWords
 
 
 class PlannerFeed:
@@ -27,7 +27,7 @@ class PlannerFeed:
         """Nothing is asked of the planner now, so it does not fail."""
         self.error = ""
 
-    def take(self, answer: Answer, prompt: str, observation_ns: int) -> PublishSubtask | None:
+    def take(self, answer: ParsedAnswer, prompt: str, observation_ns: int) -> PublishSubtask | None:
         """What to show of an answer; None if there is nothing new.
 
         Args:

@@ -14,7 +14,7 @@ RETRY_NS = 250_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Request(Generic[Message]):
+class PendingRequest(Generic[Message]):
     """A request on its way.
 
     Attributes:
@@ -34,7 +34,7 @@ class RequestSchedule(Generic[Message]):
     """Knows the request in flight and when the next one is due."""
 
     def __init__(self) -> None:
-        self._in_flight: Request[Message] | None = None
+        self._in_flight: PendingRequest[Message] | None = None
         self._count = 0
         self._not_before_ns = 0
         self._is_urgent = False
@@ -63,15 +63,15 @@ class RequestSchedule(Generic[Message]):
         """Whether the last request was sent with these very frames."""
         return (frames.oldest_ns, frames.newest_ns) == self._last_stamps
 
-    def send(self, now: int, observation: Observation[Message]) -> Request[Message]:
+    def send(self, now: int, observation: Observation[Message]) -> PendingRequest[Message]:
         """Note that a request with this observation leaves now."""
         self._count += 1
         self._is_urgent = False
         self._last_stamps = (observation.frames.oldest_ns, observation.frames.newest_ns)
-        self._in_flight = Request(self._count, observation, now)
+        self._in_flight = PendingRequest(self._count, observation, now)
         return self._in_flight
 
-    def finish(self, request_id: int) -> Request[Message] | None:
+    def finish(self, request_id: int) -> PendingRequest[Message] | None:
         """The request that has come to an end; None if nobody waits for it."""
         request = self._in_flight
         if request is None or request.request_id != request_id:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from openpi_flash_client_node.bridge.effects import PublishStats
-from openpi_flash_client_node.bridge.request_schedule import Request
+from openpi_flash_client_node.bridge.request_schedule import PendingRequest
 from openpi_flash_client_node.link.events import RequestDone
 from openpi_flash_client_node.nanoseconds import to_seconds
 from openpi_flash_client_node.play.plan import Plan
@@ -32,7 +32,7 @@ class Tally:
     def stats(
         self,
         now: int,
-        request: Request[Any],
+        request: PendingRequest[Any],
         event: RequestDone,
         server_s: float,
         plan: Plan | None,

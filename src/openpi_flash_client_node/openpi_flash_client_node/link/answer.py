@@ -30,7 +30,7 @@ class SubtaskWords:
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class ParsedAnswer:
     """A parsed answer.
 
     Attributes:
@@ -47,7 +47,7 @@ class Answer:
     server_s: float
 
 
-def parse_answer(result: Mapping[str, Any], agreement: Agreement) -> Answer:
+def parse_answer(result: Mapping[str, Any], agreement: Agreement) -> ParsedAnswer:
     """Take what the node needs out of a result.
 
     Raises:
@@ -55,7 +55,7 @@ def parse_answer(result: Mapping[str, Any], agreement: Agreement) -> Answer:
     """
     if not isinstance(result, Mapping):
         raise AnswerError(f"the answer is {type(result).__name__}, expected a map")
-    return Answer(
+    return ParsedAnswer(
         actions=_actions(result, agreement),
         subtask=_subtask(result.get("subtask")),
         planner_error=_planner_error(result.get("subtask")),

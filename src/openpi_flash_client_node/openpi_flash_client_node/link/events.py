@@ -78,7 +78,7 @@ class RequestDone:
 
 
 @dataclass(frozen=True)
-class RequestFailed:
+class RequestFailure:
     """A request came to nothing."""
 
     request_id: int
@@ -93,4 +93,4 @@ class ResetFailed:
     message: str
 
 
-LinkEvent = LinkUp | LinkDown | RequestDone | RequestFailed | ResetFailed
+LinkEvent = LinkUp | LinkDown | RequestDone | RequestFailure | ResetFailed

@@ -21,11 +21,11 @@ from openpi_flash_client_node.link.events import (
     LinkUp,
     RequestCost,
     RequestDone,
-    RequestFailed,
+    RequestFailure,
     ResetFailed,
 )
 from openpi_flash_client_node.link.transport import (
-    Policy,
+    PolicyConnection,
     failure_kind,
     failure_message,
     needs_human,
@@ -64,7 +64,7 @@ class PolicyLink:
 
     def __init__(
         self,
-        connect: Callable[[], Policy],
+        connect: Callable[[], PolicyConnection],
         *,
         wake: Callable[[], None],
         delays: Callable[[], Iterator[float]],
@@ -84,7 +84,7 @@ class PolicyLink:
         self._job: Job | None = None
         self._wants_reset = False
         self._wants_reconnect = False
-        self._policy: Policy | None = None
+        self._policy: PolicyConnection | None = None
         self._metadata_seen = ""
         self._events: deque[LinkEvent] = deque()
         self._thread = threading.Thread(target=self._run, name="policy_link", daemon=True)
@@ -143,7 +143,7 @@ class PolicyLink:
                     self._policy = None
                 policy.close()
 
-    def _connected(self) -> Policy | None:
+    def _connected(self) -> PolicyConnection | None:
         """A new connection, however long it takes; None when closing."""
         for delay in self._delays():
             try:
@@ -161,7 +161,7 @@ class PolicyLink:
                     return None
         return None
 
-    def _serve(self, policy: Policy) -> None:
+    def _serve(self, policy: PolicyConnection) -> None:
         """Work on one connection until it is lost."""
         self._metadata_seen = ""
         with self._changed:
@@ -192,7 +192,7 @@ class PolicyLink:
             self._wants_reset, self._job = False, None
             return task
 
-    def _introduce(self, policy: Policy) -> None:
+    def _introduce(self, policy: PolicyConnection) -> None:
         """Report the server's metadata, if it is not the one that was reported last."""
         metadata = policy.get_server_metadata()
         seen = repr(metadata)
@@ -200,7 +200,7 @@ class PolicyLink:
             self._metadata_seen = seen
             self._post(LinkUp(metadata))
 
-    def _reset(self, policy: Policy) -> None:
+    def _reset(self, policy: PolicyConnection) -> None:
         try:
             policy.reset()
         except Exception as error:
@@ -208,12 +208,12 @@ class PolicyLink:
                 raise _LinkLostError(error) from error
             self._post(ResetFailed(failure_message(error)))
 
-    def _infer(self, policy: Policy, job: Job) -> None:
+    def _infer(self, policy: PolicyConnection, job: Job) -> None:
         started = time.perf_counter()
         try:
             request = job.build()
         except Exception as error:
-            self._post(RequestFailed(job.request_id, FailureKind.PREPARE, failure_message(error)))
+            self._post(RequestFailure(job.request_id, FailureKind.PREPARE, failure_message(error)))
             return
         prepared = time.perf_counter()
         try:
@@ -222,7 +222,7 @@ class PolicyLink:
             self._introduce(policy)
         except Exception as error:
             kind = failure_kind(error)
-            self._post(RequestFailed(job.request_id, kind, failure_message(error)))
+            self._post(RequestFailure(job.request_id, kind, failure_message(error)))
             if kind is FailureKind.LINK:
                 raise _LinkLostError(error) from error
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -20,29 +21,17 @@ from flash_transport import (
     jpeg_message,
     resize_with_pad,
 )
+from flash_transport.address import parse_address
+from flash_transport.api_key import checked_api_key
+from flash_transport.stats import CallStats
 from openpi_flash_client_node.link.events import FailureKind
-from openpi_flash_client_node.senses.observation import Image, ImageWork, ObservationError, Size
-from openpi_flash_client_node.settings.node_settings import LinkSettings
+from openpi_flash_client_node.senses.observation import CameraImageError, Image, ImageWork, Size
+from openpi_flash_client_node.settings.node_settings import DEFAULT_PORTS, LinkSettings
+from openpi_flash_client_node.settings.parameter_kinds import ParameterError
 
 
-class CallStats(Protocol):
-    """What is read of flash_transport's."""
-
-    @property
-    def serialize_ms(self) -> float:
-        """Packing the request."""
-
-    @property
-    def bytes_up(self) -> int:
-        """Of the request."""
-
-    @property
-    def bytes_down(self) -> int:
-        """Of the answer."""
-
-
-class Policy(Protocol):
-    """A connection to a policy server."""
+class PolicyConnection(Protocol):
+    """What the node uses of flash_transport's clients."""
 
     def infer_with_stats(
         self, observation: dict[str, Any], timeout: float | None = None
@@ -80,7 +69,31 @@ class EncodedImage(Protocol):
 ImageMessage = RawImage | EncodedImage
 
 
-def open_policy(link: LinkSettings) -> Policy:
+def resolve_server(link: LinkSettings) -> LinkSettings:
+    """The settings with host, port and `server` as `open_policy` and messages need them.
+
+    The parameter `server` may be a name or an address, with or without a port; for QUIC also
+    `unix:/path`, for WebSocket also a URI (`wss://host/path`).
+
+    Raises:
+        ParameterError: it is none of these, or the parameter `port` contradicts it.
+    """
+    try:
+        return _RESOLVERS[link.transport](link)
+    except ValueError as error:
+        raise ParameterError(f"parameter server: {error}") from None
+
+
+def check_api_key(text: str) -> None:
+    """Refuse what cannot be sent as an API key.
+
+    Raises:
+        ValueError: which kind of character is wrong; never shows the key.
+    """
+    checked_api_key(text)
+
+
+def open_policy(link: LinkSettings) -> PolicyConnection:
     """Connect to the server and learn what it is.
 
     Blocks for at most twice `link.connect_timeout`.
@@ -138,8 +151,11 @@ def failure_message(error: Exception) -> str:
     if isinstance(error, ServerError):
         return f"the server answered {error}"
     if isinstance(error, AuthenticationFailed):
-        return f"{error}; set the parameter api_key to a key of the server"
-    if isinstance(error, (FlashTransportError, ObservationError, ImportError)) or _is_malformed(
+        return (
+            f"{error}; write a key of the server into the file of the parameter api_key_file, or "
+            "into OPENPI_FLASH_API_KEY, and start the node again"
+        )
+    if isinstance(error, (FlashTransportError, CameraImageError, ImportError)) or _is_malformed(
         error
     ):
         return str(error)
@@ -188,12 +204,36 @@ IMAGE_WORK: ImageWork[ImageMessage] = ImageWork(
 )
 
 
-def _open_quic(link: LinkSettings) -> Policy:
+def _resolve_quic(link: LinkSettings) -> LinkSettings:
+    if link.is_unix:
+        return replace(link, server=link.host)
+    host, port = parse_address(link.host, link.port).with_default(DEFAULT_PORTS["quic"])
+    return replace(link, host=host, port=port, server=_host_and_port(host, port))
+
+
+def _resolve_websocket(link: LinkSettings) -> LinkSettings:
+    try:
+        from flash_transport.websocket.target import parse_target
+    except ImportError:  # no `websockets`: `open_policy` says so, again and again
+        return link
+    target = parse_target(link.host, link.port)
+    if "://" in link.host:
+        return replace(link, server=str(target))
+    return replace(
+        link, host=target.host, port=target.port, server=_host_and_port(target.host, target.port)
+    )
+
+
+def _host_and_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _open_quic(link: LinkSettings) -> PolicyConnection:
     from flash_transport import FlashTransportPolicy
 
-    policy: Policy = FlashTransportPolicy(
+    policy: PolicyConnection = FlashTransportPolicy(
         link.host,
-        link.port,
+        link.port or DEFAULT_PORTS["quic"],
         api_key=link.api_key or None,
         server_fingerprint=link.server_fingerprint or None,
         ca_file=_path(link.ca_file),
@@ -208,7 +248,7 @@ def _path(name: str) -> str | None:
     return str(Path(name).expanduser()) if name else None
 
 
-def _open_websocket(link: LinkSettings) -> Policy:
+def _open_websocket(link: LinkSettings) -> PolicyConnection:
     from flash_transport import WebsocketPolicy  # imported late: it needs `websockets`
 
     return WebsocketPolicy(
@@ -221,4 +261,5 @@ def _open_websocket(link: LinkSettings) -> Policy:
 
 
 _OPENERS = {"quic": _open_quic, "websocket": _open_websocket}
+_RESOLVERS = {"quic": _resolve_quic, "websocket": _resolve_websocket}
 _LINK_ERRORS = (Disconnected, AuthenticationFailed, UntrustedServer)

@@ -9,7 +9,7 @@ from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from openpi_flash_client_node.bridge.diagnostics import Report
+from openpi_flash_client_node.bridge.diagnostics import DiagnosticReport
 from openpi_flash_client_node.bridge.effects import (
     PublishChunk,
     PublishStats,
@@ -18,7 +18,7 @@ from openpi_flash_client_node.bridge.effects import (
 )
 from openpi_flash_client_node.bridge.status import Status
 from openpi_flash_client_node.nanoseconds import from_stamp, split
-from openpi_flash_client_node.settings.node_settings import Settings
+from openpi_flash_client_node.settings.node_settings import NodeSettings
 from openpi_flash_msgs.msg import ActionChunk, InferenceStats, PolicyStatus, Subtask
 
 
@@ -101,7 +101,7 @@ def stats_message(stats: PublishStats) -> InferenceStats:
     return message
 
 
-def status_message(status: Status, settings: Settings, now: int) -> PolicyStatus:
+def status_message(status: Status, settings: NodeSettings, now: int) -> PolicyStatus:
     """An openpi_flash_msgs/PolicyStatus."""
     message = PolicyStatus(
         state=int(status.state),
@@ -118,7 +118,7 @@ def status_message(status: Status, settings: Settings, now: int) -> PolicyStatus
     return message
 
 
-def diagnostics_message(reports: Sequence[Report], now: int) -> DiagnosticArray:
+def diagnostics_message(reports: Sequence[DiagnosticReport], now: int) -> DiagnosticArray:
     """A diagnostic_msgs/DiagnosticArray."""
     message = DiagnosticArray(
         status=[

@@ -5,7 +5,9 @@ What `on_configure` makes, `on_cleanup` unmakes; a configure that fails leaves n
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -32,22 +34,25 @@ from openpi_flash_client_node.bridge.effects import (
     Warn,
 )
 from openpi_flash_client_node.bridge.status import State, Status
+from openpi_flash_client_node.link.api_key import find_api_key
 from openpi_flash_client_node.link.events import LinkEvent
 from openpi_flash_client_node.link.policy_link import Job, PolicyLink, backoff
 from openpi_flash_client_node.link.transport import (
     IMAGE_WORK,
     ImageMessage,
-    Policy,
+    PolicyConnection,
     installation_notice,
     open_policy,
+    resolve_server,
 )
 from openpi_flash_client_node.nanoseconds import to_seconds
 from openpi_flash_client_node.ros import messages, qos
 from openpi_flash_client_node.ros.malloc_tuning import keep_image_memory
 from openpi_flash_client_node.ros.parameters import RosParameters
+from openpi_flash_client_node.ros.secret_parameters import NodeWithSecrets
 from openpi_flash_client_node.ros.sensor_subscription import SensorSubscription
 from openpi_flash_client_node.senses.observation import build_request
-from openpi_flash_client_node.settings.node_settings import LinkSettings, Settings
+from openpi_flash_client_node.settings.node_settings import LinkSettings, NodeSettings
 from openpi_flash_client_node.settings.parameter_kinds import ParameterError
 from openpi_flash_msgs.msg import ActionChunk, InferenceStats, PolicyStatus, Subtask
 from openpi_flash_msgs.srv import SetPrompt
@@ -57,10 +62,10 @@ DIAGNOSTICS_S = 1.0
 GOODBYE_S = 0.5
 """How long a process that ends waits for controllers to acknowledge the hold command."""
 
-OpenPolicy = Callable[[LinkSettings], Policy]
+OpenPolicy = Callable[[LinkSettings], PolicyConnection]
 
 
-class ClientNode(LifecycleNode):
+class ClientNode(NodeWithSecrets, LifecycleNode):
     """Ties cameras and joints to a policy server, and controllers to its chunks."""
 
     def __init__(self, *, open_policy: OpenPolicy = open_policy, **arguments: Any) -> None:
@@ -77,8 +82,8 @@ class ClientNode(LifecycleNode):
             **arguments,
         )
         self._open_policy = open_policy
-        self._table = RosParameters(self)
-        self._settings: Settings | None = None
+        self._table = RosParameters(self, self.secrets)
+        self._settings: NodeSettings | None = None
         self._bridge: Bridge[ImageMessage] | None = None
         self._link: PolicyLink | None = None
         self._wake_up: Any = None
@@ -102,7 +107,7 @@ class ClientNode(LifecycleNode):
     def on_configure(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters, begin to listen and to connect."""
         try:
-            settings = self._table.settings()
+            settings = self._resolved(self._table.settings())
         except ParameterError as error:
             self._log.error(str(error))
             return TransitionCallbackReturn.FAILURE
@@ -114,6 +119,14 @@ class ClientNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._say_what_to_know(settings)
         return TransitionCallbackReturn.SUCCESS
+
+    def _resolved(self, settings: NodeSettings) -> NodeSettings:
+        """The settings with the server's address and the API key as the link needs them."""
+        link = resolve_server(settings.link)
+        key = find_api_key(link, os.environ)
+        for warning in key.warnings:
+            self._log.warning(warning)
+        return replace(settings, link=replace(link, api_key=key.text))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to ask the policy and to play its chunks."""
@@ -162,7 +175,7 @@ class ClientNode(LifecycleNode):
                 publisher.wait_for_all_acked(Duration(seconds=GOODBYE_S))
         self._unmake()
 
-    def _make(self, settings: Settings) -> None:
+    def _make(self, settings: NodeSettings) -> None:
         keep_image_memory()
         self._settings = settings
         self._bridge = Bridge(settings)
@@ -183,7 +196,7 @@ class ClientNode(LifecycleNode):
         changed = self._table.on_change(self._on_settings)
         self._made.append(partial(self.remove_on_set_parameters_callback, changed))
 
-    def _make_publishers(self, settings: Settings) -> None:
+    def _make_publishers(self, settings: NodeSettings) -> None:
         profiles = {
             ActionChunk: ("action_chunk", qos.COMMANDS),
             Subtask: ("subtask", qos.LATCHED),
@@ -206,7 +219,7 @@ class ClientNode(LifecycleNode):
             self._controllers[controller.name] = publisher
             self._made.append(partial(self.destroy_lifecycle_publisher, publisher))
 
-    def _make_subscriptions(self, settings: Settings) -> None:
+    def _make_subscriptions(self, settings: NodeSettings) -> None:
         for camera in settings.observation.cameras:
             hear = partial(self._on_image, camera.name)
             kind = CompressedImage if camera.is_compressed else Image
@@ -254,14 +267,14 @@ class ClientNode(LifecycleNode):
         assert self._link is not None, "the node is not configured"
         return self._link
 
-    def _say_what_to_know(self, settings: Settings) -> None:
+    def _say_what_to_know(self, settings: NodeSettings) -> None:
         link = settings.link
         if not settings.dry_run:
             names = ", ".join(controller.topic for controller in settings.controllers)
             self._log.warning(f"dry_run is false: chunks move the robot through {names}")
         if notice := installation_notice():
             self._log.warning(notice)
-        is_local = link.host in ("127.0.0.1", "::1", "localhost")
+        is_local = link.host in ("127.0.0.1", "::1", "localhost") or link.is_unix
         if link.transport == "quic" and link.trusts_anybody and not is_local:
             self._log.warning(
                 f"whoever answers at {link.server} is trusted to move the robot; "
@@ -300,7 +313,11 @@ class ClientNode(LifecycleNode):
         self._live_bridge.tick(self._now())
         self._carry_out()
 
-    def _on_settings(self, settings: Settings) -> None:
+    def _on_settings(self, settings: NodeSettings) -> None:
+        assert self._settings is not None
+        # the link of the running node has its address and key from `_resolved`
+        timeout = settings.link.request_timeout
+        settings = replace(settings, link=replace(self._settings.link, request_timeout=timeout))
         self._settings = settings
         self._live_bridge.update_settings(settings)
 

@@ -6,7 +6,7 @@ user set is here, a misspelt name too. What is known is declared again with its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rcl_interfaces.msg import (
@@ -18,11 +18,16 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from openpi_flash_client_node.settings.node_settings import Settings, settings_from_parameters
+from openpi_flash_client_node.settings.node_settings import (
+    SECRET_IS_NOT_SET,
+    SECRET_IS_SET,
+    NodeSettings,
+    settings_from_parameters,
+)
 from openpi_flash_client_node.settings.parameter_kinds import (
-    Kind,
     Parameter,
     ParameterError,
+    ParameterKind,
     ParameterValue,
 )
 from openpi_flash_client_node.settings.parameter_table import expand
@@ -31,9 +36,15 @@ from openpi_flash_client_node.settings.parameter_table import expand
 class RosParameters:
     """The node's parameters as ROS holds them."""
 
-    def __init__(self, node: Node) -> None:
-        """Declare the table's parameters on the node. Never fails: `settings` tells."""
+    def __init__(self, node: Node, secrets: Mapping[str, Any]) -> None:
+        """Declare the table's parameters on the node. Never fails: `settings` tells.
+
+        Args:
+            node: with every parameter that the user set already declared.
+            secrets: the values of the secret ones, of which the node holds `set`.
+        """
         self._node = node
+        self._secrets = secrets
         self._dynamic: set[str] = set()
         given = self._given()
         try:
@@ -43,6 +54,10 @@ class RosParameters:
         for name, parameter in expanded.items():
             if parameter.dynamic:
                 self._dynamic.add(name)
+            if parameter.is_secret:
+                is_set = name in secrets or given.get(name) == SECRET_IS_SET
+                self._declare_secret(name, parameter, is_set=is_set)
+                continue
             if name not in given:
                 self._declare(name, parameter, parameter.default)
                 continue
@@ -53,7 +68,7 @@ class RosParameters:
             node.undeclare_parameter(name)
             self._declare(name, parameter, value)
 
-    def settings(self) -> Settings:
+    def settings(self) -> NodeSettings:
         """Everything the user set, checked.
 
         Raises:
@@ -67,7 +82,9 @@ class RosParameters:
         value = self._given().get(name)
         return value if isinstance(value, bool) else bool(parameter.default)
 
-    def on_change(self, apply: Callable[[Settings], None]) -> Callable[..., SetParametersResult]:
+    def on_change(
+        self, apply: Callable[[NodeSettings], None]
+    ) -> Callable[..., SetParametersResult]:
         """Check changes from now on and hand good ones over; returns the callback to remove."""
 
         def changed(parameters: Iterable[RosParameter]) -> SetParametersResult:
@@ -91,11 +108,17 @@ class RosParameters:
     def _given(self) -> dict[str, Any]:
         """Every parameter that has a value."""
         parameters: dict[str, Any] = dict(self._node.get_parameters_by_prefix(""))
-        return {
+        public = {
             name: _plain(parameter.value)
             for name, parameter in parameters.items()
             if parameter.value is not None and not _is_foreign(name)
         }
+        return public | {name: _plain(value) for name, value in self._secrets.items()}
+
+    def _declare_secret(self, name: str, parameter: Parameter, *, is_set: bool) -> None:
+        if self._node.has_parameter(name):
+            self._node.undeclare_parameter(name)
+        self._declare(name, parameter, SECRET_IS_SET if is_set else SECRET_IS_NOT_SET)
 
     def _declare(self, name: str, parameter: Parameter, value: ParameterValue) -> None:
         descriptor = descriptor_of(parameter, name)
@@ -118,11 +141,11 @@ def descriptor_of(parameter: Parameter, name: str) -> ParameterDescriptor:
     )
     low, high = parameter.low, parameter.high
     if low is not None and high is not None:
-        if parameter.kind is Kind.INTEGER:
+        if parameter.kind is ParameterKind.INTEGER:
             descriptor.integer_range = [
                 IntegerRange(from_value=int(low), to_value=int(high), step=0)
             ]
-        elif parameter.kind is Kind.DOUBLE:
+        elif parameter.kind is ParameterKind.DOUBLE:
             descriptor.floating_point_range = [
                 FloatingPointRange(from_value=low, to_value=high, step=0.0)
             ]
@@ -141,10 +164,10 @@ def _plain(value: Any) -> Any:
 
 _RCLPY_NAMES = frozenset({"use_sim_time", "start_type_description_service"})
 _ROS_TYPES = {
-    Kind.BOOL: RosParameter.Type.BOOL,
-    Kind.INTEGER: RosParameter.Type.INTEGER,
-    Kind.DOUBLE: RosParameter.Type.DOUBLE,
-    Kind.STRING: RosParameter.Type.STRING,
-    Kind.STRINGS: RosParameter.Type.STRING_ARRAY,
-    Kind.DOUBLES: RosParameter.Type.DOUBLE_ARRAY,
+    ParameterKind.BOOL: RosParameter.Type.BOOL,
+    ParameterKind.INTEGER: RosParameter.Type.INTEGER,
+    ParameterKind.DOUBLE: RosParameter.Type.DOUBLE,
+    ParameterKind.STRING: RosParameter.Type.STRING,
+    ParameterKind.STRINGS: RosParameter.Type.STRING_ARRAY,
+    ParameterKind.DOUBLES: RosParameter.Type.DOUBLE_ARRAY,
 }

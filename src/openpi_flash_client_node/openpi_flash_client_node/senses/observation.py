@@ -15,7 +15,7 @@ from openpi_flash_client_node.settings.node_settings import Camera, ObservationS
 from openpi_flash_client_node.settings.server_contract import ImageTarget
 
 
-class ObservationError(ValueError):
+class CameraImageError(ValueError):
     """A camera's picture cannot be used. The message names the camera."""
 
 
@@ -82,7 +82,7 @@ def build_request(
         jpeg_quality: of the images, for a server that reads JPEG; None sends arrays.
 
     Raises:
-        ObservationError: a camera's picture cannot be decoded.
+        CameraImageError: a camera's picture cannot be decoded.
     """
     request: dict[str, Any] = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
     for camera in settings.cameras:
@@ -112,7 +112,7 @@ def _decoded(
     try:
         return work.decode(observation.frames.frames[camera.name].message, at_least)
     except ValueError as error:
-        raise ObservationError(f"camera {camera.name} ({camera.topic}): {error}") from error
+        raise CameraImageError(f"camera {camera.name} ({camera.topic}): {error}") from error
 
 
 def _default_target(settings: ObservationSettings, image: Image) -> ImageTarget:

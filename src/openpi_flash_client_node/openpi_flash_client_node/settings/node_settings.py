@@ -6,7 +6,7 @@ Times are integer nanoseconds, and per-joint values are tuples in the order of `
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from openpi_flash_client_node.nanoseconds import from_seconds
@@ -14,6 +14,9 @@ from openpi_flash_client_node.settings.parameter_kinds import ParameterError, Pa
 from openpi_flash_client_node.settings.parameter_table import parse_values
 
 DEFAULT_PORTS = {"quic": 5555, "websocket": 8000}
+
+SECRET_IS_SET, SECRET_IS_NOT_SET = "set", "not set"
+"""What a secret parameter reads back as."""
 
 RequestPath = tuple[str, ...]
 """Keys from the outside in: ("images", "cam_high") is request["images"]["cam_high"]."""
@@ -44,7 +47,7 @@ class Controller:
         name: as in the parameters.
         topic: where it takes trajectories.
         joints: its joints, in the order of the trajectory.
-        columns: index of each of them in `Settings.joints`.
+        columns: index of each of them in `NodeSettings.joints`.
     """
 
     name: str
@@ -55,12 +58,22 @@ class Controller:
 
 @dataclass(frozen=True)
 class LinkSettings:
-    """How to reach the server. Times are seconds, as the transport takes them."""
+    """How to reach the server. Times are seconds, as the transport takes them.
+
+    Attributes:
+        host: name, address or URI of the server, as the user wrote it.
+        port: None: the one in `host`, or else the transport's own.
+        server: host and port for messages.
+        api_key: empty for none.
+        api_key_file: file that holds the key instead; empty for none.
+    """
 
     host: str
-    port: int
+    port: int | None
+    server: str
     transport: str
-    api_key: str
+    api_key: str = field(repr=False)
+    api_key_file: str
     server_fingerprint: str
     ca_file: str
     known_servers: str
@@ -69,15 +82,14 @@ class LinkSettings:
     request_timeout: float
 
     @property
+    def is_unix(self) -> bool:
+        """Whether the server is behind a unix socket of this computer: `unix:/path`."""
+        return self.host.startswith("unix:")
+
+    @property
     def trusts_anybody(self) -> bool:
         """Whether nothing says which server is the right one."""
         return not (self.server_fingerprint or self.ca_file or self.known_servers)
-
-    @property
-    def server(self) -> str:
-        """host:port, for messages."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -120,7 +132,7 @@ class PlayerSettings:
 
 
 @dataclass(frozen=True)
-class Settings:
+class NodeSettings:
     """Everything the node was told."""
 
     link: LinkSettings
@@ -144,7 +156,7 @@ class Settings:
         return self.observation.joints
 
 
-def settings_from_parameters(given: Mapping[str, Any]) -> Settings:
+def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
     """Parse what the user set.
 
     Raises:
@@ -163,7 +175,7 @@ def settings_from_parameters(given: Mapping[str, Any]) -> Settings:
         raise ParameterError(
             f"parameter action_columns has {len(action_columns)} names for {len(joints)} joints"
         )
-    return Settings(
+    return NodeSettings(
         link=_link(values),
         observation=_observation(values, joints),
         player=_player(values, joints),
@@ -243,11 +255,15 @@ def _link(values: _Values) -> LinkSettings:
             f"parameters {' and '.join(given)} are set; each decides alone which server to trust, "
             "set one of them"
         )
+    host = values.required("server", "give the policy server's host name or address")
+    port = values.get("port", int) or None
     return LinkSettings(
-        host=values.required("server", "give the policy server's host name or address"),
-        port=values.get("port", int) or DEFAULT_PORTS[transport],
+        host=host,
+        port=port,
+        server=f"{host}:{port or DEFAULT_PORTS[transport]}",
         transport=transport,
-        api_key=values.get("api_key", str),
+        api_key=_api_key(values),
+        api_key_file=values.get("api_key_file", str),
         server_fingerprint=values.get("server_fingerprint", str),
         ca_file=values.get("ca_file", str),
         known_servers=values.get("known_servers", str),
@@ -255,6 +271,16 @@ def _link(values: _Values) -> LinkSettings:
         reconnect_delay_max=values.get("reconnect_delay_max", float),
         request_timeout=values.get("request_timeout", float),
     )
+
+
+def _api_key(values: _Values) -> str:
+    key = values.get("api_key", str)
+    if key == SECRET_IS_SET:
+        raise ParameterError(
+            f"parameter api_key is {SECRET_IS_SET!r}, which is what it reads back as, in a file "
+            "from `ros2 param dump` too; give the key itself in the file that api_key_file names"
+        )
+    return "" if key == SECRET_IS_NOT_SET else key
 
 
 def _observation(values: _Values, joints: tuple[str, ...]) -> ObservationSettings:

@@ -15,7 +15,7 @@ class ParameterError(ValueError):
     """A parameter is missing, unknown, of the wrong type or out of range. The user's to mend."""
 
 
-class Kind(enum.Enum):
+class ParameterKind(enum.Enum):
     """The ROS types in use, by the words that the documentation has for them."""
 
     BOOL = "bool"
@@ -28,7 +28,7 @@ class Kind(enum.Enum):
     @property
     def with_article(self) -> str:
         """The words as they stand in a sentence."""
-        return f"{'an' if self is Kind.INTEGER else 'a'} {self.value}"
+        return f"{'an' if self is ParameterKind.INTEGER else 'a'} {self.value}"
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,12 @@ class Parameter:
         high: largest value allowed.
         choices: the only values allowed; empty allows all.
         dynamic: may be changed while the node runs.
+        is_secret: no message and no other node may see the value.
         each_of: name of the list parameter whose every entry has a parameter of this kind.
     """
 
     name: str
-    kind: Kind
+    kind: ParameterKind
     default: ParameterValue
     text: str
     unit: str = ""
@@ -57,6 +58,7 @@ class Parameter:
     high: float | None = None
     choices: tuple[str, ...] = ()
     dynamic: bool = False
+    is_secret: bool = False
     each_of: str = ""
 
     def named(self, entry: str) -> str:
@@ -71,6 +73,10 @@ class Parameter:
         """
         name = name or self.name
         parsed = _converted(self.kind, value)
+        if parsed is None and self.is_secret:
+            raise ParameterError(
+                f"parameter {name} must be {self.kind.with_article}; write it in quotes"
+            )
         if parsed is None:
             raise ParameterError(
                 f"parameter {name} must be {self.kind.with_article}, got {value!r}"
@@ -103,15 +109,15 @@ class Parameter:
         return ""
 
 
-def _converted(kind: Kind, value: Any) -> ParameterValue | None:
+def _converted(kind: ParameterKind, value: Any) -> ParameterValue | None:
     """The value as the kind's Python type; None if it is something else."""
-    if kind in (Kind.STRINGS, Kind.DOUBLES):
+    if kind in (ParameterKind.STRINGS, ParameterKind.DOUBLES):
         if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
             return None
-        if kind is Kind.STRINGS:
+        if kind is ParameterKind.STRINGS:
             return tuple(value) if all(isinstance(item, str) for item in value) else None
         return tuple(map(float, value)) if all(map(_is_number, value)) else None
-    if kind is Kind.DOUBLE:
+    if kind is ParameterKind.DOUBLE:
         return float(value) if _is_number(value) else None
     parsed: ParameterValue = value
     return parsed if type(value) is _PYTHON_TYPES[kind] else None
@@ -121,4 +127,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-_PYTHON_TYPES: dict[Kind, type] = {Kind.BOOL: bool, Kind.INTEGER: int, Kind.STRING: str}
+_PYTHON_TYPES: dict[ParameterKind, type] = {
+    ParameterKind.BOOL: bool,
+    ParameterKind.INTEGER: int,
+    ParameterKind.STRING: str,
+}

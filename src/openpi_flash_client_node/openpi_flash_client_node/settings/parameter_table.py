@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from openpi_flash_client_node.settings.parameter_kinds import (
-    Kind,
     Parameter,
     ParameterError,
+    ParameterKind,
     ParameterValue,
 )
 
@@ -66,10 +66,12 @@ def _closest(name: str, known: list[str]) -> str:
 
 PARAMETERS: tuple[Parameter, ...] = (
     # --- the server ---
-    Parameter("server", Kind.STRING, "127.0.0.1", "Host name or address of the policy server."),
+    Parameter(
+        "server", ParameterKind.STRING, "127.0.0.1", "Host name or address of the policy server."
+    ),
     Parameter(
         "port",
-        Kind.INTEGER,
+        ParameterKind.INTEGER,
         0,
         "Port of the policy server; 0 is the transport's own: 5555 for quic, 8000 for websocket.",
         low=0,
@@ -77,29 +79,44 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "transport",
-        Kind.STRING,
+        ParameterKind.STRING,
         "quic",
         "How to reach the server. websocket also speaks to an openpi server.",
         choices=("quic", "websocket"),
     ),
-    Parameter("api_key", Kind.STRING, "", "Key for a server that asks for one."),
+    Parameter(
+        "api_key_file",
+        ParameterKind.STRING,
+        "",
+        "File that holds the API key, for a server with api_keys. Only its owner should be able to "
+        "read it (chmod 600). Overrides the environment variable OPENPI_FLASH_API_KEY, which "
+        "overrides api_key.",
+    ),
+    Parameter(
+        "api_key",
+        ParameterKind.STRING,
+        "",
+        "The API key itself. Prefer api_key_file or OPENPI_FLASH_API_KEY: other users of the "
+        "computer can read command lines. Reads back as `set` or `not set`.",
+        is_secret=True,
+    ),
     Parameter(
         "server_fingerprint",
-        Kind.STRING,
+        ParameterKind.STRING,
         "",
         "SHA-256 of the server's certificate in hex, as the server prints it at start (quic only). "
         "Without this, ca_file or known_servers, whoever answers is trusted.",
     ),
     Parameter(
         "ca_file",
-        Kind.STRING,
+        ParameterKind.STRING,
         "",
         "PEM file of the authorities of which one must have signed the server's certificate for "
         "the name in server (quic only).",
     ),
     Parameter(
         "known_servers",
-        Kind.STRING,
+        ParameterKind.STRING,
         "",
         "File of the servers that were met before, such as ~/.config/openpi-flash/known_servers "
         "(quic only): a new server is trusted and written into it, one whose certificate has "
@@ -107,7 +124,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "connect_timeout",
-        Kind.DOUBLE,
+        ParameterKind.DOUBLE,
         5.0,
         "How long one attempt to connect may take.",
         unit="s",
@@ -116,7 +133,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "reconnect_delay_max",
-        Kind.DOUBLE,
+        ParameterKind.DOUBLE,
         2.0,
         "Longest pause between attempts to connect; the first pause is 0.1 s and doubles.",
         unit="s",
@@ -125,7 +142,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "request_timeout",
-        Kind.DOUBLE,
+        ParameterKind.DOUBLE,
         1.0,
         "An answer that takes longer is given up, and the robot holds.",
         unit="s",
@@ -136,44 +153,47 @@ PARAMETERS: tuple[Parameter, ...] = (
     # --- the task ---
     Parameter(
         "prompt",
-        Kind.STRING,
+        ParameterKind.STRING,
         "",
         "The instruction at start; change it with the service ~/set_prompt. "
         "Empty leaves it to the server's default.",
     ),
     Parameter(
         "dry_run",
-        Kind.BOOL,
+        ParameterKind.BOOL,
         True,
         "True publishes chunks and status but sends nothing to a controller. "
         "False moves the robot.",
     ),
     Parameter(
         "autostart",
-        Kind.BOOL,
+        ParameterKind.BOOL,
         True,
         "Configure and activate at start; false leaves that to a lifecycle manager.",
     ),
     Parameter(
         "publish_subtask_text",
-        Kind.BOOL,
+        ParameterKind.BOOL,
         True,
         "Mirror the subtask on subtask_text as std_msgs/String.",
     ),
     # --- what the policy sees ---
     Parameter(
-        "cameras", Kind.STRINGS, (), "Names of the cameras; each has the entries camera.<name>.*."
+        "cameras",
+        ParameterKind.STRINGS,
+        (),
+        "Names of the cameras; each has the entries camera.<name>.*.",
     ),
     Parameter(
         "camera.<name>.topic",
-        Kind.STRING,
+        ParameterKind.STRING,
         "",
         "Topic of this camera, sensor_msgs/Image or sensor_msgs/CompressedImage.",
         each_of="cameras",
     ),
     Parameter(
         "camera.<name>.image_transport",
-        Kind.STRING,
+        ParameterKind.STRING,
         "auto",
         "What is on the topic: raw is sensor_msgs/Image, compressed is sensor_msgs/CompressedImage "
         "with JPEG or PNG, auto is compressed for a topic that ends in /compressed.",
@@ -182,14 +202,14 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "camera.<name>.key",
-        Kind.STRING,
+        ParameterKind.STRING,
         "",
         "Where the image goes in the request; a dot steps into a nested map (images.cam_high).",
         each_of="cameras",
     ),
     Parameter(
         "image_height",
-        Kind.INTEGER,
+        ParameterKind.INTEGER,
         224,
         "Height that images are resized to if the server does not say one; 0 leaves them.",
         unit="pixels",
@@ -198,7 +218,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "image_width",
-        Kind.INTEGER,
+        ParameterKind.INTEGER,
         224,
         "Width that images are resized to if the server does not say one; 0 leaves them.",
         unit="pixels",
@@ -207,14 +227,14 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "image_layout",
-        Kind.STRING,
+        ParameterKind.STRING,
         "hwc",
         "Order of the image axes if the server does not say one.",
         choices=("hwc", "chw"),
     ),
     Parameter(
         "image_encoding",
-        Kind.STRING,
+        ParameterKind.STRING,
         "raw",
         "How images go to the server. raw is exact, 150 kB for each camera of 224x224; jpeg is a "
         "tenth to a fifth of that, for links below 1 Gb/s. A server that does not read jpeg gets "
@@ -223,7 +243,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "jpeg_quality",
-        Kind.INTEGER,
+        ParameterKind.INTEGER,
         92,
         "Quality of jpeg, much as libjpeg's: 92 keeps an image of 224x224 in about 17 kB.",
         low=1,
@@ -231,26 +251,28 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "joint_state_topics",
-        Kind.STRINGS,
+        ParameterKind.STRINGS,
         ("/joint_states",),
         "Topics with sensor_msgs/JointState; joints are merged by name.",
     ),
     Parameter(
         "joints",
-        Kind.STRINGS,
+        ParameterKind.STRINGS,
         (),
         "Names of the joints in the order of the policy's state and actions.",
     ),
     Parameter(
         "state_key",
-        Kind.STRING,
+        ParameterKind.STRING,
         "observation/state",
         "Where the joint positions go in the request; a dot steps into a nested map.",
     ),
-    Parameter("prompt_key", Kind.STRING, "prompt", "Where the instruction goes in the request."),
+    Parameter(
+        "prompt_key", ParameterKind.STRING, "prompt", "Where the instruction goes in the request."
+    ),
     Parameter(
         "max_observation_age",
-        Kind.DOUBLE,
+        ParameterKind.DOUBLE,
         0.2,
         "Oldest input that may be sent. With an older one nothing is sent, and the robot holds "
         "when its chunk has become too old.",
@@ -261,7 +283,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "max_camera_skew",
-        Kind.DOUBLE,
+        ParameterKind.DOUBLE,
         0.05,
         "Greatest difference between the stamps of the cameras of one observation.",
         unit="s",
@@ -272,14 +294,14 @@ PARAMETERS: tuple[Parameter, ...] = (
     # --- how chunks are played ---
     Parameter(
         "action_columns",
-        Kind.STRINGS,
+        ParameterKind.STRINGS,
         (),
         "The server's names of the action columns, one per entry of joints. "
         "Empty: the joints' own names.",
     ),
     Parameter(
         "action_rate_hz",
-        Kind.DOUBLE,
+        ParameterKind.DOUBLE,
         0.0,
         "Steps per second of a chunk; 0 asks the server (an openpi server does not say).",
         unit="Hz",
@@ -288,7 +310,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "execution_horizon",
-        Kind.INTEGER,
+        ParameterKind.INTEGER,
         10,
         "Steps after an observation at which the next one is taken; "
         "0 takes it as soon as the last answer is in.",
@@ -299,7 +321,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "max_chunk_age",
-        Kind.DOUBLE,
+        ParameterKind.DOUBLE,
         0.0,
         "Oldest observation whose chunk may be played; then the robot holds. "
         "0 is half of the chunk's length.",
@@ -310,7 +332,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "blend_time",
-        Kind.DOUBLE,
+        ParameterKind.DOUBLE,
         0.1,
         "How long the running plan, or rest, is faded into a new chunk.",
         unit="s",
@@ -320,7 +342,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "max_start_delta",
-        Kind.DOUBLES,
+        ParameterKind.DOUBLES,
         (0.3,),
         "When the robot starts from rest, a chunk whose first step is farther from the measured "
         "position is refused. One value for all joints, or one per joint.",
@@ -330,7 +352,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "max_velocity",
-        Kind.DOUBLES,
+        ParameterKind.DOUBLES,
         (0.5,),
         "Fastest commanded motion; steps that ask for more are cut. "
         "One value for all joints, or one per joint.",
@@ -340,7 +362,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "position_lower",
-        Kind.DOUBLES,
+        ParameterKind.DOUBLES,
         (),
         "Lowest commanded position, one per joint; leave it out for none.",
         unit="rad or m",
@@ -348,7 +370,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "position_upper",
-        Kind.DOUBLES,
+        ParameterKind.DOUBLES,
         (),
         "Highest commanded position, one per joint; leave it out for none.",
         unit="rad or m",
@@ -356,13 +378,13 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "controllers",
-        Kind.STRINGS,
+        ParameterKind.STRINGS,
         (),
         "Names of the joint trajectory controllers; each has the entries controller.<name>.*.",
     ),
     Parameter(
         "controller.<name>.topic",
-        Kind.STRING,
+        ParameterKind.STRING,
         "",
         "Topic of the controller, trajectory_msgs/JointTrajectory. "
         "Empty: /<name>/joint_trajectory.",
@@ -370,14 +392,14 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "controller.<name>.joints",
-        Kind.STRINGS,
+        ParameterKind.STRINGS,
         (),
         "The controller's joints, all of them. Empty: every entry of joints.",
         each_of="controllers",
     ),
     Parameter(
         "hold_time",
-        Kind.DOUBLE,
+        ParameterKind.DOUBLE,
         0.2,
         "How long a controller is given to come to rest where the robot is when it must hold.",
         unit="s",
@@ -387,7 +409,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "control_rate_hz",
-        Kind.DOUBLE,
+        ParameterKind.DOUBLE,
         50.0,
         "How often the node looks whether an observation is due or the robot must hold.",
         unit="Hz",

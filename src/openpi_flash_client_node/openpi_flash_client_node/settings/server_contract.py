@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard, TypeVar
 
 from openpi_flash_client_node.nanoseconds import SECOND
-from openpi_flash_client_node.settings.node_settings import RequestPath, Settings
+from openpi_flash_client_node.settings.node_settings import NodeSettings, RequestPath
 
 T = TypeVar("T")
 
@@ -90,7 +90,7 @@ def parse_contract(metadata: Mapping[str, Any]) -> ServerContract:
     )
 
 
-def agree(contract: ServerContract, settings: Settings) -> Agreement:
+def agree(contract: ServerContract, settings: NodeSettings) -> Agreement:
     """Match what the server says with what this node was told.
 
     Raises:
@@ -114,7 +114,7 @@ def agree(contract: ServerContract, settings: Settings) -> Agreement:
     )
 
 
-def _columns(contract: ServerContract, settings: Settings) -> tuple[tuple[int, ...], int]:
+def _columns(contract: ServerContract, settings: NodeSettings) -> tuple[tuple[int, ...], int]:
     """Where each joint is in the server's columns."""
     wanted, names = settings.action_columns, contract.action_names
     if names is not None:
@@ -132,7 +132,7 @@ def _columns(contract: ServerContract, settings: Settings) -> tuple[tuple[int, .
     return tuple(range(len(wanted))), len(wanted)
 
 
-def _warnings(contract: ServerContract, settings: Settings) -> tuple[str, ...]:
+def _warnings(contract: ServerContract, settings: NodeSettings) -> tuple[str, ...]:
     warnings = []
     ours = {camera.key: camera.name for camera in settings.observation.cameras}
     if contract.images:

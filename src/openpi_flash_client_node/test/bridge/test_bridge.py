@@ -8,7 +8,7 @@ from bridge_world import MEASURED, MS, PERIOD, World, of, still
 
 from openpi_flash_client_node.bridge.effects import PublishChunk, PublishTrajectory, SendRequest
 from openpi_flash_client_node.bridge.status import State
-from openpi_flash_client_node.link.events import FailureKind, RequestFailed
+from openpi_flash_client_node.link.events import FailureKind, RequestFailure
 
 
 def test_it_asks_nothing_before_it_is_connected_and_active(world):
@@ -67,7 +67,7 @@ def test_only_one_request_is_in_flight_however_late_its_answer(world):
 def test_the_same_frames_are_not_sent_twice(world):
     world.run()
     request = world.pass_time(2_000, until=SendRequest)
-    world.event(RequestFailed(request.request_id, FailureKind.SUPERSEDED, "newer wins"))
+    world.event(RequestFailure(request.request_id, FailureKind.SUPERSEDED, "newer wins"))
     world.bridge.tick(world.now)
     assert world.collect(SendRequest) == []
     assert world.pass_time(20, until=SendRequest) is not None

@@ -8,7 +8,7 @@ from bridge_world import COST, MEASURED, MS, PERIOD, holds, of, still
 
 from openpi_flash_client_node.bridge.effects import PublishChunk, PublishTrajectory, SendRequest
 from openpi_flash_client_node.bridge.status import State
-from openpi_flash_client_node.link.events import FailureKind, LinkDown, RequestDone, RequestFailed
+from openpi_flash_client_node.link.events import FailureKind, LinkDown, RequestDone, RequestFailure
 
 CAUSES = {
     "a lost link": (
@@ -17,19 +17,19 @@ CAUSES = {
         "connection lost",
     ),
     "a timeout": (
-        lambda w: w.event(RequestFailed(w.in_flight, FailureKind.TIMEOUT, "no answer within 1 s")),
+        lambda w: w.event(RequestFailure(w.in_flight, FailureKind.TIMEOUT, "no answer within 1 s")),
         State.HOLDING,
         "no answer within 1 s",
     ),
     "a refusal": (
         lambda w: w.event(
-            RequestFailed(w.in_flight, FailureKind.SERVER, "bad_request: state is missing")
+            RequestFailure(w.in_flight, FailureKind.SERVER, "bad_request: state is missing")
         ),
         State.HOLDING,
         "bad_request: state is missing",
     ),
     "an image that cannot be decoded": (
-        lambda w: w.event(RequestFailed(w.in_flight, FailureKind.PREPARE, "camera scene: 16UC1")),
+        lambda w: w.event(RequestFailure(w.in_flight, FailureKind.PREPARE, "camera scene: 16UC1")),
         State.HOLDING,
         "camera scene: 16UC1",
     ),

@@ -5,7 +5,7 @@ from bridge_world import PERIOD, holds, of
 from openpi_flash_client_node.bridge.bridge import RECHECK_NS
 from openpi_flash_client_node.bridge.effects import PublishChunk, Reconnect, SendRequest, Warn
 from openpi_flash_client_node.bridge.status import State
-from openpi_flash_client_node.link.events import FailureKind, LinkDown, RequestFailed
+from openpi_flash_client_node.link.events import FailureKind, LinkDown, RequestFailure
 
 
 def test_a_server_for_another_robot_is_a_fault_until_another_one_answers(world):
@@ -63,7 +63,7 @@ def test_warnings_of_the_agreement_are_passed_on(world):
 def test_a_request_that_was_lost_with_the_link_leaves_the_reason_to_the_link(world):
     world.run()
     request = world.pass_time(2_000, until=SendRequest)
-    assert world.event(RequestFailed(request.request_id, FailureKind.LINK, "lost")) == []
+    assert world.event(RequestFailure(request.request_id, FailureKind.LINK, "lost")) == []
     assert world.status.state is State.RUNNING
     assert len(holds(world.event(LinkDown("lost")))) == 2
 
@@ -71,6 +71,6 @@ def test_a_request_that_was_lost_with_the_link_leaves_the_reason_to_the_link(wor
 def test_a_superseded_request_is_simply_asked_again(world):
     world.run()
     request = world.pass_time(2_000, until=SendRequest)
-    world.event(RequestFailed(request.request_id, FailureKind.SUPERSEDED, "newer wins"))
+    world.event(RequestFailure(request.request_id, FailureKind.SUPERSEDED, "newer wins"))
     assert world.status.state is State.RUNNING
     assert world.pass_time(40, until=SendRequest) is not None

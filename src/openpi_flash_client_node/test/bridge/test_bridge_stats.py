@@ -7,7 +7,7 @@ import pytest
 from bridge_world import of
 
 from openpi_flash_client_node.bridge.effects import PublishStats, SendRequest
-from openpi_flash_client_node.link.events import FailureKind, RequestFailed
+from openpi_flash_client_node.link.events import FailureKind, RequestFailure
 
 
 def test_stats_add_up_and_count_what_was_dropped(world):
@@ -49,7 +49,7 @@ def test_an_answer_later_than_its_chunk_counts_as_a_missed_deadline(world):
 def test_activation_starts_the_counters_anew(world):
     world.run()
     request = world.pass_time(2_000, until=SendRequest)
-    world.event(RequestFailed(request.request_id, FailureKind.TIMEOUT, "late"))
+    world.event(RequestFailure(request.request_id, FailureKind.TIMEOUT, "late"))
     assert world.bridge.tally.deadline_misses == 1
     world.bridge.deactivate(world.now)
     world.bridge.activate(world.now)

@@ -4,12 +4,12 @@ import numpy as np
 
 from openpi_flash_client_node.bridge.effects import PublishSubtask
 from openpi_flash_client_node.bridge.planner_feed import PlannerFeed
-from openpi_flash_client_node.link.answer import Answer, SubtaskWords
+from openpi_flash_client_node.link.answer import ParsedAnswer, SubtaskWords
 
 
 def answer(text=None, *, age_ns=0, error=""):
     words = None if text is None else SubtaskWords(text, age_ns)
-    return Answer(np.zeros((1, 1)), words, error, server_s=0.0)
+    return ParsedAnswer(np.zeros((1, 1)), words, error, server_s=0.0)
 
 
 REACH = answer("reach", age_ns=30)

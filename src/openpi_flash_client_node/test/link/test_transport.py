@@ -9,6 +9,8 @@ import flash_transport
 import flash_transport.pure
 from openpi_flash_client_node.link import transport
 from openpi_flash_client_node.link.events import FailureKind
+from openpi_flash_client_node.settings.node_settings import settings_from_parameters
+from openpi_flash_client_node.settings.parameter_kinds import ParameterError
 
 
 class Message:
@@ -85,6 +87,74 @@ def test_every_error_of_flash_transport_has_a_kind_and_a_message(error):
     assert transport.needs_human(raised) == (error in final)
 
 
+def resolved(transport_name, server, port=0):
+    given = {"server": server, "transport": transport_name, "port": port}
+    parameters = {"joints": ["a"], "cameras": ["c"], "camera.c.topic": "/c", "camera.c.key": "c"}
+    return transport.resolve_server(settings_from_parameters(parameters | given).link)
+
+
+@pytest.mark.parametrize("name", ["quic", "websocket"])
+@pytest.mark.parametrize(
+    ("server", "port", "host", "shown"),
+    [
+        ("10.0.0.5", 0, "10.0.0.5", "10.0.0.5:{own}"),
+        ("10.0.0.5", 7, "10.0.0.5", "10.0.0.5:7"),
+        ("10.0.0.5:7", 0, "10.0.0.5", "10.0.0.5:7"),
+        ("10.0.0.5:7", 7, "10.0.0.5", "10.0.0.5:7"),
+        ("gpu.lab", 0, "gpu.lab", "gpu.lab:{own}"),
+        ("::1", 0, "::1", "[::1]:{own}"),
+        ("[::1]", 0, "::1", "[::1]:{own}"),
+        ("[::1]:7", 0, "::1", "[::1]:7"),
+    ],
+)
+def test_a_server_is_taken_in_every_form_that_people_write(name, server, port, host, shown):
+    own = {"quic": 5555, "websocket": 8000}[name]
+    link = resolved(name, server, port)
+    assert link.host == host
+    assert link.server == shown.format(own=own)
+    assert link.server.endswith(f":{link.port}")
+
+
+@pytest.mark.parametrize("name", ["quic", "websocket"])
+@pytest.mark.parametrize(
+    ("server", "port", "what_to_write"),
+    [
+        ("0.0.0.0", 0, "write one of those, or 127.0.0.1"),
+        ("::", 0, "write one of those, or 127.0.0.1"),
+        ("10.0.0.5:7", 8, "holds port 7, but port is 8; give the port once"),
+        ("10.0.0.5:", 0, "expected a whole number from 1 to 65535"),
+        ("http://10.0.0.5", 0, "write"),
+        ("10.0.0.5/infer", 0, "write the name or the address alone"),
+        ("10.0.0", 0, "write four numbers from 0 to 255"),
+        ("[::1", 0, "write one such as ::1"),
+        ("gpu 1", 0, "holds a space; write it without"),
+        ("gpu\n", 0, "write"),
+    ],
+)
+def test_another_server_is_refused_with_the_parameter_and_what_to_write(
+    name, server, port, what_to_write
+):
+    with pytest.raises(ParameterError) as error:
+        resolved(name, server, port)
+    assert str(error.value).startswith("parameter server: host ") or "the port in" in str(
+        error.value
+    )
+    assert what_to_write in str(error.value)
+
+
+def test_a_uri_is_for_websocket_and_a_unix_socket_for_quic():
+    link = resolved("websocket", "wss://gpu.lab/robot?token=secret")
+    assert (link.host, link.port) == ("wss://gpu.lab/robot?token=secret", None)
+    assert link.server.startswith("wss://gpu.lab:443/robot")
+    assert "secret" not in link.server
+    with pytest.raises(ParameterError, match="write the host without ws://"):
+        resolved("quic", "ws://gpu.lab")
+    link = resolved("quic", "unix:/run/openpi.sock")
+    assert (link.host, link.server) == ("unix:/run/openpi.sock", "unix:/run/openpi.sock")
+    with pytest.raises(ParameterError, match="parameter server: "):
+        resolved("websocket", "unix:/run/openpi.sock")
+
+
 def test_a_setting_that_is_malformed_needs_a_human(settings):
     link = dataclasses.replace(settings.link, server_fingerprint="not hex")
     with pytest.raises((ValueError, flash_transport.FlashTransportError)) as error:
@@ -95,7 +165,10 @@ def test_a_setting_that_is_malformed_needs_a_human(settings):
 
 def test_a_wrong_api_key_is_told_with_the_parameter_to_set():
     message = transport.failure_message(flash_transport.AuthenticationFailed("not this key"))
-    assert message == "not this key; set the parameter api_key to a key of the server"
+    assert message == (
+        "not this key; write a key of the server into the file of the parameter api_key_file, or "
+        "into OPENPI_FLASH_API_KEY, and start the node again"
+    )
 
 
 def test_quic_without_the_compiled_half_is_for_a_human_and_says_what_to_install(

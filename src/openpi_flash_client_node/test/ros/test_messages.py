@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 
-from openpi_flash_client_node.bridge.diagnostics import Level, Report
+from openpi_flash_client_node.bridge.diagnostics import DiagnosticReport, Level
 from openpi_flash_client_node.bridge.effects import (
     PublishChunk,
     PublishStats,
@@ -99,7 +99,9 @@ def test_a_status_says_what_the_settings_and_the_bridge_say(settings):
 
 
 def test_diagnostics_name_their_entries():
-    message = messages.diagnostics_message([Report("execution", Level.WARN, "why", {"a": "1"})], 5)
+    message = messages.diagnostics_message(
+        [DiagnosticReport("execution", Level.WARN, "why", {"a": "1"})], 5
+    )
     (entry,) = message.status
     assert (entry.name, entry.level, entry.message) == ("openpi: execution", b"\x01", "why")
     assert [(value.key, value.value) for value in entry.values] == [("a", "1")]

@@ -1,4 +1,4 @@
-"""ros_parameters.py: the table in ROS."""
+"""parameters.py: the table in ROS."""
 
 import pytest
 from rcl_interfaces.msg import ParameterType
@@ -22,7 +22,7 @@ def declared(ros, parameters):
             parameter_overrides=[Parameter(name, value=value) for name, value in given.items()],
         )
         ros.add(node)
-        return node, RosParameters(node)
+        return node, RosParameters(node, {})
 
     return declare
 

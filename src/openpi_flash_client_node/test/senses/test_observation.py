@@ -6,9 +6,9 @@ import pytest
 from openpi_flash_client_node.senses.frames import Frame, FrameSet
 from openpi_flash_client_node.senses.joints import JointReading
 from openpi_flash_client_node.senses.observation import (
+    CameraImageError,
     ImageWork,
     Observation,
-    ObservationError,
     build_request,
 )
 from openpi_flash_client_node.settings.server_contract import ImageTarget
@@ -109,7 +109,7 @@ def test_a_picture_that_cannot_be_decoded_names_its_camera_and_topic(
     def refuse(message, at_least):
         raise ValueError("encoding '16UC1' is not known")
 
-    with pytest.raises(ObservationError) as error:
+    with pytest.raises(CameraImageError) as error:
         build_request(observation, settings.observation, {}, replace(work, decode=refuse))
     assert str(error.value) == "camera scene (/scene/image_raw): encoding '16UC1' is not known"
 

@@ -1,4 +1,4 @@
-"""settings.py: parameters checked against each other; and the example configurations."""
+"""node_settings.py: parameters checked against each other; and the example configurations."""
 
 from pathlib import Path
 
@@ -91,10 +91,6 @@ def test_trust_in_the_server_is_asked_for_in_one_way(parameters):
     assert settings_from_parameters(parameters).link.trusts_anybody
     with pytest.raises(ParameterError, match="ca_file and known_servers are set; each decides"):
         settings_from_parameters(parameters | {"ca_file": "a", "known_servers": "b"})
-
-
-def test_an_ipv6_server_is_written_in_brackets(parameters):
-    assert settings_from_parameters(parameters | {"server": "::1"}).link.server == "[::1]:5555"
 
 
 def test_a_dot_in_a_key_steps_into_a_nested_map(parameters):

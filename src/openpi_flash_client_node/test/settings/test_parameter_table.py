@@ -1,14 +1,18 @@
-"""parameters.py and parameter_kinds.py: the table and its checks."""
+"""parameter_table.py and parameter_kinds.py: the table and its checks."""
 
 import inspect
 
 import pytest
 
 from flash_transport import encode_jpeg, jpeg_message
-from openpi_flash_client_node.settings.parameter_kinds import Kind, Parameter, ParameterError
+from openpi_flash_client_node.settings.parameter_kinds import (
+    Parameter,
+    ParameterError,
+    ParameterKind,
+)
 from openpi_flash_client_node.settings.parameter_table import PARAMETERS, expand, parse_values
 
-RATE = Parameter("rate", Kind.DOUBLE, 1.0, "A rate.", unit="Hz", low=0.5, high=10.0)
+RATE = Parameter("rate", ParameterKind.DOUBLE, 1.0, "A rate.", unit="Hz", low=0.5, high=10.0)
 
 
 @pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda parameter: parameter.name)
@@ -28,7 +32,7 @@ def test_the_quality_of_jpeg_is_the_same_by_default_wherever_it_stands():
 def test_no_name_is_given_twice_and_every_map_belongs_to_a_list():
     names = [parameter.name for parameter in PARAMETERS]
     assert len(set(names)) == len(names)
-    lists = {p.name for p in PARAMETERS if p.kind is Kind.STRINGS}
+    lists = {p.name for p in PARAMETERS if p.kind is ParameterKind.STRINGS}
     for parameter in PARAMETERS:
         assert ("<name>" in parameter.name) == bool(parameter.each_of)
         assert not parameter.each_of or parameter.each_of in lists
@@ -37,12 +41,12 @@ def test_no_name_is_given_twice_and_every_map_belongs_to_a_list():
 @pytest.mark.parametrize(
     ("kind", "value", "parsed"),
     [
-        (Kind.DOUBLE, 2, 2.0),
-        (Kind.DOUBLES, [1, 2.5], (1.0, 2.5)),
-        (Kind.STRINGS, ["a", "b"], ("a", "b")),
-        (Kind.INTEGER, 3, 3),
-        (Kind.BOOL, False, False),
-        (Kind.STRING, "a", "a"),
+        (ParameterKind.DOUBLE, 2, 2.0),
+        (ParameterKind.DOUBLES, [1, 2.5], (1.0, 2.5)),
+        (ParameterKind.STRINGS, ["a", "b"], ("a", "b")),
+        (ParameterKind.INTEGER, 3, 3),
+        (ParameterKind.BOOL, False, False),
+        (ParameterKind.STRING, "a", "a"),
     ],
 )
 def test_values_of_the_right_type_are_taken_and_whole_numbers_are_doubles_too(kind, value, parsed):
@@ -54,17 +58,17 @@ def test_values_of_the_right_type_are_taken_and_whole_numbers_are_doubles_too(ki
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
-        (Kind.DOUBLE, "2"),
-        (Kind.DOUBLE, True),
-        (Kind.DOUBLES, "12"),
-        (Kind.DOUBLES, [1.0, "2"]),
-        (Kind.STRINGS, "ab"),
-        (Kind.STRINGS, [1]),
-        (Kind.INTEGER, 2.0),
-        (Kind.INTEGER, True),
-        (Kind.BOOL, 1),
-        (Kind.STRING, 10),
-        (Kind.STRING, None),
+        (ParameterKind.DOUBLE, "2"),
+        (ParameterKind.DOUBLE, True),
+        (ParameterKind.DOUBLES, "12"),
+        (ParameterKind.DOUBLES, [1.0, "2"]),
+        (ParameterKind.STRINGS, "ab"),
+        (ParameterKind.STRINGS, [1]),
+        (ParameterKind.INTEGER, 2.0),
+        (ParameterKind.INTEGER, True),
+        (ParameterKind.BOOL, 1),
+        (ParameterKind.STRING, 10),
+        (ParameterKind.STRING, None),
     ],
 )
 def test_values_of_another_type_are_refused(kind, value):
@@ -89,7 +93,7 @@ def test_values_out_of_range_are_refused_with_the_range(value, message):
 
 
 def test_every_value_of_a_list_must_be_in_range():
-    speeds = Parameter("speeds", Kind.DOUBLES, (), "S.", low=0.0)
+    speeds = Parameter("speeds", ParameterKind.DOUBLES, (), "S.", low=0.0)
     assert speeds.parse([0.0, 1.0]) == (0.0, 1.0)
     with pytest.raises(ParameterError, match=r"must be at least 0, got \[1.0, -1.0\]"):
         speeds.parse([1.0, -1.0])
