@@ -1,4 +1,4 @@
-"""What every client of a policy server offers, whatever the transport."""
+"""What every client of a policy server offers, over any transport."""
 
 from __future__ import annotations
 

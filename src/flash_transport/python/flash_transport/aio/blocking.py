@@ -76,7 +76,8 @@ class BlockingAioPolicy(PolicyClient):
         # nothing is handed to a loop that was told to stop
         self._closing = threading.Lock()
         self._loop = asyncio.new_event_loop()
-        # a client that nobody closed does not keep its program from ending, nor itself alive
+        # a daemon that does not hold the policy: an unclosed client neither keeps its program from
+        # ending nor itself alive
         self._thread = threading.Thread(
             target=_serve, args=(self._loop, self._policy), name="flash-aio", daemon=True
         )
@@ -230,7 +231,7 @@ def _serve(loop: asyncio.AbstractEventLoop, policy: AsyncFlashTransportPolicy) -
     try:
         loop.run_forever()
         loop.run_until_complete(policy.close())
-        # whoever came too late to be told
+        # tasks that began after the policy was closed
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
             task.cancel()

@@ -172,7 +172,7 @@ async def _open(server: Server, family: int, address: Any) -> Link:
         sock.setblocking(False)
         for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             sock.setsockopt(socket.SOL_SOCKET, buffer, SOCKET_BUFFER_BYTES)
-        # connected, so that its host can say that nobody listens
+        # connected, so that the kernel reports an ICMP error when nothing listens
         sock.connect(address)
         _, link = await asyncio.get_running_loop().create_datagram_endpoint(
             lambda: Link(QuicConnection(configuration=configuration)), sock=sock

@@ -220,7 +220,7 @@ class Link(QuicConnectionProtocol):
             answer.fail(meaning(reason))
         if not self.ready.done():
             self.ready.set_exception(LostInExchange(reason))
-            self.ready.exception()  # nobody may be waiting
+            self.ready.exception()  # fetched, or asyncio would report it where no task waits
         for timer in (self._keeper, self._timer):
             if timer is not None:
                 timer.cancel()

@@ -18,6 +18,7 @@ from flash_transport.aio.dial import AttemptFailed, Server, dial
 from flash_transport.aio.lines import Lines, Progress
 from flash_transport.aio.link import AnswerTooLarge, EndedBefore, Link, LostInExchange
 from flash_transport.aio.trust import Trust
+from flash_transport.aio.turn import Turn, superseded
 from flash_transport.aio.wire import (
     Kind,
     Message,
@@ -27,7 +28,7 @@ from flash_transport.aio.wire import (
     takes_deadlines,
 )
 from flash_transport.api_key import checked_api_key
-from flash_transport.errors import CodecError, Disconnected, ServerError, Superseded, Timeout
+from flash_transport.errors import CodecError, Disconnected, ServerError, Timeout
 from flash_transport.session_name import checked_session
 
 __all__ = ["Answer", "AsyncFlashTransportPolicy", "Options", "seconds"]
@@ -65,48 +66,6 @@ class Answer:
     round_trip_s: float
     bytes_up: int
     connect_attempts: int
-
-
-class Turn:
-    """A submitted request, which a newer one of its session may supersede.
-
-    Args:
-        lines: where it stands.
-        session: whose it is.
-    """
-
-    def __init__(self, lines: Lines[Turn], session: str) -> None:
-        self._lines = lines
-        self._session = session
-        self._task = asyncio.current_task()
-        self._sent: tuple[Link, int] | None = None
-        self.is_superseded = False
-
-    def waits(self) -> None:
-        """The request waits to be sent, again.
-
-        Raises:
-            Superseded: there is a newer one.
-        """
-        self._sent = None
-        if not self._lines.note(self._session, self, Progress.WAITS):
-            raise superseded()
-
-    def is_sent(self, link: Link, stream: int) -> None:
-        """The request is being sent on this stream."""
-        self._sent = (link, stream)
-        self._lines.note(self._session, self, Progress.IS_SENT)
-
-    def note_arrival(self) -> None:
-        """Notes that all of the request has been sent, if it has."""
-        if self._sent is not None and self._sent[0].has_left(self._sent[1]):
-            self._lines.note(self._session, self, Progress.HAS_ARRIVED)
-
-    def supersede(self) -> None:
-        """Ends the request."""
-        if self._task is not None:
-            self.is_superseded = True
-            self._task.cancel()
 
 
 class AsyncFlashTransportPolicy:
@@ -325,7 +284,7 @@ class AsyncFlashTransportPolicy:
             if not (isinstance(failure, ServerError) and failure.code == "not_ready"):
                 return Answer(data, self._now() - asked, len(request), attempts)
             # The server has not begun with it, so that it may be sent again. One that shuts down
-            # says the same, and hangs up at once.
+            # answers the same, and closes the connection at once.
             if turn is not None:
                 turn.waits()
             delay = next(delays)
@@ -369,7 +328,7 @@ class AsyncFlashTransportPolicy:
     def _attempt(self) -> asyncio.Task[Link]:
         if self._connecting is None or self._connecting.done():
             self._connecting = asyncio.get_running_loop().create_task(self._keep_dialing())
-            # an error that nobody waits for any more is not news
+            # fetched, or asyncio would report the error of an attempt that no request waits for
             self._connecting.add_done_callback(
                 lambda task: None if task.cancelled() else task.exception()
             )
@@ -406,13 +365,6 @@ def seconds(name: str, value: float | None) -> float | None:
     if math.isnan(value) or value < 0:
         raise ValueError(f"{name} must be a number of seconds from 0 up, got {value:g}")
     return float(value)
-
-
-def superseded() -> Superseded:
-    """The error of a request that gave way to a newer one."""
-    return Superseded(
-        "a newer observation of the session took this one's place before the server had all of it"
-    )
 
 
 async def _happens(event: asyncio.Event, within: float) -> bool:

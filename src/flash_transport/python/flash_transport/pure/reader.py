@@ -1,4 +1,4 @@
-"""Reads msgpack tokens from bytes that nobody has checked yet.
+"""Reads msgpack tokens from untrusted bytes.
 
 A cursor that never looks beyond its end and never trusts a length: what a list or map announces is
 compared with the bytes that are left before anything is made of it.

@@ -302,6 +302,6 @@ def _read_answer(answer: bytes, *, may_be_error: bool) -> dict[str, Any]:
 
 
 _LEAST_MS = 0.001
-"""What says that the time is over; zero would be no time at all, which servers refuse."""
+"""Milliseconds that mean that the time is over; servers refuse zero."""
 _LAST_ANSWERS_S = 1.0
 """Until the futures of a closed client have their ends, unless a callback of theirs blocks."""
