@@ -31,6 +31,7 @@ from openpi_flash_client_node.bridge.effects import (
 )
 from openpi_flash_client_node.bridge.planner_feed import PlannerFeed
 from openpi_flash_client_node.bridge.request_schedule import PendingRequest, RequestSchedule
+from openpi_flash_client_node.bridge.server_state import ServerState
 from openpi_flash_client_node.bridge.status import State, Status
 from openpi_flash_client_node.bridge.tally import Tally
 from openpi_flash_client_node.hold import Hold, HoldKind
@@ -44,22 +45,14 @@ from openpi_flash_client_node.link.events import (
     RequestFailure,
     ResetFailed,
 )
-from openpi_flash_client_node.nanoseconds import SECOND, to_seconds
+from openpi_flash_client_node.nanoseconds import to_seconds
 from openpi_flash_client_node.play.chunk_player import Chunk, ChunkPlayer
 from openpi_flash_client_node.play.plan import Plan
 from openpi_flash_client_node.senses.frames import CameraFrames, Message
 from openpi_flash_client_node.senses.joints import JointPositions, JointReading
 from openpi_flash_client_node.senses.observation import Observation
 from openpi_flash_client_node.settings.node_settings import NodeSettings
-from openpi_flash_client_node.settings.server_contract import (
-    Agreement,
-    ContractError,
-    agree,
-    parse_contract,
-)
-
-RECHECK_NS = 2 * SECOND
-"""How often a server that does not fit is asked again who it is."""
+from openpi_flash_client_node.settings.server_contract import Agreement
 
 
 class Bridge(Generic[Message]):
@@ -78,13 +71,7 @@ class Bridge(Generic[Message]):
         self._paused = False
         self._held = False
         self._prompt = settings.prompt
-        self._link_trouble: tuple[State, str] | None = (
-            State.CONNECTING,
-            f"connecting to {settings.link.server}",
-        )
-        self._agreement: Agreement | None = None
-        self._fault = ""
-        self._recheck_at_ns: int | None = None
+        self.server = ServerState(settings.link.server)
         self._requests: RequestSchedule[Message] = RequestSchedule()
         self._observation_problem: Hold | None = None
         self._commander = Commander(settings)
@@ -92,7 +79,6 @@ class Bridge(Generic[Message]):
         self._sequence = 0
         self._planner = PlannerFeed()
         self.tally = Tally()
-        self.connections = 0
 
     # --- the robot's senses ---
 
@@ -182,28 +168,21 @@ class Bridge(Generic[Message]):
                 self._failed(now, event)
 
     def _connected(self, now: int, event: LinkUp) -> None:
-        self.connections += 1
-        if self._link_trouble is not None:
-            self._link_trouble = None
-            self._hold(now, _WAITING)
-        self._fault = ""
-        try:
-            self._agreement = agree(parse_contract(event.metadata), self._settings)
-        except ContractError as error:
-            self._agreement, self._fault = None, str(error)
-            self._recheck_at_ns = now + RECHECK_NS
+        was_connected = self.server.is_connected
+        refusal = self.server.connect(now, event, self._settings)
+        if refusal is not None:
             self._requests.lose()
-            self._hold(now, Hold(HoldKind.LINK, str(error)))
+            self._hold(now, refusal)
             return
-        self._effects += [Warn(warning) for warning in self._agreement.warnings]
+        if not was_connected:
+            self._hold(now, _WAITING)
+        assert self.server.agreement is not None
+        self._effects += [Warn(warning) for warning in self.server.agreement.warnings]
 
     def _disconnected(self, now: int, event: LinkDown) -> None:
-        self._link_trouble = (State.DISCONNECTED, event.message)
-        self._fault = event.message if event.needs_human else ""
-        self._agreement = self._recheck_at_ns = None
         self._planner.forget_error()
         self._requests.lose()
-        self._hold(now, Hold(HoldKind.LINK, event.message))
+        self._hold(now, self.server.disconnect(event))
 
     def _failed(self, now: int, event: RequestFailure) -> None:
         if event.kind is FailureKind.SUPERSEDED:
@@ -216,11 +195,12 @@ class Bridge(Generic[Message]):
         self._hold(now, Hold(_HOLD_KINDS[event.kind], event.message))
 
     def _answered(self, now: int, request: PendingRequest[Message], event: RequestDone) -> None:
-        assert self._agreement is not None, "an answer came without a connection"
+        agreement = self.server.agreement
+        assert agreement is not None, "an answer came without a connection"
         server_s = float("nan")
         outcome: Plan | Hold
         try:
-            answer = parse_answer(event.result, self._agreement)
+            answer = parse_answer(event.result, agreement)
         except AnswerError as error:
             outcome = Hold(HoldKind.BAD_CHUNK, str(error))
         else:
@@ -229,7 +209,7 @@ class Bridge(Generic[Message]):
             subtask = self._planner.take(answer, observation.prompt, observation.oldest_ns)
             if subtask is not None:
                 self._effects.append(subtask)
-            outcome = self._accepted(now, observation, answer, self._agreement)
+            outcome = self._accepted(now, observation, answer, agreement)
         if isinstance(outcome, Hold):
             self.tally.chunks_dropped += 1
             self.tally.deadline_misses += outcome.kind is HoldKind.LATE
@@ -272,24 +252,17 @@ class Bridge(Generic[Message]):
         outcome = self._player.step(now)
         if isinstance(outcome, Hold):
             self._come_to_rest(now)
-        if self._is_recheck_due(now):
-            self._recheck_at_ns = None
+        if self.server.take_recheck(now):
             self._effects.append(Reconnect())
         if self._is_due(now):
             self._ask(now)
         self._latest_ns = now
 
-    def _is_recheck_due(self, now: int) -> bool:
-        if self._recheck_at_ns is None:
-            return False
-        # further away than it was at the start: the clock was set back
-        return not 0 < self._recheck_at_ns - now <= RECHECK_NS
-
     def _is_due(self, now: int) -> bool:
         if not self._active or self._paused or self._held:
             self._observation_problem = None
             return False
-        if self._agreement is None:
+        if self.server.agreement is None:
             return False
         return self._requests.is_due(now, self._player.plan, self._settings.execution_horizon)
 
@@ -301,13 +274,20 @@ class Bridge(Generic[Message]):
         self._observation_problem = None
         if self._requests.has_seen(observation.frames):
             return
-        assert self._agreement is not None
+        agreement = self.server.agreement
+        assert agreement is not None
         request = self._requests.send(now, observation)
         timeout = self._settings.link.request_timeout
-        self._effects.append(SendRequest(request.request_id, observation, self._agreement, timeout))
+        self._effects.append(SendRequest(request.request_id, observation, agreement, timeout))
 
     def _observe(self, now: int) -> Observation[Message] | Hold:
-        """What the robot sees and feels, or which part of it is missing, old or apart."""
+        """The inputs of this moment, or which of them is missing, old or of another moment."""
+        if now <= 0:
+            return Hold(
+                HoldKind.OBSERVATION,
+                "no message on /clock yet: use_sim_time is true, and ROS time has not begun; start "
+                "the simulator or the bag (`ros2 bag play --clock`), or set use_sim_time to false",
+            )
         limits = self._settings.observation
         frames = self.frames.newest_set(
             now, max_age_ns=limits.max_age_ns, max_skew_ns=limits.max_skew_ns
@@ -371,11 +351,8 @@ class Bridge(Generic[Message]):
 
     def _stopped(self) -> tuple[State, str, str] | None:
         """Why the bridge does not even ask the policy; None if it does."""
-        if self._fault:
-            return State.FAULT, "fault", self._fault
-        if self._link_trouble is not None:
-            state, message = self._link_trouble
-            return state, "link", message
+        if self.server.status is not None:
+            return self.server.status
         if not self._active:
             return State.PAUSED, "inactive", "not active"
         if self._paused:
@@ -393,11 +370,6 @@ class Bridge(Generic[Message]):
     def planner_error(self) -> str:
         """Why the planner gave no subtask for the last answer; empty if it did."""
         return self._planner.error
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a connection to a server."""
-        return self._link_trouble is None
 
     def take_effects(self) -> list[Effect]:
         """What to do now, in order; each effect is handed out once."""

@@ -45,14 +45,14 @@ def reports(bridge: Bridge[Any], settings: NodeSettings, now: int) -> list[Diagn
 
 def _connection(bridge: Bridge[Any], settings: NodeSettings, status: Status) -> DiagnosticReport:
     level, message = Level.OK, "connected"
-    if not bridge.is_connected or status.state is State.FAULT:
+    if not bridge.server.is_connected or status.state is State.FAULT:
         level, message = Level.ERROR, status.message
         if status.state is State.CONNECTING:
             level = Level.WARN
     values = {
         "transport": settings.link.transport,
         "server": settings.link.server,
-        "connections": str(bridge.connections),
+        "connections": str(bridge.server.connections),
     }
     return DiagnosticReport("connection", level, message, values)
 

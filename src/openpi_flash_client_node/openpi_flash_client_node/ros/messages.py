@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import dataclasses
 from collections.abc import Sequence
 
 from builtin_interfaces.msg import Duration, Time
@@ -82,22 +83,10 @@ def subtask_message(subtask: PublishSubtask) -> Subtask:
 
 def stats_message(stats: PublishStats) -> InferenceStats:
     """An openpi_flash_msgs/InferenceStats."""
-    message = InferenceStats(
-        observation_age=stats.observation_age,
-        camera_skew=stats.camera_skew,
-        preprocess=stats.preprocess,
-        serialize=stats.serialize,
-        network=stats.network,
-        server=stats.server,
-        total=stats.total,
-        bytes_up=stats.bytes_up,
-        bytes_down=stats.bytes_down,
-        steps_skipped=stats.steps_skipped,
-        sequence=stats.sequence,
-        chunks_dropped=stats.chunks_dropped,
-        deadline_misses=stats.deadline_misses,
-    )
-    message.header.stamp = time_message(stats.stamp_ns)
+    values = dataclasses.asdict(stats)
+    stamp_ns = values.pop("stamp_ns")
+    message = InferenceStats(**values)
+    message.header.stamp = time_message(stamp_ns)
     return message
 
 

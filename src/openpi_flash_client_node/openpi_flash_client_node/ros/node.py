@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # where Humble has it
 from rclpy.duration import Duration
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -191,8 +192,10 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         )
         self._link.start()
         self._make_timer(to_seconds(settings.control_period_ns), self._on_tick)
-        self._make_timer(HEARTBEAT_S, self._on_heartbeat)
-        self._make_timer(DIAGNOSTICS_S, self._on_diagnostics)
+        # real time for what people read: with use_sim_time the node's own clock may stand still
+        real_time = Clock(clock_type=ClockType.STEADY_TIME)
+        self._make_timer(HEARTBEAT_S, self._on_heartbeat, real_time)
+        self._make_timer(DIAGNOSTICS_S, self._on_diagnostics, real_time)
         changed = self._table.on_change(self._on_settings)
         self._made.append(partial(self.remove_on_set_parameters_callback, changed))
 
@@ -242,8 +245,10 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             service = self.create_service(kind, name, callback)
             self._made.append(partial(self.destroy_service, service))
 
-    def _make_timer(self, period: float, callback: Callable[[], None]) -> None:
-        timer = self.create_timer(period, callback)
+    def _make_timer(
+        self, period: float, callback: Callable[[], None], clock: Clock | None = None
+    ) -> None:
+        timer = self.create_timer(period, callback, clock=clock)
         self._made.append(partial(self.destroy_timer, timer))
 
     def _unmake(self) -> None:
@@ -272,6 +277,11 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         if not settings.dry_run:
             names = ", ".join(controller.topic for controller in settings.controllers)
             self._log.warning(f"dry_run is false: chunks move the robot through {names}")
+        if settings.controllers and (unmoved := settings.joints_without_controller):
+            self._log.warning(
+                f"no controller moves {', '.join(unmoved)}: what the policy commands there is not "
+                "sent; add them to the joints of a controller (controller.<name>.joints)"
+            )
         if notice := installation_notice():
             self._log.warning(notice)
         is_local = link.host in ("127.0.0.1", "::1", "localhost") or link.is_unix
@@ -404,6 +414,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._topics[PolicyStatus].publish(messages.status_message(status, self._settings, now))
 
     def _on_heartbeat(self) -> None:
+        self._on_tick()
         now = self._now()
         self._show_status(self._live_bridge.status(now), now)
 

@@ -155,6 +155,12 @@ class NodeSettings:
         """The joints in the order of the policy's state and actions."""
         return self.observation.joints
 
+    @property
+    def joints_without_controller(self) -> tuple[str, ...]:
+        """The joints that no controller moves; their columns of a chunk go nowhere."""
+        moved = {joint for controller in self.controllers for joint in controller.joints}
+        return tuple(joint for joint in self.joints if joint not in moved)
+
 
 def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
     """Parse what the user set.

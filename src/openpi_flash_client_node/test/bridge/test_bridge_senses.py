@@ -1,9 +1,11 @@
 """bridge.py: a camera that is silent is named."""
 
-from bridge_world import holds
+from bridge_world import METADATA, holds
 
+from openpi_flash_client_node.bridge.bridge import Bridge
 from openpi_flash_client_node.bridge.effects import PublishTrajectory, SendRequest
 from openpi_flash_client_node.bridge.status import State
+from openpi_flash_client_node.link.events import LinkUp
 
 
 def test_a_silent_camera_is_named_while_it_holds(world):
@@ -42,3 +44,13 @@ def test_a_running_number_in_a_message_is_no_news_but_another_cause_is(world):
     world.pass_time(40)
     assert world.status.message != first.message
     assert not world.status.is_news_after(first)
+
+
+def test_ros_time_that_has_not_begun_is_named_before_any_sensor(settings):
+    bridge = Bridge(settings)
+    bridge.activate(0)
+    bridge.link_event(0, LinkUp(METADATA))
+    bridge.tick(0)
+    status = bridge.status(0)
+    assert status.state is State.HOLDING
+    assert status.message.startswith("no message on /clock yet: use_sim_time is true")

@@ -2,8 +2,8 @@
 
 from bridge_world import PERIOD, holds, of
 
-from openpi_flash_client_node.bridge.bridge import RECHECK_NS
 from openpi_flash_client_node.bridge.effects import PublishChunk, Reconnect, SendRequest, Warn
+from openpi_flash_client_node.bridge.server_state import RECHECK_NS
 from openpi_flash_client_node.bridge.status import State
 from openpi_flash_client_node.link.events import FailureKind, LinkDown, RequestFailure
 

@@ -1,5 +1,6 @@
 """policy_link.py: one worker thread, one request, and every loss reported. No sleeps: events."""
 
+import inspect
 import itertools
 import queue
 import threading
@@ -11,10 +12,12 @@ from flash_transport import (
     CallStats,
     CodecError,
     Disconnected,
+    FlashTransportPolicy,
     ImageError,
     ServerError,
     Superseded,
     Timeout,
+    WebsocketPolicy,
 )
 from openpi_flash_client_node.link.events import (
     FailureKind,
@@ -26,6 +29,7 @@ from openpi_flash_client_node.link.events import (
     ResetFailed,
 )
 from openpi_flash_client_node.link.policy_link import FIRST_DELAY_S, Job, PolicyLink, backoff
+from openpi_flash_client_node.link.transport import PolicyConnection
 
 WAIT = 10.0
 
@@ -307,3 +311,18 @@ def test_pauses_double_up_to_the_longest_and_are_spread():
         full = min(FIRST_DELAY_S * 2**index, 1.0)
         assert full / 2 <= delay <= full
     assert delays != list(itertools.islice(backoff(1.0, seed=2), 8))
+
+
+PROTOCOL_METHODS = [name for name in vars(PolicyConnection) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("name", PROTOCOL_METHODS)
+@pytest.mark.parametrize(
+    "implementation", [FakePolicy, FlashTransportPolicy, WebsocketPolicy], ids=lambda c: c.__name__
+)
+def test_the_fake_and_the_clients_take_the_arguments_of_the_protocol(name, implementation):
+    def arguments(owner):
+        parameters = inspect.signature(getattr(owner, name)).parameters.values()
+        return [(parameter.name, parameter.kind, parameter.default) for parameter in parameters]
+
+    assert arguments(implementation) == arguments(PolicyConnection)

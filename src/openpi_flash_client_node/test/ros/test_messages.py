@@ -1,5 +1,7 @@
 """messages.py: effects as ROS messages."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
@@ -15,6 +17,7 @@ from openpi_flash_client_node.bridge.status import State, Status
 from openpi_flash_client_node.play.trajectory import Trajectory
 from openpi_flash_client_node.ros import messages
 from openpi_flash_client_node.settings.node_settings import Controller
+from openpi_flash_msgs.msg import InferenceStats
 
 
 def test_times_keep_every_nanosecond():
@@ -105,3 +108,8 @@ def test_diagnostics_name_their_entries():
     (entry,) = message.status
     assert (entry.name, entry.level, entry.message) == ("openpi: execution", b"\x01", "why")
     assert [(value.key, value.value) for value in entry.values] == [("a", "1")]
+
+
+def test_the_statistics_of_the_bridge_are_those_of_the_message():
+    ours = {field.name for field in dataclasses.fields(PublishStats)} - {"stamp_ns"}
+    assert ours == set(InferenceStats.get_fields_and_field_types()) - {"header"}

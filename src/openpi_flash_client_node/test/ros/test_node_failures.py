@@ -1,5 +1,6 @@
 """node.py when things go wrong: it holds, says why on status, and goes on by itself afterwards."""
 
+import itertools
 import socket
 
 import numpy as np
@@ -188,3 +189,20 @@ def test_the_status_changes_once_and_not_with_every_period(ros, robot, make_node
     robot.statuses.clear()
     ros.turn(1.2)
     assert 1 <= len(robot.statuses) <= 4  # the heartbeat alone, at 2 Hz
+
+
+def test_simulated_time_without_a_clock_is_named_and_its_beginning_noticed(ros, robot, make_node):
+    from builtin_interfaces.msg import Time
+    from rosgraph_msgs.msg import Clock
+
+    make_node(use_sim_time=True, max_observation_age=5.0)
+    robot.until_state(PolicyStatus.HOLDING, "no message on /clock yet: use_sim_time is true")
+    publisher = robot.node.create_publisher(Clock, "/clock", 10)
+    seconds = itertools.count(1)
+    robot.node.create_timer(0.02, lambda: publisher.publish(Clock(clock=Time(sec=next(seconds)))))
+    robot.until_state(PolicyStatus.HOLDING, "in the future")  # the cameras stamp in real time
+
+
+def test_a_joint_that_no_controller_moves_is_named_in_the_log(robot, make_node):
+    make_node(controllers=["arm"], **{"controller.hand.joints": None})
+    robot.until_logged("no controller moves gripper:")

@@ -107,3 +107,28 @@ def test_the_robot_moves_without_the_compiled_half_of_flash_transport(
     make_node(transport="websocket", port=server.port, action_rate_hz=50.0)
     robot.until_state(PolicyStatus.RUNNING)
     assert server.requests[0]["observation/scene_image"].shape == (224, 224, 3)
+
+
+@pytest.fixture
+def dead_proxy(monkeypatch, free_port):
+    """A proxy in every variable that names one, and nobody behind it."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "socks_proxy"):
+        for variable in (name, name.upper()):
+            monkeypatch.setenv(variable, f"http://127.0.0.1:{free_port}")
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    dead_proxy, robot, openpi, make_node, host
+):
+    make_node(transport="websocket", server=host, port=openpi().port, action_rate_hz=50.0)
+    robot.until_state(PolicyStatus.RUNNING)
+
+
+def test_the_port_may_stand_in_the_servers_address(robot, openpi, make_node):
+    port = openpi().port
+    address = f"ws://127.0.0.1:{port}"
+    make_node(transport="websocket", server=address, port=0, action_rate_hz=50.0)
+    assert robot.until_state(PolicyStatus.RUNNING).server == address

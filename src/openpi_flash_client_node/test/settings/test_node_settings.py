@@ -166,3 +166,10 @@ def test_there_are_example_configurations():
 def test_every_example_configuration_is_valid_and_does_not_move_the_robot(path):
     given = flat(yaml.safe_load(path.read_text())["/**"]["ros__parameters"])
     assert settings_from_parameters(given).dry_run is True
+
+
+def test_a_joint_that_no_controller_has_is_known(parameters):
+    assert settings_from_parameters(parameters).joints_without_controller == ()
+    ours = {"controllers": ["arm"], "controller.arm.joints": ["elbow", "shoulder"]}
+    del parameters["controller.hand.joints"]
+    assert settings_from_parameters(parameters | ours).joints_without_controller == ("gripper",)
