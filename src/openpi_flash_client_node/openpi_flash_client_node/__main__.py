@@ -1,7 +1,7 @@
 """Runs the node: `python -m openpi_flash_client_node --ros-args -p server:=10.0.0.5 ...`.
 
-Ends with 0 after SIGINT or SIGTERM, with the robot told to hold; with 2 if what it was given makes
-no sense.
+Ends with 0 after SIGINT or SIGTERM, with the robot told to hold; with 2 if a
+parameter or an argument is wrong.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _without_secrets(message: str, arguments: Sequence[str]) -> str:
 
 
 def _without_source_lines(message: str) -> str:
-    """What rcl says, without the lines of its source, and what a parameter file must look like."""
+    """The message of rcl without its source lines, and with the form of a parameter file."""
     short = re.sub(r"\s*, at \S+:\d+", "", message)
     if "params file" not in short:
         return short

@@ -1,4 +1,4 @@
-"""Why the robot does not move: one type for every cause, from a silent camera to a bad chunk."""
+"""The reason why the robot holds: one type for every cause, from a missing image to a bad chunk."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ class HoldKind(enum.Enum):
     WAITING = "waiting"
     """Nothing is wrong; the first chunk is not there yet."""
     OBSERVATION = "observation"
-    """A camera or the joints are silent, old, or not of the same moment."""
+    """Images or joint positions are missing, stale or too far apart in time."""
     EXHAUSTED = "exhausted"
     """The running chunk has ended, or the observation behind it is too old."""
     LATE = "late"
-    """The answer came, or is still to come, after it was of use."""
+    """The answer came after its deadline, or has not come yet."""
     BAD_CHUNK = "bad_chunk"
-    """The answer is no chunk for this robot: shape, NaN, time stamps."""
+    """The chunk has a wrong shape, a value that is not finite, or a wrong time stamp."""
     START_JUMP = "start_jump"
     """The chunk starts too far from where the robot is."""
     REFUSED = "refused"

@@ -1,11 +1,11 @@
-"""The robot's side of the way of one observation, without ROS, sockets or a clock.
+"""How one observation travels on the robot's side, without ROS, sockets or a clock.
 
 Feed it what happens, always with `now` in integer nanoseconds on the clock of the stamps; it
 answers with effects for the node to carry out:
 
-- `add_frame`, `add_joints`: the robot's senses;
+- `add_frame`, `add_joints`: images and joint positions;
 - `link_event`: what the link to the server reports;
-- `activate`, `deactivate`, `pause`, `hold`, `reset`, `set_prompt`: what people ask for;
+- `activate`, `deactivate`, `pause`, `hold`, `reset`, `set_prompt`: the services of the node;
 - `tick(now)`: time has passed;
 - `take_effects()`: what to do now. Call it after each of the above.
 
@@ -80,34 +80,34 @@ class Bridge(Generic[Message]):
         self._planner = PlannerFeed()
         self.tally = Tally()
 
-    # --- the robot's senses ---
+    # --- sensors ---
 
     def add_frame(self, camera: str, stamp_ns: int, message: Message) -> None:
-        """A camera has spoken."""
+        """An image has arrived."""
         self.frames.add(camera, stamp_ns, message)
 
     def add_joints(self, stamp_ns: int, names: Sequence[str], positions: Sequence[float]) -> None:
-        """Joints have been measured."""
+        """Joint positions have arrived."""
         self.joints.add(stamp_ns, names, positions)
 
-    # --- what people ask for ---
+    # --- services ---
 
     def activate(self, now: int) -> None:
-        """Begin to ask the policy and, unless it is a dry run, to move."""
+        """Begin to send requests and, unless it is a dry run, to move."""
         self._active = True
         self._paused = self._held = False
         self.tally.start_anew()
         self._player.hold(_WAITING, now)
 
     def deactivate(self, now: int, message: str = "not active") -> None:
-        """Stop asking and moving."""
+        """Stop sending requests and moving."""
         self._active = False
         self._planner.forget_error()
         self._requests.forget()
         self._hold(now, Hold(HoldKind.INACTIVE, message))
 
     def pause(self, now: int, paused: bool) -> None:
-        """Stop asking and moving, or go on."""
+        """Stop sending requests and moving, or go on."""
         was_paused, self._paused = self._paused, paused
         if paused:
             self._requests.forget()
@@ -122,7 +122,7 @@ class Bridge(Generic[Message]):
         self._hold(now, Hold(HoldKind.REQUESTED, "held by ~/hold"))
 
     def reset(self, now: int) -> None:
-        """Forget the running chunk and the policy's state, and start anew, also after `hold`."""
+        """Forget the running chunk and the policy's state; ends `hold`."""
         self._held = False
         self._start_anew(now)
 
@@ -189,7 +189,7 @@ class Bridge(Generic[Message]):
             return
         self._requests.retry_later(now)
         if event.kind is FailureKind.LINK:
-            return  # a `LinkDown` follows and says more
+            return  # a `LinkDown` with the reason follows
         if event.kind is FailureKind.TIMEOUT:
             self.tally.deadline_misses += 1
         self._hold(now, Hold(_HOLD_KINDS[event.kind], event.message))
@@ -248,7 +248,7 @@ class Bridge(Generic[Message]):
     # --- time ---
 
     def tick(self, now: int) -> None:
-        """Hold if a plan has ended; ask whoever is due to be asked."""
+        """Hold if a plan has ended; send a request if one is due."""
         outcome = self._player.step(now)
         if isinstance(outcome, Hold):
             self._come_to_rest(now)
@@ -318,7 +318,7 @@ class Bridge(Generic[Message]):
             return reading.positions
         return np.full(len(self._settings.joints), np.nan)
 
-    # --- looking at it ---
+    # --- status ---
 
     def status(self, now: int) -> Status:
         """What the bridge does and why."""
@@ -335,7 +335,7 @@ class Bridge(Generic[Message]):
         )
 
     def _state(self, now: int) -> tuple[State, str, str]:
-        """State, cause and message; what must be mended first comes first."""
+        """State, cause and message; what must be repaired first comes first."""
         stopped = self._stopped()
         if stopped is not None:
             return stopped
@@ -350,7 +350,7 @@ class Bridge(Generic[Message]):
         return State.RUNNING, "running", ""
 
     def _stopped(self) -> tuple[State, str, str] | None:
-        """Why the bridge does not even ask the policy; None if it does."""
+        """Why the bridge sends no request; None if it does."""
         if self.server.status is not None:
             return self.server.status
         if not self._active:
@@ -358,7 +358,7 @@ class Bridge(Generic[Message]):
         if self._paused:
             return State.PAUSED, "paused", "paused by ~/pause"
         if self._held:
-            return State.HOLDING, "held", "held by ~/hold; ~/reset goes on"
+            return State.HOLDING, "held", "held by ~/hold; call ~/reset to go on"
         return None
 
     @property

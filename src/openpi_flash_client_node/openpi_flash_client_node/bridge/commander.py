@@ -1,4 +1,4 @@
-"""What the controllers are told: to follow a plan, or to stay."""
+"""The commands to the controllers: follow a plan, or hold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from openpi_flash_client_node.settings.node_settings import NodeSettings
 
 
 class Commander:
-    """Knows which plan the controllers follow, so that each is told to stay once."""
+    """Remembers which plan the controllers follow, so that each gets one hold command."""
 
     def __init__(self, settings: NodeSettings) -> None:
         self._settings = settings

@@ -1,4 +1,4 @@
-"""What /diagnostics says: connection, observation, planner, execution."""
+"""The entries of /diagnostics: connection, observation, planner, execution."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class DiagnosticReport:
 
 
 def reports(bridge: Bridge[Any], settings: NodeSettings, now: int) -> list[DiagnosticReport]:
-    """Everything there is to say at this moment."""
+    """All entries at this moment."""
     status = bridge.status(now)
     return [
         _connection(bridge, settings, status),
@@ -62,7 +62,7 @@ def _observation(bridge: Bridge[Any], settings: NodeSettings, now: int) -> Diagn
     values = {}
     for camera in settings.observation.cameras:
         stamp_ns = bridge.frames.newest_stamp(camera.name)
-        age = "never spoke" if stamp_ns is None else f"{to_seconds(now - stamp_ns):.3f}"
+        age = "no image yet" if stamp_ns is None else f"{to_seconds(now - stamp_ns):.3f}"
         values[f"age of {camera.name} (s)"] = age
     if problem is None:
         return DiagnosticReport("observation", Level.OK, "", values)

@@ -1,4 +1,4 @@
-"""What the bridge wants done, as plain data. The node does it and decides nothing."""
+"""What the bridge asks the node to do, as plain data."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class ResetPolicy:
 
 @dataclass(frozen=True)
 class Reconnect:
-    """Ask the server again who it is."""
+    """Connect again, to read the server's metadata again."""
 
 
 @dataclass(frozen=True, eq=False)
 class PublishChunk:
-    """Show a chunk that has become the running plan.
+    """Publish a chunk that has become the running plan.
 
     Attributes:
         start_ns: when step 0 is, or was, due.
@@ -67,7 +67,7 @@ class PublishTrajectory:
 
 @dataclass(frozen=True)
 class PublishSubtask:
-    """Show what the planner says."""
+    """Publish the planner's subtask."""
 
     stamp_ns: int
     text: str
@@ -77,7 +77,7 @@ class PublishSubtask:
 
 @dataclass(frozen=True)
 class PublishStats:
-    """Show what one inference cost. Times are seconds, NaN where unknown."""
+    """Publish what one inference cost. Times are seconds, NaN where unknown."""
 
     stamp_ns: int
     observation_age: float
@@ -97,7 +97,7 @@ class PublishStats:
 
 @dataclass(frozen=True)
 class Warn:
-    """Tell a person what nothing stops for."""
+    """Log a warning."""
 
     message: str
 

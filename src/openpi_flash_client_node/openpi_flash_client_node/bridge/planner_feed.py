@@ -1,13 +1,13 @@
-"""What the planner last said: words, of which only news are passed on, or why it said nothing."""
+"""The planner's last subtask, published on change, or why there is none."""
 
 from __future__ import annotations
 
 from openpi_flash_client_node.bridge.effects import PublishSubtask
-from openpi_flash_client_node.link.answer import ParsedAnswer, SubtaskWords
+from openpi_flash_client_node.link.answer import ParsedAnswer, PlannerSubtask
 
 
 class PlannerFeed:
-    """Passes a subtask on when its words, or the instruction it was made for, have changed.
+    """Publishes a subtask when its text, or the instruction it was made for, has changed.
 
     Attributes:
         error: why there was no subtask for the last answer; empty if there was one.
@@ -19,12 +19,12 @@ class PlannerFeed:
         self._sequence = 0
 
     def forget(self) -> None:
-        """The next words are news, whatever they are."""
+        """Publish the next subtask even if its text is unchanged."""
         self.forget_error()
         self._last = None
 
     def forget_error(self) -> None:
-        """Nothing is asked of the planner now, so it does not fail."""
+        """Forget the error: no request is sent now."""
         self.error = ""
 
     def take(self, answer: ParsedAnswer, prompt: str, observation_ns: int) -> PublishSubtask | None:
@@ -33,21 +33,21 @@ class PlannerFeed:
         Args:
             answer: what the server has sent.
             prompt: the instruction it was asked for.
-            observation_ns: stamp of the observation that was answered; the words may be older.
+            observation_ns: stamp of the observation that was answered; the subtask may be older.
         """
         self.error = answer.planner_error
-        return self._news(answer.subtask, prompt, observation_ns)
+        return self._change(answer.subtask, prompt, observation_ns)
 
-    def _news(
-        self, words: SubtaskWords | None, prompt: str, observation_ns: int
+    def _change(
+        self, subtask: PlannerSubtask | None, prompt: str, observation_ns: int
     ) -> PublishSubtask | None:
-        if words is None or (words.text, prompt) == self._last:
+        if subtask is None or (subtask.text, prompt) == self._last:
             return None
-        self._last = (words.text, prompt)
+        self._last = (subtask.text, prompt)
         self._sequence += 1
         return PublishSubtask(
-            stamp_ns=max(0, observation_ns - words.age_ns),
-            text=words.text,
+            stamp_ns=max(0, observation_ns - subtask.age_ns),
+            text=subtask.text,
             prompt=prompt,
             sequence=self._sequence,
         )

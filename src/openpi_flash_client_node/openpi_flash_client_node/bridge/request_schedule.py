@@ -10,7 +10,7 @@ from openpi_flash_client_node.senses.frames import FrameSet, Message
 from openpi_flash_client_node.senses.observation import Observation
 
 RETRY_NS = 250_000_000
-"""Pause after a request that came to nothing, so that a refusing server is not flooded."""
+"""Pause after a failed request, so that a server that refuses is not flooded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ class RequestSchedule(Generic[Message]):
         self._in_flight = None
 
     def retry_later(self, now: int) -> None:
-        """Wait before the next request: the last one came to nothing."""
+        """Wait before the next request, because the last one failed."""
         self._not_before_ns = now + RETRY_NS
 
     def ask_at_once(self) -> None:

@@ -24,7 +24,7 @@ class ServerState:
     Attributes:
         agreement: what server and robot have settled on; None without a connection, and while the
             server does not fit this robot.
-        fault: what a person has to mend; empty if nothing.
+        fault: what a person has to repair; empty if nothing.
         connections: how often a server was connected, or sent other metadata.
     """
 

@@ -19,12 +19,12 @@ class State(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Status:
-    """One look at the bridge.
+    """The state of the bridge at one moment.
 
     Attributes:
-        state: what it does.
-        cause: one word for why; stays the same while only numbers in `message` change.
-        message: why it does it, for a person.
+        state: for programs.
+        cause: one word for the reason; constant while only numbers in `message` change.
+        message: the reason, for people.
         prompt: the current instruction.
         sequence: of the running chunk; 0 if there is none.
         chunk_age: seconds since the observation behind it; 0 if there is none.
@@ -39,8 +39,8 @@ class Status:
     chunk_age: float
     steps_buffered: int
 
-    def is_news_after(self, last: Status | None) -> bool:
-        """Whether a person would see a change, beyond numbers that run by themselves."""
+    def differs_from(self, last: Status | None) -> bool:
+        """Whether state, cause or instruction differ; numbers in `message` do not count."""
         return last is None or (self.state, self.cause, self.prompt) != (
             last.state,
             last.cause,

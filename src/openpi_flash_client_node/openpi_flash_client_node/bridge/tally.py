@@ -1,4 +1,4 @@
-"""What each request cost, and what came to nothing since the node was activated."""
+"""What each request cost, and how many chunks and deadlines were missed since activation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from openpi_flash_client_node.play.plan import Plan
 
 
 class Tally:
-    """Counts what was lost, and adds up what an answer took.
+    """Counts dropped chunks and missed deadlines, and derives the statistics of an answer.
 
     Attributes:
         chunks_dropped: answers that moved nothing.
@@ -42,8 +42,8 @@ class Tally:
         Args:
             now: this moment.
             request: what was asked.
-            event: its answer and what the link says of it.
-            server_s: how long the server says it worked, seconds; NaN if it does not say.
+            event: its answer and the cost that the link measured.
+            server_s: time of inference on the server, seconds; NaN where unknown.
             plan: what the answer has become; None if it was dropped.
         """
         observation = request.observation

@@ -1,4 +1,4 @@
-"""What comes back from the server, checked. Nothing here is trusted before it is parsed."""
+"""Parses the server's answers: a checked chunk, the planner's subtask, times."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from openpi_flash_client_node.settings.server_contract import Agreement
 
 
 class AnswerError(ValueError):
-    """The answer is no chunk for this robot. The server's to mend."""
+    """The answer holds no chunk for this robot."""
 
 
 @dataclass(frozen=True)
-class SubtaskWords:
-    """What the planner says the robot is doing.
+class PlannerSubtask:
+    """The planner's subtask.
 
     Attributes:
-        text: the words.
-        age_ns: how old they were when the server answered.
+        text: for example "pick up the red cube".
+        age_ns: how old it was when the server answered.
     """
 
     text: str
@@ -36,13 +36,13 @@ class ParsedAnswer:
     Attributes:
         actions: float64 [H, N], columns in the order of the robot's joints; may hold NaN.
         subtask: None if the server has no planner.
-        planner_error: why the planner said nothing, and the actions are for the instruction alone;
-            empty if it did.
-        server_s: how long the server worked, seconds; NaN if it does not say.
+        planner_error: why there is no subtask, and the actions follow the instruction alone; empty
+            if there is one, or no planner.
+        server_s: time of inference on the server, seconds; NaN if the answer has none.
     """
 
     actions: NDArray[np.float64]
-    subtask: SubtaskWords | None
+    subtask: PlannerSubtask | None
     planner_error: str
     server_s: float
 
@@ -84,18 +84,18 @@ def _actions(result: Mapping[str, Any], agreement: Agreement) -> NDArray[np.floa
     return np.asarray(actions[:, list(agreement.columns)], dtype=np.float64)
 
 
-def _subtask(subtask: Any) -> SubtaskWords | None:
+def _subtask(subtask: Any) -> PlannerSubtask | None:
     if not isinstance(subtask, Mapping) or not isinstance(subtask.get("text"), str):
         return None
     age_ms = _number(subtask.get("age_ms"), 0.0)
-    return SubtaskWords(subtask["text"], age_ns=max(0, round(age_ms * 1e6)))
+    return PlannerSubtask(subtask["text"], age_ns=max(0, round(age_ms * 1e6)))
 
 
 def _planner_error(subtask: Any) -> str:
     error = subtask.get("error") if isinstance(subtask, Mapping) else None
     if isinstance(error, Mapping):
         parts = (error.get("code"), error.get("message"))
-        return ": ".join(str(part) for part in parts if part) or "the server does not say why"
+        return ": ".join(str(part) for part in parts if part) or "no reason given"
     return "" if error is None else str(error)
 
 

@@ -1,4 +1,4 @@
-"""What the link to the server reports, as plain data."""
+"""The events of the link to the server, as plain data."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 
 
 class FailureKind(enum.Enum):
-    """Why one request came to nothing, by whose fault it is."""
+    """Why one request failed."""
 
     TIMEOUT = "timeout"
-    """Nobody's: the answer did not come in time."""
+    """The answer did not come in time."""
     SUPERSEDED = "superseded"
-    """Nobody's: a newer observation took its place on the server."""
+    """A newer observation of the session took its place on the server."""
     SERVER = "server"
-    """The server's, or the request's: it answered with an error."""
+    """The server answered with an error."""
     PREPARE = "prepare"
-    """Ours, or a camera's: the request could not be put together."""
+    """The request could not be built, for example from an image that cannot be decoded."""
     LINK = "link"
     """The connection was lost; a `LinkDown` follows."""
 
 
 @dataclass(frozen=True, eq=False)
 class LinkUp:
-    """There is a connection, and the server has introduced itself."""
+    """There is a connection, and the server has sent its metadata."""
 
     metadata: Mapping[str, Any]
 
@@ -36,7 +36,7 @@ class LinkDown:
 
     Attributes:
         message: why, for a person.
-        needs_human: trying again will not help: a key or a certificate is wrong.
+        needs_human: connecting again cannot help: a key or a certificate is wrong.
     """
 
     message: str
@@ -45,7 +45,7 @@ class LinkDown:
 
 @dataclass(frozen=True)
 class RequestCost:
-    """What the link counted.
+    """What one call cost.
 
     Attributes:
         serialize_s: packing the request into one message.
@@ -67,7 +67,7 @@ class RequestDone:
         result: as the server sent it; not checked.
         preprocess_s: decoding and resizing of its images.
         total_s: from handing the request to the link to holding the answer.
-        cost: what the link counted on the way.
+        cost: of the call.
     """
 
     request_id: int
@@ -79,7 +79,7 @@ class RequestDone:
 
 @dataclass(frozen=True)
 class RequestFailure:
-    """A request came to nothing."""
+    """A request failed."""
 
     request_id: int
     kind: FailureKind
@@ -88,7 +88,7 @@ class RequestFailure:
 
 @dataclass(frozen=True)
 class ResetFailed:
-    """The server would not forget the policy's state."""
+    """The server could not reset the policy."""
 
     message: str
 

@@ -1,7 +1,7 @@
 """One worker thread that keeps a connection to the policy server, and one request on it.
 
 Nothing here blocks the caller: `send` hands a job over, `events` takes what has happened since.
-The thread connects, and connects again after every loss, with growing pauses.
+The thread connects, and connects again after every loss, with exponential backoff.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class PolicyLink:
         Args:
             connect: makes a connection or raises; may block.
             wake: called on the worker thread after each event; must not block.
-            delays: pauses between attempts to connect, anew after every loss.
+            delays: pauses between attempts to connect, from the first again after every loss.
         """
         self._connect = connect
         self._wake = wake
@@ -112,7 +112,7 @@ class PolicyLink:
             self._changed.notify()
 
     def events(self) -> list[LinkEvent]:
-        """What has happened since the last call, in order."""
+        """The events since the last call, in order."""
         events = []
         while self._events:
             events.append(self._events.popleft())
@@ -144,11 +144,11 @@ class PolicyLink:
                 policy.close()
 
     def _connected(self) -> PolicyConnection | None:
-        """A new connection, however long it takes; None when closing."""
+        """A new connection, after as many attempts as it takes; None when closing."""
         for delay in self._delays():
             try:
                 policy = self._connect()
-            except Exception as error:  # whatever it is, the robot needs to hear of it
+            except Exception as error:  # any error: the status must name it
                 self._post(LinkDown(failure_message(error), needs_human(error)))
             else:
                 with self._changed:
@@ -168,7 +168,7 @@ class PolicyLink:
             self._job = None  # it was meant for the connection before
             self._wants_reset = self._wants_reconnect = False
         try:
-            self._introduce(policy)
+            self._report_metadata(policy)
             while (task := self._next_task()) is not None:
                 wants_reset, job = task
                 if wants_reset:
@@ -192,8 +192,8 @@ class PolicyLink:
             self._wants_reset, self._job = False, None
             return task
 
-    def _introduce(self, policy: PolicyConnection) -> None:
-        """Report the server's metadata, if it is not the one that was reported last."""
+    def _report_metadata(self, policy: PolicyConnection) -> None:
+        """Report the server's metadata if they differ from the last reported."""
         metadata = policy.get_server_metadata()
         seen = repr(metadata)
         if seen != self._metadata_seen:
@@ -218,8 +218,8 @@ class PolicyLink:
         prepared = time.perf_counter()
         try:
             result, stats = policy.infer_with_stats(request, timeout=job.timeout)
-            # a policy that has connected again by itself may have found another server
-            self._introduce(policy)
+            # flash_transport reconnects by itself, perhaps to a server with other metadata
+            self._report_metadata(policy)
         except Exception as error:
             kind = failure_kind(error)
             self._post(RequestFailure(job.request_id, kind, failure_message(error)))
@@ -239,7 +239,7 @@ class PolicyLink:
 
 
 class _LinkLostError(Exception):
-    """The connection is of no use any more."""
+    """The connection is lost."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)

@@ -36,13 +36,13 @@ class PolicyConnection(Protocol):
     def infer_with_stats(
         self, observation: dict[str, Any], timeout: float | None = None
     ) -> tuple[dict[str, Any], CallStats]:
-        """Ask what to do, and what it cost; blocks until the answer or `timeout` seconds."""
+        """The answer and what the call cost; blocks for at most `timeout` seconds."""
 
     def get_server_metadata(self) -> dict[str, Any]:
-        """What the server says about itself."""
+        """The server's metadata."""
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Have the policy forget its state."""
 
     def close(self) -> None:
         """End the connection; another thread's `infer` fails at once."""
@@ -94,7 +94,7 @@ def check_api_key(text: str) -> None:
 
 
 def open_policy(link: LinkSettings) -> PolicyConnection:
-    """Connect to the server and learn what it is.
+    """Connect to the server and read its metadata.
 
     Blocks for at most twice `link.connect_timeout`.
 
@@ -111,18 +111,18 @@ def open_policy(link: LinkSettings) -> PolicyConnection:
 
 
 def installation_notice() -> str:
-    """What a person should know about how flash_transport is installed; empty if all is well."""
+    """A warning where flash_transport is installed without its compiled half; else empty."""
     if flash_transport.implementation == "native":
         return ""
     return (
-        "flash_transport has no compiled half here: images and messages are handled in Python, "
-        "which takes some 10 ms for each camera and request, and QUIC is not there; "
-        "`pip install flash_transport` brings it"
+        "flash_transport is installed without its compiled half: images and messages are handled "
+        "in Python, about 10 ms per camera and request slower, and transport quic is not "
+        "available; `pip install ./src/flash_transport` in a clone of openpi-flash builds it"
     )
 
 
 def failure_kind(error: Exception) -> FailureKind:
-    """Whose fault it is that a request came to nothing."""
+    """Why a request failed, as the bridge distinguishes it."""
     if isinstance(error, Timeout):
         return FailureKind.TIMEOUT
     if isinstance(error, Superseded):
@@ -136,18 +136,18 @@ def failure_kind(error: Exception) -> FailureKind:
 
 
 def needs_human(error: Exception) -> bool:
-    """Whether trying to connect again will not help: a key is wrong, a package is missing."""
+    """Whether connecting again cannot help: a wrong key or certificate, a missing package."""
     is_final = isinstance(error, (AuthenticationFailed, UntrustedServer, ImportError))
     return is_final or _is_malformed(error)
 
 
 def _is_malformed(error: Exception) -> bool:
-    """Whether a setting of the link is no such thing; the error names it."""
+    """Whether a setting of the link is malformed; the error names it."""
     return isinstance(error, ValueError) and not isinstance(error, FlashTransportError)
 
 
 def failure_message(error: Exception) -> str:
-    """The error for a person; an error that nobody expects says its type."""
+    """The error for a person; an unexpected error with its type."""
     if isinstance(error, ServerError):
         return f"the server answered {error}"
     if isinstance(error, AuthenticationFailed):
@@ -190,8 +190,8 @@ def _decode_encoded(message: EncodedImage, at_least: Size | None) -> Image:
         raise ImageError(f"image format {message.format!r} is a depth image, expected jpeg or png")
     if "bayer" in message.format:
         raise ImageError(
-            f"image format {message.format!r} has no colours before it is interpolated, "
-            f"expected jpeg or png of rgb, bgr or mono"
+            f"image format {message.format!r} is a Bayer pattern, expected jpeg or png of "
+            f"rgb, bgr or mono"
         )
     try:
         return decode_image(message.data, at_least=at_least)
@@ -214,7 +214,7 @@ def _resolve_quic(link: LinkSettings) -> LinkSettings:
 def _resolve_websocket(link: LinkSettings) -> LinkSettings:
     try:
         from flash_transport.websocket.target import parse_target
-    except ImportError:  # no `websockets`: `open_policy` says so, again and again
+    except ImportError:  # no `websockets`: `open_policy` raises with what to install
         return link
     target = parse_target(link.host, link.port)
     if "://" in link.host:
@@ -239,7 +239,7 @@ def _open_quic(link: LinkSettings) -> PolicyConnection:
         ca_file=_path(link.ca_file),
         known_servers=_path(link.known_servers),
         connect_timeout=link.connect_timeout,
-        open_loop_horizon=0,  # the chunk player wants whole chunks, whatever the environment says
+        open_loop_horizon=0,  # whole chunks, also where OPENPI_OPEN_LOOP_HORIZON is set
     )
     return policy
 

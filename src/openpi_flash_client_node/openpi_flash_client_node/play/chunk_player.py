@@ -141,7 +141,7 @@ class ChunkPlayer:
         return self._settings.max_chunk_age_ns or horizon * step_ns // 2
 
     def _objection(self, chunk: Chunk, now: int) -> Hold | None:
-        """Why this chunk can be nobody's plan."""
+        """Why this chunk cannot be played."""
         shape, columns = chunk.actions.shape, len(self._joints)
         if chunk.actions.ndim != 2 or shape[0] == 0 or shape[1] != columns:
             return Hold(
@@ -169,7 +169,7 @@ class ChunkPlayer:
             return Hold(
                 HoldKind.BAD_CHUNK,
                 f"the observation of chunk {chunk.sequence} is {-to_seconds(age):.2f} s in the "
-                f"future; the clocks of the cameras and of this node differ",
+                f"future; synchronise the clocks of the cameras and of this computer",
             )
         if self._plan is not None and chunk.observation_ns < self._plan.observation_ns:
             return Hold(

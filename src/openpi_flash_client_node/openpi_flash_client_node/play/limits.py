@@ -1,4 +1,4 @@
-"""What a command may ask of a joint: one limiter per class, each says if it changed anything."""
+"""Limits on commanded positions: one per class; each reports whether it changed a command."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class VelocityLimit:
 
 
 class LimitChain:
-    """Several limits, one after the other; the last one has the last word."""
+    """Several limits, applied one after the other."""
 
     def __init__(self, limits: Sequence[Limit]) -> None:
         self._limits = tuple(limits)

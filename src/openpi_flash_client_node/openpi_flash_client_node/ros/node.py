@@ -1,6 +1,6 @@
-"""The ROS 2 node: hands messages to the bridge and carries out its effects. Decides nothing.
+"""The ROS 2 node: hands messages to the bridge and carries out its effects; it decides nothing.
 
-What `on_configure` makes, `on_cleanup` unmakes; a configure that fails leaves nothing behind.
+`on_cleanup` undoes what `on_configure` has made; a configure that fails leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ from openpi_flash_msgs.srv import SetPrompt
 
 HEARTBEAT_S = 0.5
 DIAGNOSTICS_S = 1.0
-GOODBYE_S = 0.5
-"""How long a process that ends waits for controllers to acknowledge the hold command."""
+ACKNOWLEDGE_TIMEOUT_S = 0.5
+"""How long a process that ends waits until controllers have acknowledged the hold command."""
 
 OpenPolicy = Callable[[LinkSettings], PolicyConnection]
 
@@ -106,7 +106,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     # --- lifecycle ---
 
     def on_configure(self, _: LifecycleState) -> TransitionCallbackReturn:
-        """Read the parameters, begin to listen and to connect."""
+        """Read the parameters, subscribe, and begin to connect."""
         try:
             settings = self._resolved(self._table.settings())
         except ParameterError as error:
@@ -114,11 +114,11 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         try:
             self._make(settings)
-        except Exception as error:  # an invalid topic name, most likely
+        except Exception as error:  # most likely an invalid topic name
             self._log.error(f"cannot configure: {error}")
             self._unmake()
             return TransitionCallbackReturn.FAILURE
-        self._say_what_to_know(settings)
+        self._log_warnings(settings)
         return TransitionCallbackReturn.SUCCESS
 
     def _resolved(self, settings: NodeSettings) -> NodeSettings:
@@ -130,14 +130,14 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         return replace(settings, link=replace(link, api_key=key.text))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Begin to ask the policy and to play its chunks."""
+        """Begin to send requests and to play chunks."""
         result = super().on_activate(state)
         self._live_bridge.activate(self._now())
         self._carry_out()
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Hold; then send nothing to the controllers any more."""
+        """Hold, then stop publishing to the controllers."""
         self._live_bridge.deactivate(self._now())
         self._carry_out()
         return super().on_deactivate(state)
@@ -153,7 +153,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_error(self, _: LifecycleState) -> TransitionCallbackReturn:
-        """Something nobody expected: hold, and wait to be configured again."""
+        """After an unexpected exception: hold, and wait to be configured again."""
         self._hold_and_unmake("error")
         return TransitionCallbackReturn.SUCCESS
 
@@ -165,7 +165,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         return True
 
     def stop(self) -> None:
-        """Hold, see that the controllers have heard it, and undo everything. For the end."""
+        """Hold, wait until the controllers have acknowledged it, and undo everything."""
         self._hold_and_unmake("shutting down")
 
     def _hold_and_unmake(self, message: str) -> None:
@@ -173,7 +173,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             self._bridge.deactivate(self._now(), message)
             self._carry_out()
             for publisher in self._controllers.values():
-                publisher.wait_for_all_acked(Duration(seconds=GOODBYE_S))
+                publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_TIMEOUT_S))
         self._unmake()
 
     def _make(self, settings: NodeSettings) -> None:
@@ -215,7 +215,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         if settings.dry_run:
             return
         for controller in settings.controllers:
-            # a second lock on what moves the robot: it sends nothing unless the node is active
+            # a second safeguard: a lifecycle publisher sends nothing unless the node is active
             publisher = self.create_lifecycle_publisher(  # type: ignore[no-untyped-call]
                 JointTrajectory, controller.topic, qos.COMMANDS
             )
@@ -224,13 +224,15 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
 
     def _make_subscriptions(self, settings: NodeSettings) -> None:
         for camera in settings.observation.cameras:
-            hear = partial(self._on_image, camera.name)
+            callback = partial(self._on_image, camera.name)
             kind = CompressedImage if camera.is_compressed else Image
-            self._hear(kind, camera.topic, hear, qos.IMAGES_DEPTH)
+            self._subscribe(kind, camera.topic, callback, qos.IMAGES_DEPTH)
         for topic in settings.observation.joint_state_topics:
-            self._hear(JointState, topic, self._on_joints, qos.JOINT_STATES_DEPTH)
+            self._subscribe(JointState, topic, self._on_joints, qos.JOINT_STATES_DEPTH)
 
-    def _hear(self, kind: type, topic: str, callback: Callable[[Any], None], depth: int) -> None:
+    def _subscribe(
+        self, kind: type, topic: str, callback: Callable[[Any], None], depth: int
+    ) -> None:
         sensor = SensorSubscription(self, kind, topic, callback, depth)
         self._sensors.append(sensor)
         self._made.append(sensor.destroy)
@@ -252,7 +254,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._made.append(partial(self.destroy_timer, timer))
 
     def _unmake(self) -> None:
-        """Undo whatever of `_make` has been done; the last first."""
+        """Undo what `_make` has done so far, in reverse order."""
         if self._link is not None:
             self._link.close()
         while self._made:
@@ -272,7 +274,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         assert self._link is not None, "the node is not configured"
         return self._link
 
-    def _say_what_to_know(self, settings: NodeSettings) -> None:
+    def _log_warnings(self, settings: NodeSettings) -> None:
         link = settings.link
         if not settings.dry_run:
             names = ", ".join(controller.topic for controller in settings.controllers)
@@ -285,13 +287,14 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         if notice := installation_notice():
             self._log.warning(notice)
         is_local = link.host in ("127.0.0.1", "::1", "localhost") or link.is_unix
-        if link.transport == "quic" and link.trusts_anybody and not is_local:
+        if link.transport == "quic" and link.is_unauthenticated and not is_local:
             self._log.warning(
-                f"whoever answers at {link.server} is trusted to move the robot; "
-                f"set server_fingerprint to what the server prints at its start"
+                f"the server at {link.server} is not authenticated: an attacker on the network "
+                "path could impersonate it and move the robot; set server_fingerprint to the "
+                "fingerprint that the server prints at its start"
             )
 
-    # --- what comes in ---
+    # --- inputs ---
 
     def _now(self) -> int:
         now: int = self.get_clock().now().nanoseconds
@@ -356,18 +359,18 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def _on_hold(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._live_bridge.hold(self._now())
         self._carry_out()
-        response.success, response.message = True, "holding; ~/reset goes on"
+        response.success, response.message = True, "holding; call ~/reset to go on"
         return response
 
-    # --- what goes out ---
+    # --- outputs ---
 
     def _carry_out(self) -> None:
-        """Do what the bridge wants done, then show its state if it is another one."""
+        """Carry out the effects of the bridge, then publish its status if that has changed."""
         for effect in self._live_bridge.take_effects():
             self._do(effect)
         now = self._now()
         status = self._live_bridge.status(now)
-        if status.is_news_after(self._last_status):
+        if status.differs_from(self._last_status):
             self._log_status(status)
             self._show_status(status, now)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 COMMANDS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-"""Chunks and trajectories: the newest one, and surely; a late one is useless."""
+"""Chunks and trajectories: only the newest, delivered reliably; an old one is useless."""
 
 LATCHED = QoSProfile(
     depth=1,
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
-"""States: who comes late still gets the current one."""
+"""States: a subscriber that joins late gets the current one."""
 
 STATISTICS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
-"""Numbers to plot: a lost one is no loss."""
+"""Numbers to plot: a lost message does not matter."""
 
 DIAGNOSTICS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 """What /diagnostics is published with everywhere."""

@@ -23,7 +23,7 @@ except ImportError:  # Humble
 
 
 class SensorSubscription:
-    """Hears a topic, however its publisher offers it."""
+    """Subscribes to a topic whatever the reliability of its publisher."""
 
     def __init__(
         self, node: Node, kind: type, topic: str, callback: Callable[[Any], None], depth: int
@@ -37,18 +37,18 @@ class SensorSubscription:
         self._subscription = self._subscribe(reliable=True)
 
     def settle(self) -> None:
-        """Subscribe anew if a publisher turned out to offer less. Call it now and then."""
+        """Subscribe again if a publisher turned out to be best effort. Call it periodically."""
         if not self._is_refused:
             return
         self._is_refused = False
         self._node.get_logger().info(
-            f"a publisher of {self._topic} offers only best effort: taking that"
+            f"a publisher of {self._topic} is best effort; subscribing again with best effort"
         )
         self.destroy()
         self._subscription = self._subscribe(reliable=False)
 
     def destroy(self) -> None:
-        """Stop hearing."""
+        """End the subscription."""
         self._node.destroy_subscription(self._subscription)
 
     def _subscribe(self, *, reliable: bool) -> Any:

@@ -99,14 +99,14 @@ class CameraFrames(Generic[Message]):
         """
         for name, ring in self._rings.items():
             if not ring:
-                return self._never_spoke(name)
+                return self._no_image(name)
         newest = {name: ring[-1].stamp_ns for name, ring in self._rings.items()}
         for name, stamp_ns in newest.items():
             if stamp_ns - now > max_age_ns:
                 return self._reason(
                     name,
                     f"is stamped {to_seconds(stamp_ns - now):.2f} s in the future; "
-                    f"the clocks of the camera and of this node differ",
+                    f"synchronise the clocks of the camera and of this computer",
                 )
             if now - stamp_ns > max_age_ns:
                 return self._reason(
@@ -131,10 +131,13 @@ class CameraFrames(Generic[Message]):
             )
         return found
 
-    def _never_spoke(self, camera: str) -> Hold:
+    def _no_image(self, camera: str) -> Hold:
         if camera in self._unstamped:
-            return self._reason(camera, "sends images without a stamp; they are not used")
-        return self._reason(camera, "has never spoken")
+            return self._reason(camera, "sends images without header.stamp; they are not used")
+        return Hold(
+            HoldKind.OBSERVATION,
+            f"no image received yet from camera {camera} ({self._topics[camera]})",
+        )
 
     def _reason(self, camera: str, what: str) -> Hold:
         return Hold(HoldKind.OBSERVATION, f"camera {camera} ({self._topics[camera]}) {what}")

@@ -45,9 +45,9 @@ class JointPositions:
         self._unstamped = False
 
     def add(self, stamp_ns: int, names: Sequence[str], positions: Sequence[float]) -> bool:
-        """Take what a message says about our joints. False if it was dropped: it has no stamp.
+        """Take the positions of one message. False if it was dropped: it has no stamp.
 
-        A value that is not finite, and a name without a position, is no news about that joint.
+        Joints of other names, values that are not finite and names without a position are ignored.
         """
         if stamp_ns == 0:
             self._unstamped = True
@@ -69,8 +69,11 @@ class JointPositions:
             name for name, stamp in zip(self._joints, self._stamps_ns, strict=True) if not stamp
         ]
         if missing:
-            why = "messages without a stamp are not used" if self._unstamped else "never reported"
-            return self._reason(f"no position of {', '.join(missing)} on {self._topics}: {why}")
+            why = "; messages came without header.stamp, which is required"
+            return self._reason(
+                f"no position received yet of {', '.join(missing)} on {self._topics}"
+                f"{why if self._unstamped else ''}"
+            )
         oldest_ns = min(self._stamps_ns)
         oldest = self._joints[self._stamps_ns.index(oldest_ns)]
         age = to_seconds(now - oldest_ns)
@@ -83,7 +86,7 @@ class JointPositions:
         if ahead_ns > max_age_ns:
             return self._reason(
                 f"joint states on {self._topics} are stamped {to_seconds(ahead_ns):.2f} s in the "
-                f"future; the clocks of the robot and of this node differ"
+                f"future; synchronise the clocks of the robot and of this computer"
             )
         return JointReading(self._positions.copy(), oldest_ns)
 

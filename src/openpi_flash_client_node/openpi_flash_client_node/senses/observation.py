@@ -16,7 +16,7 @@ from openpi_flash_client_node.settings.server_contract import ImageTarget
 
 
 class CameraImageError(ValueError):
-    """A camera's picture cannot be used. The message names the camera."""
+    """A camera's image cannot be decoded. The message names the camera."""
 
 
 Image = NDArray[np.uint8]
@@ -32,7 +32,7 @@ size: then resizing still decides how it looks, as in Pillow's thumbnails."""
 
 @dataclass(frozen=True)
 class ImageWork(Generic[Message]):
-    """What is done to pixels. All of it runs without the GIL, so call it off the executor.
+    """Operations on pixels. They run without the GIL, so call them off the executor.
 
     Attributes:
         decode: a camera message as an RGB image [H, W, 3], at (message, at_least). An encoded one
@@ -49,7 +49,7 @@ class ImageWork(Generic[Message]):
 
 @dataclass(frozen=True, eq=False)
 class Observation(Generic[Message]):
-    """What the robot sees, feels and is told, of one moment."""
+    """The inputs of one inference: images, joint positions and instruction of one moment."""
 
     frames: FrameSet[Message]
     joints: JointReading
@@ -75,14 +75,14 @@ def build_request(
     Args:
         observation: the inputs.
         settings: where they go in the request.
-        targets: what the server says about its images; those it says nothing about get the
+        targets: the server's image specifications; images without one get the
             size and layout of the settings.
         work: how to decode, resize and encode.
-        deadline_ms: how long the answer will be of use, for a server that wants to know.
-        jpeg_quality: of the images, for a server that reads JPEG; None sends arrays.
+        deadline_ms: time after which the answer is useless; None where the server does not take it.
+        jpeg_quality: of the images, None sends arrays.
 
     Raises:
-        CameraImageError: a camera's picture cannot be decoded.
+        CameraImageError: a camera's image cannot be decoded.
     """
     request: dict[str, Any] = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
     for camera in settings.cameras:

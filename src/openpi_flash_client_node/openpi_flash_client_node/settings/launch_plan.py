@@ -1,4 +1,4 @@
-"""What the launch file makes of its arguments. Knows nothing of `launch`, so it can be tested.
+"""Turns the arguments of the launch file into the node's start. Independent of `launch`.
 
 An empty argument keeps the value of the parameter file.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class LaunchArgumentError(ValueError):
-    """An argument of the launch file makes no sense. The user's to mend."""
+    """An argument of the launch file is wrong; the message is for the user."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,10 @@ class LaunchArgument:
 
 
 ARGUMENTS = (
-    LaunchArgument("server", "", "host name or address of the policy server"),
+    LaunchArgument("server", "", "name or address of the policy server, with or without a port"),
     LaunchArgument("port", "", "port of the policy server; 0 is the transport's own"),
     LaunchArgument("transport", "", "how to reach the server", ("", "quic", "websocket")),
+    LaunchArgument("api_key_file", "", "file that holds the API key of the server"),
     LaunchArgument("prompt", "", "the instruction at start"),
     LaunchArgument("robot", "sim_arm", "which robot: the NAME of config/robot.NAME.yaml"),
     LaunchArgument("params_file", "", "a parameter file of your own, instead of the robot's"),
@@ -43,7 +44,10 @@ ARGUMENTS = (
         "dry_run", "", "false moves the robot; true only shows chunks", ("", "true", "false")
     ),
     LaunchArgument(
-        "log_level", "info", "how much the node logs", ("debug", "info", "warn", "error", "fatal")
+        "log_level",
+        "info",
+        "lowest level that the node logs",
+        ("debug", "info", "warn", "error", "fatal"),
     ),
     LaunchArgument(
         "autostart",
@@ -82,7 +86,7 @@ def plan(arguments: Mapping[str, str], config: Path) -> LaunchPlan:
         LaunchArgumentError: there is no such robot, or a value is not what it should be.
     """
     overrides: dict[str, str | int | bool] = {
-        name: arguments[name] for name in ("server", "transport", "prompt") if arguments[name]
+        name: arguments[name] for name in _TEXTS if arguments[name]
     }
     if arguments["port"]:
         overrides["port"] = _port(arguments["port"])
@@ -95,6 +99,9 @@ def plan(arguments: Mapping[str, str], config: Path) -> LaunchPlan:
         overrides=overrides,
         log_level=arguments["log_level"],
     )
+
+
+_TEXTS = ("server", "transport", "api_key_file", "prompt")
 
 
 def _port(text: str) -> int:

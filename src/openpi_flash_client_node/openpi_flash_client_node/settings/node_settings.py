@@ -87,8 +87,8 @@ class LinkSettings:
         return self.host.startswith("unix:")
 
     @property
-    def trusts_anybody(self) -> bool:
-        """Whether nothing says which server is the right one."""
+    def is_unauthenticated(self) -> bool:
+        """Whether no setting authenticates the server."""
         return not (self.server_fingerprint or self.ca_file or self.known_servers)
 
 
@@ -98,7 +98,7 @@ class ObservationSettings:
 
     cameras: tuple[Camera, ...]
     image_size: tuple[int, int] | None
-    """Height and width if the server does not say; None leaves images as they are."""
+    """Height and width without a size in the server's metadata; None leaves images as they are."""
     image_layout: str
     jpeg_quality: int | None
     """None sends arrays."""
@@ -133,7 +133,7 @@ class PlayerSettings:
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """Everything the node was told."""
+    """All parameters of the node, checked."""
 
     link: LinkSettings
     observation: ObservationSettings
@@ -163,7 +163,7 @@ class NodeSettings:
 
 
 def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
-    """Parse what the user set.
+    """Parse the parameters that the user set.
 
     Raises:
         ParameterError: a parameter is unknown, missing, of the wrong type, out of range, or does
@@ -258,8 +258,8 @@ def _link(values: _Values) -> LinkSettings:
     given = [name for name in ways_to_trust if values.get(name, str)]
     if len(given) > 1:
         raise ParameterError(
-            f"parameters {' and '.join(given)} are set; each decides alone which server to trust, "
-            "set one of them"
+            f"parameters {' and '.join(given)} are set; each alone authenticates the server, set "
+            "one of them"
         )
     host = values.required("server", "give the policy server's host name or address")
     port = values.get("port", int) or None
@@ -292,13 +292,15 @@ def _api_key(values: _Values) -> str:
 def _observation(values: _Values, joints: tuple[str, ...]) -> ObservationSettings:
     names = values.names("cameras")
     if not names:
-        raise ParameterError("parameter cameras is empty; name the cameras the policy sees with")
+        raise ParameterError("parameter cameras is empty; list the names of the robot's cameras")
     cameras = tuple(_camera(values, name) for name in names)
     topics = values.names("joint_state_topics")
     if not topics:
-        raise ParameterError("parameter joint_state_topics is empty; name where the joints speak")
-    state_key = values.path("state_key", "say where the joint positions go in the request")
-    prompt_key = values.path("prompt_key", "say where the instruction goes in the request")
+        raise ParameterError(
+            "parameter joint_state_topics is empty; list the topics with sensor_msgs/JointState"
+        )
+    state_key = values.path("state_key", "give the key of the joint positions in the request")
+    prompt_key = values.path("prompt_key", "give the key of the instruction in the request")
     _check_paths([*(camera.key for camera in cameras), state_key, prompt_key])
     height, width = values.get("image_height", int), values.get("image_width", int)
     if (height == 0) != (width == 0):
@@ -325,7 +327,7 @@ def _camera(values: _Values, name: str) -> Camera:
     return Camera(
         name,
         topic,
-        values.path(f"camera.{name}.key", "say where the image goes in the request"),
+        values.path(f"camera.{name}.key", "give the key of its image in the request"),
         # image_transport's own name for such a topic
         is_compressed=topic.endswith("/compressed") if kind == "auto" else kind == "compressed",
     )

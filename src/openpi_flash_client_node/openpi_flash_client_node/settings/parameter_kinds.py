@@ -1,4 +1,4 @@
-"""What a parameter is: its type, its range, and how a value is checked against them."""
+"""The type and range of a parameter, and the check of a value against them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ ParameterValue = bool | int | float | str | tuple[str, ...] | tuple[float, ...]
 
 
 class ParameterError(ValueError):
-    """A parameter is missing, unknown, of the wrong type or out of range. The user's to mend."""
+    """A parameter is missing, unknown, of the wrong type or out of range. Raised for the user."""
 
 
 class ParameterKind(enum.Enum):
-    """The ROS types in use, by the words that the documentation has for them."""
+    """The ROS types in use, by their names in the documentation."""
 
     BOOL = "bool"
     INTEGER = "integer"
@@ -27,7 +27,7 @@ class ParameterKind(enum.Enum):
 
     @property
     def with_article(self) -> str:
-        """The words as they stand in a sentence."""
+        """The name with its article, for sentences."""
         return f"{'an' if self is ParameterKind.INTEGER else 'a'} {self.value}"
 
 
@@ -66,7 +66,7 @@ class Parameter:
         return self.name.replace("<name>", entry)
 
     def parse(self, value: Any, name: str | None = None) -> ParameterValue:
-        """Turn what ROS holds into a value of this kind, or say why it is none.
+        """Turn what ROS holds into a value of this kind, or raise.
 
         Raises:
             ParameterError: the type is wrong or the value is not allowed.

@@ -67,7 +67,11 @@ def _closest(name: str, known: list[str]) -> str:
 PARAMETERS: tuple[Parameter, ...] = (
     # --- the server ---
     Parameter(
-        "server", ParameterKind.STRING, "127.0.0.1", "Host name or address of the policy server."
+        "server",
+        ParameterKind.STRING,
+        "127.0.0.1",
+        "Name or address of the policy server, with or without a port (10.0.0.5:5555, [::1]:5555); "
+        "for quic also unix:/path, for websocket also ws://… and wss://….",
     ),
     Parameter(
         "port",
@@ -81,7 +85,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "transport",
         ParameterKind.STRING,
         "quic",
-        "How to reach the server. websocket also speaks to an openpi server.",
+        "How to reach the server. websocket also reaches openpi's own server.",
         choices=("quic", "websocket"),
     ),
     Parameter(
@@ -105,22 +109,22 @@ PARAMETERS: tuple[Parameter, ...] = (
         ParameterKind.STRING,
         "",
         "SHA-256 of the server's certificate in hex, as the server prints it at start (quic only). "
-        "Without this, ca_file or known_servers, whoever answers is trusted.",
+        "Without server_fingerprint, ca_file or known_servers the server is not authenticated.",
     ),
     Parameter(
         "ca_file",
         ParameterKind.STRING,
         "",
-        "PEM file of the authorities of which one must have signed the server's certificate for "
-        "the name in server (quic only).",
+        "PEM file of certificate authorities; one of them must have signed the server's "
+        "certificate for the name in server (quic only).",
     ),
     Parameter(
         "known_servers",
         ParameterKind.STRING,
         "",
-        "File of the servers that were met before, such as ~/.config/openpi-flash/known_servers "
-        "(quic only): a new server is trusted and written into it, one whose certificate has "
-        "changed is refused.",
+        "File of known servers, such as ~/.config/openpi-flash/known_servers (quic only): the "
+        "first connection to a server stores its certificate there; later, a different "
+        "certificate is refused.",
     ),
     Parameter(
         "connect_timeout",
@@ -144,7 +148,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "request_timeout",
         ParameterKind.DOUBLE,
         1.0,
-        "An answer that takes longer is given up, and the robot holds.",
+        "A request without an answer after this time is given up, and the robot holds.",
         unit="s",
         low=0.01,
         high=60.0,
@@ -177,7 +181,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         True,
         "Mirror the subtask on subtask_text as std_msgs/String.",
     ),
-    # --- what the policy sees ---
+    # --- observations ---
     Parameter(
         "cameras",
         ParameterKind.STRINGS,
@@ -211,7 +215,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "image_height",
         ParameterKind.INTEGER,
         224,
-        "Height that images are resized to if the server does not say one; 0 leaves them.",
+        "Height that images are resized to if the server's metadata has no size; 0 leaves them.",
         unit="pixels",
         low=0,
         high=4096,
@@ -220,7 +224,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "image_width",
         ParameterKind.INTEGER,
         224,
-        "Width that images are resized to if the server does not say one; 0 leaves them.",
+        "Width that images are resized to if the server's metadata has no size; 0 leaves them.",
         unit="pixels",
         low=0,
         high=4096,
@@ -229,7 +233,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "image_layout",
         ParameterKind.STRING,
         "hwc",
-        "Order of the image axes if the server does not say one.",
+        "Order of the image axes if the server's metadata has no shape.",
         choices=("hwc", "chw"),
     ),
     Parameter(
@@ -237,7 +241,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         ParameterKind.STRING,
         "raw",
         "How images go to the server. raw is exact, 150 kB for each camera of 224x224; jpeg is a "
-        "tenth to a fifth of that, for links below 1 Gb/s. A server that does not read jpeg gets "
+        "tenth to a fifth of that, for links below 1 Gb/s. A server that cannot decode jpeg gets "
         "raw.",
         choices=("raw", "jpeg"),
     ),
@@ -291,7 +295,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         high=10.0,
         dynamic=True,
     ),
-    # --- how chunks are played ---
+    # --- playing chunks ---
     Parameter(
         "action_columns",
         ParameterKind.STRINGS,
@@ -303,7 +307,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "action_rate_hz",
         ParameterKind.DOUBLE,
         0.0,
-        "Steps per second of a chunk; 0 asks the server (an openpi server does not say).",
+        "Steps per second of a chunk; 0 takes the server's (openpi's own server does not send it).",
         unit="Hz",
         low=0.0,
         high=1000.0,

@@ -1,7 +1,7 @@
-"""What the server says about itself, and whether this robot fits.
+"""The server's metadata, and whether it fits this robot.
 
-The metadata comes from the network: everything is checked, and everything may be missing, because
-an openpi server says next to nothing.
+The metadata comes from the network: every key is checked, and every key may be missing, because an
+openpi server sends almost none.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class ContractError(ValueError):
-    """This server and this robot do not fit together. Needs a human."""
+    """This server and this robot do not fit together; a person has to change one of them."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ImageTarget:
 
 @dataclass(frozen=True)
 class ServerContract:
-    """The server's metadata, as far as it says something. None: it does not say."""
+    """The keys of the server's metadata that the node reads. None: the key is missing."""
 
     images: Mapping[RequestPath, ImageTarget] = field(default_factory=dict)
     action_horizon: int | None = None
@@ -45,7 +45,7 @@ class ServerContract:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What server and robot have settled on.
+    """What the server's metadata and the node's parameters amount to.
 
     Attributes:
         step_ns: spacing of the steps of a chunk.
@@ -54,7 +54,7 @@ class Agreement:
         horizon: how many steps a chunk must have; None for any number.
         images: what each image must look like, by its place in the request.
         supports: optional request keys the server reads.
-        warnings: what a person should know but nothing stops for.
+        warnings: for people; the robot moves all the same.
     """
 
     step_ns: int
@@ -91,16 +91,16 @@ def parse_contract(metadata: Mapping[str, Any]) -> ServerContract:
 
 
 def agree(contract: ServerContract, settings: NodeSettings) -> Agreement:
-    """Match what the server says with what this node was told.
+    """Match the server's metadata with the node's parameters.
 
     Raises:
-        ContractError: the robot must not be moved by this server as things are.
+        ContractError: the server does not fit the parameters; the robot must not move.
     """
     rate_hz = settings.action_rate_hz or contract.action_rate_hz
     if not rate_hz:
         raise ContractError(
-            "the server does not say how many steps a second its actions are; "
-            "set the parameter action_rate_hz"
+            "the server's metadata has no action_rate_hz; set the parameter action_rate_hz to the "
+            "steps per second of its actions (openpi's servers never send it)"
         )
     columns, column_count = _columns(contract, settings)
     return Agreement(
@@ -137,7 +137,7 @@ def _warnings(contract: ServerContract, settings: NodeSettings) -> tuple[str, ..
     ours = {camera.key: camera.name for camera in settings.observation.cameras}
     if contract.images:
         warnings += [
-            f"the server reads an image at {'.'.join(path)}, and no camera has that key"
+            f"the server reads an image at {'.'.join(path)}, but no camera.<name>.key is that"
             for path in contract.images
             if path not in ours
         ]
@@ -148,10 +148,10 @@ def _warnings(contract: ServerContract, settings: NodeSettings) -> tuple[str, ..
         ]
     if settings.observation.jpeg_quality is not None and "jpeg" not in contract.supports:
         warnings.append("the server does not read jpeg; images are sent raw")
-    said = contract.action_rate_hz
-    if said is not None and settings.action_rate_hz and settings.action_rate_hz != said:
+    rate_hz = contract.action_rate_hz
+    if rate_hz is not None and settings.action_rate_hz not in (0.0, rate_hz):
         warnings.append(
-            f"the server's actions are {said:g} steps a second; "
+            f"the server's actions have {rate_hz:g} steps per second; the parameter "
             f"action_rate_hz plays them at {settings.action_rate_hz:g}"
         )
     return tuple(warnings)
@@ -179,7 +179,9 @@ def _image(spec: Any) -> tuple[RequestPath, ImageTarget]:
         return tuple(path), ImageTarget(shape[0], shape[1], channels_first=False)
     if shape[0] == 3:
         return tuple(path), ImageTarget(shape[1], shape[2], channels_first=True)
-    raise ContractError(f"the server wants {where} in the shape {list(shape)}, which is no image")
+    raise ContractError(
+        f"the server wants {where} in the shape {list(shape)}, expected [H, W, 3] or [3, H, W]"
+    )
 
 
 def _positive(metadata: Mapping[str, Any], key: str) -> int | None:

@@ -58,7 +58,7 @@ CAUSES = {
     "hold": (
         lambda w: (w.bridge.hold(w.now), w.collect())[1],
         State.HOLDING,
-        "held by ~/hold; ~/reset goes on",
+        "held by ~/hold; call ~/reset to go on",
     ),
     "reset": (
         lambda w: (w.bridge.reset(w.now), w.collect())[1],
@@ -152,7 +152,7 @@ def test_a_hold_lasts_until_a_reset_and_nothing_else_ends_it(world):
     world.bridge.set_prompt(world.now, "go on", reset=True)
     world.collect()
     assert world.pass_time(3_000, until=SendRequest) is None
-    assert world.status.message == "held by ~/hold; ~/reset goes on"
+    assert world.status.message == "held by ~/hold; call ~/reset to go on"
     world.bridge.reset(world.now)
     assert world.pass_time(100, until=SendRequest) is not None
 

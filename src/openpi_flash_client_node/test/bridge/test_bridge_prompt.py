@@ -65,7 +65,7 @@ def test_a_planner_that_fails_is_in_the_status_until_it_answers_again(world):
     assert shown.text == "", "the words of before are not what it is doing now"
     assert world.status.state is State.RUNNING
     assert world.status.message == "acting without a subtask: internal: out of memory"
-    assert world.status.is_news_after(before)
+    assert world.status.differs_from(before)
     assert world.bridge.planner_error == "internal: out of memory"
     world.answer(world.pass_time(2_000, until=SendRequest), subtask=words)
     assert (world.status.cause, world.status.message) == ("running", "")
@@ -92,4 +92,4 @@ def test_what_holds_the_robot_comes_before_the_planner(world):
     world.run()
     world.answer(world.pass_time(2_000, until=SendRequest), subtask=FAILED_PLANNER)
     world.bridge.hold(world.now)
-    assert world.status.message == "held by ~/hold; ~/reset goes on"
+    assert world.status.message == "held by ~/hold; call ~/reset to go on"

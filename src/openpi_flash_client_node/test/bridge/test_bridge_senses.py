@@ -14,7 +14,7 @@ def test_a_silent_camera_is_named_while_it_holds(world):
     world.silent = {"wrist"}
     assert world.pass_time(500, until=SendRequest) is None
     assert world.status.state is State.HOLDING
-    assert world.status.message == "camera wrist (/wrist/image_raw) has never spoken"
+    assert world.status.message == "no image received yet from camera wrist (/wrist/image_raw)"
     world.silent = set()
     assert world.pass_time(100, until=SendRequest) is not None
 
@@ -36,14 +36,14 @@ def test_a_camera_that_falls_silent_is_named_at_once_and_stops_the_robot_in_the_
 def test_a_running_number_in_a_message_is_no_news_but_another_cause_is(world):
     world.run()
     running = world.status
-    assert running.is_news_after(None)
+    assert running.differs_from(None)
     world.silent = {"scene"}
     world.pass_time(500)
     first = world.status
-    assert first.is_news_after(running)
+    assert first.differs_from(running)
     world.pass_time(40)
     assert world.status.message != first.message
-    assert not world.status.is_news_after(first)
+    assert not world.status.differs_from(first)
 
 
 def test_ros_time_that_has_not_begun_is_named_before_any_sensor(settings):

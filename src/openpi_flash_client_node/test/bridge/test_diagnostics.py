@@ -49,8 +49,8 @@ def test_every_camera_has_its_age_and_a_missing_one_is_a_warning(settings):
     bridge.tick(SECOND)
     report = by_name(bridge, settings)["observation"]
     assert report.level is Level.WARN
-    assert "camera wrist (/wrist/image_raw) has never spoken" in report.message
-    assert report.values == {"age of scene (s)": "0.500", "age of wrist (s)": "never spoke"}
+    assert "no image received yet from camera wrist (/wrist/image_raw)" in report.message
+    assert report.values == {"age of scene (s)": "0.500", "age of wrist (s)": "no image yet"}
 
 
 def test_execution_says_state_and_counts(settings):

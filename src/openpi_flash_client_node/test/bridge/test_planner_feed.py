@@ -4,11 +4,11 @@ import numpy as np
 
 from openpi_flash_client_node.bridge.effects import PublishSubtask
 from openpi_flash_client_node.bridge.planner_feed import PlannerFeed
-from openpi_flash_client_node.link.answer import ParsedAnswer, SubtaskWords
+from openpi_flash_client_node.link.answer import ParsedAnswer, PlannerSubtask
 
 
 def answer(text=None, *, age_ns=0, error=""):
-    words = None if text is None else SubtaskWords(text, age_ns)
+    words = None if text is None else PlannerSubtask(text, age_ns)
     return ParsedAnswer(np.zeros((1, 1)), words, error, server_s=0.0)
 
 

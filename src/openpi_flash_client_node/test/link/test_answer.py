@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from openpi_flash_client_node.link.answer import AnswerError, SubtaskWords, parse_answer
+from openpi_flash_client_node.link.answer import AnswerError, PlannerSubtask, parse_answer
 from openpi_flash_client_node.settings.server_contract import Agreement
 
 AGREEMENT = Agreement(
@@ -35,7 +35,7 @@ def test_subtask_and_server_time_are_read_where_they_are():
         "server_timing": {"infer_ms": 34.0},
     }
     answer = parse_answer(result, AGREEMENT)
-    assert answer.subtask == SubtaskWords("pick up the cube", age_ns=250_000_000)
+    assert answer.subtask == PlannerSubtask("pick up the cube", age_ns=250_000_000)
     assert answer.server_s == pytest.approx(0.034)
 
 
@@ -44,7 +44,7 @@ def test_subtask_and_server_time_are_read_where_they_are():
     [
         ({"code": "internal", "message": "out of memory"}, "internal: out of memory"),
         ({"message": "out of memory"}, "out of memory"),
-        ({}, "the server does not say why"),
+        ({}, "no reason given"),
         ("out of memory", "out of memory"),
         (None, ""),
     ],
@@ -64,7 +64,7 @@ def test_a_subtask_that_is_none_is_none(subtask):
 @pytest.mark.parametrize("age", [None, -5.0, "old", math.nan])
 def test_a_subtask_whose_age_makes_no_sense_is_new(age):
     result = {"actions": ACTIONS, "subtask": {"text": "go", "age_ms": age}}
-    assert parse_answer(result, AGREEMENT).subtask == SubtaskWords("go", age_ns=0)
+    assert parse_answer(result, AGREEMENT).subtask == PlannerSubtask("go", age_ns=0)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_a_compressed_message_is_decoded_and_may_come_out_smaller():
     ("format_", "data", "problem"),
     [
         ("16UC1; compressedDepth png", b"", "'16UC1; compressedDepth png' is a depth image"),
-        ("bayer_rggb8; jpeg compressed bayer_rggb8", b"", "has no colours before it is"),
+        ("bayer_rggb8; jpeg compressed bayer_rggb8", b"", "is a Bayer pattern"),
         ("jpeg", b"\xff\xd8", "image format 'jpeg': jpeg of 2 bytes cannot be decoded"),
     ],
 )
@@ -180,14 +180,14 @@ def test_quic_without_the_compiled_half_is_for_a_human_and_says_what_to_install(
     with pytest.raises(flash_transport.NativeMissing) as error:
         transport.open_policy(dataclasses.replace(settings.link, transport="quic"))
     assert transport.needs_human(error.value)
-    assert "pip install flash_transport" in transport.failure_message(error.value)
+    assert "pip install ./src/flash_transport" in transport.failure_message(error.value)
 
 
 def test_a_missing_compiled_half_is_news_and_a_present_one_is_not(monkeypatch):
     monkeypatch.setattr(flash_transport, "implementation", "native")
     assert transport.installation_notice() == ""
     monkeypatch.setattr(flash_transport, "implementation", "pure")
-    assert "pip install flash_transport" in transport.installation_notice()
+    assert "pip install ./src/flash_transport" in transport.installation_notice()
 
 
 def test_what_nobody_expects_is_a_lost_link():

@@ -302,7 +302,7 @@ def test_an_observation_from_the_future_is_refused():
     assert reason == Hold(
         HoldKind.BAD_CHUNK,
         "the observation of chunk 1 is 0.90 s in the future; "
-        "the clocks of the cameras and of this node differ",
+        "synchronise the clocks of the cameras and of this computer",
     )
 
 

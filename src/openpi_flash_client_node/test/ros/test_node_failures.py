@@ -28,7 +28,9 @@ def running(robot):
 def test_a_camera_that_never_speaks_is_named(robot, make_node, name):
     robot.silent = {name}
     make_node()
-    robot.until_state(PolicyStatus.HOLDING, f"camera {name} (/{name}/image_raw) has never spoken")
+    robot.until_state(
+        PolicyStatus.HOLDING, f"no image received yet from camera {name} (/{name}/image_raw)"
+    )
     robot.silent = set()
     robot.until_state(PolicyStatus.RUNNING)
 
@@ -37,7 +39,8 @@ def test_joints_that_never_speak_are_named(robot, make_node):
     robot.silent = {"joints"}
     make_node()
     robot.until_state(
-        PolicyStatus.HOLDING, "no position of shoulder, elbow, gripper on /joint_states"
+        PolicyStatus.HOLDING,
+        "no position received yet of shoulder, elbow, gripper on /joint_states",
     )
 
 

@@ -45,7 +45,7 @@ def test_joints_that_never_reported_are_named_with_the_topics():
     table = joints()
     table.add(100 * MS, ["elbow"], [0.2])
     assert reason(table, 110) == (
-        "no position of shoulder, gripper on /arm/joint_states, /hand/joint_states: never reported"
+        "no position received yet of shoulder, gripper on /arm/joint_states, /hand/joint_states"
     )
 
 
@@ -53,8 +53,8 @@ def test_messages_without_a_stamp_are_dropped_and_the_reason_says_so():
     table = joints(("/joint_states",))
     assert not table.add(0, ["shoulder", "elbow", "gripper"], [1, 2, 3])
     assert reason(table, 110) == (
-        "no position of shoulder, elbow, gripper on /joint_states: "
-        "messages without a stamp are not used"
+        "no position received yet of shoulder, elbow, gripper on /joint_states; "
+        "messages came without header.stamp, which is required"
     )
 
 
@@ -73,7 +73,7 @@ def test_joint_states_from_the_future_are_a_reason():
     table.add(900 * MS, ["shoulder", "elbow", "gripper"], [1, 2, 3])
     assert reason(table, 100) == (
         "joint states on /joint_states are stamped 0.80 s in the future; "
-        "the clocks of the robot and of this node differ"
+        "synchronise the clocks of the robot and of this computer"
     )
 
 
@@ -88,7 +88,7 @@ def test_a_value_that_is_not_finite_is_no_news(value):
 def test_a_name_without_a_position_is_no_news():
     table = joints()
     table.add(100 * MS, ["shoulder", "elbow", "gripper"], [1, 2])
-    assert "no position of gripper" in reason(table, 100)
+    assert "no position received yet of gripper" in reason(table, 100)
 
 
 def test_a_message_that_comes_out_of_order_changes_nothing_but_a_clock_set_back_does():

@@ -87,9 +87,11 @@ def test_port_0_is_the_transports_own(parameters, transport, port, server):
 def test_trust_in_the_server_is_asked_for_in_one_way(parameters):
     for name in ("server_fingerprint", "ca_file", "known_servers"):
         link = settings_from_parameters(parameters | {name: "x"}).link
-        assert not link.trusts_anybody
-    assert settings_from_parameters(parameters).link.trusts_anybody
-    with pytest.raises(ParameterError, match="ca_file and known_servers are set; each decides"):
+        assert not link.is_unauthenticated
+    assert settings_from_parameters(parameters).link.is_unauthenticated
+    with pytest.raises(
+        ParameterError, match="ca_file and known_servers are set; each alone authenticates"
+    ):
         settings_from_parameters(parameters | {"ca_file": "a", "known_servers": "b"})
 
 
@@ -108,17 +110,17 @@ def test_dry_run_is_on_unless_someone_turns_it_off(parameters):
     [
         ({"joints": []}, "parameter joints is empty; name the robot's joints in policy order"),
         ({"joints": ["a", "b", "a"]}, "parameter joints has a more than once"),
-        ({"cameras": []}, "parameter cameras is empty; name the cameras the policy sees with"),
+        ({"cameras": []}, "parameter cameras is empty; list the names of the robot's cameras"),
         ({"server": ""}, "parameter server is not set; give the policy server's host name or"),
         ({"camera.scene.topic": ""}, "parameter camera.scene.topic is not set; give the topic of"),
-        ({"camera.scene.key": ""}, "parameter camera.scene.key is not set; say where the image"),
+        ({"camera.scene.key": ""}, "parameter camera.scene.key is not set; give the key of its"),
         ({"camera.scene.key": "a..b"}, "parameter camera.scene.key has an empty key between its"),
         (
             {"camera.scene.key": "observation/wrist_image"},
             "two inputs go to the same place in the request: observation/wrist_image and",
         ),
         ({"camera.scene.key": "prompt.image"}, "two inputs go to the same place in the request:"),
-        ({"joint_state_topics": []}, "parameter joint_state_topics is empty; name where the"),
+        ({"joint_state_topics": []}, "parameter joint_state_topics is empty; list the topics"),
         ({"joint_state_topics": [""]}, "parameter joint_state_topics has an empty name in it"),
         ({"action_columns": ["a"]}, "parameter action_columns has 1 names for 3 joints"),
         ({"max_velocity": [1.0, 1.0]}, "parameter max_velocity has 2 values for 3 joints"),

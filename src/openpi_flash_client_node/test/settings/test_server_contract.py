@@ -83,7 +83,7 @@ def test_an_openpi_server_that_says_nothing_is_understood(metadata):
         ),
         (
             {"image_specs": [{"path": ["a", "b"], "target_shape": [4, 4, 4]}]},
-            "the server wants a.b in the shape [4, 4, 4], which is no image",
+            "the server wants a.b in the shape [4, 4, 4], expected [H, W, 3] or [3, H, W]",
         ),
         (
             {"image_specs": [{"path": ["a"], "target_shape": [4, 4, 3], "dtype": "float32"}]},
@@ -140,9 +140,9 @@ def test_what_does_not_fit_but_does_not_stop_is_a_warning(settings, replace):
     agreement = agree(parse_contract(METADATA), replace(settings, action_rate_hz=50.0))
     assert agreement.step_ns == 20_000_000
     assert agreement.warnings == (
-        "the server reads an image at images.cam_high, and no camera has that key",
+        "the server reads an image at images.cam_high, but no camera.<name>.key is that",
         "camera wrist goes to observation/wrist_image, where the server reads no image",
-        "the server's actions are 25 steps a second; action_rate_hz plays them at 50",
+        "the server's actions have 25 steps per second; the parameter action_rate_hz plays them at 50",
     )
     assert agree(ServerContract(images=TWO_CAMERAS, action_rate_hz=1), settings).warnings == ()
 
