@@ -142,7 +142,8 @@ def test_what_does_not_fit_but_does_not_stop_is_a_warning(settings, replace):
     assert agreement.warnings == (
         "the server reads an image at images.cam_high, but no camera.<name>.key is that",
         "camera wrist goes to observation/wrist_image, where the server reads no image",
-        "the server's actions have 25 steps per second; the parameter action_rate_hz plays them at 50",
+        "the server's actions have 25 steps per second; "
+        "the parameter action_rate_hz plays them at 50",
     )
     assert agree(ServerContract(images=TWO_CAMERAS, action_rate_hz=1), settings).warnings == ()
 
