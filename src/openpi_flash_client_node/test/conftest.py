@@ -250,6 +250,27 @@ class Robot:
         self.ros.until(lambda: len(heard) > count, what, timeout)
         return heard[-1]
 
+    def until_answering(self, timeout=60.0):
+        """Wait until a node that has just been started answers, and its state.
+
+        A service is found before its process has found the asking one; such an answer is lost, so
+        the question is put again.
+        """
+        from lifecycle_msgs.srv import GetState
+
+        client = self.node.create_client(GetState, "/openpi/client_node/get_state")
+        futures = []
+
+        def answered():
+            if client.service_is_ready() and (not futures or time.monotonic() > self._ask_after):
+                futures.append(client.call_async(GetState.Request()))
+                self._ask_after = time.monotonic() + 1.0
+            return next((future for future in futures if future.done()), None)
+
+        future = self.ros.until(answered, "an answer of get_state", timeout)
+        self.node.destroy_client(client)
+        return future.result().current_state.label
+
     def call(self, kind, service, **fields):
         client = self.node.create_client(kind, f"/openpi/client_node/{service}")
         self.ros.until(client.service_is_ready, f"service {service}")

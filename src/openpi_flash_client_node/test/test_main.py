@@ -78,6 +78,7 @@ def test_without_autostart_it_waits_for_a_lifecycle_manager(robot, start, parame
     from lifecycle_msgs.srv import ChangeState
 
     process = start("--params-file", str(parameter_file()), "-p", "autostart:=false")
+    assert robot.until_answering() == "unconfigured"
     for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
         request = {"transition": Transition(id=transition)}
         assert robot.call(ChangeState, "change_state", **request).success
@@ -87,10 +88,8 @@ def test_without_autostart_it_waits_for_a_lifecycle_manager(robot, start, parame
 
 
 def test_a_signal_before_anything_was_configured_ends_it_with_0(robot, start, parameter_file):
-    from lifecycle_msgs.srv import GetState
-
     process = start("--params-file", str(parameter_file()), "-p", "autostart:=false")
-    robot.call(GetState, "get_state")
+    assert robot.until_answering() == "unconfigured"
     process.send_signal(signal.SIGTERM)
     assert process.wait(WAIT) == 0
 

@@ -283,11 +283,7 @@ class Bridge(Generic[Message]):
     def _observe(self, now: int) -> Observation[Message] | Hold:
         """The inputs of this moment, or which of them is missing, old or of another moment."""
         if now <= 0:
-            return Hold(
-                HoldKind.OBSERVATION,
-                "no message on /clock yet: use_sim_time is true, and ROS time has not begun; start "
-                "the simulator or the bag (`ros2 bag play --clock`), or set use_sim_time to false",
-            )
+            return _NO_CLOCK
         limits = self._settings.observation
         frames = self.frames.newest_set(
             now, max_age_ns=limits.max_age_ns, max_skew_ns=limits.max_skew_ns
@@ -336,6 +332,8 @@ class Bridge(Generic[Message]):
 
     def _state(self, now: int) -> tuple[State, str, str]:
         """State, cause and message; what must be repaired first comes first."""
+        if self._active and now <= 0 and not self.server.fault:
+            return State.HOLDING, "clock", _NO_CLOCK.message
         stopped = self._stopped()
         if stopped is not None:
             return stopped
@@ -377,6 +375,11 @@ class Bridge(Generic[Message]):
         return effects
 
 
+_NO_CLOCK = Hold(
+    HoldKind.OBSERVATION,
+    "no message on /clock yet: use_sim_time is true, and ROS time has not begun; start the "
+    "simulator or the bag (`ros2 bag play --clock`), or set use_sim_time to false",
+)
 _WAITING = Hold(HoldKind.WAITING, "waiting for the first chunk")
 _HOLD_KINDS = {
     FailureKind.TIMEOUT: HoldKind.LATE,

@@ -46,11 +46,15 @@ def test_a_running_number_in_a_message_is_no_news_but_another_cause_is(world):
     assert not world.status.differs_from(first)
 
 
-def test_ros_time_that_has_not_begun_is_named_before_any_sensor(settings):
+def test_ros_time_that_has_not_begun_is_named_before_the_server_and_every_sensor(settings):
     bridge = Bridge(settings)
     bridge.activate(0)
-    bridge.link_event(0, LinkUp(METADATA))
-    bridge.tick(0)
-    status = bridge.status(0)
-    assert status.state is State.HOLDING
-    assert status.message.startswith("no message on /clock yet: use_sim_time is true")
+    for connect in (lambda: None, lambda: bridge.link_event(0, LinkUp(METADATA))):
+        connect()
+        bridge.tick(0)
+        status = bridge.status(0)
+        assert status.state is State.HOLDING
+        assert status.message.startswith("no message on /clock yet: use_sim_time is true")
+    assert bridge.observation_problem.message == status.message
+    bridge.tick(1)
+    assert "/clock" not in bridge.status(1).message
