@@ -163,7 +163,6 @@ class Robot:
     """Cameras, joints and controllers that speak and listen, and can fall silent."""
 
     def __init__(self, ros):
-        from rcl_interfaces.msg import Log
         from rclpy.qos import qos_profile_sensor_data
         from sensor_msgs.msg import Image, JointState
         from trajectory_msgs.msg import JointTrajectory
@@ -190,8 +189,6 @@ class Robot:
         self.node.create_subscription(
             PolicyStatus, "/openpi/status", self.statuses.append, latched()
         )
-        self.log = []
-        self.node.create_subscription(Log, "/rosout", self.log.append, latched(depth=1000))
         for name, heard in self.trajectories.items():
             self.node.create_subscription(
                 JointTrajectory, f"/{name}/joint_trajectory", heard.append, 10
@@ -240,10 +237,6 @@ class Robot:
             timeout,
         )
 
-    def until_logged(self, text):
-        """Wait for a line of the node's log that holds the text."""
-        self.ros.until(lambda: any(text in line.msg for line in self.log), f"{text!r} in the log")
-
     def until_new(self, heard, what, timeout=30.0):
         """Wait for one more message in a list of those heard; the message."""
         count = len(heard)
@@ -280,10 +273,10 @@ class Robot:
         return future.result()
 
 
-def latched(depth=1):
+def latched():
     from rclpy.qos import DurabilityPolicy, QoSProfile
 
-    return QoSProfile(depth=depth, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    return QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 @pytest.fixture
