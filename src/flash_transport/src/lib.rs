@@ -10,4 +10,5 @@ pub mod local;
 #[cfg(feature = "python")]
 mod python;
 pub mod quic;
+pub mod text;
 pub mod trust;

@@ -7,6 +7,7 @@ mod support;
 
 use std::time::Duration;
 
+use flash_transport::link::keys::ApiKey;
 use flash_transport::link::limits::ServerLimits;
 use flash_transport::link::queue::Next;
 use flash_transport::link::request::Request;
@@ -30,7 +31,7 @@ fn client(server: &Server, api_key: Option<&str>) -> Client {
 
 fn client_of(host: &str, port: u16, api_key: Option<&str>) -> Client {
     let mut config = ClientConfig::new(host, port, ANY_SERVER);
-    config.hello.api_key = api_key.map(str::to_owned);
+    config.hello.api_key = api_key.map(|key| ApiKey::new(key).unwrap());
     Client::new(config).unwrap()
 }
 
@@ -59,16 +60,15 @@ fn a_request_that_overtakes_its_hello_is_answered_behind_it() {
 }
 
 #[test]
-fn a_malformed_hello_is_refused_and_the_request_waits_for_a_better_one() {
+fn a_malformed_hello_ends_the_connection_and_no_request_behind_it_is_begun() {
     let server = Server::bind(server_config()).unwrap();
     let hasty = Raw::connect(server.address(), RawSettings::default());
     let held = hasty.ask(INFER);
     let refused = hasty.ask(&[0x01, 0x90]).read().unwrap();
     assert_eq!(code(&refused), "bad_request");
+    assert_eq!(held.read(), None);
     assert!(matches!(server.next(SHORT), Next::Nothing));
-    hasty.say_hello();
-    answer(&next(&server));
-    assert_eq!(held.read().unwrap(), [ANSWER_OK, 0x80]);
+    assert_eq!(server.counters().hellos_refused.value(), 1);
 }
 
 #[test]
@@ -121,11 +121,11 @@ fn a_server_that_stops_answers_what_it_holds() {
 #[test]
 fn a_wrong_key_is_what_the_requests_behind_it_are_told() {
     let mut config = server_config();
-    config.api_keys = vec!["right".into()];
+    config.api_keys = vec![ApiKey::new("right").unwrap()];
     let server = Server::bind(config).unwrap();
     let path = fresh_path();
     let mut config = LocalServerConfig::new(path.clone(), vec![0x80]);
-    config.api_keys = vec!["right".into()];
+    config.api_keys = vec![ApiKey::new("right").unwrap()];
     let local = LocalServer::bind(config).unwrap();
     let unix = format!("unix:{}", path.display());
     // The end of the connection and the answer to the hello race each other.

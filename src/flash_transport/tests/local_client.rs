@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use flash_transport::link::hello::Hello;
+use flash_transport::link::keys::ApiKey;
 use flash_transport::link::limits::ServerLimits;
 use flash_transport::link::wire::{ErrorCode, Failure, Kind, ANSWER_OK};
 use flash_transport::local::server::{LocalServer, LocalServerConfig};
@@ -296,7 +297,7 @@ fn a_request_that_the_server_refuses_leaves_the_connection() {
 #[test]
 fn a_wrong_key_is_final() {
     let mut config = LocalServerConfig::new(fresh_path(), vec![0x80]);
-    config.api_keys = vec!["right".into()];
+    config.api_keys = vec![ApiKey::new("right").unwrap()];
     let server = LocalServer::bind(config).unwrap();
     let client = Client::new(client_config(server.path())).unwrap();
     let error = client.meet(LONG).wait_long().unwrap_err();

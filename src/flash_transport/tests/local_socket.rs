@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use flash_transport::link::hello::Hello;
+use flash_transport::link::keys::ApiKey;
 use flash_transport::link::limits::ServerLimits;
 use flash_transport::link::queue::Next;
 use flash_transport::link::request::Request;
@@ -173,12 +174,12 @@ fn nothing_but_a_hello_comes_first() {
 #[test]
 fn a_wrong_key_is_refused_and_cannot_be_tried_again() {
     let mut config = config();
-    config.api_keys = vec!["right".into()];
+    config.api_keys = vec![ApiKey::new("right").unwrap()];
     let server = serve(config);
     for key in [None, Some("wrong".to_owned())] {
         let mut robot = Robot::connect(&server);
         let hello = Hello {
-            api_key: key,
+            api_key: key.map(|key| ApiKey::new(key).unwrap()),
             ..Hello::default()
         };
         robot.send(0, &hello.encode().unwrap());

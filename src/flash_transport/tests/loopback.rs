@@ -8,6 +8,7 @@ mod support;
 use std::time::Duration;
 
 use flash_transport::link::hello::Hello;
+use flash_transport::link::keys::ApiKey;
 use flash_transport::link::limits::ServerLimits;
 use flash_transport::link::queue::Next;
 use flash_transport::link::wire::{ErrorCode, Failure, Kind, ANSWER_OK};
@@ -227,11 +228,11 @@ fn the_pinned_server_is_trusted_and_another_is_not() {
 #[test]
 fn only_a_known_api_key_comes_in() {
     let mut config = server_config();
-    config.api_keys = vec!["right".into()];
+    config.api_keys = vec![ApiKey::new("right").unwrap()];
     let server = serve(config);
     let with_key = |key: Option<&str>| {
         let mut config = client_config(&server);
-        config.hello.api_key = key.map(str::to_owned);
+        config.hello.api_key = key.map(|key| ApiKey::new(key).unwrap());
         let client = Client::new(config).unwrap();
         let connected = client.meet(LONG).wait_long();
         connected.map(|_| client)
@@ -356,4 +357,15 @@ fn a_request_that_the_server_is_not_ready_for_is_sent_again() {
         .unwrap();
     echo(&next(&server));
     assert_eq!(pending.wait_long().unwrap().bytes, [ANSWER_OK, b'x']);
+}
+
+#[test]
+fn a_server_on_every_ipv6_address_serves_ipv4_clients_too() {
+    let mut config = server_config();
+    config.address = "[::]:0".parse().unwrap();
+    let server = serve(config);
+    for host in ["127.0.0.1", "::1"] {
+        let client = connect(ClientConfig::new(host, server.address().port(), ANY_SERVER));
+        assert!(client.metadata().is_some(), "{host}");
+    }
 }

@@ -4,7 +4,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::codec::{CodecError, Value};
 
+use super::keys::ApiKey;
 use super::wire::{Kind, SMALL_MAP};
+use crate::text::{escaped, is_control};
 
 /// The map of a hello. Every field may be missing; unknown fields are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,7 +15,7 @@ pub struct Hello {
     pub client: Option<String>,
     /// Version of the client's software.
     pub version: Option<String>,
-    pub api_key: Option<String>,
+    pub api_key: Option<ApiKey>,
     /// Requests of one session replace each other; a reconnecting client keeps its session.
     pub session: Option<String>,
 }
@@ -32,10 +34,29 @@ pub enum HelloError {
         got: usize,
         limit: usize,
     },
+    #[error("session has {got} characters, at most {MAX_SESSION} are allowed")]
+    LongSession { got: usize },
+    #[error("session holds the control character {}", escaped(*character))]
+    ControlInSession { character: char },
 }
 
 /// Most bytes of each field. Longer than any name, key or token in use; the server keeps a session per connection.
 pub const MAX_FIELD: usize = 1024;
+
+/// Most characters of a session.
+pub const MAX_SESSION: usize = 128;
+
+/// Whether `session` may name a session: it appears in logs, and servers keep one per robot.
+pub fn check_session(session: &str) -> Result<(), HelloError> {
+    let got = session.chars().count();
+    if got > MAX_SESSION {
+        return Err(HelloError::LongSession { got });
+    }
+    match session.chars().find(|character| is_control(*character)) {
+        Some(character) => Err(HelloError::ControlInSession { character }),
+        None => Ok(()),
+    }
+}
 
 /// A session for a client whose user has not named one; kept over reconnections.
 pub fn random_session() -> String {
@@ -48,16 +69,19 @@ pub fn random_session() -> String {
 impl Hello {
     /// The whole request, first byte included.
     pub fn encode(&self) -> Result<Vec<u8>, HelloError> {
+        if let Some(session) = &self.session {
+            check_session(session)?;
+        }
         let mut entries = Vec::new();
         for (name, field) in [
-            ("client", &self.client),
-            ("version", &self.version),
-            ("api_key", &self.api_key),
-            ("session", &self.session),
+            ("client", self.client.as_deref()),
+            ("version", self.version.as_deref()),
+            ("api_key", self.api_key.as_ref().map(ApiKey::reveal)),
+            ("session", self.session.as_deref()),
         ] {
             if let Some(text) = field {
                 check_length(name, text)?;
-                entries.push((name.into(), text.as_str().into()));
+                entries.push((name.into(), text.into()));
             }
         }
         let mut request = vec![Kind::Hello.byte()];
@@ -71,11 +95,15 @@ impl Hello {
         if !matches!(value, Value::Map(_)) {
             return Err(HelloError::NotAMap);
         }
+        let session = field(&value, "session")?;
+        if let Some(session) = &session {
+            check_session(session)?;
+        }
         Ok(Self {
             client: field(&value, "client")?,
             version: field(&value, "version")?,
-            api_key: field(&value, "api_key")?,
-            session: field(&value, "session")?,
+            api_key: field(&value, "api_key")?.map(ApiKey::received),
+            session,
         })
     }
 }
@@ -111,7 +139,7 @@ mod tests {
         Hello {
             client: Some("robot".into()),
             version: Some("1.2".into()),
-            api_key: Some("k3y".into()),
+            api_key: Some(ApiKey::new("k3y").unwrap()),
             session: Some("arm-7".into()),
         }
     }
@@ -153,21 +181,52 @@ mod tests {
     }
 
     #[test]
-    fn a_long_session_is_refused_at_both_ends() {
-        let session = "s".repeat(MAX_FIELD + 1);
+    fn a_session_that_is_no_name_is_refused_at_both_ends() {
+        let long = "é".repeat(MAX_SESSION + 1);
+        let control = |character| HelloError::ControlInSession { character };
+        for (session, error) in [
+            (long.as_str(), HelloError::LongSession { got: 129 }),
+            ("\0action slot", control('\0')),
+            ("arm\n", control('\n')),
+            ("\u{1b}[2J", control('\u{1b}')),
+            ("arm\u{9b}", control('\u{9b}')),
+            ("arm\u{202e}", control('\u{202e}')),
+        ] {
+            let map = Value::Map(vec![("session".into(), session.into())]);
+            assert_eq!(Hello::decode(&map.encode().unwrap()), Err(error.clone()));
+            let written = Hello {
+                session: Some(session.to_owned()),
+                ..Hello::default()
+            };
+            assert_eq!(written.encode(), Err(error.clone()));
+            assert!(!error.to_string().chars().any(char::is_control), "{error}");
+        }
+        for session in ["", "arm 7", "größe", &"x".repeat(MAX_SESSION)] {
+            assert_eq!(check_session(session), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_long_field_is_refused_at_both_ends() {
+        let client = "s".repeat(MAX_FIELD + 1);
         let too_long = HelloError::TooLong {
-            field: "session",
+            field: "client",
             got: MAX_FIELD + 1,
             limit: MAX_FIELD,
         };
-        let map = Value::Map(vec![("session".into(), session.as_str().into())]);
+        let map = Value::Map(vec![("client".into(), client.as_str().into())]);
         let read = Hello::decode(&map.encode().unwrap());
         assert_eq!(read, Err(too_long.clone()));
         let written = Hello {
-            session: Some(session),
+            client: Some(client),
             ..Hello::default()
         };
         assert_eq!(written.encode(), Err(too_long));
+    }
+
+    #[test]
+    fn debug_output_does_not_show_the_key() {
+        assert!(!format!("{:?}", hello()).contains("k3y"));
     }
 
     proptest! {

@@ -1,32 +1,104 @@
-//! The api keys a server accepts, compared so that the time taken tells nothing about them.
+//! API keys: what one may hold, and how a server compares them so that the time taken tells nothing about them.
+
+use std::fmt;
 
 use ring::hmac::{self, Tag};
 use ring::rand::SystemRandom;
 
-/// Only keyed hashes of the api keys are kept: they have one length, and comparing them tells nothing.
-pub(crate) struct ApiKeys {
+/// Most characters of a key.
+pub const MAX_KEY: usize = 1024;
+
+/// What a client proves itself with. No error, log line or `Debug` output shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey(String);
+
+/// Why a text is no key. It never holds the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ApiKeyError {
+    #[error("api_key is empty: leave it out where no key is wanted")]
+    Empty,
+
+    #[error("api_key holds {0}: a key is one line of visible ASCII characters (check how the file or variable that holds it ends)")]
+    Character(&'static str),
+
+    #[error("api_key starts or ends with a space: leave it out")]
+    SpaceAtEnd,
+
+    #[error("api_key has more than {MAX_KEY} characters")]
+    TooLong,
+}
+
+impl ApiKey {
+    /// A key as a user gives it. Every transport can carry it: over WebSocket it is part of an HTTP header (RFC 9110,
+    /// section 5.5).
+    pub fn new(text: impl Into<String>) -> Result<Self, ApiKeyError> {
+        let text = text.into();
+        let unfit = text.chars().find_map(|character| match character {
+            '\n' | '\r' => Some("a line break"),
+            '\0' => Some("a NUL"),
+            ' '..='~' => None,
+            _ if character.is_ascii() => Some("a control character"),
+            _ => Some("a character that is not ASCII"),
+        });
+        match unfit {
+            Some(what) => Err(ApiKeyError::Character(what)),
+            None if text.len() > MAX_KEY => Err(ApiKeyError::TooLong),
+            None if text.starts_with(' ') || text.ends_with(' ') => Err(ApiKeyError::SpaceAtEnd),
+            None => Ok(Self(text)),
+        }
+    }
+
+    /// A key that a server accepts: an empty one would let in clients that have none.
+    pub fn accepted(text: impl Into<String>) -> Result<Self, ApiKeyError> {
+        let key = Self::new(text)?;
+        match key.0.is_empty() {
+            true => Err(ApiKeyError::Empty),
+            false => Ok(key),
+        }
+    }
+
+    /// What a client sent, which may be anything.
+    pub(super) fn received(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The key itself, to be sent or compared and never shown.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("ApiKey(not shown)")
+    }
+}
+
+/// The keys that a server accepts. Only keyed hashes of them are kept: they have one length, and comparing them tells
+/// nothing.
+pub struct ApiKeys {
     secret: hmac::Key,
     accepted: Vec<Tag>,
 }
 
 impl ApiKeys {
     pub fn new<'a>(
-        keys: impl IntoIterator<Item = &'a str>,
+        keys: impl IntoIterator<Item = &'a ApiKey>,
     ) -> Result<Self, ring::error::Unspecified> {
         let secret = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())?;
-        let sign = |key: &str| hmac::sign(&secret, key.as_bytes());
+        let sign = |key: &ApiKey| hmac::sign(&secret, key.reveal().as_bytes());
         let accepted = keys.into_iter().map(sign).collect();
         Ok(Self { secret, accepted })
     }
 
     /// Whether a client with this key may come in. Without any configured key everybody may.
-    pub fn admit(&self, key: Option<&str>) -> bool {
+    pub fn admit(&self, key: Option<&ApiKey>) -> bool {
         if self.accepted.is_empty() {
             return true;
         }
         let Some(key) = key else { return false };
-        let matches =
-            |accepted: &Tag| hmac::verify(&self.secret, key.as_bytes(), accepted.as_ref()).is_ok();
+        let key = key.reveal().as_bytes();
+        let matches = |accepted: &Tag| hmac::verify(&self.secret, key, accepted.as_ref()).is_ok();
         // Looks at each, also after a match.
         self.accepted.iter().filter(|tag| matches(tag)).count() > 0
     }
@@ -36,18 +108,52 @@ impl ApiKeys {
 mod tests {
     use super::*;
 
+    fn key(text: &str) -> ApiKey {
+        ApiKey::received(text.to_owned())
+    }
+
     #[test]
     fn only_the_configured_keys_are_admitted() {
-        let keys = ApiKeys::new(["one", "two"]).unwrap();
-        assert!(keys.admit(Some("one")) && keys.admit(Some("two")));
-        for wrong in [None, Some(""), Some("on"), Some("one "), Some("ONE")] {
-            assert!(!keys.admit(wrong), "{wrong:?}");
+        let keys = ApiKeys::new(&[key("one"), key("two")]).unwrap();
+        assert!(keys.admit(Some(&key("one"))) && keys.admit(Some(&key("two"))));
+        assert!(!keys.admit(None));
+        for wrong in ["", "on", "one ", "ONE"] {
+            assert!(!keys.admit(Some(&key(wrong))), "{wrong:?}");
         }
     }
 
     #[test]
     fn without_keys_everybody_is_admitted() {
         let keys = ApiKeys::new([]).unwrap();
-        assert!(keys.admit(None) && keys.admit(Some("any")));
+        assert!(keys.admit(None) && keys.admit(Some(&key("any"))));
+    }
+
+    #[test]
+    fn a_key_that_no_header_can_carry_is_refused_and_not_shown() {
+        for (text, part) in [
+            ("secret\n", "a line break"),
+            ("sec\rret", "a line break"),
+            ("sec\0ret", "a NUL"),
+            ("sec\tret", "a control character"),
+            ("sec\u{1b}ret", "a control character"),
+            ("sec\u{7f}ret", "a control character"),
+            ("sécret", "not ASCII"),
+            ("secret ", "starts or ends with a space"),
+            (" secret", "starts or ends with a space"),
+            (&"secret".repeat(1000), "more than 1024 characters"),
+        ] {
+            let error = ApiKey::new(text).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(shown.contains(part), "{part}: {shown}");
+            assert!(!shown.contains("ret") && !shown.contains("sec"), "{shown}");
+        }
+        assert!(ApiKey::new("a key with spaces inside").is_ok());
+        assert_eq!(ApiKey::accepted(""), Err(ApiKeyError::Empty));
+    }
+
+    #[test]
+    fn debug_output_does_not_show_a_key() {
+        let key = ApiKey::new("visible").unwrap();
+        assert!(!format!("{key:?} {:#?}", Some(&key)).contains("visible"));
     }
 }

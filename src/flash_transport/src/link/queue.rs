@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::link::table::{RequestId, RequestTable};
 
+/// Waiting requests, and threads that wait for them.
 #[derive(Debug)]
-pub(crate) struct Queue<T> {
+pub struct Queue<T> {
     table: Mutex<RequestTable<T>>,
     changed: Condvar,
 }
@@ -19,6 +20,12 @@ pub enum Next<T> {
     Nothing,
     /// Nothing will come any more.
     Closed,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl<T> Queue<T> {

@@ -89,9 +89,16 @@ fn again<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// Process and user at the other end, as the kernel knows them.
+/// A process of this computer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Process {
+    pub pid: i32,
+    pub uid: u32,
+}
+
+/// The process at the other end, where the kernel tells it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(super) fn peer_name(stream: &UnixStream) -> String {
+pub(super) fn peer_process(stream: &UnixStream) -> Option<Process> {
     let mut peer = libc::ucred {
         pid: 0,
         uid: 0,
@@ -108,13 +115,13 @@ pub(super) fn peer_name(stream: &UnixStream) -> String {
             &mut size,
         )
     };
-    match failed {
-        0 => format!("pid={},uid={}", peer.pid, peer.uid),
-        _ => "unknown".to_owned(),
-    }
+    (failed == 0).then_some(Process {
+        pid: peer.pid,
+        uid: peer.uid,
+    })
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(super) fn peer_name(_stream: &UnixStream) -> String {
-    "local".to_owned()
+pub(super) fn peer_process(_stream: &UnixStream) -> Option<Process> {
+    None
 }

@@ -13,14 +13,14 @@ use flash_transport::quic::settings::LinkSettings;
 const INITIAL_WINDOWS: RangeInclusive<u64> = 2904..=32 << 20;
 
 /// Carries policy requests between QUIC and a local unix socket.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(version)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub enum Command {
     /// Listen on QUIC, and ask a policy that listens on a local socket
     Server(ServerArguments),
@@ -28,7 +28,7 @@ pub enum Command {
     Client(ClientArguments),
 }
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub struct ServerArguments {
     /// Address to listen on
     #[arg(long, default_value = "0.0.0.0")]
@@ -49,21 +49,21 @@ pub struct ServerArguments {
     pub link: LinkArguments,
 }
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub struct ClientArguments {
-    /// Name or address of the server
+    /// Name or address of the server, with or without its port: gpu, 10.0.0.5:5555, [::1]:5555
     #[arg(long)]
     pub server_host: String,
-    /// Its UDP port
-    #[arg(long, default_value_t = 5555)]
-    pub server_port: u16,
+    /// Its UDP port [default: the one in the host, else 5555]
+    #[arg(long)]
+    pub server_port: Option<u16>,
     /// UDP port to send from, for one local program at a time; 0 lets the system choose, for any number
     #[arg(long, default_value_t = 0)]
     pub local_port: u16,
     /// Socket to listen on, for local programs
     #[arg(long)]
     pub local_socket_path: PathBuf,
-    /// What the server wants to hear, if it has keys
+    /// One of the server's keys, if it has some
     #[arg(long, env = "OPENPI_FLASH_API_KEY", hide_env_values = true)]
     pub api_key: Option<String>,
     /// SHA-256 of the server's certificate, which it prints at its start

@@ -14,6 +14,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use clap::Parser;
+use flash_transport::link::address::ServerAddress;
+use flash_transport::link::keys::{ApiKey, ApiKeyError};
 use flash_transport::local::server::{LocalServer, LocalServerConfig};
 use flash_transport::quic::client::ClientConfig;
 use flash_transport::quic::server::{Server, ServerConfig};
@@ -26,6 +28,9 @@ use relay::Relay;
 
 /// What a run that was told to stop gives to requests that it has accepted.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Of servers, unless told otherwise.
+const DEFAULT_PORT: u16 = 5555;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -45,14 +50,13 @@ fn main() -> ExitCode {
 
 /// On the robot: local programs come in by a socket, and their requests leave by QUIC.
 fn client(arguments: &ClientArguments) -> Result<(), Failure> {
-    let mut upstream = ClientConfig::new(
-        &arguments.server_host,
-        arguments.server_port,
-        trust(arguments)?,
-    );
+    let server =
+        ServerAddress::parse(&arguments.server_host, arguments.server_port.map(i64::from))?;
+    let port = server.port.unwrap_or(DEFAULT_PORT);
+    let mut upstream = ClientConfig::new(server.host, port, trust(arguments)?);
     upstream.link = arguments.link.settings();
     upstream.local_port = arguments.local_port;
-    upstream.hello.api_key = arguments.api_key.clone();
+    upstream.hello.api_key = arguments.api_key.as_deref().map(ApiKey::new).transpose()?;
     let downstream = LocalServer::bind(LocalServerConfig::new(&arguments.local_socket_path, None))?;
     println!(
         "listening on {}, for {}",
@@ -60,7 +64,7 @@ fn client(arguments: &ClientArguments) -> Result<(), Failure> {
         upstream.server()
     );
     if matches!(upstream.trust, ServerTrust::DangerAnyServer(_)) {
-        eprintln!("warning: whoever answers is trusted; set --server-fingerprint, --ca-file or --known-servers");
+        eprintln!("warning: the server is not authenticated: an attacker on the network path could impersonate it and move the robot; set --server-fingerprint, --ca-file or --known-servers");
     }
     let stopped = stop_signal()?;
     Relay::new(upstream).run(&downstream, &stopped);
@@ -83,7 +87,8 @@ fn server(arguments: &ServerArguments) -> Result<(), Failure> {
         identity,
         None,
     );
-    config.api_keys = arguments.api_key.clone();
+    config.api_keys = accepted_keys(&arguments.api_key)?;
+    let has_keys = !config.api_keys.is_empty();
     config.link = arguments.link.settings();
     let downstream = Server::bind(config)?;
     println!(
@@ -92,8 +97,8 @@ fn server(arguments: &ServerArguments) -> Result<(), Failure> {
         upstream.server(),
         downstream.fingerprint()
     );
-    if arguments.api_key.is_empty() && !arguments.listen_host.is_loopback() {
-        eprintln!("warning: whoever reaches this port may ask the policy; set --api-key");
+    if !has_keys && !arguments.listen_host.is_loopback() {
+        eprintln!("warning: anybody who reaches this port can use the policy; set --api-key");
     }
     let stopped = stop_signal()?;
     Relay::new(upstream).run(&downstream, &stopped);
@@ -101,6 +106,12 @@ fn server(arguments: &ServerArguments) -> Result<(), Failure> {
     downstream.wait_settled(PATIENCE);
     downstream.close();
     Ok(())
+}
+
+/// An empty variable is as good as none.
+fn accepted_keys(texts: &[String]) -> Result<Vec<ApiKey>, ApiKeyError> {
+    let given = texts.iter().filter(|text| !text.is_empty());
+    given.map(ApiKey::accepted).collect()
 }
 
 fn trust(arguments: &ClientArguments) -> Result<ServerTrust, Failure> {

@@ -3,13 +3,14 @@
 use std::io;
 use std::net::Shutdown;
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use crate::buffers::Buffer;
-use crate::link::hello::Hello;
 use crate::link::limits::Reservation;
 use crate::link::request::{Reply, Request};
-use crate::link::wire::{ErrorCode, Kind, ANSWER_OK, SMALL_MAP};
+use crate::link::server_core::{HelloOutcome, HELLO_SAID, SHUTTING_DOWN, WARMING_UP};
+use crate::link::wire::{ErrorCode, Kind, SMALL_MAP};
 use crate::local::frame::{Header, CANCEL, HEADER_BYTES, NO_REQUEST, PREFACE};
 use crate::local::socket::{self, WAIT_FOR_ALL};
 
@@ -20,9 +21,6 @@ use super::shared::Shared;
 const FIRST_STEP: usize = 64 << 10;
 /// The next request's buffer starts with the size of the last one, up to this.
 const LARGEST_EXPECTED: usize = 4 << 20;
-
-const SHUTTING_DOWN: &str = "the server shuts down";
-const WARMING_UP: &str = "the server warms up";
 
 /// There is nothing more to read for this server.
 struct Over;
@@ -39,17 +37,20 @@ pub(super) fn serve(shared: &Arc<Shared>, peer: &Arc<Peer>) {
         while connection.serve_message().is_ok() {}
     }
     let _ = peer.stream.shutdown(Shutdown::Read);
+    if let Some(session) = peer.session.get() {
+        shared.core.note_disconnected(&peer.name, session);
+    }
     // Whoever left, by whatever way, wants no answers.
     for waiting in peer.in_flight.cancel_all() {
-        shared.counters.requests_cancelled.add_one();
+        shared.core.counters.requests_cancelled.add_one();
         drop(
             waiting
                 .place
-                .and_then(|place| shared.queue.withdraw(&place)),
+                .and_then(|place| shared.core.queue.withdraw(&place)),
         );
     }
     peer.outbox
-        .wait_until_empty(Instant::now() + shared.limits.answer_time);
+        .wait_until_empty(Instant::now() + shared.core.limits.answer_time);
     let _ = peer.stream.shutdown(Shutdown::Both);
 }
 
@@ -66,24 +67,24 @@ impl Connection<'_> {
     fn read_preface(&mut self) -> Result<(), Over> {
         self.set_read_timeout()?;
         let mut preface = Vec::with_capacity(PREFACE.len());
-        let until = Instant::now() + self.shared.limits.hello_time;
+        let until = Instant::now() + self.shared.core.limits.hello_time;
         match self.read(&mut preface, PREFACE.len(), until) {
             Ok(()) if preface == PREFACE => Ok(()),
             Ok(()) => {
-                self.shared.counters.handshakes_failed.add_one();
+                self.shared.core.counters.handshakes_failed.add_one();
                 let message = "this is openpi-flash/1, the client speaks something else";
                 self.peer.fail(NO_REQUEST, ErrorCode::BadRequest, message);
                 Err(Over)
             }
             Err(over) => {
-                self.shared.counters.handshakes_failed.add_one();
+                self.shared.core.counters.handshakes_failed.add_one();
                 Err(over)
             }
         }
     }
 
     fn set_read_timeout(&self) -> Result<(), Over> {
-        let limits = &self.shared.limits;
+        let limits = &self.shared.core.limits;
         let time = match self.is_known {
             true => limits.request_time,
             false => limits.hello_time,
@@ -96,7 +97,7 @@ impl Connection<'_> {
 
     /// Read one message and do what it asks for.
     fn serve_message(&mut self) -> Result<(), Over> {
-        let limits = &self.shared.limits;
+        let limits = &self.shared.core.limits;
         // A client that asks on without reading its answers is not read either.
         if !self
             .peer
@@ -112,7 +113,7 @@ impl Connection<'_> {
         };
         let Header { length, id } = Header::parse(header);
         let Some(length) = (length as usize).checked_sub(1) else {
-            self.shared.counters.requests_refused.add_one();
+            self.shared.core.counters.requests_refused.add_one();
             self.peer
                 .fail(NO_REQUEST, ErrorCode::BadRequest, "a message is empty");
             return Err(Over);
@@ -123,7 +124,7 @@ impl Connection<'_> {
             Some(Kind::Hello) => self.serve_hello(id, length, until),
             _ if !self.is_known => {
                 let message = "this connection has not said hello yet";
-                self.shared.counters.clients_unauthenticated.add_one();
+                self.shared.core.counters.clients_unauthenticated.add_one();
                 self.peer.fail(id, ErrorCode::Unauthenticated, message);
                 Err(Over)
             }
@@ -147,7 +148,7 @@ impl Connection<'_> {
                 Err(error) if timed_out(&error) && head.is_empty() && self.is_known => {}
                 Err(error) => {
                     if timed_out(&error) && !self.is_known {
-                        self.shared.counters.clients_unauthenticated.add_one();
+                        self.shared.core.note_silent(&self.peer.name);
                     }
                     return Err(Over);
                 }
@@ -183,7 +184,7 @@ impl Connection<'_> {
     }
 
     fn refuse(&self, id: u32, code: ErrorCode, message: &str) {
-        self.shared.counters.requests_refused.add_one();
+        self.shared.core.counters.requests_refused.add_one();
         self.peer.fail(id, code, message);
     }
 
@@ -198,45 +199,27 @@ impl Connection<'_> {
         }
         let mut body = Vec::with_capacity(length);
         self.read(&mut body, length, until)?;
-        let hello = match Hello::decode(&body) {
-            Ok(hello) => hello,
-            Err(error) => {
-                self.refuse(id, ErrorCode::BadRequest, &error.to_string());
-                return Ok(());
+        let core = &self.shared.core;
+        if self.peer.session.get().is_some() {
+            self.refuse(id, ErrorCode::BadRequest, HELLO_SAID);
+            return Ok(());
+        }
+        thread::sleep(core.hello_delay(&self.peer.name.address, Instant::now()));
+        match core.judge_hello(&body, &self.peer.name, Instant::now()) {
+            HelloOutcome::Refused(failure) => {
+                self.peer.answer(id, &failure.encode());
+                return Err(Over);
             }
-        };
-        if !self.shared.keys.admit(hello.api_key.as_deref()) {
-            self.shared.counters.clients_unauthenticated.add_one();
-            let message = match hello.api_key {
-                None => "this server wants an api key",
-                Some(_) => "this api key is not known here",
-            };
-            self.peer.fail(id, ErrorCode::Unauthenticated, message);
-            // So that keys cannot be tried out over one connection.
-            return Err(Over);
+            HelloOutcome::NotReady(failure) => self.peer.answer(id, &failure.encode()),
+            HelloOutcome::Welcome { session, answer } => {
+                // Only this thread sets it.
+                let _ = self.peer.session.set(session);
+                self.peer.answer(id, &answer);
+                core.counters.answers_sent.add_one();
+            }
         }
         self.is_known = true;
-        self.set_read_timeout()?;
-        if self.shared.is_draining() {
-            self.refuse(id, ErrorCode::NotReady, SHUTTING_DOWN);
-            return Ok(());
-        }
-        let Some(metadata) = self.shared.metadata() else {
-            self.refuse(id, ErrorCode::NotReady, WARMING_UP);
-            return Ok(());
-        };
-        let session = match hello.session {
-            Some(session) => session.into(),
-            None => self.peer.name.clone(),
-        };
-        if self.peer.session.set(session).is_err() {
-            let message = "this connection has said hello already";
-            self.refuse(id, ErrorCode::BadRequest, message);
-            return Ok(());
-        }
-        self.peer.answer(id, &[&[ANSWER_OK], &*metadata].concat());
-        self.shared.counters.answers_sent.add_one();
-        Ok(())
+        self.set_read_timeout()
     }
 
     fn serve_request(
@@ -246,7 +229,7 @@ impl Connection<'_> {
         length: usize,
         until: Instant,
     ) -> Result<(), Over> {
-        let limits = &self.shared.limits;
+        let limits = &self.shared.core.limits;
         let refusal = if self.peer.session.get().is_none() {
             Some((ErrorCode::NotReady, WARMING_UP.to_owned()))
         } else if length > limits.message_bytes {
@@ -298,34 +281,34 @@ impl Connection<'_> {
         body: Buffer,
         reservation: Reservation,
     ) -> Result<(), Over> {
-        let Some(open) = self.shared.accept_request() else {
+        let Some(accepted) = self.shared.core.accepted.accept(&self.peer.accepted) else {
             self.refuse(id, ErrorCode::NotReady, SHUTTING_DOWN);
             return Ok(());
         };
-        let Some(cancelled) = self.peer.in_flight.enter(id, open) else {
+        let Some(cancelled) = self.peer.in_flight.enter(id, accepted) else {
             // An answer would be taken for that of the other request, so there is nobody to tell.
-            self.shared.counters.requests_refused.add_one();
+            self.shared.core.counters.requests_refused.add_one();
             return Err(Over);
         };
         let (peer, shared) = (self.peer.clone(), self.shared.clone());
         let send = Box::new(move |answer: Vec<u8>| {
             if let Some(_waiting) = peer.in_flight.settle(id) {
                 peer.answer(id, &answer);
-                shared.counters.answers_sent.add_one();
+                shared.core.counters.answers_sent.add_one();
             }
         });
-        let session = self.peer.session.get().unwrap_or(&self.peer.name);
+        let session = self.peer.session.get().unwrap_or(&self.peer.name.name);
         let request = Request {
             kind,
             session: session.clone(),
-            peer: self.peer.name.clone(),
+            peer: self.peer.name.name.clone(),
             body,
             reply: Reply::through(send, cancelled),
             _reservation: reservation,
         };
-        self.shared.counters.requests_accepted.add_one();
+        self.shared.core.counters.requests_accepted.add_one();
         let client = request.peer.clone();
-        match self.shared.queue.enter(&client, request) {
+        match self.shared.core.queue.enter(&client, request) {
             Ok(place) => self.peer.in_flight.has_place(id, place),
             Err(request) => {
                 let _ = request.reply.fail(ErrorCode::NotReady, SHUTTING_DOWN);
@@ -336,12 +319,12 @@ impl Connection<'_> {
 
     fn cancel(&self, id: u32, length: usize, until: Instant) -> Result<(), Over> {
         if let Some(waiting) = self.peer.in_flight.cancel(id) {
-            self.shared.counters.requests_cancelled.add_one();
+            self.shared.core.counters.requests_cancelled.add_one();
             // If the policy has it already, it sees `cancelled`.
             drop(
                 waiting
                     .place
-                    .and_then(|place| self.shared.queue.withdraw(&place)),
+                    .and_then(|place| self.shared.core.queue.withdraw(&place)),
             );
         }
         self.skip(length, until)

@@ -21,12 +21,12 @@ use std::time::{Duration, Instant};
 
 use super::path::{Listener, PathError};
 use crate::link::counters::Counters;
-use crate::link::keys::ApiKeys;
-use crate::link::limits::{Budget, ServerLimits};
+use crate::link::events::ClientEvents;
+use crate::link::keys::ApiKey;
+use crate::link::limits::ServerLimits;
 use crate::link::queue::Next;
-use crate::link::queue::Queue;
 use crate::link::request::Request;
-use crate::link::wire::ErrorCode;
+use crate::link::server_core::ServerCore;
 use outbox::STACK_BYTES;
 use peer::Peer;
 use shared::{lock, Shared};
@@ -44,7 +44,7 @@ pub struct LocalServerConfig {
     /// The msgpack map that answers each hello. `None`: there is no policy yet, see [`LocalServer::set_metadata`].
     pub metadata: Option<Vec<u8>>,
     /// Empty: everybody may come in whom the file's permissions let in.
-    pub api_keys: Vec<String>,
+    pub api_keys: Vec<ApiKey>,
     pub limits: ServerLimits,
 }
 
@@ -74,18 +74,11 @@ impl LocalServer {
             path: config.path.clone(),
             source,
         };
-        let keys = ApiKeys::new(config.api_keys.iter().map(String::as_str))
-            .map_err(|_| io_error(io::Error::other("the system gives no random numbers")))?;
+        let core = ServerCore::new(config.metadata.as_deref(), &config.api_keys, config.limits)
+            .map_err(io_error)?;
         let listener = Arc::new(Listener::bind(&config.path, config.mode)?);
         let shared = Arc::new(Shared {
-            queue: Queue::new(),
-            counters: Counters::default(),
-            keys,
-            metadata: Mutex::new(config.metadata.as_deref().map(Arc::from)),
-            budget: Budget::new(config.limits.total_bytes),
-            limits: config.limits,
-            open: Arc::default(),
-            draining: AtomicBool::new(false),
+            core,
             closing: AtomicBool::new(false),
             peers: Mutex::default(),
             left: Condvar::new(),
@@ -104,29 +97,34 @@ impl LocalServer {
     }
 
     pub fn counters(&self) -> &Counters {
-        &self.shared.counters
+        &self.shared.core.counters
+    }
+
+    /// Who came, who left and who was refused, for the operator.
+    pub fn events(&self) -> &ClientEvents {
+        &self.shared.core.events
     }
 
     /// Let clients in: from now on a hello is answered with this msgpack map. Before, hello and requests are answered
     /// `not_ready`.
     pub fn set_metadata(&self, metadata: &[u8]) {
-        *lock(&self.shared.metadata) = Some(metadata.into());
+        self.shared.core.set_metadata(metadata);
     }
 
     /// Wait for a request. Any number of threads may.
     pub fn next(&self, within: Duration) -> Next<Request> {
-        self.shared.queue.next(within)
+        self.shared.core.queue.next(within)
     }
 
     /// Answer requests with `not_ready` from now on. What was accepted goes on.
     pub fn stop_accepting(&self) {
-        self.shared.draining.store(true, Ordering::SeqCst);
+        self.shared.core.accepted.end();
     }
 
     /// Wait until all that was accepted is answered; says whether it is.
     pub fn wait_settled(&self, within: Duration) -> bool {
         let until = Instant::now().checked_add(within);
-        if !self.shared.open.wait_for_none(within) {
+        if !self.shared.core.accepted.wait_settled(within) {
             return false;
         }
         let until = until.unwrap_or_else(|| Instant::now() + FLUSH_TIME);
@@ -148,11 +146,7 @@ impl LocalServer {
             // SAFETY: shuts down a descriptor that is open; this wakes the thread in `accept`.
             unsafe { libc::shutdown(self.listener.listener.as_raw_fd(), libc::SHUT_RDWR) };
             let _ = thread.join();
-            for request in self.shared.queue.close() {
-                let _ = request
-                    .reply
-                    .fail(ErrorCode::NotReady, "the server shuts down");
-            }
+            self.shared.core.close_queue();
             let until = Instant::now() + FLUSH_TIME;
             for peer in self.shared.all_peers() {
                 peer.outbox.wait_until_empty(until);
@@ -190,13 +184,13 @@ fn accept(listener: &Listener, shared: &Arc<Shared>) {
 
 fn admit(shared: &Arc<Shared>, stream: UnixStream, number: u64) {
     let mut peers = lock(&shared.peers);
-    let peer = match Peer::new(&shared.limits, &shared.budget, stream, number) {
-        Ok(peer) if peers.len() < shared.limits.connections => peer,
-        _ => return shared.counters.connections_refused.add_one(),
+    let peer = match Peer::new(&shared.core.limits, &shared.core.budget, stream, number) {
+        Ok(peer) if peers.len() < shared.core.limits.connections => peer,
+        _ => return shared.core.counters.connections_refused.add_one(),
     };
     peers.insert(number, peer.clone());
     drop(peers);
-    shared.counters.connections_accepted.add_one();
+    shared.core.counters.connections_accepted.add_one();
     let served = shared.clone();
     let started = start("flash-local-reader", move || {
         let _listed = Listed {

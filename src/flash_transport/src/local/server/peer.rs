@@ -2,25 +2,28 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use super::in_flight::InFlight;
 use super::outbox::Outbox;
 use crate::link::limits::{Account, Budget, ServerLimits};
+use crate::link::server_core::PeerName;
 use crate::link::wire::{ErrorCode, Failure};
 use crate::local::frame::Header;
-use crate::local::socket;
+use crate::local::socket::{self, Process};
 
 /// What the threads that answer share with the one that reads.
 pub(super) struct Peer {
-    /// `pid=…,uid=…#connection`
-    pub name: Arc<str>,
+    pub name: PeerName,
     pub stream: UnixStream,
     pub outbox: Arc<Outbox>,
     pub in_flight: InFlight,
     /// Set by the one good hello.
     pub session: OnceLock<Arc<str>>,
     pub account: Arc<Account>,
+    /// Accepted requests without an answer.
+    pub accepted: Arc<AtomicUsize>,
 }
 
 impl Peer {
@@ -33,12 +36,13 @@ impl Peer {
         socket::set_up(&stream);
         stream.set_write_timeout(Some(limits.answer_time))?;
         Ok(Arc::new(Self {
-            name: format!("{}#{number}", socket::peer_name(&stream)).into(),
+            name: peer_name(socket::peer_process(&stream), number),
             outbox: Arc::new(Outbox::new(stream.try_clone()?)),
             stream,
             in_flight: InFlight::default(),
             session: OnceLock::new(),
             account: Account::new(limits, budget.clone()),
+            accepted: Arc::default(),
         }))
     }
 
@@ -55,5 +59,16 @@ impl Peer {
 
     pub fn fail(&self, id: u32, code: ErrorCode, message: &str) {
         self.answer(id, &Failure::new(code, message).encode());
+    }
+}
+
+fn peer_name(process: Option<Process>, number: u64) -> PeerName {
+    let (name, address) = match process {
+        Some(Process { pid, uid }) => (format!("pid={pid},uid={uid}"), format!("uid={uid}")),
+        None => ("local".to_owned(), "local".to_owned()),
+    };
+    PeerName {
+        name: format!("{name}#{number}").into(),
+        address: address.into(),
     }
 }

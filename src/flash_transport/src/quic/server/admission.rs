@@ -1,4 +1,4 @@
-//! Who has a place among the connections.
+//! How many connections a server lets in, of all clients and of one address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::link::limits::ServerLimits;
 
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct AdmissionControl {
     most: usize,
     most_of_address: usize,
     taken: Mutex<Taken>,
@@ -23,13 +23,13 @@ struct Taken {
 /// What to do with somebody who wants to connect.
 pub(super) enum Admission {
     /// Come in, and hold this until you leave.
-    Place(Place),
+    Permit(Permit),
     /// There is little room: prove first that the address is yours. Somebody who cannot must not take up the room of those who can.
-    Prove,
+    ProveAddress,
     Full,
 }
 
-impl Places {
+impl AdmissionControl {
     pub fn new(limits: &ServerLimits) -> Arc<Self> {
         Arc::new(Self {
             most: limits.connections,
@@ -43,19 +43,19 @@ impl Places {
     }
 
     pub fn admit(self: &Arc<Self>, address: SocketAddr, is_proven: bool) -> Admission {
-        let address = holder(address.ip());
+        let address = network_of(address.ip());
         let mut taken = self.lock();
         let of_address = taken.of_address.get(&address).copied().unwrap_or(0);
         if !is_proven && (taken.all >= self.most / 2 || of_address >= self.most_of_address / 2) {
-            return Admission::Prove;
+            return Admission::ProveAddress;
         }
         if taken.all >= self.most || of_address >= self.most_of_address {
             return Admission::Full;
         }
         taken.all += 1;
         taken.of_address.insert(address, of_address + 1);
-        Admission::Place(Place {
-            places: self.clone(),
+        Admission::Permit(Permit {
+            control: self.clone(),
             address,
         })
     }
@@ -65,16 +65,16 @@ impl Places {
     }
 }
 
-/// One of the places for connections; free again when dropped.
+/// One of the control for connections; free again when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct Permit {
+    control: Arc<AdmissionControl>,
     address: IpAddr,
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let mut taken = self.places.lock();
+        let mut taken = self.control.lock();
         taken.all -= 1;
         match taken.of_address.get_mut(&self.address) {
             Some(count) if *count > 1 => *count -= 1,
@@ -86,7 +86,7 @@ impl Drop for Place {
 }
 
 /// Who is behind an address: anybody with IPv6 has 2^64 of them.
-fn holder(address: IpAddr) -> IpAddr {
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => {
@@ -100,58 +100,58 @@ fn holder(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn places(most: usize, most_of_address: usize) -> Arc<Places> {
+    fn control(most: usize, most_of_address: usize) -> Arc<AdmissionControl> {
         let mut limits = ServerLimits::default();
         (limits.connections, limits.connections_of_address) = (most, most_of_address);
-        Places::new(&limits)
+        AdmissionControl::new(&limits)
     }
 
-    fn take(places: &Arc<Places>, address: &str) -> Option<Place> {
-        match places.admit(format!("{address}:1").parse().unwrap(), true) {
-            Admission::Place(place) => Some(place),
-            Admission::Prove | Admission::Full => None,
+    fn take(control: &Arc<AdmissionControl>, address: &str) -> Option<Permit> {
+        match control.admit(format!("{address}:1").parse().unwrap(), true) {
+            Admission::Permit(permit) => Some(permit),
+            Admission::ProveAddress | Admission::Full => None,
         }
     }
 
     #[test]
-    fn one_address_cannot_take_every_place() {
-        let places = places(4, 2);
-        let greedy: Vec<_> = (0..4).map(|_| take(&places, "10.0.0.1")).collect();
+    fn one_address_cannot_take_every_permit() {
+        let control = control(4, 2);
+        let greedy: Vec<_> = (0..4).map(|_| take(&control, "10.0.0.1")).collect();
         assert_eq!(greedy.iter().flatten().count(), 2);
-        let _other = take(&places, "10.0.0.2").unwrap();
-        let _third = take(&places, "10.0.0.3").unwrap();
-        assert!(take(&places, "10.0.0.4").is_none(), "it is full");
+        let _other = take(&control, "10.0.0.2").unwrap();
+        let _third = take(&control, "10.0.0.3").unwrap();
+        assert!(take(&control, "10.0.0.4").is_none(), "it is full");
         drop(greedy);
-        assert_eq!(places.taken(), 2);
-        assert!(take(&places, "10.0.0.1").is_some());
+        assert_eq!(control.taken(), 2);
+        assert!(take(&control, "10.0.0.1").is_some());
     }
 
     #[test]
     fn the_addresses_of_one_ipv6_network_are_one_and_ipv4_is_ipv4_either_way() {
-        let places = places(8, 1);
-        let _first = take(&places, "[2001:db8::1]").unwrap();
-        assert!(take(&places, "[2001:db8::2]").is_none());
-        let _other = take(&places, "[2001:db8:0:1::1]").unwrap();
-        let _mapped = take(&places, "[::ffff:10.0.0.1]").unwrap();
-        assert!(take(&places, "10.0.0.1").is_none());
+        let control = control(8, 1);
+        let _first = take(&control, "[2001:db8::1]").unwrap();
+        assert!(take(&control, "[2001:db8::2]").is_none());
+        let _other = take(&control, "[2001:db8:0:1::1]").unwrap();
+        let _mapped = take(&control, "[::ffff:10.0.0.1]").unwrap();
+        assert!(take(&control, "10.0.0.1").is_none());
     }
 
     #[test]
     fn who_cannot_prove_an_address_takes_half_of_the_room_at_most() {
-        let places = places(8, 4);
-        let ask = |address: &str| places.admit(format!("{address}:1").parse().unwrap(), false);
+        let control = control(8, 4);
+        let ask = |address: &str| control.admit(format!("{address}:1").parse().unwrap(), false);
         let mut held = Vec::new();
         for _ in 0..2 {
-            let Admission::Place(place) = ask("10.0.0.1") else {
+            let Admission::Permit(permit) = ask("10.0.0.1") else {
                 panic!()
             };
-            held.push(place);
+            held.push(permit);
         }
-        assert!(matches!(ask("10.0.0.1"), Admission::Prove));
-        held.extend(take(&places, "10.0.0.1"));
-        let Admission::Place(_place) = ask("10.0.0.2") else {
+        assert!(matches!(ask("10.0.0.1"), Admission::ProveAddress));
+        held.extend(take(&control, "10.0.0.1"));
+        let Admission::Permit(_permit) = ask("10.0.0.2") else {
             panic!()
         };
-        assert!(matches!(ask("10.0.0.3"), Admission::Prove));
+        assert!(matches!(ask("10.0.0.3"), Admission::ProveAddress));
     }
 }

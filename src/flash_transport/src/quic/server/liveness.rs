@@ -25,18 +25,20 @@ pub(super) fn refused(shared: &Shared, address: SocketAddr) {
         let connection = &peer.connection;
         if same(connection.remote_address())
             && connection.close_reason().is_none()
-            && peer.doubt.refused(connection.stats().udp_rx.datagrams)
+            && peer
+                .unreachable
+                .refused(connection.stats().udp_rx.datagrams)
         {
-            bury(shared, &peer, b"nobody listens at the client's address");
+            close_gone(shared, &peer, b"nobody listens at the client's address");
         }
     }
 }
 
-/// `heir` continues a session: whoever else has it is probably a former life of the same client. It is not closed while it shows
+/// `successor` continues a session: whoever else has it is probably a former life of the same client. It is not closed while it shows
 /// signs of life, or two clients with one session would throw each other out for ever.
-pub(super) fn inherit(shared: &Arc<Shared>, heir: &Peer, session: &Arc<str>) {
+pub(super) fn take_over_session(shared: &Arc<Shared>, successor: &Peer, session: &Arc<str>) {
     for peer in shared.peers.all() {
-        if peer.number == heir.number || peer.session().as_ref() != Some(session) {
+        if peer.number == successor.number || peer.session().as_ref() != Some(session) {
             continue;
         }
         let shared = shared.clone();
@@ -46,7 +48,7 @@ pub(super) fn inherit(shared: &Arc<Shared>, heir: &Peer, session: &Arc<str>) {
                 _ = peer.connection.closed() => {}
                 () = sleep(SIGN_OF_LIFE_TIME) => {
                     if peer.connection.stats().udp_rx.datagrams == heard {
-                        bury(&shared, &peer, b"another connection has taken this session over");
+                        close_gone(&shared, &peer, b"another connection has taken this session over");
                     }
                 }
             }
@@ -54,7 +56,7 @@ pub(super) fn inherit(shared: &Arc<Shared>, heir: &Peer, session: &Arc<str>) {
     }
 }
 
-fn bury(shared: &Shared, peer: &Peer, reason: &[u8]) {
-    shared.counters.clients_gone.add_one();
+fn close_gone(shared: &Shared, peer: &Peer, reason: &[u8]) {
+    shared.core.counters.clients_gone.add_one();
     peer.connection.close(Signal::Done.into(), reason);
 }

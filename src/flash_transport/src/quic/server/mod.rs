@@ -6,7 +6,6 @@ mod liveness;
 mod peer;
 mod peers;
 mod port_unreachable;
-mod promises;
 mod shared;
 mod socket;
 mod stream;
@@ -31,13 +30,14 @@ use super::settings::{self, LinkSettings, SocketBuffers};
 use super::signal::Signal;
 use super::tls;
 use crate::link::counters::Counters;
-use crate::link::keys::ApiKeys;
-use crate::link::limits::{Budget, ServerLimits};
-use crate::link::queue::{Next, Queue};
+use crate::link::events::ClientEvents;
+use crate::link::keys::ApiKey;
+use crate::link::limits::ServerLimits;
+use crate::link::queue::Next;
 use crate::link::request::Request;
-use crate::link::wire::ErrorCode;
+use crate::link::server_core::{ServerCore, SHUTTING_DOWN};
 use crate::trust::{Fingerprint, Identity};
-use admission::{Admission, Places};
+use admission::{Admission, AdmissionControl};
 use connection::serve_connection;
 use shared::{Shared, Stage, FLUSH_TIME};
 use socket::ListeningSocket;
@@ -50,7 +50,7 @@ pub struct ServerConfig {
     /// The msgpack map that answers each hello. `None`: there is no policy yet, see [`Server::set_metadata`].
     pub metadata: Option<Vec<u8>>,
     /// Empty: everybody may come in.
-    pub api_keys: Vec<String>,
+    pub api_keys: Vec<ApiKey>,
     pub limits: ServerLimits,
     pub link: LinkSettings,
 }
@@ -100,21 +100,14 @@ impl Server {
         let quinn_config =
             quinn_config(&identity, &limits, &link, buffers).map_err(io::Error::other)?;
         let (endpoint_config, ids) = endpoint_config(&identity);
-        let keys = ApiKeys::new(api_keys.iter().map(String::as_str))
-            .map_err(|_| io::Error::other("the system gives no random numbers"))?;
+        let core = ServerCore::new(metadata.as_deref(), &api_keys, limits)?;
 
         let (busy, idle) = mpsc::channel(1);
         let shared = Arc::new(Shared {
-            queue: Queue::new(),
-            counters: Counters::default(),
-            keys,
-            metadata_answer: Mutex::new(metadata.as_deref().map(stream::metadata_answer)),
-            budget: Budget::new(limits.total_bytes),
-            places: Places::new(&limits),
-            limits,
+            admission: AdmissionControl::new(&core.limits),
+            core,
             receive_window: link.connection_receive_window,
             peers: Arc::default(),
-            promises: Arc::default(),
             stage: watch::Sender::new(Stage::Serving),
             busy: busy.downgrade(),
             broken: AtomicBool::new(false),
@@ -175,11 +168,16 @@ impl Server {
 
     /// How many connections are open now, those in their handshake included.
     pub fn connections(&self) -> usize {
-        self.shared.places.taken()
+        self.shared.admission.taken()
     }
 
     pub fn counters(&self) -> &Counters {
-        &self.shared.counters
+        &self.shared.core.counters
+    }
+
+    /// Who came, who left and who was refused, for the operator.
+    pub fn events(&self) -> &ClientEvents {
+        &self.shared.core.events
     }
 
     /// Whether the IO thread ended although nobody closed the server.
@@ -189,27 +187,25 @@ impl Server {
 
     /// Wait for a request. Any number of threads may.
     pub fn next(&self, within: Duration) -> Next<Request> {
-        self.shared.queue.next(within)
+        self.shared.core.queue.next(within)
     }
 
     /// Let clients in: from now on a hello is answered with this msgpack map. Before, hello and requests are answered
     /// `not_ready`.
     pub fn set_metadata(&self, metadata: &[u8]) {
-        let answer = stream::metadata_answer(metadata);
-        let place = self.shared.metadata_answer.lock();
-        *place.unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        self.shared.core.set_metadata(metadata);
     }
 
     /// Answer hellos and requests with `not_ready` from now on. What was accepted goes on: it still comes out of
     /// [`Self::next`], and its answers are sent.
     pub fn stop_accepting(&self) {
-        self.shared.promises.end();
+        self.shared.core.accepted.end();
         self.shared.enter(Stage::Draining);
     }
 
     /// Wait until all that was accepted is answered and the answers have arrived; says whether they have.
     pub fn wait_settled(&self, within: Duration) -> bool {
-        self.shared.promises.wait_settled(within)
+        self.shared.core.accepted.wait_settled(within)
     }
 
     /// Stop, tell all clients, and wait until that is done. What nobody has taken from [`Self::next`] is answered
@@ -243,9 +239,9 @@ fn open(
         .map_err(io::Error::other)?;
     let counting = shared.clone();
     let socket = ListeningSocket::new(socket, largest_datagram, move |datagram| {
-        counting.counters.datagrams_received.add_one();
+        counting.core.counters.datagrams_received.add_one();
         if is_garbage(datagram, &ids) {
-            counting.counters.datagrams_garbage.add_one();
+            counting.core.counters.datagrams_garbage.add_one();
         }
     })?;
     let runtime = Arc::new(TokioRuntime);
@@ -283,42 +279,37 @@ async fn serve(
         admit(&shared, incoming, number);
     };
     shared.broken.store(!closed, Ordering::Relaxed);
-    shared.promises.end();
     shared.enter(Stage::Closing);
-    for request in shared.queue.close() {
-        let _ = request
-            .reply
-            .fail(ErrorCode::NotReady, stream::SHUTTING_DOWN);
-    }
+    shared.core.close_queue();
     endpoint.set_server_config(None);
     drop(busy);
     let _ = timeout(FLUSH_TIME, idle.recv()).await;
     for peer in shared.peers.all() {
-        peer.say_goodbye();
+        peer.close_for_shutdown();
     }
-    endpoint.close(Signal::ShuttingDown.into(), b"the server shuts down");
+    endpoint.close(Signal::ShuttingDown.into(), SHUTTING_DOWN.as_bytes());
     let _ = timeout(FAREWELL_TIME, endpoint.wait_idle()).await;
 }
 
 fn admit(shared: &Arc<Shared>, incoming: Incoming, number: u64) {
     let admission = shared
-        .places
+        .admission
         .admit(incoming.remote_address(), !incoming.may_retry());
-    let place = match admission {
-        Admission::Place(place) => place,
-        Admission::Prove => {
+    let permit = match admission {
+        Admission::Permit(permit) => permit,
+        Admission::ProveAddress => {
             let _ = incoming.retry();
             return;
         }
         Admission::Full => {
-            shared.counters.connections_refused.add_one();
+            shared.core.counters.connections_refused.add_one();
             incoming.refuse();
             return;
         }
     };
     let shared = shared.clone();
     tokio::spawn(async move {
-        let _place = place;
+        let _permit = permit;
         serve_connection(shared, incoming, number).await;
     });
 }

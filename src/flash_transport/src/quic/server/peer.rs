@@ -8,17 +8,22 @@ use tokio::sync::watch;
 
 use crate::congestion::Prober;
 use crate::link::limits::Account;
+use crate::link::server_core::PeerName;
 use crate::quic::signal::Signal;
 
-/// What the hellos of a connection have come to. Only moves forward.
+/// What the hello of a connection has come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Introduction {
-    /// None that shows that the client may come in.
+pub(super) enum HelloState {
+    /// None has come.
     Awaited,
-    /// The client may come in, but the server was not ready.
+    /// One has come and is being judged; no other is taken meanwhile.
+    Judged,
+    /// The client may come in, but the server was not ready. The client may say hello again.
     NotReady,
-    /// The one good hello, and its session.
-    Done(Arc<str>),
+    /// It was refused, and the connection ends.
+    Refused,
+    /// It was good; the session that it names.
+    Accepted(Arc<str>),
 }
 
 /// What all streams of a connection share.
@@ -29,40 +34,39 @@ pub(super) struct Peer {
     pub prober: Prober,
     /// Whether the handshake is over, so that what the client has sent is no replay.
     pub established: watch::Sender<bool>,
-    /// `ip:port#connection`
-    pub name: Arc<str>,
-    pub introduction: watch::Sender<Introduction>,
+    pub name: PeerName,
+    pub hello: watch::Sender<HelloState>,
     /// Accepted requests without an answer.
-    pub promised: Arc<AtomicUsize>,
-    pub doubt: Doubt,
+    pub accepted: Arc<AtomicUsize>,
+    pub unreachable: UnreachableReports,
     pub account: Arc<Account>,
     /// Size of the last request, which the next one will probably have.
     pub last_request: AtomicUsize,
 }
 
 impl Peer {
-    /// Of a client that has said a good hello.
+    /// Of a client whose hello was accepted.
     pub fn session(&self) -> Option<Arc<str>> {
-        match &*self.introduction.borrow() {
-            Introduction::Done(session) => Some(session.clone()),
-            Introduction::Awaited | Introduction::NotReady => None,
+        match &*self.hello.borrow() {
+            HelloState::Accepted(session) => Some(session.clone()),
+            _ => None,
         }
     }
 
-    /// Note what a hello came to; false where the one good hello was said before.
-    pub fn introduce(&self, introduction: Introduction) -> bool {
-        self.introduction.send_if_modified(|current| {
-            let moves = !matches!(current, Introduction::Done(_));
-            if moves {
-                *current = introduction;
+    /// Take up a hello; false where one was taken up before, unless that came before the server was ready.
+    pub fn begin_hello(&self) -> bool {
+        self.hello.send_if_modified(|state| {
+            let is_first = matches!(state, HelloState::Awaited | HelloState::NotReady);
+            if is_first {
+                *state = HelloState::Judged;
             }
-            moves
+            is_first
         })
     }
 
     /// Close for a server that stops.
-    pub fn say_goodbye(&self) {
-        match self.promised.load(Ordering::Relaxed) {
+    pub fn close_for_shutdown(&self) {
+        match self.accepted.load(Ordering::Relaxed) {
             0 => self
                 .connection
                 .close(Signal::ShuttingDown.into(), b"the server shuts down"),
@@ -74,14 +78,14 @@ impl Peer {
     }
 }
 
-/// What speaks against a client's being alive.
+/// What a client's host has said of it: that nobody listens at its address.
 #[derive(Debug, Default)]
-pub(super) struct Doubt {
+pub(super) struct UnreachableReports {
     /// `datagrams << 8 | refusals`: refusals since so many datagrams had come.
     state: AtomicU64,
 }
 
-impl Doubt {
+impl UnreachableReports {
     /// A refusal came after `datagrams` datagrams of the client in all; says whether it is gone.
     pub fn refused(&self, datagrams: u64) -> bool {
         let before = self.state.load(Ordering::Relaxed);
@@ -103,17 +107,17 @@ mod tests {
 
     #[test]
     fn a_second_refusal_in_silence_means_that_the_client_is_gone() {
-        let doubt = Doubt::default();
-        assert!(!doubt.refused(17));
-        assert!(doubt.refused(17));
+        let reports = UnreachableReports::default();
+        assert!(!reports.refused(17));
+        assert!(reports.refused(17));
     }
 
     #[test]
     fn a_datagram_in_between_is_a_sign_of_life() {
-        let doubt = Doubt::default();
+        let reports = UnreachableReports::default();
         for datagrams in 1..300 {
-            assert!(!doubt.refused(datagrams));
+            assert!(!reports.refused(datagrams));
         }
-        assert!(doubt.refused(299));
+        assert!(reports.refused(299));
     }
 }

@@ -1,38 +1,25 @@
 //! What a server's IO thread, its tasks and the policy's threads share.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
-use super::admission::Places;
+use super::admission::AdmissionControl;
 use super::peers::Peers;
-use super::promises::Promises;
-use crate::link::counters::Counters;
-use crate::link::keys::ApiKeys;
-use crate::link::limits::{Budget, ServerLimits};
-use crate::link::queue::Queue;
-use crate::link::request::Request;
+use crate::link::server_core::ServerCore;
 
 /// How long a stopping server, or one that turns a client away, waits for its last words to arrive.
 pub(super) const FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// What the IO thread, its tasks and the policy's threads share.
 pub(super) struct Shared {
-    pub queue: Queue<Request>,
-    pub counters: Counters,
-    pub keys: ApiKeys,
-    pub limits: ServerLimits,
-    /// `None` until there is a policy.
-    pub metadata_answer: Mutex<Option<Bytes>>,
-    pub budget: Arc<Budget>,
+    pub core: ServerCore,
     /// Of a connection whose client is known, if there are not too many.
     pub receive_window: u32,
-    pub places: Arc<Places>,
+    pub admission: Arc<AdmissionControl>,
     pub peers: Arc<Peers>,
-    pub promises: Arc<Promises>,
     /// Only moves forward.
     pub stage: watch::Sender<Stage>,
     /// Each stream holds a copy until its answer is out.
@@ -57,10 +44,5 @@ impl Shared {
             *current = stage.max(*current);
             forward
         });
-    }
-
-    pub fn metadata_answer(&self) -> Option<Bytes> {
-        let place = self.metadata_answer.lock();
-        place.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

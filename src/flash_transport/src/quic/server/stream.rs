@@ -2,29 +2,27 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use quinn::{ReadError, RecvStream, SendStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::buffers::Buffer;
-use crate::link::hello::Hello;
 use crate::link::limits::Reservation;
-use crate::link::wire::{ErrorCode, Failure, Kind, ANSWER_OK, SMALL_MAP};
+use crate::link::server_core::{HelloOutcome, HELLO_SAID, SHUTTING_DOWN, WARMING_UP};
+use crate::link::wire::{ErrorCode, Failure, Kind, SMALL_MAP};
 use crate::quic::gather::{gather, GatherError};
 use crate::quic::signal::Signal;
 
 use super::liveness;
-use super::peer::{Introduction, Peer};
+use super::peer::{HelloState, Peer};
 use super::shared::{Shared, Stage, FLUSH_TIME};
 use super::windows;
 use crate::link::request::{Reply, Request};
 
 /// The next request's buffer starts with the size of the last one, up to this.
 const LARGEST_EXPECTED: usize = 1 << 20;
-
-pub(super) const SHUTTING_DOWN: &str = "the server shuts down";
-const WARMING_UP: &str = "the server warms up";
 
 /// What to do with a stream whose request did not come to the policy.
 enum End {
@@ -45,17 +43,17 @@ pub(super) async fn serve_stream(
     let read = tokio::select! {
         biased;
         _ = stage.wait_for(|stage| *stage >= Stage::Draining) => Err(End::Refuse(shutting_down())),
-        read = timeout(shared.limits.request_time, read_request(&shared, &peer, &send, &mut receive)) => {
+        read = timeout(shared.core.limits.request_time, read_request(&shared, &peer, &send, &mut receive)) => {
             read.unwrap_or_else(|_| Err(End::Refuse(too_slow(&shared))))
         }
     };
     match read {
         Err(End::Gone) => {
-            shared.counters.requests_cancelled.add_one();
+            shared.core.counters.requests_cancelled.add_one();
             let _ = send.reset(Signal::Cancelled.into());
         }
         Err(End::Refuse(failure)) => {
-            shared.counters.requests_refused.add_one();
+            shared.core.counters.requests_refused.add_one();
             let _ = receive.stop(Signal::Refused.into());
             answer(&shared, &peer, &mut send, failure.encode()).await;
         }
@@ -93,7 +91,7 @@ async fn read_request(
             // The session's store makes a replay fail; this does not even depend on it.
             let mut established = peer.established.subscribe();
             let _ = established.wait_for(|established| *established).await;
-            shared.limits.message_bytes
+            shared.core.limits.message_bytes
         }
     };
 
@@ -131,67 +129,57 @@ async fn read_request(
 /// Wait for what the connection's hello comes to: QUIC does not order streams, so a request may overtake it. Nothing of the
 /// request is read meanwhile; how much of it QUIC holds, [`windows`] says, and for how long, `ServerLimits::hello_time`.
 async fn hold_for_hello(peer: &Peer, send: &SendStream) -> Result<(), End> {
-    let mut introduction = peer.introduction.subscribe();
-    let introduced = tokio::select! {
+    let mut hello = peer.hello.subscribe();
+    let is_judged = |now: &HelloState| !matches!(now, HelloState::Awaited | HelloState::Judged);
+    let judged = tokio::select! {
         biased;
-        introduced = introduction.wait_for(|now| *now != Introduction::Awaited) => introduced,
+        judged = hello.wait_for(is_judged) => judged,
         // The client wants no answer any more, or the connection is over.
         _ = send.stopped() => return Err(End::Gone),
     };
-    match introduced.as_deref() {
-        Ok(Introduction::Done(_)) => Ok(()),
-        Ok(Introduction::NotReady | Introduction::Awaited) => {
-            Err(refuse(ErrorCode::NotReady, WARMING_UP))
+    match judged.as_deref() {
+        Ok(HelloState::Accepted(_)) => Ok(()),
+        Ok(HelloState::NotReady) => Err(refuse(ErrorCode::NotReady, WARMING_UP)),
+        // The connection ends; the answer to the hello says why.
+        Ok(HelloState::Refused | HelloState::Awaited | HelloState::Judged) | Err(_) => {
+            Err(End::Gone)
         }
-        // The peer's sender lives as long as `peer`.
-        Err(_) => Err(End::Gone),
     }
 }
 
 async fn answer_hello(shared: &Arc<Shared>, peer: &Peer, send: &mut SendStream, body: &[u8]) {
-    let hello = match Hello::decode(body) {
-        Ok(hello) => hello,
-        Err(error) => {
-            shared.counters.requests_refused.add_one();
-            let failure = Failure::new(ErrorCode::BadRequest, error.to_string());
-            return answer(shared, peer, send, failure.encode()).await;
+    let core = &shared.core;
+    if !peer.begin_hello() {
+        core.counters.requests_refused.add_one();
+        let failure = Failure::new(ErrorCode::BadRequest, HELLO_SAID);
+        return answer(shared, peer, send, failure.encode()).await;
+    }
+    sleep(core.hello_delay(&peer.name.address, Instant::now())).await;
+    match core.judge_hello(body, &peer.name, Instant::now()) {
+        HelloOutcome::Refused(failure) => {
+            peer.hello.send_replace(HelloState::Refused);
+            let _ = timeout(FLUSH_TIME, answer(shared, peer, send, failure.encode())).await;
+            peer.connection
+                .close(Signal::Unauthenticated.into(), failure.message.as_bytes());
         }
-    };
-    if !shared.keys.admit(hello.api_key.as_deref()) {
-        shared.counters.clients_unauthenticated.add_one();
-        let message = match hello.api_key {
-            None => "this server wants an api key",
-            Some(_) => "this api key is not known here",
-        };
-        let failure = Failure::new(ErrorCode::Unauthenticated, message);
-        let _ = timeout(FLUSH_TIME, answer(shared, peer, send, failure.encode())).await;
-        // So that keys cannot be tried out over one connection.
-        peer.connection
-            .close(Signal::Unauthenticated.into(), message.as_bytes());
-        return;
+        HelloOutcome::NotReady(failure) => {
+            peer.hello.send_replace(HelloState::NotReady);
+            answer(shared, peer, send, failure.encode()).await;
+        }
+        HelloOutcome::Welcome {
+            session,
+            answer: metadata,
+        } => {
+            peer.hello
+                .send_replace(HelloState::Accepted(session.clone()));
+            if !*peer.established.borrow() {
+                core.counters.hellos_resumed.add_one();
+            }
+            windows::divide(shared);
+            liveness::take_over_session(shared, peer, &session);
+            answer(shared, peer, send, metadata).await;
+        }
     }
-    let Some(metadata_answer) = shared.metadata_answer() else {
-        peer.introduce(Introduction::NotReady);
-        shared.counters.requests_refused.add_one();
-        let failure = Failure::new(ErrorCode::NotReady, WARMING_UP);
-        return answer(shared, peer, send, failure.encode()).await;
-    };
-    let session: Arc<str> = match hello.session {
-        Some(session) => session.into(),
-        None => peer.name.clone(),
-    };
-    if !peer.introduce(Introduction::Done(session.clone())) {
-        shared.counters.requests_refused.add_one();
-        let message = "this connection has said hello already";
-        let failure = Failure::new(ErrorCode::BadRequest, message);
-        return answer(shared, peer, send, failure.encode()).await;
-    }
-    if !*peer.established.borrow() {
-        shared.counters.hellos_resumed.add_one();
-    }
-    windows::divide(shared);
-    liveness::inherit(shared, peer, &session);
-    answer(shared, peer, send, metadata_answer).await;
 }
 
 async fn ask_policy(
@@ -203,27 +191,28 @@ async fn ask_policy(
     reservation: Reservation,
 ) {
     let (reply, mut answered, cancelled) = Reply::new();
-    let session = peer.session().unwrap_or_else(|| peer.name.clone());
+    let session = peer.session().unwrap_or_else(|| peer.name.name.clone());
     let request = Request {
         kind,
         session,
-        peer: peer.name.clone(),
+        peer: peer.name.name.clone(),
         body,
         reply,
         _reservation: reservation,
     };
-    let entered = match shared.promises.make(&peer.promised) {
-        Some(promise) => shared
+    let entered = match shared.core.accepted.accept(&peer.accepted) {
+        Some(accepted) => shared
+            .core
             .queue
-            .enter(&peer.name, request)
-            .map(|id| (id, promise)),
+            .enter(&peer.name.name, request)
+            .map(|id| (id, accepted)),
         None => Err(request),
     };
-    let Ok((id, promise)) = entered else {
-        shared.counters.requests_refused.add_one();
+    let Ok((id, accepted)) = entered else {
+        shared.core.counters.requests_refused.add_one();
         return answer(shared, peer, send, shutting_down().encode()).await;
     };
-    shared.counters.requests_accepted.add_one();
+    shared.core.counters.requests_accepted.add_one();
 
     let mut stage = shared.stage.subscribe();
     let result = tokio::select! {
@@ -232,14 +221,14 @@ async fn ask_policy(
         _ = send.stopped() => None,
         _ = stage.wait_for(|stage| *stage == Stage::Closing) => {
             cancelled.store(true, Ordering::Relaxed);
-            match shared.queue.withdraw(&id) {
+            match shared.core.queue.withdraw(&id) {
                 Some(_) => Some(shutting_down().encode()),
                 // Somebody has it. If it is answered by now, fine; else nobody can tell what came of it.
                 None => match answered.try_recv() {
                     Ok(result) => Some(result),
                     Err(_) => {
                         let _ = send.reset(Signal::Unfinished.into());
-                        return promise.break_it();
+                        return accepted.leave_unanswered();
                     }
                 },
             }
@@ -253,36 +242,35 @@ async fn ask_policy(
         }
         None => {
             cancelled.store(true, Ordering::Relaxed);
-            shared.counters.requests_cancelled.add_one();
+            shared.core.counters.requests_cancelled.add_one();
             let _ = send.reset(Signal::Cancelled.into());
             // If the policy has it already, it sees `cancelled`.
-            drop(shared.queue.withdraw(&id));
+            drop(shared.core.queue.withdraw(&id));
         }
     }
 }
 
 /// Send an answer to its end; a client that does not read it loses it.
 async fn answer(shared: &Shared, peer: &Peer, send: &mut SendStream, answer: impl Into<Bytes>) {
-    let written = timeout(shared.limits.answer_time, send.write_chunk(answer.into())).await;
+    let written = timeout(
+        shared.core.limits.answer_time,
+        send.write_chunk(answer.into()),
+    )
+    .await;
     match written {
         Ok(Ok(())) => {
-            shared.counters.answers_sent.add_one();
+            shared.core.counters.answers_sent.add_one();
             let _ = send.finish();
             // Closing the connection discards what is not delivered, so a stopping server waits for this stream.
             let delivered = peer.prober.until(send.stopped());
-            let _ = timeout(shared.limits.answer_time, delivered).await;
+            let _ = timeout(shared.core.limits.answer_time, delivered).await;
         }
-        Ok(Err(_)) => shared.counters.requests_cancelled.add_one(),
+        Ok(Err(_)) => shared.core.counters.requests_cancelled.add_one(),
         Err(_) => {
-            shared.counters.answers_unread.add_one();
+            shared.core.counters.answers_unread.add_one();
             let _ = send.reset(Signal::TooSlow.into());
         }
     }
-}
-
-/// The start of each answer that is a result.
-pub(super) fn metadata_answer(metadata: &[u8]) -> Bytes {
-    [&[ANSWER_OK], metadata].concat().into()
 }
 
 fn shutting_down() -> Failure {
@@ -290,7 +278,7 @@ fn shutting_down() -> Failure {
 }
 
 fn too_slow(shared: &Shared) -> Failure {
-    let seconds = shared.limits.request_time.as_secs_f64();
+    let seconds = shared.core.limits.request_time.as_secs_f64();
     let message = format!("request did not arrive within {seconds} s");
     Failure::new(ErrorCode::DeadlineExceeded, message)
 }

@@ -1,0 +1,264 @@
+//! What a server does whatever its clients' way to it: judge their hellos, hand out their requests, stop.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::accepted::AcceptedRequests;
+use super::counters::Counters;
+use super::events::{ClientEventKind, ClientEvents};
+use super::hello::Hello;
+use super::keys::{ApiKey, ApiKeys};
+use super::limits::{Budget, ServerLimits};
+use super::queue::{Next, Queue};
+use super::refused::RefusedAddresses;
+use super::request::Request;
+use super::wire::{ErrorCode, Failure, ANSWER_OK};
+
+pub const SHUTTING_DOWN: &str = "the server shuts down";
+pub const WARMING_UP: &str = "the server warms up";
+pub const HELLO_SAID: &str = "this connection has said hello already";
+const KEY_WANTED: &str = "this server wants an api key";
+const KEY_UNKNOWN: &str = "this api key is not known here";
+
+pub struct ServerCore {
+    pub queue: Queue<Request>,
+    pub counters: Counters,
+    pub events: ClientEvents,
+    pub limits: ServerLimits,
+    pub budget: Arc<Budget>,
+    pub accepted: Arc<AcceptedRequests>,
+    keys: ApiKeys,
+    /// `None` until there is a policy.
+    metadata_answer: Mutex<Option<Bytes>>,
+    refused: Mutex<RefusedAddresses>,
+}
+
+/// Who says hello.
+#[derive(Debug, Clone)]
+pub struct PeerName {
+    /// `ip:port#connection` or `pid=…,uid=…#connection`.
+    pub name: Arc<str>,
+    /// What refusals are counted by: the part of the name that one person cannot change at will.
+    pub address: Arc<str>,
+}
+
+/// What a hello comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HelloOutcome {
+    /// Answer with this; the client's requests are of this session.
+    Welcome { session: Arc<str>, answer: Bytes },
+    /// The client may come in, but not yet.
+    NotReady(Failure),
+    /// Answer with this and end the connection, so that no second key can be tried over it.
+    Refused(Failure),
+}
+
+impl ServerCore {
+    pub fn new(
+        metadata: Option<&[u8]>,
+        api_keys: &[ApiKey],
+        limits: ServerLimits,
+    ) -> std::io::Result<Self> {
+        let keys = ApiKeys::new(api_keys)
+            .map_err(|_| std::io::Error::other("the system gives no random numbers"))?;
+        Ok(Self {
+            queue: Queue::new(),
+            counters: Counters::default(),
+            events: ClientEvents::default(),
+            budget: Budget::new(limits.total_bytes),
+            limits,
+            accepted: Arc::default(),
+            keys,
+            metadata_answer: Mutex::new(metadata.map(metadata_answer)),
+            refused: Mutex::default(),
+        })
+    }
+
+    /// Answer hellos with this msgpack map from now on.
+    pub fn set_metadata(&self, metadata: &[u8]) {
+        *lock(&self.metadata_answer) = Some(metadata_answer(metadata));
+    }
+
+    /// Wait for a request. Any number of threads may.
+    pub fn next(&self, within: Duration) -> Next<Request> {
+        self.queue.next(within)
+    }
+
+    /// How long a hello from `address` waits before it is judged: nothing, unless others from there were refused.
+    pub fn hello_delay(&self, address: &str, now: Instant) -> Duration {
+        lock(&self.refused).delay(address, now)
+    }
+
+    /// Judge a hello, first byte excluded, and count what it comes to.
+    pub fn judge_hello(&self, body: &[u8], peer: &PeerName, now: Instant) -> HelloOutcome {
+        let hello = match Hello::decode(body) {
+            Ok(hello) => hello,
+            Err(error) => {
+                self.counters.requests_refused.add_one();
+                return self.refuse(ErrorCode::BadRequest, &error.to_string(), peer, now);
+            }
+        };
+        if !self.keys.admit(hello.api_key.as_ref()) {
+            self.counters.clients_unauthenticated.add_one();
+            let message = match hello.api_key {
+                None => KEY_WANTED,
+                Some(_) => KEY_UNKNOWN,
+            };
+            return self.refuse(ErrorCode::Unauthenticated, message, peer, now);
+        }
+        let not_ready = |message| {
+            self.counters.requests_refused.add_one();
+            HelloOutcome::NotReady(Failure::new(ErrorCode::NotReady, message))
+        };
+        if self.accepted.has_ended() {
+            return not_ready(SHUTTING_DOWN);
+        }
+        let Some(answer) = lock(&self.metadata_answer).clone() else {
+            return not_ready(WARMING_UP);
+        };
+        let session: Arc<str> = match hello.session {
+            Some(session) => session.into(),
+            None => peer.name.clone(),
+        };
+        self.events
+            .note(ClientEventKind::Connected, &peer.name, &session);
+        HelloOutcome::Welcome { session, answer }
+    }
+
+    /// Note that a client whose hello was accepted has left.
+    pub fn note_disconnected(&self, peer: &PeerName, session: &str) {
+        self.events
+            .note(ClientEventKind::Disconnected, &peer.name, session);
+    }
+
+    /// Note that a client's time to say hello is over.
+    pub fn note_silent(&self, peer: &PeerName) {
+        self.counters.clients_unauthenticated.add_one();
+        self.events
+            .note(ClientEventKind::Refused, &peer.address, "no hello in time");
+    }
+
+    /// Let nobody enter the queue any more, and answer those that wait there.
+    pub fn close_queue(&self) {
+        self.accepted.end();
+        for request in self.queue.close() {
+            let _ = request.reply.fail(ErrorCode::NotReady, SHUTTING_DOWN);
+        }
+    }
+
+    fn refuse(
+        &self,
+        code: ErrorCode,
+        message: &str,
+        peer: &PeerName,
+        now: Instant,
+    ) -> HelloOutcome {
+        lock(&self.refused).note(&peer.address, now);
+        self.counters.hellos_refused.add_one();
+        self.events
+            .note(ClientEventKind::Refused, &peer.address, message);
+        HelloOutcome::Refused(Failure::new(code, message))
+    }
+}
+
+/// The start of each answer that is a result, and the metadata.
+fn metadata_answer(metadata: &[u8]) -> Bytes {
+    [&[ANSWER_OK], metadata].concat().into()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn core(keys: &[&str], metadata: Option<&[u8]>) -> ServerCore {
+        let keys: Vec<ApiKey> = keys.iter().map(|key| ApiKey::new(*key).unwrap()).collect();
+        ServerCore::new(metadata, &keys, ServerLimits::default()).unwrap()
+    }
+
+    fn peer() -> PeerName {
+        PeerName {
+            name: "10.0.0.7:4433#1".into(),
+            address: "10.0.0.7".into(),
+        }
+    }
+
+    fn hello(key: Option<&str>, session: Option<&str>) -> Vec<u8> {
+        let hello = Hello {
+            api_key: key.map(|key| ApiKey::new(key).unwrap()),
+            session: session.map(str::to_owned),
+            ..Hello::default()
+        };
+        hello.encode().unwrap().split_off(1)
+    }
+
+    fn judge(core: &ServerCore, body: &[u8]) -> HelloOutcome {
+        core.judge_hello(body, &peer(), Instant::now())
+    }
+
+    fn code(outcome: HelloOutcome) -> String {
+        match outcome {
+            HelloOutcome::Refused(failure) => format!("refused {}", failure.code),
+            HelloOutcome::NotReady(failure) => failure.code,
+            HelloOutcome::Welcome { session, .. } => session.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_hello_with_a_right_key_is_welcome_and_names_the_session() {
+        let core = core(&["right"], Some(&[0x80]));
+        let outcome = judge(&core, &hello(Some("right"), Some("arm-7")));
+        let answer = Bytes::from_static(&[ANSWER_OK, 0x80]);
+        let session = "arm-7".into();
+        assert_eq!(outcome, HelloOutcome::Welcome { session, answer });
+        assert_eq!(
+            code(judge(&core, &hello(Some("right"), None))),
+            "10.0.0.7:4433#1"
+        );
+    }
+
+    #[test]
+    fn wrong_keys_and_malformed_hellos_are_refused_counted_and_told() {
+        let core = core(&["right"], Some(&[0x80]));
+        assert_eq!(
+            code(judge(&core, &hello(None, None))),
+            "refused unauthenticated"
+        );
+        assert_eq!(
+            code(judge(&core, &hello(Some("wrong"), None))),
+            "refused unauthenticated"
+        );
+        assert_eq!(
+            code(judge(&core, &hello(Some("wrong"), None))),
+            "refused unauthenticated"
+        );
+        assert_eq!(code(judge(&core, b"\x90")), "refused bad_request");
+        let counts: Vec<_> = core
+            .events
+            .take()
+            .0
+            .iter()
+            .map(|event| event.count)
+            .collect();
+        assert_eq!(counts, [1, 2, 1]);
+        assert_eq!(core.counters.hellos_refused.value(), 4);
+        assert!(core.hello_delay("10.0.0.7", Instant::now()) > Duration::ZERO);
+        assert_eq!(core.hello_delay("10.0.0.8", Instant::now()), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_server_without_a_policy_or_at_its_end_is_not_ready() {
+        let core = core(&[], None);
+        assert_eq!(code(judge(&core, &hello(None, Some("a")))), "not_ready");
+        core.set_metadata(&[0x80]);
+        assert_eq!(code(judge(&core, &hello(None, Some("a")))), "a");
+        core.close_queue();
+        assert_eq!(code(judge(&core, &hello(None, Some("a")))), "not_ready");
+        assert_eq!(core.counters.hellos_refused.value(), 0);
+    }
+}
