@@ -8,11 +8,11 @@ import pytest
 
 from openpi_flash_models import load
 from openpi_flash_models.actions.rtc import Guidance, RtcControls, prefix_weights
-from openpi_flash_models.config.registry import get_config
+from openpi_flash_models.config.named_configs import get_config
 from openpi_flash_models.errors import (
     ActionDecodeError,
     CheckpointError,
-    ConfigError,
+    InferenceConfigError,
     ModelOutputError,
     ObservationError,
 )
@@ -21,7 +21,7 @@ from openpi_flash_models.model.graph_options import DEFAULT_GRAPH
 from openpi_flash_models.model.inputs import ModelInputs
 from openpi_flash_models.model.shape import named_shape
 from openpi_flash_models.policy.action_policy import ModelPolicy
-from openpi_flash_models.policy.policy import InferenceControls
+from openpi_flash_models.policy.policy_protocol import InferenceControls
 from openpi_flash_models.robots import get_robot
 from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
 from openpi_flash_models.transforms.norm_stats import read_norm_stats
@@ -366,7 +366,9 @@ def test_switches_of_jax_are_refused_for_a_checkpoint_that_runs_in_pytorch(
     libero_checkpoint, monkeypatch
 ):
     monkeypatch.setattr(load, "choose_framework", lambda *_: "pytorch")
-    with pytest.raises(ConfigError, match=r"graph: its switches are of JAX, and .* in PyTorch"):
+    with pytest.raises(
+        InferenceConfigError, match=r"graph: its switches are of JAX, and .* in PyTorch"
+    ):
         load_policy("pi05_libero", libero_checkpoint, graph=DEFAULT_GRAPH)
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from openpi_flash_models.config.inference_config import InferenceConfig
-from openpi_flash_models.config.registry import CONFIGS, config_names, get_config, register
-from openpi_flash_models.errors import ConfigError
+from openpi_flash_models.config.named_configs import CONFIGS, config_names, get_config, register
+from openpi_flash_models.errors import InferenceConfigError
 from openpi_flash_models.robots import get_robot
 
 # name | model | action_dim | horizon | prompt slots | statistics | relative actions | prompt
@@ -96,15 +96,19 @@ def test_released_weights_are_where_openpi_keeps_them():
 
 
 def test_an_unknown_config_answers_with_the_closest_names():
-    with pytest.raises(ConfigError, match=r"no config named 'pi05_libreo', closest: pi05_libero"):
+    with pytest.raises(
+        InferenceConfigError, match=r"no config named 'pi05_libreo', closest: pi05_libero"
+    ):
         get_config("pi05_libreo")
-    with pytest.raises(ConfigError, match=r"no config named 'zzz', known: paligemma_binning"):
+    with pytest.raises(
+        InferenceConfigError, match=r"no config named 'zzz', known: paligemma_binning"
+    ):
         get_config("zzz")
 
 
 @pytest.mark.parametrize("name", ["debug", "debug_pi05", "paligemma_vq_droid"])
 def test_a_config_that_cannot_be_served_says_why(name):
-    with pytest.raises(ConfigError, match=f"config {name} cannot be served: it"):
+    with pytest.raises(InferenceConfigError, match=f"config {name} cannot be served: it"):
         get_config(name)
 
 
@@ -119,12 +123,12 @@ def test_a_config_that_cannot_be_served_says_why(name):
 )
 def test_a_config_that_does_not_fit_its_robot_is_refused(values, problem):
     values = {"action_horizon": 10} | values
-    with pytest.raises(ConfigError, match=f"config mine: {problem}"):
+    with pytest.raises(InferenceConfigError, match=f"config mine: {problem}"):
         InferenceConfig("mine", get_robot("sim_arm"), "mine", **values)
 
 
 def test_a_name_is_given_once():
     taken = InferenceConfig("pi05_droid", get_robot("droid"), "mine", 10)
-    with pytest.raises(ConfigError, match="a config named 'pi05_droid' already"):
+    with pytest.raises(InferenceConfigError, match="a config named 'pi05_droid' already"):
         register(taken)
     assert get_config("pi05_droid").asset_id == "droid"

@@ -13,7 +13,7 @@ from openpi_flash_models.demo.tokenizer import NUMBERS, WORDS
 from openpi_flash_models.errors import CheckpointError
 from openpi_flash_models.load import load_planner, load_policy
 from openpi_flash_models.model.shape import check_tree
-from openpi_flash_models.policy.policy import InferenceControls
+from openpi_flash_models.policy.policy_protocol import InferenceControls
 from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
 
 HOME = np.array([0.0, -0.6, 1.0, 0.9, 0.0, 0.0, 0.0])

@@ -3,7 +3,7 @@ import importlib.util
 import pytest
 
 from openpi_flash_models.checkpoints.framework import choose_framework
-from openpi_flash_models.errors import CheckpointError, ConfigError
+from openpi_flash_models.errors import CheckpointError, InferenceConfigError
 
 
 @pytest.fixture
@@ -58,11 +58,11 @@ def test_either_framework_can_be_asked_for(layout, checkpoints, torch_is):
 
 def test_what_cannot_be_had_is_an_error_that_says_what_to_do(checkpoints, torch_is):
     torch_is(False)
-    with pytest.raises(ConfigError, match="pip install"):
+    with pytest.raises(InferenceConfigError, match="pip install"):
         choose_framework("pytorch", checkpoints / "torch", "pi05")
-    with pytest.raises(ConfigError, match="JAX only"):
+    with pytest.raises(InferenceConfigError, match="JAX only"):
         choose_framework("pytorch", checkpoints / "torch", "pi0_fast")
-    with pytest.raises(ConfigError, match="'tensorflow', known: auto, jax, pytorch"):
+    with pytest.raises(InferenceConfigError, match="'tensorflow', known: auto, jax, pytorch"):
         choose_framework("tensorflow", checkpoints / "torch", "pi05")
     torch_is(True)
     with pytest.raises(CheckpointError, match="neither"):

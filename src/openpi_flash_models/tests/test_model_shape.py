@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from openpi_flash_models.errors import CheckpointError, ConfigError
+from openpi_flash_models.errors import CheckpointError, InferenceConfigError
 from openpi_flash_models.model.shape import (
     ModelShape,
     check_tree,
@@ -65,9 +65,13 @@ def test_a_model_of_a_named_size_is_read_back(kind, name):
 
 
 def test_a_size_that_does_not_exist_or_does_not_fit_is_refused():
-    with pytest.raises(ConfigError, match="no model size named 'gemma_9b', known: dummy, gemma"):
+    with pytest.raises(
+        InferenceConfigError, match="no model size named 'gemma_9b', known: dummy, gemma"
+    ):
         named_shape("pi0", language="gemma_9b")
-    with pytest.raises(ConfigError, match="gemma_2b and dummy cannot attend to each other"):
+    with pytest.raises(
+        InferenceConfigError, match="gemma_2b and dummy cannot attend to each other"
+    ):
         named_shape("pi0", expert="dummy")
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from openpi_flash_models import robots
-from openpi_flash_models.config import registry, robot_file
+from openpi_flash_models.config import named_configs, robot_file
 from openpi_flash_models.config.robot_file import add_robot_file, read_robot_file
-from openpi_flash_models.errors import ConfigError
+from openpi_flash_models.errors import InferenceConfigError
 
 PAGE = Path(__file__).parents[3] / "docs" / "robots.md"
 
@@ -32,13 +32,13 @@ def write(tmp_path):
 def registries(monkeypatch):
     """What a test adds is gone after it."""
     monkeypatch.setattr(robots, "ROBOTS", dict(robots.ROBOTS))
-    monkeypatch.setattr(registry, "CONFIGS", dict(registry.CONFIGS))
+    monkeypatch.setattr(named_configs, "CONFIGS", dict(named_configs.CONFIGS))
     monkeypatch.setattr(robot_file, "_added", {})
 
 
 def test_the_yaml_of_the_page_is_a_robot_that_reads_its_observation(write):
     add_robot_file(write(example("yaml")))
-    config = registry.get_config("pi05_my_arm")
+    config = named_configs.get_config("pi05_my_arm")
     robot = config.robot
     assert robots.get_robot("my_arm") is robot
     assert (config.kind, config.asset_id, config.action_horizon) == ("pi05", "my_arm", 50)
@@ -59,21 +59,23 @@ def test_the_yaml_of_the_page_is_a_robot_that_reads_its_observation(write):
 
 def test_the_python_of_the_page_is_a_robot_with_a_formula(write):
     add_robot_file(write(example("python"), "my_arm.py"))
-    robot = registry.get_config("pi05_my_other_arm").robot
+    robot = named_configs.get_config("pi05_my_other_arm").robot
     state = robot.read_state({"observation/state": np.array([0, 0, 0, 0, 0, 0, 0.11])})
     assert state[-1] == pytest.approx(np.pi / 2)
 
 
 def test_every_robot_and_config_is_on_the_page():
     text = PAGE.read_text()
-    for name in (*robots.ROBOTS, *registry.CONFIGS):
+    for name in (*robots.ROBOTS, *named_configs.CONFIGS):
         assert f"`{name}`" in text, name
 
 
 def test_a_file_is_added_once(write):
     file = write(example("yaml"))
     assert add_robot_file(file) is add_robot_file(file)
-    assert len(registry.CONFIGS) == len({config.name for config in registry.CONFIGS.values()})
+    assert len(named_configs.CONFIGS) == len(
+        {config.name for config in named_configs.CONFIGS.values()}
+    )
 
 
 def test_a_file_may_hold_a_config_for_a_robot_of_ours(write):
@@ -83,7 +85,7 @@ def test_a_file_may_hold_a_config_for_a_robot_of_ours(write):
             "action_horizon: 8, blank_cameras_seen: true}]"
         )
     )
-    config = registry.get_config("mine")
+    config = named_configs.get_config("mine")
     assert (config.action_dim, config.max_token_len, config.robot.name) == (8, 250, "droid")
 
 
@@ -130,7 +132,7 @@ def edited(old, new):
     ],
 )
 def test_an_entry_that_cannot_be_used_is_named(old, new, problem, write):
-    with pytest.raises(ConfigError, match=problem) as caught:
+    with pytest.raises(InferenceConfigError, match=problem) as caught:
         add_robot_file(write(edited(old, new)))
     assert "my_arm.yaml" in str(caught.value)
     assert "my_arm" not in robots.ROBOTS, "half a file is not added"
@@ -142,12 +144,16 @@ def test_the_name_of_a_robot_is_given_once(write):
         .replace("name: my_arm", "name: aloha")
         .replace("robot: my_arm", "robot: aloha")
     )
-    with pytest.raises(ConfigError, match=r"my_arm.yaml: there is a robot named 'aloha' already"):
+    with pytest.raises(
+        InferenceConfigError, match=r"my_arm.yaml: there is a robot named 'aloha' already"
+    ):
         add_robot_file(write(taken))
     twice = example("yaml").replace(
         "configs:", example("yaml").split("configs:")[0][8:] + "configs:"
     )
-    with pytest.raises(ConfigError, match=r"robots\[1\]: there is a robot named 'my_arm' already"):
+    with pytest.raises(
+        InferenceConfigError, match=r"robots\[1\]: there is a robot named 'my_arm' already"
+    ):
         add_robot_file(write(twice))
 
 
@@ -165,11 +171,11 @@ def test_the_name_of_a_robot_is_given_once(write):
     ],
 )
 def test_a_file_that_defines_nothing_is_named(name, content, problem, write):
-    with pytest.raises(ConfigError, match=problem):
+    with pytest.raises(InferenceConfigError, match=problem):
         read_robot_file(write(content, name))
 
 
 @pytest.mark.parametrize("name", ["none.yaml", "none.py"])
 def test_a_missing_file_is_named(name, tmp_path):
-    with pytest.raises(ConfigError, match=f"cannot read .*{name}: "):
+    with pytest.raises(InferenceConfigError, match=f"cannot read .*{name}: "):
         add_robot_file(tmp_path / name)

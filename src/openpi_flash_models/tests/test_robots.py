@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from openpi_flash_models.errors import ConfigError, ObservationError
+from openpi_flash_models.errors import InferenceConfigError, ObservationError
 from openpi_flash_models.model.inputs import CAMERAS
 from openpi_flash_models.robots import ROBOTS, get_robot
 from openpi_flash_models.robots.aloha import gripper_from_angle, gripper_to_angle
@@ -91,7 +91,7 @@ def test_alohas_state_equals_openpis(data):
 
 
 def test_an_unknown_robot_answers_with_the_known_names():
-    with pytest.raises(ConfigError, match="no robot named 'r2d2', known: aloha, droid"):
+    with pytest.raises(InferenceConfigError, match="no robot named 'r2d2', known: aloha, droid"):
         get_robot("r2d2")
 
 

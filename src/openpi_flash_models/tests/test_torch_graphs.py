@@ -10,10 +10,10 @@ from micro import micro_shape, random_leaves
 
 from openpi_flash_models.actions.rtc import RtcControls, RtcOptions
 from openpi_flash_models.checkpoints.leaves import nest
-from openpi_flash_models.config.registry import get_config
+from openpi_flash_models.config.named_configs import get_config
 from openpi_flash_models.policy.action_policy import ModelPolicy
 from openpi_flash_models.policy.model_protocols import DEFAULT_STEPS
-from openpi_flash_models.policy.policy import InferenceControls
+from openpi_flash_models.policy.policy_protocol import InferenceControls
 from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
 from openpi_flash_models.transforms.norm_stats import read_norm_stats
 

@@ -9,7 +9,7 @@ import pytest
 
 from openpi_flash_models.actions.rtc import RtcControls
 from openpi_flash_models.load import load_policy
-from openpi_flash_models.policy.policy import InferenceControls
+from openpi_flash_models.policy.policy_protocol import InferenceControls
 
 pytest.importorskip("torch", reason="needs the torch extra")
 

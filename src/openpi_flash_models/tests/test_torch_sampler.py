@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openpi_flash_models.checkpoints import orbax
-from openpi_flash_models.errors import ConfigError
+from openpi_flash_models.errors import InferenceConfigError
 from openpi_flash_models.model.shape import check_tree
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
@@ -56,6 +56,6 @@ def test_a_cpu_runs_eagerly_and_a_gpu_in_one_graph_until_told_otherwise(monkeypa
 
 def test_an_unknown_mode_is_an_error_that_names_the_known_ones(monkeypatch):
     monkeypatch.setenv(COMPILE_MODE_VARIABLE, "fastest")
-    with pytest.raises(ConfigError, match="fastest") as raised:
+    with pytest.raises(InferenceConfigError, match="fastest") as raised:
         compile_mode(torch.device("cpu"))
     assert all(mode in str(raised.value) for mode in COMPILE_MODES)

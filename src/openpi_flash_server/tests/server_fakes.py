@@ -7,7 +7,12 @@ import threading
 import numpy as np
 
 from openpi_flash_models.errors import ObservationError
-from openpi_flash_models.policy.policy import ActionResult, ImageSpec, InferenceControls, PolicySpec
+from openpi_flash_models.policy.policy_protocol import (
+    ActionResult,
+    ImageSpec,
+    InferenceControls,
+    PolicySpec,
+)
 from openpi_flash_server.slot.request import Request, RequestMode
 
 WAIT = 20.0

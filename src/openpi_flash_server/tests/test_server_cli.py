@@ -167,9 +167,9 @@ configs:
 def test_a_robot_file_adds_names_that_the_command_line_and_a_configuration_use(
     served, tmp_path, monkeypatch
 ):
-    from openpi_flash_models.config import registry, robot_file
+    from openpi_flash_models.config import named_configs, robot_file
 
-    monkeypatch.setattr(registry, "CONFIGS", dict(registry.CONFIGS))
+    monkeypatch.setattr(named_configs, "CONFIGS", dict(named_configs.CONFIGS))
     monkeypatch.setattr(robot_file, "_added", {})
     (tmp_path / "robots").mkdir()
     file = tmp_path / "robots" / "mine.yaml"
@@ -185,8 +185,8 @@ def test_a_robot_file_adds_names_that_the_command_line_and_a_configuration_use(
             "action": {"model_config_name": "cli_droid", "checkpoint_dir": "/d"},
         },
     )
-    monkeypatch.setattr(registry, "CONFIGS", dict(registry.CONFIGS))
-    del registry.CONFIGS["cli_droid"]
+    monkeypatch.setattr(named_configs, "CONFIGS", dict(named_configs.CONFIGS))
+    del named_configs.CONFIGS["cli_droid"]
     monkeypatch.setattr(robot_file, "_added", {})
     result = run("serve", "--config", path)
     assert result.exit_code == 0, result.stderr

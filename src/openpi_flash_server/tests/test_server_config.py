@@ -6,7 +6,7 @@ import pytest
 from server_configs import ARM_ACTION, FAST_ACTION, NULL_ACTION, PLANNER, error_of, parse
 
 from openpi_flash_models.actions.rtc import RtcOptions
-from openpi_flash_models.config import registry
+from openpi_flash_models.config import named_configs
 from openpi_flash_models.model.graph_options import PLAIN_GRAPH, GraphOptions
 from openpi_flash_server.config.file import load_config
 from openpi_flash_server.config.problems import ConfigError
@@ -100,10 +100,10 @@ def test_real_time_chunking_can_be_off_and_is_no_problem_of_a_model_that_has_non
 
 
 def test_a_method_that_the_robot_cannot_do_is_an_error(monkeypatch):
-    config = registry.CONFIGS["pi05_sim_arm"]
+    config = named_configs.CONFIGS["pi05_sim_arm"]
     robot = dataclasses.replace(config.robot, actions_to_model=None)
     one_way = dataclasses.replace(config, robot=robot)
-    monkeypatch.setitem(registry.CONFIGS, "pi05_sim_arm", one_way)
+    monkeypatch.setitem(named_configs.CONFIGS, "pi05_sim_arm", one_way)
     assert parse({"action": ARM_ACTION})
     assert error_of({"action": {**ARM_ACTION, "rtc": {"method": "identity"}}}) == (
         "server.json: 1 problem\n  action.rtc.method: the robot sim_arm cannot read its own "

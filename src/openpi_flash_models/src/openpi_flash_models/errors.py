@@ -2,7 +2,7 @@
 
 ObservationError   the caller sent something the policy cannot use
 CheckpointError    the operator gave a directory that is not a usable checkpoint
-ConfigError        the operator named a config or robot that does not exist
+InferenceConfigError        the operator named a config or robot that does not exist
 DownloadError      the operator named a URL that could not be fetched
 ModelOutputError   the model gave numbers no robot may follow
 ActionDecodeError  the model wrote tokens that are no chunk of actions
@@ -27,7 +27,7 @@ class CheckpointError(Exception):
     """A checkpoint directory that is missing, incomplete, broken or of another model."""
 
 
-class ConfigError(ValueError):
+class InferenceConfigError(ValueError):
     """A config or robot name that does not exist."""
 
 

@@ -16,8 +16,8 @@ from openpi_flash_models.checkpoints.framework import FrameworkChoice, choose_fr
 from openpi_flash_models.checkpoints.layout import check_directory, lazy_leaves, read_leaves
 from openpi_flash_models.checkpoints.leaves import DTYPES, LeafPath, nest
 from openpi_flash_models.checkpoints.lora import has_lora, merge_lora
-from openpi_flash_models.config.registry import get_config
-from openpi_flash_models.errors import CheckpointError, ConfigError
+from openpi_flash_models.config.named_configs import get_config
+from openpi_flash_models.errors import CheckpointError, InferenceConfigError
 from openpi_flash_models.jax_models.compile_cache import use_compile_cache
 from openpi_flash_models.jax_models.models import JaxActionModel, JaxTokenModel
 from openpi_flash_models.model.graph_options import DEFAULT_GRAPH, GraphOptions
@@ -51,7 +51,7 @@ def load_policy(
     """Load an action policy.
 
     Args:
-        config_name: one of ``config.registry.CONFIGS``.
+        config_name: one of ``config.named_configs.CONFIGS``.
         checkpoint_dir: holds ``params/`` or ``model.safetensors``, ``assets/`` and perhaps the
             tokenizer.
         default_prompt: the task of requests that name none.
@@ -63,14 +63,14 @@ def load_policy(
         max_batch: most requests that one call of the model answers.
 
     Raises:
-        ConfigError: no such config or framework, or one without these switches.
+        InferenceConfigError: no such config or framework, or one without these switches.
         CheckpointError: names what is missing or broken.
     """
     config = get_config(config_name)
     checkpoint = _directory(checkpoint_dir)
     chosen = choose_framework(framework, checkpoint, config.kind)
     if graph is not None and chosen == "pytorch":
-        raise ConfigError(
+        raise InferenceConfigError(
             f"graph: its switches are of JAX, and {checkpoint} runs in PyTorch; remove them, or "
             "set framework to jax"
         )

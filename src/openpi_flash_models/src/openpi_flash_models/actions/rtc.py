@@ -90,7 +90,9 @@ def prefix_weights(start: int, end: int, total: int, schedule: Schedule) -> np.n
     else:
         weights = np.clip((start - 1 - step) / (end - start + 1) + 1, 0.0, 1.0)
         if schedule == "exp":
-            weights = weights * np.expm1(weights) / (np.e - 1)
+            curved = weights * np.expm1(weights) / np.expm1(1.0)
+            # vectorised and scalar expm1 may round differently: a frozen step keeps exactly 1
+            weights = np.where(weights < 1.0, np.minimum(curved, 1.0), 1.0)
     return np.where(step < end, weights, 0.0)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from openpi_flash_models.checkpoints.layout import find_layout
-from openpi_flash_models.errors import ConfigError
+from openpi_flash_models.errors import InferenceConfigError
 from openpi_flash_models.model.shape import MODEL_NAMES, ModelKind
 
 Framework = Literal["jax", "pytorch"]
@@ -24,20 +24,22 @@ def choose_framework(wanted: FrameworkChoice, checkpoint: Path, kind: ModelKind)
         kind: of its model; pi0-FAST is in JAX only.
 
     Raises:
-        ConfigError: PyTorch is wanted, and is not installed or has no such model.
+        InferenceConfigError: PyTorch is wanted, and is not installed or has no such model.
         CheckpointError: the directory holds no checkpoint.
     """
     if wanted not in get_args(FrameworkChoice):
         known = ", ".join(get_args(FrameworkChoice))
-        raise ConfigError(f"no framework named {wanted!r}, known: {known}")
+        raise InferenceConfigError(f"no framework named {wanted!r}, known: {known}")
     if wanted == "jax":
         return "jax"
     installed = importlib.util.find_spec("torch") is not None
     if wanted == "pytorch":
         if kind == "pi0_fast":
-            raise ConfigError(f"{MODEL_NAMES[kind]} runs in JAX only: framework has to be jax")
+            raise InferenceConfigError(
+                f"{MODEL_NAMES[kind]} runs in JAX only: framework has to be jax"
+            )
         if not installed:
-            raise ConfigError(
+            raise InferenceConfigError(
                 'framework is pytorch, and PyTorch is not installed: pip install "torch>=2.7"'
             )
         return "pytorch"

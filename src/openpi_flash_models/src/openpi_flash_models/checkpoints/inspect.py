@@ -13,7 +13,7 @@ from openpi_flash_models.checkpoints.layout import Layout, find_layout, lazy_lea
 from openpi_flash_models.checkpoints.leaves import LazyLeaf, LeafPath
 from openpi_flash_models.checkpoints.lora import has_lora
 from openpi_flash_models.config.inference_config import InferenceConfig
-from openpi_flash_models.config.registry import CONFIGS
+from openpi_flash_models.config.named_configs import CONFIGS
 from openpi_flash_models.errors import CheckpointError
 from openpi_flash_models.model.shape import ModelShape, check_tree
 from openpi_flash_models.text.tokenizer import find_tokenizer

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from openpi_flash_models.errors import ConfigError
+from openpi_flash_models.errors import InferenceConfigError
 from openpi_flash_models.model.inputs import CAMERAS
 from openpi_flash_models.model.shape import ModelKind
 from openpi_flash_models.robots.robot import Robot
@@ -64,21 +64,23 @@ class InferenceConfig:
             ("max_token_len", self.max_token_len),
         ):
             if value < 1:
-                raise ConfigError(f"config {self.name}: {name} is {value}, expected at least 1")
+                raise InferenceConfigError(
+                    f"config {self.name}: {name} is {value}, expected at least 1"
+                )
         if self.action_dim < len(robot.action_names):
-            raise ConfigError(
+            raise InferenceConfigError(
                 f"config {self.name}: action_dim is {self.action_dim}, the robot {robot.name} has "
                 f"{len(robot.action_names)} actions"
             )
         state_size = sum(part.size for part in robot.state)
         if len(self.delta_mask) > min(len(robot.action_names), state_size):
-            raise ConfigError(
+            raise InferenceConfigError(
                 f"config {self.name}: delta covers {len(self.delta_mask)} dimensions, the robot "
                 f"{robot.name} has {state_size} in its state and {len(robot.action_names)} actions"
             )
         unused = [camera.slot for camera in robot.cameras if camera.slot not in self.cameras]
         if unused:
-            raise ConfigError(
+            raise InferenceConfigError(
                 f"config {self.name}: the model has no camera {', '.join(unused)}, which the robot "
                 f"{robot.name} fills; it has {', '.join(self.cameras)}"
             )

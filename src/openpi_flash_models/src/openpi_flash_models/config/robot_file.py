@@ -17,9 +17,9 @@ import numpy as np
 import yaml
 
 from openpi_flash_models import robots
-from openpi_flash_models.config import registry
+from openpi_flash_models.config import named_configs
 from openpi_flash_models.config.inference_config import InferenceConfig
-from openpi_flash_models.errors import ConfigError
+from openpi_flash_models.errors import InferenceConfigError
 from openpi_flash_models.model.inputs import CAMERAS
 from openpi_flash_models.model.shape import MODEL_NAMES
 from openpi_flash_models.robots.robot import CameraInput, Robot, StateInput
@@ -60,7 +60,7 @@ def add_robot_file(path: Path) -> RobotFile:
     """Read a file, and add what it defines to the registries; once per file.
 
     Raises:
-        ConfigError: it cannot be used; names the entry at fault.
+        InferenceConfigError: it cannot be used; names the entry at fault.
     """
     path = path.expanduser().resolve()
     if path in _added:
@@ -68,14 +68,14 @@ def add_robot_file(path: Path) -> RobotFile:
     found = read_robot_file(path)
     for robot in found.robots:
         if robots.ROBOTS.get(robot.name, robot) is not robot:
-            raise ConfigError(f"{path}: there is a robot named {robot.name!r} already")
+            raise InferenceConfigError(f"{path}: there is a robot named {robot.name!r} already")
     for config in found.configs:
-        if registry.CONFIGS.get(config.name, config) is not config:
-            raise ConfigError(f"{path}: there is a config named {config.name!r} already")
+        if named_configs.CONFIGS.get(config.name, config) is not config:
+            raise InferenceConfigError(f"{path}: there is a config named {config.name!r} already")
     for robot in found.robots:
         robots.register(robot)
     for config in found.configs:
-        registry.register(config)
+        named_configs.register(config)
     _added[path] = found
     return found
 
@@ -84,16 +84,16 @@ def read_robot_file(path: Path) -> RobotFile:
     """What a file defines; the registries stay as they are.
 
     Raises:
-        ConfigError: it cannot be used; names the entry at fault.
+        InferenceConfigError: it cannot be used; names the entry at fault.
     """
     if path.suffix == ".py":
         return _read_python(path)
     try:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+        raise InferenceConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {_told(error)}") from error
+        raise InferenceConfigError(f"{path} is not YAML: {_told(error)}") from error
     reader = _Reader(str(path))
     top = reader.mapping(content, "the file", {"robots", "configs"})
     own = {}
@@ -107,7 +107,7 @@ def read_robot_file(path: Path) -> RobotFile:
         for i, entry in enumerate(reader.sequence(top.get("configs", []), "configs"))
     ]
     if not own and not found:
-        raise ConfigError(f"{path} defines neither robots nor configs")
+        raise InferenceConfigError(f"{path} defines neither robots nor configs")
     return RobotFile(tuple(own.values()), tuple(found))
 
 
@@ -115,19 +115,19 @@ def _read_python(path: Path) -> RobotFile:
     name = f"openpi_flash_robot_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise ConfigError(f"cannot read {path}: no such file")
+        raise InferenceConfigError(f"cannot read {path}: no such file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever a user's file does
-        raise ConfigError(f"{path} cannot be run: {_told(error)}") from error
+        raise InferenceConfigError(f"{path} cannot be run: {_told(error)}") from error
     own, found = tuple(getattr(module, "ROBOTS", ())), tuple(getattr(module, "CONFIGS", ()))
     if not own and not found:
-        raise ConfigError(f"{path} defines neither ROBOTS nor CONFIGS")
+        raise InferenceConfigError(f"{path} defines neither ROBOTS nor CONFIGS")
     for value, kind in [(r, Robot) for r in own] + [(c, InferenceConfig) for c in found]:
         if not isinstance(value, kind):
-            raise ConfigError(
+            raise InferenceConfigError(
                 f"{path}: expected values of type {kind.__name__}, got {type(value).__name__}"
             )
     return RobotFile(own, found)
@@ -139,8 +139,8 @@ class _Reader:
     def __init__(self, source: str) -> None:
         self._source = source
 
-    def fail(self, place: str, problem: str) -> ConfigError:
-        return ConfigError(f"{self._source}: {place}: {problem}")
+    def fail(self, place: str, problem: str) -> InferenceConfigError:
+        return InferenceConfigError(f"{self._source}: {place}: {problem}")
 
     def mapping(self, value: Any, place: str, known: set[str]) -> Mapping[str, Any]:
         if not isinstance(value, Mapping):
@@ -278,7 +278,7 @@ def _config(reader: _Reader, entry: Any, place: str, own: Mapping[str, Robot]) -
             metadata=reader.mapping(entry.get("metadata", {}), f"{place}.metadata", _AnyKey()),
             **values,
         )
-    except ConfigError as error:
+    except InferenceConfigError as error:
         raise reader.fail(place, str(error)) from error
 
 

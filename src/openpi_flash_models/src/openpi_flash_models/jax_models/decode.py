@@ -1,12 +1,13 @@
-"""Greedy decoding from the language expert, as one compiled program.
+"""Greedy decoding with the language expert, as one compiled program.
 
 The prefix runs once; then a loop feeds one token at a time and leaves at the end mark. Keys and
-values lie in arrays of fixed capacity, so that neither the program nor its memory grows with the
-text. The head is the embedding table, cut to the rows of the words that may be said.
+values are kept in arrays of fixed capacity (a KV cache), so neither the program nor its memory
+grows with the text. Logits are the hidden state times the embedding table (Gemma ties the two, as
+in arXiv 2403.08295), cut to the rows of the allowed tokens.
 
-pi0.5 says its subtask this way, pi0-FAST its actions.
+pi0.5 (arXiv 2504.16054) decodes its subtask this way, pi0-FAST (arXiv 2501.09747) its actions.
 
-Shapes: B batch, S prefix slots, M most tokens, D width, A words that may be said.
+Shapes: B batch, S prefix slots, M most tokens, D width, A allowed tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from openpi_flash_models.model.inputs import ModelInputs
 Params = Mapping[str, Any]
 
 
-UNSOUND = -1
+NON_FINITE = -1
+"""Stands for a token whose logits were not finite; no vocabulary has this id."""
 
 
 class Head(NamedTuple):
-    """What may be said.
+    """The output head: the embedding rows of the allowed tokens.
 
     Attributes:
         ids: [A] int32, ascending.
@@ -40,12 +42,12 @@ class Head(NamedTuple):
     rows: jax.Array
 
 
-class Spoken(NamedTuple):
-    """The memory of a decode.
+class DecodeState(NamedTuple):
+    """What one decoding step hands to the next.
 
     Attributes:
-        cache: keys and values of the prefix, then of what was said: S + M slots per layer.
-        seen: [B, S + M] bool, slots that hold something.
+        cache: keys and values of the prefix, then of the decoded tokens: S + M slots per layer.
+        seen: [B, S + M] bool, slots that are filled.
         position: [B] int, of the next token.
     """
 
@@ -55,13 +57,13 @@ class Spoken(NamedTuple):
 
 
 def cut_head(weights: Params, allowed: jax.Array) -> Head:
-    """The embedding rows of the allowed words; ``allowed`` is [V] bool."""
+    """A head of the allowed tokens; ``allowed`` is [V] bool."""
     ids = jnp.flatnonzero(allowed).astype(jnp.int32)
     return Head(ids, weights["embedding"][ids])
 
 
 def whole_head(weights: Params) -> Head:
-    """Every word; the table itself, not a copy."""
+    """A head of the whole vocabulary; the table itself, not a copy."""
     table = weights["embedding"]
     return Head(jnp.arange(table.shape[0], dtype=jnp.int32), table)
 
@@ -73,8 +75,8 @@ def logits(head: Head, hidden: jax.Array) -> jax.Array:
 
 def read_prefix(
     arch: gemma.Arch, weights: Params, inputs: ModelInputs, max_tokens: int
-) -> tuple[jax.Array, Spoken]:
-    """Run the prefix; returns the hidden state [B, D] of its last word, and the memory."""
+) -> tuple[jax.Array, DecodeState]:
+    """Run the prefix; returns the hidden state [B, D] of its last token, and the decode state."""
     hidden, prefix = read_last(arch, weights, inputs)
 
     def with_room(x: jax.Array) -> jax.Array:  # [..., B, S, K, H]
@@ -82,18 +84,18 @@ def read_prefix(
 
     cache = jax.tree.map(with_room, prefix.cache)
     seen = jnp.pad(prefix.valid, ((0, 0), (0, max_tokens)))
-    return hidden, Spoken(cache, seen, prefix.length)
+    return hidden, DecodeState(cache, seen, prefix.length)
 
 
-def say(
-    arch: gemma.Arch, weights: Params, spoken: Spoken, token: jax.Array, slot: jax.Array
-) -> tuple[jax.Array, Spoken]:
+def decode_step(
+    arch: gemma.Arch, weights: Params, state: DecodeState, token: jax.Array, slot: jax.Array
+) -> tuple[jax.Array, DecodeState]:
     """Feed one token [B]; returns the hidden state [B, D] after it.
 
     Args:
         arch: sizes and switches.
         weights: of the model.
-        spoken: what was said before.
+        state: after the tokens before it.
         token: [B] int32.
         slot: where its keys and values go; the caller counts on from S.
     """
@@ -101,18 +103,18 @@ def say(
         arch,
         weights["language"],
         gemma.embed_tokens(weights["embedding"], token[:, None]),
-        spoken.position[:, None],
+        state.position[:, None],
         None,
-        past=(gemma.Past(spoken.cache, spoken.seen),),
+        past=(gemma.Past(state.cache, state.seen),),
     )
 
     def put(cache: jax.Array, new: jax.Array) -> jax.Array:
         return jax.lax.dynamic_update_slice_in_dim(cache, new, slot, axis=cache.ndim - 3)
 
-    cache = jax.tree.map(put, spoken.cache, own)
+    cache = jax.tree.map(put, state.cache, own)
     itself = jnp.ones((token.shape[0], 1), bool)
-    seen = jax.lax.dynamic_update_slice_in_dim(spoken.seen, itself, slot, axis=1)
-    return hidden[:, 0], Spoken(cache, seen, spoken.position + 1)
+    seen = jax.lax.dynamic_update_slice_in_dim(state.seen, itself, slot, axis=1)
+    return hidden[:, 0], DecodeState(cache, seen, state.position + 1)
 
 
 @partial(jax.jit, static_argnames=("arch", "max_tokens", "skipped_positions"))
@@ -126,43 +128,43 @@ def decode(
     max_tokens: int,
     skipped_positions: int = 0,
 ) -> jax.Array:
-    """Token ids [B, M] of the most likely words, zeros after the end mark.
+    """Token ids [B, M] of the most likely tokens, zeros after the end mark.
 
-    A model whose numbers are not finite says ``UNSOUND``.
+    A row whose logits are not finite ends with ``NON_FINITE``.
 
     Args:
         arch: sizes and switches.
         weights: of the model.
-        head: what may be said.
-        inputs: pictures and words.
+        head: of the allowed tokens.
+        inputs: images and prompts.
         eos: int32 scalar, the end mark.
         max_tokens: M; the program is compiled for it.
-        skipped_positions: between the prefix and the first token: 1 for pi0-FAST, whose weights
-            were used that way whenever they were evaluated.
+        skipped_positions: positions left out between the prefix and the first token: 1 for
+            pi0-FAST, as in openpi's ``pi0_fast.py``, with which its weights were evaluated.
     """
 
     def choose(hidden: jax.Array, done: jax.Array) -> tuple[jax.Array, jax.Array]:
         scores = logits(head, hidden)
         token = jnp.where(done, 0, head.ids[jnp.argmax(scores, axis=-1)])
-        is_sound = jnp.isfinite(scores.max(axis=-1))
-        token = jnp.where(is_sound, token, UNSOUND)
-        return token, done | (token == eos) | ~is_sound
+        is_finite = jnp.isfinite(scores.max(axis=-1))
+        token = jnp.where(is_finite, token, NON_FINITE)
+        return token, done | (token == eos) | ~is_finite
 
-    hidden, spoken = read_prefix(arch, weights, inputs, max_tokens)
-    spoken = spoken._replace(position=spoken.position + skipped_positions)
-    batch, slots = hidden.shape[0], spoken.seen.shape[1] - max_tokens
+    hidden, state = read_prefix(arch, weights, inputs, max_tokens)
+    state = state._replace(position=state.position + skipped_positions)
+    batch, slots = hidden.shape[0], state.seen.shape[1] - max_tokens
     token, done = choose(hidden, jnp.zeros(batch, bool))
     text = jnp.zeros((batch, max_tokens), jnp.int32).at[:, 0].set(token)
-    carry = tuple[jax.Array, jax.Array, jax.Array, jax.Array, Spoken]
+    carry = tuple[jax.Array, jax.Array, jax.Array, jax.Array, DecodeState]
 
-    def goes_on(state: carry) -> jax.Array:
-        step, _, done, _, _ = state
+    def goes_on(loop: carry) -> jax.Array:
+        step, _, done, _, _ = loop
         return (step < max_tokens) & ~jnp.all(done)
 
-    def next_token(state: carry) -> carry:
-        step, token, done, text, spoken = state
-        hidden, spoken = say(arch, weights, spoken, token, slots + step - 1)
+    def next_token(loop: carry) -> carry:
+        step, token, done, text, state = loop
+        hidden, state = decode_step(arch, weights, state, token, slots + step - 1)
         token, done = choose(hidden, done)
-        return step + 1, token, done, text.at[:, step].set(token), spoken
+        return step + 1, token, done, text.at[:, step].set(token), state
 
-    return jax.lax.while_loop(goes_on, next_token, (jnp.int32(1), token, done, text, spoken))[3]
+    return jax.lax.while_loop(goes_on, next_token, (jnp.int32(1), token, done, text, state))[3]

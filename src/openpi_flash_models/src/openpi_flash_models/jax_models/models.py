@@ -30,7 +30,7 @@ class JaxModel:
         tree: the checkpoint's nested tree, without ``params``.
         shape: of the tree.
         options: how the programs compute.
-        acts: whether actions are wanted of it.
+        with_actions: whether to load the action expert.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class JaxModel:
         shape: ModelShape,
         options: GraphOptions = DEFAULT_GRAPH,
         *,
-        acts: bool = True,
+        with_actions: bool = True,
     ) -> None:
         self.arch = Arch(shape, options)
-        self.weights = lay_out(tree, shape, options, acts=acts)
+        self.weights = lay_out(tree, shape, options, with_actions=with_actions)
 
     @property
     def shape(self) -> ModelShape:
@@ -69,7 +69,7 @@ class JaxActionModel(JaxModel):
         tree: as a :class:`JaxModel`'s.
         shape: of the tree.
         options: how the programs compute.
-        rtc: how an earlier chunk has its say.
+        rtc: how the previous chunk guides the new one.
     """
 
     def __init__(
@@ -105,14 +105,14 @@ class JaxActionModel(JaxModel):
 
 
 class JaxTokenModel(JaxModel):
-    """pi0-FAST, or the language expert of pi0.5: says tokens.
+    """pi0-FAST, or the language expert of pi0.5: generates tokens.
 
     Args:
         tree: as a :class:`JaxModel`'s.
         shape: of the tree.
         options: how the programs compute.
-        max_tokens: M, the most that it says.
-        allowed: [V] bool, what it may say; None: everything.
+        max_tokens: M, the most tokens that it generates.
+        allowed: [V] bool, the tokens that it may generate; None: all.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class JaxTokenModel(JaxModel):
         max_tokens: int = FAST_MAX_TOKENS,
         allowed: np.ndarray | None = None,
     ) -> None:
-        super().__init__(tree, shape, options, acts=False)
+        super().__init__(tree, shape, options, with_actions=False)
         self.max_tokens = max_tokens
         if allowed is None:
             self._head = decode.whole_head(self.weights)
@@ -147,6 +147,6 @@ class JaxTokenModel(JaxModel):
             skipped_positions=1 if self.shape.kind == "pi0_fast" else 0,
         )
         tokens = np.asarray(jax.device_get(made))
-        if (tokens == decode.UNSOUND).any():
+        if (tokens == decode.NON_FINITE).any():
             raise ModelOutputError("the model's logits are not finite")
         return tokens

@@ -40,7 +40,7 @@ _HEADS = {
 
 
 def lay_out(
-    tree: Params, shape: ModelShape, options: GraphOptions, *, acts: bool = True
+    tree: Params, shape: ModelShape, options: GraphOptions, *, with_actions: bool = True
 ) -> dict[str, Any]:
     """The weights of a model, on the default device.
 
@@ -48,9 +48,9 @@ def lay_out(
         tree: the checkpoint's nested tree, without ``params``; numpy arrays (any JAX array works).
         shape: of the model.
         options: what to fuse.
-        acts: whether actions are wanted; a model that only says words leaves its expert behind.
+        with_actions: whether to load the action expert; a planner needs none.
     """
-    return jax.device_put(_arranged(tree, shape, options, acts, np))
+    return jax.device_put(_arranged(tree, shape, options, with_actions, np))
 
 
 def abstract_weights(shape: ModelShape, options: GraphOptions, dtype: str) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def struct(size: tuple[int, ...], dtype: Any) -> Any:
 
 
 def _arranged(
-    tree: Params, shape: ModelShape, options: GraphOptions, acts: bool, xp: Any
+    tree: Params, shape: ModelShape, options: GraphOptions, with_actions: bool, xp: Any
 ) -> dict[str, Any]:
     """See :func:`lay_out`; ``xp`` is numpy or its twin in JAX."""
     vlm = tree["PaliGemma"]
@@ -82,7 +82,7 @@ def _arranged(
         "embedding": vlm["llm"]["embedder"]["input_embedding"],
         "language": _tower(vlm["llm"], "", options, xp),
     }
-    if acts and shape.kind != "pi0_fast":
+    if with_actions and shape.kind != "pi0_fast":
         weights["expert"] = _tower(vlm["llm"], "_1", options, xp)
         weights["heads"] = {name: tree[name] for name in _HEADS[shape.kind]}
     return weights

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from openpi_flash_models.errors import CheckpointError, ConfigError
+from openpi_flash_models.errors import CheckpointError, InferenceConfigError
 from openpi_flash_models.model.inputs import IMAGE_SIZE
 
 ModelKind = Literal["pi0", "pi05", "pi0_fast"]
@@ -96,16 +96,20 @@ def named_shape(
         vocabulary: rows of the embedding.
 
     Raises:
-        ConfigError: no such size, or two that do not fit together.
+        InferenceConfigError: no such size, or two that do not fit together.
     """
     for name in (language, expert):
         if name not in TOWERS:
-            raise ConfigError(f"no model size named {name!r}, known: {', '.join(sorted(TOWERS))}")
+            raise InferenceConfigError(
+                f"no model size named {name!r}, known: {', '.join(sorted(TOWERS))}"
+            )
     words, actions = TOWERS[language], TOWERS[expert]
     has_expert = kind != "pi0_fast"
     shared = ("depth", "heads", "key_heads", "head_width")
     if has_expert and any(getattr(words, name) != getattr(actions, name) for name in shared):
-        raise ConfigError(f"{language} and {expert} cannot attend to each other: depth or heads")
+        raise InferenceConfigError(
+            f"{language} and {expert} cannot attend to each other: depth or heads"
+        )
     return ModelShape(
         kind=kind,
         patch=14,

@@ -23,7 +23,7 @@ from openpi_flash_models.actions.rtc import (
     no_guidance,
 )
 from openpi_flash_models.actions.tokens import ActionDecoder
-from openpi_flash_models.config.registry import InferenceConfig
+from openpi_flash_models.config.named_configs import InferenceConfig
 from openpi_flash_models.errors import ModelOutputError, ObservationError
 from openpi_flash_models.model.inputs import ModelInputs
 from openpi_flash_models.model.packing import (
@@ -38,7 +38,7 @@ from openpi_flash_models.model.packing import (
 )
 from openpi_flash_models.policy.model_protocols import DEFAULT_STEPS, ActionModel, TokenModel
 from openpi_flash_models.policy.observation_reader import ObservationReader
-from openpi_flash_models.policy.policy import (
+from openpi_flash_models.policy.policy_protocol import (
     DEFAULT_CONTROLS,
     ActionResult,
     BatchAnswer,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from openpi_flash_models.actions.rtc import RtcControls
-from openpi_flash_models.config.registry import InferenceConfig
+from openpi_flash_models.config.named_configs import InferenceConfig
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_models.model.inputs import IMAGE_SIZE, ModelInputs
 from openpi_flash_models.model.shape import ModelShape

@@ -1,6 +1,6 @@
 """Robots as data: what each sends, in which order, and what its actions mean. One file each."""
 
-from openpi_flash_models.errors import ConfigError
+from openpi_flash_models.errors import InferenceConfigError
 from openpi_flash_models.robots.aloha import ALOHA
 from openpi_flash_models.robots.droid import DROID, DROID_JOINT_POSITION
 from openpi_flash_models.robots.libero import LIBERO
@@ -15,22 +15,26 @@ def register(robot: Robot) -> None:
     """Add a robot.
 
     Raises:
-        ConfigError: another one has the name.
+        InferenceConfigError: another one has the name.
     """
     if ROBOTS.setdefault(robot.name, robot) is not robot:
-        raise ConfigError(f"there is a robot named {robot.name!r} already, choose another name")
+        raise InferenceConfigError(
+            f"there is a robot named {robot.name!r} already, choose another name"
+        )
 
 
 def get_robot(name: str) -> Robot:
     """The robot of a name.
 
     Raises:
-        ConfigError: there is none.
+        InferenceConfigError: there is none.
     """
     try:
         return ROBOTS[name]
     except KeyError:
-        raise ConfigError(f"no robot named {name!r}, known: {', '.join(sorted(ROBOTS))}") from None
+        raise InferenceConfigError(
+            f"no robot named {name!r}, known: {', '.join(sorted(ROBOTS))}"
+        ) from None
 
 
 __all__ = ["ROBOTS", "Robot", "get_robot", "register"]

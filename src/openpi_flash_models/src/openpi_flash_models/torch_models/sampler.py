@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from openpi_flash_models.actions.rtc import DEFAULT_RTC, RtcOptions
-from openpi_flash_models.errors import ConfigError
+from openpi_flash_models.errors import InferenceConfigError
 from openpi_flash_models.torch_models import gemma, siglip
 from openpi_flash_models.torch_models.denoise import Pull, continue_actions, sample_actions
 from openpi_flash_models.torch_models.flow import (
@@ -57,13 +57,13 @@ def compile_mode(device: torch.device, wanted: str | None = None) -> str:
     """The mode for a device: as wanted, else as the environment says, else the device's own.
 
     Raises:
-        ConfigError: no such mode.
+        InferenceConfigError: no such mode.
     """
     mode = wanted or os.environ.get(COMPILE_MODE_VARIABLE)
     if not mode:
         return "reduce-overhead" if device.type == "cuda" else "none"
     if mode not in COMPILE_MODES:
-        raise ConfigError(
+        raise InferenceConfigError(
             f"{COMPILE_MODE_VARIABLE}={mode}: expected one of {', '.join(COMPILE_MODES)}"
         )
     return mode

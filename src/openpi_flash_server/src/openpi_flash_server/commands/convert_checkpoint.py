@@ -45,7 +45,7 @@ def convert_checkpoint(
     """
     with one_line_errors():
         from openpi_flash_models.checkpoints.convert import convert
-        from openpi_flash_models.config.registry import get_config
+        from openpi_flash_models.config.named_configs import get_config
         from openpi_flash_models.downloads import fetch
 
         horizon = get_config(config).action_horizon if config else None

@@ -11,11 +11,11 @@ import typer
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn errors about checkpoints, downloads and names into one line and exit status 1."""
-    from openpi_flash_models.errors import CheckpointError, ConfigError, DownloadError
+    from openpi_flash_models.errors import CheckpointError, DownloadError, InferenceConfigError
 
     try:
         yield
-    except (CheckpointError, ConfigError, DownloadError) as error:
+    except (CheckpointError, InferenceConfigError, DownloadError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     except OSError as error:

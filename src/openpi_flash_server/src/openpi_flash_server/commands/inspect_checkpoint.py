@@ -69,7 +69,7 @@ def lines(report: Report) -> Iterator[str]:
 
 
 def _statistics(report: Report) -> Iterator[str]:
-    from openpi_flash_models.config.registry import CONFIGS
+    from openpi_flash_models.config.named_configs import CONFIGS
 
     if not report.stats:
         yield _row("statistics", "none: an action policy needs assets/<asset id>/norm_stats.json")

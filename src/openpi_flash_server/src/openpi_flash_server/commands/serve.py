@@ -103,7 +103,7 @@ def _policy_flags(
         return []
     if env is not None and name is not None:
         _usage("--env and --policy-config name two policies, give one of them")
-    from openpi_flash_models.config.registry import get_config
+    from openpi_flash_models.config.named_configs import get_config
     from openpi_flash_models.config.robot_file import add_robot_file
     from openpi_flash_models.config.table import ENVIRONMENTS
     from openpi_flash_server.config.file import Flag
@@ -125,11 +125,11 @@ def _policy_flags(
 @contextlib.contextmanager
 def _naming(flag: str) -> Iterator[None]:
     """A name or file that is unknown ends the command with a line that says which flag gave it."""
-    from openpi_flash_models.errors import ConfigError
+    from openpi_flash_models.errors import InferenceConfigError
 
     try:
         yield
-    except ConfigError as error:
+    except InferenceConfigError as error:
         _usage(f"{flag}: {error}")
 
 

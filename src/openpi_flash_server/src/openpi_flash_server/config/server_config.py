@@ -84,7 +84,7 @@ class ActionSettings(Settings):
     def _known(cls, name: str) -> str:
         if name != NULL_MODEL:
             # not at the top: a server without a model needs no registry
-            from openpi_flash_models.config.registry import get_config
+            from openpi_flash_models.config.named_configs import get_config
 
             _look_up(get_config, name)
         return name
@@ -101,7 +101,7 @@ class ActionSettings(Settings):
     def _model_can_do_it(self) -> ActionSettings:
         if self.model_config_name == NULL_MODEL:
             return self
-        from openpi_flash_models.config.registry import get_config
+        from openpi_flash_models.config.named_configs import get_config
 
         config = get_config(self.model_config_name)
         if config.kind == "pi0_fast" and self.framework == "pytorch":

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from openpi_flash_models.errors import ObservationError
-from openpi_flash_models.policy.policy import ActionPolicy, InferenceControls
+from openpi_flash_models.policy.policy_protocol import ActionPolicy, InferenceControls
 from openpi_flash_server.slot.request import Request, RequestMode
 
 

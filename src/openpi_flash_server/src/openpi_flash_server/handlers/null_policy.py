@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from openpi_flash_models.policy.policy import ActionResult, InferenceControls, PolicySpec
+from openpi_flash_models.policy.policy_protocol import ActionResult, InferenceControls, PolicySpec
 
 HORIZON = 50
 DIM = 32

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from openpi_flash_models.errors import ObservationError
-from openpi_flash_models.policy.policy import InferenceControls
+from openpi_flash_models.policy.policy_protocol import InferenceControls
 from openpi_flash_server.slot.request import (
     Answer,
     Failure,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from openpi_flash_models.model.graph_options import GraphOptions
-from openpi_flash_models.policy.policy import ActionPolicy
+from openpi_flash_models.policy.policy_protocol import ActionPolicy
 from openpi_flash_server.config.model_settings import Dtype, GraphSettings
 from openpi_flash_server.config.server_config import (
     NULL_MODEL,
@@ -111,7 +111,7 @@ def _default_prompt(settings: ActionSettings) -> str | None:
     """The operator's, else the one of the inference config, for the planner to read as well."""
     if settings.default_prompt is not None or settings.model_config_name == NULL_MODEL:
         return settings.default_prompt
-    from openpi_flash_models.config.registry import get_config
+    from openpi_flash_models.config.named_configs import get_config
 
     return get_config(settings.model_config_name).default_prompt
 

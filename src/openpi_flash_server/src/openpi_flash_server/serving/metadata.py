@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from openpi_flash_models.policy.policy import PolicySpec
+from openpi_flash_models.policy.policy_protocol import PolicySpec
 from openpi_flash_server import __version__
 
 PROTOCOL = "openpi-flash/1"

@@ -9,7 +9,7 @@ import threading
 from types import FrameType
 from typing import NoReturn
 
-from openpi_flash_models.errors import ConfigError
+from openpi_flash_models.errors import InferenceConfigError
 from openpi_flash_server.config.server_config import ServerConfig
 from openpi_flash_server.logs import EventLogger
 from openpi_flash_server.serving.endpoint import StartError
@@ -82,7 +82,7 @@ def serve(config: ServerConfig) -> int:
 
 
 def _fail_with(error: BaseException) -> int:
-    if isinstance(error, StartError | ConfigError):
+    if isinstance(error, StartError | InferenceConfigError):
         return _fail(str(error))
     log.error("loading failed", exception=error)
     return _fail(f"loading failed, the log says where: {type(error).__name__}: {error}")

@@ -16,7 +16,7 @@ import numpy as np
 
 from openpi_flash_models.actions.rtc import RtcControls
 from openpi_flash_models.errors import ObservationError
-from openpi_flash_models.policy.policy import InferenceControls
+from openpi_flash_models.policy.policy_protocol import InferenceControls
 
 
 class ErrorCode(enum.StrEnum):

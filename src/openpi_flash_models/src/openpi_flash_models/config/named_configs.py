@@ -10,7 +10,7 @@ import difflib
 
 from openpi_flash_models.config.inference_config import InferenceConfig
 from openpi_flash_models.config.table import UNSERVABLE, all_configs
-from openpi_flash_models.errors import ConfigError
+from openpi_flash_models.errors import InferenceConfigError
 
 __all__ = ["CONFIGS", "InferenceConfig", "config_names", "get_config", "register"]
 
@@ -22,25 +22,27 @@ def register(config: InferenceConfig) -> None:
     """Add a config.
 
     Raises:
-        ConfigError: another one has the name.
+        InferenceConfigError: another one has the name.
     """
     if CONFIGS.setdefault(config.name, config) is not config:
-        raise ConfigError(f"there is a config named {config.name!r} already, choose another name")
+        raise InferenceConfigError(
+            f"there is a config named {config.name!r} already, choose another name"
+        )
 
 
 def get_config(name: str) -> InferenceConfig:
     """The config of a name.
 
     Raises:
-        ConfigError: there is none; names the closest ones.
+        InferenceConfigError: there is none; names the closest ones.
     """
     if name in CONFIGS:
         return CONFIGS[name]
     if name in UNSERVABLE:
-        raise ConfigError(f"config {name} cannot be served: {UNSERVABLE[name]}")
+        raise InferenceConfigError(f"config {name} cannot be served: {UNSERVABLE[name]}")
     close = difflib.get_close_matches(name, CONFIGS, n=3, cutoff=0.4)
     known = f"closest: {', '.join(close)}" if close else f"known: {', '.join(sorted(CONFIGS))}"
-    raise ConfigError(f"no config named {name!r}, {known}")
+    raise InferenceConfigError(f"no config named {name!r}, {known}")
 
 
 def config_names() -> tuple[str, ...]:
