@@ -122,10 +122,12 @@ fn a_server_that_stops_answers_what_it_holds() {
 fn a_wrong_key_is_what_the_requests_behind_it_are_told() {
     let mut config = server_config();
     config.api_keys = vec![ApiKey::new("right").unwrap()];
+    config.limits.hello_delay = Duration::ZERO;
     let server = Server::bind(config).unwrap();
     let path = fresh_path();
     let mut config = LocalServerConfig::new(path.clone(), vec![0x80]);
     config.api_keys = vec![ApiKey::new("right").unwrap()];
+    config.limits.hello_delay = Duration::ZERO;
     let local = LocalServer::bind(config).unwrap();
     let unix = format!("unix:{}", path.display());
     // The end of the connection and the answer to the hello race each other.

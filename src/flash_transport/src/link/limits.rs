@@ -22,6 +22,9 @@ pub struct ServerLimits {
     pub connections_of_address: usize,
     /// From connecting to a good hello. A stranger holds a place no longer than this.
     pub hello_time: Duration,
+    /// The longest that a hello waits to be judged when others of its address were refused. Short enough that a client
+    /// with the right key still connects within its `connect_timeout`.
+    pub hello_delay: Duration,
     /// From the first byte of a request to its last. 64 MiB in 30 s is 18 Mb/s.
     pub request_time: Duration,
     /// From an answer to its delivery. A peer that does not read holds its answer no longer than this.
@@ -39,6 +42,7 @@ impl ServerLimits {
             connections: 256,
             connections_of_address: 128,
             hello_time: Duration::from_secs(10),
+            hello_delay: Duration::from_secs(2),
             request_time: Duration::from_secs(30),
             answer_time: Duration::from_secs(30),
         }

@@ -1,7 +1,7 @@
 //! How many hellos of each address were refused, and how long the next one waits for it. Pure: the time is an argument.
 //!
 //! Guessing keys costs an attacker a connection and, after a few wrong ones, seconds for each; a robot with a wrong key
-//! among others behind the same address delays those by [`LONGEST_DELAY`] at most, once per connection.
+//! among others behind the same address delays those by `ServerLimits::hello_delay` at most, once per connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,8 +11,6 @@ use std::time::{Duration, Instant};
 const FREE_REFUSALS: u32 = 3;
 /// The delay after one refusal more; it doubles with each further one.
 const FIRST_DELAY: Duration = Duration::from_millis(50);
-/// Short enough that a client with the right key still connects within its `connect_timeout`.
-pub const LONGEST_DELAY: Duration = Duration::from_secs(2);
 /// One refusal is forgotten in this time.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 /// Refusals beyond are not counted, so that an address is free again within minutes.
@@ -54,13 +52,13 @@ impl RefusedAddresses {
         self.by_address.insert(address.clone(), refused);
     }
 
-    /// How long the next hello of `address` waits before it is judged.
-    pub fn delay(&self, address: &str, now: Instant) -> Duration {
+    /// How long the next hello of `address` waits before it is judged: `longest` at most.
+    pub fn delay(&self, address: &str, now: Instant, longest: Duration) -> Duration {
         match self.count(address, now).checked_sub(FREE_REFUSALS + 1) {
             None => Duration::ZERO,
             Some(doublings) => FIRST_DELAY
                 .saturating_mul(1 << doublings.min(16))
-                .min(LONGEST_DELAY),
+                .min(longest),
         }
     }
 
@@ -89,6 +87,8 @@ impl RefusedAddresses {
 mod tests {
     use super::*;
 
+    const LONGEST: Duration = Duration::from_secs(2);
+
     fn address(name: &str) -> Arc<str> {
         name.into()
     }
@@ -105,7 +105,11 @@ mod tests {
     fn a_few_refusals_delay_nobody_and_more_of_them_longer_and_longer() {
         let now = Instant::now();
         let delays: Vec<u128> = (0..12)
-            .map(|times| refused(times, now).delay("10.0.0.7", now).as_millis())
+            .map(|times| {
+                refused(times, now)
+                    .delay("10.0.0.7", now, LONGEST)
+                    .as_millis()
+            })
             .collect();
         assert_eq!(
             delays,
@@ -116,15 +120,19 @@ mod tests {
     #[test]
     fn another_address_is_not_delayed() {
         let now = Instant::now();
-        assert_eq!(refused(9, now).delay("10.0.0.8", now), Duration::ZERO);
+        assert_eq!(
+            refused(9, now).delay("10.0.0.8", now, LONGEST),
+            Duration::ZERO
+        );
     }
 
     #[test]
     fn refusals_are_forgotten_one_by_one() {
         let now = Instant::now();
         let addresses = refused(1000, now);
-        let after = |seconds| addresses.delay("10.0.0.7", now + Duration::from_secs(seconds));
-        assert_eq!(after(9), LONGEST_DELAY);
+        let after =
+            |seconds| addresses.delay("10.0.0.7", now + Duration::from_secs(seconds), LONGEST);
+        assert_eq!(after(9), LONGEST);
         assert_eq!(after(120), FIRST_DELAY);
         assert_eq!(after(130), Duration::ZERO);
     }
@@ -141,6 +149,6 @@ mod tests {
             );
         }
         assert_eq!(addresses.by_address.len(), MOST_ADDRESSES);
-        assert_eq!(addresses.delay("10.0.0.7", now), Duration::ZERO);
+        assert_eq!(addresses.delay("10.0.0.7", now, LONGEST), Duration::ZERO);
     }
 }

@@ -88,7 +88,7 @@ impl ServerCore {
 
     /// How long a hello from `address` waits before it is judged: nothing, unless others from there were refused.
     pub fn hello_delay(&self, address: &str, now: Instant) -> Duration {
-        lock(&self.refused).delay(address, now)
+        lock(&self.refused).delay(address, now, self.limits.hello_delay)
     }
 
     /// Judge a hello, first byte excluded, and count what it comes to.

@@ -10,6 +10,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, Error, RootCertStore};
 
+use super::files;
+
 /// The authorities of one PEM file.
 #[derive(Debug, Clone)]
 pub struct Authorities {
@@ -31,9 +33,8 @@ impl Authorities {
             reason,
         };
         let mut roots = RootCertStore::empty();
-        for certificate in
-            CertificateDer::pem_file_iter(path).map_err(|problem| error(problem.to_string()))?
-        {
+        let pem = files::read_regular_file(path).map_err(|problem| error(problem.to_string()))?;
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
             let certificate = certificate.map_err(|problem| error(problem.to_string()))?;
             roots
                 .add(certificate)

@@ -1,7 +1,7 @@
 //! Files that only their owner may read, written so that nobody ever sees half of one.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, DirBuilder, File, FileType, OpenOptions};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -41,15 +41,81 @@ pub(super) fn partial_beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.{}", unique_suffix()))
 }
 
-/// Hold the directory's lock, so that of two that change a file in it one comes after the other.
-pub(super) fn lock_directory(directory: &Path) -> io::Result<File> {
+/// Most bytes of a file that is read whole. Certificate chains and lists of servers are far smaller.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// Read a file. What is no file is an error at once: a fifo would wait for its writer, a device might never end.
+pub(super) fn read_regular_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    // Without it the opening of a fifo waits for a writer.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    let file = options.open(path).map_err(|error| {
+        // A socket cannot even be opened.
+        let found = fs::metadata(path).map(|found| kind(found.file_type()));
+        match found {
+            Ok(Some(kind)) => not_a_file(kind),
+            _ => error,
+        }
+    })?;
+    if let Some(kind) = kind(file.metadata()?.file_type()) {
+        return Err(not_a_file(kind));
+    }
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(io::Error::other(format!(
+            "it holds more than {MOST_BYTES} bytes, which none of its kind does"
+        )));
+    }
+    Ok(bytes)
+}
+
+fn not_a_file(kind: &str) -> io::Error {
+    io::Error::other(format!("it is {kind}, expected a file"))
+}
+
+/// What something is that is no file.
+fn kind(found: FileType) -> Option<&'static str> {
+    if found.is_file() {
+        return None;
+    }
+    if found.is_dir() {
+        return Some("a directory");
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if found.is_fifo() {
+            return Some("a fifo");
+        }
+        if found.is_socket() {
+            return Some("a socket");
+        }
+        if found.is_block_device() || found.is_char_device() {
+            return Some("a device");
+        }
+    }
+    Some("something else")
+}
+
+/// Hold the directory's lock, so that of two that change a file in it one comes after the other; `None` while another
+/// holds it.
+pub(super) fn try_lock_directory(directory: &Path) -> io::Result<Option<File>> {
     let directory = File::open(directory)?;
     #[cfg(unix)]
-    // SAFETY: the descriptor is open for as long as `directory` lives.
-    if unsafe { libc::flock(std::os::fd::AsRawFd::as_raw_fd(&directory), libc::LOCK_EX) } != 0 {
-        return Err(io::Error::last_os_error());
+    {
+        let operation = libc::LOCK_EX | libc::LOCK_NB;
+        // SAFETY: the descriptor is open for as long as `directory` lives.
+        if unsafe { libc::flock(std::os::fd::AsRawFd::as_raw_fd(&directory), operation) } != 0 {
+            return match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+                error => Err(error),
+            };
+        }
     }
-    Ok(directory)
+    Ok(Some(directory))
 }
 
 /// Differs between processes and within one.
@@ -75,5 +141,58 @@ impl TestDirectory {
 impl Drop for TestDirectory {
     fn drop(&mut self) {
         let _ = self.0.parent().map(fs::remove_dir_all);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fresh() -> TestDirectory {
+        let directory = TestDirectory::new();
+        fs::create_dir_all(&directory.0).unwrap();
+        directory
+    }
+
+    #[test]
+    fn a_file_is_read_whole_and_one_without_an_end_is_not() {
+        let directory = fresh();
+        let path = directory.0.join("file");
+        fs::write(&path, vec![7; 1 << 20]).unwrap();
+        assert_eq!(read_regular_file(&path).unwrap().len(), 1 << 20);
+        fs::write(&path, vec![7; (1 << 20) + 1]).unwrap();
+        let error = read_regular_file(&path).unwrap_err().to_string();
+        assert!(error.contains("more than 1048576 bytes"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_named_at_once() {
+        use std::os::unix::ffi::OsStrExt;
+        let directory = fresh();
+        let at = |name: &str| directory.0.join(name);
+        let fifo = std::ffi::CString::new(at("fifo").as_os_str().as_bytes()).unwrap();
+        // SAFETY: the path is a C string that lives across the call.
+        assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o600) }, 0);
+        std::os::unix::fs::symlink("/dev/zero", at("device")).unwrap();
+        fs::create_dir(at("directory")).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        for kind in ["fifo", "device", "directory", "socket"] {
+            let error = read_regular_file(&at(kind)).unwrap_err().to_string();
+            assert_eq!(error, format!("it is a {kind}, expected a file"));
+        }
+        let absent = read_regular_file(&at("absent")).unwrap_err();
+        assert_eq!(absent.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_that_another_holds_is_not_waited_for() {
+        let directory = fresh();
+        let held = try_lock_directory(&directory.0).unwrap();
+        assert!(held.is_some());
+        assert!(try_lock_directory(&directory.0).unwrap().is_none());
+        drop(held);
+        assert!(try_lock_directory(&directory.0).unwrap().is_some());
     }
 }

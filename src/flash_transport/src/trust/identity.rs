@@ -127,7 +127,7 @@ impl Identity {
 }
 
 fn load(path: &Path) -> Result<Option<Identity>, IdentityError> {
-    let pem = match fs::read(path) {
+    let pem = match files::read_regular_file(path) {
         Ok(pem) => pem,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(file_error("read", path, error)),
@@ -176,7 +176,7 @@ fn create(directory: &Path, path: &Path) -> Result<(), IdentityError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
-    fs::read(path).map_err(|error| file_error("read", path, error))
+    files::read_regular_file(path).map_err(|error| file_error("read", path, error))
 }
 
 fn file_error(action: &'static str, path: &Path, source: io::Error) -> IdentityError {

@@ -31,6 +31,8 @@ pub enum KnownServersError {
         path: PathBuf,
         reason: String,
     },
+    #[error("cannot write the file of known servers {}: another program holds the lock of {}", path.display(), directory.display())]
+    Locked { path: PathBuf, directory: PathBuf },
     #[error("line {line} of {} must be \"host:port sha256:<64 hex digits>\", mend or delete it", path.display())]
     Malformed { path: PathBuf, line: usize },
 }
@@ -50,20 +52,25 @@ impl KnownServers {
         self.find(&self.read()?, server)
     }
 
-    /// Keep the fingerprint of a server that was not known. Returns what is known of it now: somebody else may have been faster.
-    pub fn add(&self, server: &str, fingerprint: Fingerprint) -> Result<Known, KnownServersError> {
+    /// Keep the fingerprint of a server that was not known. Returns what is known of it now: somebody else may have been
+    /// faster. `None` while another program holds the lock of the file's directory.
+    pub fn try_add(
+        &self,
+        server: &str,
+        fingerprint: Fingerprint,
+    ) -> Result<Option<Known>, KnownServersError> {
+        if let Some(known) = self.look_up(server)? {
+            return Ok(Some(known));
+        }
         let failed = |error| self.file_error("write", &error);
-        // A link stays a link.
-        let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        let directory = match path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
+        let (path, directory) = self.place();
+        files::create_private_directory(&directory).map_err(failed)?;
+        let Some(_lock) = files::try_lock_directory(&directory).map_err(failed)? else {
+            return Ok(None);
         };
-        files::create_private_directory(directory).map_err(failed)?;
-        let _lock = files::lock_directory(directory).map_err(failed)?;
         let mut text = self.read()?;
         if let Some(known) = self.find(&text, server)? {
-            return Ok(known);
+            return Ok(Some(known));
         }
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
@@ -71,15 +78,37 @@ impl KnownServers {
         text += &format!("{} sha256:{fingerprint}\n", normal(server));
         files::replace_private_file(&path, text.as_bytes()).map_err(failed)?;
         let line = text.lines().count();
-        Ok(Known { fingerprint, line })
+        Ok(Some(Known { fingerprint, line }))
+    }
+
+    /// The error of somebody who has waited for the lock in vain.
+    pub fn locked(&self) -> KnownServersError {
+        KnownServersError::Locked {
+            path: self.path.clone(),
+            directory: self.place().1,
+        }
+    }
+
+    /// The file and its directory. A link stays a link.
+    fn place(&self) -> (PathBuf, PathBuf) {
+        let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let directory = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        (path, directory)
     }
 
     fn read(&self) -> Result<String, KnownServersError> {
-        match fs::read_to_string(&self.path) {
-            Ok(text) => Ok(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-            Err(error) => Err(self.file_error("read", &error)),
-        }
+        let bytes = match files::read_regular_file(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(self.file_error("read", &error)),
+        };
+        String::from_utf8(bytes).map_err(|_| {
+            let error = io::Error::other("it is not UTF-8 text");
+            self.file_error("read", &error)
+        })
     }
 
     fn find(&self, text: &str, server: &str) -> Result<Option<Known>, KnownServersError> {
@@ -136,6 +165,16 @@ mod tests {
         (directory, known)
     }
 
+    /// As a client does: again while another holds the lock.
+    fn add(known: &KnownServers, server: &str, fingerprint: Fingerprint) -> Known {
+        loop {
+            if let Some(known) = known.try_add(server, fingerprint).unwrap() {
+                return known;
+            }
+            std::thread::yield_now();
+        }
+    }
+
     fn write(known: &KnownServers, text: &str) {
         fs::create_dir_all(known.path().parent().unwrap()).unwrap();
         fs::write(known.path(), text).unwrap();
@@ -145,8 +184,8 @@ mod tests {
     fn what_was_added_is_known_and_nothing_else() {
         let (_directory, known) = known_servers();
         assert_eq!(known.look_up("gpu:5555"), Ok(None));
-        known.add("gpu:5555", fingerprint("a")).unwrap();
-        let kept = known.add("[::1]:5555", fingerprint("b")).unwrap();
+        add(&known, "gpu:5555", fingerprint("a"));
+        let kept = add(&known, "[::1]:5555", fingerprint("b"));
         assert_eq!(kept.line, 2);
         let first = Known {
             fingerprint: fingerprint("a"),
@@ -169,8 +208,8 @@ mod tests {
     #[test]
     fn a_known_server_is_never_overwritten() {
         let (_directory, known) = known_servers();
-        known.add("gpu:5555", fingerprint("a")).unwrap();
-        let kept = known.add("gpu:5555", fingerprint("b")).unwrap();
+        add(&known, "gpu:5555", fingerprint("a"));
+        let kept = add(&known, "gpu:5555", fingerprint("b"));
         assert_eq!(kept.fingerprint, fingerprint("a"));
         assert_eq!(known.look_up("gpu:5555"), Ok(Some(kept)));
     }
@@ -185,7 +224,7 @@ mod tests {
         write(&known, &text);
         let lab = known.look_up("lab:5555").unwrap().unwrap();
         assert_eq!((lab.fingerprint, lab.line), (fingerprint("a"), 3));
-        known.add("gpu:5555", fingerprint("b")).unwrap();
+        add(&known, "gpu:5555", fingerprint("b"));
         let now = fs::read_to_string(known.path()).unwrap();
         assert!(now.starts_with(&format!("{text}\n")), "{now}");
         assert_eq!(known.look_up("gpu:5555").unwrap().unwrap().line, 4);
@@ -202,7 +241,7 @@ mod tests {
                 line: 2,
             };
             assert_eq!(error, malformed, "{broken}");
-            assert_eq!(known.add("other:1", fingerprint("a")), Err(malformed));
+            assert_eq!(known.try_add("other:1", fingerprint("a")), Err(malformed));
             assert!(fs::read_to_string(known.path()).unwrap().contains(broken));
         }
     }
@@ -213,7 +252,7 @@ mod tests {
         fs::create_dir_all(known.path()).unwrap();
         for error in [
             known.look_up("gpu:5555").unwrap_err(),
-            known.add("gpu:5555", fingerprint("a")).unwrap_err(),
+            known.try_add("gpu:5555", fingerprint("a")).unwrap_err(),
         ] {
             assert!(error.to_string().contains("known_servers"), "{error}");
         }
@@ -221,10 +260,25 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
+    fn a_lock_that_another_program_holds_is_named() {
+        let (directory, known) = known_servers();
+        fs::create_dir_all(&directory.0).unwrap();
+        let _held = files::try_lock_directory(&directory.0).unwrap().unwrap();
+        assert_eq!(known.try_add("gpu:5555", fingerprint("a")), Ok(None));
+        let error = known.locked().to_string();
+        let place = directory.0.display();
+        assert!(
+            error.contains(&format!("holds the lock of {place}")),
+            "{error}"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
     fn it_is_for_its_owner_only_and_a_link_to_it_stays_one() {
         use std::os::unix::fs::{symlink, PermissionsExt};
         let (_directory, known) = known_servers();
-        known.add("gpu:5555", fingerprint("a")).unwrap();
+        add(&known, "gpu:5555", fingerprint("a"));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(known.path()), 0o600);
         assert_eq!(mode(known.path().parent().unwrap()), 0o700);
@@ -232,7 +286,7 @@ mod tests {
         let link = known.path().with_file_name("link");
         symlink(known.path(), &link).unwrap();
         let linked = KnownServers::new(&link);
-        linked.add("lab:5555", fingerprint("b")).unwrap();
+        add(&linked, "lab:5555", fingerprint("b"));
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert!(known.look_up("lab:5555").unwrap().is_some());
     }
@@ -245,7 +299,7 @@ mod tests {
                 let known = &known;
                 scope.spawn(move || {
                     let server = format!("gpu:{number}");
-                    known.add(&server, fingerprint(&server)).unwrap();
+                    add(&known, &server, fingerprint(&server));
                 });
             }
         });

@@ -10,7 +10,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::authority::{in_words, Authorities};
 use super::fingerprint::Fingerprint;
-use super::known_servers::{KnownServers, KnownServersError};
+use super::known_servers::{Known, KnownServers, KnownServersError};
 
 /// Which servers a client talks to.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub enum ServerTrust {
     OnFirstUse(KnownServers),
     /// A server whose certificate one of these has signed for the host that was asked for.
     Authorities(Authorities),
-    /// Any server: the link is encrypted, but whoever is in between can play the server and move the robot.
+    /// Any server: the link is encrypted, but an attacker on the network path could impersonate the server and move the robot.
     DangerAnyServer(danger::AcceptAnyServer),
 }
 
@@ -41,7 +41,7 @@ pub enum Refusal {
         got: Fingerprint,
     },
     #[error(
-        "has fingerprint {got}, but line {line} of {} knows it by {expected}; somebody may be playing the server. If its certificate \
+        "has fingerprint {got}, but line {line} of {} knows it by {expected}; an attacker may be impersonating the server. If its certificate \
          was changed on purpose, delete that line and connect again",
         file.display()
     )]
@@ -55,6 +55,20 @@ pub enum Refusal {
     NotAuthorised { file: PathBuf, reason: String },
     #[error("cannot be judged: {0}")]
     NotJudged(#[from] KnownServersError),
+}
+
+impl Refusal {
+    fn unless_same(known: &KnownServers, entry: Known, got: Fingerprint) -> Result<(), Self> {
+        match entry.fingerprint == got {
+            true => Ok(()),
+            false => Err(Self::Changed {
+                file: known.path().to_owned(),
+                line: entry.line,
+                expected: entry.fingerprint,
+                got,
+            }),
+        }
+    }
 }
 
 /// What the handshake found out about the server, for a better error than TLS has.
@@ -84,6 +98,27 @@ impl Verdict {
 }
 
 impl ServerTrust {
+    /// Keep the certificate of a server that has just shown that it holds the certificate's key, where it is one to be
+    /// kept. `false` while another program holds the lock of the file.
+    pub(crate) fn try_remember(&self, server: &str, got: Fingerprint) -> Result<bool, Refusal> {
+        let ServerTrust::OnFirstUse(known) = self else {
+            return Ok(true);
+        };
+        match known.try_add(server, got)? {
+            None => Ok(false),
+            // Another client may have met another server meanwhile.
+            Some(entry) => Refusal::unless_same(known, entry, got).map(|()| true),
+        }
+    }
+
+    /// Why nothing was remembered, for want of the lock.
+    pub(crate) fn locked(&self) -> Option<Refusal> {
+        match self {
+            ServerTrust::OnFirstUse(known) => Some(known.locked().into()),
+            _ => None,
+        }
+    }
+
     /// The name that the handshake asks for. Only authorities look at it; the others know a server by its key.
     pub(crate) fn server_name<'a>(&self, host: &'a str) -> &'a str {
         match self {
@@ -131,27 +166,11 @@ impl Verifier {
                 got,
             }),
             ServerTrust::OnFirstUse(known) => match known.look_up(&self.server)? {
-                Some(entry) if entry.fingerprint != got => Err(Refusal::Changed {
-                    file: known.path().to_owned(),
-                    line: entry.line,
-                    expected: entry.fingerprint,
-                    got,
-                }),
-                _ => Ok(()),
+                Some(entry) => Refusal::unless_same(known, entry, got),
+                None => Ok(()),
             },
             _ => Ok(()),
         }
-    }
-
-    /// The server has shown that the certificate is its own.
-    fn remember(&self, got: Fingerprint) -> Result<(), Refusal> {
-        if let ServerTrust::OnFirstUse(known) = &self.trust {
-            if known.look_up(&self.server)?.is_none() {
-                known.add(&self.server, got)?;
-            }
-        }
-        // Another client may have met another server meanwhile.
-        self.judge(got)
     }
 }
 
@@ -196,10 +215,7 @@ impl ServerCertVerifier for Verifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        let valid = verify_tls13_signature(message, certificate, signature, algorithms)?;
-        self.remember(Fingerprint::of_certificate(certificate))
-            .map_err(|refusal| self.verdict.refuse(refusal))?;
-        Ok(valid)
+        verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

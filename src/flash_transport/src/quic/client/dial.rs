@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig as QuinnConfig, Connection, Endpoint, EndpointConfig, TokioRuntime};
-use tokio::time::{timeout, timeout_at, Instant};
+use rustls::pki_types::CertificateDer;
+use tokio::time::{sleep, timeout, timeout_at, Instant};
 
 use crate::congestion::Prober;
 use crate::quic::datagram_size;
@@ -16,7 +17,7 @@ use crate::quic::settings::{self, SocketBuffers};
 use crate::quic::signal::Signal;
 use crate::quic::socket::ConnectedSocket;
 use crate::quic::tls::{self, TlsError};
-use crate::trust::Verdict;
+use crate::trust::{Fingerprint, Verdict};
 
 use super::config::ClientConfig;
 use super::error::{
@@ -63,6 +64,10 @@ impl Sessions {
 
 /// At least this much time for each of a name's addresses.
 const ADDRESS_TIME: Duration = Duration::from_secs(1);
+/// How much of an attempt's time it waits for the lock of the file of known servers.
+const LOCK_PART: f32 = 0.5;
+/// Between two looks at that lock, which others hold for the time of one small write.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// How long a closed connection may take to tell its peer.
 const FAREWELL_TIME: Duration = Duration::from_millis(20);
 
@@ -95,11 +100,9 @@ pub(super) async fn dial(config: &ClientConfig, sessions: &Sessions) -> Result<L
     for (index, address) in addresses.iter().enumerate() {
         let left = until.saturating_duration_since(Instant::now());
         let share = left / (addresses.len() - index) as u32;
-        let result = timeout(
-            share.max(ADDRESS_TIME),
-            dial_address(config, sessions, *address),
-        )
-        .await;
+        let lock_time = share.mul_f32(LOCK_PART);
+        let attempt = dial_address(config, sessions, *address, lock_time);
+        let result = timeout(share.max(ADDRESS_TIME), attempt).await;
         match result.unwrap_or_else(|_| Err(AttemptError::again("the server is silent"))) {
             Ok(link) => return Ok(link),
             Err(AttemptError::Final(error)) => return Err(AttemptError::Final(error)),
@@ -126,6 +129,7 @@ async fn dial_address(
     config: &ClientConfig,
     sessions: &Sessions,
     address: SocketAddr,
+    lock_time: Duration,
 ) -> Result<Link, AttemptError> {
     sessions.verdict.forget();
     let (endpoint, socket, buffers) = open(config, sessions, address)?;
@@ -144,6 +148,9 @@ async fn dial_address(
             (connected.map_err(refused)?, None)
         }
     };
+    if early.is_none() {
+        remember(config, &connection, lock_time).await?;
+    }
     let prober = Arc::new(Prober::new(connection.clone()));
     let mut introduction = introduce(config, &connection, &prober).await?;
     if let Some(accepted) = early {
@@ -151,6 +158,7 @@ async fn dial_address(
             if let Some(error) = connection.close_reason() {
                 return Err(refused(error));
             }
+            remember(config, &connection, lock_time).await?;
             // The server does not know the session, and has seen nothing of the hello.
             introduction = introduce(config, &connection, &prober).await?;
         }
@@ -163,6 +171,42 @@ async fn dial_address(
         endpoint,
         socket,
     })
+}
+
+/// Keep the server's certificate, if it is one to be kept. Waits up to `within` while another program holds the lock of
+/// the file, without holding up this thread, which a client that is closed waits for.
+async fn remember(
+    config: &ClientConfig,
+    connection: &Connection,
+    within: Duration,
+) -> Result<(), AttemptError> {
+    let identity = connection.peer_identity();
+    let chain = identity.and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let Some(certificate) = chain.as_ref().and_then(|chain| chain.first()) else {
+        return Ok(());
+    };
+    let got = Fingerprint::of_certificate(certificate);
+    let untrusted = |refusal| {
+        AttemptError::Final(ClientError::UntrustedServer {
+            server: config.server(),
+            refusal,
+        })
+    };
+    let until = Instant::now() + within;
+    while !config
+        .trust
+        .try_remember(&config.server(), got)
+        .map_err(untrusted)?
+    {
+        if Instant::now() >= until {
+            return Err(config.trust.locked().map_or_else(
+                || AttemptError::again("nothing could be remembered"),
+                untrusted,
+            ));
+        }
+        sleep(LOCK_PAUSE).await;
+    }
+    Ok(())
 }
 
 /// The result of `future`, unless the server's host says that nobody listens.

@@ -41,7 +41,7 @@ use admission::{Admission, AdmissionControl};
 use connection::serve_connection;
 use shared::{Shared, Stage, FLUSH_TIME};
 use socket::ListeningSocket;
-use unmatched::is_garbage;
+use unmatched::is_unmatched;
 
 #[derive(Debug)]
 pub struct ServerConfig {
@@ -240,7 +240,7 @@ fn open(
     let counting = shared.clone();
     let socket = ListeningSocket::new(socket, largest_datagram, move |datagram| {
         counting.core.counters.datagrams_received.add_one();
-        if is_garbage(datagram, &ids) {
+        if is_unmatched(datagram, &ids) {
             counting.core.counters.datagrams_garbage.add_one();
         }
     })?;

@@ -16,7 +16,7 @@ const EARLY_DATA: u8 = 0x10;
 /// the id of a connection that there never was.
 ///
 /// What looks like the start of a connection is not judged: only decrypting it would tell.
-pub(super) fn is_garbage(datagram: &[u8], ids: &HashedConnectionIdGenerator) -> bool {
+pub(super) fn is_unmatched(datagram: &[u8], ids: &HashedConnectionIdGenerator) -> bool {
     let Some(&flags) = datagram.first() else {
         return true;
     };
@@ -63,16 +63,16 @@ mod tests {
     fn packets_of_our_connections_are_none() {
         let id = ids().generate_cid();
         let long = |flags| of(&[&[flags, 0, 0, 0, 1, 8], &id], 60);
-        assert!(!is_garbage(&of(&[&[0x40], &id], 40), &ids()));
+        assert!(!is_unmatched(&of(&[&[0x40], &id], 40), &ids()));
         for flags in [0xc0, 0xd0, 0xe0] {
-            assert!(!is_garbage(&long(flags), &ids()), "{flags:x}");
+            assert!(!is_unmatched(&long(flags), &ids()), "{flags:x}");
         }
     }
 
     #[test]
     fn a_new_connection_is_none() {
         let initial = of(&[&[0xc0, 0, 0, 0, 1, 8], &[9; 8]], 1200);
-        assert!(!is_garbage(&initial, &ids()));
+        assert!(!is_unmatched(&initial, &ids()));
     }
 
     #[test]
@@ -91,14 +91,14 @@ mod tests {
             of(&[&[0xc0, 0, 0, 0, 0, 8], &invented], 1200),
             of(&[&[0xc0, 0, 0, 0, 1, 8], &invented], 1199),
         ] {
-            assert!(is_garbage(&datagram, &ids()), "{datagram:?}");
+            assert!(is_unmatched(&datagram, &ids()), "{datagram:?}");
         }
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = is_garbage(&bytes, &ids());
+            let _ = is_unmatched(&bytes, &ids());
         }
     }
 }
