@@ -147,6 +147,7 @@ ROOMS = {
     ),
     "openpi_flash_models": (
         ("errors",),
+        ("files",),
         ("model",),
         ("transforms", "downloads"),
         ("robots", "text"),

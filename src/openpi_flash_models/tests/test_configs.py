@@ -69,7 +69,8 @@ def test_only_ours_are_added_to_openpis_configs():
 def test_the_state_is_in_the_prompt_where_openpi_writes_it():
     in_prompt = {name for name, config in CONFIGS.items() if config.state_in_prompt}
     assert in_prompt == {n for n, c in CONFIGS.items() if c.kind != "pi0"} - {"pi05_libero"}
-    assert not any(config.uses_quantiles for config in CONFIGS.values() if config.kind == "pi0")
+    by_mean = {name for name, config in CONFIGS.items() if config.scaling == "mean_std"}
+    assert by_mean == {name for name, config in CONFIGS.items() if config.kind == "pi0"}
 
 
 def test_the_cameras_of_fast_models_are_openpis():

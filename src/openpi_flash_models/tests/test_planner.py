@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from openpi_flash_models.checkpoints import orbax
-from openpi_flash_models.errors import ModelOutputError, ObservationError
+from openpi_flash_models.errors import CheckpointError, ModelOutputError, ObservationError
 from openpi_flash_models.jax_models import decode as words
 from openpi_flash_models.jax_models.models import JaxTokenModel
 from openpi_flash_models.load import load_planner
@@ -91,13 +92,14 @@ def test_logits_after_a_given_text_equal_openpi_flashs(tiny, recorded, inputs, c
     expected = recorded[f"forced/{case}/step_logits"]
     tokens = recorded["forced/tokens"]
     head = words.whole_head(tiny.weights)
-    say = jax.jit(words.say, static_argnums=0)
-    hidden, spoken = words.read_prefix(*tiny, inputs[case], MAX_TOKENS)
-    slots = spoken.seen.shape[1] - MAX_TOKENS
-    for step, token in enumerate(tokens):
+    step = jax.jit(words.decode_step, static_argnums=0)
+    hidden, state = words.read_prefix(*tiny, inputs[case], MAX_TOKENS)
+    slots = state.seen.shape[1] - MAX_TOKENS
+    for place, token in enumerate(tokens):
         logits = np.asarray(words.logits(head, hidden))[0]
-        np.testing.assert_allclose(logits, expected[step], atol=1e-4)
-        hidden, spoken = say(*tiny, spoken, jnp.array([token], jnp.int32), jnp.int32(slots + step))
+        np.testing.assert_allclose(logits, expected[place], atol=1e-4)
+        ids = jnp.array([token], jnp.int32)
+        hidden, state = step(*tiny, state, ids, jnp.int32(slots + place))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -197,8 +199,6 @@ def test_nothing_is_compiled_after_the_warm_up(tiny_leaves, tokenizer):
 
 
 def test_a_planner_loads_from_a_checkpoint_and_plans(data, tiny_checkpoint, tmp_path, recorded):
-    import shutil
-
     shutil.copytree(tiny_checkpoint / "params", tmp_path / "params")
     shutil.copy(data / "paligemma_tokenizer.model", tmp_path)
     planner = load_planner(tmp_path, robot="aloha", max_generation_tokens=4, dtype="float32")
@@ -208,6 +208,33 @@ def test_a_planner_loads_from_a_checkpoint_and_plans(data, tiny_checkpoint, tmp_
     assert subtask.ms > 0
     with pytest.raises(ObservationError, match="images/cam_high: missing"):
         planner.plan({"images": {}}, prompt="fold the towel")
+
+
+def test_without_a_robot_no_image_is_ignored(tokenizer):
+    planner = SubtaskPlanner(None, tokenizer, None)
+    image = np.zeros((224, 224, 3), np.uint8)
+    for key in ("observation/image", "observation.images.top", "base_0_rgb"):
+        with pytest.raises(ObservationError, match=f"^{key}: .*set planner.robot"):
+            planner.plan({key: image, "images": {"base_0_rgb": image}}, prompt="go")
+    with pytest.raises(ObservationError, match="images/cam_high: no such camera"):
+        planner.plan({"images": {"cam_high": image}}, prompt="go")
+
+
+@pytest.mark.parametrize("named", [".", "params", "link"])
+def test_a_planner_may_be_named_by_its_params(named, data, tiny_checkpoint, tmp_path):
+    checkpoint = tmp_path / "pi05_base"
+    shutil.copytree(tiny_checkpoint / "params", checkpoint / "params")
+    shutil.copy(data / "paligemma_tokenizer.model", checkpoint)
+    (checkpoint / "link").symlink_to(checkpoint / "params")
+    planner = load_planner(checkpoint / named, robot="libero", max_generation_tokens=2)
+    assert planner.checkpoint.name == "pi05_base"
+    assert planner.plan(get_robot("libero").example_observation(), prompt="go").ms > 0
+
+
+def test_a_params_directory_of_another_name_is_told_how_to_be_named(tiny_checkpoint, tmp_path):
+    shutil.copytree(tiny_checkpoint / "params", tmp_path / "weights")
+    with pytest.raises(CheckpointError, match=f"move it to {tmp_path}/weights/params, and give"):
+        load_planner(tmp_path / "weights")
 
 
 def test_cameras_are_the_models():

@@ -44,7 +44,7 @@ def test_each_missing_key_is_named(robot):
     [
         (np.zeros(6), r"expected shape \[7\], got \[6\]"),
         (np.zeros((1, 7)), r"expected shape \[7\], got \[1, 7\]"),
-        (np.array(["a"] * 7), "expected numbers, got <U1"),
+        (np.array(["a"] * 7), "expected numbers, got text"),
         (np.array([0, 0, 0, np.nan, 0, 0, 0]), "not finite"),
     ],
 )

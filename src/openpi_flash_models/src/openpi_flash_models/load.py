@@ -1,4 +1,10 @@
-"""From a directory to a policy or a planner on the device."""
+"""From a checkpoint's directory to a policy or a planner on the device.
+
+from openpi_flash_models.load import load_policy
+policy = load_policy("pi05_droid", "/data/pi05_droid")
+policy.warm_up()
+actions = policy.infer(observation).actions
+"""
 
 from __future__ import annotations
 
@@ -10,18 +16,35 @@ from typing import Any
 
 import jax
 
+from openpi_flash_models.actions.malformed import MalformedTokens
 from openpi_flash_models.actions.rtc import DEFAULT_RTC, RtcOptions
 from openpi_flash_models.actions.tokens import action_decoder
+from openpi_flash_models.checkpoints.digest import identify
 from openpi_flash_models.checkpoints.framework import FrameworkChoice, choose_framework
-from openpi_flash_models.checkpoints.layout import check_directory, lazy_leaves, read_leaves
+from openpi_flash_models.checkpoints.layout import (
+    check_directory,
+    checkpoint_around,
+    lazy_leaves,
+    read_leaves,
+)
 from openpi_flash_models.checkpoints.leaves import DTYPES, LeafPath, nest
 from openpi_flash_models.checkpoints.lora import has_lora, merge_lora
+from openpi_flash_models.checkpoints.readiness import (
+    check_choices,
+    heed_declared,
+    normalization_of,
+    refuse_other_kind,
+    refuse_other_tokenizer,
+    refuse_other_width,
+)
+from openpi_flash_models.checkpoints.statistics import read_statistics
 from openpi_flash_models.config.named_configs import get_config
-from openpi_flash_models.errors import CheckpointError, InferenceConfigError
+from openpi_flash_models.errors import InferenceConfigError
+from openpi_flash_models.files import expand_home
 from openpi_flash_models.jax_models.compile_cache import use_compile_cache
 from openpi_flash_models.jax_models.models import JaxActionModel, JaxTokenModel
 from openpi_flash_models.model.graph_options import DEFAULT_GRAPH, GraphOptions
-from openpi_flash_models.model.shape import MODEL_NAMES, ModelKind, ModelShape, check_tree
+from openpi_flash_models.model.shape import ModelKind, ModelShape, check_tree
 from openpi_flash_models.policy.action_policy import ModelPolicy
 from openpi_flash_models.policy.model_protocols import ActionModel
 from openpi_flash_models.policy.planner import (
@@ -32,7 +55,7 @@ from openpi_flash_models.policy.planner import (
 )
 from openpi_flash_models.robots import get_robot
 from openpi_flash_models.text.tokenizer import PaligemmaTokenizer, find_tokenizer
-from openpi_flash_models.transforms.norm_stats import read_norm_stats
+from openpi_flash_models.transforms.normalize import NormalizationChoice
 
 log = logging.getLogger(__name__)
 
@@ -47,23 +70,29 @@ def load_policy(
     graph: GraphOptions | None = None,
     rtc: RtcOptions | None = DEFAULT_RTC,
     max_batch: int = 1,
+    normalization: NormalizationChoice = "auto",
+    malformed_tokens: MalformedTokens = "error",
 ) -> ModelPolicy:
     """Load an action policy.
 
     Args:
         config_name: one of ``config.named_configs.CONFIGS``.
-        checkpoint_dir: holds ``params/`` or ``model.safetensors``, ``assets/`` and perhaps the
-            tokenizer.
+        checkpoint_dir: a local directory; holds ``params/`` or ``model.safetensors``, ``assets/``
+            and perhaps the tokenizer.
         default_prompt: the task of requests that name none.
         framework: see :func:`openpi_flash_models.checkpoints.framework.choose_framework`.
         dtype: ``bfloat16`` or ``float32``; None takes what the device computes well with.
         graph: switches of exact rearrangements, to compare, of JAX only; None: all on, with the
             prompt lengths that suit the device.
-        rtc: how a chunk goes on from an earlier one; None: requests for it are refused.
+        rtc: how the previous chunk guides the new one; None: requests for it are refused.
         max_batch: most requests that one call of the model answers.
+        normalization: how state and actions are scaled; ``auto`` takes what the config says, then
+            what the checkpoint says, then what openpi does for the model.
+        malformed_tokens: what pi0-FAST answers where its tokens are no chunk; see
+            ``actions/malformed.py``.
 
     Raises:
-        InferenceConfigError: no such config or framework, or one without these switches.
+        InferenceConfigError: no such config or framework, or one that cannot do what is asked.
         CheckpointError: names what is missing or broken.
     """
     config = get_config(config_name)
@@ -74,21 +103,9 @@ def load_policy(
             f"graph: its switches are of JAX, and {checkpoint} runs in PyTorch; remove them, or "
             "set framework to jax"
         )
-    stats = read_norm_stats(checkpoint, config.asset_id)
-    if config.uses_quantiles and (stats.state.q01 is None or stats.actions.q01 is None):
-        raise CheckpointError(
-            f"{checkpoint}/assets/{config.asset_id}/norm_stats.json has no q01 and q99, which "
-            f"{MODEL_NAMES[config.kind]} needs"
-        )
-    state_size = sum(part.size for part in config.robot.state)
-    sizes_of_stats = {"state": (len(stats.state.mean), state_size)}
-    sizes_of_stats["actions"] = (len(stats.actions.mean), len(config.robot.action_names))
-    for name, (has, needs) in sizes_of_stats.items():
-        if has < needs:
-            raise CheckpointError(
-                f"{checkpoint}/assets/{config.asset_id}/norm_stats.json: {name} has {has} "
-                f"dimensions, the robot {config.robot.name} has {needs}"
-            )
+    check_choices(config, malformed_tokens)
+    stats = read_statistics(checkpoint, config)
+    scaled = normalization_of(normalization, config, checkpoint, stats)
     tokenizer = PaligemmaTokenizer(find_tokenizer(checkpoint))
     if chosen == "pytorch":
         # JAX is not woken up: it would take most of a GPU's memory for itself
@@ -100,13 +117,11 @@ def load_policy(
     name = "PyTorch" if chosen == "pytorch" else "JAX"
     log.info("the action model computes with %s on the %s in %s", name, device, dtype)
     tree, shape = read_tree(checkpoint, kind=config.kind, dtype=dtype, lazy=chosen == "pytorch")
-    _check_vocabulary(tokenizer, shape, checkpoint)
-    if shape.kind != "pi0_fast" and shape.action_dim != config.action_dim:
-        raise CheckpointError(
-            f"{checkpoint}: the model has {shape.action_dim} action dimensions, the config "
-            f"{config.name} is for {config.action_dim}"
-        )
-    model: ActionModel
+    refuse_other_tokenizer(tokenizer, shape, str(checkpoint))
+    refuse_other_width(shape, config, str(checkpoint))
+    heed_declared(checkpoint, shape, config)
+    model: ActionModel | JaxTokenModel
+    decoder = None
     if chosen == "pytorch":
         from openpi_flash_models.torch_models.models import TorchActionModel
 
@@ -116,19 +131,21 @@ def load_policy(
         graph = graph or graph_of_device()
         if shape.kind == "pi0_fast":
             decoder = action_decoder(config, checkpoint, tokenizer)
-            words = JaxTokenModel(tree, shape, graph)
-            return ModelPolicy(
-                config,
-                words,
-                stats,
-                tokenizer,
-                default_prompt,
-                max_batch=max_batch,
-                decoder=decoder,
-            )
-        model = JaxActionModel(tree, shape, graph, rtc or DEFAULT_RTC)
+            model = JaxTokenModel(tree, shape, graph)
+        else:
+            model = JaxActionModel(tree, shape, graph, rtc or DEFAULT_RTC)
     return ModelPolicy(
-        config, model, stats, tokenizer, default_prompt, max_batch=max_batch, rtc=rtc
+        config,
+        model,
+        stats,
+        tokenizer,
+        default_prompt,
+        max_batch=max_batch,
+        rtc=rtc,
+        decoder=decoder,
+        normalization=scaled,
+        malformed_tokens=malformed_tokens,
+        checkpoint=identify(checkpoint),
     )
 
 
@@ -145,7 +162,8 @@ def load_planner(
     """Load a planner.
 
     Args:
-        checkpoint_dir: holds ``params/`` or ``model.safetensors`` and perhaps the tokenizer.
+        checkpoint_dir: a local directory; holds ``params/`` or ``model.safetensors`` and perhaps
+            the tokenizer, or is the ``params`` directory itself.
         max_generation_tokens: the longest subtask.
         generation_prompt_format: holds ``{task}``.
         robot: whose requests it reads; None takes images by the model's own camera names.
@@ -156,10 +174,11 @@ def load_planner(
     Raises:
         CheckpointError: names what is missing or broken.
     """
-    checkpoint = _directory(checkpoint_dir)
+    checkpoint = checkpoint_around(_directory(checkpoint_dir))
     tokenizer = PaligemmaTokenizer(find_tokenizer(checkpoint))
     tree, shape = read_tree(checkpoint, kind="pi05", dtype=dtype)
-    _check_vocabulary(tokenizer, shape, checkpoint)
+    refuse_other_tokenizer(tokenizer, shape, str(checkpoint))
+    heed_declared(checkpoint, shape, None)
     use_compile_cache()
     model = JaxTokenModel(
         tree,
@@ -172,7 +191,11 @@ def load_planner(
         prompt_format=generation_prompt_format, missing_cameras=missing_cameras
     )
     return SubtaskPlanner(
-        model, tokenizer, get_robot(robot) if robot is not None else None, options
+        model,
+        tokenizer,
+        get_robot(robot) if robot is not None else None,
+        options,
+        checkpoint=identify(checkpoint),
     )
 
 
@@ -199,11 +222,7 @@ def read_tree(
         # in the stored dtypes, before anything is rounded
         leaves = merge_lora(read_leaves(checkpoint), source)
     sizes = check_tree(leaves, source)
-    if sizes.kind != kind:
-        raise CheckpointError(
-            f"{source}: is a {MODEL_NAMES[sizes.kind]} model, not {MODEL_NAMES[kind]}; "
-            f"openpi-flash inspect-checkpoint {source} names the configs that fit"
-        )
+    refuse_other_kind(sizes, source, kind)
     if lazy and not adapted:
         return nest(leaves)["params"], sizes
     if not adapted:
@@ -226,14 +245,6 @@ def _best_dtype() -> str:
 
 
 def _directory(path: str | Path) -> Path:
-    directory = Path(path).expanduser()
+    directory = expand_home(path)
     check_directory(directory)
     return directory
-
-
-def _check_vocabulary(tokenizer: PaligemmaTokenizer, sizes: ModelShape, checkpoint: Path) -> None:
-    if tokenizer.vocabulary_size > sizes.vocabulary:
-        raise CheckpointError(
-            f"{checkpoint}: its tokenizer has {tokenizer.vocabulary_size} pieces, the model only "
-            f"{sizes.vocabulary}: it belongs to another model"
-        )

@@ -8,7 +8,6 @@ that is needed.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import tokenizers
 
 from openpi_flash_models.downloads import cached, fetch
 from openpi_flash_models.errors import ActionDecodeError, CheckpointError, DownloadError
+from openpi_flash_models.files import read_bytes, read_json
 
 DIRECTORY = "fast_tokenizer"
 _TOKENIZER, _SETTINGS = "tokenizer.json", "processor_config.json"
@@ -55,7 +55,10 @@ class FastTokenizer:
         if not file.is_file():
             file = directory / "bpe_tokenizer" / _TOKENIZER  # where newer transformers keeps it
         try:
-            self._pairs = tokenizers.Tokenizer.from_file(str(file))
+            # not by its path, which the library takes in UTF-8 only
+            self._pairs = tokenizers.Tokenizer.from_str(read_bytes(file).decode())
+        except CheckpointError:
+            raise
         except Exception as error:  # all that the library raises
             raise CheckpointError(f"{file} is not a tokenizer: {error}") from error
 
@@ -97,12 +100,13 @@ class FastTokenizer:
         return dct_matrix(horizon).T @ (coefficients / self.settings.scale)
 
 
-def find_fast_tokenizer(checkpoint: Path, repository: str) -> Path:
+def find_fast_tokenizer(checkpoint: Path, repository: str, *, download: bool = True) -> Path:
     """The FAST tokenizer of a checkpoint, else the one of the cache, or a download.
 
     Args:
         checkpoint: may hold ``fast_tokenizer/``.
         repository: on the Hugging Face hub.
+        download: whether to fetch it where there is none.
 
     Raises:
         CheckpointError: there is none; names every place.
@@ -112,14 +116,17 @@ def find_fast_tokenizer(checkpoint: Path, repository: str) -> Path:
     for place in places:
         if (place / _SETTINGS).is_file():
             return place
-    try:
-        return fetch(source)
-    except DownloadError as error:
-        looked = ", ".join(map(str, places))
-        raise CheckpointError(
-            f"no FAST tokenizer (looked for {looked}; {error}): put tokenizer.json and "
-            f"{_SETTINGS} of {repository} into the checkpoint's {DIRECTORY}/"
-        ) from error
+    because = ""
+    if download:
+        try:
+            return fetch(source)
+        except DownloadError as error:
+            because = f"; {error}"
+    looked = ", ".join(map(str, places))
+    raise CheckpointError(
+        f"no FAST tokenizer (looked for {looked}{because}): put tokenizer.json and "
+        f"{_SETTINGS} of {repository} into the checkpoint's {DIRECTORY}/"
+    )
 
 
 def dct_matrix(n: int) -> np.ndarray:
@@ -132,7 +139,7 @@ def dct_matrix(n: int) -> np.ndarray:
 
 def _read_settings(file: Path) -> FastSettings:
     try:
-        values = json.loads(file.read_text())
+        values = read_json(file, "the settings of a FAST tokenizer")
         settings = FastSettings(
             float(values["scale"]), int(values["min_token"]), int(values["vocab_size"])
         )

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from openpi_flash_models.checkpoints.layout import Layout, find_layout, lazy_leaves
 from openpi_flash_models.checkpoints.leaves import LazyLeaf, LeafPath
+from openpi_flash_models.checkpoints.lerobot import read_lerobot_stats
 from openpi_flash_models.checkpoints.lora import has_lora
 from openpi_flash_models.config.inference_config import InferenceConfig
 from openpi_flash_models.config.named_configs import CONFIGS
 from openpi_flash_models.errors import CheckpointError
 from openpi_flash_models.model.shape import ModelShape, check_tree
 from openpi_flash_models.text.tokenizer import find_tokenizer
-from openpi_flash_models.transforms.norm_stats import FieldStats, NormStats, read_norm_stats
+from openpi_flash_models.transforms.norm_stats import (
+    FieldStats,
+    NormStats,
+    asset_ids,
+    read_norm_stats,
+)
 
 _TINY_RANGE = 1e-3
 
@@ -27,11 +34,12 @@ class StatsReport:
     """Statistics of one robot.
 
     Attributes:
-        asset_id: their name.
+        asset_id: their name; empty for those of a LeRobot checkpoint, which has one robot.
         state: dimensions, as written.
         actions: dimensions, as written.
         has_quantiles: whether pi0.5 and pi0-FAST can use them.
         problem: why they are unusable, or what is odd about them; empty if nothing.
+        source: where they are: a file of openpi's in ``assets/``, or LeRobot's.
     """
 
     asset_id: str
@@ -39,6 +47,7 @@ class StatsReport:
     actions: int
     has_quantiles: bool
     problem: str = ""
+    source: Literal["assets", "LeRobot"] = "assets"
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,6 @@ def inspect(checkpoint: Path) -> Report:
         lora = len(leaves) - len(plain)
     shape = check_tree(plain, str(checkpoint))
     stats = tuple(_stats(checkpoint))
-    ids = {report.asset_id for report in stats}
     try:
         tokenizer = find_tokenizer(checkpoint, download=False)
     except CheckpointError:
@@ -99,33 +107,49 @@ def inspect(checkpoint: Path) -> Report:
         dtypes=Counter(str(leaf.dtype) for leaf in leaves.values()),
         stats=stats,
         configs=tuple(
-            sorted(name for name, config in CONFIGS.items() if _fits(config, shape, ids))
+            sorted(name for name, config in CONFIGS.items() if _fits(config, shape, stats))
         ),
         tokenizer=tokenizer,
     )
 
 
-def _fits(config: InferenceConfig, shape: ModelShape, asset_ids: set[str]) -> bool:
+def _fits(config: InferenceConfig, shape: ModelShape, stats: Sequence[StatsReport]) -> bool:
     width = shape.action_dim or config.action_dim
-    return (config.kind, config.action_dim) == (shape.kind, width) and config.asset_id in asset_ids
+    if (config.kind, config.action_dim) != (shape.kind, width):
+        return False
+    state_size = sum(part.size for part in config.robot.state)
+    return any(
+        report.asset_id == config.asset_id
+        if report.source == "assets"
+        else (report.state, report.actions) == (state_size, len(config.robot.action_names))
+        for report in stats
+    )
 
 
 def _stats(checkpoint: Path) -> Iterator[StatsReport]:
-    assets = checkpoint / "assets"
-    for file in sorted(assets.rglob("norm_stats.json")):
-        asset_id = file.parent.relative_to(assets).as_posix()
+    for asset_id in asset_ids(checkpoint):
         try:
-            stats = read_norm_stats(checkpoint, asset_id)
+            yield _report(asset_id, read_norm_stats(checkpoint, asset_id), "assets")
         except CheckpointError as error:
             yield StatsReport(asset_id, 0, 0, False, str(error))
-            continue
-        yield StatsReport(
-            asset_id,
-            len(stats.state.mean),
-            len(stats.actions.mean),
-            stats.state.q01 is not None and stats.actions.q01 is not None,
-            _oddity(stats),
-        )
+    try:
+        lerobot = read_lerobot_stats(checkpoint)
+    except CheckpointError as error:
+        yield StatsReport("", 0, 0, False, str(error), "LeRobot")
+        return
+    if lerobot is not None:
+        yield _report("", lerobot.stats, "LeRobot")
+
+
+def _report(asset_id: str, stats: NormStats, source: Literal["assets", "LeRobot"]) -> StatsReport:
+    return StatsReport(
+        asset_id,
+        stats.state.size,
+        stats.actions.size,
+        stats.state.supports("quantile") and stats.actions.supports("quantile"),
+        _oddity(stats),
+        source,
+    )
 
 
 def _oddity(stats: NormStats) -> str:
@@ -140,4 +164,5 @@ def _oddity(stats: NormStats) -> str:
 
 def _nearly_constant(field: FieldStats) -> list[int]:
     spread = field.std if field.q01 is None or field.q99 is None else field.q99 - field.q01
+    assert spread is not None, "there is one or the other"
     return [i for i, value in enumerate(spread) if 0 < value < _TINY_RANGE]

@@ -1,20 +1,28 @@
 """Which files a checkpoint directory has its tensors in.
 
-params/              Orbax, from openpi's JAX trainer and releases
-model.safetensors    openpi's PyTorch checkpoints, and LeRobot's
+params/                        Orbax, from openpi's JAX trainer and releases
+model.safetensors              openpi's PyTorch checkpoints, and LeRobot's
+model.safetensors.index.json   the same in several files
+
+The choice is made from names alone, so that a listing of a bucket is judged like a directory.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
 from openpi_flash_models.checkpoints import orbax, safetensors
 from openpi_flash_models.checkpoints.leaves import LazyLeaf, LeafPath
+from openpi_flash_models.checkpoints.shards import INDEX_FILE, MODEL_FILE
 from openpi_flash_models.errors import CheckpointError
 
 Layout = Literal["orbax", "safetensors"]
 PARAMS = "params"
+_DEPTH = 2
+"""A name and the directory around it tell the layout."""
 
 
 def check_directory(checkpoint: Path) -> None:
@@ -36,22 +44,65 @@ def find_layout(checkpoint: Path) -> Layout:
         CheckpointError: it has neither; says what it has instead.
     """
     check_directory(checkpoint)
-    if (checkpoint / PARAMS).is_dir():
+    try:
+        names = list(_names(checkpoint, _DEPTH))
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot read {error.filename or checkpoint}: {error.strerror or error}"
+        ) from error
+    return layout_of(names, str(checkpoint))
+
+
+def layout_of(names: Collection[str], source: str) -> Layout:
+    """The layout of a checkpoint with files (and directories) of these names.
+
+    Args:
+        names: relative to the checkpoint, with slashes; a directory's name may end in one.
+        source: what to call the checkpoint in an error: a path or a URL.
+
+    Raises:
+        CheckpointError: it has no layout that is known; says what it has instead.
+    """
+    if any(name.startswith(f"{PARAMS}/") for name in names):
         return "orbax"
-    if (checkpoint / safetensors.MODEL_FILE).is_file():
+    if MODEL_FILE in names or INDEX_FILE in names:
         return "safetensors"
-    steps = [path.name for path in checkpoint.iterdir() if (path / PARAMS).is_dir()]
+    steps = {name.split("/")[0] for name in names if name.split("/")[1:2] == [PARAMS]}
     if steps:
         newest = max(steps, key=lambda name: (name.isdigit(), int(name) if name.isdigit() else 0))
-        hint = f"it holds checkpoints, such as {checkpoint / newest}"
-    elif (checkpoint / orbax.METADATA_FILE).is_file():
-        hint = f"it is the params directory itself, give {checkpoint.parent}"
+        hint = f"it holds checkpoints, such as {source.rstrip('/')}/{newest}"
+    elif is_params_directory(names):
+        hint = f"it is the params directory itself, give {source.rstrip('/').rpartition('/')[0]}"
     else:
-        names = sorted(path.name for path in checkpoint.iterdir())[:8]
-        hint = f"it has {', '.join(names) or 'nothing'}"
-    raise CheckpointError(
-        f"{checkpoint} has neither {PARAMS}/ nor {safetensors.MODEL_FILE}: {hint}"
-    )
+        tops = sorted({name.split("/")[0] for name in names})[:8]
+        hint = f"it has {', '.join(tops) or 'nothing'}"
+    raise CheckpointError(f"{source} has neither {PARAMS}/ nor {MODEL_FILE}: {hint}")
+
+
+def is_params_directory(names: Collection[str]) -> bool:
+    """Whether these are the files of a ``params`` directory itself."""
+    return orbax.METADATA_FILE in names and not any(n.startswith(f"{PARAMS}/") for n in names)
+
+
+def checkpoint_around(directory: Path) -> Path:
+    """The checkpoint of a directory, which may be its ``params``.
+
+    Hebbian's openpi-flash names planners by their ``params`` directory, which is enough for a
+    planner: it needs no statistics.
+
+    Raises:
+        CheckpointError: there is no such directory, or a ``params`` directory of another name.
+    """
+    check_directory(directory)
+    if not (directory / orbax.METADATA_FILE).is_file() or (directory / PARAMS).is_dir():
+        return directory
+    real = directory if directory.name == PARAMS else directory.resolve()
+    if real.name != PARAMS:
+        raise CheckpointError(
+            f"{directory} is a {PARAMS} directory of another name; move it to "
+            f"{directory / PARAMS}, and give {directory}"
+        )
+    return real.parent
 
 
 def lazy_leaves(checkpoint: Path) -> dict[LeafPath, LazyLeaf]:
@@ -62,7 +113,7 @@ def lazy_leaves(checkpoint: Path) -> dict[LeafPath, LazyLeaf]:
     """
     if find_layout(checkpoint) == "orbax":
         return orbax.lazy_leaves(checkpoint / PARAMS)
-    return safetensors.lazy_leaves(checkpoint / safetensors.MODEL_FILE)
+    return safetensors.lazy_leaves(checkpoint / MODEL_FILE)
 
 
 def read_leaves(checkpoint: Path, *, dtype: str | None = None) -> dict[LeafPath, Any]:
@@ -77,5 +128,22 @@ def read_leaves(checkpoint: Path, *, dtype: str | None = None) -> dict[LeafPath,
     """
     if find_layout(checkpoint) == "orbax":
         return orbax.read_leaves(checkpoint / PARAMS, dtype=dtype)
-    lazy = safetensors.lazy_leaves(checkpoint / safetensors.MODEL_FILE)
+    lazy = safetensors.lazy_leaves(checkpoint / MODEL_FILE)
     return {path: leaf.read(dtype) for path, leaf in lazy.items()}
+
+
+def _names(directory: Path, depth: int) -> list[str]:
+    names = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if not entry.is_dir():
+                names.append(entry.name)
+                continue
+            names.append(f"{entry.name}/")
+            if depth > 1:
+                try:
+                    inside = _names(Path(entry.path), depth - 1)
+                except PermissionError:
+                    continue  # of no use to the model, or its reader says so
+                names += [f"{entry.name}/{name}" for name in inside]
+    return names

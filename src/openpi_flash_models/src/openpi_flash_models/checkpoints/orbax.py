@@ -1,7 +1,8 @@
 """Orbax trees of tensors, read and written with tensorstore alone.
 
 A directory holds ``_METADATA`` (JSON: which leaves there are) and one OCDBT database with a zarr
-array per leaf, under the leaf's dotted path. Here a leaf's name is the tuple of its path.
+array per leaf, under the leaf's dotted path (the layout of orbax-checkpoint's
+``PyTreeCheckpointHandler`` with ``use_ocdbt``). Here a leaf's name is the tuple of its path.
 openpi's trainer adds a last component ``value`` to every path, released checkpoints have none: it
 is dropped when all leaves have it.
 """
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ import tensorstore as ts
 
 from openpi_flash_models.checkpoints.leaves import DTYPES, LazyLeaf, LeafPath, cast_type, nest
 from openpi_flash_models.errors import CheckpointError
+from openpi_flash_models.files import read_json, refuse_lfs_pointers
 
 METADATA_FILE = "_METADATA"
 STACKED = frozenset({"layers", "encoderblock"})
@@ -44,10 +48,10 @@ def read_leaves(directory: Path, *, dtype: str | None = None) -> dict[LeafPath, 
     Raises:
         CheckpointError: the directory, its metadata or a leaf is missing or broken.
     """
-    stores = _open_leaves(directory)
+    stores, place = _open_leaves(directory)
     leaves: dict[LeafPath, np.ndarray] = {}
     for path, read in _reads_in_budget(stores):
-        leaf = _finish(directory, path, read)
+        leaf = _finish(place, path, read)
         kind = leaf.dtype if dtype is None else cast_type(leaf.dtype, DTYPES[dtype])
         leaves[path] = leaf.astype(kind, copy=False)
     return _without_value({path: leaves[path] for path in stores})
@@ -63,12 +67,12 @@ def lazy_leaves(directory: Path) -> dict[LeafPath, LazyLeaf]:
     def lazy(path: LeafPath, store: Any) -> LazyLeaf:
         def load(dtype: np.dtype[Any], part: slice | None) -> np.ndarray:
             read = store.read() if part is None else store[part].read()
-            return _finish(directory, path, read).astype(dtype, copy=False)
+            return _finish(place, path, read).astype(dtype, copy=False)
 
         step = store.chunk_layout.read_chunk.shape[0] if store.rank else 1
         return LazyLeaf(tuple(store.shape), np.dtype(store.dtype.numpy_dtype), load, max(1, step))
 
-    stores = _open_leaves(directory)
+    stores, place = _open_leaves(directory)
     return _without_value({path: lazy(path, store) for path, store in stores.items()})
 
 
@@ -82,11 +86,12 @@ def write_leaves(directory: Path, leaves: Mapping[LeafPath, np.ndarray]) -> None
     if (directory / METADATA_FILE).exists():
         raise CheckpointError(f"{directory} holds a checkpoint already, it is not overwritten")
     directory.mkdir(parents=True, exist_ok=True)
+    place = _Place(directory)
     context = ts.Context()
     # One transaction, so that the database has one version and no garbage from earlier ones.
     with ts.Transaction() as transaction:
         for path, leaf in leaves.items():
-            spec = _leaf_spec(directory, path, "zarr") | {
+            spec = _leaf_spec(place, path, "zarr") | {
                 "metadata": {"chunks": _chunk(path, leaf), "compressor": None}
             }
             store = ts.open(
@@ -131,29 +136,57 @@ def _read_metadata(directory: Path) -> tuple[list[LeafPath], str]:
     if not directory.is_dir():
         raise CheckpointError(f"no such directory: {directory}")
     try:
-        metadata = json.loads(file.read_text())
+        metadata = read_json(file, "Orbax metadata")
         paths = [tuple(map(str, ast.literal_eval(key))) for key in metadata["tree_metadata"]]
     except FileNotFoundError:
         raise CheckpointError(
             f"{file} is missing: {directory} is not an Orbax checkpoint, or was copied in part"
         ) from None
-    except (ValueError, SyntaxError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (ValueError, SyntaxError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{file} is not Orbax metadata: {error}") from error
     if not paths:
         raise CheckpointError(f"{file} names no tensors")
     return paths, "zarr3" if metadata.get("use_zarr3") else "zarr"
 
 
-def _open_leaves(directory: Path) -> dict[LeafPath, Any]:
+_OPEN_DIRECTORIES = Path("/proc/self/fd")
+
+
+class _Place:
+    """A directory by a name that tensorstore takes as it is, valid as long as this object.
+
+    tensorstore's file driver takes a path in UTF-8 and reads a backslash as a slash, so that
+    another directory would be opened. Linux names an open directory in ASCII.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        name = os.path.realpath(directory)
+        if "\\" not in name and name.isprintable():
+            self.name = name
+            return
+        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        weakref.finalize(self, os.close, opened)
+        self.name = str(_OPEN_DIRECTORIES / str(opened))
+        if not Path(self.name).is_dir():
+            raise CheckpointError(
+                f"{directory}: this system cannot open a checkpoint below such a name; rename it "
+                "to printable characters without a backslash"
+            )
+
+
+def _open_leaves(directory: Path) -> tuple[dict[LeafPath, Any], _Place]:
+    """The arrays by path, and what has to live as long as they are read."""
     paths, zarr_driver = _read_metadata(directory)
+    refuse_lfs_pointers(directory)
+    place = _Place(directory)
+    # of its own: a shared one would know an earlier directory by the same name
     context = ts.Context()
     pending = {
-        path: ts.open(
-            _leaf_spec(directory, path, zarr_driver), open=True, read=True, context=context
-        )
+        path: ts.open(_leaf_spec(place, path, zarr_driver), open=True, read=True, context=context)
         for path in paths
     }
-    return {path: _finish(directory, path, opened) for path, opened in pending.items()}
+    return {path: _finish(place, path, opened) for path, opened in pending.items()}, place
 
 
 def _reads_in_budget(stores: Mapping[LeafPath, Any]) -> Iterator[tuple[LeafPath, Any]]:
@@ -178,11 +211,11 @@ def _reads_in_budget(stores: Mapping[LeafPath, Any]) -> Iterator[tuple[LeafPath,
         done += sizes[path]
 
 
-def _finish(directory: Path, path: LeafPath, future: Any) -> Any:
+def _finish(place: _Place, path: LeafPath, future: Any) -> Any:
     try:
         return future.result()
     except (ValueError, OSError, KeyError, RuntimeError) as error:
-        raise _leaf_error(directory, path, error) from error
+        raise _leaf_error(place.directory, path, error) from error
 
 
 def _without_value(leaves: dict[LeafPath, Any]) -> dict[LeafPath, Any]:
@@ -191,12 +224,13 @@ def _without_value(leaves: dict[LeafPath, Any]) -> dict[LeafPath, Any]:
     return leaves
 
 
-def _leaf_spec(directory: Path, path: LeafPath, driver: str) -> dict[str, Any]:
+def _leaf_spec(place: _Place, path: LeafPath, driver: str) -> dict[str, Any]:
     return {
         "driver": driver,
         "kvstore": {
             "driver": "ocdbt",
-            "base": f"file://{directory.resolve()}/",
+            # not a URL, in which "#", "?" and "%" mean something
+            "base": {"driver": "file", "path": f"{place.name}/"},
             "path": ".".join(path) + "/",
         },
     }

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import tarfile
 from pathlib import Path
 
+from openpi_flash_models.checkpoints.archive import unpack
 from openpi_flash_models.checkpoints.build import building, read_manifest
 from openpi_flash_models.checkpoints.layout import PARAMS, lazy_leaves
 from openpi_flash_models.checkpoints.orbax import METADATA_FILE
-from openpi_flash_models.checkpoints.safetensors import MODEL_FILE
+from openpi_flash_models.checkpoints.shards import MODEL_FILE
 from openpi_flash_models.downloads import cached, fetch
 from openpi_flash_models.downloads.install import MANIFEST as NOTES
 from openpi_flash_models.errors import CheckpointError
@@ -86,7 +86,8 @@ def prepare_planner_checkpoint(
     was_cached = cached(url).exists()
     with building(output, manifest, replace=True) as directory:
         file = fetch(url, force=force)
-        _unpack(file, directory)
+        unpack(file, directory)
+        _lift(directory, file)
         lazy_leaves(directory)
     if not was_cached:
         file.unlink()  # unpacked, it would only double the space; what was there before stays
@@ -110,12 +111,8 @@ def _place(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def _unpack(file: Path, directory: Path) -> None:
-    try:
-        with tarfile.open(file) as archive:
-            archive.extractall(directory, filter="data")
-    except (tarfile.TarError, EOFError) as error:
-        raise CheckpointError(f"{file} cannot be unpacked: {error}") from error
+def _lift(directory: Path, file: Path) -> None:
+    """Take a checkpoint out of the one directory that an archive may have around it."""
     tops = [path for path in directory.iterdir() if not path.name.startswith(".")]
     if not (directory / PARAMS).is_dir() and len(tops) == 1 and tops[0].is_dir():
         top = tops[0].rename(directory / ".top")  # it may hold something of its own name

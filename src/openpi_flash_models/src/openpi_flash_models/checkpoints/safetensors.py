@@ -1,4 +1,6 @@
-"""``model.safetensors`` (openpi's PyTorch checkpoints and LeRobot's) as the tree of the others.
+"""``model.safetensors`` (openpi's PyTorch checkpoints and LeRobot's) as openpi's JAX tree.
+
+It may be one file, or several with an index beside them (``shards.py``).
 
 Reading peaks at little more than the size of the result: leaves are filled tensor by tensor from
 the mapped file, whose pages are given back as they are used.
@@ -6,7 +8,6 @@ the mapped file, whose pages are given back as they are used.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from openpi_flash_models.checkpoints.leaves import DTYPES, LazyLeaf, LeafPath, nest
+from openpi_flash_models.checkpoints.lerobot import is_normalization
+from openpi_flash_models.checkpoints.shards import MODEL_FILE, Tensors, open_tensors
 from openpi_flash_models.checkpoints.tensor_file import TensorFile, write_tensor_file
 from openpi_flash_models.checkpoints.torch_keys import (
     EMBEDDING,
@@ -27,6 +30,7 @@ from openpi_flash_models.checkpoints.torch_keys import (
     without_leftovers,
 )
 from openpi_flash_models.errors import CheckpointError
+from openpi_flash_models.files import read_json
 from openpi_flash_models.model.shape import (
     ModelShape,
     check_tree,
@@ -36,7 +40,7 @@ from openpi_flash_models.model.shape import (
 
 log = logging.getLogger(__name__)
 
-MODEL_FILE = "model.safetensors"
+__all__ = ["MODEL_FILE", "lazy_leaves", "read_safetensors", "write_safetensors"]
 _VISION_HEADS, _KEY_HEADS = "vision_heads", "key_heads"
 
 
@@ -46,7 +50,8 @@ def read_safetensors(
     """Read a whole file.
 
     Args:
-        file: ``model.safetensors``; a ``config.json`` beside it may say ``vision_heads``.
+        file: ``model.safetensors``, or where it would be beside its index; a ``config.json``
+            beside it may say ``vision_heads``.
         dtype: ``float32`` or ``bfloat16`` to cast to; None keeps what is stored.
         vision_heads: of the vision tower, where neither its width nor ``config.json`` tells.
 
@@ -66,9 +71,11 @@ def lazy_leaves(file: Path, *, vision_heads: int | None = None) -> dict[LeafPath
     Raises:
         CheckpointError: names the file, and the tensors that are missing, unexpected, mis-shaped.
     """
-    tensors = TensorFile(file)
+    tensors = open_tensors(file.parent) if file.name == MODEL_FILE else TensorFile(file)
     names: dict[str, str] = {}
     for name in tensors.tensors:
+        if is_normalization(name):
+            continue  # statistics, not weights: lerobot.py reads them
         key = canonical(name)
         if key in names:
             raise CheckpointError(f"{file}: tensors {names[key]} and {name} are the same one")
@@ -150,7 +157,7 @@ def _blocks(
 
 
 def _lazy(
-    tensors: TensorFile, names: Mapping[str, str], shape: tuple[int, ...], pieces: list[Piece]
+    tensors: Tensors, names: Mapping[str, str], shape: tuple[int, ...], pieces: list[Piece]
 ) -> LazyLeaf:
     stored = np.result_type(*(tensors.dtype(names[piece.key]) for piece in pieces))
 
@@ -171,15 +178,17 @@ def _lazy(
     return LazyLeaf(shape, stored, read, step)
 
 
-def _hints(tensors: TensorFile) -> dict[str, int]:
+def _hints(tensors: Tensors) -> dict[str, int]:
     """Head counts that a writer of ours left in the file, or a person in ``config.json``."""
     found: dict[str, Any] = dict(tensors.metadata)
     config = tensors.path.parent / "config.json"
     if config.is_file():
-        try:
-            found |= json.loads(config.read_text())
-        except (ValueError, TypeError, OSError) as error:
-            raise CheckpointError(f"{config} is not a JSON object: {error}") from error
+        content = read_json(config, "a JSON object")
+        if not isinstance(content, Mapping):
+            raise CheckpointError(
+                f"{config} is not a JSON object: it is a {type(content).__name__}"
+            )
+        found |= content
     hints = {}
     for name in (_VISION_HEADS, _KEY_HEADS):
         if name in found:

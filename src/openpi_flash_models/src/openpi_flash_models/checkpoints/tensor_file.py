@@ -1,6 +1,6 @@
 """The safetensors file format: a header in JSON, then the tensors' bytes.
 
-    u64 length of the header | header | bytes
+    u64 length of the header | header | bytes          (huggingface/safetensors, README "Format")
 
 The header maps names to ``{"dtype", "shape", "data_offsets"}``, and ``__metadata__`` to a table of
 strings. Every byte belongs to exactly one tensor. The file is mapped into memory, and pages that
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ import ml_dtypes
 import numpy as np
 
 from openpi_flash_models.errors import CheckpointError
+from openpi_flash_models.files import refuse_lfs_pointer
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype(np.float64),
@@ -32,6 +34,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _MAX_HEADER = 100_000_000
 _BLOCK = 2**20
+_LONGEST_START = 64
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,14 @@ class TensorFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+                raise CheckpointError(f"{path} is not a regular file")
             with path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                self.tensors, self.metadata = _read_header(path, file.read(8), file, size)
+                start = file.read(_LONGEST_START)
+                refuse_lfs_pointer(path, start)
+                file.seek(8)
+                self.tensors, self.metadata = _read_header(path, start[:8], file, status.st_size)
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
             raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error

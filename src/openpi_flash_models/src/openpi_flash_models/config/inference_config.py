@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from openpi_flash_models.errors import InferenceConfigError
 from openpi_flash_models.model.inputs import CAMERAS
 from openpi_flash_models.model.shape import ModelKind
 from openpi_flash_models.robots.robot import Robot
+from openpi_flash_models.transforms.norm_stats import Scaling
+from openpi_flash_models.transforms.normalize import NormalizationChoice
 
 ActionTokens = Literal["fast", "bins"]
 
@@ -36,6 +38,10 @@ class InferenceConfig:
         action_tokens: how pi0-FAST writes actions: compressed by FAST, or one bin per number.
         fast_tokenizer: repository of the FAST tokenizer on the Hugging Face hub.
         checkpoint: where the released weights are; None: there are none, train your own.
+        normalization: how state and actions are scaled; ``auto`` takes what the checkpoint says,
+            else mean and deviation for pi0, percentiles for pi0.5 and pi0-FAST, as openpi.
+        released_normalization: how the weights at ``checkpoint`` were trained, where that is not
+            what openpi's config of this name does today.
         metadata: sent to clients as it is.
     """
 
@@ -54,6 +60,8 @@ class InferenceConfig:
     action_tokens: ActionTokens = "fast"
     fast_tokenizer: str = "physical-intelligence/fast"
     checkpoint: str | None = None
+    normalization: NormalizationChoice = "auto"
+    released_normalization: Scaling | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -67,6 +75,12 @@ class InferenceConfig:
                 raise InferenceConfigError(
                     f"config {self.name}: {name} is {value}, expected at least 1"
                 )
+        if self.normalization not in get_args(NormalizationChoice):
+            known = ", ".join(get_args(NormalizationChoice))
+            raise InferenceConfigError(
+                f"config {self.name}: normalization is {self.normalization!r}, expected one of "
+                f"{known}"
+            )
         if self.action_dim < len(robot.action_names):
             raise InferenceConfigError(
                 f"config {self.name}: action_dim is {self.action_dim}, the robot {robot.name} has "
@@ -91,6 +105,9 @@ class InferenceConfig:
         return self.kind == "pi0_fast" or (self.kind == "pi05" and self.discrete_state_input)
 
     @property
-    def uses_quantiles(self) -> bool:
-        """Whether values are scaled by percentiles, instead of by mean and deviation."""
-        return self.kind != "pi0"
+    def scaling(self) -> Scaling:
+        """How openpi's main scales states and actions for this kind of model.
+
+        Source: ``use_quantile_norm`` in ``openpi/training/config.py``.
+        """
+        return "mean_std" if self.kind == "pi0" else "quantile"

@@ -175,7 +175,7 @@ class _Reader:
 
 
 def _robot(reader: _Reader, entry: Any, place: str) -> Robot:
-    known = {"name", "control_hz", "cameras", "ignored_cameras", "state", "actions"}
+    known = {"name", "control_hz", "cameras", "ignored_cameras", "state", "actions", "hold"}
     known |= {"state_to_model", "actions_to_robot"}
     entry = reader.mapping(entry, place, known)
     name = reader.get(entry, "name", place, str)
@@ -209,16 +209,31 @@ def _robot(reader: _Reader, entry: Any, place: str) -> Robot:
             conversions[key] = conversion
             if key == "actions_to_robot":
                 conversions["actions_to_model"] = conversion.inverse
+    if "hold" in entry:
+        conversions["hold"] = _hold(reader, entry["hold"], f"{place}.hold")
     ignored = reader.sequence(entry.get("ignored_cameras", []), f"{place}.ignored_cameras")
-    return Robot(
-        name=name,
-        cameras=tuple(sorted(cameras, key=lambda camera: _order(camera.slot))),
-        state=tuple(state),
-        action_names=actions,
-        control_hz=rate,
-        ignored_images=tuple(_path(key) for key in ignored),
-        **conversions,
-    )
+    try:
+        return Robot(
+            name=name,
+            cameras=tuple(sorted(cameras, key=lambda camera: _order(camera.slot))),
+            state=tuple(state),
+            action_names=actions,
+            control_hz=rate,
+            ignored_images=tuple(_path(key) for key in ignored),
+            **conversions,
+        )
+    except InferenceConfigError as error:
+        raise reader.fail(place, str(error)) from error
+
+
+def _hold(reader: _Reader, entry: Any, place: str) -> tuple[int | None, ...]:
+    entries = reader.sequence(entry, place)
+    if not all(
+        index is None or (isinstance(index, int) and not isinstance(index, bool))
+        for index in entries
+    ):
+        raise reader.fail(place, f"expected whole numbers and null, got {_shown(entry)}")
+    return tuple(entries)
 
 
 def _camera(reader: _Reader, entry: Any, place: str) -> CameraInput:
@@ -241,6 +256,7 @@ def _config(reader: _Reader, entry: Any, place: str, own: Mapping[str, Robot]) -
         "blank_cameras_seen": bool,
         "default_prompt": str,
         "fast_tokenizer": str,
+        "normalization": str,
         "checkpoint": str,
     }
     known = {"name", "robot", "model", "asset_id", "action_horizon", "delta", "cameras", "metadata"}

@@ -144,6 +144,8 @@ def _libero() -> Iterator[InferenceConfig]:
         action_horizon=10,
         max_token_len=180,
         checkpoint="pi0_fast_libero",
+        # trained before openpi scaled every pi0-FAST by percentiles (openpi issue 849, PR 971)
+        released_normalization="mean_std",
     )
     yield _fast(
         "pi0_fast_libero_low_mem_finetune", **relative, action_horizon=10, max_token_len=180

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from openpi_flash_models.errors import DownloadError
 
@@ -32,12 +34,37 @@ def parse_hub_url(url: str) -> HubLocation:
     Raises:
         DownloadError: it names no repository.
     """
-    parts = urlsplit(url)
-    names = [parts.netloc, *(part for part in parts.path.split("/") if part)]
-    if parts.scheme != "hf" or len(names) < 2 or not names[0]:
+    scheme, _, rest = url.partition("://")
+    names = [part for part in rest.split("/") if part]
+    if scheme != "hf" or len(names) < 2:
         raise DownloadError(f"{url} names no repository: expected hf://ORG/REPO[@REVISION][/PATH]")
     repository, _, revision = names[1].partition("@")
     return HubLocation(f"{names[0]}/{repository}", revision or None, "/".join(names[2:]))
+
+
+def list_hub(location: HubLocation) -> list[str]:
+    """Names of the files of a location, relative to it; one empty name is a file itself.
+
+    Raises:
+        DownloadError: there is nothing, or the hub cannot be asked.
+    """
+    # heavy: seconds of imports
+    from huggingface_hub import HfApi
+
+    with _hub_errors(location):
+        info = HfApi(endpoint=_endpoint()).model_info(
+            location.repository, revision=location.revision
+        )
+    names = [sibling.rfilename for sibling in info.siblings or []]
+    if not location.path:
+        return names
+    if location.path in names:
+        return [""]
+    below = f"{location.path}/"
+    found = [name.removeprefix(below) for name in names if name.startswith(below)]
+    if not found:
+        raise DownloadError(f"hf://{location.repository} has no {location.path}")
+    return found
 
 
 def fetch_from_hub(location: HubLocation, directory: Path) -> Path:
@@ -51,6 +78,31 @@ def fetch_from_hub(location: HubLocation, directory: Path) -> Path:
     """
     # heavy: seconds of imports
     from huggingface_hub import snapshot_download
+
+    # the library takes shell patterns: a name's own brackets are put into brackets
+    path = glob.escape(location.path)
+    with _hub_errors(location):
+        snapshot_download(
+            location.repository,
+            revision=location.revision,
+            allow_patterns=[path, f"{path}/**"] if path else None,
+            local_dir=directory,
+            endpoint=_endpoint(),
+        )
+    shutil.rmtree(directory / ".cache", ignore_errors=True)  # the library's notes for going on
+    found = directory / location.path if location.path else directory
+    if not found.exists():
+        raise DownloadError(f"hf://{location.repository} has no {location.path}")
+    return found
+
+
+def _endpoint() -> str | None:
+    """The hub's address; the library itself reads the variable only when it is imported."""
+    return os.environ.get("HF_ENDPOINT") or None
+
+
+@contextlib.contextmanager
+def _hub_errors(location: HubLocation) -> Iterator[None]:
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -60,16 +112,8 @@ def fetch_from_hub(location: HubLocation, directory: Path) -> Path:
     )
 
     name = f"hf://{location.repository}"
-    patterns = [location.path, f"{location.path}/**"] if location.path else None
     try:
-        snapshot_download(
-            location.repository,
-            revision=location.revision,
-            allow_patterns=patterns,
-            local_dir=directory,
-            # the library reads it once, when it is imported
-            endpoint=os.environ.get("HF_ENDPOINT") or None,
-        )
+        yield
     except GatedRepoError as error:
         raise DownloadError(
             f"{name} is gated: accept its terms on the hub, then set HF_TOKEN"
@@ -86,11 +130,6 @@ def fetch_from_hub(location: HubLocation, directory: Path) -> Path:
         raise DownloadError(f"{name}: {_line(error)}") from error
     except (OSError, ValueError) as error:
         raise DownloadError(f"{name}: {_line(error)}") from error
-    shutil.rmtree(directory / ".cache", ignore_errors=True)  # the library's notes for going on
-    found = directory / location.path if location.path else directory
-    if not found.exists():
-        raise DownloadError(f"{name} has no {location.path}")
-    return found
 
 
 def _line(error: Exception) -> str:

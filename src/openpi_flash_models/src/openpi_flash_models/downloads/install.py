@@ -12,29 +12,29 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TextIO
-from urllib.parse import unquote, urlsplit
 
-from openpi_flash_models.downloads.hub import fetch_from_hub, parse_hub_url
+from openpi_flash_models.downloads.hub import fetch_from_hub, list_hub, parse_hub_url
 from openpi_flash_models.downloads.listing import RemoteFile, list_files
+from openpi_flash_models.downloads.location import is_remote, parse_location
 from openpi_flash_models.downloads.progress import Progress, size
 from openpi_flash_models.downloads.transfer import PART, CancelledError, transfer
 from openpi_flash_models.errors import DownloadError
+from openpi_flash_models.files import expand_home
 
 DATA_HOME = "OPENPI_DATA_HOME"
 MANIFEST = ".openpi-flash-download.json"
 """In a directory that was downloaded: where from, and which versions."""
 _PARALLEL = 8
-_SCHEMES = ("gs", "hf", "https", "http")
 
 
 def cache_root() -> Path:
-    """Openpi's cache: ``OPENPI_DATA_HOME``, else ``~/.cache/openpi``."""
-    return Path(os.environ.get(DATA_HOME) or "~/.cache/openpi").expanduser()
+    """Openpi's cache: ``OPENPI_DATA_HOME``, else ``~/.cache/openpi``.
 
-
-def is_remote(location: str) -> bool:
-    """Whether a location is a URL rather than a path."""
-    return "://" in location
+    Raises:
+        DownloadError: there is no home directory, and ``OPENPI_DATA_HOME`` names no other place.
+    """
+    place = os.environ.get(DATA_HOME) or "~/.cache/openpi"
+    return expand_home(place, instead=f"set {DATA_HOME} to a directory for downloads")
 
 
 def cached(url: str) -> Path:
@@ -43,14 +43,21 @@ def cached(url: str) -> Path:
     Raises:
         DownloadError: it is no URL that can be fetched.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES:
-        known = ", ".join(f"{scheme}://" for scheme in _SCHEMES)
-        raise DownloadError(f"cannot fetch {url}: expected a path or one of {known}")
-    path = Path(parts.netloc, *(unquote(part) for part in parts.path.split("/") if part))
-    if not parts.netloc or ".." in path.parts or len(path.parts) < 2:
-        raise DownloadError(f"{url} names nothing that can be fetched")
-    return cache_root() / path
+    return cache_root() / parse_location(url).cache_path
+
+
+def list_names(url: str) -> list[str]:
+    """Names of the files that a URL names, relative to it, without fetching them.
+
+    Returns:
+        The names, with slashes; one empty name is a file itself.
+
+    Raises:
+        DownloadError: it names nothing, or cannot be asked.
+    """
+    if parse_location(url).scheme == "hf":
+        return list_hub(parse_hub_url(url))
+    return [file.name for file in list_files(url)]
 
 
 def fetch(location: str, *, force: bool = False, progress: TextIO | None = None) -> Path:
@@ -67,7 +74,7 @@ def fetch(location: str, *, force: bool = False, progress: TextIO | None = None)
         DownloadError: names what could not be fetched, and why.
     """
     if not is_remote(location):
-        path = Path(location).expanduser()
+        path = expand_home(location)
         if not path.exists():
             raise DownloadError(f"no such file or directory: {path}")
         return path
@@ -88,7 +95,7 @@ def fetch(location: str, *, force: bool = False, progress: TextIO | None = None)
 
 def _download(url: str, target: Path, stream: TextIO | None) -> None:
     partial = target.with_name(f".{target.name}.download")
-    if urlsplit(url).scheme == "hf":
+    if parse_location(url).scheme == "hf":
         fetched = fetch_from_hub(parse_hub_url(url), partial)
         if fetched.is_dir():
             (fetched / MANIFEST).write_text(json.dumps({"url": url}))

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from openpi_flash_models.downloads.location import parse_location
 from openpi_flash_models.errors import DownloadError
 
 TIMEOUT_S = 30.0
@@ -49,9 +50,9 @@ def list_files(url: str) -> list[RemoteFile]:
     Raises:
         DownloadError: there is nothing, or it is not public.
     """
-    parts = urlsplit(url)
-    if parts.scheme == "gs":
-        return _list_bucket(parts.netloc, parts.path.strip("/"), url)
+    location = parse_location(url)
+    if location.scheme == "gs":
+        return _list_bucket(location.host, location.path, url)
     return [_head(url)]
 
 
@@ -71,8 +72,6 @@ def refusal(url: str, status: int) -> DownloadError:
 
 
 def _list_bucket(bucket: str, path: str, url: str) -> list[RemoteFile]:
-    if not bucket or not path:
-        raise DownloadError(f"{url} names no object: expected gs://BUCKET/PATH")
     base = _storage_root()
     found: list[RemoteFile] = []
     token = ""
@@ -96,7 +95,8 @@ def _list_bucket(bucket: str, path: str, url: str) -> list[RemoteFile]:
 
 
 def _object(base: str, bucket: str, item: Mapping[str, Any], name: str) -> RemoteFile:
-    if ".." in PurePosixPath(name).parts or name.startswith("/"):
+    parts = PurePosixPath(name).parts
+    if ".." in parts or name.startswith("/") or "\0" in name:
         raise DownloadError(f"gs://{bucket}/{item['name']} would be written outside its directory")
     query = urlencode({"alt": "media", "generation": item.get("generation", "")})
     address = f"{base}/storage/v1/b/{quote(bucket)}/o/{quote(str(item['name']), safe='')}?{query}"

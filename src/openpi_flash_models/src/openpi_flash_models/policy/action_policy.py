@@ -1,4 +1,6 @@
-"""pi0, pi0-FAST and pi0.5 as policies: robot, normalisation, tokenizer and model, as openpi does.
+"""pi0, pi0-FAST and pi0.5 as policies: robot, normalisation, tokenizer and model.
+
+The order of the transforms is openpi's (``policies/policy_config.py``):
 
 in   images, state, prompt of a request -> robot's model space -> normalise -> resize -> tokens
 out  actions [H, A] -> unnormalise -> absolute -> the robot's own units
@@ -7,6 +9,7 @@ out  actions [H, A] -> unnormalise -> absolute -> the robot's own units
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from openpi_flash_models.actions.finite import refuse_not_finite
+from openpi_flash_models.actions.malformed import (
+    MalformedTokens,
+    Substitute,
+    check_malformed_tokens,
+    held_actions,
+)
 from openpi_flash_models.actions.rtc import (
     DEFAULT_RTC,
     Guidance,
@@ -23,8 +33,9 @@ from openpi_flash_models.actions.rtc import (
     no_guidance,
 )
 from openpi_flash_models.actions.tokens import ActionDecoder
+from openpi_flash_models.checkpoints.digest import CheckpointIdentity
 from openpi_flash_models.config.named_configs import InferenceConfig
-from openpi_flash_models.errors import ModelOutputError, ObservationError
+from openpi_flash_models.errors import ActionDecodeError, ModelOutputError, ObservationError
 from openpi_flash_models.model.inputs import ModelInputs
 from openpi_flash_models.model.packing import (
     BATCH_BUCKETS,
@@ -48,9 +59,12 @@ from openpi_flash_models.policy.policy_protocol import (
     PolicySpec,
 )
 from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
+from openpi_flash_models.transforms.arrays import parse_numbers
 from openpi_flash_models.transforms.norm_stats import NormStats
+from openpi_flash_models.transforms.normalize import Normalization
 
 MAX_STEPS = 200
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +74,15 @@ class _Row:
     Attributes:
         inputs: a batch of one, with every slot.
         state: [S] in the model's space, not normalised.
-        noise: [1, H, A]; None for a model that says tokens.
+        measured: [S] in the robot's own units.
+        noise: [1, H, A]; None for a model that generates tokens.
         num_steps: of denoising.
-        guidance: from the request's earlier chunk, or none.
+        guidance: from the request's previous chunk; None without one.
     """
 
     inputs: ModelInputs
     state: np.ndarray
+    measured: np.ndarray
     noise: np.ndarray | None
     num_steps: int
     guidance: Guidance | None
@@ -82,9 +98,15 @@ class ModelPolicy:
         tokenizer: PaliGemma's.
         default_prompt: the task of requests that name none.
         max_batch: most requests that ``infer_batch`` answers in one call of the model.
-        rtc: how an earlier chunk has its say; the model has to be made with the same. None: it has
-            none.
+        rtc: how the previous chunk guides the new one; the model has to be made with the same.
+            None: requests for it are refused.
         decoder: for pi0-FAST, from tokens to actions.
+        normalization: how state and actions are scaled; None: as openpi does for the model.
+        malformed_tokens: see ``actions/malformed.py``.
+        checkpoint: which weights answer, for metadata.
+
+    Raises:
+        InferenceConfigError: the robot cannot do what ``malformed_tokens`` asks.
     """
 
     def __init__(
@@ -98,15 +120,23 @@ class ModelPolicy:
         max_batch: int = 1,
         rtc: RtcOptions | None = DEFAULT_RTC,
         decoder: ActionDecoder | None = None,
+        normalization: Normalization | None = None,
+        malformed_tokens: MalformedTokens = "error",
+        checkpoint: CheckpointIdentity | None = None,
     ) -> None:
         if not 1 <= max_batch <= MAX_BATCH:
             raise ValueError(f"max_batch must be 1 to {MAX_BATCH}, got {max_batch}")
         if model.shape.kind == "pi0_fast" and decoder is None:
             raise ValueError("pi0-FAST needs a decoder of its tokens")
+        check_malformed_tokens(malformed_tokens, config.robot)
         self.max_batch = max_batch
         self._config = config
         self._model = model
-        self._reader = ObservationReader(config, model.shape, stats, tokenizer, default_prompt)
+        self._reader = ObservationReader(
+            config, model.shape, stats, tokenizer, default_prompt, normalization=normalization
+        )
+        self._malformed_tokens = malformed_tokens
+        self._checkpoint = checkpoint
         self._rtc = rtc
         self._decoder = decoder
         self._noise = np.random.default_rng(0)
@@ -131,6 +161,8 @@ class ModelPolicy:
             image_specs=tuple(ImageSpec(camera.path, camera.shape) for camera in robot.cameras),
             metadata=self._config.metadata,
             supports=supports,
+            config=self._config.name,
+            checkpoint=self._checkpoint,
         )
 
     def infer(
@@ -193,12 +225,13 @@ class ModelPolicy:
         return Guidance(np.zeros(shape, np.float32), weight, frozen)
 
     def _prepare(self, observation: Mapping[str, Any], controls: InferenceControls) -> _Row:
-        state = self._config.robot.read_state(observation)
+        measured = self._config.robot.measured_state(observation)
+        state = self._config.robot.state_to_model(measured)
         inputs = self._reader.model_inputs(observation, state)
         if self._model.shape.kind == "pi0_fast":
             if controls.rtc is not None:
-                raise ObservationError("rtc", "pi0-FAST cannot go on from an earlier chunk")
-            return _Row(inputs, state, None, 1, None)
+                raise ObservationError("rtc", "pi0-FAST cannot continue a previous chunk")
+            return _Row(inputs, state, measured, None, 1, None)
         guidance = None
         if controls.rtc is not None:
             if self._rtc is None:
@@ -211,7 +244,7 @@ class ModelPolicy:
                 action_dim=self._model.shape.action_dim,
             )
         steps = _checked_steps(controls.num_steps)
-        return _Row(inputs, state, self._draw_noise(controls), steps, guidance)
+        return _Row(inputs, state, measured, self._draw_noise(controls), steps, guidance)
 
     def _run(self, rows: Sequence[_Row]) -> list[BatchAnswer]:
         started = time.perf_counter()
@@ -220,9 +253,8 @@ class ModelPolicy:
         answers: list[BatchAnswer] = []
         for row, made in zip(rows, output, strict=False):  # the batch may have been filled up
             try:
-                actions = self._actions_of(made)
-                robot_actions = self._reader.to_robot(actions, row.state)
-                answers.append(ActionResult(robot_actions, infer_ms, len(rows)))
+                actions, substitute = self._actions_of(row, made)
+                answers.append(ActionResult(actions, infer_ms, len(rows), substitute))
             except ModelOutputError as error:
                 answers.append(error)
         return answers
@@ -249,24 +281,34 @@ class ModelPolicy:
             inputs, noise, rows[0].num_steps, guidance
         )
 
-    def _actions_of(self, made: np.ndarray) -> np.ndarray:
+    def _actions_of(self, row: _Row, made: np.ndarray) -> tuple[np.ndarray, Substitute | None]:
+        """The chunk [H, D] in the robot's units, and what it is where it is not the model's."""
+        robot, horizon = self._config.robot, self._config.action_horizon
+        substitute = None
         if self._decoder is not None:
-            robot_dim = len(self._config.robot.action_names)
-            made = self._decoder.decode(made, self._config.action_horizon, robot_dim)
-        if not np.isfinite(made).all():
-            raise ModelOutputError("the model's actions are not finite")
-        return made
+            try:
+                made = self._decoder.decode(made, horizon, len(robot.action_names))
+            except ActionDecodeError as error:
+                if self._malformed_tokens == "error":
+                    raise
+                log.warning("%s; answered with %s", error, self._malformed_tokens)
+                substitute = Substitute(self._malformed_tokens, str(error))
+                if substitute.kind == "hold":
+                    return held_actions(robot, row.measured, horizon), substitute
+                made = np.zeros((horizon, len(robot.action_names)))
+        refuse_not_finite(made)
+        actions = self._reader.to_robot(made, row.state)
+        refuse_not_finite(actions)
+        return actions, substitute
 
     def _draw_noise(self, controls: InferenceControls) -> np.ndarray:
         shape = (self._config.action_horizon, self._model.shape.action_dim)
         if controls.noise is not None:
-            noise = np.asarray(controls.noise, np.float32)
+            noise = parse_numbers(controls.noise, "noise").astype(np.float32)
             if noise.shape not in (shape, (1, *shape)):
                 raise ObservationError(
                     "noise", f"expected shape {list(shape)}, got {list(noise.shape)}"
                 )
-            if not np.isfinite(noise).all():
-                raise ObservationError("noise", "holds a value that is not finite")
             return noise.reshape(1, *shape)
         if controls.seed is not None:
             return _normal(np.random.default_rng(controls.seed), shape)

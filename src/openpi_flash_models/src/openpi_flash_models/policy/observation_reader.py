@@ -13,16 +13,13 @@ from openpi_flash_models.errors import ObservationError
 from openpi_flash_models.model.inputs import IMAGE_SIZE, ModelInputs
 from openpi_flash_models.model.shape import ModelShape
 from openpi_flash_models.text.prompts import action_prompt, fast_prompt
+from openpi_flash_models.text.task import task_of
 from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
+from openpi_flash_models.transforms.arrays import parse_numbers
 from openpi_flash_models.transforms.delta import absolute_actions, relative_actions
 from openpi_flash_models.transforms.images import resize_with_pad
 from openpi_flash_models.transforms.norm_stats import NormStats
-from openpi_flash_models.transforms.normalize import (
-    normalize_quantile,
-    normalize_zscore,
-    unnormalize_quantile,
-    unnormalize_zscore,
-)
+from openpi_flash_models.transforms.normalize import Normalization, normalize, unnormalize
 
 
 class ObservationReader:
@@ -34,6 +31,7 @@ class ObservationReader:
         stats: the checkpoint's statistics for this robot.
         tokenizer: PaliGemma's.
         default_prompt: the task of requests that name none.
+        normalization: how state and actions are scaled; None: as openpi does for the model.
     """
 
     def __init__(
@@ -43,15 +41,15 @@ class ObservationReader:
         stats: NormStats,
         tokenizer: PaligemmaTokenizer,
         default_prompt: str | None,
+        *,
+        normalization: Normalization | None = None,
     ) -> None:
         self._config = config
         self._shape = shape
         self._stats = stats
         self._tokenizer = tokenizer
         self._default_prompt = default_prompt
-        quantiles = config.uses_quantiles
-        self._normalize = normalize_quantile if quantiles else normalize_zscore
-        self._unnormalize = unnormalize_quantile if quantiles else unnormalize_zscore
+        self._scaled = normalization or Normalization(config.scaling, config.scaling)
 
     @property
     def can_read_actions(self) -> bool:
@@ -74,8 +72,9 @@ class ObservationReader:
         for i, slot in enumerate(slots):
             if slot in found:
                 images[0, i] = resize_with_pad(found[slot], IMAGE_SIZE, IMAGE_SIZE)
-        prompt = self._prompt(observation)
-        normalised = self._normalize(state, self._stats.state)
+        prompt = task_of(observation, self._default_prompt, self._config.default_prompt)
+        normalised = normalize(state, self._stats.state, self._scaled.state)
+        self._refuse_overflow(normalised)
         ids, mask = self._words(prompt, normalised)
         return ModelInputs(
             images=images,
@@ -88,17 +87,19 @@ class ObservationReader:
     def to_robot(self, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
         """The model's actions [H, A] in the robot's units [H, D], float64."""
         robot = self._config.robot
-        result = self._unnormalize(actions.astype(np.float64), self._stats.actions)
+        result = unnormalize(actions.astype(np.float64), self._stats.actions, self._scaled.actions)
         result = absolute_actions(result, state, self._config.delta_mask)
         return robot.actions_to_robot(result[:, : len(robot.action_names)])
 
     def previous_actions(self, controls: RtcControls, state: np.ndarray) -> np.ndarray:
-        """The earlier chunk [n, D] as the model would have said it now: :meth:`to_robot` undone.
+        """The previous chunk [n, D] in the model's normalised space: :meth:`to_robot` undone.
 
         Raises:
             ObservationError: the request's ``rtc`` cannot be used.
         """
-        robot, actions = self._config.robot, np.asarray(controls.previous_actions, np.float64)
+        robot = self._config.robot
+        given = parse_numbers(controls.previous_actions, "rtc/previous_actions")
+        actions = given.astype(np.float64)
         if robot.actions_to_model is None:
             raise ObservationError("rtc", f"the robot {robot.name} cannot read its own actions")
         width = len(robot.action_names)
@@ -107,8 +108,6 @@ class ObservationReader:
                 "rtc/previous_actions",
                 f"expected shape [n, {width}] with n at least 1, got {list(actions.shape)}",
             )
-        if not np.isfinite(actions).all():
-            raise ObservationError("rtc/previous_actions", "holds a value that is not finite")
         horizon = self._config.action_horizon
         if not 0 <= controls.delay <= horizon:
             raise ObservationError("rtc/delay", f"expected 0 to {horizon}, got {controls.delay}")
@@ -119,7 +118,7 @@ class ObservationReader:
             )
         in_model = robot.actions_to_model(actions)
         relative = relative_actions(in_model, state, self._config.delta_mask)
-        return self._normalize(relative, self._stats.actions)
+        return normalize(relative, self._stats.actions, self._scaled.actions)
 
     def _words(self, prompt: str, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         config = self._config
@@ -137,18 +136,15 @@ class ObservationReader:
         padded[0, : len(state)] = state[:width]
         return padded
 
-    def _prompt(self, observation: Mapping[str, Any]) -> str:
-        prompt = observation.get("prompt")
-        if isinstance(prompt, np.ndarray) and prompt.ndim == 0:
-            prompt = prompt.item()
-        if isinstance(prompt, bytes):
-            prompt = prompt.decode("utf-8", errors="replace")
-        if prompt is None:
-            prompt = self._default_prompt
-        if prompt is None:
-            prompt = self._config.default_prompt
-        if prompt is None:
-            raise ObservationError("prompt", "missing, and the server has no default_prompt")
-        if not isinstance(prompt, str):
-            raise ObservationError("prompt", f"expected text, got {type(prompt).__name__}")
-        return prompt
+    def _refuse_overflow(self, normalised: np.ndarray) -> None:
+        """A state that float32 holds may be too large for it once it is scaled."""
+        if np.isfinite(normalised.astype(np.float32)).all():
+            return
+        number = int(np.argmax(~np.isfinite(normalised.astype(np.float32))))
+        for part in self._config.robot.state:
+            if number < part.size:
+                break
+            number -= part.size
+        raise ObservationError(
+            part.key, f"number {number} is too far from the training data to be scaled"
+        )

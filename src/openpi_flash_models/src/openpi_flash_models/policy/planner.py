@@ -1,4 +1,8 @@
-"""The planner: what the robot should do next, in words. Needs no model framework."""
+"""The planner: generates the next subtask in words. Needs no model framework.
+
+It is the high-level policy of pi0.5 (arXiv 2504.16054, section IV), with the prompt format of
+Hebbian's openpi-flash (``subtask_generator.py``).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from openpi_flash_models.checkpoints.digest import CheckpointIdentity
+from openpi_flash_models.errors import ObservationError
 from openpi_flash_models.model.inputs import CAMERAS, IMAGE_SIZE, ModelInputs
 from openpi_flash_models.model.packing import lengths_from, pack, sized
 from openpi_flash_models.policy.model_protocols import TokenModel
@@ -27,7 +33,7 @@ class Subtask:
 
     Attributes:
         text: in words; empty if the model ended at once, never because something failed.
-        ms: from pictures to words.
+        ms: of the call, from images to text.
     """
 
     text: str
@@ -36,12 +42,12 @@ class Subtask:
 
 @dataclass(frozen=True)
 class PlannerOptions:
-    """How subtasks are made.
+    """How subtasks are generated.
 
     Attributes:
         prompt_format: holds ``{task}``.
         missing_cameras: ``masked`` as in the action models' training; ``attended`` shows the model
-            mid-gray pictures instead, as openpi-flash does.
+            mid-gray images instead, as Hebbian's openpi-flash does.
     """
 
     prompt_format: str = "Task: {task}. Subtask: "
@@ -52,10 +58,11 @@ class SubtaskPlanner:
     """Decodes subtasks with a pi0.5 checkpoint's language expert.
 
     Args:
-        model: says ids that ``allowed_words`` allows.
+        model: generates ids that ``allowed_words`` allows.
         tokenizer: PaliGemma's.
-        robot: whose requests it reads; None: images lie under ``images`` by the model's own names.
-        options: how.
+        robot: whose requests it reads; None: images are under ``images`` by the model's own names.
+        options: see the class.
+        checkpoint: which weights answer, for metadata.
     """
 
     def __init__(
@@ -64,25 +71,30 @@ class SubtaskPlanner:
         tokenizer: PaligemmaTokenizer,
         robot: Robot | None,
         options: PlannerOptions = PlannerOptions(),
+        *,
+        checkpoint: CheckpointIdentity | None = None,
     ) -> None:
+        self.checkpoint = checkpoint
         self._model = model
         self._tokenizer = tokenizer
         self._robot = robot if robot is not None else _ANY_ROBOT
         self._options = options
 
     def plan(self, observation: Mapping[str, Any], *, prompt: str) -> Subtask:
-        """Say what to do next.
+        """Generate the next subtask.
 
         Args:
             observation: a request of the robot; its state is not read.
             prompt: the task.
 
         Raises:
-            ObservationError: an image is missing or none.
-        ModelOutputError: the model's numbers are not finite.
+            ObservationError: an image is missing, or cannot be used.
+            ModelOutputError: the model's logits are not finite.
         """
         started = time.perf_counter()
-        ids = self._say(self.model_inputs(observation, prompt=prompt))
+        if self._robot is _ANY_ROBOT:
+            _refuse_unread_images(observation)
+        ids = self._generate(self.model_inputs(observation, prompt=prompt))
         text = self._tokenizer.decode(ids)
         return Subtask(text, (time.perf_counter() - started) * 1000)
 
@@ -99,10 +111,10 @@ class SubtaskPlanner:
         shortest = int(np.asarray(example.token_mask).sum())
         for cameras in range(slots if attend_all else max(1, required), slots + 1):
             for length in lengths_from(shortest, buckets, PROMPT_SLOTS):
-                self._say(sized(example, cameras, length))
+                self._generate(sized(example, cameras, length))
 
     def model_inputs(self, observation: Mapping[str, Any], *, prompt: str) -> ModelInputs:
-        """What the model sees and reads."""
+        """What the model takes: images and prompt."""
         found = self._robot.read_images(observation)
         attend_all = self._options.missing_cameras == "attended"
         slots = CAMERAS if attend_all else [camera.slot for camera in self._robot.cameras]
@@ -124,14 +136,26 @@ class SubtaskPlanner:
             token_mask=tokens.mask[None],
         )
 
-    def _say(self, inputs: ModelInputs) -> np.ndarray:
+    def _generate(self, inputs: ModelInputs) -> np.ndarray:
         if self._model.token_buckets is not None:
             inputs = pack(inputs, self._model.token_buckets)
         return self._model.generate(inputs)[0]
 
 
+def _refuse_unread_images(observation: Mapping[str, Any]) -> None:
+    """Without a robot only the model's own camera names are read: no other image is ignored."""
+    for key, value in observation.items():
+        if getattr(value, "ndim", 0) == 3:
+            names = ", ".join("/".join(camera.path) for camera in _ANY_ROBOT.cameras)
+            raise ObservationError(
+                key,
+                f"no robot says which camera this image is of; set planner.robot, or send images "
+                f"as {names}",
+            )
+
+
 def allowed_words(tokenizer: PaligemmaTokenizer, vocabulary: int) -> np.ndarray:
-    """[vocabulary] bool: what a subtask may be made of."""
+    """[vocabulary] bool: the tokens that a subtask may be made of."""
     allowed = np.zeros(vocabulary, bool)
     allowed[: tokenizer.vocabulary_size] = tokenizer.printable
     return allowed

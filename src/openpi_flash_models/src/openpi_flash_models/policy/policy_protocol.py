@@ -1,4 +1,7 @@
-"""What a policy is: an observation in, a chunk of actions out. Needs no model framework."""
+"""A policy as its callers see it: an observation in, a chunk of actions out.
+
+Needs no model framework.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from openpi_flash_models.actions.malformed import Substitute
 from openpi_flash_models.actions.rtc import RtcControls
+from openpi_flash_models.checkpoints.digest import CheckpointIdentity
 from openpi_flash_models.errors import ModelOutputError, ObservationError
 
 
@@ -20,7 +25,8 @@ class InferenceControls:
         noise: [H, A] or [1, H, A], the model's own action width; None draws it.
         seed: of the noise; None takes the next of the policy's own sequence.
         num_steps: denoising steps; None is ten.
-        rtc: the chunk that the robot is playing; None: it is not gone on from.
+        rtc: the chunk that the robot is playing, for the new one to continue; None: it starts
+            anew.
     """
 
     noise: np.ndarray | None = None
@@ -40,11 +46,14 @@ class ActionResult:
         actions: [H, robot's action dim] float64, robot units.
         infer_ms: of the model alone, until the actions are on the host.
         batch_size: how many observations that call answered.
+        substitute: what the actions are instead of the model's, and why; None: they are the
+            model's.
     """
 
     actions: np.ndarray
     infer_ms: float
     batch_size: int = 1
+    substitute: Substitute | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,17 @@ class PolicySpec:
     """What clients need to know of a policy.
 
     Attributes:
+        model: which kind, as in ``MODEL_NAMES``.
+        robot: whose observations it reads.
+        action_horizon: steps of a chunk.
+        action_dim: numbers of a step.
+        action_rate_hz: steps per second.
+        action_names: of each number of a step.
+        image_specs: of each camera.
+        metadata: sent to clients as it is.
         supports: the controls that a request may use, by their keys on the wire.
+        config: name of the inference config; empty for a policy without one.
+        checkpoint: which weights answer; None for a policy without weights.
     """
 
     model: str
@@ -73,6 +92,8 @@ class PolicySpec:
     image_specs: tuple[ImageSpec, ...]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     supports: tuple[str, ...] = ("seed", "noise", "num_steps")
+    config: str = ""
+    checkpoint: CheckpointIdentity | None = None
 
 
 class ActionPolicy(Protocol):

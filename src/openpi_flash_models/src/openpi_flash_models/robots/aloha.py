@@ -67,4 +67,5 @@ ALOHA = Robot(
     state_to_model=_state_to_model,
     actions_to_robot=_actions_to_robot,
     actions_to_model=_actions_to_model,
+    hold=tuple(range(14)),
 )

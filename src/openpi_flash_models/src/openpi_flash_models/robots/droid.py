@@ -19,6 +19,7 @@ DROID = Robot(
     ),
     action_names=(*(f"joint_{i}" for i in range(1, 8)), "gripper"),
     control_hz=15.0,
+    hold=(*(None,) * 7, 7),
 )
 """Actions are joint velocities."""
 
@@ -26,5 +27,6 @@ DROID_JOINT_POSITION = replace(
     DROID,
     name="droid_joint_position",
     action_names=(*(f"joint_{i}_position" for i in range(1, 8)), "gripper"),
+    hold=tuple(range(8)),
 )
 """Actions are joint positions."""

@@ -14,4 +14,6 @@ LIBERO = Robot(
     state=(StateInput("observation/state", 8),),
     action_names=("x", "y", "z", "roll", "pitch", "yaw", "gripper"),
     control_hz=20.0,
+    # robosuite's gripper, too, keeps still at zero
+    hold=(None,) * 7,
 )

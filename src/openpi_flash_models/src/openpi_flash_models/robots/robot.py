@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from openpi_flash_models.errors import ObservationError
+from openpi_flash_models.errors import InferenceConfigError, ObservationError
 from openpi_flash_models.model.inputs import IMAGE_SIZE
+from openpi_flash_models.transforms.arrays import parse_numbers
 from openpi_flash_models.transforms.images import parse_image
 
 
@@ -67,6 +68,9 @@ class Robot:
         actions_to_robot: the model's actions [H, A], A = len(action_names), -> the robot's.
         actions_to_model: the way back from ``actions_to_robot``, for chunks that go on from an
             earlier one; None: there is none.
+        hold: for each action the number of the state [S] that it commands, counted from 0 in the
+            order of ``state``; None for an action whose zero keeps the robot still (a velocity, an
+            offset). None: not known.
         ignored_images: image paths that clients of this robot send and no model reads.
     """
 
@@ -79,10 +83,27 @@ class Robot:
     actions_to_robot: Callable[[np.ndarray], np.ndarray] = _unchanged
     actions_to_model: Callable[[np.ndarray], np.ndarray] | None = _unchanged
     ignored_images: tuple[tuple[str, ...], ...] = ()
+    hold: tuple[int | None, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.hold is not None:
+            self._check_hold(self.hold)
         if self.actions_to_robot is not _unchanged and self.actions_to_model is _unchanged:
             object.__setattr__(self, "actions_to_model", None)  # nothing is known of it
+
+    def _check_hold(self, hold: tuple[int | None, ...]) -> None:
+        size = sum(part.size for part in self.state)
+        if len(hold) != len(self.action_names):
+            raise InferenceConfigError(
+                f"robot {self.name}: hold has {len(hold)} entries, expected one for each of the "
+                f"{len(self.action_names)} actions"
+            )
+        for index in hold:
+            if index is not None and not 0 <= index < size:
+                raise InferenceConfigError(
+                    f"robot {self.name}: hold names number {index} of the state, expected 0 to "
+                    f"{size - 1}, or nothing"
+                )
 
     def read_images(self, observation: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Images of a request by the model's slot, uint8 [H, W, 3] of any size.
@@ -101,7 +122,11 @@ class Robot:
         return images
 
     def read_state(self, observation: Mapping[str, Any]) -> np.ndarray:
-        """State of a request [S] in the model's space, not normalised.
+        """State of a request [S] in the model's space, not normalised; :meth:`measured_state`."""
+        return self.state_to_model(self.measured_state(observation))
+
+    def measured_state(self, observation: Mapping[str, Any]) -> np.ndarray:
+        """State of a request [S] in the robot's own units.
 
         Raises:
             ObservationError: a part is missing, of another size, or not finite.
@@ -111,17 +136,15 @@ class Robot:
             value = observation.get(part.key)
             if value is None:
                 raise ObservationError(part.key, f"missing: {_present(observation)}")
-            numbers = np.asarray(value)
-            if numbers.dtype.kind not in "fiu":
-                raise ObservationError(part.key, f"expected numbers, got {numbers.dtype}")
+            numbers = parse_numbers(value, part.key)
             if numbers.size != part.size or numbers.ndim > 1:
                 raise ObservationError(
                     part.key, f"expected shape [{part.size}], got {list(numbers.shape)}"
                 )
-            if not np.isfinite(numbers).all():
-                raise ObservationError(part.key, f"holds a value that is not finite: {numbers}")
             parts.append(numbers.reshape(-1))
-        return self.state_to_model(np.concatenate(parts))
+        state = np.concatenate(parts)
+        # whole numbers would stay whole in a conversion
+        return state if state.dtype.kind == "f" else state.astype(np.float64)
 
     def example_observation(self, prompt: str = "do something") -> dict[str, Any]:
         """A request that this robot could send: zeros, of the sizes that need no resizing."""

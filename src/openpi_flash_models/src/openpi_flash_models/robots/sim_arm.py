@@ -19,4 +19,5 @@ SIM_ARM = Robot(
         "gripper",
     ),
     control_hz=25.0,
+    hold=tuple(range(7)),
 )

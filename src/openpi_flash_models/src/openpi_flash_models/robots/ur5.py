@@ -19,4 +19,5 @@ UR5 = Robot(
         "gripper",
     ),
     control_hz=20.0,
+    hold=tuple(range(7)),
 )

@@ -13,6 +13,7 @@ import sentencepiece
 
 from openpi_flash_models.downloads import cached, fetch
 from openpi_flash_models.errors import CheckpointError, DownloadError
+from openpi_flash_models.files import expand_home, read_bytes
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,9 @@ class PaligemmaTokenizer:
 
     def __init__(self, model_file: Path) -> None:
         try:
-            self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model_file.read_bytes())
+            self._pieces = sentencepiece.SentencePieceProcessor(model_proto=read_bytes(model_file))
+        except CheckpointError:
+            raise
         except (OSError, RuntimeError) as error:
             raise CheckpointError(f"{model_file} is not a SentencePiece model: {error}") from error
 
@@ -77,9 +80,8 @@ class PaligemmaTokenizer:
         return [int(i) for i in self._pieces.encode(text)]
 
     def decode(self, ids: np.ndarray) -> str:
-        """Text of generated ids; padding and end marks say nothing."""
-        spoken = [int(i) for i in ids if i not in (PAD_ID, EOS_ID)]
-        return str(self._pieces.decode(spoken))
+        """Text of generated ids, without padding and end marks."""
+        return str(self._pieces.decode([int(i) for i in ids if i not in (PAD_ID, EOS_ID)]))
 
     @cached_property
     def printable(self) -> np.ndarray:
@@ -104,7 +106,7 @@ def find_tokenizer(checkpoint: Path, *, download: bool = True) -> Path:
     """
     named = os.environ.get(PATH_VARIABLE)
     if named:
-        path = Path(named).expanduser()
+        path = expand_home(named, instead=f"give {PATH_VARIABLE} a whole path")
         if not path.is_file():
             raise CheckpointError(f"no such tokenizer: {path} (from {PATH_VARIABLE})")
         return path

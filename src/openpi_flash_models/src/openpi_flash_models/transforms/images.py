@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from openpi_flash_models.errors import ObservationError
+from openpi_flash_models.transforms.arrays import parse_array
 
 
 def parse_image(value: Any, key: str) -> np.ndarray:
@@ -23,7 +24,7 @@ def parse_image(value: Any, key: str) -> np.ndarray:
     Raises:
         ObservationError: it is no such image.
     """
-    image = np.asarray(value)
+    image = parse_array(value, key)
     if image.ndim != 3 or 3 not in (image.shape[0], image.shape[-1]) or 0 in image.shape:
         raise ObservationError(
             key, f"expected an image of shape [H, W, 3] or [3, H, W], got {list(image.shape)}"

@@ -1,16 +1,24 @@
-"""``norm_stats.json``: the statistics that a checkpoint's inputs and outputs are scaled by."""
+"""The statistics that inputs and outputs of a model are scaled by, and openpi's file of them.
+
+``norm_stats.json`` is what openpi's ``compute_norm_stats.py`` writes
+(``openpi/shared/normalize.py``).
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from openpi_flash_models.errors import CheckpointError
+from openpi_flash_models.files import read_json
+
+Scaling = Literal["mean_std", "quantile"]
+OPENPI_EPSILON = 1e-6
+FILE_NAME = "norm_stats.json"
 
 
 @dataclass(frozen=True)
@@ -18,24 +26,46 @@ class FieldStats:
     """Statistics of one field, float64 [D]; D is the robot's, or the model's where padded.
 
     Attributes:
-        mean: for z-scores (pi0).
-        std: for z-scores (pi0).
-        q01: 1st percentile, None in files of models that do not use it.
-        q99: 99th percentile.
+        mean: for ``mean_std``; None where the file has none.
+        std: likewise.
+        q01: 1st percentile, for ``quantile``; or what a LeRobot checkpoint maps to -1 instead (the
+            10th percentile, the minimum). None where the file has none.
+        q99: 99th percentile; or what is mapped to 1 instead.
+        epsilon: added to what is divided by.
+        scaling: how the checkpoint says that the field is scaled; None: it does not say.
     """
 
-    mean: np.ndarray
-    std: np.ndarray
+    mean: np.ndarray | None
+    std: np.ndarray | None
     q01: np.ndarray | None
     q99: np.ndarray | None
+    epsilon: float = OPENPI_EPSILON
+    scaling: Scaling | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of dimensions."""
+        return next(len(v) for v in (self.mean, self.std, self.q01, self.q99) if v is not None)
+
+    def supports(self, scaling: Scaling) -> bool:
+        """Whether the statistics that a scaling needs are there."""
+        needed = (self.mean, self.std) if scaling == "mean_std" else (self.q01, self.q99)
+        return all(values is not None for values in needed)
 
 
 @dataclass(frozen=True)
 class NormStats:
-    """Statistics of the state and of the actions."""
+    """Statistics of the state and of the actions.
+
+    Attributes:
+        state: of the robot's state.
+        actions: of the robot's actions.
+        source: where they were found, for messages.
+    """
 
     state: FieldStats
     actions: FieldStats
+    source: str = FILE_NAME
 
 
 def read_norm_stats(checkpoint: Path, asset_id: str) -> NormStats:
@@ -44,16 +74,22 @@ def read_norm_stats(checkpoint: Path, asset_id: str) -> NormStats:
     Raises:
         CheckpointError: the file is missing or is not what it should be.
     """
-    file = checkpoint / "assets" / asset_id / "norm_stats.json"
+    file = checkpoint / "assets" / asset_id / FILE_NAME
     try:
-        fields = json.loads(file.read_text())["norm_stats"]
-        return NormStats(_parse(fields["state"]), _parse(fields["actions"]))
+        fields = read_json(file, f"a {FILE_NAME}")["norm_stats"]
+        return NormStats(_parse(fields["state"]), _parse(fields["actions"]), str(file))
     except FileNotFoundError:
         raise CheckpointError(f"{file} is missing: {_hint(checkpoint)}") from None
     except KeyError as error:
-        raise CheckpointError(f"{file} is not a norm_stats.json: it lacks {error}") from error
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{file} is not a norm_stats.json: {error}") from error
+        raise CheckpointError(f"{file} is not a {FILE_NAME}: it lacks {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{file} is not a {FILE_NAME}: {error}") from error
+
+
+def asset_ids(checkpoint: Path) -> list[str]:
+    """The robots that a checkpoint has openpi's statistics of."""
+    assets = checkpoint / "assets"
+    return sorted(file.parent.relative_to(assets).as_posix() for file in assets.rglob(FILE_NAME))
 
 
 def _parse(field: Mapping[str, Any]) -> FieldStats:
@@ -64,23 +100,19 @@ def _parse(field: Mapping[str, Any]) -> FieldStats:
         return values
 
     has_quantiles = field.get("q01") is not None and field.get("q99") is not None
-    stats = FieldStats(
-        array("mean"),
-        array("std"),
-        array("q01") if has_quantiles else None,
-        array("q99") if has_quantiles else None,
-    )
-    sizes = {len(v) for v in (stats.mean, stats.std, stats.q01, stats.q99) if v is not None}
+    mean, std = array("mean"), array("std")
+    low, high = (array("q01"), array("q99")) if has_quantiles else (None, None)
+    sizes = {len(v) for v in (mean, std, low, high) if v is not None}
     if len(sizes) != 1:
         raise ValueError(f"its lists have different lengths: {sorted(sizes)}")
-    return stats
+    return FieldStats(mean, std, low, high)
 
 
 def _hint(checkpoint: Path) -> str:
-    there = sorted(
-        str(path.parent.relative_to(checkpoint / "assets"))
-        for path in (checkpoint / "assets").rglob("norm_stats.json")
-    )
+    there = asset_ids(checkpoint)
     if there:
         return f"the checkpoint has statistics for {', '.join(there)}"
+    elsewhere = sorted(checkpoint.glob(f"*/{FILE_NAME}")) + sorted(checkpoint.glob(FILE_NAME))
+    if elsewhere:
+        return f"there is {elsewhere[0]}, move it there"
     return "the checkpoint has no statistics at all"

@@ -1,4 +1,4 @@
-"""Robot units to the range a model was trained on, and back.
+"""Robot units to the range a model was trained on, and back (``openpi/transforms.py``, Normalize).
 
 Along the last axis; statistics longer than the data (padded by older exports) are cut, data longer
 than the statistics (padding of the model) passes through. Nothing is clipped, as in openpi.
@@ -6,11 +6,72 @@ than the statistics (padding of the model) passes through. Nothing is clipped, a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal, get_args
+
 import numpy as np
 
-from openpi_flash_models.transforms.norm_stats import FieldStats
+from openpi_flash_models.errors import CheckpointError, InferenceConfigError
+from openpi_flash_models.transforms.norm_stats import FieldStats, NormStats, Scaling
 
-EPSILON = 1e-6
+NormalizationChoice = Literal["auto", "quantile", "mean_std"]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How state and actions are scaled.
+
+    Attributes:
+        state: of the robot's state.
+        actions: of the robot's actions.
+    """
+
+    state: Scaling
+    actions: Scaling
+
+
+def choose_normalization(
+    wanted: NormalizationChoice, stats: NormStats, default: Scaling, needed_by: str
+) -> Normalization:
+    """The scaling of each field.
+
+    Args:
+        wanted: ``auto`` takes what the statistics' own file says, else ``default``.
+        stats: of the checkpoint.
+        default: of the config.
+        needed_by: what to call the model in an error.
+
+    Raises:
+        InferenceConfigError: there is no such choice.
+        CheckpointError: the statistics lack what the scaling needs.
+    """
+    if wanted not in get_args(NormalizationChoice):
+        known = ", ".join(get_args(NormalizationChoice))
+        raise InferenceConfigError(f"normalization is {wanted!r}, expected one of {known}")
+    if wanted == "auto":
+        chosen = Normalization(stats.state.scaling or default, stats.actions.scaling or default)
+    else:
+        chosen = Normalization(wanted, wanted)
+    for name, field, scaling in (
+        ("state", stats.state, chosen.state),
+        ("actions", stats.actions, chosen.actions),
+    ):
+        if not field.supports(scaling):
+            raise CheckpointError(
+                f"{stats.source} has no {_NEEDS[scaling]} of the {name}, which {needed_by} needs "
+                f"with normalization {scaling}"
+            )
+    return chosen
+
+
+def normalize(x: np.ndarray, stats: FieldStats, scaling: Scaling) -> np.ndarray:
+    """Robot units to the model's range."""
+    return (normalize_zscore if scaling == "mean_std" else normalize_quantile)(x, stats)
+
+
+def unnormalize(x: np.ndarray, stats: FieldStats, scaling: Scaling) -> np.ndarray:
+    """The way back from :func:`normalize`."""
+    return (unnormalize_zscore if scaling == "mean_std" else unnormalize_quantile)(x, stats)
 
 
 def normalize_zscore(x: np.ndarray, stats: FieldStats) -> np.ndarray:
@@ -42,12 +103,18 @@ def unnormalize_quantile(x: np.ndarray, stats: FieldStats) -> np.ndarray:
 
 
 def _moments(stats: FieldStats, width: int) -> tuple[np.ndarray, np.ndarray]:
-    return stats.mean[:width], stats.std[:width] + EPSILON
+    """Mean and deviation, for at most ``width`` dimensions."""
+    if stats.mean is None or stats.std is None:
+        raise ValueError("the statistics hold no mean and std")
+    return stats.mean[:width], stats.std[:width] + stats.epsilon
 
 
 def _quantiles(stats: FieldStats, width: int) -> tuple[np.ndarray, np.ndarray]:
     """The 1st percentile and the span to the 99th, for at most ``width`` dimensions."""
     if stats.q01 is None or stats.q99 is None:
-        raise ValueError("the statistics hold no quantiles (q01, q99), which pi0.5 needs")
+        raise ValueError("the statistics hold no quantiles (q01, q99)")
     low, high = stats.q01[:width], stats.q99[:width]
-    return low, high - low + EPSILON
+    return low, high - low + stats.epsilon
+
+
+_NEEDS: dict[Scaling, str] = {"mean_std": "mean and std", "quantile": "q01 and q99"}
