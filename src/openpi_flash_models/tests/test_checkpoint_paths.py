@@ -70,7 +70,7 @@ def test_every_command_takes_any_name(name, tiny_checkpoint, tmp_path):
     source = tmp_path / name / "of weights"
     shutil.copytree(tiny_checkpoint, source)
     assert inspect(source).shape.kind == "pi05"
-    there, back = tmp_path / name / "torch", tmp_path / name / "jax"
+    there, back = tmp_path / name / "torch", tmp_path / "jax" / name
     assert convert(source, there) == "safetensors"
     assert convert(there, back) == "orbax"
     for path, leaf in orbax.read_leaves(source / "params").items():

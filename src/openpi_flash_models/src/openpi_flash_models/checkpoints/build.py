@@ -11,6 +11,7 @@ from pathlib import Path
 
 from openpi_flash_models.errors import CheckpointError
 
+_KEPT = 200
 MANIFEST = "source_manifest.json"
 """Says what a directory was made from, and by which command, which may replace it."""
 
@@ -37,7 +38,7 @@ def building(target: Path, manifest: Mapping[str, str], *, replace: bool) -> Ite
         CheckpointError: there is something in the way, or the disk cannot be written.
     """
     target = target.expanduser().absolute()
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = _beside(target, "partial")
     try:
         _refuse_what_others_made(target, manifest["made_by"], replace=replace)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -73,8 +74,14 @@ def _refuse_what_others_made(target: Path, command: str, *, replace: bool) -> No
         raise CheckpointError(f"{target} was made before; say --force to make it again")
 
 
+def _beside(target: Path, mark: str) -> Path:
+    """A hidden name beside the target's; a name may be as long as the file system allows."""
+    start = os.fsdecode(os.fsencode(target.name)[:_KEPT])
+    return target.with_name(f".{start}.{os.getpid()}.{mark}")
+
+
 def _swap_in(partial: Path, target: Path) -> None:
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    old = _beside(target, "old")
     if target.exists():
         target.rename(old)
     partial.rename(target)

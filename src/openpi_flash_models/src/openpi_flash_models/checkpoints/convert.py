@@ -13,6 +13,7 @@ from openpi_flash_models.checkpoints import orbax, safetensors
 from openpi_flash_models.checkpoints.build import building
 from openpi_flash_models.checkpoints.layout import PARAMS, Layout, find_layout, lazy_leaves
 from openpi_flash_models.checkpoints.leaves import LazyLeaf, LeafPath
+from openpi_flash_models.checkpoints.lerobot import read_lerobot_stats, write_lerobot_stats
 from openpi_flash_models.checkpoints.lora import has_lora, merge_lora
 from openpi_flash_models.errors import CheckpointError
 from openpi_flash_models.model.shape import TOWERS, ModelShape, check_tree
@@ -67,6 +68,9 @@ def convert(
             orbax.write_leaves(directory / PARAMS, arrays)
         for name in _BESIDE:
             _copy(source / name, directory / name)
+        lerobot = read_lerobot_stats(source)
+        if lerobot is not None:
+            write_lerobot_stats(directory, lerobot)
     return layout
 
 

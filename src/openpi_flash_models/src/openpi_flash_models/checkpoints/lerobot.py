@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from openpi_flash_models.checkpoints.shards import INDEX_FILE, MODEL_FILE, Tensors, open_tensors
-from openpi_flash_models.checkpoints.tensor_file import TensorFile
+from openpi_flash_models.checkpoints.tensor_file import TensorFile, write_tensor_file
 from openpi_flash_models.errors import CheckpointError
 from openpi_flash_models.files import read_json
 from openpi_flash_models.transforms.norm_stats import FieldStats, NormStats
@@ -81,6 +81,37 @@ def read_lerobot_stats(checkpoint: Path) -> LeRobotStats | None:
     modes = _modes_of(config) if config.is_file() else {}
     source = f"{tensors.path} (LeRobot's normalize_inputs and unnormalize_outputs)"
     return LeRobotStats(_stats(found, found, modes, source), relative_actions=False)
+
+
+def write_lerobot_stats(directory: Path, found: LeRobotStats) -> None:
+    """Write statistics as LeRobot does today.
+
+    Args:
+        directory: gets ``policy_preprocessor.json`` and ``policy_postprocessor.json``, each with
+            a safetensors file beside it.
+        found: of another checkpoint.
+    """
+    features = {_STATE: found.stats.state, _ACTION: found.stats.actions}
+    tensors: dict[str, np.ndarray] = {}
+    modes: dict[str, str] = {}
+    for (feature, stats), kind in zip(features.items(), ("STATE", "ACTION"), strict=True):
+        by_mean = stats.scaling == "mean_std"
+        modes[kind] = "MEAN_STD" if by_mean else "QUANTILES"
+        used = {"mean": stats.mean, "std": stats.std, "q01": stats.q01, "q99": stats.q99}
+        tensors |= {f"{feature}.{name}": v for name, v in used.items() if v is not None}
+    entries = {name: (np.dtype(np.float64), values.shape) for name, values in tensors.items()}
+    for pipeline, step in (
+        (PREPROCESSOR, "normalizer_processor"),
+        (POSTPROCESSOR, "unnormalizer_processor"),
+    ):
+        file = f"{pipeline}_step_0_{step}.safetensors"
+        write_tensor_file(directory / file, entries, iter(tensors.items()), {})
+        steps = [{"registry_name": step, "config": {"norm_map": modes}, "state_file": file}]
+        if found.relative_actions:
+            relative = {"registry_name": "relative_actions_processor", "config": {"enabled": True}}
+            steps.insert(0, relative)
+        content = {"name": pipeline, "steps": steps}
+        (directory / f"{pipeline}.json").write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _of_processors(checkpoint: Path) -> LeRobotStats:

@@ -13,7 +13,8 @@ from urllib.parse import unquote, urlsplit
 from openpi_flash_models.errors import DownloadError
 
 SCHEMES = ("gs", "hf", "https", "http")
-_LONGEST_NAME = 255
+_LONGEST_NAME = 240
+"""File systems take 255 bytes; locks and parts of downloads need some of them."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
-"""The models in JAX: pure functions over the checkpoint's own tree of arrays.
+"""pi0, pi0.5 and pi0-FAST in JAX: pure functions over the checkpoint's own tree of arrays.
 
-No layer classes and no sizes beside the tensors: every width, depth and head count is the shape of
-a parameter. Compute runs in the parameters' dtype, with float32 where openpi has float32.
+There are no layer classes: a program is made for a ``ModelShape``, which is read from the
+checkpoint's tensors, and for the switches of ``GraphOptions``. Programs compute in the parameters'
+dtype, and in float32 where openpi does.
 """

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from openpi_flash_models.errors import DownloadError
+from openpi_flash_models.files import expand_home
+
+log = logging.getLogger(__name__)
 
 VARIABLE = "OPENPI_FLASH_COMPILE_CACHE"
 
@@ -24,9 +30,16 @@ def use_compile_cache() -> Path | None:
     wanted = os.environ.get(VARIABLE, "")
     if wanted == "off" or (not wanted and jax.default_backend() == "cpu"):
         return None
-    base = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
-    directory = Path(wanted or base / "openpi_flash" / "jax").expanduser()
-    directory.mkdir(parents=True, exist_ok=True)
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    try:
+        directory = expand_home(
+            wanted or base / "openpi_flash" / "jax", instead=f"set {VARIABLE} to a directory"
+        )
+        directory.mkdir(parents=True, exist_ok=True)
+    except (DownloadError, OSError) as error:
+        # slower starts are no reason not to serve
+        log.warning("compiled programs are not kept: %s", error)
+        return None
     config.update("jax_compilation_cache_dir", str(directory))
     config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     return directory
