@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import openpi_flash_models
-import openpi_flash_server.logs
+import openpi_flash_server.logs.setup
 import openpi_flash_server.serving.process
 from openpi_flash_server.cli import app
 from openpi_flash_server.commands.make_demo_checkpoint import MARKER
@@ -111,12 +111,12 @@ def served(monkeypatch):
     """What would have been served."""
     settings = []
 
-    def serve(config):
+    def serve(config, output):
         settings.append(config)
         return 0
 
     monkeypatch.setattr(openpi_flash_server.serving.process, "serve", serve)
-    monkeypatch.setattr(openpi_flash_server.logs, "configure", lambda: None)
+    monkeypatch.setattr(openpi_flash_server.logs.setup, "configure", lambda level: None)
     return settings
 
 

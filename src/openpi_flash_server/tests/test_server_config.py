@@ -128,12 +128,12 @@ def test_ports_chosen_by_the_system_do_not_clash():
 
 def test_the_state_directory_is_ours_under_the_users(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert parse({"action": NULL_ACTION}).certificate_dir == tmp_path / "openpi-flash"
+    assert parse({"action": NULL_ACTION}).certificate_dir() == tmp_path / "openpi-flash"
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", "/home/robot")
-    default = parse({"action": NULL_ACTION}).certificate_dir
+    default = parse({"action": NULL_ACTION}).certificate_dir()
     assert str(default) == "/home/robot/.local/state/openpi-flash"
-    chosen = parse({"action": NULL_ACTION, "state_dir": "~/keys"}).certificate_dir
+    chosen = parse({"action": NULL_ACTION, "state_dir": "~/keys"}).certificate_dir()
     assert str(chosen) == "/home/robot/keys"
 
 

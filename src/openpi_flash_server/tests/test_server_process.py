@@ -1,10 +1,13 @@
 """`openpi-flash serve` as a process: its lines, its exit codes, its signals, its answers."""
 
 import concurrent.futures
+import contextlib
 import re
 import signal
 import socket
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from server_fakes import WAIT
 from server_process import health
 
 from flash_transport import Disconnected, FlashTransportPolicy, QuicServer, WebsocketPolicy
+from openpi_flash_server.serving.stop_signals import REPEAT
 
 # openpi's client connects in the way of older websockets
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
@@ -28,6 +32,8 @@ def with_free_ports(config):
 def without_what_changes(line):
     line = re.sub(r"^\S+Z ", "", line)
     line = re.sub(r"seconds=\d+\.\d", "seconds=T", line)
+    line = re.sub(r"(requests .*) seconds=\d+", r"\1 seconds=N", line)
+    line = re.sub(r"_ms=\d+\.\d", "_ms=N", line)
     line = re.sub(r"sha256=[0-9a-f]{64}", "sha256=F", line)
     return re.sub(r"127.0.0.1:\d+", "127.0.0.1:P", line)
 
@@ -67,8 +73,12 @@ def test_both_transports_answer_and_sigterm_ends_with_code_0(start):
     process.popen.send_signal(signal.SIGTERM)
     code, err = process.end()
     assert (code, err) == (0, "")
-    assert [without_what_changes(line) for line in process.lines[-2:]] == [
+    stopping, quic, *last = [without_what_changes(line) for line in process.lines[-4:]]
+    assert quic.startswith("info    QUIC closed  slot=action connections_accepted=1 ")
+    assert [stopping, *last] == [
         "info    stopping  signal=SIGTERM",
+        "info    requests  slot=action seconds=N received=2 answered=2 superseded=0 refused=0 "
+        "failed=0 queue_p50_ms=N queue_p99_ms=N infer_p50_ms=N infer_p99_ms=N",
         "info    stopped",
     ]
 
@@ -91,8 +101,9 @@ def test_listening_beyond_this_machine_without_keys_is_said_loudly(start):
     process.wait_for(READY)
     warnings = [without_what_changes(line) for line in process.lines if " warning " in line]
     assert warnings == [
-        "warning INSECURE: listening beyond this machine without api_keys, so whoever reaches "
-        "these ports can use this server; set api_keys, or host 127.0.0.1  host=0.0.0.0"
+        "warning INSECURE: listening beyond this machine without api_keys, so everybody who "
+        "reaches these ports can use this server; set api_keys or api_key_file, or host 127.0.0.1  "
+        "host=0.0.0.0"
     ]
 
 
@@ -268,6 +279,24 @@ def test_sigterm_lets_the_running_request_have_its_answer(start_slow, transport)
     assert process.end() == (0, "")
 
 
+def test_signals_within_moments_are_one_and_the_running_request_has_its_answer(start_slow):
+    process = start_slow()
+    process.go_on()
+    process.wait_for(READY)
+    with (
+        WebsocketPolicy("127.0.0.1", process.ports()[0]) as client,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        answer = pool.submit(client.infer, {"wait": True}, WAIT)
+        process.wait_for("inference runs")
+        process.popen.send_signal(signal.SIGTERM)
+        process.popen.send_signal(signal.SIGINT)
+        process.wait_for("stopping")
+        process.go_on()
+        assert answer.result(WAIT)["actions"].shape == (50, 32)
+    assert process.end() == (0, "")
+
+
 def test_a_second_signal_ends_it_at_once(start_slow):
     process = start_slow()
     process.go_on()
@@ -280,9 +309,12 @@ def test_a_second_signal_ends_it_at_once(start_slow):
         process.wait_for("inference runs")
         process.popen.send_signal(signal.SIGINT)
         process.wait_for("stopping")
-        process.popen.send_signal(signal.SIGINT)
         # its inference waits for a line of stdin, whose end would be one
-        process.popen.wait(WAIT)
+        end = time.monotonic() + WAIT
+        while process.popen.poll() is None and time.monotonic() < end:
+            process.popen.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.popen.wait(REPEAT / 5)
         assert process.end() == (128 + signal.SIGINT, "")
         with pytest.raises(Disconnected):
             answer.result(WAIT)

@@ -69,15 +69,16 @@ def test_no_mode_is_the_default_mode(value):
         ({"mode": "plan"}, "mode: expected default, action_only, subtask_only, got 'plan'"),
         ({"mode": ["default"]}, "mode: expected default, action_only, subtask_only, got list"),
         ({"mode": 0}, "mode: expected default, action_only, subtask_only, got 0"),
-        ({"session": 7}, "session: expected printable text of 1 to 1024 characters, got 7"),
-        ({"session": ""}, "session: expected printable text of 1 to 1024 characters, got ''"),
+        ({"session": 7}, "session: expected printable text of 1 to 128 characters, got 7"),
+        ({"session": ""}, "session: expected printable text of 1 to 128 characters, got ''"),
         (
             {"session": "\0action slot"},
-            "session: expected printable text of 1 to 1024 characters, got '\\x00action slot'",
+            "session: expected printable text of 1 to 128 characters, got '\\x00action slot'",
         ),
         (
             {"session": "x" * 1025},
-            "session: expected printable text of 1 to 1024 characters, got '" + "x" * 76 + "...",
+            "session: expected printable text of 1 to 128 characters, got "
+            "'" + "x" * 37 + "... (1025 characters) ..." + "x" * 18 + "'",
         ),
         ({"deadline_ms": 0}, "deadline_ms: expected a number above 0, got 0"),
         ({"deadline_ms": float("nan")}, "deadline_ms: expected a number above 0, got nan"),

@@ -26,6 +26,15 @@ class Environment(enum.StrEnum):
     LIBERO = "libero"
 
 
+class LogLevel(enum.StrEnum):
+    """How much is logged; the values of the configuration's `log_level`."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 def serve(
     *,
     config: Annotated[
@@ -50,7 +59,26 @@ def serve(
     default_prompt: Annotated[
         str | None, typer.Option(help="The task for a request that names none.")
     ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="The address to listen on; 0.0.0.0 or :: lets robots elsewhere in."),
+    ] = None,
     port: Annotated[int | None, typer.Option(help="The WebSocket port of the policy.")] = None,
+    quic_port: Annotated[int | None, typer.Option(help="The QUIC port of the policy.")] = None,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A key that lets a client in; may be given again. ps shows it: rather use a file.",
+            metavar="<key>",
+        ),
+    ] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="A file with such keys, one a line.", metavar="<path>")
+    ] = None,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option(help="The least severe events to log [default: info].", show_default=False),
+    ] = None,
     robot_file: Annotated[
         list[Path] | None,
         typer.Option(help="A file that adds robots; may be given again.", metavar="<path>"),
@@ -75,22 +103,42 @@ def serve(
 
     for path, name, value in (
         (("action", "default_prompt"), "--default-prompt", default_prompt),
+        (("host",), "--host", host),
         (("action_transport", "websocket_port"), "--port", port),
+        (("action_transport", "quic_port"), "--quic-port", quic_port),
+        (("api_keys",), "--api-key", api_key or None),
+        (("api_key_file",), "--api-key-file", str(api_key_file) if api_key_file else None),
+        (("log_level",), "--log-level", str(log_level) if log_level else None),
         (("robot_files",), "--robot-file", files or None),
     ):
         if value is not None:
             flags.append(Flag(path, name, value))
     settings = read_config(config, flags)
-    from openpi_flash_server import logs
+    # a policy that is tried by its name must not be open to a whole network by default
+    keeps_to_itself = config is None and not settings.keys and settings.is_default("host")
+    if keeps_to_itself:
+        settings = read_config(config, [*flags, Flag(("host",), flags[0].name, "127.0.0.1")])
+    from openpi_flash_server.logs import setup
+    from openpi_flash_server.logs.events import EventLogger
     from openpi_flash_server.serving import process
 
-    logs.configure()
-    log = logs.EventLogger(__name__)
+    output = setup.configure(settings.log_level)
+    log = EventLogger(__name__)
     if config is not None:
         log.info("configuration read", file=config, mode=settings.mode)
     for variable, likely in misspelt_variables(os.environ):
         log.warning(f"{variable} sets nothing, did you mean {likely}?")
-    raise typer.Exit(process.serve(settings))
+    if api_key:
+        log.warning(
+            "every user of this computer can read --api-key in the list of processes; use "
+            "--api-key-file or OPENPI_API_KEY"
+        )
+    if keeps_to_itself:
+        log.warning(
+            "LISTENING ON THIS COMPUTER ONLY: neither a host nor an api key was given; to let "
+            "robots in, add --host 0.0.0.0 and --api-key-file FILE"
+        )
+    raise typer.Exit(process.serve(settings, output))
 
 
 def _policy_flags(

@@ -18,6 +18,8 @@ from openpi_flash_server.config.server_config import ServerConfig
 
 ENVIRONMENT_PREFIX = "OPENPI_"
 """`OPENPI_HOST`, `OPENPI_ACTION__CHECKPOINT_DIR`; a name that is no field belongs to others."""
+SINGLE_KEY, SEVERAL_KEYS = "OPENPI_API_KEY", "OPENPI_API_KEYS"
+"""Of the variables for `api_keys`, one holds a key as it is and the other a list of them."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +78,20 @@ def parse_config(
     values = _parse_object(text, source)
     if base is not None:
         _anchor_robot_files(values, base)
+    if SINGLE_KEY in environment and SEVERAL_KEYS in environment:
+        problem = Problem("api_keys", f"set by {SINGLE_KEY} and by {SEVERAL_KEYS}, keep one")
+        raise ConfigError(source, (problem,))
     variables = _apply_environment(values, environment)
     for flag in flags:
         _put(values, flag.path, flag.value)
         variables[flag.path] = flag.name
     try:
-        return ServerConfig.model_validate(values)
+        config = ServerConfig.model_validate(values)
     except ValidationError as error:
         problems = tuple(problem_of(details, variables) for details in _causes(error.errors()))
         raise ConfigError(source, problems) from None
+    config.remember_origins(variables)
+    return config
 
 
 _NAMED_BY_ROBOT_FILES = {("action", "model_config_name"), ("planner", "robot")}
@@ -106,7 +113,8 @@ def misspelt_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, st
     for variable in sorted(environment):
         first, *rest = variable.removeprefix(ENVIRONMENT_PREFIX).split("__")
         known = [field.upper() for field in ServerConfig.model_fields]
-        if not variable.startswith(ENVIRONMENT_PREFIX) or first in known:
+        is_setting = first in known or variable == SINGLE_KEY
+        if not variable.startswith(ENVIRONMENT_PREFIX) or is_setting:
             continue
         for close in difflib.get_close_matches(first, known, n=1, cutoff=0.8):
             yield variable, ENVIRONMENT_PREFIX + "__".join([close, *rest])
@@ -164,9 +172,15 @@ def _apply_environment(
         if not variable.upper().startswith(ENVIRONMENT_PREFIX):
             continue
         path = tuple(variable[len(ENVIRONMENT_PREFIX) :].lower().split("__"))
-        if path[0] not in ServerConfig.model_fields:
+        value: Any = environment[variable]
+        if variable == SINGLE_KEY:
+            # as people write a secret: the text itself, without brackets and quotes
+            path, value = ("api_keys",), [value]
+        elif path[0] in ServerConfig.model_fields:
+            value = _parse_variable(value, path)
+        else:
             continue
-        _put(values, path, _parse_variable(environment[variable], path))
+        _put(values, path, value)
         variables[path] = variable
     return variables
 

@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from openpi_flash_server.config.files import (
+    KEY_RULE,
+    is_key,
+    read_keys,
+    state_directory,
+    user_path,
+)
+from openpi_flash_server.config.listen_address import listen_address
 from openpi_flash_server.config.model_settings import (
     DTYPE,
     Dtype,
@@ -188,6 +196,13 @@ class TransportSettings(Settings):
         "speed whatever is lost, and other traffic starves beside it",
     )
 
+    @field_validator("unix_socket_path")
+    @classmethod
+    def _is_a_path(cls, text: str | None) -> str | None:
+        if text is not None:
+            user_path(text)
+        return text
+
 
 class ActionTransportSettings(TransportSettings):
     """Where the action slot listens."""
@@ -225,10 +240,20 @@ class ServerConfig(Settings):
     planner_transport: PlannerTransportSettings = PlannerTransportSettings()
     host: Text = Field(
         default="0.0.0.0",
-        description="the address to listen on; 127.0.0.1 keeps the server to this machine",
+        description="the address to listen on; 127.0.0.1 keeps the server to this machine, :: is "
+        "every address of IPv6 and IPv4",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the least severe events that are logged"
     )
     api_keys: tuple[str, ...] = Field(
-        default=(), description="keys of the clients; empty lets everybody in", repr=False
+        default=(),
+        description="keys of the clients; without a key, here or in api_key_file, everybody is "
+        "let in. OPENPI_API_KEY holds a single one",
+        repr=False,
+    )
+    api_key_file: Text | None = Field(
+        default=None, description="file with more keys of clients, one a line"
     )
     tls_certificate: Text | None = Field(
         default=None,
@@ -256,18 +281,37 @@ class ServerConfig(Settings):
                 _look_up(lambda name: add_robot_file(Path(name)), file)
         return files
 
+    @field_validator("host")
+    @classmethod
+    def _can_be_listened_on(cls, host: str) -> str:
+        return listen_address(host)
+
     @field_validator("api_keys")
     @classmethod
     def _fit_a_header(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
         for number, key in enumerate(keys):
             # never the key itself: this message ends in a log
-            if not key or not all("!" <= character <= "~" for character in key):
-                raise ValueError(
-                    f"key {number} must be printable ASCII without spaces, and not empty"
-                )
+            if not is_key(key):
+                raise ValueError(f"key {number} {KEY_RULE}")
         if len(set(keys)) < len(keys):
             raise ValueError("a key is listed twice")
         return keys
+
+    @field_validator("tls_certificate", "tls_key", "state_dir", "api_key_file")
+    @classmethod
+    def _are_paths(cls, text: str | None) -> str | None:
+        if text is not None:
+            user_path(text)
+        return text
+
+    @model_validator(mode="after")
+    def _key_file_can_be_read(self) -> ServerConfig:
+        if self.api_key_file is not None:
+            try:
+                self._keys_of_file = read_keys(user_path(self.api_key_file))
+            except ValueError as error:
+                raise problem_at("api_key_file", str(error)) from None
+        return self
 
     @model_validator(mode="after")
     def _has_a_certificate_with_its_key(self) -> ServerConfig:
@@ -314,9 +358,33 @@ class ServerConfig(Settings):
         return self.action_transport if slot == "action" else self.planner_transport
 
     @property
-    def certificate_dir(self) -> Path:
-        """Where the certificate is kept, so that its fingerprint outlives a restart."""
-        if self.state_dir is not None:
-            return Path(self.state_dir).expanduser()
-        home = os.environ.get("XDG_STATE_HOME")
-        return (Path(home) if home else Path.home() / ".local" / "state") / "openpi-flash"
+    def keys(self) -> tuple[str, ...]:
+        """Every key that lets a client in; empty lets everybody in."""
+        return tuple(dict.fromkeys((*self.api_keys, *self._keys_of_file)))
+
+    def certificate_dir(self, environment: Mapping[str, str] = os.environ) -> Path:
+        """Where the certificate is kept.
+
+        Raises:
+            ValueError: there is no directory to keep it in.
+        """
+        return state_directory(self.state_dir, environment)
+
+    def is_default(self, *path: str) -> bool:
+        """Whether nobody chose the value of the field at `path`."""
+        group: Settings = self
+        for name in path[:-1]:
+            group = getattr(group, name)
+        return path[-1] not in group.model_fields_set
+
+    def remember_origins(self, origins: Mapping[tuple[str, ...], str]) -> None:
+        """Takes down which flag or variable set which field, for errors that come later."""
+        self._origins = dict(origins)
+
+    def origin(self, *path: str) -> str | None:
+        """The flag or the environment variable that set the field at `path`, if one did."""
+        lengths = range(len(path), 0, -1)
+        return next((self._origins[path[:n]] for n in lengths if path[:n] in self._origins), None)
+
+    _origins: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
+    _keys_of_file: tuple[str, ...] = PrivateAttr(default=())

@@ -10,6 +10,7 @@ import numpy as np
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_models.policy.policy_protocol import ActionPolicy, InferenceControls
 from openpi_flash_server.slot.request import Request, RequestMode
+from openpi_flash_server.slot.session import Session
 
 
 class ActionHandler:
@@ -36,5 +37,5 @@ class ActionHandler:
             )
         return {"actions": actions, "policy_timing": {"infer_ms": float(result.infer_ms)}}
 
-    def reset(self, session: str) -> None:
+    def reset(self, session: Session) -> None:
         """Policies keep nothing between requests."""

@@ -9,8 +9,9 @@ from typing import Any
 from openpi_flash_server.config.prompt_template import fill_template
 from openpi_flash_server.handlers.action import ActionHandler
 from openpi_flash_server.handlers.planning import SubtaskSource, task_of
-from openpi_flash_server.logs import EventLogger
+from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.slot.request import ErrorCode, Request, RequestFailed, RequestMode
+from openpi_flash_server.slot.session import Session
 
 log = EventLogger(__name__)
 
@@ -59,7 +60,7 @@ class CombinedHandler:
         result["subtask"] = subtask
         return result
 
-    def reset(self, session: str) -> None:
+    def reset(self, session: Session) -> None:
         """Nothing is kept between requests: every action has its own subtask."""
 
     def _plan(self, request: Request, task: str) -> dict[str, Any]:

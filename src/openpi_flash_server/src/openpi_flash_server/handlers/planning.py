@@ -18,6 +18,7 @@ from openpi_flash_server.slot.request import (
     RequestMode,
     prompt_of,
 )
+from openpi_flash_server.slot.session import ServerSession, Session
 from openpi_flash_server.slot.slot import Slot
 
 
@@ -62,7 +63,7 @@ class PlannerHandler:
         # age: from the planning's end to its use
         return {"subtask": {"text": subtask.text, "ms": float(subtask.ms), "age_ms": 0.0}}
 
-    def reset(self, session: str) -> None:
+    def reset(self, session: Session) -> None:
         """Planners keep nothing between requests."""
 
 
@@ -106,7 +107,7 @@ class SubtaskSource:
                 observation={**request.observation, "prompt": task},
                 mode=RequestMode.SUBTASK_ONLY,
                 controls=InferenceControls(noise=None, seed=None, num_steps=None),
-                session=_SESSION,
+                session=ServerSession.ACTION_SLOT,
                 respond=respond,
             )
         )
@@ -117,7 +118,3 @@ class SubtaskSource:
         assert isinstance(answer, Reply)
         subtask: dict[str, Any] = answer.result["subtask"]
         return subtask
-
-
-_SESSION = "\0action slot"
-"""The action slot asks one thing at a time: it needs one place. No client can take this name."""

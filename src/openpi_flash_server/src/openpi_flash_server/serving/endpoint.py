@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from openpi_flash_server.config.files import user_path
 from openpi_flash_server.config.server_config import ServerConfig
 from openpi_flash_server.slot.slot import Handler, Slot
 from openpi_flash_server.transports.local import LocalTransport
@@ -41,22 +42,23 @@ class Endpoint:
         self.name = name
         self.slot = Slot(name)
         settings = config.transport(name)
-        with _naming_the_port(name, "websocket_port", config.host, settings.websocket_port):
+        with _naming_the_port(config, name, "websocket_port"):
             self.websocket = WebsocketTransport(
                 self.slot,
                 host=config.host,
                 port=settings.websocket_port,
-                api_keys=config.api_keys,
+                api_keys=config.keys,
                 expose_tracebacks=config.expose_tracebacks,
             )
         try:
-            with _naming_the_port(name, "quic_port", config.host, settings.quic_port):
+            certificate = _certificate(config)
+            with _naming_the_port(config, name, "quic_port"):
                 self.quic = QuicTransport(
                     self.slot,
                     host=config.host,
                     port=settings.quic_port,
-                    certificate=_certificate(config),
-                    api_keys=config.api_keys,
+                    certificate=certificate,
+                    api_keys=config.keys,
                     dedicated_link=settings.dedicated_link,
                 )
         except CertificateError as error:
@@ -72,8 +74,8 @@ class Endpoint:
             try:
                 self.local = LocalTransport(
                     self.slot,
-                    path=Path(settings.unix_socket_path).expanduser(),
-                    api_keys=config.api_keys,
+                    path=user_path(settings.unix_socket_path),
+                    api_keys=config.keys,
                 )
             # what says the path and the reason already
             except (OSError, ValueError) as error:
@@ -110,29 +112,33 @@ class Endpoint:
 
 def _certificate(config: ServerConfig) -> OwnCertificate | KeptCertificate:
     if config.tls_certificate is None or config.tls_key is None:
-        return KeptCertificate(config.certificate_dir)
-    certificate, key = Path(config.tls_certificate), Path(config.tls_key)
-    return OwnCertificate(certificate.expanduser(), key.expanduser())
+        try:
+            return KeptCertificate(config.certificate_dir())
+        except ValueError as error:
+            raise StartError(f"state_dir: {error}") from None
+    return OwnCertificate(user_path(config.tls_certificate), user_path(config.tls_key))
 
 
-class _naming_the_port:  # noqa: N801 - reads as a phrase where it is used
-    """Turns an OSError of listening into a StartError that names the setting."""
-
-    def __init__(self, slot: str, field: str, host: str, port: int) -> None:
-        self._what = f"{slot}_transport.{field}: cannot listen on {host} port {port}"
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            if error.errno == errno.EADDRINUSE:
-                reason = "another program listens there; stop it or choose another port"
-            else:
-                known = error.errno in errno.errorcode
-                reason = os.strerror(error.errno or 0) if known else error.strerror or str(error)
-                reason = reason.lower()
-            raise StartError(f"{self._what}: {reason}") from error
+@contextlib.contextmanager
+def _naming_the_port(config: ServerConfig, slot: str, field: str) -> Iterator[None]:
+    """Turns an OSError of listening into a StartError that names what set the port."""
+    try:
+        yield
+    except OSError as error:
+        group = f"{slot}_transport"
+        port = getattr(config.transport(slot), field)
+        what = config.origin(group, field)
+        if what is None:
+            by_default = " (by default)" if config.is_default(group, field) else ""
+            what = f"{group}.{field}{by_default}"
+        if error.errno == errno.EADDRINUSE:
+            reason = "another program listens there; stop it or choose another port"
+        else:
+            known = error.errno in errno.errorcode
+            reason = os.strerror(error.errno or 0) if known else error.strerror or str(error)
+            reason = reason.lower()
+        where = f"{config.host} port {port}"
+        raise StartError(f"{what}: cannot listen on {where}: {reason}") from error
 
 
 _SENDING_GRACE = 2.0

@@ -21,7 +21,7 @@ from openpi_flash_server.handlers.action import ActionHandler
 from openpi_flash_server.handlers.combined import CombinedHandler
 from openpi_flash_server.handlers.null_policy import NullPolicy
 from openpi_flash_server.handlers.planning import Planner, PlannerHandler, SubtaskSource
-from openpi_flash_server.logs import EventLogger
+from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.serving.endpoint import StartError
 from openpi_flash_server.serving.metadata import action_metadata, planner_metadata
 from openpi_flash_server.slot.slot import Handler, Slot

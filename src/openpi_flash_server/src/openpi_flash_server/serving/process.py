@@ -1,19 +1,22 @@
-"""`openpi-flash serve`: a `Service` as a process, with signals, exit codes and one error line."""
+"""`openpi-flash serve` as a process: signals, exit codes, the ready line and one error line."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
+import time
 from types import FrameType
 from typing import NoReturn
 
 from openpi_flash_models.errors import InferenceConfigError
 from openpi_flash_server.config.server_config import ServerConfig
-from openpi_flash_server.logs import EventLogger
+from openpi_flash_server.logs import setup
+from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.logs.line_writer import LineWriter
 from openpi_flash_server.serving.endpoint import StartError
 from openpi_flash_server.serving.service import Service
+from openpi_flash_server.serving.stop_signals import Meaning, StopSignals
 
 log = EventLogger(__name__)
 
@@ -26,24 +29,46 @@ class _Stop:
     def __init__(self) -> None:
         self.signal: int | None = None
         self.woken = threading.Event()
+        self._signals = StopSignals()
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self.signal is not None:
-            _end_now(128 + number)
-        self.signal = number
-        self.woken.set()
+        meaning = self._signals.received(time.monotonic())
+        if meaning is Meaning.END_NOW:
+            # without the log: what was interrupted may hold its lock
+            os._exit(128 + number)
+        if meaning is Meaning.DRAIN:
+            self.signal = number
+            self.woken.set()
 
 
-def serve(config: ServerConfig) -> int:
-    """Serves until SIGTERM or SIGINT; returns the exit code. A second signal ends it at once."""
+def serve(config: ServerConfig, output: LineWriter) -> int:
+    """Serves until SIGTERM or SIGINT; returns the exit code.
+
+    A second signal ends the process at once, unless it comes within half a second of the first.
+
+    Args:
+        config: what to serve.
+        output: takes the ready line, and is flushed at the end.
+    """
     stop = _Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop.on_signal)
     try:
+        code, is_orderly = _serve(config, output, stop)
+    finally:
+        flushed = output.flush(timeout=_LAST_WORDS)
+    if not (is_orderly and flushed):
+        _end_now(code)
+    return code
+
+
+def _serve(config: ServerConfig, output: LineWriter, stop: _Stop) -> tuple[int, bool]:
+    """The exit code, and whether every thread in native code has ended."""
+    try:
         service = Service(config)
     except StartError as error:
-        return _fail(str(error))
+        return _fail(str(error)), True
     failures: list[BaseException] = []
 
     def load() -> None:
@@ -62,23 +87,25 @@ def serve(config: ServerConfig) -> int:
         loading.join()
         if failures:
             service.close(grace=0)
-            return _fail_with(failures[0])
-        print(service.ready_line, flush=True)  # noqa: T201 - exactly this line, for people and scripts
+            return _fail_with(failures[0]), True
+        output.put(service.ready_line)
         stop.woken.clear()
         while stop.signal is None:
-            stop.woken.wait()
+            stop.woken.wait(TRAFFIC_EVERY)
             stop.woken.clear()
+            if stop.signal is None:
+                service.log_traffic()
     assert stop.signal is not None
     log.info("stopping", signal=signal.Signals(stop.signal).name)
     finished = service.close()
     log.info("stopped")
     if loading.is_alive():
         # a model that still loads or compiles cannot be interrupted, and nobody waits for it
-        _end_now(0)
+        return 0, False
     if not finished:
         log.warning("the running request did not end in time and was given up")
-        _end_now(EXIT_FAILED)
-    return 0
+        return EXIT_FAILED, False
+    return 0, True
 
 
 def _fail_with(error: BaseException) -> int:
@@ -89,12 +116,22 @@ def _fail_with(error: BaseException) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr, flush=True)  # noqa: T201
+    writer = setup.stderr_writer()
+    writer.put(f"error: {message}")
+    writer.flush(timeout=_LAST_WORDS)
     return EXIT_FAILED
 
 
 def _end_now(code: int) -> NoReturn:
-    """Ends the process beside threads in native code, which an orderly exit could crash."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """Ends the process beside threads in native code, which an orderly exit could crash.
+
+    Also where stdout is stuck: an orderly exit would wait for it.
+    """
     os._exit(code)
+
+
+TRAFFIC_EVERY = 60.0
+"""s between two lines about a slot's requests."""
+
+_LAST_WORDS = 1.0
+"""s for the last lines, where nobody reads stdout or stderr."""

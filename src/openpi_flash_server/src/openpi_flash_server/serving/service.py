@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 import time
 
+from openpi_flash_server.config.listen_address import is_loopback, with_port
 from openpi_flash_server.config.server_config import ServerConfig
-from openpi_flash_server.logs import EventLogger
+from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.serving.endpoint import Endpoint, StartError
 from openpi_flash_server.serving.loading import LOADERS, Loaders, load_slots
+from openpi_flash_server.slot.tally import Outcome
 
 log = EventLogger(__name__)
 
@@ -42,18 +43,19 @@ class Service:
                 log.info(
                     "listening",
                     slot=name,
-                    websocket=_address(config.host, endpoint.websocket.port),
-                    quic=_address(config.host, endpoint.quic.port),
+                    websocket=with_port(config.host, endpoint.websocket.port),
+                    quic=with_port(config.host, endpoint.quic.port),
                     **({"unix": str(endpoint.local.path)} if endpoint.local is not None else {}),
                     certificate_sha256=endpoint.quic.fingerprint,
                 )
         except StartError:
             self.close(grace=0)
             raise
-        if not config.api_keys and not is_loopback(config.host):
+        if not config.keys and not is_loopback(config.host):
             log.warning(
-                "INSECURE: listening beyond this machine without api_keys, so whoever reaches "
-                "these ports can use this server; set api_keys, or host 127.0.0.1",
+                "INSECURE: listening beyond this machine without api_keys, so everybody who "
+                "reaches these ports can use this server; set api_keys or api_key_file, or host "
+                "127.0.0.1",
                 host=config.host,
             )
 
@@ -72,6 +74,27 @@ class Service:
                 return
             for slot in loaded:
                 self.endpoints[slot.name].open(slot.handler, slot.metadata)
+
+    def log_traffic(self) -> None:
+        """Says for each slot what happened to its requests since the last call, if there were any.
+
+        Times are of those that were answered.
+        """
+        for name, endpoint in self.endpoints.items():
+            summary = endpoint.slot.take_summary()
+            if summary is None:
+                continue
+            log.info(
+                "requests",
+                slot=name,
+                seconds=round(summary.seconds),
+                received=summary.received,
+                **{outcome.name.lower(): summary.outcomes[outcome] for outcome in Outcome},
+                queue_p50_ms=round(summary.queue_ms.p50, 1),
+                queue_p99_ms=round(summary.queue_ms.p99, 1),
+                infer_p50_ms=round(summary.infer_ms.p50, 1),
+                infer_p99_ms=round(summary.infer_ms.p99, 1),
+            )
 
     @property
     def ready_line(self) -> str:
@@ -95,16 +118,5 @@ class Service:
             if name in self.endpoints:
                 left = max(0.0, end - time.monotonic())
                 finished &= self.endpoints[name].close(grace=left)
+        self.log_traffic()
         return finished
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

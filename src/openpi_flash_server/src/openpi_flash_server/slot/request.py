@@ -17,6 +17,8 @@ import numpy as np
 from openpi_flash_models.actions.rtc import RtcControls
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_models.policy.policy_protocol import InferenceControls
+from openpi_flash_server.logs.outside_text import described
+from openpi_flash_server.slot.session import Session, session_name
 
 
 class ErrorCode(enum.StrEnum):
@@ -105,7 +107,7 @@ class Request:
     mode: RequestMode
     controls: InferenceControls
     observation_stamp: Any
-    session: str
+    session: Session
     received_at: float
     decode_ms: float
     deadline: float | None
@@ -149,7 +151,7 @@ def parse_request(
             rtc=_rtc(observation.pop("rtc", None)),
         ),
         observation_stamp=observation.pop("observation_stamp", None),
-        session=_session(session if chosen_session is None else chosen_session),
+        session=session_name(session if chosen_session is None else chosen_session),
         received_at=received_at,
         decode_ms=decode_ms,
         deadline=None if deadline_ms is None else received_at + deadline_ms / 1000,
@@ -166,7 +168,7 @@ def prompt_of(observation: Mapping[str, Any]) -> str | None:
         prompt = prompt.item()
     if prompt is None or isinstance(prompt, str):
         return prompt
-    raise ObservationError("prompt", f"expected text, got {_describe(prompt)}")
+    raise ObservationError("prompt", f"expected text, got {described(prompt)}")
 
 
 def _mode(value: Any) -> RequestMode:
@@ -174,16 +176,7 @@ def _mode(value: Any) -> RequestMode:
         return RequestMode.DEFAULT
     if isinstance(value, str) and value in set(RequestMode):
         return RequestMode(value)
-    raise ObservationError("mode", f"expected {', '.join(RequestMode)}, got {_describe(value)}")
-
-
-def _session(value: Any) -> str:
-    if isinstance(value, str) and 0 < len(value) <= MAX_SESSION_LENGTH and value.isprintable():
-        return value
-    raise ObservationError(
-        "session",
-        f"expected printable text of 1 to {MAX_SESSION_LENGTH} characters, got {_describe(value)}",
-    )
+    raise ObservationError("mode", f"expected {', '.join(RequestMode)}, got {described(value)}")
 
 
 def _positive_number(value: Any, key: str) -> float | None:
@@ -194,7 +187,7 @@ def _positive_number(value: Any, key: str) -> float | None:
         result = float(number)
         if math.isfinite(result) and result > 0:
             return result
-    raise ObservationError(key, f"expected a number above 0, got {_describe(value)}")
+    raise ObservationError(key, f"expected a number above 0, got {described(value)}")
 
 
 def _whole_number(value: Any, key: str, *, minimum: int) -> int | None:
@@ -203,7 +196,7 @@ def _whole_number(value: Any, key: str, *, minimum: int) -> int | None:
         return None
     if isinstance(number, int) and not isinstance(number, bool) and number >= minimum:
         return number
-    raise ObservationError(key, f"expected a whole number from {minimum}, got {_describe(value)}")
+    raise ObservationError(key, f"expected a whole number from {minimum}, got {described(value)}")
 
 
 def _plain(value: Any) -> Any:
@@ -217,7 +210,7 @@ def _noise(value: Any) -> np.ndarray | None:
     if value is None:
         return None
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
-        raise ObservationError("noise", f"expected an array of numbers, got {_describe(value)}")
+        raise ObservationError("noise", f"expected an array of numbers, got {described(value)}")
     if not np.isfinite(value).all():
         raise ObservationError("noise", "holds a value that is not finite")
     return value
@@ -227,15 +220,15 @@ def _rtc(value: Any) -> RtcControls | None:
     if value is None:
         return None
     if not isinstance(value, Mapping):
-        raise ObservationError("rtc", f"expected a map, got {_describe(value)}")
+        raise ObservationError("rtc", f"expected a map, got {described(value)}")
     unknown = sorted(str(key) for key in value if key not in _RTC_KEYS)
     if unknown:
         known = ", ".join(_RTC_KEYS)
-        raise ObservationError("rtc", f"no such key: {_describe(unknown[0])}, known are {known}")
+        raise ObservationError("rtc", f"no such key: {described(unknown[0])}, known are {known}")
     actions = value.get("previous_actions")
     if not isinstance(actions, np.ndarray) or actions.dtype.kind not in "fiu" or actions.ndim != 2:
         raise ObservationError(
-            "rtc/previous_actions", f"expected numbers [n, D], got {_describe(actions)}"
+            "rtc/previous_actions", f"expected numbers [n, D], got {described(actions)}"
         )
     delay = _whole_number(value.get("delay"), "rtc/delay", minimum=0)
     if delay is None:
@@ -248,14 +241,4 @@ def _rtc(value: Any) -> RtcControls | None:
     )
 
 
-def _describe(value: Any) -> str:
-    """What a caller sent, short enough for a message whatever it is."""
-    if isinstance(value, np.ndarray):
-        return f"an array {value.dtype}{list(value.shape)}"
-    text = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 _RTC_KEYS = ("previous_actions", "delay", "execution_horizon")
-MAX_SESSION_LENGTH = 1024
-"""As in the hello of QUIC."""

@@ -9,7 +9,7 @@ left here is the caller's.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -18,8 +18,8 @@ class Schedulable(Protocol):
     """What the scheduler reads of a request."""
 
     @property
-    def session(self) -> str:
-        """Whose it is."""
+    def session(self) -> Hashable:
+        """Whose it is; equal for requests of which only the newest is worth running."""
 
     @property
     def deadline(self) -> float | None:
@@ -62,7 +62,7 @@ class Scheduler(Generic[R]):
             raise ValueError(f"capacity must be at least 1, got {capacity}")
         self._capacity = capacity
         # a dict keeps a key's place when its value is replaced: that is the session's turn
-        self._waiting: dict[str, R] = {}
+        self._waiting: dict[Hashable, R] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -88,7 +88,7 @@ class Scheduler(Generic[R]):
             return self._waiting.pop(session), dropped
         return None, dropped
 
-    def forget(self, session: str) -> R | None:
+    def forget(self, session: Hashable) -> R | None:
         """Takes out what waits for `session`, which started anew."""
         return self._waiting.pop(session, None)
 

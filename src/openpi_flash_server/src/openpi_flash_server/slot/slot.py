@@ -9,12 +9,14 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 from flash_transport import CodecError
 from openpi_flash_models.errors import ObservationError
-from openpi_flash_server.logs import EventLogger
+from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.logs.outside_text import shown, shown_lines
+from openpi_flash_server.logs.repeat_limit import RepeatLimit
 from openpi_flash_server.slot.encoded_images import decode_images
 from openpi_flash_server.slot.request import (
     Answer,
@@ -26,6 +28,8 @@ from openpi_flash_server.slot.request import (
     parse_request,
 )
 from openpi_flash_server.slot.scheduler import Dropped, DropReason, Scheduler
+from openpi_flash_server.slot.session import Session
+from openpi_flash_server.slot.tally import Outcome, Summary, Tally
 
 log = EventLogger(__name__)
 
@@ -43,7 +47,7 @@ class Handler(Protocol):
             ObservationError: the caller's fault.
         """
 
-    def reset(self, session: str) -> None:
+    def reset(self, session: Session) -> None:
         """Forgets what it keeps for `session`."""
 
 
@@ -70,9 +74,12 @@ class Slot:
         self._not_ready_because = "starting"
         self._trouble = ""
         self._sequence = 0
-        self._last_bad_request: tuple[str, str] | None = None
         # guards everything above; held for moments, never while a handler runs
         self._changed = threading.Condition()
+        self._tally = Tally(clock())
+        self._repeats = RepeatLimit()
+        # guards the two above, which every transport's thread counts in
+        self._counting = threading.Lock()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name=f"slot-{name}", daemon=True)
 
@@ -136,15 +143,18 @@ class Slot:
                 is_cancelled=is_cancelled,
             )
         except (CodecError, ObservationError) as error:
-            respond(self._bad_request(error, session))
+            self._count_received()
+            respond(self._ended(self._bad_request(error), session))
         except Exception as error:
-            log.error("message could not be read", exception=error, session=session)
-            respond(Failure(ErrorCode.INTERNAL, _summary(error), _traceback(error)))
+            self._count_received()
+            failure = self._failed("message could not be read", error, session)
+            respond(self._ended(failure, session))
         else:
             self.submit(request)
 
     def submit(self, request: Request) -> None:
         """Lets `request` wait for its turn, or refuses it."""
+        self._count_received()
         with self._changed:
             refusal = self._not_ready_because
             dropped = []
@@ -152,10 +162,15 @@ class Slot:
                 dropped = self._scheduler.submit(request, self.clock())
                 self._changed.notify()
         if refusal:
-            _respond(request, Failure(ErrorCode.NOT_READY, refusal))
+            self._respond(request, Failure(ErrorCode.NOT_READY, refusal))
         self._refuse(dropped)
 
-    def reset(self, session: str) -> None:
+    def take_summary(self) -> Summary | None:
+        """What happened to requests since the last call; None if there were none."""
+        with self._counting:
+            return self._tally.take(self.clock())
+
+    def reset(self, session: Session) -> None:
         """Starts `session` anew: what waits for it is dropped, what is kept for it is forgotten."""
         with self._changed:
             waiting = self._scheduler.forget(session)
@@ -188,7 +203,7 @@ class Slot:
         with self._changed:
             waiting = self._scheduler.clear()
         for request in waiting:
-            _respond(request, Failure(ErrorCode.NOT_READY, "shutting down"))
+            self._respond(request, Failure(ErrorCode.NOT_READY, "shutting down"))
         return not (opened and self._thread.is_alive())
 
     def _work(self) -> None:
@@ -205,20 +220,19 @@ class Slot:
                 handler, sequence = self._handler, self._sequence
             self._refuse(dropped)
             if request is not None and handler is not None:
-                _respond(request, self._run(handler, request, sequence))
+                self._respond(request, self._run(handler, request, sequence))
 
     def _run(self, handler: Handler, request: Request, sequence: int) -> Answer:
         started = self.clock()
         try:
             result = dict(handler.handle(request))
         except ObservationError as error:
-            return self._bad_request(error, request.session)
+            return self._bad_request(error)
         except RequestFailed as error:
             return error.failure
         # a handler that calls sys.exit must not end the thread that everybody waits for
         except BaseException as error:
-            log.error("request failed", exception=error, slot=self.name, session=request.session)
-            return Failure(ErrorCode.INTERNAL, _summary(error), _traceback(error))
+            return self._failed("request failed", error, request.session)
         finished = self.clock()
         result["server_timing"] = {
             "infer_ms": (finished - started) * 1000,
@@ -230,37 +244,93 @@ class Slot:
             result["observation_stamp"] = request.observation_stamp
         return Reply(result)
 
-    def _bad_request(self, error: Exception, session: str) -> Failure:
-        # a robot repeats its mistake at its frame rate: say it once
-        if self._last_bad_request != (session, str(error)):
-            self._last_bad_request = (session, str(error))
-            log.warning("bad request", slot=self.name, session=session, reason=str(error))
-        return Failure(ErrorCode.BAD_REQUEST, str(error), _traceback(error))
+    def _bad_request(self, error: Exception) -> Failure:
+        return Failure(ErrorCode.BAD_REQUEST, shown(str(error)), _traceback(error))
+
+    def _failed(self, event: str, error: BaseException, session: Session) -> Failure:
+        """Our own fault; the traceback goes to the log."""
+        failure = Failure(ErrorCode.INTERNAL, _summary(error), _traceback(error))
+        if times := self._times_to_say((failure.code, failure.message)):
+            log.error(event, exception=error, slot=self.name, session=_named(session), times=times)
+        return failure
 
     def _refuse(self, dropped: list[Dropped[Request]]) -> None:
         for drop in dropped:
             code, message = _DROPPED[drop.reason]
-            _respond(drop.request, Failure(code, message))
+            self._respond(drop.request, Failure(code, message))
+
+    def _respond(self, request: Request, answer: Answer) -> None:
+        try:
+            request.respond(self._ended(answer, request.session))
+        # the transport's end of one request; the next request has another
+        except Exception as error:
+            if times := self._times_to_say(("respond", str(error)[:_LONGEST_KEY])):
+                log.error(
+                    "answer could not be sent",
+                    exception=error,
+                    slot=self.name,
+                    session=_named(request.session),
+                    times=times,
+                )
+
+    def _ended(self, answer: Answer, session: Session) -> Answer:
+        """Counts an answer, and says why a request was refused; returns the answer."""
+        if isinstance(answer, Reply):
+            timing = answer.result["server_timing"]
+            with self._counting:
+                self._tally.answered(queue_ms=timing["queue_ms"], infer_ms=timing["infer_ms"])
+            return answer
+        outcome = _OUTCOMES[answer.code]
+        with self._counting:
+            self._tally.ended(outcome)
+        if outcome is not Outcome.REFUSED:
+            return answer
+        # a robot repeats its mistake at its frame rate
+        if times := self._times_to_say((answer.code, session, answer.message)):
+            log.info(
+                "request refused",
+                slot=self.name,
+                session=_named(session),
+                code=answer.code,
+                reason=answer.message,
+                times=times,
+            )
+        return answer
+
+    def _times_to_say(self, key: Hashable) -> int:
+        with self._counting:
+            return self._repeats.occurred(key, self.clock())
+
+    def _count_received(self) -> None:
+        with self._counting:
+            self._tally.received()
 
 
-def _respond(request: Request, answer: Answer) -> None:
-    try:
-        request.respond(answer)
-    # the transport's end of one request; the next request has another
-    except Exception as error:
-        log.error("answer could not be sent", exception=error, session=request.session)
+def _named(session: Session) -> str:
+    return shown(session) if isinstance(session, str) else session.name.lower()
 
 
 def _summary(error: BaseException) -> str:
     """One line; what else there is to know is in the server's log."""
-    lines = str(error).strip().splitlines()
-    first = lines[0] if lines else ""
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+    lines = str(error).strip().split("\n", 1)
+    return shown(f"{type(error).__name__}: {lines[0]}" if lines[0] else type(error).__name__)
 
 
 def _traceback(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
+    return shown_lines("".join(traceback.format_exception(error)))
 
+
+_LONGEST_KEY = 100
+"""Characters of an error's text by which repeats are recognised."""
+
+_OUTCOMES = {
+    ErrorCode.BAD_REQUEST: Outcome.REFUSED,
+    ErrorCode.UNAUTHENTICATED: Outcome.REFUSED,
+    ErrorCode.SUPERSEDED: Outcome.SUPERSEDED,
+    ErrorCode.DEADLINE_EXCEEDED: Outcome.REFUSED,
+    ErrorCode.NOT_READY: Outcome.REFUSED,
+    ErrorCode.INTERNAL: Outcome.FAILED,
+}
 
 _DROPPED = {
     DropReason.SUPERSEDED: (

@@ -1,21 +1,17 @@
-"""A unix socket in front of a slot, for policies' clients on the same computer."""
+"""A unix socket in front of a slot, for clients on the same computer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from flash_transport import LocalServer
 from openpi_flash_server.slot.slot import Slot
-from openpi_flash_server.transports.request_pump import RequestPump
+from openpi_flash_server.transports.native_transport import NativeTransport
 
 
-class LocalTransport:
+class LocalTransport(NativeTransport):
     """The unix socket of a slot.
-
-    It listens from the constructor on. Until `publish` it tells clients that it is not ready, and
-    they wait: hello carries the metadata, which only a loaded model has.
 
     Args:
         slot: answers the requests.
@@ -31,24 +27,6 @@ class LocalTransport:
     """
 
     def __init__(self, slot: Slot, *, path: Path, api_keys: Sequence[str] = ()) -> None:
-        self._server = LocalServer(path, api_keys=list(api_keys))
-        self.path: Path = self._server.path
-        self._pump = RequestPump(slot, self._server, link="unix socket")
-
-    def publish(self, metadata: Mapping[str, Any]) -> None:
-        """Lets clients in: the slot is open."""
-        self._server.set_metadata(dict(metadata))
-
-    def stop_accepting(self) -> None:
-        """Tells clients from now on that the server shuts down; what was accepted goes on."""
-        self._server.stop_accepting()
-
-    def close(self, *, grace: float) -> bool:
-        """Closes every connection once its answers have been sent, or after `grace` s.
-
-        Returns:
-            Whether everything that was accepted is answered.
-        """
-        finished = self._server.drain(grace)
-        self._pump.join()
-        return finished
+        server = LocalServer(path, api_keys=list(api_keys))
+        self.path: Path = server.path
+        super().__init__(slot, server, link="unix socket")

@@ -9,7 +9,7 @@ from typing import Any
 
 from flash_transport import FlashTransportError, QuicServer
 from openpi_flash_server.slot.slot import Slot
-from openpi_flash_server.transports.request_pump import RequestPump
+from openpi_flash_server.transports.native_transport import NativeTransport
 
 
 class CertificateError(Exception):
@@ -40,11 +40,8 @@ class OwnCertificate:
     key: Path
 
 
-class QuicTransport:
-    """The QUIC end of a slot.
-
-    It listens from the constructor on. Until `publish` it tells clients that it is not ready, and
-    they wait: hello carries the metadata, which only a loaded model has.
+class QuicTransport(NativeTransport):
+    """The QUIC port of a slot.
 
     Args:
         slot: answers the requests.
@@ -75,7 +72,7 @@ class QuicTransport:
         dedicated_link: bool = False,
     ) -> None:
         try:
-            self._server = QuicServer(
+            server = QuicServer(
                 host,
                 port,
                 api_keys=list(api_keys),
@@ -88,33 +85,10 @@ class QuicTransport:
             raise CertificateError(error.strerror) from error
         except FlashTransportError as error:
             raise CertificateError(str(error)) from error
-        self.fingerprint: str = self._server.fingerprint
-        self.port: int = self._server.port
-        self.link_settings: Mapping[str, int] = self._server.link_settings
-        self._pump = RequestPump(slot, self._server, link="QUIC")
-
-    def publish(self, metadata: Mapping[str, Any]) -> None:
-        """Lets clients in: the slot is open."""
-        self._server.set_metadata(dict(metadata))
-
-    @property
-    def counters(self) -> dict[str, int]:
-        """What happened on the port since the start; docs/server.md says what each means."""
-        return self._server.counters
-
-    def stop_accepting(self) -> None:
-        """Tells clients from now on that the server shuts down; what was accepted goes on."""
-        self._server.stop_accepting()
-
-    def close(self, *, grace: float) -> bool:
-        """Closes every connection once its answers have arrived, or after `grace` s.
-
-        Returns:
-            Whether everything that was accepted is answered and the answers have arrived.
-        """
-        finished = self._server.drain(grace)
-        self._pump.join()
-        return finished
+        self.fingerprint: str = server.fingerprint
+        self.port: int = server.port
+        self.link_settings: Mapping[str, int] = server.link_settings
+        super().__init__(slot, server, link="QUIC")
 
 
 def _files(certificate: KeptCertificate | OwnCertificate) -> dict[str, Any]:

@@ -7,8 +7,9 @@ import contextlib
 import threading
 from typing import Protocol
 
-from flash_transport import CodecError, FlashTransportError, QuicRequest
-from openpi_flash_server.logs import EventLogger
+from flash_transport import CodecError, FlashTransportError, TransportRequest
+from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.logs.outside_text import shown
 from openpi_flash_server.slot.request import Answer, ErrorCode, Failure
 from openpi_flash_server.slot.slot import Slot
 
@@ -18,7 +19,7 @@ log = EventLogger(__name__)
 class RequestSource(Protocol):
     """A server of `flash_transport`: `QuicServer` or `LocalServer`."""
 
-    def next_request(self, timeout: float | None = None) -> QuicRequest | None:
+    def next_request(self, timeout: float | None = None) -> TransportRequest | None:
         """The next request; None when the server is closed."""
 
 
@@ -57,15 +58,15 @@ class RequestPump:
             )
             self._slot.has_trouble(f"{self._link} failed: {error}")
 
-    def _take_or_fail(self, request: QuicRequest) -> None:
+    def _take_or_fail(self, request: TransportRequest) -> None:
         try:
             self._take(request)
         # one request's trouble must not end the thread that takes all of them
         except Exception as error:
             log.error("request could not be taken", exception=error, peer=request.peer)
-            _fail(request, ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")
+            _fail(request, ErrorCode.INTERNAL, shown(f"{type(error).__name__}: {error}"))
 
-    def _take(self, request: QuicRequest) -> None:
+    def _take(self, request: TransportRequest) -> None:
         if request.kind == "reset":
             self._slot.reset(request.session)
             request.respond({})
@@ -78,7 +79,7 @@ class RequestPump:
             is_cancelled=lambda: request.cancelled,
         )
 
-    def _answer(self, request: QuicRequest, answer: Answer, received_at: float) -> None:
+    def _answer(self, request: TransportRequest, answer: Answer, received_at: float) -> None:
         if isinstance(answer, Failure):
             _fail(request, answer.code, answer.message)
             return
@@ -90,7 +91,7 @@ class RequestPump:
             request.respond(answer.result)
         except CodecError as error:
             log.error("reply could not be packed", exception=error, slot=self._slot.name)
-            _fail(request, ErrorCode.INTERNAL, f"the reply could not be packed: {error}")
+            _fail(request, ErrorCode.INTERNAL, shown(f"the reply could not be packed: {error}"))
         except FlashTransportError as error:
             log.debug("client left before its answer", peer=request.peer, reason=str(error))
         self._remember(request.peer, (self._slot.clock() - received_at) * 1000)
@@ -103,7 +104,7 @@ class RequestPump:
                 self._prev_total_ms.popitem(last=False)
 
 
-def _fail(request: QuicRequest, code: ErrorCode, message: str) -> None:
+def _fail(request: TransportRequest, code: ErrorCode, message: str) -> None:
     # a client that left needs no error
     with contextlib.suppress(FlashTransportError):
         request.fail(str(code), message)

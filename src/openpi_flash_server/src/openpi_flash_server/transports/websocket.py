@@ -18,11 +18,14 @@ import contextlib
 import functools
 import hmac
 import http
+import ipaddress
 import itertools
 import logging
 import secrets
+import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
@@ -34,10 +37,13 @@ from websockets.typing import Subprotocol
 
 from flash_transport import CodecError, packb, unpackb
 from openpi_flash_models.errors import ObservationError
-from openpi_flash_server.logs import EventLogger
+from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.logs.outside_text import shown
 from openpi_flash_server.slot.encoded_images import may_have_encoded_images
 from openpi_flash_server.slot.request import Answer, ErrorCode, Failure, Reply
 from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.transports.connection_log import ConnectionLog
+from openpi_flash_server.transports.key_refusals import KeyRefusals
 
 log = EventLogger(__name__)
 
@@ -56,6 +62,7 @@ class WebsocketTransport:
         port: 0 lets the system choose.
         api_keys: who may connect; empty lets everybody in.
         expose_tracebacks: whether openpi's clients get the server's traceback.
+        pause: waits for so many s, before the key of an address that gave wrong ones is looked at.
 
     Raises:
         OSError: the port cannot be listened on.
@@ -69,8 +76,13 @@ class WebsocketTransport:
         port: int,
         api_keys: Sequence[str] = (),
         expose_tracebacks: bool = True,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._slot = slot
+        self._connections = ConnectionLog(slot.name, "WebSocket")
+        self._refusals = KeyRefusals()
+        self._pause = pause
+        self._pausing: Counter[str] = Counter()
         self._secret = secrets.token_bytes(32)
         self._api_keys = [self._tag(key.encode()) for key in api_keys]
         self._expose_tracebacks = expose_tracebacks
@@ -112,8 +124,7 @@ class WebsocketTransport:
         try:
             server = await serve(
                 self._talk_and_log,
-                host,
-                port,
+                **_listening(host, port),
                 compression=None,
                 max_size=MAX_MESSAGE_BYTES,
                 # a client waits for its answer before it sends again
@@ -134,7 +145,7 @@ class WebsocketTransport:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(server.wait_closed(), _FAREWELL)
 
-    def _answer_http(
+    async def _answer_http(
         self, connection: ServerConnection, request: HttpRequest
     ) -> HttpResponse | None:
         """Answers what needs no WebSocket: health, refusals. None goes on with the handshake."""
@@ -143,9 +154,9 @@ class WebsocketTransport:
             if trouble is None:
                 return connection.respond(http.HTTPStatus.OK, "OK\n")
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{trouble}\n")
-        if not self._is_let_in(request):
-            message = "send the header Authorization: Api-Key <key> with a key of this server\n"
-            return connection.respond(http.HTTPStatus.UNAUTHORIZED, message)
+        refusal = await self._refusal_of_key(connection, request)
+        if refusal is not None:
+            return refusal
         reason = self._slot.not_ready_because or self._unpublished()
         offered = ",".join(request.headers.get_all("Sec-WebSocket-Protocol"))
         if reason is not None and SUBPROTOCOL in offered.replace(" ", "").split(","):
@@ -154,12 +165,39 @@ class WebsocketTransport:
             )
         return None
 
+    async def _refusal_of_key(
+        self, connection: ServerConnection, request: HttpRequest
+    ) -> HttpResponse | None:
+        """What a client without a key of ours is answered; None lets it in."""
+        if not self._api_keys:
+            return None
+        address = str(connection.remote_address[0]) if connection.remote_address else "unknown"
+        delay = self._refusals.delay(address, self._slot.clock())
+        if delay:
+            if self._pausing[address] >= _PAUSING_OF_AN_ADDRESS:
+                self._connections.refused(address, "too many attempts at once")
+                return connection.respond(
+                    http.HTTPStatus.TOO_MANY_REQUESTS,
+                    "this address gave wrong keys, its next attempts are taken one by one\n",
+                )
+            self._pausing[address] += 1
+            try:
+                await self._pause(delay)
+            finally:
+                self._pausing[address] -= 1
+                self._pausing += Counter()
+        if self._is_let_in(request):
+            return None
+        self._refusals.refused(address, self._slot.clock())
+        sent = "Authorization" in request.headers
+        self._connections.refused(address, "wrong API key" if sent else "no API key")
+        message = "send the header Authorization: Api-Key <key> with a key of this server\n"
+        return connection.respond(http.HTTPStatus.UNAUTHORIZED, message)
+
     def _unpublished(self) -> str | None:
         return "starting" if self._metadata is None else None
 
     def _is_let_in(self, request: HttpRequest) -> bool:
-        if not self._api_keys:
-            return True
         scheme, _, key = ",".join(request.headers.get_all("Authorization")).partition(" ")
         # every key is compared, so that the time tells nothing about which one came close
         given = self._tag(key.strip().encode("utf-8", "surrogateescape"))
@@ -172,16 +210,17 @@ class WebsocketTransport:
 
     async def _talk_and_log(self, connection: ServerConnection) -> None:
         peer = _name_of(connection, next(self._connection_numbers))
-        log.debug("connected", slot=self._slot.name, peer=peer)
+        self._connections.connected(peer)
+        reason = ""
         try:
             await self._talk(connection, peer)
-        except ConnectionClosed:
-            pass
+        except ConnectionClosed as error:
+            reason = str(error)
         except Exception as error:
             log.error("connection failed", exception=error, slot=self._slot.name, peer=peer)
             raise
         finally:
-            log.debug("disconnected", slot=self._slot.name, peer=peer)
+            self._connections.disconnected(peer, reason=reason)
 
     async def _talk(self, connection: ServerConnection, peer: str) -> None:
         if self._metadata is None:
@@ -241,7 +280,9 @@ class WebsocketTransport:
                 data = packb(answer.result)
             except CodecError as error:
                 log.error("reply could not be packed", exception=error, slot=self._slot.name)
-                answer = Failure(ErrorCode.INTERNAL, f"the reply could not be packed: {error}")
+                answer = Failure(
+                    ErrorCode.INTERNAL, shown(f"the reply could not be packed: {error}")
+                )
             else:
                 await connection.send(data)
                 return True
@@ -257,6 +298,18 @@ class WebsocketTransport:
             reason = "Internal server error. Message included in previous frame."
         await connection.close(1011, reason)
         return False
+
+
+def _listening(host: str, port: int) -> dict[str, Any]:
+    """How asyncio is told where to listen; `::` takes IPv4 too, as on QUIC."""
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        if address.version == 6 and address.is_unspecified and socket.has_dualstack_ipv6():
+            both = socket.create_server(
+                (host, port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
+            )
+            return {"sock": both}
+    return {"host": host, "port": port}
 
 
 def _decode(data: str | bytes) -> Any:
@@ -299,5 +352,9 @@ def _silent_logger() -> logging.Logger:
     return logger
 
 
+_PAUSING_OF_AN_ADDRESS = 4
+"""Attempts that wait at once; more are turned away."""
+_BACKLOG = 100
+"""As asyncio's."""
 _FAREWELL = 1.0
 """s that clients have for the closing handshake when the server stops."""

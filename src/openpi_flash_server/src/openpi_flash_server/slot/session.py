@@ -1,0 +1,39 @@
+"""Who a request belongs to: a client's session by its name, or a part of the server itself.
+
+Names come from clients. A part of the server is no name, so that no client can be taken for it.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from openpi_flash_models.errors import ObservationError
+from openpi_flash_server.logs.outside_text import described
+
+LONGEST_NAME = 128
+"""Characters of a session's name, as in the hello of QUIC (docs/protocol.md)."""
+
+
+class ServerSession(enum.Enum):
+    """Parts of the server that ask another slot."""
+
+    ACTION_SLOT = enum.auto()
+    """Asks the planner for the subtask of its running request, one at a time."""
+
+
+Session = str | ServerSession
+
+
+def session_name(value: Any) -> str:
+    """The name in a request's `session` or a client's hello.
+
+    Raises:
+        ObservationError: it is no text, empty, too long, or holds control characters.
+    """
+    if isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable():
+        return value
+    raise ObservationError(
+        "session",
+        f"expected printable text of 1 to {LONGEST_NAME} characters, got {described(value)}",
+    )

@@ -1,0 +1,124 @@
+"""How many requests a slot had and how they ended, and how long they took. Pure.
+
+Counts and times cover the span since the last summary. Times are kept as a histogram whose steps
+are 2 %, so that a summary costs the same whatever the rate.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+
+class Outcome(enum.Enum):
+    """How a request ended."""
+
+    ANSWERED = enum.auto()
+    """By the model's result."""
+    SUPERSEDED = enum.auto()
+    """A newer observation took its place, or its client gave it up."""
+    REFUSED = enum.auto()
+    """It was wrong, late, or came when the slot took none."""
+    FAILED = enum.auto()
+    """The server's fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Of a time, ms; 0 where nothing was measured."""
+
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What happened in a span.
+
+    Attributes:
+        seconds: length of the span.
+        received: requests that came; those under way at its end are among no outcome yet.
+        outcomes: how requests ended.
+        queue_ms: how long those that were answered had waited for their turn.
+        infer_ms: how long their handler took.
+    """
+
+    seconds: float
+    received: int
+    outcomes: dict[Outcome, int]
+    queue_ms: Percentiles
+    infer_ms: Percentiles
+
+
+class Tally:
+    """Counts until somebody asks.
+
+    Args:
+        now: when the first span begins, monotonic s.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._begin(now)
+
+    def _begin(self, now: float) -> None:
+        self._since = now
+        self._received = 0
+        self._outcomes = dict.fromkeys(Outcome, 0)
+        self._queue = _Histogram()
+        self._infer = _Histogram()
+
+    def received(self) -> None:
+        """A request came."""
+        self._received += 1
+
+    def ended(self, outcome: Outcome) -> None:
+        """A request ended without an answer of the model."""
+        self._outcomes[outcome] += 1
+
+    def answered(self, *, queue_ms: float, infer_ms: float) -> None:
+        """A request was answered."""
+        self._outcomes[Outcome.ANSWERED] += 1
+        self._queue.add(queue_ms)
+        self._infer.add(infer_ms)
+
+    def take(self, now: float) -> Summary | None:
+        """What happened since the last call; None if nothing did. A new span begins."""
+        summary = None
+        if self._received or any(self._outcomes.values()):
+            summary = Summary(
+                seconds=now - self._since,
+                received=self._received,
+                outcomes=self._outcomes,
+                queue_ms=self._queue.percentiles(),
+                infer_ms=self._infer.percentiles(),
+            )
+        self._begin(now)
+        return summary
+
+
+class _Histogram:
+    """Times in ms, by the number of the step that they fall into."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+
+    def add(self, ms: float) -> None:
+        self._counts[round(math.log(max(ms, _SHORTEST)) / _STEP)] += 1
+
+    def percentiles(self) -> Percentiles:
+        return Percentiles(self._at(0.50), self._at(0.99))
+
+    def _at(self, part: float) -> float:
+        left = math.ceil(part * self._counts.total())
+        for step in sorted(self._counts):
+            left -= self._counts[step]
+            if left <= 0:
+                return math.exp(step * _STEP)
+        return 0.0
+
+
+_STEP = math.log(1.02)
+_SHORTEST = 0.01
+"""ms."""

@@ -1,0 +1,98 @@
+"""What a QUIC port and a unix socket have in common: a server of `flash_transport` and its slot."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.transports.connection_log import ConnectionLog
+from openpi_flash_server.transports.request_pump import RequestPump, RequestSource
+
+log = EventLogger(__name__)
+
+ClientEvent = tuple[Literal["connected", "disconnected", "refused", "lost"], str, str, int]
+"""Kind, client, session or reason, and how often: see `TransportServer.next_client_events`."""
+
+
+class NativeServer(RequestSource, Protocol):
+    """A server of `flash_transport`: `QuicServer` or `LocalServer`."""
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What happened since the start."""
+
+    def set_metadata(self, metadata: dict[str, Any]) -> None:
+        """Lets clients in."""
+
+    def next_client_events(self, timeout: float | None = None) -> list[ClientEvent] | None:
+        """Who came, left or was refused; None when the server is closed."""
+
+    def stop_accepting(self) -> None:
+        """Refuses what comes from now on."""
+
+    def drain(self, timeout: float | None) -> bool:
+        """Closes when everything is answered; returns whether it was."""
+
+
+class NativeTransport:
+    """A server of `flash_transport` in front of a slot.
+
+    It listens from the constructor on. Until `publish` it tells clients that it is not ready, and
+    they wait: the answer to a hello carries the metadata, which only a loaded model has.
+
+    Args:
+        slot: answers the requests.
+        server: listens already.
+        link: what the operator calls it.
+    """
+
+    def __init__(self, slot: Slot, server: NativeServer, *, link: str) -> None:
+        self._slot = slot
+        self._native = server
+        self._link = link
+        self._connections = ConnectionLog(slot.name, link)
+        self._pump = RequestPump(slot, server, link=link)
+        self._log_thread = threading.Thread(
+            target=self._log_clients, name=f"{link.lower()}-clients-{slot.name}", daemon=True
+        )
+        self._log_thread.start()
+
+    def publish(self, metadata: Mapping[str, Any]) -> None:
+        """Lets clients in: the slot is open."""
+        self._native.set_metadata(dict(metadata))
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What happened since the start; docs/server.md says what each counter means."""
+        return self._native.counters
+
+    def stop_accepting(self) -> None:
+        """Tells clients from now on that the server shuts down; what was accepted goes on."""
+        self._native.stop_accepting()
+
+    def close(self, *, grace: float) -> bool:
+        """Closes every connection once its answers have arrived, or after `grace` s.
+
+        Returns:
+            Whether everything that was accepted is answered and the answers have arrived.
+        """
+        finished = self._native.drain(grace)
+        self._pump.join()
+        self._log_thread.join()
+        log.info(f"{self._link} closed", slot=self._slot.name, **self.counters)
+        return finished
+
+    def _log_clients(self) -> None:
+        while (events := self._native.next_client_events()) is not None:
+            for kind, client, detail, times in events:
+                if kind == "connected":
+                    self._connections.connected(client, session=detail)
+                elif kind == "disconnected":
+                    self._connections.disconnected(client)
+                elif kind == "refused":
+                    self._connections.refused(client, detail, times=times)
+                else:
+                    log.warning("events of clients were lost", slot=self._slot.name, events=times)
