@@ -60,14 +60,16 @@ fn a_request_that_overtakes_its_hello_is_answered_behind_it() {
 }
 
 #[test]
-fn a_malformed_hello_ends_the_connection_and_no_request_behind_it_is_begun() {
+fn a_malformed_hello_is_refused_and_the_request_waits_for_a_better_one() {
     let server = Server::bind(server_config()).unwrap();
     let hasty = Raw::connect(server.address(), RawSettings::default());
     let held = hasty.ask(INFER);
     let refused = hasty.ask(&[0x01, 0x90]).read().unwrap();
     assert_eq!(code(&refused), "bad_request");
-    assert_eq!(held.read(), None);
     assert!(matches!(server.next(SHORT), Next::Nothing));
+    hasty.say_hello();
+    answer(&next(&server));
+    assert_eq!(held.read().unwrap(), [ANSWER_OK, 0x80]);
     assert_eq!(server.counters().hellos_refused.value(), 1);
 }
 

@@ -38,12 +38,9 @@ fn code(answer: &[u8]) -> String {
 /// All events of a server until one of `kind`.
 fn events_until(server: &Server, kind: ClientEventKind) -> Vec<ClientEvent> {
     let mut all = Vec::new();
-    let seen = std::cell::RefCell::new(&mut all);
-    eventually(|| {
-        let mut seen = seen.borrow_mut();
-        seen.extend(server.events().take().0);
-        seen.iter().any(|event| event.kind == kind)
-    });
+    while !all.iter().any(|event: &ClientEvent| event.kind == kind) {
+        all.extend(server.events().next(LONG).unwrap());
+    }
     all
 }
 

@@ -8,15 +8,16 @@ from typing import Any, Literal, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Buffer, Self
+from typing_extensions import Buffer, Self, disjoint_base
 
 __all__ = [
     "Completions",
     "LocalServer",
     "PackedRequest",
-    "QuicClient",
-    "QuicRequest",
     "QuicServer",
+    "TransportClient",
+    "TransportRequest",
+    "TransportServer",
     "__version__",
     "decode_image",
     "encode_jpeg",
@@ -144,8 +145,8 @@ def jpeg_message(image: NDArray[np.uint8], quality: int = 92) -> dict[str, Any]:
     """
 
 @final
-class QuicClient:
-    """A client of one QUIC server: what `FlashTransportPolicy` is made of.
+class TransportClient:
+    """A client of one server, over QUIC or a unix socket: what `FlashTransportPolicy` is made of.
 
     Args and Raises: as for `FlashTransportPolicy`.
     """
@@ -153,7 +154,7 @@ class QuicClient:
     def __new__(
         cls,
         host: str,
-        port: int,
+        port: int | None,
         *,
         api_key: str | None,
         server_fingerprint: str | None,
@@ -229,8 +230,80 @@ class Completions:
             `CallStats`.
         """
 
+@disjoint_base
+class TransportServer:
+    """What `QuicServer` and `LocalServer` have in common; made only as one of them."""
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What happened since the start, for metrics; docs/server.md lists the counters."""
+
+    def set_metadata(self, metadata: dict[str, Any]) -> None:
+        """Let clients in: from now on a hello is answered with `metadata`."""
+
+    def next_request(self, timeout: float | None = None) -> TransportRequest | None:
+        """Wait for the next request. Any number of threads may.
+
+        Args:
+            timeout: seconds; None waits until there is one.
+
+        Returns:
+            None when `timeout` has passed or the server is closed.
+
+        Raises:
+            FlashTransportError: the server cannot take requests any more.
+        """
+
+    def next_client_events(
+        self, timeout: float | None = None
+    ) -> list[tuple[Literal["connected", "disconnected", "refused", "lost"], str, str, int]] | None:
+        """Wait for news of clients, for a log: who connected, who left, who was refused.
+
+        Args:
+            timeout: seconds; None waits until there is something.
+
+        Returns:
+            For each event its kind; the client, `ip:port#connection` or `pid=…,uid=…#connection`,
+            of `refused` only `ip`, IPv6's `network::/64` or `uid=…`; the client's session, of
+            `refused` the reason; and how often it happened since the last call. `lost` counts
+            events that were forgotten because nobody took them. An empty list when `timeout` has
+            passed, None when the server is closed and all events were returned. No text holds a
+            key or a control character.
+        """
+
+    def stop_accepting(self) -> None:
+        """Answer hellos and new requests with `not_ready` from now on.
+
+        What was accepted goes on: it comes out of `next_request`, and its answers are sent.
+        """
+
+    def drain(self, timeout: float | None) -> bool:
+        """Accept nothing more, wait until what was accepted is answered, and close.
+
+        Other threads must go on to take requests and to answer them. Clients that are not answered
+        when `timeout` seconds are over are told so, as `close` does.
+
+        Returns:
+            Whether everything that was accepted is answered and the answers have arrived.
+        """
+
+    def close(self) -> None:
+        """Stop. Sent answers arrive, and what nobody has taken yet is answered `not_ready`.
+
+        A request that was taken and is not answered may have been carried out; its client gets
+        Disconnected.
+        """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
 @final
-class QuicServer:
+class QuicServer(TransportServer):
     """The server's end of QUIC, for any number of clients.
 
     It listens from its construction on and answers each hello with `metadata`; the other requests
@@ -244,19 +317,21 @@ class QuicServer:
         metadata: what each client is told when it connects; None lets nobody in yet.
         certificate_dir: where the certificate and its key are kept, made on the first start. None
             makes a new certificate each time, which no client can pin.
-        tls_certificate: PEM file of a certificate that somebody else keeps, with its chain, instead
-            of one in `certificate_dir`.
+        tls_certificate: PEM file of a certificate from elsewhere, with its chain, instead of one in
+            `certificate_dir`.
         tls_key: PEM file of its private key.
-        api_keys: a client must know one of them; empty lets everybody in.
+        api_keys: a client must know one of them; empty lets everybody in. Each is one line of
+            visible ASCII.
         max_message_bytes: the largest request. One client may have requests of twice, all of them
             together of eight times that waiting for their answers.
-        dedicated_link: nobody else uses the link to the clients: answers are sent at full speed
-            whatever is lost, and other traffic starves beside them.
+        dedicated_link: nothing else uses the link to the clients: answers are sent at full rate
+            whatever is lost, and other traffic on the link gets nothing.
 
     Raises:
         OSError: the address is in use or cannot be listened on, or a file (its `filename`) cannot
             be read or made.
         FlashTransportError: what the files hold is no certificate with its key.
+        ValueError: a key that is none, which the message does not show; an empty `host`.
     """
 
     def __new__(
@@ -292,59 +367,8 @@ class QuicServer:
         kernel reports them: Linux twice what it grants.
         """
 
-    @property
-    def counters(self) -> dict[str, int]:
-        """What happened since the start, for metrics: connections, requests, refusals, garbage."""
-
-    def next_request(self, timeout: float | None = None) -> QuicRequest | None:
-        """Wait for the next request. Any number of threads may.
-
-        Args:
-            timeout: seconds; None waits until there is one.
-
-        Returns:
-            None when `timeout` has passed or the server is closed.
-
-        Raises:
-            FlashTransportError: the server cannot take requests any more.
-        """
-
-    def set_metadata(self, metadata: dict[str, Any]) -> None:
-        """Let clients in: from now on a hello is answered with `metadata`."""
-
-    def stop_accepting(self) -> None:
-        """Answer hellos and new requests with `not_ready` from now on.
-
-        What was accepted goes on: it comes out of `next_request`, and its answers are sent.
-        """
-
-    def drain(self, timeout: float | None) -> bool:
-        """Accept nothing more, wait until what was accepted is answered, and close.
-
-        Other threads must go on to take requests and to answer them. Whoever is not answered when
-        `timeout` seconds are over is told so, as `close` does.
-
-        Returns:
-            Whether everything that was accepted is answered and the answers have arrived.
-        """
-
-    def close(self) -> None:
-        """Stop. Sent answers arrive, and what nobody has taken yet is answered `not_ready`.
-
-        A request that was taken and is not answered may have been carried out; its client gets
-        Disconnected.
-        """
-
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
-
 @final
-class LocalServer:
+class LocalServer(TransportServer):
     """The server's end of a unix socket, for clients on the same computer.
 
     It listens from its construction on; requests come out of `next_request`, as from `QuicServer`.
@@ -362,7 +386,8 @@ class LocalServer:
     Raises:
         OSError: another server listens there, something else is in the way, or the directory does
             not exist or cannot be written to.
-        ValueError: a path that is too long, or a mode that is none.
+        ValueError: a path that is too long, a mode that is none, or a key that is none, which the
+            message does not show.
     """
 
     def __new__(
@@ -378,48 +403,8 @@ class LocalServer:
     def path(self) -> Path:
         """The socket's file."""
 
-    @property
-    def counters(self) -> dict[str, int]:
-        """What happened since the start, for metrics: connections, requests, refusals."""
-
-    def set_metadata(self, metadata: dict[str, Any]) -> None:
-        """Let clients in: from now on each is told this when it connects."""
-
-    def next_request(self, timeout: float | None = None) -> QuicRequest | None:
-        """Wait for the next request. Any number of threads may.
-
-        Args:
-            timeout: seconds; None waits until there is one.
-
-        Returns:
-            None when `timeout` has passed or the server is closed.
-        """
-
-    def stop_accepting(self) -> None:
-        """Answer requests with `not_ready` from now on; what was accepted goes on."""
-
-    def drain(self, timeout: float | None) -> bool:
-        """Accept nothing more, wait until what was accepted is answered, and close.
-
-        Other threads must go on to take requests and to answer them.
-
-        Returns:
-            Whether everything that was accepted is answered.
-        """
-
-    def close(self) -> None:
-        """Stop. What nobody took is answered `not_ready`, sent answers arrive."""
-
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
-
 @final
-class QuicRequest:
+class TransportRequest:
     """A request, to be answered once with `respond` or `fail`, from any thread.
 
     One that is dropped without an answer answers `internal` by itself.

@@ -6,7 +6,7 @@ import threading
 from os import PathLike
 from typing import Any
 
-from flash_transport._native import Completions, QuicClient
+from flash_transport._native import Completions, TransportClient
 from flash_transport.address import parse_address
 from flash_transport.api_key import checked_api_key
 from flash_transport.futures import FutureTable, InferenceFuture
@@ -85,7 +85,7 @@ class FlashTransportPolicy(PolicyClient):
         self._dispatcher: threading.Thread | None = None
         self._dispatcher_lock = threading.Lock()
         self._closed = False
-        self._client = QuicClient(
+        self._client = TransportClient(
             *_destination(host, port),
             api_key=checked_api_key(api_key),
             server_fingerprint=server_fingerprint,

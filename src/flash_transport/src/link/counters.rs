@@ -28,7 +28,7 @@ counters! {
     handshakes_failed,
     /// Hellos with a missing or wrong api key, and connections without a hello in time.
     clients_unauthenticated,
-    /// Hellos refused for their key or because they were malformed; each ended its connection.
+    /// Hellos refused for a missing or wrong api key, which ended their connections, or because they were malformed.
     hellos_refused,
     /// Connections closed early because the client's host said that the client is gone, or because a new connection
     /// took its session over and it was silent.

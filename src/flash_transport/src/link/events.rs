@@ -1,7 +1,7 @@
 //! What a server tells its operator of its clients: who came, who left, who was refused. Bounded, whatever clients do.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Events that wait to be read; beyond, they are only counted.
 const MOST_EVENTS: usize = 256;
@@ -14,6 +14,8 @@ pub enum ClientEventKind {
     Disconnected,
     /// A hello was refused, or none came in time.
     Refused,
+    /// Events were forgotten because nobody took them.
+    Lost,
 }
 
 impl ClientEventKind {
@@ -22,6 +24,7 @@ impl ClientEventKind {
             Self::Connected => "connected",
             Self::Disconnected => "disconnected",
             Self::Refused => "refused",
+            Self::Lost => "lost",
         }
     }
 }
@@ -41,12 +44,14 @@ pub struct ClientEvent {
 #[derive(Debug, Default)]
 pub struct ClientEvents {
     waiting: Mutex<Waiting>,
+    changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    events: VecDeque<ClientEvent>,
+    events: Vec<ClientEvent>,
     lost: u64,
+    is_closed: bool,
 }
 
 impl ClientEvents {
@@ -66,18 +71,42 @@ impl ClientEvents {
             waiting.lost += 1;
             return;
         }
-        waiting.events.push_back(ClientEvent {
+        waiting.events.push(ClientEvent {
             kind,
             client: client.clone(),
             detail: detail.to_owned(),
             count: 1,
         });
+        self.changed.notify_all();
     }
 
-    /// The events that were not taken before, oldest first, and how many were lost for want of room.
-    pub fn take(&self) -> (Vec<ClientEvent>, u64) {
-        let Waiting { events, lost } = std::mem::take(&mut *self.lock());
-        (events.into(), lost)
+    /// The events that were not taken before, oldest first; waits for one up to `within`. `None` when the server is closed
+    /// and all were taken.
+    pub fn next(&self, within: Duration) -> Option<Vec<ClientEvent>> {
+        let nothing_new = |waiting: &mut Waiting| waiting.events.is_empty() && !waiting.is_closed;
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), within, nothing_new);
+        let mut waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if waiting.is_closed && waiting.events.is_empty() {
+            return None;
+        }
+        let mut events = std::mem::take(&mut waiting.events);
+        if waiting.lost > 0 {
+            events.push(ClientEvent {
+                kind: ClientEventKind::Lost,
+                client: "".into(),
+                detail: String::new(),
+                count: std::mem::take(&mut waiting.lost),
+            });
+        }
+        Some(events)
+    }
+
+    /// No more events come.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -93,19 +122,20 @@ mod tests {
         name.into()
     }
 
+    fn taken(events: &ClientEvents) -> Vec<(&'static str, u64)> {
+        let taken = events.next(Duration::ZERO).unwrap();
+        let count = |event: &ClientEvent| (event.kind.name(), event.count);
+        taken.iter().map(count).collect()
+    }
+
     #[test]
     fn events_are_taken_once_in_the_order_of_their_coming() {
         let events = ClientEvents::default();
-        events.note(ClientEventKind::Connected, &client("10.0.0.7:1#1"), "arm");
-        events.note(
-            ClientEventKind::Disconnected,
-            &client("10.0.0.7:1#1"),
-            "arm",
-        );
-        let (taken, lost) = events.take();
-        let kinds: Vec<_> = taken.iter().map(|event| event.kind.name()).collect();
-        assert_eq!((kinds, lost), (vec!["connected", "disconnected"], 0));
-        assert_eq!(events.take(), (Vec::new(), 0));
+        let robot = client("10.0.0.7:1#1");
+        events.note(ClientEventKind::Connected, &robot, "arm");
+        events.note(ClientEventKind::Disconnected, &robot, "arm");
+        assert_eq!(taken(&events), [("connected", 1), ("disconnected", 1)]);
+        assert_eq!(taken(&events), []);
     }
 
     #[test]
@@ -119,8 +149,10 @@ mod tests {
         ] {
             events.note(ClientEventKind::Refused, &client(name), why);
         }
-        let counts: Vec<_> = events.take().0.iter().map(|event| event.count).collect();
-        assert_eq!(counts, [2, 1, 1]);
+        assert_eq!(
+            taken(&events),
+            [("refused", 2), ("refused", 1), ("refused", 1)]
+        );
     }
 
     #[test]
@@ -129,7 +161,26 @@ mod tests {
         for number in 0..MOST_EVENTS + 5 {
             events.note(ClientEventKind::Connected, &client(&number.to_string()), "");
         }
-        let (taken, lost) = events.take();
-        assert_eq!((taken.len(), lost), (MOST_EVENTS, 5));
+        let taken = taken(&events);
+        assert_eq!(
+            (taken.len(), taken[MOST_EVENTS]),
+            (MOST_EVENTS + 1, ("lost", 5))
+        );
+    }
+
+    #[test]
+    fn whoever_waits_is_woken_by_an_event_and_by_the_end() {
+        let events = ClientEvents::default();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let first = events
+                    .next(Duration::from_secs(60))
+                    .map(|events| events.len());
+                (first, events.next(Duration::from_secs(60)))
+            });
+            events.note(ClientEventKind::Connected, &client("10.0.0.7:1#1"), "arm");
+            events.close();
+            assert_eq!(waiting.join().unwrap(), (Some(1), None));
+        });
     }
 }

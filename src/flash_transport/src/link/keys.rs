@@ -15,7 +15,7 @@ pub struct ApiKey(String);
 /// Why a text is no key. It never holds the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ApiKeyError {
-    #[error("api_key is empty: leave it out where no key is wanted")]
+    #[error("api_keys holds an empty key: leave it out where no key is wanted")]
     Empty,
 
     #[error("api_key holds {0}: a key is one line of visible ASCII characters (check how the file or variable that holds it ends)")]

@@ -42,7 +42,7 @@ impl ServerLimits {
             connections: 256,
             connections_of_address: 128,
             hello_time: Duration::from_secs(10),
-            hello_delay: Duration::from_secs(2),
+            hello_delay: Duration::from_secs(4),
             request_time: Duration::from_secs(30),
             answer_time: Duration::from_secs(30),
         }

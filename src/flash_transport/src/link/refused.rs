@@ -1,20 +1,18 @@
 //! How many hellos of each address were refused, and how long the next one waits for it. Pure: the time is an argument.
 //!
-//! Guessing keys costs an attacker a connection and, after a few wrong ones, seconds for each; a robot with a wrong key
-//! among others behind the same address delays those by `ServerLimits::hello_delay` at most, once per connection.
+//! Guessing keys costs an attacker a connection and, after some wrong ones, seconds for each. Another robot behind the same
+//! address gets in, if later. Over WebSocket the server delays by the same numbers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// So many refusals delay nobody: a key that was changed, a few robots that were started with an old one.
-const FREE_REFUSALS: u32 = 3;
+/// So many refusals delay nobody: robots that were not told of a changed key.
+const FREE_REFUSALS: u32 = 8;
 /// The delay after one refusal more; it doubles with each further one.
-const FIRST_DELAY: Duration = Duration::from_millis(50);
-/// One refusal is forgotten in this time.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
-/// Refusals beyond are not counted, so that an address is free again within minutes.
-const MOST_REFUSALS: u32 = 16;
+const FIRST_DELAY: Duration = Duration::from_millis(250);
+/// All refusals of an address are forgotten in so much time without another.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 /// Addresses that are remembered; the one that was refused longest ago gives way.
 const MOST_ADDRESSES: usize = 1024;
 
@@ -29,15 +27,6 @@ struct Refused {
     last: Instant,
 }
 
-impl Refused {
-    fn count_at(self, now: Instant) -> u32 {
-        let passed = now.saturating_duration_since(self.last).as_secs();
-        let forgotten = passed / FORGOTTEN_AFTER.as_secs();
-        self.count
-            .saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
-    }
-}
-
 impl RefusedAddresses {
     /// A hello of `address` was refused.
     pub fn note(&mut self, address: &Arc<str>, now: Instant) {
@@ -46,7 +35,7 @@ impl RefusedAddresses {
             self.make_room(now);
         }
         let refused = Refused {
-            count: (before + 1).min(MOST_REFUSALS),
+            count: before.saturating_add(1),
             last: now,
         };
         self.by_address.insert(address.clone(), refused);
@@ -63,13 +52,15 @@ impl RefusedAddresses {
     }
 
     fn count(&self, address: &str, now: Instant) -> u32 {
-        let refused = self.by_address.get(address);
-        refused.map_or(0, |refused| refused.count_at(now))
+        match self.by_address.get(address) {
+            Some(refused) if !refused.is_forgotten(now) => refused.count,
+            _ => 0,
+        }
     }
 
     fn make_room(&mut self, now: Instant) {
         self.by_address
-            .retain(|_, refused| refused.count_at(now) > 0);
+            .retain(|_, refused| !refused.is_forgotten(now));
         if self.by_address.len() >= MOST_ADDRESSES {
             let oldest = self
                 .by_address
@@ -83,11 +74,17 @@ impl RefusedAddresses {
     }
 }
 
+impl Refused {
+    fn is_forgotten(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last) >= FORGOTTEN_AFTER
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LONGEST: Duration = Duration::from_secs(2);
+    const LONGEST: Duration = Duration::from_secs(4);
 
     fn address(name: &str) -> Arc<str> {
         name.into()
@@ -104,43 +101,48 @@ mod tests {
     #[test]
     fn a_few_refusals_delay_nobody_and_more_of_them_longer_and_longer() {
         let now = Instant::now();
-        let delays: Vec<u128> = (0..12)
-            .map(|times| {
-                refused(times, now)
-                    .delay("10.0.0.7", now, LONGEST)
-                    .as_millis()
-            })
-            .collect();
-        assert_eq!(
-            delays,
-            [0, 0, 0, 0, 50, 100, 200, 400, 800, 1600, 2000, 2000]
-        );
+        let delay = |times| {
+            refused(times, now)
+                .delay("10.0.0.7", now, LONGEST)
+                .as_millis()
+        };
+        for (times, ms) in [
+            (0, 0),
+            (8, 0),
+            (9, 250),
+            (10, 500),
+            (11, 1000),
+            (12, 2000),
+            (13, 4000),
+            (99, 4000),
+        ] {
+            assert_eq!(delay(times), ms, "{times}");
+        }
     }
 
     #[test]
     fn another_address_is_not_delayed() {
         let now = Instant::now();
         assert_eq!(
-            refused(9, now).delay("10.0.0.8", now, LONGEST),
+            refused(20, now).delay("10.0.0.8", now, LONGEST),
             Duration::ZERO
         );
     }
 
     #[test]
-    fn refusals_are_forgotten_one_by_one() {
+    fn refusals_are_forgotten_a_minute_after_the_last() {
         let now = Instant::now();
-        let addresses = refused(1000, now);
+        let addresses = refused(20, now);
         let after =
             |seconds| addresses.delay("10.0.0.7", now + Duration::from_secs(seconds), LONGEST);
-        assert_eq!(after(9), LONGEST);
-        assert_eq!(after(120), FIRST_DELAY);
-        assert_eq!(after(130), Duration::ZERO);
+        assert_eq!(after(59), LONGEST);
+        assert_eq!(after(60), Duration::ZERO);
     }
 
     #[test]
     fn what_is_remembered_is_bounded_and_the_oldest_gives_way() {
         let now = Instant::now();
-        let mut addresses = refused(9, now);
+        let mut addresses = refused(20, now);
         for number in 0..u64::try_from(MOST_ADDRESSES).unwrap() {
             let later = now + Duration::from_millis(number + 1);
             addresses.note(

@@ -51,6 +51,8 @@ pub enum HelloOutcome {
     Welcome { session: Arc<str>, answer: Bytes },
     /// The client may come in, but not yet.
     NotReady(Failure),
+    /// It was no hello: answer with this. Another may follow.
+    Malformed(Failure),
     /// Answer with this and end the connection, so that no second key can be tried over it.
     Refused(Failure),
 }
@@ -97,7 +99,8 @@ impl ServerCore {
             Ok(hello) => hello,
             Err(error) => {
                 self.counters.requests_refused.add_one();
-                return self.refuse(ErrorCode::BadRequest, &error.to_string(), peer, now);
+                let failure = self.refuse(ErrorCode::BadRequest, &error.to_string(), peer);
+                return HelloOutcome::Malformed(failure);
             }
         };
         if !self.keys.admit(hello.api_key.as_ref()) {
@@ -106,7 +109,8 @@ impl ServerCore {
                 None => KEY_WANTED,
                 Some(_) => KEY_UNKNOWN,
             };
-            return self.refuse(ErrorCode::Unauthenticated, message, peer, now);
+            lock(&self.refused).note(&peer.address, now);
+            return HelloOutcome::Refused(self.refuse(ErrorCode::Unauthenticated, message, peer));
         }
         let not_ready = |message| {
             self.counters.requests_refused.add_one();
@@ -148,18 +152,11 @@ impl ServerCore {
         }
     }
 
-    fn refuse(
-        &self,
-        code: ErrorCode,
-        message: &str,
-        peer: &PeerName,
-        now: Instant,
-    ) -> HelloOutcome {
-        lock(&self.refused).note(&peer.address, now);
+    fn refuse(&self, code: ErrorCode, message: &str, peer: &PeerName) -> Failure {
         self.counters.hellos_refused.add_one();
         self.events
             .note(ClientEventKind::Refused, &peer.address, message);
-        HelloOutcome::Refused(Failure::new(code, message))
+        Failure::new(code, message)
     }
 }
 
@@ -204,6 +201,7 @@ mod tests {
     fn code(outcome: HelloOutcome) -> String {
         match outcome {
             HelloOutcome::Refused(failure) => format!("refused {}", failure.code),
+            HelloOutcome::Malformed(failure) => failure.code,
             HelloOutcome::NotReady(failure) => failure.code,
             HelloOutcome::Welcome { session, .. } => session.to_string(),
         }
@@ -237,16 +235,14 @@ mod tests {
             code(judge(&core, &hello(Some("wrong"), None))),
             "refused unauthenticated"
         );
-        assert_eq!(code(judge(&core, b"\x90")), "refused bad_request");
-        let counts: Vec<_> = core
-            .events
-            .take()
-            .0
-            .iter()
-            .map(|event| event.count)
-            .collect();
+        assert_eq!(code(judge(&core, b"\x90")), "bad_request");
+        let events = core.events.next(Duration::ZERO).unwrap();
+        let counts: Vec<_> = events.iter().map(|event| event.count).collect();
         assert_eq!(counts, [1, 2, 1]);
         assert_eq!(core.counters.hellos_refused.value(), 4);
+        for _ in 0..8 {
+            judge(&core, &hello(Some("wrong"), None));
+        }
         assert!(core.hello_delay("10.0.0.7", Instant::now()) > Duration::ZERO);
         assert_eq!(core.hello_delay("10.0.0.8", Instant::now()), Duration::ZERO);
     }

@@ -1,4 +1,4 @@
-//! `QuicClient`: what `FlashTransportPolicy` is made of.
+//! `TransportClient`: what `FlashTransportPolicy` is made of.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,15 +15,18 @@ use super::log::warn_of_small_buffers;
 use super::trust::server_trust;
 use super::wait::{duration, wait_for, without_gil};
 use crate::buffers::Buffer;
-use crate::link::hello::{random_session, Hello};
+use crate::link::address::ServerAddress;
+use crate::link::hello::{check_session, random_session, Hello};
+use crate::link::keys::ApiKey;
 use crate::link::wire::Kind;
 use crate::quic::client::{
-    Answer, Client, ClientConfig, Interest, Mail, Mailbox, Message, Pending, Ticket, DEADLINE_KEY,
+    Answer, Client, ClientConfig, ClientError, Interest, Mail, Mailbox, Message, Pending, Ticket,
+    DEADLINE_KEY,
 };
 use crate::quic::settings::LinkSettings;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<QuicClient>()?;
+    module.add_class::<TransportClient>()?;
     module.add_class::<Completions>()?;
     module.add_class::<PackedRequest>()
 }
@@ -33,14 +36,14 @@ pub type CallNumbers = (f64, f64, usize, usize, u32);
 
 /// A client of one QUIC server. Any number of threads may share it.
 #[pyclass(frozen, module = "flash_transport._native")]
-struct QuicClient {
+struct TransportClient {
     client: Client,
     session: String,
     connect_timeout: Duration,
 }
 
 #[pymethods]
-impl QuicClient {
+impl TransportClient {
     #[new]
     #[pyo3(signature = (host, port, *, api_key, server_fingerprint, ca_file, known_servers, session, connect_timeout,
                         dedicated_link))]
@@ -48,7 +51,7 @@ impl QuicClient {
     fn new(
         py: Python<'_>,
         host: &str,
-        port: u16,
+        port: Option<i64>,
         api_key: Option<String>,
         server_fingerprint: Option<&str>,
         ca_file: Option<PathBuf>,
@@ -60,8 +63,11 @@ impl QuicClient {
         let Some(connect_timeout) = duration("connect_timeout", Some(connect_timeout))? else {
             return Err(PyValueError::new_err("connect_timeout must have an end"));
         };
-        let trust = server_trust(server_fingerprint, ca_file, known_servers)?;
+        let (host, port) = destination(host, port)?;
+        let api_key = api_key.map(ApiKey::new).transpose()?;
         let session = session.unwrap_or_else(random_session);
+        check_session(&session).map_err(ClientError::from)?;
+        let trust = server_trust(server_fingerprint, ca_file, known_servers)?;
         let mut config = ClientConfig::new(host, port, trust);
         config.connect_timeout = connect_timeout;
         config.link = LinkSettings::with_dedicated_link(dedicated_link);
@@ -209,10 +215,27 @@ impl QuicClient {
     }
 }
 
+/// Of servers, unless told otherwise.
+const DEFAULT_PORT: u16 = 5555;
+
+/// Where to connect to. A unix socket has no port.
+fn destination(host: &str, port: Option<i64>) -> PyResult<(String, u16)> {
+    match host.strip_prefix("unix:") {
+        Some("") => Err(PyValueError::new_err(
+            "host \"unix:\" holds no path: write unix: and the path of the server's socket",
+        )),
+        Some(_) => Ok((host.to_owned(), DEFAULT_PORT)),
+        None => {
+            let address = ServerAddress::parse(host, port)?;
+            Ok((address.host, address.port.unwrap_or(DEFAULT_PORT)))
+        }
+    }
+}
+
 /// A reset does nothing on the server that takes time.
 const RESET_TIME: Duration = Duration::from_secs(10);
 
-impl QuicClient {
+impl TransportClient {
     /// The request of an observation, with the time that it has where the server reads that.
     fn pack(
         &self,

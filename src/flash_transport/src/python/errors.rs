@@ -8,6 +8,8 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::import_exception;
 use pyo3::prelude::*;
 
+use crate::link::address::AddressError;
+use crate::link::keys::ApiKeyError;
 use crate::link::request::AlreadyAnswered;
 use crate::quic::client::ClientError;
 use crate::trust::{AuthoritiesError, FingerprintError, IdentityError};
@@ -49,6 +51,18 @@ impl From<ClientError> for PyErr {
 impl From<AlreadyAnswered> for PyErr {
     fn from(error: AlreadyAnswered) -> PyErr {
         FlashTransportError::new_err(error.to_string())
+    }
+}
+
+impl From<AddressError> for PyErr {
+    fn from(error: AddressError) -> PyErr {
+        PyValueError::new_err(error.to_string())
+    }
+}
+
+impl From<ApiKeyError> for PyErr {
+    fn from(error: ApiKeyError) -> PyErr {
+        PyValueError::new_err(error.to_string())
     }
 }
 

@@ -1,17 +1,17 @@
 //! `LocalServer`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyDict;
 
-use super::codec;
 use super::errors::os_error;
-use super::server::QuicRequest;
-use super::serving::{checked_keys, counted, next_within, packed_metadata, settled_within};
-use super::wait::{duration, without_gil};
+use super::transport_server::{accepted_keys, packed_metadata, Serves, TransportServer};
 use crate::link::limits::ServerLimits;
+use crate::link::server_core::ServerCore;
 use crate::local::path::PathError;
 use crate::local::server::{LocalServer as Server, LocalServerConfig};
 
@@ -20,9 +20,9 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 /// The server's end of a unix socket, for any number of clients on this computer.
-#[pyclass(frozen, module = "flash_transport")]
+#[pyclass(frozen, extends = TransportServer, module = "flash_transport")]
 struct LocalServer {
-    server: Server,
+    server: Arc<Server>,
 }
 
 #[pymethods]
@@ -36,18 +36,23 @@ impl LocalServer {
         api_keys: Vec<String>,
         max_message_bytes: usize,
         mode: u32,
-    ) -> PyResult<Self> {
+    ) -> PyResult<(Self, TransportServer)> {
         if mode > 0o777 {
             return Err(PyValueError::new_err(format!(
                 "mode must be permissions from 0 to 0o777, got {mode:#o}"
             )));
         }
         let mut config = LocalServerConfig::new(path, packed_metadata(py, metadata)?);
-        config.api_keys = checked_keys(api_keys)?;
+        config.api_keys = accepted_keys(api_keys)?;
         config.limits = ServerLimits::with_message_bytes(max_message_bytes);
         config.mode = mode;
-        let server = Server::bind(config)?;
-        Ok(Self { server })
+        let server = Arc::new(Server::bind(config)?);
+        Ok((
+            Self {
+                server: server.clone(),
+            },
+            TransportServer::new(server),
+        ))
     }
 
     /// The socket's file.
@@ -56,57 +61,23 @@ impl LocalServer {
         self.server.path().into()
     }
 
-    /// What happened since the start, for metrics.
-    #[getter]
-    fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        counted(py, self.server.counters())
-    }
-
-    /// Let clients in: hello is answered with `metadata` from now on.
-    fn set_metadata(&self, py: Python<'_>, metadata: &Bound<'_, PyDict>) -> PyResult<()> {
-        self.server.set_metadata(&codec::encode(py, metadata)?);
-        Ok(())
-    }
-
-    /// Wait for the next request; None when `timeout` has passed or the server is closed.
-    #[pyo3(signature = (timeout = None))]
-    fn next_request(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<QuicRequest>> {
-        let request = next_within(py, timeout, |slice| self.server.next(slice))?;
-        Ok(request.map(QuicRequest::new))
-    }
-
-    /// Answer requests with `not_ready` from now on; what was accepted goes on.
-    fn stop_accepting(&self) {
-        self.server.stop_accepting();
-    }
-
-    /// Accept nothing more, wait up to `timeout` until what was accepted is answered, and close. Says whether
-    /// everything was answered.
-    fn drain(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let timeout = duration("timeout", timeout)?;
-        self.server.stop_accepting();
-        let settled = settled_within(py, timeout, |slice| self.server.wait_settled(slice))?;
-        self.close(py);
-        Ok(settled)
-    }
-
-    /// Stop. What nobody took is answered `not_ready`, sent answers arrive.
-    fn close(&self, py: Python<'_>) {
-        // A thread in `next_request` needs the GIL to return.
-        without_gil(py, || self.server.close());
-    }
-
-    fn __enter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) {
-        self.close(py);
-    }
-
     fn __repr__(&self) -> String {
         format!("LocalServer({:?})", self.server.path())
+    }
+}
+
+impl Serves for Server {
+    fn core(&self) -> &ServerCore {
+        Server::core(self)
+    }
+    fn stop_accepting(&self) {
+        Server::stop_accepting(self);
+    }
+    fn wait_settled(&self, within: Duration) -> bool {
+        Server::wait_settled(self, within)
+    }
+    fn close(&self) {
+        Server::close(self);
     }
 }
 

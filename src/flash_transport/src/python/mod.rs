@@ -6,8 +6,9 @@ pub mod image;
 #[cfg(unix)]
 mod local_server;
 mod log;
-mod server;
-mod serving;
+mod quic_server;
+mod request;
+mod transport_server;
 mod trust;
 mod wait;
 
@@ -19,8 +20,10 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     client::register(module)?;
     codec::register(module)?;
     image::register(module)?;
+    module.add_class::<request::TransportRequest>()?;
+    module.add_class::<transport_server::TransportServer>()?;
+    quic_server::register(module)?;
     #[cfg(unix)]
     local_server::register(module)?;
-    server::register(module)?;
     wait::register(module)
 }

@@ -299,7 +299,7 @@ mod tests {
                 let known = &known;
                 scope.spawn(move || {
                     let server = format!("gpu:{number}");
-                    add(&known, &server, fingerprint(&server));
+                    add(known, &server, fingerprint(&server));
                 });
             }
         });

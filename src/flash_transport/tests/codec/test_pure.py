@@ -145,7 +145,7 @@ def test_images_are_resized_bit_for_bit_as_by_pil(size):
 
 
 def test_both_halves_have_the_same_names():
-    parts_of_the_policy = {"Completions", "PackedRequest", "QuicClient"}
+    parts_of_the_policy = {"Completions", "PackedRequest", "TransportClient"}
     assert set(pure.__all__) == set(_native.__all__) - parts_of_the_policy | {
         "FlashTransportPolicy"
     }

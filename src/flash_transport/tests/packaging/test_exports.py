@@ -25,7 +25,7 @@ def test_the_list_of_public_names_is_complete_and_true():
 
 
 def test_everything_of_the_binary_and_every_error_is_public():
-    parts_of_the_policy = {"Completions", "PackedRequest", "QuicClient"}
+    parts_of_the_policy = {"Completions", "PackedRequest", "TransportClient"}
     assert set(_native.__all__) - parts_of_the_policy <= set(flash_transport.__all__)
     assert set(errors.__all__) <= set(flash_transport.__all__)
     for name in errors.__all__:

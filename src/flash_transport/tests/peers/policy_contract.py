@@ -1,8 +1,8 @@
 """The transports that keep the contract of `Policy`, each with a server whose requests look alike.
 
-A new transport is one more entry of `TRANSPORTS`: a function that starts a server which gives each
-request to `handle`, and hands out an `Endpoint`. What a request must offer is what `QuicRequest`
-offers: `observation`, `cancelled`, `respond(result)`, `fail(code, message)`.
+A new transport is one more entry of `TRANSPORTS`: a function that starts a server which gives
+each request to `handle`, and hands out an `Endpoint`. What a request must offer is what
+`TransportRequest` offers: `observation`, `cancelled`, `respond(result)`, `fail(code, message)`.
 """
 
 import contextlib

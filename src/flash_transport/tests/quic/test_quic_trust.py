@@ -89,8 +89,8 @@ def test_a_known_server_with_another_certificate_is_refused_until_its_line_is_de
             FlashTransportPolicy("127.0.0.1", port, known_servers=known, connect_timeout=LONG)
         assert str(raised.value) == (
             f"certificate of 127.0.0.1:{port} has fingerprint {served.server.fingerprint}, but "
-            f"line 2 of {known} knows it by {former}; somebody may be playing the server. If its "
-            "certificate was changed on purpose, delete that line and connect again"
+            f"line 2 of {known} knows it by {former}; an attacker may be impersonating the server. "
+            "If its certificate was changed on purpose, delete that line and connect again"
         )
         assert served.server.counters["requests_accepted"] == 0
         known.write_text("# servers of the lab\n")

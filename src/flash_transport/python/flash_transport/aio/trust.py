@@ -144,7 +144,8 @@ async def _check_known(path: Path, server: str, got: bytes, lock_s: float) -> No
     if expected != got:
         raise UntrustedServer(
             f"certificate of {server} has fingerprint {got.hex()}, but line {line} of {path} "
-            f"knows it by {expected.hex()}; somebody may be playing the server. If its certificate "
+            f"knows it by {expected.hex()}; an attacker may be impersonating the server. "
+            "If its certificate "
             "was changed on purpose, delete that line and connect again"
         )
     return None

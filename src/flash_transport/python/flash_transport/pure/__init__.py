@@ -6,8 +6,9 @@ The codec gives the same bytes, images are equal within one level; QUIC raises `
 from flash_transport.pure.encodings import image_to_rgb
 from flash_transport.pure.native_only import (
     LocalServer,
-    QuicRequest,
     QuicServer,
+    TransportRequest,
+    TransportServer,
     decode_image,
     encode_jpeg,
     jpeg_message,
@@ -22,8 +23,9 @@ __version__ = "0.1.0"
 __all__ = [
     "FlashTransportPolicy",
     "LocalServer",
-    "QuicRequest",
     "QuicServer",
+    "TransportRequest",
+    "TransportServer",
     "__version__",
     "decode_image",
     "encode_jpeg",

@@ -10,8 +10,9 @@ from flash_transport.errors import NativeMissing
 __all__ = [
     "LocalServer",
     "MissingQuicPolicy",
-    "QuicRequest",
     "QuicServer",
+    "TransportRequest",
+    "TransportServer",
     "decode_image",
     "encode_jpeg",
     "jpeg_message",
@@ -38,16 +39,20 @@ class MissingQuicPolicy(_NativeOnly):
     _public_name = "FlashTransportPolicy"
 
 
-class QuicServer(_NativeOnly):
+class TransportServer(_NativeOnly):
+    """What the servers have in common: needs the compiled half of this package."""
+
+
+class QuicServer(TransportServer):
     """The server's end of QUIC: needs the compiled half of this package."""
 
 
-class LocalServer(_NativeOnly):
+class LocalServer(TransportServer):
     """The server's end of a unix socket: needs the compiled half of this package."""
 
 
-class QuicRequest(_NativeOnly):
-    """A request of `QuicServer`: needs the compiled half of this package."""
+class TransportRequest(_NativeOnly):
+    """A request of a server: needs the compiled half of this package."""
 
 
 def decode_image(*_arguments: Any, **_options: Any) -> NoReturn:

@@ -206,6 +206,10 @@ impl Connection<'_> {
         }
         thread::sleep(core.hello_delay(&self.peer.name.address, Instant::now()));
         match core.judge_hello(&body, &self.peer.name, Instant::now()) {
+            HelloOutcome::Malformed(failure) => {
+                self.peer.answer(id, &failure.encode());
+                return Ok(());
+            }
             HelloOutcome::Refused(failure) => {
                 self.peer.answer(id, &failure.encode());
                 return Err(Over);

@@ -100,6 +100,10 @@ impl LocalServer {
         &self.shared.core.counters
     }
 
+    pub fn core(&self) -> &ServerCore {
+        &self.shared.core
+    }
+
     /// Who came, who left and who was refused, for the operator.
     pub fn events(&self) -> &ClientEvents {
         &self.shared.core.events
@@ -154,6 +158,7 @@ impl LocalServer {
                 let _ = peer.stream.shutdown(Shutdown::Both);
             }
             self.shared.wait_until_all_left(FLUSH_TIME);
+            self.shared.core.events.close();
         }
     }
 }

@@ -175,6 +175,10 @@ impl Server {
         &self.shared.core.counters
     }
 
+    pub fn core(&self) -> &ServerCore {
+        &self.shared.core
+    }
+
     /// Who came, who left and who was refused, for the operator.
     pub fn events(&self) -> &ClientEvents {
         &self.shared.core.events
@@ -217,6 +221,7 @@ impl Server {
         if let Some(thread) = thread.take() {
             let _ = thread.join();
         }
+        self.shared.core.events.close();
     }
 }
 

@@ -156,6 +156,10 @@ async fn answer_hello(shared: &Arc<Shared>, peer: &Peer, send: &mut SendStream, 
     }
     sleep(core.hello_delay(&peer.name.address, Instant::now())).await;
     match core.judge_hello(body, &peer.name, Instant::now()) {
+        HelloOutcome::Malformed(failure) => {
+            peer.hello.send_replace(HelloState::Awaited);
+            answer(shared, peer, send, failure.encode()).await;
+        }
         HelloOutcome::Refused(failure) => {
             peer.hello.send_replace(HelloState::Refused);
             let _ = timeout(FLUSH_TIME, answer(shared, peer, send, failure.encode())).await;

@@ -1,0 +1,114 @@
+//! `TransportRequest`: a request of any server.
+
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+
+use super::codec;
+use super::errors::CodecError;
+use crate::buffers::Buffer;
+use crate::link::request::Request;
+use crate::link::wire::{ErrorCode, ANSWER_OK};
+use crate::text::shown;
+
+/// A request, to be answered once with `respond` or `fail`, from any thread.
+#[pyclass(frozen, module = "flash_transport")]
+pub struct TransportRequest {
+    /// Its body has moved to `body`.
+    request: Request,
+    /// Empty once it is decoded.
+    body: Mutex<Buffer>,
+    observation: PyOnceLock<PyResult<Py<PyAny>>>,
+}
+
+impl TransportRequest {
+    pub fn new(mut request: Request) -> Self {
+        Self {
+            body: Mutex::new(std::mem::take(&mut request.body)),
+            request,
+            observation: PyOnceLock::new(),
+        }
+    }
+
+    fn decode(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let body = std::mem::take(&mut *self.body.lock().unwrap_or_else(PoisonError::into_inner));
+        let observation = codec::decode_owned(py, body, 0)?;
+        if observation.bind(py).is_instance_of::<PyDict>() {
+            return Ok(observation);
+        }
+        Err(CodecError::new_err(format!(
+            "a request must be a map, got a {}",
+            observation.bind(py).get_type().name()?
+        )))
+    }
+}
+
+#[pymethods]
+impl TransportRequest {
+    /// `infer` or `reset`.
+    #[getter]
+    fn kind(&self) -> &'static str {
+        self.request.kind.name()
+    }
+
+    /// What the client calls itself; its `peer` where it said nothing.
+    #[getter]
+    fn session(&self) -> &str {
+        &self.request.session
+    }
+
+    /// Where the client is: `ip:port#connection` or `pid=…,uid=…#connection`.
+    #[getter]
+    fn peer(&self) -> &str {
+        &self.request.peer
+    }
+
+    /// What the client sent; arrays are read-only views on the received bytes.
+    #[getter]
+    fn observation(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.observation.get_or_init(py, || self.decode(py)) {
+            Ok(observation) => Ok(observation.clone_ref(py)),
+            Err(error) => Err(error.clone_ref(py)),
+        }
+    }
+
+    /// Whether nobody waits for the answer any more.
+    #[getter]
+    fn cancelled(&self) -> bool {
+        self.request.reply.is_cancelled()
+    }
+
+    /// Answer with a result. Harmless when the client has left.
+    fn respond(&self, py: Python<'_>, result: &Bound<'_, PyDict>) -> PyResult<()> {
+        let answer = codec::encode_with_prefix(py, ANSWER_OK, result)?;
+        Ok(self.request.reply.answer(answer)?)
+    }
+
+    /// Answer with an error. Harmless when the client has left.
+    fn fail(&self, code: &str, message: &str) -> PyResult<()> {
+        let Some(code) = ErrorCode::from_name(code) else {
+            let known = ErrorCode::ALL.map(ErrorCode::name).join(", ");
+            return Err(PyValueError::new_err(format!(
+                "\"{}\" is no error code, expected one of: {known}",
+                shown(code)
+            )));
+        };
+        Ok(self.request.reply.fail(code, message)?)
+    }
+
+    fn __repr__(&self) -> String {
+        let Request {
+            kind,
+            session,
+            peer,
+            ..
+        } = &self.request;
+        format!(
+            "TransportRequest(kind={:?}, session={session:?}, peer={peer:?})",
+            kind.name()
+        )
+    }
+}

@@ -1,0 +1,158 @@
+//! `TransportServer`: what the servers have in common in Python, whatever their clients' way to them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::codec;
+use super::errors::FlashTransportError;
+use super::request::TransportRequest;
+use super::wait::{duration, wait_within, without_gil};
+use crate::link::keys::{ApiKey, ApiKeyError};
+use crate::link::queue::Next;
+use crate::link::server_core::ServerCore;
+
+/// What a server must do to be one of Python's.
+pub trait Serves: Send + Sync {
+    fn core(&self) -> &ServerCore;
+    fn stop_accepting(&self);
+    fn wait_settled(&self, within: Duration) -> bool;
+    fn close(&self);
+    /// Whether it can take no more requests although nobody closed it.
+    fn is_broken(&self) -> bool {
+        false
+    }
+}
+
+/// What `QuicServer` and `LocalServer` have in common.
+#[pyclass(frozen, subclass, module = "flash_transport")]
+pub struct TransportServer {
+    server: Arc<dyn Serves>,
+}
+
+impl TransportServer {
+    pub fn new(server: Arc<dyn Serves>) -> Self {
+        Self { server }
+    }
+}
+
+/// Kind, client, session or reason, count.
+type Event = (&'static str, String, String, u64);
+
+#[pymethods]
+impl TransportServer {
+    /// What happened since the start, for metrics.
+    #[getter]
+    fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let named = PyDict::new(py);
+        for (name, value) in self.server.core().counters.snapshot() {
+            named.set_item(name, value)?;
+        }
+        Ok(named)
+    }
+
+    /// Let clients in: from now on a hello is answered with `metadata`.
+    fn set_metadata(&self, py: Python<'_>, metadata: &Bound<'_, PyDict>) -> PyResult<()> {
+        self.server
+            .core()
+            .set_metadata(&codec::encode(py, metadata)?);
+        Ok(())
+    }
+
+    /// Wait for the next request; None when `timeout` has passed or the server is closed.
+    #[pyo3(signature = (timeout = None))]
+    fn next_request(
+        &self,
+        py: Python<'_>,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<TransportRequest>> {
+        let timeout = duration("timeout", timeout)?;
+        let core = self.server.core();
+        let found = wait_within(py, timeout, |slice| match core.next(slice) {
+            Next::Request(request) => Some(Some(request)),
+            Next::Nothing => None,
+            Next::Closed => Some(None),
+        })?;
+        match found.flatten() {
+            Some(request) => Ok(Some(TransportRequest::new(request))),
+            None if self.server.is_broken() => Err(FlashTransportError::new_err(
+                "the server's socket failed; it takes no more requests",
+            )),
+            None => Ok(None),
+        }
+    }
+
+    /// Wait for news of clients: who connected, who left, who was refused.
+    #[pyo3(signature = (timeout = None))]
+    fn next_client_events(
+        &self,
+        py: Python<'_>,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<Vec<Event>>> {
+        let timeout = duration("timeout", timeout)?;
+        let events = &self.server.core().events;
+        let found = wait_within(py, timeout, |slice| match events.next(slice) {
+            Some(events) if events.is_empty() => None,
+            found => Some(found),
+        })?;
+        let Some(found) = found else {
+            return Ok(Some(Vec::new()));
+        };
+        Ok(found.map(|events| {
+            let event = |event: crate::link::events::ClientEvent| {
+                let client = event.client.to_string();
+                (event.kind.name(), client, event.detail, event.count)
+            };
+            events.into_iter().map(event).collect()
+        }))
+    }
+
+    /// Answer hellos and new requests with `not_ready` from now on; what was accepted goes on.
+    fn stop_accepting(&self) {
+        self.server.stop_accepting();
+    }
+
+    /// Accept nothing more, wait up to `timeout` until what was accepted is answered, and close. Says whether
+    /// everything was answered and has arrived.
+    fn drain(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let timeout = duration("timeout", timeout)?;
+        self.server.stop_accepting();
+        let settled = wait_within(py, timeout, |slice| {
+            self.server.wait_settled(slice).then_some(())
+        })?;
+        self.close(py);
+        Ok(settled.is_some())
+    }
+
+    /// Stop. What is not begun is answered `not_ready`, sent answers arrive.
+    fn close(&self, py: Python<'_>) {
+        // A thread in `next_request` needs the GIL to return.
+        without_gil(py, || self.server.close());
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) {
+        self.close(py);
+    }
+}
+
+/// The keys that a server accepts.
+pub fn accepted_keys(api_keys: Vec<String>) -> Result<Vec<ApiKey>, ApiKeyError> {
+    api_keys.into_iter().map(ApiKey::accepted).collect()
+}
+
+/// What a hello is answered with, if it is known yet.
+pub fn packed_metadata(
+    py: Python<'_>,
+    metadata: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Option<Vec<u8>>> {
+    metadata
+        .map(|metadata| codec::encode(py, metadata))
+        .transpose()
+}
