@@ -154,7 +154,12 @@ async fn answer_hello(shared: &Arc<Shared>, peer: &Peer, send: &mut SendStream, 
         let failure = Failure::new(ErrorCode::BadRequest, HELLO_SAID);
         return answer(shared, peer, send, failure.encode()).await;
     }
-    sleep(core.hello_delay(&peer.name.address, Instant::now())).await;
+    let is_resumed = !*peer.established.borrow();
+    let delay = core.hello_delay(&peer.name.address, Instant::now());
+    // even a sleep of nothing waits for the timer's next millisecond
+    if !delay.is_zero() {
+        sleep(delay).await;
+    }
     match core.judge_hello(body, &peer.name, Instant::now()) {
         HelloOutcome::Malformed(failure) => {
             peer.hello.send_replace(HelloState::Awaited);
@@ -176,7 +181,7 @@ async fn answer_hello(shared: &Arc<Shared>, peer: &Peer, send: &mut SendStream, 
         } => {
             peer.hello
                 .send_replace(HelloState::Accepted(session.clone()));
-            if !*peer.established.borrow() {
+            if is_resumed {
                 core.counters.hellos_resumed.add_one();
             }
             windows::divide(shared);
