@@ -79,6 +79,8 @@ class FakeSubtask:
 class FakePlanner:
     """Answers "step N of <prompt>"."""
 
+    checkpoint = None
+
     def __init__(self, *, gate=None):
         self.gate = gate
         self.entered = threading.Semaphore(0)

@@ -33,6 +33,7 @@ def test_help_lists_the_commands_each_in_one_line():
     for command, what in (
         ("serve", "Serve the models of a configuration"),
         ("check-config", "Check a configuration without serving"),
+        ("ping", "Reach a server and time its answers"),
         ("inspect-checkpoint", "Say what a checkpoint is"),
         ("convert-checkpoint", "Write a checkpoint in the other layout"),
         ("prepare-checkpoint", "Fetch weights and statistics into one"),
@@ -239,6 +240,37 @@ def test_serve_without_anything_says_what_to_name(tmp_path, monkeypatch):
 # checkpoints
 
 TINY = Path(openpi_flash_models.__file__).parents[2] / "tests" / "data" / "tiny_pi05"
+
+
+def test_check_config_tells_all_that_is_known_of_a_checkpoint_without_its_weights(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv("OPENPI_DATA_HOME", str(tmp_path))
+    action = {"model_config_name": "pi05_aloha", "checkpoint_dir": str(TINY)}
+    path = write(tmp_path / "c.json", {"action": action, "state_dir": str(tmp_path)})
+    result = run("check-config", "--checkpoints", path)
+    assert result.exit_code == 0, result.output
+    assert "  action: note: statistics" in result.output
+    action["model_config_name"] = "pi05_droid"
+    action["checkpoint_dir"] = str(tmp_path / "nowhere")
+    write(path, {"action": action, "planner": {"checkpoint_dir": str(tmp_path)}})
+    result = run("check-config", "--checkpoints", path)
+    assert result.exit_code == 2
+    errors = [line for line in result.output.splitlines() if ": error: " in line]
+    assert len(errors) == 2
+    assert errors[0].startswith("  action: error: ")
+    assert "nowhere" in errors[0]
+    assert errors[1].startswith("  planner: error: ")
+
+
+def test_check_config_refuses_what_serve_refuses_at_once(monkeypatch, tmp_path):
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError))
+    path = write(tmp_path / "c.json", {"action": {"model_config_name": "null"}})
+    result = run("check-config", path)
+    assert result.exit_code == 2
+    assert "  error: state_dir: missing, and neither HOME nor XDG_STATE_HOME" in result.output
 
 
 def test_a_checkpoint_is_described(monkeypatch, tmp_path):

@@ -104,7 +104,7 @@ def test_a_request_without_any_prompt_is_refused_before_anything_runs(pair_of):
     failure = pair.act()
     assert failure.code is ErrorCode.BAD_REQUEST
     assert failure.message == (
-        "prompt: missing, and the server has no action.default_prompt; send the task in words"
+        "prompt: missing, and the server has no default_prompt; send the task in words"
     )
     assert pair.policy.seen == []
     assert pair.planner.prompts == []

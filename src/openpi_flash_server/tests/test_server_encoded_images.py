@@ -84,7 +84,7 @@ def test_a_message_shows_whether_it_has_encoded_images():
 
 def test_the_metadata_says_that_jpeg_is_read():
     assert "jpeg" in action_metadata(SPEC, has_planner=False)["supports"]
-    assert "jpeg" in planner_metadata(SPEC)["supports"]
+    assert "jpeg" in planner_metadata(SPEC, None)["supports"]
 
 
 def test_decoding_images_counts_as_decoding():

@@ -34,6 +34,8 @@ def test_without_settings_the_device_chooses(loaded, tmp_path):
             "dtype": None,
             "graph": None,
             "rtc": RtcOptions(),
+            "normalization": "auto",
+            "malformed_tokens": "error",
         },
         {
             "max_generation_tokens": 20,

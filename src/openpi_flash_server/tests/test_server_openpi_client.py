@@ -1,13 +1,16 @@
 """openpi's own client: metadata, actions, errors, its key, and its wait for a server."""
 
+import dataclasses
 import threading
 
 import numpy as np
 import pytest
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from served_slot import get
-from server_fakes import WAIT
+from server_fakes import WAIT, FakePolicy
 from websockets.exceptions import ConnectionClosedError
+
+from openpi_flash_models.actions.malformed import Substitute
 
 # openpi's client connects in the way of older websockets
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
@@ -30,6 +33,23 @@ def test_openpis_client_gets_metadata_and_actions(serve_websocket, openpi_client
     assert set(first["server_timing"]) == {"infer_ms", "queue_ms", "decode_ms"}
     assert set(second["server_timing"]) == {"infer_ms", "queue_ms", "decode_ms", "prev_total_ms"}
     assert (first["sequence"], second["sequence"]) == (1, 2)
+
+
+def test_openpis_client_goes_on_where_a_chunk_is_not_the_models(serve_websocket, openpi_client):
+    class Malformed(FakePolicy):
+        def infer(self, observation, controls=None):
+            result = super().infer(observation, controls)
+            substitute = Substitute("hold", "the tokens end in the middle of a number")
+            return dataclasses.replace(result, substitute=substitute)
+
+    client = openpi_client(serve_websocket(Malformed()).port)
+    for _ in range(2):
+        answer = client.infer({"state": np.array([1.5, 2.0]), "prompt": "fold"})
+        assert answer["actions"].tolist() == [[1.5, 2.0]] * 3
+        assert answer["substitute"] == {
+            "kind": "hold",
+            "reason": "the tokens end in the middle of a number",
+        }
 
 
 def test_arrays_of_every_kind_of_openpis_client_reach_the_policy_as_sent(

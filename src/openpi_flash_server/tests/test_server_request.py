@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openpi_flash_models.errors import ObservationError
-from openpi_flash_server.slot.request import RequestMode, parse_request, prompt_of
+from openpi_flash_server.slot.request import RequestMode, parse_request
 
 
 def parse(message, *, session="peer#1", received_at=10.0):
@@ -160,18 +160,3 @@ def test_whatever_a_client_sends_becomes_a_request_or_a_refusal(message):
         assert request.deadline is None or request.deadline >= 10.0
     assert len(refusal) < 300
     assert "\n" not in refusal
-
-
-@pytest.mark.parametrize("prompt", ["fold", np.array("fold"), np.str_("fold")])
-def test_a_prompt_is_text_or_the_array_that_openpi_makes_of_it(prompt):
-    assert prompt_of({"prompt": prompt}) == "fold"
-
-
-def test_an_absent_prompt_is_none():
-    assert prompt_of({}) is None
-
-
-@pytest.mark.parametrize("prompt", [3, np.zeros(2), ["fold"]])
-def test_a_prompt_that_is_no_text_is_refused(prompt):
-    with pytest.raises(ObservationError, match="prompt: expected text, got"):
-        prompt_of({"prompt": prompt})

@@ -211,7 +211,9 @@ def test_actions_that_are_not_finite_never_leave(caplog):
     slot.open(ActionHandler(Broken()))
     failure = receive(slot, {"state": np.zeros(2)}).wait()
     assert failure.code is ErrorCode.INTERNAL
-    assert failure.message == "ArithmeticError: the policy's actions[1, 0] is nan"
+    assert failure.message == (
+        "ModelOutputError: the model's actions are not finite: actions[1, 0] is nan"
+    )
     slot.close(grace=WAIT)
 
 

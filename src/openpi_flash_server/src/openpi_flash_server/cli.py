@@ -10,6 +10,7 @@ from openpi_flash_server.commands.check_config import check_config
 from openpi_flash_server.commands.convert_checkpoint import convert_checkpoint
 from openpi_flash_server.commands.inspect_checkpoint import inspect_checkpoint
 from openpi_flash_server.commands.make_demo_checkpoint import make_demo_checkpoint
+from openpi_flash_server.commands.ping import ping
 from openpi_flash_server.commands.prepare_checkpoint import (
     prepare_checkpoint,
     prepare_planner_checkpoint,
@@ -48,6 +49,7 @@ def _options(
 
 app.command("serve", short_help="Serve the models of a configuration.")(serve)
 app.command("check-config", short_help="Check a configuration without serving.")(check_config)
+app.command("ping", short_help="Reach a server and time its answers.")(ping)
 app.command("inspect-checkpoint", short_help="Say what a checkpoint is.")(inspect_checkpoint)
 app.command("convert-checkpoint", short_help="Write a checkpoint in the other layout.")(
     convert_checkpoint

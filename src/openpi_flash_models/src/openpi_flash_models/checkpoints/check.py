@@ -59,9 +59,9 @@ def check_policy_checkpoint(
     )
     if checkpoint is None:
         return found.all
-    chosen = found.attempt(lambda: choose_framework(framework, checkpoint, config.kind))
     if found.attempt(lambda: find_layout(checkpoint)) is None:
         return found.all
+    chosen = found.attempt(lambda: choose_framework(framework, checkpoint, config.kind))
     stats = found.attempt(lambda: read_statistics(checkpoint, config))
     if stats is not None:
         scaled = found.attempt(lambda: normalization_of(normalization, config, checkpoint, stats))

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openpi_flash_server.commands.config_option import read_config
+from openpi_flash_server.commands.config_option import EXIT_CONFIG, read_config
+
+if TYPE_CHECKING:
+    from openpi_flash_server.config.server_config import ServerConfig
 
 
 def check_config(
     path: Annotated[Path, typer.Argument(help="The JSON configuration.", show_default=False)],
+    checkpoints: Annotated[
+        bool,
+        typer.Option(
+            "--checkpoints",
+            help="Check the checkpoints, too: all that can be known without reading weights.",
+        ),
+    ] = False,
 ) -> None:
-    """Check a configuration as serve would read it, with the environment over it."""
+    """Check a configuration as serve would read it, with the environment over it.
+
+    Whether ports are free and a model fits into memory is known only when serve starts.
+    """
     config = read_config(path)
     typer.echo(f"{path}: ok (mode={config.mode}, slots={config.slots})")
     for slot in config.slots:
@@ -28,6 +41,14 @@ def check_config(
 
     for variable, likely in misspelt_variables(os.environ):
         typer.echo(f"  note: {variable} sets nothing, did you mean {likely}?")
+    try:
+        config.certificate_dir()
+    except ValueError as error:
+        typer.echo(f"  error: state_dir: {error}")
+        raise typer.Exit(EXIT_CONFIG) from None
+    if checkpoints:
+        _check_checkpoints(config)
+        return
     # not an error: a configuration is often checked on another machine than the one that serves
     for slot, settings in (("action", config.action), ("planner", config.planner)):
         directory = settings.checkpoint_dir if settings is not None else ""
@@ -35,3 +56,33 @@ def check_config(
             typer.echo(f"  note: {slot}.checkpoint_dir {directory} is downloaded if need be")
         elif directory and not (place := Path(directory).expanduser().absolute()).is_dir():
             typer.echo(f"  note: {slot}.checkpoint_dir {place} is not on this machine")
+
+
+def _check_checkpoints(config: ServerConfig) -> None:
+    from openpi_flash_models.checkpoints.check import (
+        check_planner_checkpoint,
+        check_policy_checkpoint,
+    )
+    from openpi_flash_server.config.server_config import NULL_MODEL
+
+    findings = []
+    if config.action is not None and config.action.model_config_name != NULL_MODEL:
+        findings += [
+            ("action", finding)
+            for finding in check_policy_checkpoint(
+                config.action.model_config_name,
+                config.action.checkpoint_dir,
+                framework=config.action.framework,
+                normalization=config.action.normalization,
+                malformed_tokens=config.action.malformed_tokens,
+            )
+        ]
+    if config.planner is not None:
+        findings += [
+            ("planner", finding)
+            for finding in check_planner_checkpoint(config.planner.checkpoint_dir)
+        ]
+    for slot, finding in findings:
+        typer.echo(f"  {slot}: {finding.severity}: {finding.text}")
+    if any(finding.severity == "error" for _, finding in findings):
+        raise typer.Exit(EXIT_CONFIG)

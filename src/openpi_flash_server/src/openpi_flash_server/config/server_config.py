@@ -16,6 +16,8 @@ from typing import Annotated, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from openpi_flash_models.actions.malformed import MalformedTokens
+from openpi_flash_models.transforms.normalize import NormalizationChoice
 from openpi_flash_server.config.files import (
     KEY_RULE,
     is_key,
@@ -84,6 +86,16 @@ class ActionSettings(Settings):
         "installed, else JAX",
     )
     dtype: Dtype = Field(default="auto", description=DTYPE)
+    normalization: NormalizationChoice = Field(
+        default="auto",
+        description="how state and actions are scaled; auto takes what the inference config says, "
+        "then what the checkpoint says, then what openpi does for the model",
+    )
+    malformed_tokens: MalformedTokens = Field(
+        default="error",
+        description="the answer to tokens of pi0-FAST that are no chunk of actions: error refuses, "
+        "hold keeps the robot where it was observed, zeros are in the scaled space, as openpi's",
+    )
     rtc: RtcSettings = RtcSettings()
     graph: GraphSettings = GraphSettings()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from openpi_flash_models.actions.finite import refuse_not_finite
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_models.policy.policy_protocol import ActionPolicy, InferenceControls
 from openpi_flash_server.slot.request import Request, RequestMode
@@ -20,7 +21,11 @@ class ActionHandler:
         self._policy = policy
 
     def handle(self, request: Request) -> dict[str, Any]:
-        """`actions` [horizon, dim] float64 and `policy_timing`."""
+        """`actions` [horizon, dim] float64 and `policy_timing`.
+
+        `substitute` {kind, reason} says that the actions are not the model's, where
+        `malformed_tokens` allows that.
+        """
         if request.mode is RequestMode.SUBTASK_ONLY:
             raise ObservationError("mode", "subtask_only needs a planner, and this server has none")
         return self.act(request.observation, request.controls)
@@ -30,12 +35,14 @@ class ActionHandler:
         result = self._policy.infer(observation, controls)
         actions = np.ascontiguousarray(result.actions, dtype=np.float64)
         # a robot must never see them, whatever its own checks do
-        if not np.isfinite(actions).all():
-            step, joint = np.argwhere(~np.isfinite(actions))[0]
-            raise ArithmeticError(
-                f"the policy's actions[{step}, {joint}] is {actions[step, joint]}"
-            )
-        return {"actions": actions, "policy_timing": {"infer_ms": float(result.infer_ms)}}
+        refuse_not_finite(actions)
+        answer = {"actions": actions, "policy_timing": {"infer_ms": float(result.infer_ms)}}
+        if result.substitute is not None:
+            answer["substitute"] = {
+                "kind": result.substitute.kind,
+                "reason": result.substitute.reason,
+            }
+        return answer
 
     def reset(self, session: Session) -> None:
         """Policies keep nothing between requests."""

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from openpi_flash_models.text.task import task_of
 from openpi_flash_server.config.prompt_template import fill_template
 from openpi_flash_server.handlers.action import ActionHandler
-from openpi_flash_server.handlers.planning import SubtaskSource, task_of
+from openpi_flash_server.handlers.planning import SubtaskSource
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.slot.request import ErrorCode, Request, RequestFailed, RequestMode
 from openpi_flash_server.slot.session import Session

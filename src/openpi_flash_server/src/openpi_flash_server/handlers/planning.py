@@ -7,8 +7,9 @@ import threading
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from openpi_flash_models.errors import ObservationError
+from openpi_flash_models.checkpoints.digest import CheckpointIdentity
 from openpi_flash_models.policy.policy_protocol import InferenceControls
+from openpi_flash_models.text.task import task_of
 from openpi_flash_server.slot.request import (
     Answer,
     Failure,
@@ -16,7 +17,6 @@ from openpi_flash_server.slot.request import (
     Request,
     RequestFailed,
     RequestMode,
-    prompt_of,
 )
 from openpi_flash_server.slot.session import ServerSession, Session
 from openpi_flash_server.slot.slot import Slot
@@ -36,6 +36,10 @@ class PlannedSubtask(Protocol):
 
 class Planner(Protocol):
     """A loaded planner."""
+
+    @property
+    def checkpoint(self) -> CheckpointIdentity | None:
+        """What it was loaded from."""
 
     def plan(self, observation: Mapping[str, Any], *, prompt: str) -> PlannedSubtask:
         """The next subtask of the task `prompt`."""
@@ -65,17 +69,6 @@ class PlannerHandler:
 
     def reset(self, session: Session) -> None:
         """Planners keep nothing between requests."""
-
-
-def task_of(observation: Mapping[str, Any], default_prompt: str | None) -> str:
-    """The task to plan for: the request's prompt, else the configured one."""
-    task = prompt_of(observation) or default_prompt
-    if not task:
-        raise ObservationError(
-            "prompt",
-            "missing, and the server has no action.default_prompt; send the task in words",
-        )
-    return task
 
 
 class SubtaskSource:

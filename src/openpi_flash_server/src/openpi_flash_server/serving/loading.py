@@ -91,7 +91,7 @@ def load_slots(
         with _stage(slots, "compiling the planner model", "planner model is warm"):
             planner.warm_up()
         handler: Handler = PlannerHandler(planner, default_prompt=default_prompt)
-        metadata = planner_metadata(policy.spec if policy is not None else None)
+        metadata = planner_metadata(policy.spec if policy is not None else None, planner.checkpoint)
         loaded.append(LoadedSlot("planner", handler, metadata))
     if policy is not None:
         handler = ActionHandler(policy)
@@ -120,10 +120,10 @@ def load_policy(settings: ActionSettings) -> ActionPolicy:
     """The policy that the settings name."""
     if settings.model_config_name == NULL_MODEL:
         return NullPolicy()
-    from openpi_flash_models.downloads import fetch
+    from openpi_flash_models.checkpoints.fetching import fetch_policy_checkpoint
 
     with _naming("action.checkpoint_dir"):
-        checkpoint = fetch(settings.checkpoint_dir)
+        checkpoint = fetch_policy_checkpoint(settings.checkpoint_dir, settings.model_config_name)
         # heavy: jax comes with it
         from openpi_flash_models.load import load_policy as load
 
@@ -135,15 +135,17 @@ def load_policy(settings: ActionSettings) -> ActionPolicy:
             dtype=_dtype(settings.dtype),
             graph=_graph(settings.graph),
             rtc=settings.rtc.options(),
+            normalization=settings.normalization,
+            malformed_tokens=settings.malformed_tokens,
         )
 
 
 def load_planner(settings: PlannerSettings, robot: str | None) -> Planner:
     """The planner that the settings name, with the cameras of `robot`."""
-    from openpi_flash_models.downloads import fetch
+    from openpi_flash_models.checkpoints.fetching import fetch_planner_checkpoint
 
     with _naming("planner.checkpoint_dir"):
-        checkpoint = fetch(settings.checkpoint_dir)
+        checkpoint = fetch_planner_checkpoint(settings.checkpoint_dir)
         from openpi_flash_models.load import load_planner as load
 
         return load(
@@ -173,7 +175,7 @@ def _dtype(name: Dtype) -> str | None:
 
 def _chosen(settings: ActionSettings) -> dict[str, object]:
     """What was chosen of how the model computes, for the log."""
-    given = settings.model_dump(exclude_unset=True, include={"framework", "dtype", "rtc", "graph"})
+    given = settings.model_dump(exclude_unset=True, include=_CHOICES)
     chosen: dict[str, object] = {}
     for name, value in given.items():
         inner = value if isinstance(value, dict) else {"": value}
@@ -200,5 +202,7 @@ def _stage(slots: Mapping[str, Slot], doing: str, done: str, **fields: object) -
     yield
     log.info(done, seconds=time.monotonic() - started)
 
+
+_CHOICES = {"framework", "dtype", "rtc", "graph", "normalization", "malformed_tokens"}
 
 LOADERS = Loaders(policy=load_policy, planner=load_planner)

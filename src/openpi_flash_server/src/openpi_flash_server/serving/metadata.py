@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from openpi_flash_models.checkpoints.digest import CheckpointIdentity
 from openpi_flash_models.policy.policy_protocol import PolicySpec
 from openpi_flash_server import __version__
 
@@ -18,6 +19,8 @@ def action_metadata(spec: PolicySpec, *, has_planner: bool) -> dict[str, Any]:
         **spec.metadata,
         **_common(),
         "model": spec.model,
+        "config": spec.config,
+        **_checkpoint(spec.checkpoint),
         "robot": spec.robot,
         "image_specs": _image_specs(spec),
         "action_horizon": spec.action_horizon,
@@ -28,9 +31,16 @@ def action_metadata(spec: PolicySpec, *, has_planner: bool) -> dict[str, Any]:
     }
 
 
-def planner_metadata(spec: PolicySpec | None) -> dict[str, Any]:
-    """The planner endpoint's metadata; `spec` is the action policy's, whose images it reads too."""
-    metadata = {**_common(), "supports": [*_REQUEST_KEYS, "subtask"]}
+def planner_metadata(
+    spec: PolicySpec | None, checkpoint: CheckpointIdentity | None
+) -> dict[str, Any]:
+    """The planner endpoint's metadata.
+
+    Args:
+        spec: the action policy's, whose images the planner reads too.
+        checkpoint: the planner's.
+    """
+    metadata = {**_common(), **_checkpoint(checkpoint), "supports": [*_REQUEST_KEYS, "subtask"]}
     if spec is not None:
         metadata |= {"robot": spec.robot, "image_specs": _image_specs(spec)}
     return metadata
@@ -38,6 +48,12 @@ def planner_metadata(spec: PolicySpec | None) -> dict[str, Any]:
 
 def _common() -> dict[str, Any]:
     return {"protocol": PROTOCOL, "server_version": __version__}
+
+
+def _checkpoint(checkpoint: CheckpointIdentity | None) -> dict[str, Any]:
+    if checkpoint is None:
+        return {}
+    return {"checkpoint": {"name": checkpoint.name, "digest": checkpoint.digest}}
 
 
 def _image_specs(spec: PolicySpec) -> list[dict[str, Any]]:

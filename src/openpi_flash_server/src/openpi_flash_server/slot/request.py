@@ -161,16 +161,6 @@ def parse_request(
     )
 
 
-def prompt_of(observation: Mapping[str, Any]) -> str | None:
-    """The request's task in words: text, or the 0-d array that openpi's transforms make of it."""
-    prompt = observation.get("prompt")
-    if isinstance(prompt, np.ndarray) and prompt.ndim == 0:
-        prompt = prompt.item()
-    if prompt is None or isinstance(prompt, str):
-        return prompt
-    raise ObservationError("prompt", f"expected text, got {described(prompt)}")
-
-
 def _mode(value: Any) -> RequestMode:
     if value is None or value == "":
         return RequestMode.DEFAULT
