@@ -52,9 +52,19 @@ def test_the_yaml_of_the_page_is_a_robot_that_reads_its_observation(write):
     assert set(robot.read_images(observation)) == {"base_0_rgb", "left_wrist_0_rgb"}
     del observation["images"]
     assert set(robot.read_images(observation)) == {"base_0_rgb"}
+    assert robot.hold == tuple(range(7))
+    assert config.normalization == "auto"
     actions = robot.actions_to_robot(np.ones((2, 7)))
     assert actions.tolist() == [[1, -1, 1, 1, 1, 1, 100]] * 2
     assert robot.actions_to_model(actions).tolist() == [[1.0] * 7] * 2
+
+
+def test_the_yaml_may_say_how_numbers_are_scaled_and_which_actions_are_velocities(write):
+    text = edited("hold: [0, 1, 2", "hold: [null, null, 2")
+    add_robot_file(write(text.replace("delta: [6, -1]", "normalization: mean_std")))
+    config = named_configs.get_config("pi05_my_arm")
+    assert config.normalization == "mean_std"
+    assert config.robot.hold == (None, None, 2, 3, 4, 5, 6)
 
 
 def test_the_python_of_the_page_is_a_robot_with_a_formula(write):
@@ -127,6 +137,15 @@ def edited(old, new):
         ("delta: [6, -1]", "delta: 6", r"configs\[0\].delta: expected a list, got 6"),
         ("asset_id: my_arm  ", "# ", r"configs\[0\]: asset_id is missing"),
         ("name: pi05_my_arm", "name: pi05_droid", "a config named 'pi05_droid' already"),
+        ("hold: [0, 1", "hold: [0", r"robots\[0\]: robot my_arm: hold has 6 entries, expected"),
+        ("5, 6]", "5, 7]", "robot my_arm: hold names number 7 of the state, expected 0 to 6"),
+        ("hold: [0, 1", "hold: [0, 1.5", r"hold: expected whole numbers and null, got \[0, 1.5"),
+        ("hold: [0, 1", "hold: [0, yes", r"hold: expected whole numbers and null, got \[0, True"),
+        (
+            "delta: [6, -1]",
+            "normalization: max",
+            "normalization is 'max', expected one of auto, quantile, mean_std",
+        ),
         ("robots:", "robot:", "the file: unknown key 'robot', known: configs, robots"),
         ("robots:", "robots: [", r"is not YAML: line \d+, column \d+: .+$"),
     ],

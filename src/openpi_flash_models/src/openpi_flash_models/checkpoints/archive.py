@@ -93,8 +93,13 @@ def _unpack_members(
         if count > limits.files:
             raise _RefusedError(f"it holds more than {limits.files} files")
         target = directory.joinpath(*_parts(member.name))
+        try:
+            (target if member.isdir() else target.parent).mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise _RefusedError(
+                f"{_shown(member.name)} is in it as a file and as a directory"
+            ) from None
         if member.isdir():
-            target.mkdir(parents=True, exist_ok=True)
             continue
         if not member.isreg() or member.issparse():
             raise _RefusedError(f"{_shown(member.name)} is {_kind(member)}, not a regular file")
@@ -104,7 +109,6 @@ def _unpack_members(
                 "that it may take"
             )
         left -= member.size
-        target.parent.mkdir(parents=True, exist_ok=True)
         content = archive.extractfile(member)
         assert content is not None, "it is a regular file"
         _write(content, target, member)

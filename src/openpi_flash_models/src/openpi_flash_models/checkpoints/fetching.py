@@ -25,8 +25,9 @@ def fetch_policy_checkpoint(location: str, config_name: str) -> Path:
         CheckpointError: what the URL names is no checkpoint, or has no such statistics.
         DownloadError: it could not be fetched.
     """
+    config = get_config(config_name)
     if is_missing(location):
-        check_policy_names(list_names(location), location, get_config(config_name))
+        check_policy_names(list_names(location), location, config)
     return fetch(location)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from openpi_flash_models.errors import ObservationError
+from openpi_flash_models.model.inputs import IMAGE_SIZE
 from openpi_flash_models.transforms.arrays import parse_array
 
 
@@ -31,6 +32,13 @@ def parse_image(value: Any, key: str) -> np.ndarray:
         )
     if image.shape[-1] != 3:
         image = image.transpose(1, 2, 0)
+    height, width = scaled_size(image.shape[0], image.shape[1], IMAGE_SIZE, IMAGE_SIZE)
+    if not height or not width:
+        raise ObservationError(
+            key,
+            f"an image of {image.shape[0]} x {image.shape[1]} (rows x columns) becomes "
+            f"{height} x {width} when it is scaled into {IMAGE_SIZE} x {IMAGE_SIZE}",
+        )
     if image.dtype == np.uint8:
         return image
     if not np.issubdtype(image.dtype, np.floating):
@@ -43,8 +51,16 @@ def parse_image(value: Any, key: str) -> np.ndarray:
     return (image * 255).astype(np.uint8)
 
 
+def scaled_size(rows: int, columns: int, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns that an image keeps of ``height`` and ``width``, in its own proportion."""
+    ratio = max(columns / width, rows / height)
+    return int(rows / ratio), int(columns / ratio)
+
+
 def resize_with_pad(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Scale into [height, width] keeping the aspect, black borders around; openpi's geometry.
+    """Scale into [height, width] keeping the proportion, with black borders around.
+
+    Rounds sizes as ``openpi_client/image_tools.py`` does.
 
     Args:
         image: uint8 [H, W, 3].
@@ -53,8 +69,7 @@ def resize_with_pad(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """
     if image.shape[:2] == (height, width):
         return image
-    ratio = max(image.shape[1] / width, image.shape[0] / height)
-    new_height, new_width = int(image.shape[0] / ratio), int(image.shape[1] / ratio)
+    new_height, new_width = scaled_size(image.shape[0], image.shape[1], height, width)
     scaled = Image.fromarray(np.ascontiguousarray(image)).resize(
         (new_width, new_height), resample=Image.Resampling.BILINEAR
     )
