@@ -1,9 +1,17 @@
-# The steps of scripts/test and scripts/lint. Sourced, never run. Every step runs, also after a failure.
+# The checks of scripts/test and scripts/lint. Sourced, never run. Every check of a step runs, also after a failure.
 
+STEPS=(lint rust python torch ros e2e)
 FAILED=()
 
-# step NAME COMMAND...
-step() {
+known_steps() {
+  local name
+  for name in "$@"; do
+    case " ${STEPS[*]} " in *" $name "*) ;; *) wrong_arguments "unknown step '$name', known: ${STEPS[*]}" ;; esac
+  done
+}
+
+# check NAME COMMAND...
+check() {
   local name=$1 started=$SECONDS
   shift
   say "$name"
@@ -35,23 +43,33 @@ types() {
     (cd launch && MYPYPATH=../src/openpi_flash_client_node mypy --config-file ../pyproject.toml ./*.py)
 }
 
-shell_syntax() {
+# Every shell script that git knows or would add, by its ending or its first line.
+shell_scripts() {
   local file
-  for file in scripts/{bench,check-wheel,demo,lint,ros_env,setup,test,test-versions} src/flash_transport/fuzz/run scripts/lib/*.sh .ci/run; do bash -n "$file" || return 1; done
+  { git ls-files --cached --others --exclude-standard -- '*.sh' scripts/ros_env
+    git grep --untracked -lI -E '^#!.*sh$'; } | sort -u | while read -r file; do
+    [ ! -f "$file" ] || echo "$file"
+  done
+}
+
+shell_syntax() {
+  local file status=0
+  for file in $(shell_scripts); do bash -n "$file" || status=1; done
+  return "$status"
 }
 
 checks_lint() {
-  step "shell syntax" shell_syntax
-  step "ruff format" ruff format --check --quiet .
-  step "ruff check" ruff check --quiet .
-  step "mypy" types
-  step "cargo fmt" cargo fmt --all --check
-  step "cargo clippy" clippy
+  check "shell syntax" shell_syntax
+  check "ruff format" ruff format --check --quiet .
+  check "ruff check" ruff check --quiet .
+  check "mypy" types
+  check "cargo fmt" cargo fmt --all --check
+  check "cargo clippy" clippy
 }
 
-checks_rust() { step "cargo test" cargo test --workspace --locked; }
+checks_rust() { check "cargo test" cargo test --workspace --locked; }
 
-checks_python() { step "pytest" python -m pytest -m "not e2e" --ignore-glob='*/test_torch_*'; }
+checks_python() { check "pytest" python -m pytest -m "not e2e" --ignore-glob='*/test_torch_*'; }
 
 colcon_test() {
   # colcon test exits 0 when tests fail; test-result tells
@@ -60,27 +78,12 @@ colcon_test() {
     colcon test-result --verbose
 }
 
-checks_ros() { step "colcon test" colcon_test; }
+checks_ros() { check "colcon test" colcon_test; }
 
 checks_torch() {
-  if setup_torch; then step "pytest with PyTorch" python -m pytest src/*/tests/test_torch_*.py; else
+  if setup_torch; then check "pytest with PyTorch" python -m pytest src/*/tests/test_torch_*.py; else
     say "less than $TORCH_GIGABYTES GB free: PyTorch is not installed, and its models are not tested"
   fi
 }
 
-checks_e2e() { step "pytest end to end" python -m pytest -m e2e tests; }
-
-# run_checks GROUP...
-run_checks() {
-  local group started=$SECONDS
-  for group in "$@"; do
-    declare -F "checks_$group" >/dev/null || fail "unknown step '$group'" "known: lint rust python torch ros e2e"
-    "checks_$group"
-  done
-  if [ ${#FAILED[@]} -gt 0 ]; then
-    printf '\n%sfailed:%s\n' "$RED" "$RESET"
-    printf '  %s\n' "${FAILED[@]}"
-    exit 1
-  fi
-  say "all checks passed in $((SECONDS - started)) s"
-}
+checks_e2e() { check "pytest end to end" python -m pytest -m e2e tests; }

@@ -1,4 +1,4 @@
-# Set-up shared by scripts/setup, demo, test and bench. Sourced, never run.
+# The set-up of a checkout, for scripts/setup and every script that needs one. Sourced, never run.
 # Every step looks first, works only if something is missing or changed, and says what it does.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -7,15 +7,8 @@ UV_VERSION=0.13.9
 RUST_MINIMUM=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml")
 SETUP_LOG=$ROOT/.tools/setup.log
 
-if [ -t 1 ]; then BOLD=$'\e[1m' RED=$'\e[31m' RESET=$'\e[0m'; else BOLD= RED= RESET=; fi
-
-say() { printf '%s==>%s %s\n' "$BOLD" "$RESET" "$*"; }
-
-fail() {
-  printf '%serror:%s %s\n' "$RED" "$RESET" "$1" >&2
-  [ $# -lt 2 ] || printf '\nhint: %s\n' "$2" >&2
-  exit 1
-}
+source "$ROOT/scripts/lib/messages.sh"
+source "$ROOT/scripts/lib/setup_lock.sh"
 
 # logged WHAT COMMAND...: runs quietly with a seconds counter; shows the end of the log when it fails.
 logged() {
@@ -23,14 +16,20 @@ logged() {
   shift
   say "$what"
   printf '\n### %s\n' "$what" >>"$SETUP_LOG"
+  # in a process group of its own, which ends with this script
+  set -m
   "$@" >>"$SETUP_LOG" 2>&1 </dev/null &
   pid=$!
+  set +m
+  # shellcheck disable=SC2064
+  trap "kill -TERM -- -$pid 2>/dev/null" EXIT
   while kill -0 "$pid" 2>/dev/null; do
     sleep 1
     if [ -t 1 ]; then printf '\r    %3d s' $((SECONDS - started))
     elif [ $(((SECONDS - started) % 30)) -eq 29 ]; then printf '    %d s ...\n' $((SECONDS - started)); fi
   done
   wait "$pid" || status=$?
+  trap - EXIT
   [ -t 1 ] && printf '\r             \r'
   if [ "$status" -ne 0 ]; then
     tail -n 40 "$SETUP_LOG" >&2
@@ -161,6 +160,14 @@ TORCH_GIGABYTES=8
 
 # setup_torch: adds PyTorch to the environment; fails quietly where the disk has no room for it.
 setup_torch() {
+  local status=0
+  lock_setup
+  install_torch || status=$?
+  unlock_setup
+  return "$status"
+}
+
+install_torch() {
   local key free
   key=$(fingerprint pyproject.toml uv.lock)
   is_done .venv/.setup-torch "$key" && return
@@ -174,7 +181,8 @@ setup_torch() {
 setup_ros() {
   local key
   key=$(fingerprint src/openpi_flash src/openpi_flash_msgs src/openpi_flash_client_node/setup.py src/openpi_flash_client_node/setup.cfg \
-    src/openpi_flash_client_node/package.xml src/flash_transport/{CMakeLists.txt,package.xml,cmake} launch config scripts/lib uv.lock)
+    src/openpi_flash_client_node/package.xml src/flash_transport/{CMakeLists.txt,package.xml,cmake} launch config \
+    scripts/lib/{setup.sh,ros_wheel_paths.cmake} uv.lock)
   is_done install/.setup "$key" && return
   logged "building the ROS 2 packages with colcon" bash -c "cd '$ROOT' && source scripts/ros_env &&
     colcon build --symlink-install --event-handlers console_cohesion+ \
@@ -187,11 +195,12 @@ setup() {
   cd "$ROOT"
   [ "$(uname -sm)" = "Linux x86_64" ] || fail "the demo and the tests need Linux on x86-64 (this is $(uname -sm))" \
     "the ROS 2 wheels they use exist for nothing else; a robot with its own ROS needs none of this"
-  mkdir -p "$TOOLS"
+  lock_setup
   : >"$SETUP_LOG"
   setup_system
   setup_rust
   setup_uv
   setup_python "$1"
   setup_ros
+  unlock_setup
 }

@@ -1,0 +1,170 @@
+"""The scripts answer their arguments before they set anything up, and set up one at a time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+USERS_SCRIPTS = ("bench", "check-wheel", "demo", "lint", "setup", "stress", "test", "test-versions")
+
+WRONG = [
+    ("bench", "--blocks", "0"),
+    ("bench", "--nonsense"),
+    ("check-wheel", "--nonsense"),
+    ("demo", "--nonsense"),
+    ("demo", "--seconds", "soon"),
+    ("demo", "--transport", "pigeon"),
+    ("lint", "--nonsense"),
+    ("setup", "demo", "all"),
+    ("setup", "everything"),
+    ("stress", "--nonsense"),
+    ("stress", "--rounds"),
+    ("stress", "--rounds", "0"),
+    ("stress", "--seed", "-1"),
+    ("test", "--nonsense"),
+    ("test", "--seed", "x"),
+    ("test", "rust", "pyhton"),
+    ("test-versions", "3.9"),
+]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout without anything that a set-up makes."""
+    for path in (
+        "Cargo.toml",
+        "examples/demo/arguments.py",
+        "benchmarks/transport_arguments.py",
+        *(str(file.relative_to(ROOT)) for file in (ROOT / "scripts").rglob("*") if file.is_file()),
+    ):
+        copy = tmp_path / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, copy)
+    return tmp_path
+
+
+def run(checkout, script, *arguments):
+    before = sorted(checkout.rglob("*"))
+    result = subprocess.run(
+        [checkout / "scripts" / script, *arguments],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert sorted(checkout.rglob("*")) == before, "the script made or removed files"
+    return result
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+@pytest.mark.parametrize("script", USERS_SCRIPTS)
+def test_help_is_answered_before_any_set_up(checkout, script, option):
+    result = run(checkout, script, option)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"usage: scripts/{script}" in result.stdout
+
+
+@pytest.mark.parametrize("words", WRONG, ids=" ".join)
+def test_a_wrong_argument_is_named_before_any_set_up(checkout, words):
+    script, *arguments = words
+    result = run(checkout, script, *arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert "error: " in result.stderr
+    assert any(argument in result.stderr for argument in arguments)
+    assert f"usage: scripts/{script}" in result.stderr
+
+
+def test_every_script_that_users_run_is_tested_here():
+    executable = {
+        file.name
+        for file in (ROOT / "scripts").iterdir()
+        if file.is_file() and os.access(file, os.X_OK)
+    }
+    # needs root and qemu; its arguments are two words
+    assert executable - {"arm-python"} == set(USERS_SCRIPTS)
+
+
+SET_UP = """
+set -euo pipefail
+source scripts/lib/setup.sh
+setup_system() { :; }
+setup_rust() { :; }
+setup_uv() { :; }
+setup_ros() { :; }
+setup_python() { %s; }
+setup all
+say "ready"
+"""
+
+
+def start_set_up(checkout, body):
+    """Start a set-up that does nothing but one thing."""
+    return subprocess.Popen(
+        ["bash", "-c", SET_UP % body],
+        cwd=checkout,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_a_second_set_up_waits_for_the_first_and_says_so(checkout):
+    first = start_set_up(checkout, "echo first begins; read -r; touch first_is_done")
+    assert first.stdout.readline() == "first begins\n"
+    second = start_set_up(checkout, "test -e first_is_done && echo first was done")
+    assert second.stdout.readline() == (
+        f"==> another script sets up this checkout (process {first.pid}): "
+        "waiting until it has finished\n"
+    )
+    output, _ = first.communicate("go on\n", timeout=60)
+    assert output == "==> ready\n"
+    output, _ = second.communicate(timeout=60)
+    assert output == "first was done\n==> ready\n"
+    assert (first.returncode, second.returncode) == (0, 0)
+
+
+def test_the_lock_of_a_set_up_that_was_killed_is_free(checkout):
+    first = start_set_up(checkout, "echo first begins; read -r")
+    assert first.stdout.readline() == "first begins\n"
+    first.kill()
+    first.communicate()
+    second = start_set_up(checkout, ":")
+    output, _ = second.communicate(timeout=60)
+    assert output == "==> ready\n"
+
+
+def test_what_runs_after_the_set_up_does_not_hold_its_lock(checkout):
+    program = SET_UP.replace('say "ready"', "exec cat") % ":"
+    demo = subprocess.Popen(
+        ["bash", "-c", program], cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    demo.stdin.write(b"the demo runs\n")
+    demo.stdin.flush()
+    assert demo.stdout.readline() == b"the demo runs\n"
+    second = start_set_up(checkout, ":")
+    output, _ = second.communicate(timeout=60)
+    assert output == "==> ready\n"
+    demo.communicate()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
+def test_a_set_up_that_is_ended_takes_its_command_with_it(checkout, how):
+    started = checkout / "started"
+    os.mkfifo(started)
+    first = start_set_up(checkout, "logged building bash -c 'echo yes >started; exec sleep 600'")
+    assert started.read_text() == "yes\n"
+    first.send_signal(how)
+    first.communicate(timeout=60)
+    # as the command inherits the lock, it has ended once another has it
+    second = start_set_up(checkout, ":")
+    output, _ = second.communicate(timeout=60)
+    assert output == "==> ready\n"
