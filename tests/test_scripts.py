@@ -106,9 +106,11 @@ say "ready"
 
 
 def start_set_up(checkout, body):
-    """Start a set-up that does nothing but one thing."""
+    """Start a set-up that does nothing but one thing, and that signals end."""
+    # a test run in the background may ignore them, which a shell could not undo
+    heeding = ["env", "--default-signal=INT,TERM,HUP"]
     return subprocess.Popen(
-        ["bash", "-c", SET_UP % body],
+        [*heeding, "bash", "-c", SET_UP % body],
         cwd=checkout,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
