@@ -15,6 +15,14 @@ from openpi_flash_server.transports.quic import KeptCertificate, QuicTransport
 from openpi_flash_server.transports.websocket import WebsocketTransport
 
 
+def wait_until(condition):
+    """Returns when the condition holds, which no event tells; fails after WAIT s."""
+    deadline = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < deadline, "the condition does not come true"
+        threading.Event().wait(0.001)
+
+
 class ServedSlot:
     """A policy in a slot, behind the transport that `listen` makes of it."""
 
@@ -32,10 +40,7 @@ class ServedSlot:
 
     def wait_until_waiting(self, count):
         """Returns when so many requests wait for their turn."""
-        deadline = time.monotonic() + WAIT
-        while len(self.slot._scheduler) < count:
-            assert time.monotonic() < deadline
-            threading.Event().wait(0.001)
+        wait_until(lambda: len(self.slot._scheduler) >= count)
 
     def close(self):
         if self.policy.gate is not None:

@@ -1,10 +1,19 @@
 """Who is next: pure, with the time as a number."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import pytest
 
 from openpi_flash_server.slot.scheduler import Dropped, DropReason, Scheduler
+
+CASES = json.loads(
+    (
+        Path(__file__).parents[2] / "flash_transport" / "tests" / "data" / "newest_wins.json"
+    ).read_text()
+)
+"""The cases that every line of this repository keeps, the clients' too."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -23,6 +32,35 @@ def served(scheduler, now=0.0):
     while (request := scheduler.next(now)[0]) is not None:
         requests.append(request)
     return requests
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if not case["needs"]], ids=lambda case: case["name"]
+)
+def test_the_newest_request_of_a_session_wins(case):
+    scheduler, requests = Scheduler(capacity=8), {}
+    for event in case["events"]:
+        if event["do"] == "submit":
+            request = requests[event["request"]] = Waiting(event["session"])
+            superseded = [
+                drop.request
+                for drop in scheduler.submit(request, 0.0)
+                if drop.reason is DropReason.SUPERSEDED
+            ]
+            assert superseded == [requests[number] for number in event["superseded"]]
+        elif event["do"] == "take":
+            started = event["started"]
+            request, dropped = scheduler.next(0.0)
+            assert request is (None if started is None else requests[started])
+            assert all(drop.reason is DropReason.CANCELLED for drop in dropped)
+        elif event["do"] == "cancel":
+            requests[event["request"]].gone = True
+        waiting = [request for request in scheduler._waiting.values() if not request.gone]
+        assert waiting == [requests[number] for number in event["waiting"]]
+
+
+def test_there_are_such_cases():
+    assert len([case for case in CASES if not case["needs"]]) >= 10
 
 
 def test_nothing_waits_at_first():

@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
+from served_slot import wait_until
 from server_fakes import WAIT, FakePlanner, FakePolicy
 
 from flash_transport import Disconnected, FlashTransportPolicy, ServerError, WebsocketPolicy
@@ -216,8 +217,7 @@ def test_stopping_while_the_planner_runs_answers_the_action_that_waits_for_it(tm
         assert models.fake_planner.entered.acquire(timeout=WAIT)
         closing = threading.Thread(target=service.close, kwargs={"grace": WAIT})
         closing.start()
-        while service.endpoints["action"].slot.not_ready_because is None:
-            threading.Event().wait(0.001)
+        wait_until(lambda: service.endpoints["action"].slot.not_ready_because is not None)
         models.fake_planner.gate.set()
         asking.join(WAIT)
         closing.join(WAIT)
