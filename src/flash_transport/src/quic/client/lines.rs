@@ -98,6 +98,7 @@ impl<T> Default for Lines<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     const ARM: &str = "arm-7";
 
@@ -109,6 +110,65 @@ mod tests {
         let (id, gone) = lines.enter(ARM, name);
         lines.note(ARM, id, Progress::IsSent);
         gone
+    }
+
+    /// The cases that every line of this repository keeps, the Python ones and the server's too. Requests that go side by
+    /// side have no turns: the case says which one is taken.
+    #[test]
+    fn the_newest_request_of_a_session_wins() {
+        let cases: Vec<Value> =
+            serde_json::from_str(include_str!("../../../tests/data/newest_wins.json")).unwrap();
+        assert!(cases.len() >= 10);
+        for case in &cases {
+            let mut lines = Lines::default();
+            let mut known = HashMap::new();
+            let mut waiting = Vec::new();
+            for event in case["events"].as_array().unwrap() {
+                let request = event["request"].as_u64();
+                let gone = match event["do"].as_str().unwrap() {
+                    "submit" => {
+                        let session = event["session"].as_str().unwrap();
+                        let (id, gone) = lines.enter(session, request.unwrap());
+                        known.insert(request.unwrap(), (session, id));
+                        waiting.push(request.unwrap());
+                        gone
+                    }
+                    "take" => match event["started"].as_u64() {
+                        Some(started) => {
+                            let (session, id) = known[&started];
+                            lines.note(session, id, Progress::HasArrived);
+                            waiting.retain(|other| *other != started);
+                            Vec::new()
+                        }
+                        None => Vec::new(),
+                    },
+                    "wait_again" => {
+                        let (session, id) = known[&request.unwrap()];
+                        waiting.push(request.unwrap());
+                        lines
+                            .note(session, id, Progress::Waits)
+                            .into_iter()
+                            .collect()
+                    }
+                    "finish" | "cancel" => {
+                        let (session, id) = known[&request.unwrap()];
+                        lines.leave(session, id);
+                        waiting.retain(|other| Some(*other) != request);
+                        Vec::new()
+                    }
+                    other => panic!("unknown event {other}"),
+                };
+                waiting.retain(|request| !gone.contains(request));
+                waiting.sort_unstable();
+                let expected: Vec<u64> =
+                    serde_json::from_value(event.get("superseded").cloned().unwrap_or_default())
+                        .unwrap_or_default();
+                assert_eq!(gone, expected, "{}: {event}", case["name"]);
+                let mut left: Vec<u64> = serde_json::from_value(event["waiting"].clone()).unwrap();
+                left.sort_unstable();
+                assert_eq!(waiting, left, "{}: {event}", case["name"]);
+            }
+        }
     }
 
     #[test]
