@@ -145,12 +145,13 @@ fn a_request_times_out_by_its_own_clock_and_is_cancelled_at_the_server() {
 
 #[test]
 fn a_timeout_in_mid_message_costs_that_request_only() {
-    // A server that reads nothing for a while.
+    // A server that reads nothing until the client has given up.
     let path = fresh_path();
     let listener = UnixListener::bind(&path).unwrap();
     let client = Client::new(client_config(&path)).unwrap();
+    let (give_up, given_up) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
-        let served = scope.spawn(|| {
+        let served = scope.spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut preface = [0; 15];
             stream.read_exact(&mut preface).unwrap();
@@ -168,7 +169,7 @@ fn a_timeout_in_mid_message_costs_that_request_only() {
             };
             let (id, _hello) = read(&mut stream);
             write(&mut stream, &id, &[ANSWER_OK, 0x80]);
-            std::thread::sleep(Duration::from_millis(100));
+            given_up.recv().unwrap();
             let (first, large) = read(&mut stream);
             assert_eq!(large.len(), 20_000_001);
             assert!(large[1..].iter().all(|byte| *byte == 9));
@@ -182,6 +183,7 @@ fn a_timeout_in_mid_message_costs_that_request_only() {
         let large = infer(&vec![9; 20_000_000]);
         let error = client.request(large, Some(within)).wait_long().unwrap_err();
         assert!(matches!(error, ClientError::Timeout { .. }), "{error}");
+        give_up.send(()).unwrap();
         let answer = client.request(infer(&[7]), Some(LONG)).wait_long().unwrap();
         assert_eq!(answer.bytes, [ANSWER_OK, 7]);
         served.join().unwrap();

@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use flash_transport::link::events::{ClientEvent, ClientEventKind};
 use flash_transport::link::hello::Hello;
 use flash_transport::link::keys::ApiKey;
 use flash_transport::link::limits::ServerLimits;
@@ -301,10 +302,11 @@ fn a_reader_that_never_reads_is_given_up() {
     let mut deaf = Robot::connect_and_say_hello(&server);
     deaf.infer(1, b"x");
     next(&server).reply.answer(vec![0; 20 << 20]).unwrap();
+    let gone = |event: &ClientEvent| event.kind == ClientEventKind::Disconnected;
+    while !server.events().next(LONG).unwrap().iter().any(gone) {}
     // What the kernel holds can still be read, then it is over before the whole answer.
     let mut got = 0;
     let mut chunk = vec![0; 1 << 20];
-    std::thread::sleep(Duration::from_millis(200));
     while let Ok(count @ 1..) = deaf.0.read(&mut chunk) {
         got += count;
     }

@@ -153,8 +153,13 @@ impl Hasty {
         });
     }
 
-    /// Hello and an infer in the first flight; `meanwhile` is called when the hello is answered or handed over.
-    fn hasty_request(&self, server: SocketAddr, meanwhile: impl FnOnce()) -> Vec<u8> {
+    /// Hello and an infer in the first flight; `meanwhile` is called as soon as `is_there` holds.
+    fn hasty_request(
+        &self,
+        server: SocketAddr,
+        is_there: impl Fn() -> bool,
+        meanwhile: impl FnOnce(),
+    ) -> Vec<u8> {
         self.runtime.block_on(async {
             let connecting = self.endpoint.connect(server, "openpi-flash").unwrap();
             let Ok((connection, accepted)) = connecting.into_0rtt() else {
@@ -164,7 +169,9 @@ impl Hasty {
                 exchange(&connection, Kind::Hello),
                 exchange(&connection, Kind::Infer),
                 async {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    while !is_there() {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
                     meanwhile();
                 }
             );
@@ -193,8 +200,8 @@ fn an_infer_in_a_first_flight_waits_until_the_client_has_shown_that_it_lives() {
     relay.hold_after_first_flight();
     std::thread::scope(|scope| {
         scope.spawn(|| answer_next(&server));
-        let answer = client.hasty_request(relay.address(), || {
-            eventually(|| server.counters().hellos_resumed.value() == 1);
+        let is_there = || server.counters().hellos_resumed.value() == 1;
+        let answer = client.hasty_request(relay.address(), is_there, || {
             assert_eq!(server.counters().requests_accepted.value(), 0);
             relay.let_all_pass();
         });
@@ -212,7 +219,7 @@ fn a_replayed_first_flight_is_not_accepted_again() {
     relay.record();
     std::thread::scope(|scope| {
         scope.spawn(|| answer_next(&server));
-        client.hasty_request(relay.address(), || {});
+        client.hasty_request(relay.address(), || true, || {});
     });
     eventually(|| server.connections() == 0);
     let before = server.counters().datagrams_received.value();
