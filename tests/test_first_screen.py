@@ -1,4 +1,4 @@
-"""The chart on the README's first screen shows what docs/benchmarks.md says, and leaves nothing out."""
+"""The chart on the README's first screen shows all that docs/benchmarks.md says, as it says it."""
 
 import re
 import sys

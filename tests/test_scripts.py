@@ -116,6 +116,7 @@ def start_set_up(checkout, body):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -158,13 +159,18 @@ def test_what_runs_after_the_set_up_does_not_hold_its_lock(checkout):
     demo.communicate()
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
-def test_a_set_up_that_is_ended_takes_its_command_with_it(checkout, how):
+# a terminal sends Ctrl-C to the script and to what it waits for, others end the script alone
+@pytest.mark.parametrize(
+    ("send", "how"),
+    [(os.kill, signal.SIGTERM), (os.kill, signal.SIGHUP), (os.killpg, signal.SIGINT)],
+    ids=["ended", "hung up", "Ctrl-C"],
+)
+def test_a_set_up_that_is_ended_takes_its_command_with_it(checkout, send, how):
     started = checkout / "started"
     os.mkfifo(started)
     first = start_set_up(checkout, "logged building bash -c 'echo yes >started; exec sleep 600'")
     assert started.read_text() == "yes\n"
-    first.send_signal(how)
+    send(first.pid, how)
     first.communicate(timeout=60)
     # as the command inherits the lock, it has ended once another has it
     second = start_set_up(checkout, ":")

@@ -16,13 +16,12 @@ logged() {
   shift
   say "$what"
   printf '\n### %s\n' "$what" >>"$SETUP_LOG"
-  # in a process group of its own, which ends with this script
+  # in a process group of its own, which ends with this script; the trap comes first, as a signal may come at once
+  trap 'kill -TERM -- "-${!-}" 2>/dev/null' EXIT
   set -m
   "$@" >>"$SETUP_LOG" 2>&1 </dev/null &
   pid=$!
   set +m
-  # shellcheck disable=SC2064
-  trap "kill -TERM -- -$pid 2>/dev/null" EXIT
   while kill -0 "$pid" 2>/dev/null; do
     sleep 1
     if [ -t 1 ]; then printf '\r    %3d s' $((SECONDS - started))
