@@ -159,7 +159,8 @@ class Bridge(Generic[Message]):
         elif isinstance(event, ResetFailed):
             self._effects.append(Warn(f"the policy was not reset: {event.message}"))
         else:
-            request = self._requests.finish(event.request_id)
+            is_answered = isinstance(event, RequestDone)
+            request = self._requests.finish(now, event.request_id, is_answered=is_answered)
             if request is None:
                 return
             if isinstance(event, RequestDone):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Generic
 
+from openpi_flash_client_node.bridge.turnaround import Turnaround
 from openpi_flash_client_node.play.plan import Plan
 from openpi_flash_client_node.senses.frames import FrameSet, Message
 from openpi_flash_client_node.senses.observation import Observation
@@ -39,14 +40,19 @@ class RequestSchedule(Generic[Message]):
         self._not_before_ns = 0
         self._is_urgent = False
         self._last_stamps: tuple[int, int] | None = None
+        self._turnaround = Turnaround()
 
     def is_due(self, now: int, plan: Plan | None, execution_horizon: int) -> bool:
         """Whether the next observation should be taken.
 
+        It is due so early that its answer comes before the running plan ends, if the server takes
+        as long as it did in the worst of its recent answers, and the next camera frames a step.
+
         Args:
             now: this moment.
             plan: the running plan, if any.
-            execution_horizon: steps after a plan's observation at which the next one is due.
+            execution_horizon: steps after a plan's observation at which the next one is due at the
+                latest.
         """
         if self._in_flight is not None:
             return False
@@ -56,7 +62,9 @@ class RequestSchedule(Generic[Message]):
             self._not_before_ns = now
         due_ns = self._not_before_ns
         if plan is not None:
-            due_ns = max(due_ns, plan.observation_ns + execution_horizon * plan.step_ns)
+            latest_ns = plan.end_ns - plan.step_ns - self._turnaround.expected_ns
+            wanted_ns = plan.observation_ns + execution_horizon * plan.step_ns
+            due_ns = max(due_ns, min(wanted_ns, latest_ns))
         return now >= due_ns
 
     def has_seen(self, frames: FrameSet[Message]) -> bool:
@@ -71,12 +79,22 @@ class RequestSchedule(Generic[Message]):
         self._in_flight = PendingRequest(self._count, observation, now)
         return self._in_flight
 
-    def finish(self, request_id: int) -> PendingRequest[Message] | None:
-        """The request that has come to an end; None if nobody waits for it."""
+    def finish(
+        self, now: int, request_id: int, *, is_answered: bool
+    ) -> PendingRequest[Message] | None:
+        """The request that has come to an end; None if nobody waits for it.
+
+        Args:
+            now: this moment.
+            request_id: which one.
+            is_answered: whether by an answer; only then the time that it took counts.
+        """
         request = self._in_flight
         if request is None or request.request_id != request_id:
             return None
         self._in_flight = None
+        if is_answered and now >= request.sent_ns:  # else the clock was set back
+            self._turnaround.note(now - request.sent_ns)
         return request if request.is_wanted else None
 
     def forget(self) -> None:

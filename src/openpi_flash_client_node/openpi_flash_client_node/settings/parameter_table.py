@@ -316,8 +316,9 @@ PARAMETERS: tuple[Parameter, ...] = (
         "execution_horizon",
         ParameterKind.INTEGER,
         10,
-        "Steps after an observation at which the next one is taken; "
-        "0 takes it as soon as the last answer is in.",
+        "Steps after an observation at which the next one is taken at the latest; it is taken "
+        "sooner where its answer would come after the running chunk's end, by the slowest of the "
+        "last 100 answers. 0 takes it as soon as the last answer is in.",
         unit="steps",
         low=0,
         high=10000,

@@ -15,8 +15,14 @@ def observation(stamp):
     return Observation(FrameSet({}, stamp, stamp), JointReading(np.zeros(1), stamp), "")
 
 
-def plan(observed, step=20 * MS):
-    return Plan(np.array([observed]), np.zeros((1, 1)), step, observed, 0, observed, 1, 0)
+def plan(observed, step=20 * MS, steps=1000):
+    times = observed + np.array([0, steps * step])
+    return Plan(times, np.zeros((2, 1)), step, observed, 0, observed, 1, 0)
+
+
+def answered(requests, at, took):
+    request = requests.send(at, observation(at))
+    requests.finish(at + took, request.request_id, is_answered=True)
 
 
 def test_without_a_plan_a_request_is_due_at_once():
@@ -35,16 +41,16 @@ def test_one_request_is_in_flight_at_a_time():
     request = requests.send(0, observation(1))
     requests.ask_at_once()
     assert not requests.is_due(10_000 * MS, None, 0)
-    assert requests.finish(request.request_id) is request
+    assert requests.finish(0, request.request_id, is_answered=False) is request
     assert requests.is_due(10_000 * MS, None, 0)
 
 
 def test_an_answer_to_another_request_or_a_second_one_finishes_nothing():
     requests = RequestSchedule()
     first = requests.send(0, observation(1))
-    assert requests.finish(first.request_id + 1) is None
-    assert requests.finish(first.request_id) is first
-    assert requests.finish(first.request_id) is None
+    assert requests.finish(0, first.request_id + 1, is_answered=False) is None
+    assert requests.finish(0, first.request_id, is_answered=False) is first
+    assert requests.finish(0, first.request_id, is_answered=False) is None
 
 
 def test_a_forgotten_request_stays_in_flight_but_its_answer_goes_by():
@@ -52,7 +58,7 @@ def test_a_forgotten_request_stays_in_flight_but_its_answer_goes_by():
     request = requests.send(0, observation(1))
     requests.forget()
     assert not requests.is_due(10_000 * MS, None, 0)
-    assert requests.finish(request.request_id) is None
+    assert requests.finish(0, request.request_id, is_answered=False) is None
     assert requests.is_due(10_000 * MS, None, 0)
 
 
@@ -84,3 +90,43 @@ def test_the_same_frames_are_known_again():
     requests.send(0, Observation(FrameSet({}, 1, 2), JointReading(np.zeros(1), 1), ""))
     assert requests.has_seen(FrameSet({}, 1, 2))
     assert not requests.has_seen(FrameSet({}, 2, 2))
+
+
+def test_the_next_answer_is_asked_for_so_early_that_it_comes_before_the_plan_ends():
+    requests = RequestSchedule()
+    short = plan(0, step=50 * MS, steps=7)
+    assert not requests.is_due(299 * MS, short, 10)
+    assert requests.is_due(300 * MS, short, 10)
+    answered(requests, at=0, took=200 * MS)
+    assert requests.is_due(100 * MS, short, 10)
+    for took in (30, 80, 40):
+        answered(requests, at=1000 * MS, took=took * MS)
+    assert not requests.is_due(219 * MS, short, 10)
+    assert requests.is_due(220 * MS, short, 10)
+
+
+def test_a_long_plan_is_played_as_far_as_wanted():
+    requests = RequestSchedule()
+    answered(requests, at=0, took=200 * MS)
+    assert not requests.is_due(199 * MS, plan(0), 10)
+    assert requests.is_due(200 * MS, plan(0), 10)
+
+
+def test_only_answers_count_and_no_clock_that_was_set_back():
+    requests = RequestSchedule()
+    short = plan(0, step=50 * MS, steps=7)
+    failed = requests.send(0, observation(1))
+    requests.finish(250 * MS, failed.request_id, is_answered=False)
+    backwards = requests.send(100 * MS, observation(2))
+    requests.finish(0, backwards.request_id, is_answered=True)
+    assert not requests.is_due(299 * MS, short, 10)
+    assert requests.is_due(300 * MS, short, 10)
+
+
+def test_a_slow_answer_of_long_ago_is_forgotten():
+    requests = RequestSchedule()
+    short = plan(0, step=50 * MS, steps=7)
+    for took in (10, 200, *[30] * 100):
+        answered(requests, at=0, took=took * MS)
+    assert not requests.is_due(269 * MS, short, 10)
+    assert requests.is_due(270 * MS, short, 10)
