@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import contextlib
+import json
+import os
 import re
 import signal
 import socket
@@ -318,3 +320,43 @@ def test_a_second_signal_ends_it_at_once(start_slow):
         assert process.end() == (128 + signal.SIGINT, "")
         with pytest.raises(Disconnected):
             answer.result(WAIT)
+
+
+def full_pipe():
+    """The end of a pipe that takes no more bytes, and the other, which must stay open."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    return writing, reading
+
+
+def full_disk():
+    return os.open("/dev/full", os.O_WRONLY), os.open("/dev/null", os.O_RDONLY)
+
+
+@pytest.mark.parametrize("output", [full_pipe, full_disk])
+def test_a_log_that_nobody_takes_holds_up_neither_answers_nor_the_stop(tmp_path, output):
+    """Stdout is there from the first line on; the ready line is among what is lost."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    ports = {"websocket_port": port, "quic_port": 0}
+    config = {**NULL, "action_transport": ports, "state_dir": str(tmp_path / "state")}
+    path = tmp_path / "server.json"
+    path.write_text(json.dumps(config))
+    stdout, other = output()
+    command = [sys.executable, "-m", "openpi_flash_server", "serve", "--config", str(path)]
+    process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE)
+    try:
+        with WebsocketPolicy("127.0.0.1", port, connect_timeout=WAIT) as client:
+            assert client.infer({"prompt": "x"}, WAIT)["actions"].shape == (50, 32)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=WAIT)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(stdout)
+        os.close(other)
+    assert (process.returncode, err) == (0, b"")
