@@ -45,4 +45,7 @@ def _problem(char: str) -> str | None:
 
 
 _NAMES = {"\n": "a line feed", "\r": "a carriage return", "\t": "a tab", "\0": "a NUL"}
-_ADVICE = "keys are printable ASCII. A key that is read from a file needs .strip()"
+_ADVICE = (
+    "keys are printable ASCII, with no space or line end around them; look at the file or variable "
+    "that it comes from"
+)

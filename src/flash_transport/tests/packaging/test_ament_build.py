@@ -108,7 +108,7 @@ def test_without_wheel_and_cargo_python_alone_is_installed_and_says_so(workspace
     message = " ".join(build.stdout.split())
     assert "flash_transport: Python alone (no wheel of flash_transport is installed" in message
     assert "no cargo was found" in message
-    assert "pip install flash_transport==0.1.0" in message
+    assert "pip install flash_transport-0.1.0-*.whl" in message
     result = workspace.run()
     assert result.returncode == 0, result.stderr
     first, second = result.stdout.splitlines()

@@ -45,7 +45,8 @@ class RtcOptions:
             more time; ``prefix`` gives the frozen steps to the model as known, for checkpoints
             that were trained with it.
         schedule: how the weights fall over the steps that are not frozen.
-        max_guidance: the largest weight of the pull; beta of the paper.
+        max_guidance: the largest weight of the pull; beta in Black et al. 2025, "Real-Time
+            Execution of Action Chunking Flow Policies" (arXiv 2506.07339), section 4.1.
     """
 
     method: Method = "identity"

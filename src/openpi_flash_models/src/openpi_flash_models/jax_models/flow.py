@@ -103,7 +103,8 @@ def guided_velocity(
         x: [B, H, A].
         time: ``t``, scalar in (0, 1].
         guidance: target and weight.
-        max_guidance: beta of the paper.
+        max_guidance: the largest weight of the pull; beta in Black et al. 2025, "Real-Time
+            Execution of Action Chunking Flow Policies" (arXiv 2506.07339), section 4.1.
         full: with the true J, which costs a pass backwards through the model.
     """
 

@@ -66,7 +66,8 @@ def continue_actions(
         schedule: of the steps.
         pull: what the earlier chunk wants.
         method: how it has its say (:class:`openpi_flash_models.actions.rtc.RtcOptions`).
-        max_guidance: beta of the paper.
+        max_guidance: the largest weight of the pull; beta in Black et al. 2025, "Real-Time
+            Execution of Action Chunking Flow Policies" (arXiv 2506.07339), section 4.1.
 
     Returns:
         Normalised actions [B, H, A] float32.
