@@ -1,1 +1,1 @@
-"""Actions in other forms: FAST tokens, and chunks that continue a chunk (real-time chunking)."""
+"""FAST action tokens, real-time chunking, and checks of the actions that a model returns."""

@@ -1,9 +1,10 @@
-"""FAST: chunks of actions as few tokens, and back.
+"""FAST action tokens: encodes a chunk of actions in few tokens, and decodes it.
 
-A chunk is transformed along time (DCT-II, orthonormal), scaled, rounded, written as one character
-per coefficient and compressed by byte-pair encoding. The published tokenizer is a program that
-transformers downloads and runs; its data (``tokenizer.json``, ``processor_config.json``) is all
-that is needed.
+Source: Pertsch et al. 2025 (arXiv 2501.09747), and ``processing_action_tokenizer.py`` of
+``physical-intelligence/fast`` on the Hugging Face hub. A chunk is transformed along time (DCT-II,
+orthonormal), scaled, rounded, written as one character per coefficient and compressed by byte-pair
+encoding. transformers downloads and runs that program; this module reads its data alone
+(``tokenizer.json``, ``processor_config.json``).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class FastSettings:
     """``processor_config.json``.
 
     Attributes:
-        scale: of the coefficients before they are rounded.
-        min_token: the coefficient that is character 0.
+        scale: factor of the coefficients before they are rounded.
+        min_token: the coefficient that is written as character 0.
         vocab_size: number of tokens.
     """
 
@@ -40,13 +41,13 @@ class FastSettings:
 
 
 class FastTokenizer:
-    """A FAST tokenizer of a directory.
+    """A FAST tokenizer, read from a directory.
 
     Attributes:
-        settings: of the file.
+        settings: from ``processor_config.json``.
 
     Raises:
-        CheckpointError: the directory holds none, or a broken one.
+        CheckpointError: the directory holds no FAST tokenizer, or a broken one.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -55,15 +56,15 @@ class FastTokenizer:
         if not file.is_file():
             file = directory / "bpe_tokenizer" / _TOKENIZER  # where newer transformers keeps it
         try:
-            # not by its path, which the library takes in UTF-8 only
+            # the content, since the library takes paths in UTF-8 only
             self._pairs = tokenizers.Tokenizer.from_str(read_bytes(file).decode())
         except CheckpointError:
             raise
-        except Exception as error:  # all that the library raises
+        except Exception as error:  # the library raises nothing narrower
             raise CheckpointError(f"{file} is not a tokenizer: {error}") from error
 
     def encode(self, actions: np.ndarray) -> list[int]:
-        """Tokens of a chunk.
+        """Encode a chunk.
 
         Args:
             actions: [H, D], normalised.
@@ -75,10 +76,10 @@ class FastTokenizer:
         return ids
 
     def decode(self, ids: list[int], horizon: int, action_dim: int) -> np.ndarray:
-        """The chunk [H, D] of tokens, normalised, float64.
+        """Decode tokens to a chunk [H, D], normalised, float64.
 
         Raises:
-            ActionDecodeError: they are not the tokens of such a chunk; says what is wrong.
+            ActionDecodeError: the tokens are no chunk of this shape; says why.
         """
         size = self._pairs.get_vocab_size()
         foreign = [i for i in ids if not 0 <= i < size]
@@ -101,15 +102,15 @@ class FastTokenizer:
 
 
 def find_fast_tokenizer(checkpoint: Path, repository: str, *, download: bool = True) -> Path:
-    """The FAST tokenizer of a checkpoint, else the one of the cache, or a download.
+    """Find a FAST tokenizer: in the checkpoint, else in the cache, else by a download.
 
     Args:
         checkpoint: may hold ``fast_tokenizer/``.
         repository: on the Hugging Face hub.
-        download: whether to fetch it where there is none.
+        download: whether to download a missing tokenizer.
 
     Raises:
-        CheckpointError: there is none; names every place.
+        CheckpointError: there is none; lists the places that were searched.
     """
     source = f"hf://{repository}"
     places = [checkpoint / DIRECTORY, cached(source)]

@@ -1,4 +1,4 @@
-"""Actions that no robot may follow."""
+"""Refuses actions that are not finite."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from openpi_flash_models.errors import ModelOutputError
 
 
 def refuse_not_finite(actions: np.ndarray) -> None:
-    """Refuse a chunk [H, D] with an infinite number or one that is none.
+    """Refuse a chunk [H, D] that holds infinity or NaN.
 
     Raises:
         ModelOutputError: names the first such number by step and dimension.

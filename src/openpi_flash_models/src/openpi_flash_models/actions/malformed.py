@@ -6,7 +6,7 @@
     zeros   zeros in the model's scaled space, as openpi answers (``openpi/models/tokenizer.py``,
             ``FASTTokenizer.extract_actions``): the robot moves to the middle of the training data
 
-An answer that is made up so says so (``Substitute``).
+An answer of ``hold`` or ``zeros`` carries a ``Substitute`` with the reason.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ MalformedTokens = Literal["error", "hold", "zeros"]
 
 @dataclass(frozen=True)
 class Substitute:
-    """Why a chunk is not the model's.
+    """Why a chunk is not the model's output.
 
     Attributes:
-        kind: what it is instead.
+        kind: what the chunk is instead.
         reason: what was wrong with the model's tokens.
     """
 

@@ -1,8 +1,10 @@
-"""Real-time chunking: a new chunk that goes on from the one that is being played.
+"""Real-time chunking (RTC): a new chunk that continues the chunk that the robot is playing.
 
-While the model computes, the robot plays the first ``delay`` steps of what it has: these are
-frozen. Further steps that both chunks know are pulled towards the old one, the less the later they
-are; the last ``execution_horizon`` steps are free. Needs no model framework.
+Source: Black et al. 2025, "Real-Time Execution of Action Chunking Flow Policies" (arXiv
+2506.07339). While the model computes, the robot plays the next ``delay`` steps of the previous
+chunk: these are frozen. The steps after them that both chunks cover are pulled towards the
+previous chunk, later steps less; the last ``execution_horizon`` steps are free. Needs no model
+framework.
 
 Shapes: H horizon, A action width of the model.
 """
@@ -23,11 +25,11 @@ class RtcControls:
     """What a request says about the chunk that its robot is playing.
 
     Attributes:
-        previous_actions: [n, D] in robot units, what is left of that chunk from the time of this
-            observation on; step i is the one that the new chunk's step i is for.
+        previous_actions: [n, D] in robot units, the rest of that chunk from the time of this
+            observation on; step i is for the same time as step i of the new chunk.
         delay: steps that will have been played when the new chunk arrives; they cannot change.
-        execution_horizon: steps of the new chunk that are played before the next one; None is
-            all that the old chunk says nothing about.
+        execution_horizon: steps of the new chunk that are played before the next one; None: the
+            steps that the previous chunk does not cover.
     """
 
     previous_actions: np.ndarray
@@ -37,16 +39,15 @@ class RtcControls:
 
 @dataclass(frozen=True)
 class RtcOptions:
-    """How a policy goes on from an earlier chunk.
+    """How the previous chunk guides the new one.
 
     Attributes:
         method: ``identity`` pulls each action by its own error, and costs nothing; ``vjp`` pulls
-            by the gradient of the error through the model, as the paper has it, for about a third
+            by the gradient of the error through the model, as in the paper, for about a third
             more time; ``prefix`` gives the frozen steps to the model as known, for checkpoints
-            that were trained with it.
+            that were trained with it (arXiv 2512.05964).
         schedule: how the weights fall over the steps that are not frozen.
-        max_guidance: the largest weight of the pull; beta in Black et al. 2025, "Real-Time
-            Execution of Action Chunking Flow Policies" (arXiv 2506.07339), section 4.1.
+        max_guidance: the largest guidance weight; beta in section 4.1 of the paper.
     """
 
     method: Method = "identity"
@@ -59,12 +60,12 @@ DEFAULT_RTC = RtcOptions()
 
 @dataclass(frozen=True, eq=False)
 class Guidance:
-    """The earlier chunks of a batch, as a model takes them.
+    """The previous chunks of a batch, in the form that a model takes.
 
     Attributes:
         target: [B, H, A] float32, normalised; zeros where unknown.
-        weight: [B, H, A] float32 in [0, 1], the pull; zero where unknown.
-        frozen: [B, H] bool, steps that are known for certain.
+        weight: [B, H, A] float32 in [0, 1]; zero where the target is unknown.
+        frozen: [B, H] bool, steps that the robot plays before the new chunk arrives.
     """
 
     target: np.ndarray
@@ -73,14 +74,17 @@ class Guidance:
 
 
 def prefix_weights(start: int, end: int, total: int, schedule: Schedule) -> np.ndarray:
-    """The pull of each step [total]: 1 before ``start``, falling until ``end``, then 0.
+    """The guidance weight of each step [total]: 1 before ``start``, falling until ``end``, then 0.
+
+    Source: ``get_prefix_weights`` in ``src/model.py`` of
+    Physical-Intelligence/real-time-chunking-kinetix.
 
     Args:
-        start: frozen steps; not more than ``end`` count.
-        end: steps that the old chunk has a say in.
-        total: steps in all.
-        schedule: ``linear``; ``exp``, which is below it; ``ones`` until the end, ``zeros`` from
-            the start on.
+        start: number of frozen steps; at most ``end``.
+        end: number of steps that the previous chunk guides.
+        total: number of steps in the chunk.
+        schedule: ``linear``; ``exp``, which is below it; ``ones`` is 1 up to ``end``; ``zeros``
+            is 0 from ``start`` on.
     """
     start = min(start, end)
     step = np.arange(total)
@@ -98,7 +102,7 @@ def prefix_weights(start: int, end: int, total: int, schedule: Schedule) -> np.n
 
 
 def no_guidance(batch: int, horizon: int, action_dim: int) -> Guidance:
-    """No earlier chunk."""
+    """Guidance without a previous chunk: every weight is zero."""
     zeros = np.zeros((batch, horizon, action_dim), np.float32)
     return Guidance(zeros, zeros, np.zeros((batch, horizon), bool))
 
@@ -111,7 +115,7 @@ def guidance_of(
     horizon: int,
     action_dim: int,
 ) -> Guidance:
-    """One earlier chunk, as a batch of one.
+    """The guidance of one previous chunk, as a batch of one.
 
     Args:
         known: [n, D] float, the previous actions in the model's normalised space.

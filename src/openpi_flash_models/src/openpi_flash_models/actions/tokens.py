@@ -1,7 +1,8 @@
-"""From the tokens that pi0-FAST generates to a chunk of actions.
+"""Decodes the tokens that pi0-FAST generates to a chunk of actions.
 
-Action token f is id ``V - 1 - 128 - f`` of the language model: the end of PaliGemma's vocabulary,
-before its segmentation marks. A generated chunk reads ``Action: <tokens>|``.
+Format: ``FASTTokenizer`` in ``openpi/models/tokenizer.py``. Action token f has the id
+``V - 1 - 128 - f`` in the language model: FAST takes the end of PaliGemma's vocabulary, before its
+128 segmentation tokens. A generated chunk reads ``Action: <tokens>|``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _SHOWN = 60
 
 
 class ActionDecoder(Protocol):
-    """What turns generated ids into actions."""
+    """Decodes generated ids to actions."""
 
     def decode(self, tokens: np.ndarray, horizon: int, action_dim: int) -> np.ndarray:
         """The chunk [horizon, action_dim], normalised, float64.
@@ -35,12 +36,12 @@ class ActionDecoder(Protocol):
             action_dim: numbers per step.
 
         Raises:
-            ActionDecodeError: they are no such chunk; says what is wrong. Never zeros instead.
+            ActionDecodeError: the tokens are no such chunk; says why. Never zeros instead.
         """
 
 
 class FastActionDecoder:
-    """Decodes what a model that was trained with FAST writes."""
+    """Decodes FAST tokens."""
 
     def __init__(self, words: PaligemmaTokenizer, fast: FastTokenizer) -> None:
         self._words = words
@@ -51,8 +52,8 @@ class FastActionDecoder:
         try:
             return self._fast.decode(_through_text(self._words, tokens), horizon, action_dim)
         except ActionDecodeError:
-            # The way through text, which is openpi's, can split tokens elsewhere than the model
-            # did. Where it loses the chunk, the ids themselves may still be one.
+            # openpi decodes to text and encodes it again, which can split tokens elsewhere than
+            # the model did. Where that loses the chunk, the generated ids may still hold it.
             direct = _between_marks(self._words, tokens)
             if direct is None:
                 raise
@@ -64,7 +65,7 @@ class FastActionDecoder:
 
 
 class BinActionDecoder:
-    """Decodes one token per number, in 256 bins over [-1, 1)."""
+    """Decodes one token per number, in 256 bins over [-1, 1) (openpi's ``BinningTokenizer``)."""
 
     def __init__(self, words: PaligemmaTokenizer) -> None:
         self._words = words
@@ -97,7 +98,7 @@ def action_decoder(
         words: PaliGemma's tokenizer.
 
     Raises:
-        CheckpointError: there is no FAST tokenizer; names every place.
+        CheckpointError: there is no FAST tokenizer; lists the places that were searched.
     """
     if config.action_tokens == "bins":
         return BinActionDecoder(words)
@@ -106,7 +107,7 @@ def action_decoder(
 
 
 def action_ids(fast_ids: Sequence[int], vocabulary: int) -> list[int]:
-    """Ids of the language model for action tokens; the same formula leads back."""
+    """Ids of the language model for action tokens; the formula is its own inverse."""
     return [vocabulary - 1 - _SEGMENT_MARKS - i for i in fast_ids]
 
 
@@ -121,7 +122,7 @@ def _through_text(words: PaligemmaTokenizer, tokens: np.ndarray) -> list[int]:
 
 
 def _between_marks(words: PaligemmaTokenizer, tokens: np.ndarray) -> list[int] | None:
-    """Action tokens between the marks, by id; None where the marks are not found."""
+    """Action tokens between ``Action: `` and ``|``, by id; None where one of them is missing."""
     ids = [int(i) for i in tokens]
     ids = ids[: ids.index(EOS_ID)] if EOS_ID in ids else [i for i in ids if i != PAD_ID]
     opening, closing = words.ids(_OPENING), words.ids(_CLOSING)

@@ -1,9 +1,8 @@
-"""Tar archives from elsewhere, unpacked by rules of our own.
+"""Unpacks downloaded tar archives, which are not trusted.
 
-Regular files and directories only: without links nothing in an archive can lead out of the
-directory that it is unpacked into (the standard library's filters were led out by chains of links,
-CVE-2025-4517). What an archive may take of disk and memory is limited before it takes it, whatever
-its headers say.
+Regular files and directories only: without links nothing is written outside the target directory
+(chains of links got past the standard library's filters, CVE-2025-4517). Disk and memory are
+limited before they are used, whatever the archive's headers say.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ _COMPRESSED = (
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """What an archive may take.
+    """Limits of an archive.
 
     Attributes:
-        nbytes: of all files together; also no more than the disk has free.
-        files: files and directories.
+        nbytes: bytes of all files together; the free space of the disk is a limit too.
+        files: number of files and directories.
     """
 
     nbytes: int = 128 * 2**30
@@ -53,9 +52,9 @@ def unpack(file: Path, directory: Path, limits: ArchiveLimits = ArchiveLimits())
         limits: see the class.
 
     Raises:
-        CheckpointError: it is no whole archive, holds something else than regular files and
+        CheckpointError: the archive is incomplete, holds anything but regular files and
             directories, a name that leads outside, a name twice, or more than the limits allow.
-            What was unpacked before stays: the caller throws the directory away.
+            Files that were already unpacked stay: the caller deletes the directory.
     """
     free = shutil.disk_usage(directory).free
     most = min(limits.nbytes, free)
@@ -88,7 +87,7 @@ def _unpack_members(
 ) -> None:
     count, left = 0, most
     while (member := archive.next()) is not None:
-        archive.members.clear()  # type: ignore[attr-defined]  # it would keep every header
+        archive.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
         count += 1
         if count > limits.files:
             raise _RefusedError(f"it holds more than {limits.files} files")
@@ -105,8 +104,8 @@ def _unpack_members(
             raise _RefusedError(f"{_shown(member.name)} is {_kind(member)}, not a regular file")
         if member.size > left:
             raise _RefusedError(
-                f"{_shown(member.name)} would make it larger than {most:,} bytes, which is all "
-                "that it may take"
+                f"{_shown(member.name)} would make it larger than {most:,} bytes, which is the "
+                "limit"
             )
         left -= member.size
         content = archive.extractfile(member)
@@ -115,7 +114,7 @@ def _unpack_members(
 
 
 def _write(content: IO[bytes], target: Path, member: tarfile.TarInfo) -> None:
-    # never over what is there, and never through a link
+    # never overwrites a file, never follows a link
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     try:
         opened = os.open(target, flags, 0o644)
@@ -153,9 +152,9 @@ def _opened(file: Path) -> IO[bytes]:
 
 
 class _Limited(io.RawIOBase):
-    """A stream of which only so much may be read, and not much at once.
+    """A stream with a limit on its length, and on the length of one read.
 
-    tarfile reads a header that says it is long in one piece, and skips what it is told to.
+    tarfile reads a header in one piece and skips data, both of the length that the archive says.
     """
 
     def __init__(self, stream: IO[bytes], most: int) -> None:

@@ -1,4 +1,4 @@
-"""A directory that comes to be whole or not at all, and that replaces only what we made."""
+"""Creates directories atomically, and replaces only those that we made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from openpi_flash_models.errors import CheckpointError
 
 _KEPT = 200
 MANIFEST = "source_manifest.json"
-"""Says what a directory was made from, and by which command, which may replace it."""
+"""Records what a directory was made from, and which command made it and may replace it."""
 
 
 def read_manifest(directory: Path) -> dict[str, str]:
@@ -27,15 +27,15 @@ def read_manifest(directory: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def building(target: Path, manifest: Mapping[str, str], *, replace: bool) -> Iterator[Path]:
-    """Make a directory: give an empty one to fill, and put it in the place of ``target``.
+    """Yield an empty directory to fill; afterwards it becomes ``target``.
 
     Args:
-        target: new, empty, or (with ``replace``) one that was made like this before.
-        manifest: what it is made from, and ``made_by`` what.
-        replace: whether an earlier one may go.
+        target: new, empty, or (with ``replace``) one that this function made before.
+        manifest: what it is made from; ``made_by`` is the command.
+        replace: whether to replace an earlier one.
 
     Raises:
-        CheckpointError: there is something in the way, or the disk cannot be written.
+        CheckpointError: ``target`` is occupied, or the disk cannot be written.
     """
     target = target.expanduser().absolute()
     partial = _beside(target, "partial")
@@ -47,7 +47,7 @@ def building(target: Path, manifest: Mapping[str, str], *, replace: bool) -> Ite
         try:
             yield partial
             (partial / MANIFEST).write_text(json.dumps(dict(manifest), indent=2) + "\n")
-            # it may have come meanwhile
+            # another process may have made it meanwhile
             _refuse_what_others_made(target, manifest["made_by"], replace=replace)
             _swap_in(partial, target)
         finally:
@@ -75,7 +75,7 @@ def _refuse_what_others_made(target: Path, command: str, *, replace: bool) -> No
 
 
 def _beside(target: Path, mark: str) -> Path:
-    """A hidden name beside the target's; a name may be as long as the file system allows."""
+    """A hidden name beside the target's, short enough for the file system."""
     start = os.fsdecode(os.fsencode(target.name)[:_KEPT])
     return target.with_name(f".{start}.{os.getpid()}.{mark}")
 

@@ -1,4 +1,4 @@
-"""All that can be known of a configured checkpoint without reading its weights."""
+"""Checks a configured checkpoint without reading its weights."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def check_policy_checkpoint(
     """Check an action policy's settings; arguments are those of ``load_policy``.
 
     Returns:
-        What loading would refuse (errors), what is probably a mistake, and what is there. Nothing
-        is raised for what is wrong with the checkpoint, and nothing is downloaded but a listing.
+        Errors (loading would refuse the checkpoint), warnings (probable mistakes) and notes. A
+        wrong checkpoint raises nothing, and nothing is downloaded but a listing.
     """
     found = _Findings()
     config = found.attempt(lambda: get_config(config_name))
@@ -96,7 +96,7 @@ def check_planner_checkpoint(location: str) -> list[Finding]:
 
 
 class _Findings:
-    """Findings as they come; an error does not end the check."""
+    """Collects findings; an error does not end the check."""
 
     def __init__(self) -> None:
         self.all: list[Finding] = []
@@ -105,7 +105,7 @@ class _Findings:
         self.all.append(Finding("note", text))
 
     def attempt(self, call: Callable[[], Any]) -> Any:
-        """The result of a call; None if it failed, which is then an error among the findings."""
+        """Return the call's result; if it fails, add an error to the findings and return None."""
         try:
             return call()
         except _ERRORS as error:
@@ -118,7 +118,7 @@ class _Findings:
         check_names: Callable[[list[str]], None],
         find: Callable[[Path], Path],
     ) -> Path | None:
-        """The directory of a location; None if it is not there (yet)."""
+        """The directory of a location; None if it is not on this machine (yet)."""
         if self.attempt(lambda: (is_missing(location),)) is None:
             return None
         if is_missing(location):

@@ -1,4 +1,4 @@
-"""A checkpoint in the other layout: Orbax to PyTorch's safetensors, and back."""
+"""Converts a checkpoint between Orbax and PyTorch's safetensors."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def convert(
         dtype: ``float32`` or ``bfloat16``; None keeps every number as it is.
         expert_head: see :func:`safetensors.write_safetensors`.
         action_horizon: for ``config.json``, where openpi's loader expects it.
-        replace: whether an earlier result may go.
+        replace: whether to replace an earlier result.
 
     Returns:
         The new layout.
 
     Raises:
-        CheckpointError: names what is missing, broken or in the way.
+        CheckpointError: names what is missing or broken, or ``target`` is occupied.
     """
     if source.resolve().is_relative_to(target.expanduser().resolve()):
         raise CheckpointError(f"{target} holds the checkpoint that is read, choose another place")
@@ -83,7 +83,7 @@ def _array(leaf: LazyLeaf | np.ndarray, dtype: str | None) -> np.ndarray:
 def _torch_config(
     shape: ModelShape, leaves: dict[LeafPath, Any], dtype: str | None, horizon: int | None
 ) -> dict[str, Any]:
-    """``config.json`` as openpi's converter writes it, and what the tensors cannot say."""
+    """``config.json`` as openpi's converter writes it, and settings that tensors do not tell."""
     types = {str(leaf.dtype) for leaf in leaves.values()}
     return {
         "action_dim": shape.action_dim or None,

@@ -1,8 +1,8 @@
-"""What a checkpoint's ``config.json`` says about it, held against what it is used as.
+"""Compares a checkpoint's ``config.json`` with its tensors and with the config that it serves.
 
 openpi's converter writes ``action_horizon`` and ``action_dim``, ours ``model`` beside them;
-LeRobot writes ``type``, ``chunk_size`` and ``max_action_dim``. Tensors cannot tell a horizon, so
-that a wrong one is only seen here.
+LeRobot writes ``type``, ``chunk_size`` and ``max_action_dim``. Tensors do not tell the horizon: a
+wrong one is found only here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Finding:
     Attributes:
         severity: an ``error`` keeps it from being served, a ``warning`` is probably a mistake, a
             ``note`` is neither.
-        text: what, with the file's name.
+        text: the finding, with the file's name.
     """
 
     severity: Severity
@@ -42,10 +42,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class DeclaredModel:
-    """What ``config.json`` says; None where it says nothing.
+    """The values of a ``config.json``; None where it has none.
 
     Attributes:
-        file: the path of it.
+        file: its path.
         kind: which model.
         action_horizon: steps per chunk.
         action_dim: width of the model's actions.
@@ -86,7 +86,7 @@ def disagreements(
     Args:
         checkpoint: a directory.
         shape: of its tensors.
-        config: that it is served with; None for a planner.
+        config: the config that it is served with; None for a planner.
 
     Raises:
         CheckpointError: ``config.json`` is no JSON object.

@@ -17,10 +17,10 @@ _SAMPLES, _SAMPLE = 16, 4096
 
 @dataclass(frozen=True)
 class CheckpointIdentity:
-    """Which checkpoint it is.
+    """A checkpoint's name and digest.
 
     Attributes:
-        name: of its directory; of a trainer's step, with the run's: ``my_run/29999``.
+        name: its directory; for a trainer's step with the run before it: ``my_run/29999``.
         digest: ``sha256:`` and 64 digits; see :func:`identify`.
     """
 
@@ -35,7 +35,7 @@ def identify(checkpoint: Path) -> CheckpointIdentity:
     files, statistics), in the order of their names. Of each file it takes the name, the size, and
     the content: all of it up to 1 MiB, else 16 blocks of 4 KiB at equal distances, first and last
     included. A copy of a checkpoint has the digest of the original; a further training step has
-    another one. It is no protection against somebody who makes two files look alike.
+    another one. The digest does not protect against somebody who forges a file.
 
     Raises:
         CheckpointError: a file cannot be read.

@@ -1,4 +1,4 @@
-"""Checkpoints from elsewhere: what is wrong with a layout is said before anything is fetched."""
+"""Downloads checkpoints, after a check of their layout from the listing alone."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def is_missing(location: str) -> bool:
 
 
 def check_policy_names(names: list[str], location: str, config: InferenceConfig) -> None:
-    """Judge a listing as an action policy's checkpoint.
+    """Check that a listing is an action policy's checkpoint.
 
     Args:
         names: of files below the location; one empty name is a file.
@@ -60,7 +60,7 @@ def check_policy_names(names: list[str], location: str, config: InferenceConfig)
         config: names the statistics.
 
     Raises:
-        CheckpointError: it is none, or has no such statistics.
+        CheckpointError: it is none, or lacks the config's statistics.
     """
     _refuse_file(names, location)
     layout = layout_of(names, location)
@@ -81,7 +81,7 @@ def check_policy_names(names: list[str], location: str, config: InferenceConfig)
 
 
 def check_planner_names(names: list[str], location: str) -> None:
-    """Judge a listing as a planner's checkpoint.
+    """Check that a listing is a planner's checkpoint.
 
     Raises:
         CheckpointError: it is none.

@@ -1,4 +1,4 @@
-"""JAX or PyTorch: which of the two runs a checkpoint."""
+"""Chooses whether JAX or PyTorch runs a checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a checkpoint is, without reading its weights."""
+"""Describes a checkpoint without reading its weights."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class Report:
         layout: of its tensors.
         shape: of the model.
         lora_tensors: adapters that are merged when it is loaded.
-        parameters: how many numbers.
+        parameters: number of parameters.
         nbytes: as stored.
-        dtypes: how many tensors of which type.
+        dtypes: number of tensors of each type.
         stats: by robot.
         configs: the named configs that can serve it.
         tokenizer: where it is found; None: nowhere.
@@ -80,10 +80,10 @@ class Report:
 
 
 def inspect(checkpoint: Path) -> Report:
-    """Look at a checkpoint.
+    """Describe a checkpoint.
 
     Raises:
-        CheckpointError: it is none, or not a whole one; names the tensors.
+        CheckpointError: it is no complete checkpoint; names the tensors.
     """
     leaves = lazy_leaves(checkpoint)
     plain: Mapping[LeafPath, LazyLeaf] = leaves
@@ -153,7 +153,7 @@ def _report(asset_id: str, stats: NormStats, source: Literal["assets", "LeRobot"
 
 
 def _oddity(stats: NormStats) -> str:
-    """Dimensions that blow up when they are scaled; padding, which never moves, is none."""
+    """Dimensions that scaling makes huge, as they hardly vary; padding does not count."""
     found = []
     for name, field in (("state", stats.state), ("actions", stats.actions)):
         flat = [str(i) for i in _nearly_constant(field)]

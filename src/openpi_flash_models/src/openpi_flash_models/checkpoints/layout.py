@@ -1,10 +1,10 @@
-"""Which files a checkpoint directory has its tensors in.
+"""Finds the files that hold a checkpoint's tensors.
 
 params/                        Orbax, from openpi's JAX trainer and releases
 model.safetensors              openpi's PyTorch checkpoints, and LeRobot's
 model.safetensors.index.json   the same in several files
 
-The choice is made from names alone, so that a listing of a bucket is judged like a directory.
+The names alone decide, so that a bucket's listing is enough.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from openpi_flash_models.errors import CheckpointError
 Layout = Literal["orbax", "safetensors"]
 PARAMS = "params"
 _DEPTH = 2
-"""A name and the directory around it tell the layout."""
+"""Levels of names that tell the layout."""
 
 
 def check_directory(checkpoint: Path) -> None:
@@ -41,7 +41,7 @@ def find_layout(checkpoint: Path) -> Layout:
     """The layout of a checkpoint; Orbax where it has both.
 
     Raises:
-        CheckpointError: it has neither; says what it has instead.
+        CheckpointError: it has neither; lists what it has.
     """
     check_directory(checkpoint)
     try:
@@ -61,7 +61,7 @@ def layout_of(names: Collection[str], source: str) -> Layout:
         source: what to call the checkpoint in an error: a path or a URL.
 
     Raises:
-        CheckpointError: it has no layout that is known; says what it has instead.
+        CheckpointError: it has no known layout; lists what it has.
     """
     if any(name.startswith(f"{PARAMS}/") for name in names):
         return "orbax"
@@ -144,6 +144,6 @@ def _names(directory: Path, depth: int) -> list[str]:
                 try:
                     inside = _names(Path(entry.path), depth - 1)
                 except PermissionError:
-                    continue  # of no use to the model, or its reader says so
+                    continue  # not a part of the model, or its reader reports it
                 names += [f"{entry.name}/{name}" for name in inside]
     return names

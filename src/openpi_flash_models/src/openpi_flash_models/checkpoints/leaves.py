@@ -1,4 +1,4 @@
-"""Leaves of a model's tree: how they are named, cast and nested, whatever file they come from."""
+"""Leaves of a model's tree, from any file format: names, casts and nesting."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ DTYPES: dict[str, np.dtype[Any]] = {
 
 @dataclass(frozen=True)
 class LazyLeaf:
-    """A tensor that is still in its file.
+    """A tensor that is not read from its file yet.
 
     Attributes:
         shape: of the tensor.
         dtype: as stored.
-        load: reads some of its first axis, as another type; None is the whole tensor.
+        load: reads a slice of the first axis (None: the whole tensor) as a given type.
         step: how much of the first axis the file holds in one piece; pieces of
             that size are read one by one.
     """
@@ -51,7 +51,7 @@ class LazyLeaf:
         return self.load(self._type(dtype), None)
 
     def layers(self, dtype: str | None = None) -> Iterator[np.ndarray]:
-        """The parts along the first axis in order, with few in memory where the file lets us.
+        """The parts along the first axis in order, with few in memory where the file allows.
 
         Args:
             dtype: as for :meth:`read`.

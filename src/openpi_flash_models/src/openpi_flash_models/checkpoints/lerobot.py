@@ -57,10 +57,10 @@ def is_normalization(tensor: str) -> bool:
 
 
 def read_lerobot_stats(checkpoint: Path) -> LeRobotStats | None:
-    """The statistics that LeRobot left in a checkpoint; None: there are none.
+    """Read LeRobot's statistics of a checkpoint; None: there are none.
 
     Raises:
-        CheckpointError: they are broken, or are there in part.
+        CheckpointError: they are broken or incomplete.
     """
     if any(checkpoint.glob(f"{PREPROCESSOR}*")):
         return _of_processors(checkpoint)
@@ -117,7 +117,7 @@ def write_lerobot_stats(directory: Path, found: LeRobotStats) -> None:
 def _of_processors(checkpoint: Path) -> LeRobotStats:
     before = _Processor(checkpoint, PREPROCESSOR, "normalizer_processor")
     after = _Processor(checkpoint, POSTPROCESSOR, "unnormalizer_processor")
-    # the actions' as they are undone; older exports keep all in the first file
+    # action statistics come from the unnormalizer; older exports keep all in the first file
     actions, action_modes = (
         (after.found, after.modes) if _ACTION in after.found else (before.found, before.modes)
     )

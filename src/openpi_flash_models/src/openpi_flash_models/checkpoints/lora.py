@@ -1,14 +1,14 @@
-"""Low-rank adapters (LoRA) of openpi's trainer, merged into the weights they adapt.
+"""Merges openpi's low-rank adapters (LoRA, arXiv 2106.09685) into the weights they adapt.
 
 Once merged, an adapted checkpoint is a plain one, for any framework. The rules are those of the
-modules that trained the adapters, and not all what one would write:
+modules that trained the adapters (``openpi/models/lora.py``); two of them are unusual:
 
     q, kv            W + s A B                        per head
     attention out    W[n] + s A[n] (sum over n of B)  the adapter sums over heads twice
     feed-forward     W + A B                          without s
 
-with s = alpha / rank, or alpha / sqrt(rank) for rank-stabilised adapters. Checkpoints do not hold
-alpha; in every variant of openpi it equals the rank.
+with s = alpha / rank, or alpha / sqrt(rank) for rank-stabilised adapters (arXiv 2312.03732).
+Checkpoints do not hold alpha; in every variant of openpi it equals the rank.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def has_lora(leaves: Mapping[LeafPath, Any]) -> bool:
 def merge_lora(
     leaves: Mapping[LeafPath, np.ndarray], source: str, scaling: LoraScaling = LoraScaling()
 ) -> dict[LeafPath, np.ndarray]:
-    """The plain model that an adapted one is equal to.
+    """Merge the adapters; the result is a plain model with the same outputs.
 
-    Sums are made in float32. A merged weight is as wide as the widest of its parts, so that an
-    adapter in float32 on frozen weights in bfloat16 (which is how they are trained) loses nothing;
-    all other leaves are returned as they are.
+    Sums are made in float32. A merged weight has the widest type of its parts, so that an adapter
+    in float32 on frozen weights in bfloat16 (which is how they are trained) loses nothing; all
+    other leaves are returned as they are.
 
     Args:
         leaves: tensors by path, stored dtypes.

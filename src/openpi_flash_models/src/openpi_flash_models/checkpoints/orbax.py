@@ -125,7 +125,7 @@ def write_leaves(directory: Path, leaves: Mapping[LeafPath, np.ndarray]) -> None
 
 
 def _chunk(path: LeafPath, leaf: np.ndarray) -> list[int]:
-    """What is read in one piece: one layer, where they are stacked, so that readers need less."""
+    """The zarr chunk: one layer where layers are stacked, so that readers need less memory."""
     whole = [max(1, size) for size in leaf.shape]
     return [1, *whole[1:]] if STACKED.intersection(path) else whole
 
@@ -153,10 +153,10 @@ _OPEN_DIRECTORIES = Path("/proc/self/fd")
 
 
 class _Place:
-    """A directory by a name that tensorstore takes as it is, valid as long as this object.
+    """A directory under a name that tensorstore can open, valid as long as this object.
 
-    tensorstore's file driver takes a path in UTF-8 and reads a backslash as a slash, so that
-    another directory would be opened. Linux names an open directory in ASCII.
+    tensorstore's file driver takes a path in UTF-8 and reads a backslash as a slash, so that it
+    would open another directory. Linux gives every open directory a second name, in ASCII.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -176,11 +176,11 @@ class _Place:
 
 
 def _open_leaves(directory: Path) -> tuple[dict[LeafPath, Any], _Place]:
-    """The arrays by path, and what has to live as long as they are read."""
+    """The arrays by path, and the place, which has to live as long as they are read."""
     paths, zarr_driver = _read_metadata(directory)
     refuse_lfs_pointers(directory)
     place = _Place(directory)
-    # of its own: a shared one would know an earlier directory by the same name
+    # a new one: a shared context caches an earlier directory of the same name
     context = ts.Context()
     pending = {
         path: ts.open(_leaf_spec(place, path, zarr_driver), open=True, read=True, context=context)
@@ -190,10 +190,10 @@ def _open_leaves(directory: Path) -> tuple[dict[LeafPath, Any], _Place]:
 
 
 def _reads_in_budget(stores: Mapping[LeafPath, Any]) -> Iterator[tuple[LeafPath, Any]]:
-    """Reads under way, as many as need no more memory than all leaves do in the end.
+    """Start reads, as many at once as need no more memory than all leaves do in the end.
 
-    A leaf is in memory twice while it is decoded. The large ones come first, when the others are
-    not there yet.
+    A leaf is in memory twice while it is decoded. Large leaves come first, while the others are
+    not in memory yet.
     """
     sizes = {path: store.size * store.dtype.numpy_dtype.itemsize for path, store in stores.items()}
     waiting = sorted(stores, key=lambda path: sizes[path])

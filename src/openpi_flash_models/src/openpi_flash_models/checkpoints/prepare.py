@@ -1,4 +1,4 @@
-"""Checkpoints put together from what is published in parts."""
+"""Builds checkpoints from parts that are published separately."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def prepare_checkpoint(
     Args:
         model_id: ``ORG/REPO[@REVISION]`` with ``config.json`` and ``model.safetensors``.
         assets_uri: where the statistics are.
-        output: a new directory, or one that this function made: what it lacks is then added.
-        asset_id: statistics that have to be among them.
+        output: a new directory, or one that this function made: missing parts are then added.
+        asset_id: the statistics that are required.
         force: download everything again.
 
     Returns:
         Whether there was anything to do.
 
     Raises:
-        CheckpointError: no such model, what was fetched is no whole checkpoint, or something is in
-            the way.
+        CheckpointError: no such model, an incomplete checkpoint was fetched, or ``output`` is
+            occupied.
         DownloadError: a part could not be fetched.
     """
     if len(model_id.split("/")) != 2:
@@ -71,8 +71,8 @@ def prepare_planner_checkpoint(
         Whether there was anything to do.
 
     Raises:
-        CheckpointError: the archive holds no checkpoint, or something is in the way.
-        DownloadError: it could not be fetched.
+        CheckpointError: the archive holds no checkpoint, or ``output`` is occupied.
+        DownloadError: the archive could not be fetched.
     """
     manifest = {
         "made_by": "openpi-flash prepare-planner-checkpoint",
@@ -90,7 +90,7 @@ def prepare_planner_checkpoint(
         _lift(directory, file)
         lazy_leaves(directory)
     if not was_cached:
-        file.unlink()  # unpacked, it would only double the space; what was there before stays
+        file.unlink()  # it is unpacked; an archive that was in the cache before stays
     return True
 
 
@@ -104,7 +104,7 @@ def _is_whole(directory: Path, asset_id: str) -> bool:
 
 
 def _place(source: Path, target: Path) -> None:
-    """The same file in a second place, without a second copy where the disk can do that."""
+    """Put the file in a second place, by a hard link where the disk allows."""
     try:
         os.link(source.resolve(), target)
     except OSError:
@@ -112,10 +112,10 @@ def _place(source: Path, target: Path) -> None:
 
 
 def _lift(directory: Path, file: Path) -> None:
-    """Take a checkpoint out of the one directory that an archive may have around it."""
+    """Move a checkpoint up if the archive has it inside one directory."""
     tops = [path for path in directory.iterdir() if not path.name.startswith(".")]
     if not (directory / PARAMS).is_dir() and len(tops) == 1 and tops[0].is_dir():
-        top = tops[0].rename(directory / ".top")  # it may hold something of its own name
+        top = tops[0].rename(directory / ".top")  # it may hold an entry of its own name
         for path in top.iterdir():
             path.rename(directory / path.name)
         top.rmdir()

@@ -1,7 +1,7 @@
-"""What has to be right of a checkpoint before its weights are read.
+"""Checks of a checkpoint before its weights are read.
 
-Loading a policy and checking a configuration go through the same functions, so that a check never
-passes what loading refuses. Needs no model framework, and reads no weights.
+Loading a policy and checking a configuration use the same functions, so that a check never passes
+a checkpoint that loading refuses. Needs no model framework, and reads no weights.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def model_shape(leaves: Mapping[LeafPath, LazyLeaf], source: str, kind: ModelKin
         kind: which model it has to be.
 
     Raises:
-        CheckpointError: it is no whole model, or another one.
+        CheckpointError: it is an incomplete model, or one of another kind.
     """
     plain = leaves
     if has_lora(leaves):
@@ -100,7 +100,7 @@ def refuse_other_width(shape: ModelShape, config: InferenceConfig, source: str) 
     """Refuse a model whose actions are not as wide as the config's.
 
     Raises:
-        CheckpointError: they are not.
+        CheckpointError: the widths differ.
     """
     if shape.kind != "pi0_fast" and shape.action_dim != config.action_dim:
         raise CheckpointError(
@@ -113,7 +113,7 @@ def refuse_other_tokenizer(tokenizer: PaligemmaTokenizer, shape: ModelShape, sou
     """Refuse a tokenizer with ids that the model does not have.
 
     Raises:
-        CheckpointError: it has.
+        CheckpointError: the tokenizer has more pieces than the model.
     """
     if tokenizer.vocabulary_size > shape.vocabulary:
         raise CheckpointError(
@@ -123,10 +123,10 @@ def refuse_other_tokenizer(tokenizer: PaligemmaTokenizer, shape: ModelShape, sou
 
 
 def heed_declared(checkpoint: Path, shape: ModelShape, config: InferenceConfig | None) -> None:
-    """Log where ``config.json`` is probably right and the config wrong.
+    """Warn where ``config.json`` contradicts the config.
 
     Raises:
-        CheckpointError: it cannot be right.
+        CheckpointError: it contradicts the tensors.
     """
     for finding in disagreements(checkpoint, shape, config):
         if finding.severity == "error":

@@ -2,8 +2,8 @@
 
 It may be one file, or several with an index beside them (``shards.py``).
 
-Reading peaks at little more than the size of the result: leaves are filled tensor by tensor from
-the mapped file, whose pages are given back as they are used.
+Reading needs little more memory than the result: leaves are filled tensor by tensor from the
+mapped file, whose pages are released after use.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def read_safetensors(
         file: ``model.safetensors``, or where it would be beside its index; a ``config.json``
             beside it may say ``vision_heads``.
         dtype: ``float32`` or ``bfloat16`` to cast to; None keeps what is stored.
-        vision_heads: of the vision tower, where neither its width nor ``config.json`` tells.
+        vision_heads: of the vision tower, if neither its width nor ``config.json`` tells them.
 
     Returns:
         The nested tree, ``{"params": ...}``, equal to what the Orbax reader gives.
@@ -108,11 +108,11 @@ def write_safetensors(
     """Write openpi's PyTorch file of a tree; one leaf is in memory at a time.
 
     Args:
-        file: is replaced, whole or not at all.
+        file: is replaced atomically.
         leaves: of a pi0, pi0.5 or pi0-FAST model.
         dtype: ``float32`` or ``bfloat16`` to cast to; None keeps what is stored.
         expert_head: also write zeros for the action expert's output head: openpi's own loader
-            insists on one, and reads it nowhere.
+            requires it and never reads it.
 
     Raises:
         CheckpointError: the leaves are not a whole model.
@@ -179,7 +179,7 @@ def _lazy(
 
 
 def _hints(tensors: Tensors) -> dict[str, int]:
-    """Head counts that a writer of ours left in the file, or a person in ``config.json``."""
+    """Head counts from the file's metadata (which our writer adds) or from ``config.json``."""
     found: dict[str, Any] = dict(tensors.metadata)
     config = tensors.path.parent / "config.json"
     if config.is_file():

@@ -1,7 +1,7 @@
 """A model's tensors in one safetensors file, or in several with an index beside them.
 
 The index is Hugging Face's ``model.safetensors.index.json``: ``weight_map`` says which file has a
-tensor. Large checkpoints are cut up so.
+tensor. Large checkpoints are split this way.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ INDEX_FILE = "model.safetensors.index.json"
 
 
 class ShardedTensors:
-    """Several files open for reading, as if they were one :class:`TensorFile`.
+    """Several files open for reading, with the interface of one :class:`TensorFile`.
 
     Attributes:
         path: of the index.
@@ -42,7 +42,7 @@ class ShardedTensors:
         for tensor, name in files.items():
             shard = shards[name]
             if tensor not in shard.tensors:
-                raise CheckpointError(f"{shard.path} lacks tensor {tensor}, which {index} says")
+                raise CheckpointError(f"{shard.path} lacks tensor {tensor}, which {index} lists")
             self.tensors[tensor] = shard.tensors[tensor]
             self._files[tensor] = shard
         for shard in shards.values():
@@ -90,5 +90,5 @@ def _read_index(index: Path) -> dict[str, str]:
 def _open_shard(index: Path, name: str) -> TensorFile:
     file = index.parent / name
     if not file.exists():
-        raise CheckpointError(f"{file} is missing, which {index} says has tensors")
+        raise CheckpointError(f"{file} is missing, which {index} lists")
     return TensorFile(file)

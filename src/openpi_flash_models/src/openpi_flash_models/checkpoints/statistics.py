@@ -1,4 +1,4 @@
-"""The statistics of a checkpoint for a config: openpi's file of them, else LeRobot's."""
+"""Finds a checkpoint's statistics for a config: openpi's file, else LeRobot's."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ log = logging.getLogger(__name__)
 
 
 def read_statistics(checkpoint: Path, config: InferenceConfig) -> NormStats:
-    """The statistics that a config uses of a checkpoint.
+    """Read the statistics of a checkpoint that a config uses.
 
     Args:
         checkpoint: a directory.
         config: names the statistics; a LeRobot checkpoint has those of its own robot only.
 
     Raises:
-        CheckpointError: there are none, they are broken, or of fewer dimensions than the robot.
+        CheckpointError: they are missing, broken, or have fewer dimensions than the robot.
     """
     if not (checkpoint / "assets" / config.asset_id / FILE_NAME).exists():
         found = read_lerobot_stats(checkpoint)

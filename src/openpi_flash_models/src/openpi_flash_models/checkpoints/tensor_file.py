@@ -3,8 +3,8 @@
     u64 length of the header | header | bytes          (huggingface/safetensors, README "Format")
 
 The header maps names to ``{"dtype", "shape", "data_offsets"}``, and ``__metadata__`` to a table of
-strings. Every byte belongs to exactly one tensor. The file is mapped into memory, and pages that
-were copied can be given back, so that reading a file needs no more memory than what it becomes.
+strings. Every byte belongs to exactly one tensor. The file is mapped into memory, and copied pages
+are released, so that reading a file needs no more memory than the result.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _LONGEST_START = 64
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """Where a tensor lies.
+    """Where a tensor is in the file.
 
     Attributes:
-        dtype: as the file spells it; perhaps none of ``DTYPES``.
+        dtype: as the file spells it; may be missing from ``DTYPES``.
         shape: of the tensor.
         start: first byte, from the start of the file.
         stop: one past the last byte.
@@ -63,14 +63,14 @@ class TensorFile:
         metadata: the strings its writer left.
 
     Raises:
-        CheckpointError: it is not a safetensors file, or not a whole one.
+        CheckpointError: it is not a safetensors file, or an incomplete one.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             status = path.stat()
-            if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            if not stat.S_ISREG(status.st_mode):  # reading a pipe would block
                 raise CheckpointError(f"{path} is not a regular file")
             with path.open("rb") as file:
                 start = file.read(_LONGEST_START)
@@ -106,7 +106,7 @@ class TensorFile:
         return DTYPES[entry.dtype]
 
     def copy_into(self, target: np.ndarray, name: str) -> None:
-        """Copy a tensor, cast to the target's type, in blocks of which no two are in memory.
+        """Copy a tensor, cast to the target's type, with one block in memory at a time.
 
         Args:
             target: as many elements as the tensor, of any strides; its shape says how the
@@ -128,7 +128,7 @@ class TensorFile:
 
     def _give_back(self, start: int, stop: int) -> None:
         if hasattr(self._map, "madvise"):
-            # The system maps pages around those that are touched, too: whole blocks go back.
+            # The system also maps the pages around touched ones: release whole blocks.
             first = start - start % _BLOCK
             last = min(stop + -stop % _BLOCK, len(self._map))
             self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
@@ -140,10 +140,10 @@ def write_tensor_file(
     blocks: Iterator[tuple[str, np.ndarray | None]],
     metadata: Mapping[str, str],
 ) -> None:
-    """Write a file, whole or not at all.
+    """Write a file atomically.
 
     Args:
-        path: is replaced.
+        path: the file, which is replaced.
         entries: type and shape of every tensor, in the order of the file.
         blocks: the tensors in the same order; None stands for zeros, which take no disk space.
         metadata: strings for the header.
@@ -171,7 +171,7 @@ def write_tensor_file(
                     file.seek(dtype.itemsize * int(np.prod(shape, dtype=np.int64)), os.SEEK_CUR)
                     continue
                 if values.dtype != dtype or values.shape != shape:
-                    raise ValueError(f"{name}: {values.dtype}{values.shape} is not what was said")
+                    raise ValueError(f"{name}: {values.dtype}{values.shape} differs from its entry")
                 file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
             file.truncate(8 + len(text) + position)
             file.flush()
@@ -205,7 +205,7 @@ def _read_header(
     if position != file_size:
         raise CheckpointError(
             f"{path} has {file_size} bytes, its header describes {position}: "
-            + ("it was copied in part" if file_size < position else "it has bytes of no tensor")
+            + ("it was copied in part" if file_size < position else "some bytes belong to no tensor")
         )
     return tensors, metadata
 

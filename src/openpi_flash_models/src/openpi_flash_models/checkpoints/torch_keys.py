@@ -1,7 +1,8 @@
-"""Names and layouts of openpi's PyTorch tensors, told in terms of its JAX tree.
+"""Names and layouts of openpi's PyTorch tensors, in terms of its JAX tree.
 
-Every leaf of the tree is cut into pieces, one per PyTorch tensor: ``leaf[index]``, its axes
-permuted, then joined to the tensor's shape. The same table reads and writes.
+Source: ``examples/convert_jax_model_to_pytorch.py`` of openpi. Every leaf of the tree is cut into
+pieces, one per PyTorch tensor: ``leaf[index]``, its axes permuted, then joined to the tensor's
+shape. The same table reads and writes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _LLM = "params/PaliGemma/llm"
 
 EMBEDDING = f"{_ROOT}.paligemma.lm_head.weight"
 TIED_EMBEDDING = f"{_LANGUAGE}.embed_tokens.weight"
-"""The same tensor under the name of its other use; files hold one or both."""
+"""The same tensor (embedding and output head are tied); files hold one name or both."""
 EXPERT_HEAD = f"{_ROOT}.gemma_expert.lm_head.weight"
 """Random numbers in every file that openpi's converter writes; nothing ever reads them."""
 
@@ -39,7 +40,7 @@ _FROM_HEADS = (1, 2, 0)  # [in, heads, width] -> [heads x width, in]
 _HEADS_FIRST = (0, 2, 1)  # [heads, in, width] -> [heads x width, in]
 _TO_HEADS = (2, 0, 1)  # [heads, width, out] -> [out, heads x width]
 
-# transformers before 4.52, and before the vision tower lost its inner model
+# (name before transformers 4.52, name now)
 _OLD_NAMES = (
     (f"{_ROOT}.paligemma.language_model.model.", f"{_LANGUAGE}."),
     (f"{_ROOT}.paligemma.language_model.lm_head.", f"{_ROOT}.paligemma.lm_head."),
@@ -69,7 +70,7 @@ class Piece:
 
 
 def canonical(key: str) -> str:
-    """A key as openpi's converter writes it, from any spelling that is about."""
+    """A key as openpi's converter writes it, from any spelling in use."""
     key = key.removeprefix("model.")
     for old, new in _OLD_NAMES:
         if key.startswith(old):
@@ -103,7 +104,7 @@ def read_sizes(shapes: Shapes, source: str, vision_heads: int | None, key_heads:
     Args:
         shapes: by key.
         source: what to call the file in an error.
-        vision_heads: of the vision tower; None knows them by its width.
+        vision_heads: of the vision tower; None: its width tells them.
         key_heads: key and value heads of each expert.
 
     Raises:
@@ -159,10 +160,10 @@ def read_sizes(shapes: Shapes, source: str, vision_heads: int | None, key_heads:
 
 
 def without_leftovers(names: Mapping[str, str]) -> dict[str, str]:
-    """Drop what exporters leave behind in a file, and give every tensor its name.
+    """Drop tensors that no model reads, and give every other tensor its canonical name.
 
-    That is the action expert's output head, the second name of the embedding and, in pi0.5 files
-    of LeRobot, tensors of the pi0 that they were made from.
+    Dropped are the action expert's output head, the second name of the embedding and, in pi0.5
+    files of LeRobot, tensors of the pi0 that they were made from.
 
     Args:
         names: canonical key -> key in the file.

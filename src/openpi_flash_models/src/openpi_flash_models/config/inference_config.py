@@ -1,4 +1,4 @@
-"""What a named inference config says."""
+"""The type of a named inference config."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class InferenceConfig:
 
     Attributes:
         name: what users write.
-        robot: whose requests it answers.
+        robot: the robot whose requests it answers.
         asset_id: which statistics of the checkpoint to use.
         action_horizon: steps per chunk.
-        kind: which model the checkpoint has to be.
+        kind: the kind of model that the checkpoint must be.
         action_dim: width of the model's actions; pi0 and pi0.5 pad the robot's to it.
         max_token_len: prompt slots.
         discrete_state_input: whether pi0.5 reads the state as words of the prompt; pi0 never does,

@@ -1,6 +1,6 @@
 """Named inference configs: what a checkpoint does not say about itself.
 
-The names are openpi's (``config_table.py``), and those of the files that a user adds
+The names are openpi's (``table.py``), and those of the files that a user adds
 (``robot_file.py``).
 """
 

@@ -1,7 +1,7 @@
-"""Robots and configs of a user's own, from a YAML or a Python file.
+"""Reads a user's own robots and configs from a YAML or a Python file.
 
-YAML says everything for a robot whose joints the model reads as they are, or scaled; a Python file
-(``ROBOTS`` and ``CONFIGS``, of the same types as ours) is for what needs a formula.
+YAML is enough for a robot whose joints the model reads unchanged or scaled; a robot that needs a
+formula takes a Python file (``ROBOTS`` and ``CONFIGS``, of the same types as ours).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Linear:
 
     @property
     def inverse(self) -> Linear | None:
-        """The way back, if there is one."""
+        """The inverse; None if a scale is zero."""
         if not self.scale.all():
             return None
         return Linear(1 / self.scale, -self.offset / self.scale)
@@ -81,7 +81,7 @@ def add_robot_file(path: Path) -> RobotFile:
 
 
 def read_robot_file(path: Path) -> RobotFile:
-    """What a file defines; the registries stay as they are.
+    """Read a file; the registries stay as they are.
 
     Raises:
         InferenceConfigError: it cannot be used; names the entry at fault.
@@ -120,7 +120,7 @@ def _read_python(path: Path) -> RobotFile:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever a user's file does
+    except Exception as error:  # a user's file may raise anything
         raise InferenceConfigError(f"{path} cannot be run: {_told(error)}") from error
     own, found = tuple(getattr(module, "ROBOTS", ())), tuple(getattr(module, "CONFIGS", ()))
     if not own and not found:
@@ -134,7 +134,7 @@ def _read_python(path: Path) -> RobotFile:
 
 
 class _Reader:
-    """Takes parsed YAML apart, and names the place where it is not what it should be."""
+    """Checks parsed YAML; its errors name the place."""
 
     def __init__(self, source: str) -> None:
         self._source = source

@@ -1,6 +1,6 @@
 """The named configs of openpi, and ours for the robots that openpi only describes.
 
-A row says what is special; the rest are the defaults of its kind of model.
+Source: ``openpi/training/config.py``. A row holds what differs from the defaults of its model.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ENVIRONMENTS = {
     "droid": "pi05_droid",
     "libero": "pi05_libero",
 }
-"""What openpi's server serves by default, by its names of robots and simulators."""
+"""The default policies of openpi's ``scripts/serve_policy.py``, by its names of robots."""
 
 UNSERVABLE = {
     "paligemma_vq_droid": "its actions are coded by a learned codec (FSQ), which is not supported",

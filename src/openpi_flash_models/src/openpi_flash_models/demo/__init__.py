@@ -1,1 +1,1 @@
-"""The parts of the demo checkpoint: a tokenizer and two sets of weights, all written by formula."""
+"""The demo checkpoint: a tokenizer and two sets of weights, all written by formula."""

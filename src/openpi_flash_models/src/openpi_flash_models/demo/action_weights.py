@@ -1,11 +1,11 @@
-"""Weights of a pi0.5 that really denoises, written by formula instead of trained.
+"""Weights of a pi0.5 that denoises to smooth actions, written by formula instead of trained.
 
 Random weights would give white noise for actions. These give a smooth chunk that starts where the
-arm is and moves on as an oscillator does, pushed a little by the pictures and the words. They run
-through the model as it is: everything below is the content of ordinary tensors. Small
-deterministic noise is added to each, so that no tensor is constant.
+arm is and moves on as an oscillator does, pushed a little by the pictures and the words. The model
+is unchanged: everything below is the content of ordinary tensors. Small deterministic noise is
+added to each, so that no tensor is constant.
 
-What is computed. With s the normalised state (from the prompt's bin numbers), h the step:
+The result, with s the normalised state (from the prompt's bin numbers) and h the step:
 
     actions(h) = s + ramp(h) * delta              ramp: 0 at h = 0, about 1 at the last step
     delta      = G(x) - s - R(y), G(y) - s + R(x)   for the joint pairs (x, y), bounded
@@ -18,13 +18,13 @@ How the layers compute it.
 
 *Language expert, layer 0.* The newline before "Action" occurs once in a prompt: it is the anchor.
 The seven numbers of the state stand right before it, each one token, whose embedding row holds
-s, G(s), R(s) and a curve for the gripper. Head j of the anchor looks at the number j tokens
+s, G(s), R(s) and a curve for the gripper. Head j of the anchor attends to the number j tokens
 away: its query makes the logit ``sum_i cos(f_i (distance - distance_j))`` over the three fastest
 rotary frequencies f_i, and only numbers have keys there. Its out-projection adds to the anchor's
 ``state`` and ``delta`` coordinates. The last head averages what pictures and words hold.
 
-*Action expert, layer 1.* Every action looks at the anchor (by the slowest frequency, so from any
-distance alike). Head 0 fetches s. Head 1 weighs the anchor against all other tokens: its logit has
+*Action expert, layer 1.* Every action attends to the anchor (by the slowest frequency, so alike
+from any distance). Head 0 reads s. Head 1 weighs the anchor against all other tokens: its logit has
 a sine of the distance (frequency 1/31.6 per step), so its weight on delta grows smoothly with h.
 Both are *subtracted* from the action's residual stream.
 
@@ -171,7 +171,7 @@ def _read_numbers(w: Weights, rng: np.random.Generator) -> None:
             q[joint, ANCHOR, i] += turned.real / own
             q[joint, ANCHOR, i + 8] += turned.imag / own
     q[7, ANCHOR, _EVERYWHERE] += 9.0 / own
-    # That average is the anchor's alone: with this head all others look at the numbers instead.
+    # Only the anchor averages: with this head all other tokens attend to the numbers instead.
     k[NUMBER, _AWAY] += 4.0 / (_STREAM * 0.8)
     for marker in (NUMBER, WORD, PICTURE, OTHER):
         q[7, marker, _AWAY] += 15.0 / (0.6 * _STREAM)

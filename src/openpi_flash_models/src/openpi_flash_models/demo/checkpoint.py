@@ -1,7 +1,7 @@
 """A small checkpoint in openpi's layout, so that everything runs without a download.
 
     <directory>/action/    pi0.5 for the simulated arm (config ``pi05_sim_arm``): moves it smoothly
-    <directory>/planner/   pi0.5 whose language says words, at random
+    <directory>/planner/   pi0.5 that generates random words
 
 Written by formula in a second, always the same, a few MB. How: ``demo/``.
 """
@@ -32,7 +32,7 @@ def write_demo_checkpoint(directory: Path) -> None:
         directory: gets ``action/`` and ``planner/``, which must not hold checkpoints yet.
 
     Raises:
-        CheckpointError: there is a checkpoint already.
+        CheckpointError: the directory holds a checkpoint already.
     """
     _write(directory / "action", action_weights())
     _write_norm_stats(directory / "action" / "assets" / ASSET_ID / "norm_stats.json")

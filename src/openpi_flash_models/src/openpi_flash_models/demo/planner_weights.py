@@ -1,10 +1,10 @@
-"""Random weights of a planner that at least says words.
+"""Random weights of a planner that generates whole words.
 
 A random model with a tied head repeats its last token, because a token's embedding resembles
 itself most. So an embedding has two halves here: the first says which token it is, the second is
-what the head compares with. The last norm takes the first half away, and the second half is small
+what the head compares with. The last norm removes the first half, and the second half is small
 beside what the layers write into it: the next word is a random function of the words before it, of
-the pictures and of the task. Only whole words and the end mark have a second half to speak of.
+the pictures and of the task. Only whole words and EOS have a large second half.
 """
 
 from __future__ import annotations

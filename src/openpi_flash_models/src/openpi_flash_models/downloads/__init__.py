@@ -1,8 +1,8 @@
-"""Checkpoints and tokenizers from elsewhere: ``gs://``, ``hf://``, ``https://``.
+"""Downloads checkpoints and tokenizers: ``gs://``, ``hf://``, ``https://``.
 
-Everything lands in openpi's cache (``OPENPI_DATA_HOME``, default ``~/.cache/openpi``) under the
-bucket and path of its URL, so that both programs find what the other has fetched. A download that
-was cut off goes on where it stopped; what is not whole is never found under its own name.
+Downloads go to openpi's cache (``OPENPI_DATA_HOME``, default ``~/.cache/openpi``) under the bucket
+and path of their URL, so that openpi finds our downloads and we find openpi's. An interrupted
+download resumes where it stopped; a file has its final name only when it is complete.
 """
 
 from openpi_flash_models.downloads.install import cache_root, cached, fetch, list_names

@@ -1,8 +1,9 @@
-"""CRC-32C, the checksum that Google Cloud Storage keeps of every object.
+"""CRC-32C (RFC 3720, section 12.1), the checksum that Google Cloud Storage keeps of every object.
 
 The plain loop over bytes is too slow in Python for gigabytes. A block is cut into lanes whose
-checksums are computed side by side, and joined by the linear maps that stand for "followed by n
-zero bytes". Without the usual inversions a checksum ignores zeros in front, which fills a block.
+checksums are computed side by side and then joined: the checksum of data followed by n zero bytes
+is a linear map of the checksum of the data. Without the usual inversions leading zeros do not
+change a checksum, so they pad a short block.
 """
 
 from __future__ import annotations

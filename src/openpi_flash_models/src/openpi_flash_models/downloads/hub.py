@@ -68,7 +68,7 @@ def list_hub(location: HubLocation) -> list[str]:
 
 
 def fetch_from_hub(location: HubLocation, directory: Path) -> Path:
-    """Download into ``directory``, going on where an earlier attempt stopped.
+    """Download into ``directory``; resumes an earlier attempt.
 
     Returns:
         The file or directory that the location names.
@@ -89,7 +89,7 @@ def fetch_from_hub(location: HubLocation, directory: Path) -> Path:
             local_dir=directory,
             endpoint=_endpoint(),
         )
-    shutil.rmtree(directory / ".cache", ignore_errors=True)  # the library's notes for going on
+    shutil.rmtree(directory / ".cache", ignore_errors=True)  # the library's state for resuming
     found = directory / location.path if location.path else directory
     if not found.exists():
         raise DownloadError(f"hf://{location.repository} has no {location.path}")

@@ -1,4 +1,4 @@
-"""Where downloads are kept, and how one gets there whole or not at all."""
+"""Keeps downloads in the cache; each appears there complete or not at all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from openpi_flash_models.files import expand_home
 
 DATA_HOME = "OPENPI_DATA_HOME"
 MANIFEST = ".openpi-flash-download.json"
-"""In a directory that was downloaded: where from, and which versions."""
+"""In a downloaded directory: its URL, and the versions of its files."""
 _PARALLEL = 8
 
 
@@ -53,7 +53,7 @@ def list_names(url: str) -> list[str]:
         The names, with slashes; one empty name is a file itself.
 
     Raises:
-        DownloadError: it names nothing, or cannot be asked.
+        DownloadError: it names nothing, or the server cannot be reached.
     """
     if parse_location(url).scheme == "hf":
         return list_hub(parse_hub_url(url))
@@ -154,7 +154,7 @@ def _transfer_all(
         finally:
             stop.set()
     errors = [job.exception() for job in jobs]
-    # the cause, not the transfers that were given up because of it
+    # the cause first, before the transfers that were cancelled because of it
     for error in sorted(filter(None, errors), key=lambda error: isinstance(error, CancelledError)):
         raise error
     _write_manifest(partial, url, done)
@@ -178,7 +178,7 @@ def _is_there(file: RemoteFile, partial: Path, done: dict[str, str]) -> bool:
     path = partial / file.name
     known = done.get(file.name)
     if known is not None and known != file.version:
-        # what came of the older version is no beginning of this one
+        # bytes of the older version cannot be continued
         path.with_name(path.name + PART).unlink(missing_ok=True)
         return False
     return known is not None and path.is_file() and path.stat().st_size == file.size
@@ -193,7 +193,7 @@ def _check_space(partial: Path, files: list[RemoteFile], url: str) -> None:
 
 
 def _swap_in(new: Path, target: Path) -> None:
-    """Give ``new`` its name; what had it before goes only if it is a download of ours."""
+    """Rename ``new`` to ``target``; an old directory is deleted only if we downloaded it."""
     if not target.is_dir():
         new.replace(target)
         return

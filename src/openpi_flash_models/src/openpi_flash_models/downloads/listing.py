@@ -1,4 +1,4 @@
-"""What a URL names: one file or many, their sizes and checksums."""
+"""Lists the files that a URL names, with sizes and checksums."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _EMULATOR = "STORAGE_EMULATOR_HOST"
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file elsewhere.
+    """A file on a server.
 
     Attributes:
-        name: its path below what was asked for; empty if that is the file itself.
+        name: its path below the requested URL; empty if the URL is the file itself.
         url: where its bytes are.
         size: in bytes; None: the server does not say.
         md5: base64; empty if the server has none.
@@ -63,7 +63,7 @@ def open_url(url: str, headers: Mapping[str, str] | None = None, method: str = "
 
 
 def refusal(url: str, status: int) -> DownloadError:
-    """What an HTTP status means to who asked for ``url``."""
+    """The error for an HTTP status of ``url``."""
     if status in (401, 403):
         return DownloadError(f"{url} is not public (HTTP {status})")
     if status in (404, 410):
@@ -125,7 +125,7 @@ def _head(url: str) -> RemoteFile:
 
 
 def unreachable(url: str, error: Exception) -> DownloadError:
-    """A failure below HTTP."""
+    """The error for a failed connection."""
     reason = getattr(error, "reason", None) or error
     return DownloadError(f"cannot reach {urlsplit(url).netloc}: {reason}")
 
@@ -147,7 +147,7 @@ def _get_json(address: str, url: str) -> Mapping[str, Any]:
 
 
 def _storage_root() -> str:
-    """Google's service, or the one that its own clients take from the environment in tests."""
+    """Google's service, or the emulator that the environment names, as for Google's clients."""
     emulator = os.environ.get(_EMULATOR, "")
     if not emulator:
         return _GOOGLE

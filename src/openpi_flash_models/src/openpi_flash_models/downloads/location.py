@@ -1,4 +1,4 @@
-"""URLs of downloads, taken apart: which bytes they name, and where in the cache they are kept.
+"""Parses URLs of downloads: which bytes they name, and where in the cache they are kept.
 
 ``gs://`` and ``hf://`` name objects as they are, so that ``#``, ``?`` and ``%`` are characters of
 the name, as in openpi and in Google's own clients; in ``https://`` they mean what RFC 3986 says.

@@ -1,4 +1,4 @@
-"""How far a download is, for people."""
+"""Shows the progress of a download."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BAR = 24
 
 
 class Progress:
-    """Bytes that came in, and a line about them.
+    """Counts received bytes, and prints a line about them.
 
     On a terminal the line is redrawn in place; elsewhere a new one is written now and then.
     """

@@ -1,4 +1,4 @@
-"""One file from a server to the disk: goes on where it stopped, checked before it gets its name."""
+"""Downloads one file: resumes where it stopped, and checks the file before it gets its name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CancelledError(Exception):
 
 
 class _TryAgainError(Exception):
-    """What may be better next time."""
+    """A failure that a retry may cure."""
 
 
 def transfer(
@@ -44,13 +44,13 @@ def transfer(
 
     Args:
         file: what to fetch.
-        target: where to; ``<target>.part`` holds it until it is whole and right.
-        report: told how many bytes came in; a negative number takes some back.
-        stop: set when there is no use in going on.
-        pause: between attempts.
+        target: the file to write; ``<target>.part`` holds it until it is complete and checked.
+        report: takes the number of received bytes; a negative number takes some back.
+        stop: set to cancel the transfer.
+        pause: waits between attempts.
 
     Raises:
-        DownloadError: it could not be had; what came in is kept for the next time.
+        DownloadError: it could not be fetched; received bytes are kept for the next attempt.
         CancelledError: ``stop`` was set.
     """
     part = target.with_name(target.name + PART)
@@ -96,11 +96,11 @@ def _receive(
     report: Report,
     stop: threading.Event,
 ) -> int:
-    """Append what is missing; returns how many bytes there are then."""
+    """Append the missing bytes; returns the number of bytes in the file."""
     headers = {"Range": f"bytes={have}-"} if have else {}
     try:
         with open_url(file.url, headers) as answer:
-            if have and answer.status != 206:  # the server starts over, and so must the sums
+            if have and answer.status != 206:  # the server starts over, so the checksums must too
                 report(-have)
                 have = 0
                 check.reset()
