@@ -7,20 +7,22 @@ use std::time::{Duration, Instant};
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
 use quinn_proto::RttEstimator;
 
-/// Packets in flight that a rate cap leaves even on the shortest path: fewer would make acknowledgements the limit.
+/// Least packets in flight under a rate cap, however short the path: with fewer, acknowledgements
+/// would be the limit.
 const LEAST_PACKETS: u64 = 10;
-/// quinn paces at 1.25 windows per round trip; this window makes it the rate asked for.
+/// quinn paces at 1.25 windows per round trip; with this factor that is the configured rate.
 const WINDOW_PER_RATE: f64 = 0.8;
 /// Assumed until the first round trip is measured.
 const FIRST_ROUND_TRIP: Duration = Duration::from_millis(50);
 
-/// How much of a link that is all ours is used. Wrong on any other: neither loss nor a queue slows this down.
+/// How much to send on a link that nobody else uses. Wrong on any other link: neither loss nor a
+/// queue slows this down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DedicatedLinkConfig {
     /// Most bytes in flight.
     pub window: u64,
-    /// Bits per second that are never exceeded over more than a few milliseconds; a transfer of many round trips reaches
-    /// four fifths of it. `None` leaves only the window.
+    /// Bits per second, not exceeded over more than a few milliseconds; a transfer of many round
+    /// trips reaches four fifths of it. `None`: only the window limits.
     pub bits_per_second: Option<u64>,
 }
 
@@ -40,13 +42,13 @@ impl ControllerFactory for DedicatedLinkConfig {
     }
 }
 
-/// A fixed window, or the one that a fixed rate needs. Only persistent congestion, which is silence for several probe
-/// timeouts, brings it down to two packets; it then doubles with each round trip.
+/// A fixed window, or the one that a fixed rate needs. Only persistent congestion (RFC 9002,
+/// section 7.6) shrinks it, to two packets; it then doubles with each round trip.
 #[derive(Debug, Clone)]
 pub struct DedicatedLink {
     config: Arc<DedicatedLinkConfig>,
     round_trip: Duration,
-    /// What is left after silence.
+    /// The window while it recovers from persistent congestion.
     recovering: Option<u64>,
     segment: u64,
 }

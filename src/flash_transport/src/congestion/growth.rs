@@ -1,28 +1,30 @@
-//! How a window grows again after a cut: the curve of RFC 9438 (CUBIC), so that we and other flows regain at the same pace.
+//! How a window grows again after a cut: the curve of CUBIC (RFC 9438), so that we regain bandwidth
+//! as fast as other flows.
 
 use std::time::{Duration, Instant};
 
-/// What a cut leaves of the window: RFC 9438, 4.6.
+/// The share of the window that a cut leaves: RFC 9438, section 4.6.
 pub(super) const BETA: f64 = 0.7;
-/// Half of the RFC's, because quinn's CUBIC rounds its growth down: beside it, on a path of 80 ms, 0.4 takes 60 % of the
-/// bottleneck and 0.2 takes 52 %.
+/// CUBIC's constant C, half of the RFC's 0.4 because quinn's CUBIC rounds its growth down: beside
+/// it, on a path of 80 ms, 0.4 takes 60 % of the bottleneck and 0.2 takes 52 %.
 const STEEPNESS: f64 = 0.2;
 
 #[derive(Debug, Clone)]
 pub(super) struct Growth {
     began: Instant,
-    /// Windows are in segments here, as in the RFC.
+    /// `W_max` of the RFC. Windows are in segments here, as in the RFC.
     largest: f64,
-    /// Seconds until the curve is back at `largest`.
+    /// `K` of the RFC: seconds until the curve is back at `largest`.
     plateau: f64,
-    /// What Reno would have.
+    /// `W_est` of the RFC: the window that Reno would have.
     friendly: f64,
 }
 
 impl Growth {
     /// Begin at `window` bytes, cut from `before`.
     ///
-    /// A window that was cut before it was back at its `last_largest` leaves room for a newcomer (4.7, fast convergence).
+    /// A window that is cut before it was back at `last_largest` leaves room for a new flow (RFC
+    /// 9438, section 4.7, fast convergence).
     pub fn new(
         now: Instant,
         window: u64,
@@ -47,7 +49,7 @@ impl Growth {
         (self.largest * segment as f64) as u64
     }
 
-    /// Window after `acknowledged` bytes of `window`.
+    /// The next window, after `acknowledged` bytes.
     pub fn next(
         &mut self,
         now: Instant,

@@ -1,4 +1,4 @@
-//! The default: full speed from the first packet, deaf to noise, fair to others.
+//! The default congestion controller: starts at full rate, ignores random loss, yields to queues.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -10,26 +10,30 @@ use quinn_proto::RttEstimator;
 use super::growth::{Growth, BETA};
 use super::path::{Overflow, Path};
 
-/// On a path that reorders, heavy loss slows us down to no less than this many of the latest flights: slower packets
-/// overtake each other less, and two flights still leave within one round trip.
+/// On a path that reorders packets, heavy loss leaves room for at least this many of the largest
+/// recent flights: at a lower rate fewer packets overtake each other, and two flights still leave
+/// within one round trip.
 const REORDERING_FLIGHTS: u64 = 2;
-/// A round that loses more than this is cut to what got through, but by no more than this at a time.
+/// A single cut leaves at least this share.
 const LEAST_LEFT: f64 = 0.3;
-/// Left of what fits into an empty queue, so that the window takes seconds to come back to what does not. RTT 20 ms, 100 Mb/s, a queue
-/// of one round trip: with all of it one request of three overflows again, with this one of six. Beside a download of 50 Mb/s, 0.9
-/// leaves that 24.3 Mb/s and this 25.5.
+/// Share of what fitted into an empty queue that the window gets after an overflow, so that it
+/// takes seconds to grow back to what does not fit. RTT 20 ms, 100 Mb/s, a queue of one round trip:
+/// with 1.0 one request of three overflows again, with 0.75 one of six. Beside a download on
+/// 50 Mb/s: 0.9 leaves the download 24.3 Mb/s, 0.75 leaves it 25.5.
 const BELOW_OVERFLOW: f64 = 0.75;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LatencyFirstConfig {
-    /// Bytes in flight before anything is known about the path; a pause does not take them back. quinn paces at 1.25
-    /// windows per round trip, so that a request leaves in one flight but delays its own end by the share of the window
-    /// that it is: 452 KB at 80 ms take 107 ms with 1 MiB, 93 with 2 MiB, 86.5 with 4 MiB, where the wire needs 83.8. Price: on
-    /// a narrow path the first request fills its queue.
+    /// Bytes in flight before anything is known about the path; a pause does not shrink the window.
+    /// quinn paces at 1.25 windows per round trip: a request leaves in one flight, but the larger
+    /// its share of the window, the later its end. 452 KB at 80 ms take 107 ms with 1 MiB, 93 with
+    /// 2 MiB, 86.5 with 4 MiB; the wire needs 83.8. Price: on a narrow path the first request fills
+    /// the queue.
     pub initial_window: u64,
-    /// Most bytes in flight on a path of less than 2 ms: what the peer's socket buffer holds, which a flight fills there before its
-    /// reader wakes up, while a longer path's rate spreads it out. Windows cost time on short paths only if acknowledgements
-    /// are late: 208 KiB take 10 % longer than 4 MiB for 452 KB on loopback.
+    /// Most bytes in flight on a path of less than 2 ms: as many as the peer's socket buffer holds.
+    /// On such a path a flight is in that buffer before the reader wakes up; on a longer one the
+    /// link's rate spreads it out. A smaller window costs time on short paths only if
+    /// acknowledgements are late: for 452 KB on loopback 208 KiB take 10 % longer than 4 MiB.
     pub short_path_window: u64,
 }
 
@@ -48,19 +52,20 @@ impl ControllerFactory for LatencyFirstConfig {
     }
 }
 
-/// A window that loss alone does not shrink.
+/// A window that random loss does not shrink.
 ///
-/// It is cut as CUBIC's when packets are lost while a queue stands in the path, or marked (ECN), or lost heavily again and again;
-/// to what got through when a burst overflows a queue; to two packets in persistent congestion. Else it stays.
+/// It is cut as CUBIC's (RFC 9438) if packets are lost while a queue stands in the path, are marked
+/// (ECN), or are lost heavily again and again; to what got through if a burst overflows a queue; to
+/// two packets in persistent congestion.
 #[derive(Debug, Clone)]
 pub struct LatencyFirst {
     config: Arc<LatencyFirstConfig>,
     window: u64,
-    /// Below it the window grows by all that is acknowledged.
+    /// Below this the window grows by all acknowledged bytes (slow start).
     slow_start_below: u64,
     growth: Option<Growth>,
     path: Path,
-    /// Losses of packets sent before this are news that was already acted on.
+    /// A loss of packets sent before this was answered with a cut already.
     cut_at: Option<Instant>,
     segment: u64,
 }
@@ -91,7 +96,8 @@ impl LatencyFirst {
             self.overflowed(now, overflow, app_limited);
         }
         let recovering = self.cut_at.is_some_and(|cut| sent <= cut);
-        // Nothing was proven about a window that was not used; but up to the one we begin with, none is asked for.
+        // A window that was not filled is not proven and does not grow, except up to the initial
+        // window.
         let unused = app_limited || self.window() < self.window;
         let unproven = unused && self.window >= self.config.initial_window;
         if !recovering && !unproven {
@@ -152,8 +158,9 @@ impl LatencyFirst {
             return;
         }
         if measured {
-            // A request came upon an empty queue, and this is what fits of the next one. The window was a guess: grown back to it
-            // within two seconds, two requests of three would overflow again.
+            // The request found an empty queue, so the next one fits up to this. The old window was
+            // a guess: grown back to it within two seconds, two requests of three would overflow
+            // again.
             self.window = left as u64;
             self.growth = None;
             self.cut(now, left * BELOW_OVERFLOW);
@@ -175,7 +182,7 @@ impl LatencyFirst {
         self.cut_at = Some(now);
     }
 
-    /// RFC 9002, 7.2.
+    /// The minimum window of RFC 9002, section 7.2.
     fn least_window(&self) -> u64 {
         2 * self.segment
     }
@@ -245,7 +252,7 @@ mod tests {
     const INITIAL: u64 = 4 << 20;
     const ROUND_TRIP: Duration = Duration::from_millis(20);
 
-    /// A controller on a path that the test makes up.
+    /// A controller on a path whose delays and losses the test chooses.
     struct Flow {
         controller: LatencyFirst,
         now: Instant,

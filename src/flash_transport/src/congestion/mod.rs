@@ -1,7 +1,7 @@
-//! How fast the transport sends, what it takes for loss, and what it makes of it.
+//! How fast the transport sends, when a packet counts as lost, and what follows from a loss.
 //!
-//! Pure but for [`Prober`]: time is an argument, chance plays no part. What the numbers are worth is measured in
-//! virtual time by `tests/simulation`, and written down in `docs/network.md`.
+//! Pure except for [`Prober`]: time is an argument, nothing is random. `tests/simulation` measures
+//! in virtual time what the numbers are worth; `docs/network.md` has the results.
 
 mod dedicated_link;
 mod growth;
@@ -22,9 +22,9 @@ pub use tail_probe::{LossMemory, Prober, TailProbes, PROBE};
 /// Who else uses the path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sharing {
-    /// Anybody: fair to others, and the only choice for a path that is not all ours.
+    /// Others, too: fair to them, and the only choice for a path that is not all ours.
     Shared(LatencyFirstConfig),
-    /// Nobody. Ignores loss and queues, so that others starve beside it.
+    /// Nobody else. Ignores loss and queues: other flows on the path starve.
     DedicatedLink(DedicatedLinkConfig),
 }
 
@@ -34,7 +34,7 @@ impl Default for Sharing {
     }
 }
 
-/// Set what `config` says about sending rate and loss recovery. Both ends of a connection have to.
+/// Set congestion control and loss recovery in `config`. Both ends of a connection have to.
 pub fn apply(sharing: &Sharing, config: &mut TransportConfig) {
     let controller: Arc<dyn ControllerFactory + Send + Sync> = match sharing {
         Sharing::Shared(shared) => Arc::new(shared.clone()),
@@ -53,23 +53,29 @@ pub fn apply(sharing: &Sharing, config: &mut TransportConfig) {
         .datagram_receive_buffer_size(Some(DATAGRAM_BYTES));
 }
 
-/// How many later packets must have arrived before one counts as lost. With quinn's 3 every packet is lost where packets overtake
-/// each other, and the controller cannot tell: 665 ms for a request at 25 ms with jitter of 2 ms, 37 with 16. Where packets
-/// are really lost it changes little, for time finds them as fast: at 2 %, 43.7 / 64.5 ms with 3, 43.8 / 64.7 with 16, 44.1 / 64.9 with 64.
+/// A packet counts as lost when this many later ones have arrived. Where packets overtake each
+/// other, quinn's 3 takes late packets for lost ones, and the controller cannot tell them apart: a
+/// request at 25 ms with jitter of 2 ms takes 665 ms, with 16 it takes 37. Where packets are really
+/// lost it changes little, since time detects that as fast: at 2 %, p50 / p95 are 43.7 / 64.5 ms
+/// with 3, 43.8 / 64.7 with 16, 44.1 / 64.9 with 64.
 const PACKET_THRESHOLD: u32 = 16;
-/// How many round trips a packet may take if a later one has arrived. A retransmission that is lost again and a lost answer are
-/// found by this. RTT 20 ms, 2 % loss, p95: 67.7 ms with quinn's 9/8, 65.3 with 1.06, 64.7 with 1.03. Price: where packets
-/// overtake each other by more than this, they are sent twice. With 1.0 nothing late is ever acknowledged, and
-/// the controller takes such a path for one that loses: 881 ms instead of 37.
+/// A packet counts as lost after this many round trips if a later one has arrived. Finds
+/// retransmissions that are lost again, and lost answers. RTT 20 ms, 2 % loss, p95: 67.7 ms with
+/// quinn's 9/8, 65.3 with 1.06, 64.7 with 1.03. Price: a packet that is overtaken by more than this
+/// is sent twice. With 1.0 every late packet counts as lost, and the controller takes a path that
+/// reorders for one that loses: 881 ms instead of 37.
 const TIME_THRESHOLD: f32 = 1.03;
-/// Packets that the peer may leave unacknowledged for [`LONGEST_ACK_DELAY`]: RFC 9000's value. 3 saves half of the
-/// acknowledgements, but takes 62 % instead of 52 % beside a CUBIC flow.
+/// Packets that the peer may leave unacknowledged for [`LONGEST_ACK_DELAY`]: the value of RFC 9000,
+/// section 13.2.2. 3 saves half of the acknowledgements, but takes 62 % instead of 52 % of a link
+/// beside a CUBIC flow.
 const UNACKNOWLEDGED_PACKETS: u32 = 1;
-/// RFC 9000's 25 ms are part of each probe timeout. Behind [`TailProbes`] that does not matter; where a peer takes no probes, or
-/// after the first loss, it does: 2 % loss in bursts, p95 66 ms without probes, 169 with 25 ms. The least that quinn takes.
+/// Part of each probe timeout; RFC 9000 has 25 ms. Behind [`TailProbes`] that does not matter. It
+/// does where a peer accepts no probes, and after the first loss: 2 % loss in bursts, p95 66 ms
+/// without probes, 169 with 25 ms. quinn accepts no less.
 const LONGEST_ACK_DELAY: Duration = Duration::from_millis(1);
-/// A gap of this many packets is reported at once, as RFC 9000 has it without the extension.
+/// A receiver reports a gap of this many packets at once, as in RFC 9000 without the extension.
 const REPORTED_GAP: u32 = 1;
-/// Memory of a connection for datagrams that nobody reads: a [`PROBE`] has served when it is acknowledged. Older ones fall out.
-/// More than any that fits into a packet, because a larger one than this would end its connection.
+/// A connection's buffer for received datagrams. Nothing reads them: a [`PROBE`] is done when it is
+/// acknowledged. Older ones are dropped. Larger than any datagram that fits into a packet, because
+/// a datagram larger than the buffer would end its connection.
 pub const DATAGRAM_BYTES: usize = 2048;

@@ -1,66 +1,73 @@
-//! What acknowledgements and losses tell about the path: its round trip, a queue that stands in it, how much it loses.
+//! What acknowledgements and losses tell about the path: its round trip, a standing queue, its
+//! loss.
 
 use std::time::{Duration, Instant};
 
-/// A base round trip older than this may be a route that is gone: a longer one is learnt within twice the time.
+/// A base round trip older than this may belong to a route that no longer exists: a longer one is
+/// learnt within twice this time.
 const BASE_MEMORY: Duration = Duration::from_secs(10);
-/// A queue stands when even the fastest packet of two rounds took this share of the base round trip longer, ...
+/// A queue counts as standing if it delays even the fastest packet of two rounds by the base round
+/// trip divided by this, ...
 const STANDING_SHARE: u32 = 16;
-/// ... at least this much, which is what a receiver may wait with an acknowledgement, ...
+/// ... by this, which a receiver may wait before it acknowledges, ...
 const STANDING_LEAST: Duration = Duration::from_millis(1);
-/// ... and so many times what the fastest packet of a round usually differs from that of the round before: delay that comes and goes
-/// is a radio's, a queue stays for many rounds. On Wi-Fi-like paths of 6 to 40 ms with jitter of a third and 1 or 2 %
-/// loss, 6 keeps requests as fast as a window that never shrinks; with 4 two of six took three times as long, with 0
-/// all. Price: a queue of a tenth of a round trip is smaller than its own jitter, and its losses go unheeded (77 % beside CUBIC
-/// there, 66 % with 4).
+/// ... and by this many times the usual change of a round's fastest packet from one round to the
+/// next: delay that comes and goes is a radio's, a queue stays for many rounds. On Wi-Fi-like paths
+/// of 6 to 40 ms with jitter of a third and 1 or 2 % loss, 6 keeps requests as fast as a window
+/// that never shrinks; with 4 two of six took three times as long, with 0 all. Price: a queue of a
+/// tenth of a round trip is smaller than its own jitter, so its losses are ignored (77 % of the
+/// link beside CUBIC there, 66 % with 4).
 const JITTERS: u32 = 6;
-/// A round that loses more of its bytes than this counts as heavy. Links that merely lose do less: the transport's
-/// goals hold at 2 %, and a Gilbert channel of that rate has single rounds of 10 %.
+/// A round that loses more than this share of its bytes loses heavily. Random loss stays below: the
+/// transport's goals hold at 2 %, and a Gilbert channel (loss in bursts) of that rate has single
+/// rounds of 10 %.
 const HEAVY_SHARE: f64 = 0.1;
-/// So many of the latest eight rounds that lose heavily are a path that drops what it cannot carry. A fade of a radio spoils one,
-/// or two that follow each other.
+/// If this many of the latest eight rounds lost heavily, the path drops what it cannot carry. A
+/// radio's fade spoils one round, or two in a row.
 const MANY_HEAVY_ROUNDS: u32 = 3;
-/// A burst that loses heavily and whose slowest packet took this share of the base longer has overflowed a queue.
+/// A burst overflowed a queue if it loses heavily and its slowest packet took longer than the base
+/// by the base divided by this, and by `OVERFLOW_LEAST`.
 const OVERFLOW_SHARE: u32 = 4;
 const OVERFLOW_LEAST: Duration = Duration::from_millis(4);
-/// Rounds smaller than this are not judged by their loss: one packet of four is no rate.
+/// The loss of smaller rounds is not judged: one packet of four is no rate.
 const JUDGED_BYTES: u64 = 24_000;
-/// A larger share than this of what is acknowledged arrived after later packets: the path reorders by itself. On one that only
-/// loses it is nothing at all; a stray packet is less.
+/// The path reorders packets if more than this share of the acknowledged bytes arrived after later
+/// packets. Where packets are only lost the share is zero; a single late packet stays below this.
 const REORDERING_SHARE: f64 = 0.02;
 
-/// A packet on a short path, as within a host or a rack, has taken less than this at some time. The first ones take the handshake's
-/// computing on top, ...
+/// On a short path, within a host or a rack, the fastest packet ever took less than this ...
 const SHORT: Duration = Duration::from_millis(2);
-/// ... and a keep-alive after a pause a millisecond or two, because its acknowledgement waits for a second packet.
+/// ... and the recent ones less than this: the first include the handshake's computing, and after a
+/// pause the acknowledgement of a keep-alive waits a millisecond or two for a second packet.
 const SHORT_OF_LATE: Duration = Duration::from_millis(4);
 
-/// Rounds are told apart by send times: one ends when a packet is acknowledged that was sent after it began.
+/// A round ends when a packet is acknowledged that was sent after the round began.
 #[derive(Debug, Clone)]
 pub(super) struct Path {
     base: SlidingMinimum,
-    /// Of all samples.
+    /// The shortest round trip ever.
     shortest: Option<Duration>,
     round: Round,
-    /// The round before and its end.
+    /// The previous round, and when it ended.
     previous: Option<(Instant, Round)>,
     newest_sent: Option<Instant>,
     /// Change of the fastest packet from one round to the next, smoothed.
     jitter: Duration,
-    /// One bit for each judged round, the latest lowest.
+    /// One bit per judged round, set if it lost heavily; the latest round is the lowest bit.
     heavy_rounds: u8,
     overtaken_share: f64,
     largest_round: f64,
 }
 
-/// A burst of ours was more than a queue holds.
+/// A burst of ours was larger than a queue could hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Overflow {
-    /// Bytes that were not, in the round that noticed.
+    /// Bytes acknowledged in the round that noticed the loss.
     pub through: u64,
-    /// The most in that round and the one before, in which a burst may have gone through before its losses are noticed.
+    /// The larger of that and the round before: a burst may have arrived before its losses are
+    /// noticed.
     pub through_of_two: u64,
-    /// Whether it came upon an empty queue, so that as much fits again.
+    /// Whether the burst found the queue empty, so that the same amount fits again.
     pub was_empty: bool,
 }
 
@@ -95,7 +102,7 @@ impl Path {
             .flatten();
         self.round.acknowledged += bytes;
         if self.newest_sent.is_some_and(|newest| sent < newest) {
-            // Its successors were faster: this one has not measured the queue.
+            // Packets sent later were faster: this one did not measure the queue.
             self.round.overtaken += bytes;
             return overflow;
         }
@@ -118,8 +125,9 @@ impl Path {
         self.round.lost += bytes;
     }
 
-    /// Whether packets have waited for two rounds. A burst of our own that is shorter than a round trip leaves no such queue,
-    /// nor does jitter: the fastest packet of these rounds went through freely.
+    /// Whether packets have been queued for two rounds. A burst of our own that is shorter than a
+    /// round trip leaves no such queue, and neither does jitter: the fastest packet of these rounds
+    /// was not delayed.
     pub fn queue_stands(&self) -> bool {
         let Some((_, previous)) = &self.previous else {
             return false;
@@ -132,7 +140,7 @@ impl Path {
         fastest >= base + standing(base).max(JITTERS * self.jitter)
     }
 
-    /// Share of the bytes of the current round that were lost; none while they are too few to tell.
+    /// Share of the current round's bytes that were lost; 0 while there are too few to judge.
     pub fn loss_share(&self) -> f64 {
         self.round.loss_share().unwrap_or(0.0)
     }
@@ -142,12 +150,12 @@ impl Path {
         self.loss_share() > HEAVY_SHARE
     }
 
-    /// Whether many rounds of late lost heavily.
+    /// Whether many of the recent rounds lost heavily.
     pub fn keeps_losing_heavily(&self) -> bool {
         self.heavy_rounds.count_ones() >= MANY_HEAVY_ROUNDS
     }
 
-    /// Whether packets overtake each other so much that most of what is declared lost has only been late.
+    /// Whether packets overtake each other so often that most of those declared lost are only late.
     pub fn reorders(&self) -> bool {
         self.overtaken_share > REORDERING_SHARE
     }
@@ -192,14 +200,14 @@ impl Path {
         let (Some(fastest), Some(before)) = (round.fastest, previous.fastest) else {
             return;
         };
-        // After a pause the path may be another one; that is no jitter.
+        // After a pause the path may have changed, which is no jitter.
         if now.saturating_duration_since(*ended) <= 4 * fastest {
             self.jitter = (7 * self.jitter + fastest.abs_diff(before)) / 8;
         }
     }
 }
 
-/// Delay from which on a queue may stand, where there is no jitter.
+/// The least delay that counts as a standing queue where there is no jitter.
 fn standing(base: Duration) -> Duration {
     (base / STANDING_SHARE).max(STANDING_LEAST)
 }
@@ -226,7 +234,7 @@ impl Round {
     }
 }
 
-/// The least of what was added within [`BASE_MEMORY`], or up to twice that.
+/// The minimum of the samples of the last [`BASE_MEMORY`], or of up to twice that.
 #[derive(Debug, Clone, Default)]
 struct SlidingMinimum {
     since: Option<Instant>,

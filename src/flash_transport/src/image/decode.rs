@@ -1,4 +1,4 @@
-//! JPEG and PNG to RGB. The data is anybody's: sizes are checked before memory is taken.
+//! JPEG and PNG to RGB. The data is untrusted: sizes are checked before memory is allocated.
 //!
 //! Pure Rust, for the same reason as the encoder. zune-jpeg decodes a whole image in the time of libjpeg-turbo;
 //! jpeg-decoder is slower at that, but decodes to 1/2, 1/4 and 1/8 as fast as libjpeg-turbo, which zune-jpeg cannot.
@@ -22,9 +22,9 @@ pub struct RgbImage {
 
 /// Decode a JPEG or a PNG, whichever it is.
 ///
-/// With `at_least`, rows and columns, a JPEG that is larger may come out at a half, a quarter or an eighth of its
-/// size, as long as fitting it into them would not enlarge it: nearly as good as resizing it, in less time.
-/// An image that would have more than `limit` bytes when decoded is refused.
+/// With `at_least`, rows and columns, a larger JPEG may be decoded to a half, a quarter or an
+/// eighth of its size, as long as fitting it into `at_least` does not enlarge it: nearly as good as
+/// resizing it, in less time. An image of more than `limit` decoded bytes is refused.
 pub fn decode_image(
     data: &[u8],
     at_least: Option<(usize, usize)>,
@@ -44,7 +44,7 @@ pub fn decode_image(
         at_least,
         limit,
     };
-    // whatever a foreign decoder does with foreign data, the process goes on
+    // a decoder that panics on untrusted data must not end the process
     let decoded = catch_unwind(AssertUnwindSafe(|| decode(&request)))
         .unwrap_or_else(|_| Err(Failure::Damaged("the decoder failed".to_owned())));
     decoded.map_err(|failure| match failure {
@@ -92,12 +92,12 @@ enum Failure {
 
 impl Failure {
     fn damaged(error: impl std::fmt::Display) -> Self {
-        // the reason becomes part of one line
+        // the reason becomes part of a message of one line
         Self::Damaged(error.to_string().replace('\n', " "))
     }
 }
 
-/// A header may claim more than there are numbers for.
+/// Saturates: a header may claim any size.
 fn rgb_bytes(height: usize, width: usize) -> u64 {
     (height as u64)
         .saturating_mul(width as u64)
@@ -116,7 +116,7 @@ fn decode_jpeg(request: &Request<'_>) -> Result<RgbImage, Failure> {
         .ok_or_else(|| Failure::Damaged("it has no header".to_owned()))?;
     let (height, width) = (usize::from(info.height), usize::from(info.width));
     request.check_size(height, width)?;
-    // what is missing would come out grey
+    // a decoder would fill the missing part with grey
     let end = request.data.iter().rposition(|byte| *byte != 0);
     if !request.data[..=end.unwrap_or(0)].ends_with(&[0xff, 0xd9]) {
         return Err(Failure::Damaged("its end is missing".to_owned()));
@@ -140,7 +140,7 @@ fn decode_jpeg(request: &Request<'_>) -> Result<RgbImage, Failure> {
     })
 }
 
-/// By how much a JPEG may be reduced while it is decoded.
+/// The factor by which to reduce a JPEG while decoding it.
 fn reduction(at_least: Option<(usize, usize)>, height: usize, width: usize) -> usize {
     let Some((rows, columns)) = at_least else {
         return 1;
@@ -150,7 +150,7 @@ fn reduction(at_least: Option<(usize, usize)>, height: usize, width: usize) -> u
     [8, 4, 2].into_iter().find(is_enough).unwrap_or(1)
 }
 
-/// None for colours that are not RGB, which the other decoder converts.
+/// None for other colours than RGB, which the other decoder converts.
 fn decode_reduced(
     data: &[u8],
     height: usize,
@@ -179,7 +179,7 @@ fn decode_reduced(
 }
 
 fn decode_png(request: &Request<'_>) -> Result<RgbImage, Failure> {
-    // 16 bits of four channels, and half of it for the decoder itself
+    // 16 bits for each of four channels, and half as much for the decoder itself
     let bytes = request.limit.saturating_mul(4);
     let mut decoder =
         png::Decoder::new_with_limits(Cursor::new(request.data), png::Limits { bytes });

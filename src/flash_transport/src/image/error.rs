@@ -78,5 +78,5 @@ pub enum ImageError {
     },
 }
 
-/// No camera is near it, and no size below it overflows anything.
+/// Above any camera's, and small enough that no size overflows.
 pub(super) const MAX_SIDE: usize = 1 << 16;

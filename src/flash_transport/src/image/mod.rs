@@ -1,8 +1,8 @@
-//! Image work for robot cameras, equal to what openpi does with PIL.
+//! Images of robot cameras, processed as openpi does with PIL.
 //!
-//! [`resize_with_pad`] is openpi's `image_tools.resize_with_pad`; [`Frame`] takes what `sensor_msgs/Image`
-//! carries, [`decode_image`] what `sensor_msgs/CompressedImage` does, [`encode_jpeg`] makes an image small enough for
-//! a slow link.
+//! [`resize_with_pad`] is openpi's `image_tools.resize_with_pad`; [`Frame`] reads
+//! `sensor_msgs/Image`, [`decode_image`] the data of `sensor_msgs/CompressedImage`; [`encode_jpeg`]
+//! makes an image small enough for a slow link.
 
 mod decode;
 mod encoding;

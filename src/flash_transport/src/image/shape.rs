@@ -1,4 +1,4 @@
-//! Which way round an image lies in memory.
+//! Whether an image has its colours last (HWC) or first (CHW) in memory.
 
 use super::error::{ImageError, MAX_SIDE};
 
@@ -19,8 +19,8 @@ pub struct ImageShape {
 }
 
 impl ImageShape {
-    /// Of one image, or of any number of them: the last three sizes count. A last size of 3 means HWC, else a third
-    /// but last of 3 means CHW.
+    /// The shape of one image or of a batch: only the last three sizes count. A last size of 3
+    /// means HWC, else a third-last size of 3 means CHW.
     pub fn of(shape: &[usize]) -> Result<Self, ImageError> {
         let (layout, height, width) = match *shape {
             [.., height, width, 3] => (Layout::Hwc, height, width),

@@ -91,7 +91,7 @@ fn the_fit_lies_inside_every_target() {
                 };
                 assert!(fit.top + fit.height <= target.height, "{height} {width}");
                 assert!(fit.left + fit.width <= target.width, "{height} {width}");
-                // h / (h / H) may come out below H, and is cut off
+                // h / (h / H) may be slightly below H, and is truncated
                 assert!(fit.height + 1 >= target.height || fit.width + 1 >= target.width);
             }
         }

@@ -1,11 +1,11 @@
-//! One colour for each pixel of the sensor, the others interpolated from its neighbours (bilinear).
+//! Bayer patterns: each pixel of the sensor has one colour; the others are interpolated bilinearly.
 
 use super::packed::nearest_level;
 use super::samples::Samples;
 use super::vectors::{interleave, Convert};
 
-/// Rows of red and green, rows of green and blue, in turn; `ROW` and `COLUMN`, 0 or 1, is where the first red is.
-/// Samples have `BYTES` bytes.
+/// Rows of red and green and rows of green and blue alternate; the first red sample is at `ROW` and
+/// `COLUMN`, each 0 or 1. Samples have `BYTES` bytes.
 pub(super) struct Bayer<const ROW: usize, const COLUMN: usize, const BYTES: usize>;
 
 impl<const ROW: usize, const COLUMN: usize, const BYTES: usize> Convert
@@ -18,7 +18,7 @@ impl<const ROW: usize, const COLUMN: usize, const BYTES: usize> Convert
         let mut here = vec![0; width + 2];
         let mut below = vec![0; width + 2];
         let [mut own, mut green, mut other] = [vec![0; width], vec![0; width], vec![0; width]];
-        // a row of each kind is mirrored at the edges, so that neighbours keep their colours
+        // the row above the first and the one below the last are mirrored, to keep the pattern
         let last = samples.height - 1;
         load::<BYTES>(samples, 1.min(last), &mut above);
         load::<BYTES>(samples, 0, &mut here);
@@ -30,7 +30,7 @@ impl<const ROW: usize, const COLUMN: usize, const BYTES: usize> Convert
             };
             load::<BYTES>(samples, next, &mut below);
             let has_red = row % 2 == ROW;
-            // the red of a row with red, the blue of one with blue
+            // the first column of red in a row with red, of blue in a row with blue
             let first = if has_red { COLUMN } else { 1 - COLUMN };
             for column in 0..width {
                 let (left, right) = (here[column], here[column + 2]);
@@ -66,7 +66,8 @@ impl<const ROW: usize, const COLUMN: usize, const BYTES: usize> Convert
     }
 }
 
-/// Copy a row to the middle of `line`, and its last but one samples to the ends.
+/// Copy a row to the middle of `line`, and mirror its second and its last but one sample to the
+/// ends.
 #[inline(always)]
 fn load<const BYTES: usize>(image: &Samples<'_>, row: usize, line: &mut [u8]) {
     let width = image.width;

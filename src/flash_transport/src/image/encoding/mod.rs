@@ -1,4 +1,4 @@
-//! `sensor_msgs/Image` to RGB. One table: a new encoding is an entry and, if need be, a conversion.
+//! `sensor_msgs/Image` to RGB. One table: a new encoding is an entry and, if needed, a conversion.
 
 mod bayer;
 mod packed;
@@ -13,7 +13,7 @@ use samples::Samples;
 use vectors::{convert, Convert};
 use yuv::{Packed422, SemiPlanar};
 
-/// An image as a camera driver publishes it; its data is as long as the rest says.
+/// An image as a camera driver publishes it; the length of its data has been checked.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
     encoding: &'static Encoding,
@@ -78,7 +78,7 @@ impl<'a> Frame<'a> {
         [self.samples.height, self.samples.width, 3]
     }
 
-    /// Write the image to `out`, which is as long as `rgb_shape` says.
+    /// Write the image to `out`, whose length is the product of `rgb_shape`.
     pub fn write_rgb(&self, out: &mut [u8]) {
         assert_eq!(out.len(), self.samples.height * self.samples.width * 3);
         (self.encoding.write_rgb)(&self.samples, out);
@@ -90,7 +90,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Names of what [`Frame::new`] takes.
+/// Names of the encodings that [`Frame::new`] accepts.
 pub fn encodings() -> impl Iterator<Item = &'static str> {
     ENCODINGS.iter().map(|encoding| encoding.name)
 }
@@ -104,16 +104,17 @@ struct Encoding {
     write_rgb_without_vectors: fn(&Samples<'_>, &mut [u8]),
 }
 
-/// How pixels lie in the data. What a step has beyond its pixels is padding.
+/// How pixels lie in the data. The rest of a row is padding.
 #[derive(Debug, Clone, Copy)]
 enum Layout {
-    /// So many bytes for each pixel.
+    /// This many bytes for each pixel.
     Pixels(usize),
-    /// Four bytes for two pixels; of the last pair of an odd row only the first pixel is shown.
+    /// Four bytes for two pixels; of the last pair of a row of odd width only the first pixel is
+    /// used.
     Pairs,
-    /// A plane of brightness, then one of colour with half as many rows, two bytes for two pixels.
+    /// A plane of luma, then one of chroma with half as many rows, two bytes for two pixels.
     HalfPlane,
-    /// A plane of brightness, then one of colour with rows of two steps, two bytes for each pixel.
+    /// A plane of luma, then one of chroma whose rows take two steps, two bytes for each pixel.
     FullPlane,
 }
 
@@ -127,7 +128,7 @@ impl Layout {
         }
     }
 
-    /// In steps.
+    /// Rows of `step` bytes, all planes together.
     fn rows(self, height: usize) -> usize {
         match self {
             Self::Pixels(_) | Self::Pairs => height,
@@ -137,8 +138,9 @@ impl Layout {
     }
 }
 
-/// The names and byte orders of `sensor_msgs/image_encodings.hpp`. `8UC3` and the like say nothing of colours; they
-/// are OpenCV's own, which is blue first. 16-bit samples become the nearest 8-bit ones, 65535 being 255.
+/// The names and byte orders of `sensor_msgs/image_encodings.hpp`. `8UC3` and the like name no
+/// colours; they are taken for OpenCV's order, blue first. 16-bit samples become the nearest 8-bit
+/// ones, 65535 becomes 255.
 static ENCODINGS: [Encoding; 30] = [
     pixels::<Pick<3, 0, 1, 2>>("rgb8", 3),
     pixels::<Pick<3, 2, 1, 0>>("bgr8", 3),

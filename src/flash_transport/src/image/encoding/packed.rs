@@ -1,9 +1,9 @@
-//! Encodings of some samples for each pixel, and nothing shared between pixels.
+//! Encodings in which each pixel has samples of its own.
 
 use super::samples::Samples;
 use super::vectors::Convert;
 
-/// Picks red, green and blue from pixels of `N` bytes, by their places in the pixel.
+/// Picks red, green and blue from pixels of `N` bytes, by their positions in the pixel.
 pub(super) struct Pick<const N: usize, const R: usize, const G: usize, const B: usize>;
 
 impl<const N: usize, const R: usize, const G: usize, const B: usize> Convert for Pick<N, R, G, B> {
@@ -53,7 +53,7 @@ fn pick16<const N: usize, const R: usize, const G: usize, const B: usize>(
     }
 }
 
-/// 65535 levels as 255, as cv_bridge has it. 65535 is 257 times 255.
+/// Scales 65535 to 255, as cv_bridge does. 65535 is 257 times 255.
 #[inline(always)]
 pub(super) fn nearest_level(sample: u16) -> u8 {
     ((u32::from(sample) + 128) / 257) as u8

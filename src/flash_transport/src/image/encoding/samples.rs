@@ -1,6 +1,6 @@
-//! What a conversion reads.
+//! The input of a conversion.
 
-/// The data of an image, which is as long as the rest says.
+/// The data of an image; its length has been checked.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Samples<'a> {
     pub data: &'a [u8],
@@ -13,7 +13,7 @@ pub(super) struct Samples<'a> {
 }
 
 impl<'a> Samples<'a> {
-    /// Rows with their padding; the last may lack it.
+    /// Rows with their padding; the last row may come without it.
     #[inline]
     pub fn rows(&self) -> impl Iterator<Item = &'a [u8]> {
         self.data.chunks(self.step)

@@ -1,13 +1,13 @@
-//! Brightness and colour apart: what webcams and video decoders give.
+//! Luma and chroma (YUV), as webcams and video decoders give them.
 //!
-//! BT.601 with brightness from 16 to 235, in the coefficients and the rounding of OpenCV's `cvtColor`, which is what
-//! `cv_bridge` and therefore every recording made with it has. A pixel shares the colour of its block; nothing is
-//! interpolated.
+//! ITU-R BT.601 with luma from 16 to 235, with the coefficients and the rounding of OpenCV's
+//! `cvtColor`, which `cv_bridge` uses and therefore every recording made with it. A pixel takes the
+//! chroma of its block; nothing is interpolated.
 
 use super::samples::Samples;
 use super::vectors::{interleave, Convert};
 
-/// Two pixels in four bytes: the first brightness at `Y`, the second two bytes on, their colour at `U` and `V`.
+/// Two pixels in four bytes: luma at `Y` and `Y + 2`, the chroma of both at `U` and `V`.
 pub(super) struct Packed422<const Y: usize, const U: usize, const V: usize>;
 
 impl<const Y: usize, const U: usize, const V: usize> Convert for Packed422<Y, U, V> {
@@ -30,7 +30,8 @@ impl<const Y: usize, const U: usize, const V: usize> Convert for Packed422<Y, U,
     }
 }
 
-/// A plane of brightness and one of colour, where `SHARE` columns (and rows) share two bytes, at `U` and `V`.
+/// A plane of luma and one of chroma, where `SHARE` columns (and rows) share two bytes, at `U` and
+/// `V`.
 pub(super) struct SemiPlanar<const SHARE: usize, const U: usize, const V: usize>;
 
 impl<const SHARE: usize, const U: usize, const V: usize> Convert for SemiPlanar<SHARE, U, V> {
@@ -42,7 +43,7 @@ impl<const SHARE: usize, const U: usize, const V: usize> Convert for SemiPlanar<
             .zip(out.chunks_exact_mut(samples.width * 3))
             .enumerate()
         {
-            // rows of colour are as many bytes apart as two bytes for each of their pixels ask for
+            // a row of chroma has two bytes for `SHARE` pixels, and its padding is scaled likewise
             let start = index / SHARE * (samples.step * 2 / SHARE);
             let colour = &colour[start..start + samples.width.div_ceil(SHARE) * 2];
             let colours = colour.chunks(BLOCK / SHARE * 2);
@@ -62,7 +63,7 @@ impl<const SHARE: usize, const U: usize, const V: usize> Convert for SemiPlanar<
     }
 }
 
-/// Pixels that are worked on at once.
+/// Pixels that are converted at once.
 const BLOCK: usize = 64;
 
 struct Block {

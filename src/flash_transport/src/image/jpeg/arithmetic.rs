@@ -1,41 +1,42 @@
-//! What processors do in ways of their own, and all of them to the same bits.
+//! Operations that each processor has in its own form, with bit-identical results.
 
 use super::cosine::{transformed, Numbers};
 
 /// Sixteen numbers at a time: eight of a block, and eight of the block to its right.
 pub(super) trait Arithmetic: Numbers + Sized {
     fn row(numbers: &[i16; 16]) -> Self::Row;
-    /// Sixteen times the same.
+    /// Sixteen copies of `number`.
     fn all(number: i16) -> Self::Row;
-    /// Red, green and blue of sixteen pixels, as unsigned 256ths.
+    /// Red, green and blue of sixteen pixels, each in the upper byte of an unsigned number.
     fn interleaved(pixels: &[[u8; 3]; 16]) -> [Self::Row; 3];
-    /// One colour of sixteen pixels, as unsigned 256ths.
+    /// One colour of sixteen pixels, in the upper bytes likewise.
     fn plane(samples: &[u8; 16]) -> Self::Row;
 
-    /// Of unsigned numbers and a factor in 2^-16, cut off.
+    /// Unsigned numbers times `factor` / 2^16, truncated.
     fn share(row: Self::Row, factor: u16) -> Self::Row;
-    /// Unsigned numbers less their last bits.
+    /// Unsigned numbers shifted right by `BITS`.
     fn without_bits<const BITS: i32>(row: Self::Row) -> Self::Row;
-    /// The cosine transform of each column.
+    /// The DCT of each column.
     #[inline(always)]
     fn transformed(rows: [Self::Row; 8]) -> [Self::Row; 8] {
         transformed::<Self>(rows)
     }
 
-    /// Each block's rows as its columns.
+    /// Each block transposed.
     fn transposed(rows: [Self::Row; 8]) -> [Self::Row; 8];
-    /// Signs kept: half of the number and `rounding`, times the factor in 2^-15 to the nearest, less its last bits.
+    /// `(|row| + rounding) / 2` times `factor` / 2^15, to the nearest, shifted right by `shift`,
+    /// with the signs of `row`.
     fn quotient(row: Self::Row, rounding: Self::Row, factor: i16, shift: u32) -> Self::Row;
-    /// Make levels of rows that have one horizontal frequency each.
+    /// Store rows, each of one horizontal frequency, as the levels of `pair`.
     fn store(rows: [Self::Row; 8], pair: &mut Pair);
 }
 
-/// Quantised frequencies of two blocks beside each other.
+/// Quantised DCT coefficients of two neighbouring blocks.
 #[derive(Clone, Copy)]
 pub(super) struct Pair {
-    /// Rows of both blocks by turns; a row has one horizontal frequency.
+    /// A row of the left block, one of the right, and so on; each row has one horizontal frequency.
     pub levels: [i16; 128],
-    /// For each block, a bit for each place that is not zero, in the order in which they are coded.
+    /// For each block one bit per coefficient, in zigzag order, set where it is not zero.
     pub places: [u64; 2],
 }
 
@@ -46,7 +47,7 @@ impl Pair {
     };
 }
 
-/// What every processor can do.
+/// Plain Rust, for every processor.
 pub(super) struct Plain;
 
 impl Numbers for Plain {
@@ -123,7 +124,8 @@ impl Arithmetic for Plain {
         row.map(|number| (number as u16 >> BITS) as i16)
     }
 
-    /// Column after column, each by its name: of such a loop, a compiler makes vectors. Out of line, it does so once.
+    /// Column by column, with named rows: a loop that compilers vectorise. Not inlined, to be
+    /// compiled once.
     #[inline(never)]
     fn transformed(rows: [Self::Row; 8]) -> [Self::Row; 8] {
         let [r0, r1, r2, r3, r4, r5, r6, r7] = &rows;
@@ -147,7 +149,7 @@ impl Arithmetic for Plain {
         for ((number, rounding), out) in row.iter().zip(&rounding).zip(&mut out) {
             let half = (number.unsigned_abs() + *rounding as u16) >> 1;
             let quotient = One::product(half as i16, factor) >> shift;
-            // less one and turned round where the number is negative
+            // negates where the number is negative
             let sign = number >> 15;
             *out = (quotient ^ sign) - sign;
         }
@@ -160,7 +162,7 @@ impl Arithmetic for Plain {
         pair.places = [0; 2];
         for (row, bits) in rows.iter().zip(BITS_OF_PLACES.as_chunks::<8>().0) {
             for (levels, places) in row.as_chunks::<8>().0.iter().zip(&mut pair.places) {
-                // of most rows there is nothing left
+                // most rows are zero
                 if *levels == [0; 8] {
                     continue;
                 }
@@ -172,14 +174,14 @@ impl Arithmetic for Plain {
     }
 }
 
-/// Where each place lies in a block of rows of one horizontal frequency.
+/// The zigzag order of T.81, A.3.6, for blocks whose rows have one horizontal frequency each.
 pub(super) const ZIGZAG: [u8; 64] = [
     0, 8, 1, 2, 9, 16, 24, 17, 10, 3, 4, 11, 18, 25, 32, 40, 33, 26, 19, 12, 5, 6, 13, 20, 27, 34,
     41, 48, 56, 49, 42, 35, 28, 21, 14, 7, 15, 22, 29, 36, 43, 50, 57, 58, 51, 44, 37, 30, 23, 31,
     38, 45, 52, 59, 60, 53, 46, 39, 47, 54, 61, 62, 55, 63,
 ];
 
-/// The other way round, as bits.
+/// The inverse of `ZIGZAG`, as bits.
 const BITS_OF_PLACES: [u64; 64] = {
     let mut bits = [0; 64];
     let mut place = 0;

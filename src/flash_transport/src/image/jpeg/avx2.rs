@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::arithmetic::{Arithmetic, Pair, ZIGZAG};
 use super::cosine::Numbers;
 
-/// Its functions are for functions that are compiled for AVX2, into which they vanish.
+/// Its functions are inlined into functions that are compiled for AVX2.
 pub(super) struct Avx2;
 
 impl Numbers for Avx2 {
@@ -13,7 +13,7 @@ impl Numbers for Avx2 {
 
     #[inline(always)]
     fn sum(one: Self::Row, other: Self::Row) -> Self::Row {
-        // SAFETY: of registers only, as in all below that say nothing else.
+        // SAFETY: uses registers only, as all calls below without a comment of their own.
         unsafe { _mm256_add_epi16(one, other) }
     }
 
@@ -31,7 +31,7 @@ impl Numbers for Avx2 {
 impl Arithmetic for Avx2 {
     #[inline(always)]
     fn row(numbers: &[i16; 16]) -> Self::Row {
-        // SAFETY: sixteen numbers of 16 bits are as long as a vector.
+        // SAFETY: sixteen numbers of 16 bits fill a vector.
         unsafe { _mm256_loadu_si256(numbers.as_ptr().cast()) }
     }
 
@@ -42,7 +42,7 @@ impl Arithmetic for Avx2 {
 
     #[inline(always)]
     fn interleaved(pixels: &[[u8; 3]; 16]) -> [Self::Row; 3] {
-        // SAFETY: there are 48 bytes, of which the last 16 are read last.
+        // SAFETY: there are 48 bytes; the last read is of the last 16.
         unsafe {
             let pixels = pixels.as_ptr().cast::<u8>();
             let start = load_two(pixels, pixels.add(24));
@@ -114,12 +114,12 @@ impl Arithmetic for Avx2 {
     #[inline(always)]
     fn store(rows: [Self::Row; 8], pair: &mut Pair) {
         for (row, out) in rows.iter().zip(pair.levels.as_chunks_mut::<16>().0) {
-            // SAFETY: sixteen levels are as long as a vector.
+            // SAFETY: sixteen levels fill a vector.
             unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), *row) };
         }
         pair.places = [0; 2];
         unsafe {
-            // no level that is not zero becomes it
+            // saturates, so that only zero becomes zero
             let bytes = [
                 _mm256_packs_epi16(rows[0], rows[1]),
                 _mm256_packs_epi16(rows[2], rows[3]),
@@ -142,10 +142,10 @@ impl Arithmetic for Avx2 {
 }
 
 /// # Safety
-/// There are 16 bytes at both, and the processor has AVX2.
+/// There are 16 bytes at both pointers, and the processor has AVX2.
 #[inline(always)]
 unsafe fn load_two(first: *const u8, second: *const u8) -> __m256i {
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees it.
     unsafe {
         let first = _mm_loadu_si128(first.cast());
         let second = _mm_loadu_si128(second.cast());
@@ -157,12 +157,12 @@ unsafe fn load_two(first: *const u8, second: *const u8) -> __m256i {
 /// The processor has AVX2.
 #[inline(always)]
 unsafe fn twice(half: &[i8; 16]) -> __m256i {
-    // SAFETY: sixteen bytes are as long as half a vector.
+    // SAFETY: sixteen bytes fill half a vector.
     unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(half.as_ptr().cast())) }
 }
 
-/// Shuffles that bring each colour of eight pixels into the upper halves of 16 bits, from the first sixteen bytes of the
-/// pixels and from the last.
+/// Shuffles that move each colour of eight pixels into upper bytes of 16 bits, from the first and
+/// from the last sixteen bytes of the pixels.
 const COLOURS: [[[i8; 16]; 2]; 3] = {
     let mut shuffles = [[[NOTHING; 16]; 2]; 3];
     let mut at = 0;
@@ -178,7 +178,7 @@ const COLOURS: [[[i8; 16]; 2]; 3] = {
     shuffles
 };
 
-/// Shuffles that bring bytes in the order in which they are coded: for each quarter of them, from each quarter of rows.
+/// Shuffles into zigzag order: for each quarter of the result, from each quarter of the rows.
 const PLACES: [[[i8; 16]; 4]; 4] = {
     let mut shuffles = [[[NOTHING; 16]; 4]; 4];
     let mut place = 0;
@@ -190,5 +190,5 @@ const PLACES: [[[i8; 16]; 4]; 4] = {
     shuffles
 };
 
-/// What a shuffle leaves zero.
+/// An index for which a shuffle writes zero.
 const NOTHING: i8 = -1;

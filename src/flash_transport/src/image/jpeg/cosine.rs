@@ -1,23 +1,23 @@
-//! The cosine transform of Loeffler, Ligtenberg and Moschytz (Practical fast 1-D DCT algorithms with 11 multiplications,
-//! ICASSP 1989), for whatever numbers a processor has.
+//! The 8-point DCT of Loeffler, Ligtenberg and Moschytz (Practical fast 1-D DCT algorithms with 11
+//! multiplications, ICASSP 1989), for scalars and vectors.
 
-/// Whole numbers of 16 bits, of which sums wrap.
+/// Integers of 16 bits; sums wrap.
 pub(super) trait Numbers {
-    /// One of them, or some beside each other.
+    /// One number, or several side by side.
     type Row: Copy;
 
     fn sum(one: Self::Row, other: Self::Row) -> Self::Row;
     fn difference(one: Self::Row, other: Self::Row) -> Self::Row;
-    /// Of signed numbers and a factor in 2^-15, to the nearest.
+    /// Signed numbers times `factor` / 2^15, to the nearest.
     fn product(row: Self::Row, factor: i16) -> Self::Row;
 }
 
-/// The cosine transform of each column, as Loeffler, Ligtenberg and Moschytz factor it, times the square root of 8.
+/// The DCT of each column, times the square root of 8.
 #[inline(always)]
 pub(super) fn transformed<A: Numbers>(
     [r0, r1, r2, r3, r4, r5, r6, r7]: [A::Row; 8],
 ) -> [A::Row; 8] {
-    // even frequencies see the sums of mirrored rows, odd ones the differences
+    // even frequencies depend on the sums of mirrored rows, odd ones on the differences
     let (s0, s1) = (A::sum(r0, r7), A::sum(r1, r6));
     let (s2, s3) = (A::sum(r2, r5), A::sum(r3, r4));
     let (d0, d1) = (A::difference(r0, r7), A::difference(r1, r6));
@@ -55,18 +55,18 @@ fn rotated<A: Numbers>(x: A::Row, y: A::Row, cos: i16, sin: i16) -> (A::Row, A::
     )
 }
 
-/// The row, and the product of it.
+/// The row times 1 + `factor` / 2^15.
 #[inline(always)]
 fn more<A: Numbers>(row: A::Row, factor: i16) -> A::Row {
     A::sum(row, A::product(row, factor))
 }
 
-// of n * pi / 16, in 2^-15
+// sines and cosines of n * pi / 16, in 2^-15
 const COS_1: i16 = 32_138;
 const SIN_1: i16 = 6_393;
 const COS_3: i16 = 27_246;
 const SIN_3: i16 = 18_205;
 const ROOT2_SIN_2: i16 = 17_734;
-// less one
+// minus one, for `more`
 const ROOT2_COS_2: i16 = 10_045;
 const ROOT2: i16 = 13_573;

@@ -1,11 +1,11 @@
-//! The shortest codes for symbols that occur so often, as T.81 wants them: at most 16 bits, none of them all ones.
+//! Optimal Huffman codes within the limits of T.81: at most 16 bits, no code of all ones.
 
 pub(super) struct HuffmanTable {
-    /// How many codes have 1 to 16 bits.
+    /// Number of codes of each length, from 1 to 16 bits.
     counts: [u8; LONGEST],
     /// In the order of their codes.
     symbols: Vec<u8>,
-    /// Code and length, by symbol.
+    /// Code and its length in bits, by symbol.
     codes: [(u32, u32); 256],
 }
 
@@ -19,7 +19,7 @@ impl HuffmanTable {
             .iter()
             .map(|symbol| u64::from(occurrences[usize::from(*symbol)]))
             .collect();
-        // the rarest of all gets the code of ones, which nobody may have
+        // the rarest symbol gets the code of all ones: a placeholder that is removed again
         weights.push(0);
         let counts = limited(lengths(&weights));
         let mut codes = [(0, 0); 256];
@@ -54,7 +54,7 @@ impl HuffmanTable {
     }
 }
 
-/// How many of the symbols, whose weights fall, have codes of each length.
+/// Number of codes of each length, for weights in descending order.
 fn lengths(weights: &[u64]) -> [u32; TREE_DEPTH] {
     let mut counts = [0; TREE_DEPTH];
     let leaves = weights.len();
@@ -62,7 +62,8 @@ fn lengths(weights: &[u64]) -> [u32; TREE_DEPTH] {
         counts[1] = 1;
         return counts;
     }
-    // leaves by rising weight, then the inner nodes as they are made, whose weights rise, too
+    // leaves by rising weight, then inner nodes in the order of their creation, whose weights rise,
+    // too
     let mut nodes: Vec<u64> = weights.iter().rev().copied().collect();
     let mut parents = vec![0; 2 * leaves - 1];
     let (mut leaf, mut inner) = (0, leaves);
@@ -87,7 +88,7 @@ fn lengths(weights: &[u64]) -> [u32; TREE_DEPTH] {
     counts
 }
 
-/// Move codes that are too long up the tree (T.81, K.2), and take away the one of ones.
+/// Shorten codes that are too long (T.81, K.2), and remove the code of all ones.
 fn limited(mut counts: [u32; TREE_DEPTH]) -> [u8; LONGEST] {
     for length in (LONGEST + 1..TREE_DEPTH).rev() {
         while counts[length] > 0 {
@@ -108,5 +109,6 @@ fn limited(mut counts: [u32; TREE_DEPTH]) -> [u8; LONGEST] {
 
 const LONGEST: usize = 16;
 
-/// Deeper than the tree of 2^32 symbols can be: each level has at least the weight of the two below it.
+/// More than the depth of a tree of 2^32 symbols: each level weighs at least as much as the two
+/// below.
 const TREE_DEPTH: usize = 64;

@@ -1,15 +1,17 @@
-//! Writes baseline JPEG (ITU-T T.81, JFIF), for policies and not for people: each pixel keeps its own colour (4:4:4),
-//! and all frequencies are kept in equal steps. For as many bytes, an image is so about 2 dB closer to what the camera
-//! saw than with the tables of T.81, and 3 dB closer than with four pixels that share a colour (4:2:0) on top of them,
-//! which is what encoders do if nobody asks.
+//! Writes baseline JPEG (ITU-T T.81, JFIF) for policies instead of people: chroma is not subsampled
+//! (4:4:4), and all frequencies have the same quantisation step. At the same number of bytes the
+//! image is about 2 dB closer to the camera's than with the tables of T.81, and 3 dB closer than
+//! with those and 4:2:0, the default of most encoders.
 //!
-//! Robots encode a few small images for each request, so time and size both count: 3 images of 224x224 in about half
-//! a millisecond, with Huffman tables made for each image. libjpeg-turbo takes twice as long, and needs cmake and nasm to
-//! build, which a robot and a manylinux image do not have.
+//! Robots encode a few small images for each request, so time and size both count: 3 images of
+//! 224x224 take about half a millisecond, with Huffman tables made for each image. libjpeg-turbo
+//! takes twice as long, and needs cmake and nasm to build, which a robot and a manylinux image do
+//! not have.
 //!
-//! All arithmetic is in whole numbers, so that a file is the same on every processor. An image goes through in tiles of
-//! two blocks ([`tiles`], [`quantizer`]), which vectors hold side by side; their levels become symbols that are counted
-//! ([`scan`]), and once it is known how often each occurs, bits.
+//! All arithmetic is in integers, so that the file is the same on every processor. An image is
+//! processed in tiles of two blocks, side by side in vectors: to luma and chroma ([`tiles`]), to
+//! quantised DCT coefficients ([`quantizer`]), to symbols that are counted ([`scan`]), and with
+//! Huffman tables from those counts to bits.
 
 mod arithmetic;
 #[cfg(target_arch = "x86_64")]
@@ -28,13 +30,13 @@ use quantizer::Quantizer;
 use scan::Tokens;
 use tiles::Tiles;
 
-/// The format has two bytes for a side.
+/// The format stores a side in two bytes.
 const MAX_JPEG_SIDE: usize = u16::MAX as usize;
 
 /// Encode an RGB image.
 ///
 /// # Panics
-/// Where `pixels` is not as long as its shape says.
+/// If `pixels` is not as long as its shape says.
 pub fn encode_jpeg(pixels: &[u8], image: ImageShape, quality: u8) -> Result<Vec<u8>, ImageError> {
     assert_eq!(pixels.len(), image.len(), "pixels of {image:?}");
     let ImageShape { height, width, .. } = image;
@@ -60,7 +62,7 @@ fn file(image: ImageShape, quantizer: Quantizer, tokens: &Tokens) -> Vec<u8> {
 fn tokenize(pixels: &[u8], image: ImageShape, quantizer: Quantizer) -> Tokens {
     #[cfg(target_arch = "x86_64")]
     if has_wide_vectors() {
-        // SAFETY: the processor has what the function was compiled for, as just asked.
+        // SAFETY: the processor has AVX2 and BMI1, as just detected.
         return unsafe { tokenize_avx2(pixels, image, quantizer) };
     }
     tokenize_with::<Plain>(pixels, image, quantizer)
@@ -155,7 +157,7 @@ mod tests {
             let soft: Vec<u8> = (0..image.len())
                 .map(|i| (i * i / 91 + i / 7) as u8)
                 .collect();
-            // as far from each other as pixels can be
+            // neighbouring pixels differ as much as they can
             let hard = soft
                 .iter()
                 .map(|sample| sample >> 4 & 1)

@@ -1,23 +1,23 @@
-//! Blocks of samples as quantised frequencies, in whole numbers of 16 bits.
+//! Blocks of samples as quantised DCT coefficients, in integers of 16 bits.
 //!
-//! Samples come in quarters. Each pass of the transform makes them the square root of 8 times larger than an orthonormal
-//! one does, so that frequencies end in 32nds, and those of the brightest block just inside the 16 bits. What that
-//! rounds off is a thousandth of what the default quality does.
+//! Samples come in quarters. Each pass of the DCT enlarges them by the square root of 8 compared
+//! with an orthonormal one, so that coefficients are in 32nds, and those of the brightest block
+//! just fit into 16 bits. The rounding error is a thousandth of the default quality's.
 
 use super::arithmetic::{Arithmetic, Pair};
 
-/// How finely frequencies are kept: all in the same steps, of brightness and of colour alike.
+/// One quantisation step for all frequencies, of luma and chroma alike.
 ///
-/// The tables of T.81, which are everybody's, are coarser for what a person sees less. A policy is no person: for as
-/// many bytes, equal steps leave it an image that is 2 dB closer to the one that was taken.
+/// The usual tables (T.81, K.1) are coarser where people see less. For a policy, equal steps at the
+/// same number of bytes give an image that is 2 dB closer to the camera's.
 #[derive(Clone, Copy)]
 pub(super) struct Quantizer {
-    /// Levels of 255, roughly: the transform is orthonormal.
+    /// In levels of 0 to 255, roughly: the transform is orthonormal.
     pub step: u8,
 }
 
 impl Quantizer {
-    /// The scale of the Independent JPEG Group, with 50 levels in the middle of it.
+    /// The quality scale of the Independent JPEG Group (libjpeg), for a table of nothing but 50.
     pub fn of(quality: u8) -> Self {
         let step = if quality < 50 {
             (2500 / u32::from(quality)).min(255) as u8
@@ -27,7 +27,7 @@ impl Quantizer {
         Self { step }
     }
 
-    /// Columns first, then, turned round, the rows.
+    /// The DCT of the columns, then, transposed, of the rows.
     #[inline(always)]
     pub fn quantize<A: Arithmetic>(self, tile: &[A::Row; 8], pair: &mut Pair) {
         let columns = A::transposed(A::transformed(*tile));
@@ -46,9 +46,10 @@ impl Quantizer {
         A::store(both, pair);
     }
 
-    /// What is added before a level is cut off, in 64ths of a step. With less than half a step, a frequency is zero a
-    /// little longer, which saves more bytes than it costs quality: for as many dB, a photograph has 6 % fewer bytes and
-    /// 8 % fewer symbols, in steps that are an eighth finer. Who asks for the finest steps gets the nearest levels.
+    /// Added before truncation, in 64ths of a step. With less than half a step more coefficients
+    /// become zero, which saves more bytes than it costs quality: at the same dB a photograph has
+    /// 6 % fewer bytes and 8 % fewer symbols, with steps that are an eighth finer. The finest step
+    /// rounds to the nearest level.
     fn rounding(self) -> u32 {
         if self.step == 1 {
             32
@@ -58,5 +59,5 @@ impl Quantizer {
     }
 }
 
-/// What one is in frequencies.
+/// Units of a coefficient per level.
 const FREQUENCY_UNITS: u32 = 32;

@@ -1,4 +1,4 @@
-//! Quantised frequencies as symbols, and symbols as bits.
+//! Quantised coefficients to symbols (T.81, F.1), and symbols to bits.
 
 use std::cell::Cell;
 
@@ -6,21 +6,22 @@ use super::arithmetic::{Pair, ZIGZAG};
 use super::huffman::HuffmanTable;
 use crate::image::shape::ImageShape;
 
-/// All symbols of an image in order, and how often each occurs.
+/// All symbols of an image in order, and the number of each.
 pub(super) struct Tokens {
-    /// Table and symbol in the upper half, what follows the symbol in the lower. There is room behind the last.
+    /// Upper half: table and symbol; lower half: the bits that follow the symbol. Longer than
+    /// `count`.
     tokens: Vec<u32>,
     count: usize,
     /// By the upper half of a token.
     occurrences: [u32; KINDS],
-    /// Means of the blocks before, by component.
+    /// DC coefficients of the previous blocks, by component.
     means: [i16; 3],
 }
 
 impl Tokens {
     pub fn for_image(image: ImageShape) -> Self {
         let mut tokens = SPARE.take();
-        // as many as quality 95 needs for a photograph
+        // as many as a photograph needs at quality 95
         tokens.resize(image.height * image.width + ROOM, 0);
         Self {
             tokens,
@@ -30,7 +31,7 @@ impl Tokens {
         }
     }
 
-    /// Add the next block of a component, which is the left one of the pair, or the right one.
+    /// Add the next block of a component: the left (0) or right (1) one of the pair.
     #[inline(always)]
     pub fn push(&mut self, component: usize, pair: &Pair, side: usize) {
         let Some(places) = self.tokens[self.count..].first_chunk_mut::<ROOM>() else {
@@ -75,15 +76,15 @@ impl Tokens {
         self.push(component, pair, side);
     }
 
-    /// Of brightness and of colour, of means and of the rest, as [`HuffmanTable`]s for exactly these symbols.
+    /// For DC and AC coefficients of luma, then of chroma: optimal tables for these symbols.
     pub fn huffman_tables(&self) -> [HuffmanTable; 4] {
         let tables = self.occurrences.as_chunks().0;
         std::array::from_fn(|table| HuffmanTable::new(&tables[table]))
     }
 
     pub fn write(&self, tables: &[HuffmanTable; 4], out: &mut Vec<u8>) {
-        // by the upper half of a token: its code where it belongs before the bits that follow, and above them how many
-        // bits that is in all, which is at most 16 and 11
+        // by the upper half of a token: the code, shifted to its place before the bits that follow,
+        // and above it the number of all bits, at most 16 + 11
         let mut codes = [0; KINDS];
         let mut length = 0;
         for (index, packed) in codes.iter_mut().enumerate() {
@@ -122,31 +123,31 @@ impl Drop for Tokens {
 }
 
 thread_local! {
-    /// The tokens of the image before: to fill as many with zeros takes as long as a tenth of an image.
+    /// The last image's tokens: filling a new vector with zeros takes a tenth of an image's time.
     static SPARE: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
 }
 
-/// Of an image of 512x512.
+/// Tokens of an image of 512x512.
 const MOST_TO_SPARE: usize = (512 * 512) + ROOM;
 
-/// Tables and their symbols.
+/// Tables times symbols.
 const KINDS: usize = 4 * 256;
 
-/// Places for the tokens of a block, of which there are no more than 64.
+/// Most tokens of a block.
 const ROOM: usize = 64;
 
-/// Room for the longest code and the most bits that follow one.
+/// The longest code and the most bits after it.
 const CODE_BITS: u32 = 27;
 const CODE_MASK: u32 = (1 << CODE_BITS) - 1;
 
-/// How many bits a level has in the upper half, which in the lower; those of a negative one are those of the level less
-/// one.
+/// Upper half: the level's number of bits; lower half: those bits, of the level minus one if it is
+/// negative (T.81, F.1.2.1).
 #[inline(always)]
 fn level_token(level: i16) -> u32 {
     LEVELS[level as usize % LEVELS.len()]
 }
 
-/// By the last bits of the level, of which twice 2^10 is the most.
+/// By the last bits of the level, which is at most twice 2^10.
 const LEVELS: [u32; 4096] = {
     let mut tokens = [0; 4096];
     let mut level = -2048_i32;
@@ -159,7 +160,7 @@ const LEVELS: [u32; 4096] = {
     tokens
 };
 
-/// Where each place lies in the levels of the left block of a pair.
+/// `ZIGZAG` for the levels of the left block of a pair.
 const PLACES: [u8; 64] = {
     let mut places = ZIGZAG;
     let mut place = 0;
@@ -173,11 +174,11 @@ const PLACES: [u8; 64] = {
 const SIXTEEN_ZEROS: u32 = 0xf0;
 const END_OF_BLOCK: u32 = 0;
 
-/// Writes bits, the first one highest.
+/// Writes bits, the most significant first.
 struct BitWriter {
     bytes: Vec<u8>,
     written: usize,
-    /// Those that do not make a whole byte yet, at the upper end.
+    /// Bits that do not fill a byte yet, at the upper end.
     bits: u64,
     count: u32,
 }
@@ -185,7 +186,7 @@ struct BitWriter {
 impl BitWriter {
     fn new(bits: usize) -> Self {
         Self {
-            // eight at a time are written, however many of them count
+            // `put` always writes eight bytes
             bytes: vec![0; bits / 8 + 8],
             written: 0,
             bits: 0,
@@ -193,7 +194,8 @@ impl BitWriter {
         }
     }
 
-    /// At most 56, no other ones set: up to seven are left from before, and all 64 could not be shifted out.
+    /// At most 56 bits, with no others set: up to seven are left from before, and a shift by 64 is
+    /// not possible.
     #[inline(always)]
     fn put(&mut self, bits: u64, count: u32) {
         self.count += count;
@@ -213,12 +215,12 @@ impl BitWriter {
     }
 }
 
-/// Behind each byte of ones, one of zeros.
+/// Insert a zero byte behind each 0xff (T.81, F.1.2.3).
 fn stuff(bytes: Vec<u8>, out: &mut Vec<u8>) {
     out.reserve(bytes.len() + bytes.len() / 64);
     let (chunks, last) = bytes.as_chunks::<32>();
     for chunk in chunks {
-        // asked of all of them at once
+        // one comparison for the whole chunk, to be vectorised
         if chunk.iter().fold(false, |any, byte| any | (*byte == 0xff)) {
             stuff_each(chunk, out);
         } else {

@@ -1,9 +1,9 @@
-//! RGB as brightness and two differences of colour, two blocks beside each other at a time.
+//! RGB to luma and chroma (YCbCr), two neighbouring blocks at a time.
 
 use super::arithmetic::Arithmetic;
 use crate::image::shape::{ImageShape, Layout};
 
-/// Of two blocks.
+/// A tile is two blocks.
 pub(super) const WIDTH: usize = 16;
 pub(super) const HEIGHT: usize = 8;
 
@@ -14,8 +14,8 @@ pub(super) struct Tiles<'a> {
 }
 
 impl Tiles<'_> {
-    /// Fill planes with brightness and what blue and red differ from it, in quarters, of the tile that begins at this row and column; what
-    /// lies beyond the edges of the image repeats them.
+    /// Fill `planes` with Y, Cb and Cr of the tile that begins at this row and column, in quarters.
+    /// Beyond its edges the image is continued by its last row and column.
     #[inline(always)]
     pub fn fill<A: Arithmetic>(self, planes: &mut [[A::Row; HEIGHT]; 3], top: usize, left: usize) {
         for line in 0..HEIGHT {
@@ -61,20 +61,20 @@ fn prolonged<T: Copy>(rest: &[T]) -> [T; WIDTH] {
     std::array::from_fn(|column| rest[column.min(rest.len() - 1)])
 }
 
-/// JFIF's matrix, less the 128 around which everything is coded.
+/// The YCbCr matrix of JFIF, minus 128: JPEG codes values around zero.
 #[inline(always)]
 fn converted<A: Arithmetic>([red, green, blue]: [A::Row; 3]) -> [A::Row; 3] {
-    // 0.299, 0.587 and 0.114, of which the sum is one
+    // 0.299, 0.587 and 0.114 in 2^-16; their sum is one
     let brightness = A::sum(
         A::sum(A::share(red, 19_595), A::share(green, 38_470)),
-        // three products were cut off by half a 256th each, and half a quarter is rounded up
+        // three truncated products lose half a 256th each; rounding to a quarter adds half of one
         A::sum(A::share(blue, 7_471), A::all(33)),
     );
     let grey = A::without_bits::<2>(brightness);
     let (red, blue) = (A::without_bits::<2>(red), A::without_bits::<2>(blue));
     [
         A::difference(A::without_bits::<6>(brightness), A::all(128 << 2)),
-        // from 64ths to quarters: 0.5 / (1 - 0.114) and 0.5 / (1 - 0.299), of which 2^11 is one
+        // from 64ths to quarters: 0.5 / (1 - 0.114) and 0.5 / (1 - 0.299), in 2^-11
         A::product(A::difference(blue, grey), 1_156),
         A::product(A::difference(red, grey), 1_461),
     ]

@@ -1,10 +1,10 @@
-//! Bytes with vectors of 256 bits, to the same result.
+//! The passes over bytes with AVX2, with the same result.
 
 use std::arch::x86_64::*;
 
 use super::passes::{first_sum, Horizontal, Passes, Plain, ROWS, SLACK};
 
-/// Exists only where the processor has AVX2.
+/// Exists only on processors with AVX2.
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(());
 
@@ -49,7 +49,7 @@ impl Passes for Avx2 {
         assert!(rows.iter().all(|row| row.len() >= reach));
         let end = weights.weights.len() * 3 + SLACK;
         assert!(out.iter().all(|row| row.len() >= end));
-        // SAFETY: as above, and rows and outs are as long as just asserted.
+        // SAFETY: as above; the lengths of the rows and outs were just asserted.
         unsafe { horizontal_rgb(rows, weights, out) }
     }
 }
@@ -58,10 +58,10 @@ impl Passes for Avx2 {
 const BLOCK: usize = 64;
 
 /// # Safety
-/// The processor has AVX2, and there are `BLOCK` bytes at `out` and in each row, which are `length` apart.
+/// The processor has AVX2. `out` and each row, `length` apart, have `BLOCK` bytes.
 #[target_feature(enable = "avx2")]
 unsafe fn vertical_block(samples: *const u8, length: usize, weights: &[u16], out: *mut u8) {
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees it.
     unsafe {
         let zero = _mm256_setzero_si256();
         let mut sums = [_mm256_set1_epi16(first_sum(weights) as i16); 4];
@@ -70,7 +70,7 @@ unsafe fn vertical_block(samples: *const u8, length: usize, weights: &[u16], out
             let weight = _mm256_set1_epi16(*weight as i16);
             let near = _mm256_loadu_si256(row.cast());
             let far = _mm256_loadu_si256(row.add(BLOCK / 2).cast());
-            // bytes in the upper half of 16 bits, and the upper half of the product
+            // bytes in upper bytes of 16 bits; of the product only the upper half is kept
             add_part(&mut sums[0], _mm256_unpacklo_epi8(zero, near), weight);
             add_part(&mut sums[1], _mm256_unpackhi_epi8(zero, near), weight);
             add_part(&mut sums[2], _mm256_unpacklo_epi8(zero, far), weight);
@@ -84,8 +84,8 @@ unsafe fn vertical_block(samples: *const u8, length: usize, weights: &[u16], out
 }
 
 /// # Safety
-/// The processor has AVX2, all rows have the pixels that weights reach and `SLACK` bytes behind, and all outs one pixel
-/// for each window and as many bytes.
+/// The processor has AVX2. Rows have all pixels up to `reach` and `SLACK` bytes behind them, outs
+/// one pixel for each window and `SLACK` bytes behind them.
 #[target_feature(enable = "avx2")]
 unsafe fn horizontal_rgb(
     rows: [&[u8]; ROWS],
@@ -94,10 +94,11 @@ unsafe fn horizontal_rgb(
 ) {
     let [row0, row1, row2, row3] = rows.map(<[u8]>::as_ptr);
     let [out0, out1, out2, out3] = out.map(<[u8]>::as_mut_ptr);
-    // SAFETY: a window lies within reach; the 16 bytes that are read at one of its pixels end less than `SLACK` behind
-    // it. So do the 4 that are written at a pixel of `out`, of which the next pixel overwrites the last.
+    // SAFETY: a window lies within reach; a read of 16 bytes at one of its pixels ends less than
+    // `SLACK` behind it. So does a write of 4 bytes at a pixel of `out`; the next pixel overwrites
+    // the fourth.
     unsafe {
-        // the colours of two pixels beside each other, in 16 bits each, with room for a fourth colour
+        // the colours of two neighbouring pixels, in 16 bits each, with room for a fourth colour
         let near = twice(_mm_setr_epi8(
             0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,
         ));
@@ -129,7 +130,7 @@ unsafe fn horizontal_rgb(
                 add(&mut above, _mm256_shuffle_epi8(one, near), weight);
                 add(&mut below, _mm256_shuffle_epi8(other, near), weight);
             }
-            // of the first, the third, the second and the fourth row, four bytes each
+            // four bytes each of the first, the third, the second and the fourth row
             let words = _mm256_packs_epi32(
                 _mm256_sra_epi32(above, shift),
                 _mm256_sra_epi32(below, shift),
@@ -162,21 +163,21 @@ fn add_part(sum: &mut __m256i, samples: __m256i, weight: __m256i) {
     *sum = _mm256_add_epi16(*sum, _mm256_mulhi_epu16(samples, weight));
 }
 
-/// Add two neighbours each by their two weights.
+/// Add pairs of neighbours, each times its weight.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn add(sum: &mut __m256i, samples: __m256i, weights: __m256i) {
     *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(samples, weights));
 }
 
-/// Two weights, for all pairs of samples.
+/// Two weights, repeated for all pairs of samples.
 ///
 /// # Safety
-/// There are two.
+/// There are two weights at the pointer.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn pair(weights: *const i16) -> __m256i {
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees it.
     unsafe { _mm256_set1_epi32(weights.cast::<i32>().read_unaligned()) }
 }
 
@@ -187,11 +188,11 @@ fn twice(half: __m128i) -> __m256i {
 }
 
 /// # Safety
-/// There are 16 bytes at both.
+/// There are 16 bytes at both pointers.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn load_two(first: *const u8, second: *const u8) -> __m256i {
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees it.
     unsafe {
         let first = _mm_loadu_si128(first.cast());
         let second = _mm_loadu_si128(second.cast());

@@ -1,8 +1,8 @@
-//! Bytes, in two passes with bytes between them, as in Pillow; but with columns first, since that pass is the faster
-//! one and leaves fewer rows to the other. A rounding may so fall the other way, which is a level in one of ten samples,
-//! and never two.
+//! Bytes, in two passes with bytes between them, as in Pillow, but with the vertical pass first: it
+//! is the faster one and leaves fewer rows to the other. Intermediate rounding therefore differs:
+//! one of ten samples is off by one level, none by two.
 //!
-//! Only the rows that share their vectors are between the passes at a time, which fit into the fastest cache.
+//! Four rows at a time go through both passes, so that they stay in the fastest cache.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,7 +11,8 @@ use super::passes::{Horizontal, Passes, Plain, MOST_ROWS_IN_16_BITS, ROWS, SLACK
 use super::weights::Weights;
 use super::Size;
 
-/// Resize `samples` into the window of `out` that begins at its first sample and whose rows are `stride` apart.
+/// Resize `samples` into the window of `out` that begins at its first sample; `stride` is from row
+/// to row.
 pub(super) fn resize<const CHANNELS: usize>(
     samples: &[u8],
     size: Size,
@@ -46,7 +47,7 @@ pub(super) fn resize_with<P: Passes, const CHANNELS: usize>(
         let rows = scratch.wide.chunks_exact_mut(wide_row);
         for (new, row) in (first..new_size.height).zip(rows) {
             let (start, weights) = heights.window(new);
-            // beyond the image there are only weights of zero
+            // weights beyond the image are zero
             let last = weights.iter().rposition(|weight| *weight != 0);
             let weights = &weights[..last.map_or(1, |last| last + 1)];
             let samples = &samples[start * wide..][..weights.len() * wide];
@@ -76,10 +77,10 @@ fn four<T>(mut rows: impl Iterator<Item = T>) -> [T; ROWS] {
     })
 }
 
-/// Of rows; 2^16 is one.
+/// Weights of rows; 2^16 is one.
 type Vertical = Weights<u16>;
 
-/// Of images that are more than thirty times as high as they shall be.
+/// For images whose height shrinks to less than a thirtieth.
 fn vertical_in_32_bits(samples: &[u8], weights: &[u16], out: &mut [u8]) {
     let length = out.len();
     let mut sums = vec![1 << 15; length];
@@ -97,7 +98,7 @@ thread_local! {
     static SCRATCH: Cell<Scratch> = Cell::default();
 }
 
-/// What a thread keeps from one image to the next.
+/// Buffers and weights that a thread keeps from one image to the next.
 #[derive(Default)]
 struct Scratch {
     wide: Vec<u8>,
@@ -107,7 +108,7 @@ struct Scratch {
 
 type Known = ((Size, Size), (Rc<Horizontal>, Rc<Vertical>));
 
-/// As many as a robot with eight different cameras needs.
+/// Enough for a robot with eight different cameras.
 const KEPT_WEIGHTS: usize = 8;
 
 impl Scratch {

@@ -1,4 +1,4 @@
-//! Floats, as JAX resizes them for openpi's models.
+//! Floats, as openpi's models resize them with JAX.
 
 use std::cell::RefCell;
 
@@ -39,7 +39,7 @@ fn resize_pixels<P: PixelTrait + InnerPixel>(
     fit: Fit,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let rows = out.len() / columns / P::count_of_components();
-    // JAX's LINEAR: a triangle as wide as the reduction
+    // JAX's LINEAR: a triangle, widened by the reduction (antialiasing)
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
     let source =
         TypedImageRef::<P>::from_buffer(size.width as u32, size.height as u32, as_bytes(samples))?;
@@ -62,6 +62,6 @@ fn as_bytes(samples: &[f32]) -> &[u8] {
 
 fn as_bytes_mut(samples: &mut [f32]) -> &mut [u8] {
     let length = std::mem::size_of_val(samples);
-    // SAFETY: as above; all bytes make some float.
+    // SAFETY: as above; all bytes are valid floats.
     unsafe { std::slice::from_raw_parts_mut(samples.as_mut_ptr().cast(), length) }
 }

@@ -1,6 +1,6 @@
-//! openpi's `resize_with_pad`: the largest copy of the image that fits, in the middle of black.
+//! openpi's `resize_with_pad`: the largest copy of the image that fits, centred on black.
 //!
-//! Bytes come out as from its client, which has PIL do it; floats as from its model code, which has JAX do it.
+//! Bytes as its client does with PIL, floats as its model code does with JAX.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -31,7 +31,7 @@ pub struct Fit {
 }
 
 impl Fit {
-    /// openpi's arithmetic to the letter: sizes and offsets are cut off, not rounded.
+    /// Exactly openpi's arithmetic: sizes and offsets are truncated, not rounded.
     pub fn of(image: ImageShape, target: ImageShape) -> Result<Self, ImageError> {
         let (height, width) = (image.height as f64, image.width as f64);
         let ratio = f64::max(width / target.width as f64, height / target.height as f64);
@@ -54,12 +54,13 @@ impl Fit {
     }
 }
 
-/// What images are made of, and what openpi takes for black.
+/// The type of an image's samples, and openpi's black for it.
 pub trait Sample: Copy + Send + Sync {
-    /// Around the image: zero of 0 to 255, and -1 of -1 to 1.
+    /// The padding: 0 of 0 to 255, or -1 of -1 to 1.
     const BLACK: Self;
 
-    /// Resize an image or a plane of it into its place in `out`, whose rows have `columns` pixels.
+    /// Resize an image, or one plane of it, into its place in `out`, whose rows have `columns`
+    /// pixels.
     fn resize<const CHANNELS: usize>(
         samples: &[Self],
         size: Size,
@@ -69,12 +70,12 @@ pub trait Sample: Copy + Send + Sync {
     );
 }
 
-/// Resize `samples` into `out`, all of which is written.
+/// Resize `samples` into `out`, and fill the rest of `out` with black.
 ///
 /// `out` has the layout of the image and the size of `target`.
 ///
 /// # Panics
-/// Where `samples` or `out` is not as long as its shape says.
+/// If `samples` or `out` is not as long as its shape says.
 pub fn resize_with_pad<S: Sample>(
     samples: &[S],
     image: ImageShape,

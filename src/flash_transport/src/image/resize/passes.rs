@@ -1,20 +1,20 @@
-//! The two passes over bytes, and how every processor can do them.
+//! The two passes over bytes, and their plain Rust form.
 
 use super::weights::Weights;
 
-/// Rows that are made at once, because they share their weights.
+/// Rows that are resized at once, because they share their weights.
 pub(super) const ROWS: usize = 4;
 
 /// Bytes that may be read or written behind a row.
 pub(super) const SLACK: usize = 32;
 
-/// The two passes over bytes. All processors come to the same result.
+/// The two passes over bytes. The result is the same on all processors.
 pub(super) trait Passes: Copy {
-    /// The sum of rows that follow each other in `samples`, each by its weight. There are at most
-    /// [`MOST_ROWS_IN_16_BITS`].
+    /// The weighted sum of consecutive rows in `samples`, at most [`MOST_ROWS_IN_16_BITS`] of them.
     fn vertical(self, samples: &[u8], weights: &[u16], out: &mut [u8]);
 
-    /// Make four rows narrower or wider. They have all pixels that weights reach, and `SLACK` bytes behind each.
+    /// Make four rows narrower or wider. They have all pixels up to `reach`, and `SLACK` bytes
+    /// behind.
     fn horizontal<const CHANNELS: usize>(
         self,
         rows: [&[u8]; ROWS],
@@ -23,7 +23,7 @@ pub(super) trait Passes: Copy {
     );
 }
 
-/// Weights of columns, of which `2^shift` is one.
+/// Weights of columns; `2^shift` is one.
 pub(super) struct Horizontal {
     pub weights: Weights<i16>,
     pub shift: u32,
@@ -32,7 +32,7 @@ pub(super) struct Horizontal {
 impl Horizontal {
     pub fn new(size: usize, new_size: usize) -> Self {
         let shares = Weights::shares(size, new_size);
-        // as precise as a weight in 16 bits and a sum in 32 can be
+        // as precise as weights of 16 bits and sums of 32 bits allow
         let shift = (f64::from(i16::MAX) / shares.largest()).log2().min(22.0) as u32;
         let one = f64::from(1_u32 << shift);
         Self {
@@ -42,7 +42,7 @@ impl Horizontal {
     }
 }
 
-/// What every processor can do.
+/// Plain Rust, for every processor.
 #[derive(Clone, Copy)]
 pub(super) struct Plain;
 
@@ -50,7 +50,7 @@ impl Passes for Plain {
     fn vertical(self, samples: &[u8], weights: &[u16], out: &mut [u8]) {
         let length = out.len();
         for (block, out) in out.chunks_mut(BLOCK).enumerate() {
-            // of which 256 is a level
+            // in 256ths of a level
             let mut sums = [first_sum(weights); BLOCK];
             for (row, weight) in samples.chunks_exact(length).zip(weights) {
                 for (sum, sample) in sums.iter_mut().zip(&row[block * BLOCK..][..out.len()]) {
@@ -91,11 +91,11 @@ impl Passes for Plain {
 /// Columns whose sums stay in registers.
 const BLOCK: usize = 32;
 
-/// Half a level, since less than a level is cut off in the end, and half a part for each that is cut off before.
+/// Half a level, because the result is truncated, and half a 256th for each truncated product.
 #[inline(always)]
 pub(super) fn first_sum(weights: &[u16]) -> u16 {
     128 + weights.len() as u16 / 2
 }
 
-/// More of them would be too much for 16 bits, and parts that are cut off would count.
+/// With more rows, 16 bits overflow, and the error of truncation becomes visible.
 pub(super) const MOST_ROWS_IN_16_BITS: usize = 64;

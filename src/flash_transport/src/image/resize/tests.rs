@@ -1,4 +1,4 @@
-//! Both ways to compute, against each other and against numbers that are known.
+//! Both forms, compared with each other and with known numbers.
 
 use proptest::prelude::*;
 
@@ -36,7 +36,7 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
             state = state
                 .wrapping_mul(6364136223846793005)
                 .wrapping_add(1442695040888963407);
-            // the ends of the range more often than what is between
+            // the ends of the range more often than the middle
             let byte = (state >> 48) as u8;
             match state >> 62 {
                 0 => 0,
@@ -124,7 +124,7 @@ proptest! {
                     }
                 }
                 let level = f64::from(out[y * (new_size.width + MARGIN) + x]);
-                // half for each pass, and a little for weights in 16 bits
+                // half a level for each pass, and a little for weights of 16 bits
                 prop_assert!((level - sum).abs() < 1.05, "{level} for {sum} at {y}, {x}");
             }
         }
@@ -133,7 +133,7 @@ proptest! {
 
 #[test]
 fn an_image_of_half_the_size_is_the_triangle_of_each_four_samples() {
-    // shares of 1, 3, 3 and 1 in eight; at the edges one of them is missing, and the others are in seven
+    // weights of 1, 3, 3 and 1 eighths; at the edges one is missing, and the others are sevenths
     let size = Size {
         height: 1,
         width: 6,

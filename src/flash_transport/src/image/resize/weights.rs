@@ -1,16 +1,17 @@
-//! How much of each old sample is in each new one.
+//! The weight of each old sample in each new one.
 
-/// Of one direction: a triangle as wide as the reduction, which is Pillow's BILINEAR.
+/// The weights of one direction: a triangle, widened by the reduction, as Pillow's BILINEAR.
 pub(super) struct Weights<W> {
     /// The first old sample of each new one.
     starts: Vec<usize>,
-    /// Weights of each new sample, an even number. The last ones may be zero, and of samples beyond the old ones.
+    /// Weights of each new sample, an even number. The last may be zero and reach beyond the old
+    /// samples.
     taps: usize,
     values: Vec<W>,
 }
 
 impl Weights<f64> {
-    /// Shares of old samples, which are one in all for each new one.
+    /// The shares of old samples in each new one; they add up to one.
     pub fn shares(size: usize, new_size: usize) -> Self {
         let windows: Vec<_> = (0..new_size)
             .map(|new| window(size, new_size, new))
@@ -43,12 +44,12 @@ impl Weights<f64> {
 }
 
 impl<W> Weights<W> {
-    /// How many new samples there are.
+    /// Number of new samples.
     pub fn len(&self) -> usize {
         self.starts.len()
     }
 
-    /// The first old sample and the weights of it and those after it.
+    /// The first old sample of a new one, and the weights from there on.
     #[inline(always)]
     pub fn window(&self, new: usize) -> (usize, &[W]) {
         (
@@ -57,7 +58,7 @@ impl<W> Weights<W> {
         )
     }
 
-    /// Old samples of all windows, those beyond the last one included.
+    /// End of the last window, which may lie beyond the last old sample.
     pub fn reach(&self) -> usize {
         self.starts.iter().max().map_or(0, |last| last + self.taps)
     }
