@@ -1,15 +1,15 @@
-//! Large buffers that are used again.
+//! Large buffers that are reused.
 //!
-//! A fresh buffer of a message's size costs its page faults: the kernel clears each page when it is first touched, which
-//! takes longer than to copy the message. So a buffer that nobody needs any more waits here for the next message.
+//! A new buffer costs page faults: the kernel clears each page at its first use, which takes longer
+//! than copying the message. So a free buffer is kept for the next message.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Smaller ones are not worth keeping: the allocator does so itself.
+/// The allocator itself keeps smaller ones.
 const SMALLEST: usize = 64 << 10;
-/// What is kept at most, in buffers and in bytes. An observation of three raw 640x480 images takes 2.8 MB.
+/// Most buffers and bytes that are kept. An observation of three raw 640x480 images takes 2.8 MB.
 const MOST_BUFFERS: usize = 16;
 const MOST_BYTES: usize = 32 << 20;
 
@@ -19,7 +19,7 @@ fn shelf() -> MutexGuard<'static, Vec<Vec<u8>>> {
     SHELF.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Bytes whose memory is used again when this is dropped.
+/// Bytes whose memory is reused after a drop.
 #[derive(Default, Clone, PartialEq, Eq)]
 pub struct Buffer(Vec<u8>);
 
@@ -41,7 +41,7 @@ impl Buffer {
         Self(kept)
     }
 
-    /// Make the room for `more` bytes as [`Buffer::with_capacity`] does.
+    /// Make room for `more` bytes, in a kept buffer if one fits.
     pub fn reserve(&mut self, more: usize) {
         if self.0.capacity() - self.0.len() < more {
             let mut larger = Self::with_capacity(self.0.len() + more);
@@ -67,7 +67,7 @@ impl Drop for Buffer {
         shelf.push(bytes);
         let held = |shelf: &[Vec<u8>]| shelf.iter().map(Vec::capacity).sum::<usize>();
         while shelf.len() > MOST_BUFFERS || held(&shelf) > MOST_BYTES {
-            // The one that has waited longest.
+            // The oldest.
             shelf.remove(0);
         }
     }
@@ -133,7 +133,7 @@ impl fmt::Debug for Buffer {
 mod tests {
     use super::*;
 
-    /// The shelf is one for all tests of this process; those that look at it take turns.
+    /// All tests of this process share the kept buffers; tests that look at them take turns.
     static TURN: Mutex<()> = Mutex::new(());
 
     fn turn() -> MutexGuard<'static, ()> {

@@ -1,8 +1,8 @@
-//! Text from outside, as errors and log lines may show it: short, and unable to move a terminal's cursor.
+//! Untrusted text in errors and log lines: short, and without control over a terminal.
 
 use std::fmt::Write;
 
-/// Most characters of a text from outside that an error or a log line shows.
+/// Most characters of an untrusted text that an error or a log line shows.
 pub const SHOWN_CHARACTERS: usize = 200;
 
 /// At most [`SHOWN_CHARACTERS`] characters of `text`, with control characters written as Python writes them (`\x1b`).
@@ -18,7 +18,8 @@ pub fn shown_bytes(bytes: &[u8]) -> String {
     shown(&text)
 }
 
-/// At most `most` characters of a message that may have several lines, with other control characters escaped.
+/// At most `most` characters of a message of several lines, with control characters other than line
+/// feeds escaped.
 pub fn shown_lines(text: &str, most: usize) -> String {
     cut(text, most, |character| {
         character == '\n' || !is_control(character)
@@ -36,8 +37,8 @@ pub fn escaped(character: char) -> String {
     }
 }
 
-/// Whether a character is none that a reader sees: controls (Unicode Cc), line separators, and those that turn the
-/// direction of the text around it (Unicode Standard Annex 9).
+/// Whether a character is invisible or changes how others are shown: controls (Unicode Cc), line
+/// separators, and marks of text direction (Unicode Standard Annex 9).
 pub fn is_control(character: char) -> bool {
     character.is_control()
         || matches!(character,
@@ -48,7 +49,7 @@ fn cut(text: &str, most: usize, is_kept: impl Fn(char) -> bool) -> String {
     const MORE: &str = "...";
     let mut shown = String::new();
     let mut length = 0;
-    // Where to cut if the text turns out to be too long.
+    // Where to cut if the text is too long.
     let mut end = 0;
     for character in text.chars() {
         let before = shown.len();

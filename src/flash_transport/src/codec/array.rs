@@ -1,4 +1,4 @@
-//! The maps that stand for arrays and numpy scalars.
+//! The maps that represent arrays and numpy scalars.
 
 use super::dtype::{Dtype, Kind};
 use super::error::CodecError;
@@ -10,10 +10,11 @@ pub const DATA_KEY: &[u8] = b"data";
 pub const DTYPE_KEY: &[u8] = b"dtype";
 pub const SHAPE_KEY: &[u8] = b"shape";
 
-/// numpy's own limit.
+/// The limit of numpy 2.
 pub const MAX_DIMS: usize = 64;
 
-/// An array in C order whose data still lies in the message. `data` is exactly as long as dtype and shape say.
+/// An array in C order whose data still lies in the message. The length of `data` matches dtype and
+/// shape.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ArrayView<'a> {
     pub dtype: Dtype<'a>,
@@ -21,7 +22,7 @@ pub struct ArrayView<'a> {
     pub data: &'a [u8],
 }
 
-/// What a map with one of the two marker keys stands for.
+/// A decoded map with one of the two marker keys.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Tagged<'a> {
     Array(ArrayView<'a>),
@@ -32,7 +33,7 @@ pub(super) fn is_marker(key: Key<'_>) -> bool {
     matches!(key.as_bytes(), NDARRAY_KEY | NPGENERIC_KEY)
 }
 
-/// Read the `entries` of a map that has a marker key, whatever their order. Entries of other names are passed over.
+/// Read the `entries` of a map that has a marker key, in any order. Unknown entries are skipped.
 pub(super) fn read_tagged<'a>(
     reader: &mut Reader<'a>,
     entries: usize,
@@ -77,8 +78,9 @@ pub(super) fn read_tagged<'a>(
     Ok(Tagged::Array(ArrayView { dtype, shape, data }))
 }
 
-/// Whether numpy's type takes the value for what it says. Its constructors take more, and not all of it is
-/// harmless: `numpy.bytes_(n)` allocates n bytes, and integers that are too large wrap around in numpy 1.
+/// Whether `data` is a valid value of the dtype. numpy's constructors accept more, and some of that
+/// does harm: `numpy.bytes_(n)` allocates n bytes, and integers that are too large wrap around in
+/// numpy 1.
 fn fits(dtype: Dtype<'_>, data: Leaf<'_>) -> bool {
     let bits = 8 * dtype.item_size() as u32;
     match (dtype.kind(), data) {
@@ -96,7 +98,7 @@ fn fits(dtype: Dtype<'_>, data: Leaf<'_>) -> bool {
     }
 }
 
-/// None where there is something else than a list of at most [`MAX_DIMS`] sizes.
+/// None if the value is not a list of at most [`MAX_DIMS`] sizes.
 fn read_shape(reader: &mut Reader<'_>) -> Result<Option<Vec<usize>>, CodecError> {
     let Token::List(length) = reader.token()? else {
         return Ok(None);
@@ -117,7 +119,7 @@ fn read_shape(reader: &mut Reader<'_>) -> Result<Option<Vec<usize>>, CodecError>
 }
 
 pub(super) fn check_size(dtype: Dtype<'_>, shape: &[usize], got: usize) -> Result<(), CodecError> {
-    // a size of 0 must not hide that the others overflow: numpy computes strides from them
+    // a size of 0 must not hide an overflow of the others: numpy computes strides from them
     let fits = shape
         .iter()
         .filter(|dim| **dim != 0)

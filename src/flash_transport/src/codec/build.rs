@@ -1,10 +1,10 @@
-//! The one walk over a message, for whoever makes objects of it.
+//! The only walk over a message; the caller chooses which objects it makes.
 
 use super::array::{is_marker, read_tagged, Tagged};
 use super::error::CodecError;
 use super::reader::{Key, Leaf, Limits, Reader, Token};
 
-/// Makes values of what [`decode`] finds.
+/// Makes objects from what [`decode`] reads.
 pub trait Build<'a> {
     type Value;
     type List;
@@ -14,13 +14,13 @@ pub trait Build<'a> {
     fn leaf(&mut self, leaf: Leaf<'a>) -> Result<Self::Value, Self::Error>;
     fn tagged(&mut self, tagged: Tagged<'a>) -> Result<Self::Value, Self::Error>;
 
-    /// `length` is a promise of the sender that its message is long enough to keep.
+    /// The message is known to be long enough for `length` values.
     fn new_list(&mut self, length: usize) -> Result<Self::List, Self::Error>;
     fn push(&mut self, list: &mut Self::List, value: Self::Value) -> Result<(), Self::Error>;
     fn end_list(&mut self, list: Self::List) -> Result<Self::Value, Self::Error>;
 
     fn new_map(&mut self, length: usize) -> Result<Self::Map, Self::Error>;
-    /// A key may come twice; the last one holds.
+    /// If a key occurs twice, the last value counts.
     fn insert(
         &mut self,
         map: &mut Self::Map,
@@ -30,7 +30,7 @@ pub trait Build<'a> {
     fn end_map(&mut self, map: Self::Map) -> Result<Self::Value, Self::Error>;
 }
 
-/// Decode a message of exactly one value.
+/// Decode a message that holds exactly one value.
 pub fn decode<'a, B: Build<'a>>(
     message: &'a [u8],
     limits: Limits,
@@ -86,8 +86,8 @@ fn read_map<'a, B: Build<'a>>(
     for _ in 0..length {
         let key = reader.key()?;
         if is_marker(key) {
-            // Ours and openpi's senders put the marker first. Elsewhere it means that the entries
-            // before it were not what they seemed.
+            // Our and openpi's senders put the marker first. If it comes later, the entries before
+            // it were read wrongly: read the map again.
             reader.rewind(start);
             return build.tagged(read_tagged(reader, length)?);
         }

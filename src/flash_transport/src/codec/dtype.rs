@@ -1,8 +1,8 @@
-//! numpy's `dtype.str`, as far as it may travel.
+//! The subset of numpy's `dtype.str` that the codec accepts.
 
 use super::error::CodecError;
 
-/// What numpy calls `dtype.kind`. Void, object and complex are refused by openpi, and so here.
+/// numpy's `dtype.kind`. openpi refuses void, object and complex, and so does this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Bool,
@@ -26,14 +26,15 @@ pub struct Dtype<'a> {
 }
 
 impl<'a> Dtype<'a> {
-    /// Accepts every `dtype.str`, the byte order left out (`f4`), and the names that `numpy.dtype` knows (`float32`).
+    /// Accepts every `dtype.str`, also without byte order (`f4`), and names that `numpy.dtype`
+    /// knows (`float32`).
     pub fn parse(text: &'a str) -> Result<Self, CodecError> {
         let code = NAMES
             .iter()
             .find(|(name, _)| *name == text)
             .map_or(text, |(_, code)| *code);
         parse_code(code).ok_or_else(|| CodecError::UnknownDtype {
-            // foreign text must not flood a log
+            // untrusted text must not flood a log
             dtype: text.chars().take(32).collect(),
         })
     }
@@ -46,7 +47,7 @@ impl<'a> Dtype<'a> {
         self.kind
     }
 
-    /// Bytes of one item.
+    /// Bytes of one element.
     pub fn item_size(self) -> usize {
         self.item_size
     }
@@ -66,7 +67,7 @@ fn parse_code(text: &str) -> Option<Dtype<'_>> {
         "m" => (Kind::Timedelta, time_size(size)?),
         _ => return None,
     };
-    // numpy keeps an item's size in a C int
+    // numpy stores an item's size in a C int
     i32::try_from(item_size).ok()?;
     Some(Dtype {
         text,

@@ -1,4 +1,4 @@
-//! Why bytes are no message of ours, or a value cannot become one.
+//! Why bytes are no valid message, or a value cannot be encoded.
 
 /// `at` is always a byte offset from the start of the message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

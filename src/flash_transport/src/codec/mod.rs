@@ -1,8 +1,9 @@
-//! openpi's wire codec: msgpack with numpy arrays, bit for bit.
+//! openpi's wire codec, bit for bit: msgpack with numpy arrays (`openpi_client/msgpack_numpy.py` of
+//! openpi).
 //!
-//! Pure Rust and without any Python. A message is read token by token through a bounded [`Reader`] and written
-//! through a [`Writer`]; [`decode`] walks a message once and hands what it finds to a [`Build`], so that the
-//! same walk makes Python objects (in the Python face) and [`Value`] trees (here).
+//! Pure Rust without Python. A bounded [`Reader`] reads a message token by token, a [`Writer`]
+//! writes one. [`decode`] walks a message once and passes what it reads to a [`Build`], which makes
+//! Python objects (in `python`) or [`Value`] trees (here).
 //!
 //! An array is a map of four entries with `bytes` keys, a numpy scalar a map of three:
 //!

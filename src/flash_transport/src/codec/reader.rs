@@ -1,20 +1,22 @@
-//! Reads msgpack tokens from bytes that nobody has checked yet.
+//! Reads msgpack tokens from untrusted bytes.
 
 use super::error::CodecError;
 
-/// How much a message may ask of the one who decodes it.
+/// Limits of what decoding a message may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of the whole message.
     pub bytes: usize,
-    /// Levels of maps and lists inside each other. Recursion is as deep as this.
+    /// Depth of nested maps and lists, and of the recursion.
     pub depth: usize,
-    /// Values of the whole message, map keys included. A one-byte value can cost its receiver a hundred bytes of objects.
+    /// Values of the whole message, map keys included: a value of one byte can become an object of
+    /// a hundred.
     pub values: usize,
 }
 
 impl Limits {
-    /// Far above any observation (a dozen maps, some hundred values), far below what hurts a server.
+    /// Far above any observation (a dozen maps, some hundred values), far below what would slow a
+    /// server down.
     pub const DEFAULT: Limits = Limits {
         bytes: 256 << 20,
         depth: 64,
@@ -34,7 +36,7 @@ pub enum Leaf<'a> {
     Nil,
     Bool(bool),
     Unsigned(u64),
-    /// Always negative; whatever its encoding, an integer from 0 up is `Unsigned`.
+    /// Always negative; integers from 0 up are `Unsigned`, whatever their encoding.
     Negative(i64),
     Float(f64),
     Text(&'a str),
@@ -65,7 +67,7 @@ impl<'a> Key<'a> {
     }
 }
 
-/// A cursor over one message that never looks beyond its end and never trusts a length.
+/// A cursor over one message. It never reads beyond the end and trusts no length.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
     message: &'a [u8],
@@ -98,13 +100,13 @@ impl<'a> Reader<'a> {
         self.at
     }
 
-    /// Return to a byte that was read before. What was read counts against the limits a second time.
+    /// Return to an earlier byte. What is read again counts against the limits again.
     pub fn rewind(&mut self, at: usize) {
         debug_assert!(at <= self.at);
         self.at = at;
     }
 
-    /// Enter a map or list; every `ascend` belongs to one `descend`.
+    /// Enter a map or list; each `descend` needs its `ascend`.
     pub fn descend(&mut self) -> Result<(), CodecError> {
         if self.depth >= self.limits.depth {
             return Err(CodecError::NestingOverLimit {
@@ -121,7 +123,7 @@ impl<'a> Reader<'a> {
 
     /// Read one value, or the start of a map or list.
     ///
-    /// A returned length is never more than the bytes that are left could hold.
+    /// A returned length is never larger than the remaining bytes allow.
     pub fn token(&mut self) -> Result<Token<'a>, CodecError> {
         self.count_value()?;
         let start = self.at;
@@ -171,7 +173,7 @@ impl<'a> Reader<'a> {
         Ok(Token::Leaf(leaf))
     }
 
-    /// Read a map's key: text or bytes, as openpi's decoder demands.
+    /// Read a map's key: text or bytes, as openpi's decoder requires.
     pub fn key(&mut self) -> Result<Key<'a>, CodecError> {
         let at = self.at;
         let got = match self.token()? {
@@ -187,7 +189,7 @@ impl<'a> Reader<'a> {
         Err(CodecError::NonStringKey { at, got })
     }
 
-    /// Pass over one value and all that it holds.
+    /// Skip one value and everything in it.
     pub fn skip(&mut self) -> Result<(), CodecError> {
         let mut pending: u64 = 1;
         while pending > 0 {
@@ -201,7 +203,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Succeed only where the message ends.
+    /// Fails unless the message ends here.
     pub fn finish(self) -> Result<(), CodecError> {
         match self.left() {
             0 => Ok(()),

@@ -1,4 +1,5 @@
-//! Tests of the codec by idea, and the notation they share: messages as hex digits, values as short calls.
+//! Tests of the codec by subject, and their notation: messages as hex digits, values as short
+//! calls.
 
 mod arrays;
 mod dtypes;
@@ -41,7 +42,7 @@ fn list(length: usize, value: Value) -> Value {
     Value::List(vec![value; length])
 }
 
-/// An array's map with its parts as given.
+/// An array's map with the given parts.
 fn array_message(data: &Value, dtype: &Value, shape: &Value) -> Vec<u8> {
     let mut writer = Writer::default();
     writer.map_header(4).unwrap();

@@ -1,4 +1,4 @@
-//! A message as a tree that owns its parts.
+//! A message as a tree that owns its data.
 
 use super::array::{check_size, Tagged};
 use super::build::{decode, Build};
@@ -12,13 +12,13 @@ pub enum Value {
     Nil,
     Bool(bool),
     Unsigned(u64),
-    /// Always negative; `Value::from(i64)` keeps it so.
+    /// Always negative; `Value::from(i64)` ensures it.
     Negative(i64),
     Float(f64),
     Text(String),
     Bytes(Vec<u8>),
     List(Vec<Value>),
-    /// In the order of the message; where a key comes twice, the last one holds.
+    /// In the order of the message; if a key occurs twice, the last value counts.
     Map(Vec<(ValueKey, Value)>),
     Array(ArrayValue),
     /// A numpy scalar.
@@ -43,7 +43,7 @@ pub struct ArrayValue {
 }
 
 impl Value {
-    /// Decode a message of exactly one value.
+    /// Decode a message that holds exactly one value.
     pub fn decode(message: &[u8], limits: Limits) -> Result<Value, CodecError> {
         decode(message, limits, &mut Tree)
     }
@@ -93,7 +93,7 @@ impl Value {
         Ok(())
     }
 
-    /// The entry of a map with this name, sent as text or as bytes.
+    /// The entry of a map with this name, whether its key is text or bytes.
     pub fn get(&self, name: &str) -> Option<&Value> {
         let Value::Map(entries) = self else {
             return None;

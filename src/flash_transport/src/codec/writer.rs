@@ -82,7 +82,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Announce `length` bytes, which the caller writes next.
+    /// Write the header of `length` bytes, which the caller writes next.
     pub fn bytes_header(&mut self, length: usize) -> Result<(), CodecError> {
         let length = length32("bytes in one value", length)?;
         match length {
@@ -93,12 +93,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Announce `length` values.
+    /// Write the header of a list of `length` values.
     pub fn list_header(&mut self, length: usize) -> Result<(), CodecError> {
         self.container_header("values in one list", 0x90, 0xdc, length)
     }
 
-    /// Announce `length` pairs of key and value.
+    /// Write the header of a map of `length` pairs of key and value.
     pub fn map_header(&mut self, length: usize) -> Result<(), CodecError> {
         self.container_header("entries in one map", 0x80, 0xde, length)
     }

@@ -1,4 +1,5 @@
-//! The requests that a server has accepted and not yet settled, so that it can stop without leaving one behind.
+//! The requests that a server has accepted and not settled yet, so that it leaves none behind when
+//! it stops.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,7 @@ pub struct AcceptedRequests {
 #[derive(Debug, Default)]
 struct State {
     open: usize,
-    /// No more are accepted.
+    /// Whether the server has stopped accepting requests.
     ended: bool,
 }
 
@@ -34,7 +35,7 @@ impl AcceptedRequests {
         })
     }
 
-    /// Accept no more.
+    /// Accept no more requests.
     pub fn end(&self) {
         self.state().ended = true;
     }
@@ -43,7 +44,7 @@ impl AcceptedRequests {
         self.state().ended
     }
 
-    /// Wait until all are settled; says whether they are.
+    /// Wait until all requests are settled; returns whether they are.
     pub fn wait_settled(&self, within: Duration) -> bool {
         let until = Instant::now().checked_add(within);
         let mut state = self.state();
@@ -74,7 +75,7 @@ pub struct AcceptedRequest {
 }
 
 impl AcceptedRequest {
-    /// Settle it without an answer. The client's count keeps it, so that the client is told of it.
+    /// Settle it without an answer. The client's count keeps it, so that the client learns of it.
     pub fn leave_unanswered(mut self) {
         self.unanswered = true;
     }

@@ -1,4 +1,4 @@
-//! Where a server is, as users name it: a name or an address, alone or with its port. Pure.
+//! How users name a server: a name or an address, with or without its port. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,11 +9,11 @@ use crate::text::{escaped, is_control, shown};
 pub struct ServerAddress {
     /// A name, an IPv4 address, or an IPv6 address without brackets.
     pub host: String,
-    /// None where neither host nor port says it.
+    /// None if neither host nor port gives it.
     pub port: Option<u16>,
 }
 
-/// Why no server can be found there, and what to write instead.
+/// Why host and port name no server, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     #[error("host {} is empty: write the server's name or address, for example gpu-server, 10.0.0.5 or [::1]:5555", quoted(host))]
@@ -89,7 +89,7 @@ fn quoted(text: &str) -> String {
 }
 
 impl ServerAddress {
-    /// Read `host`, which may hold the port, and `port`, which need not be given. Names are not looked up.
+    /// Parse `host`, which may hold the port, and `port`, which is optional. Looks up no names.
     pub fn parse(host: &str, port: Option<i64>) -> Result<Self, AddressError> {
         let error = |make: fn(String) -> AddressError| Err(make(host.to_owned()));
         let port = match port {
@@ -198,7 +198,8 @@ fn check_name(host: &str, name: &str) -> Result<(), AddressError> {
     if name.chars().count() > 253 || labels.iter().any(|label| label.chars().count() > 63) {
         return error(|host| AddressError::TooLong { host });
     }
-    // Such names are IPv4 addresses to resolvers, in ways that differ (WHATWG URL, "ends in a number checker").
+    // Resolvers take such names for IPv4 addresses, in ways that differ (WHATWG URL, "ends in a
+    // number checker").
     if labels.last().is_some_and(|label| is_number(label)) {
         return match name.parse::<Ipv4Addr>() {
             Ok(address) => check_address(host, address.into()),
@@ -248,7 +249,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
-    /// Python's reading of addresses is held to the same table.
+    /// The Python parser passes the same table.
     #[test]
     fn every_case_of_the_table_comes_out_as_it_says() {
         let table: Vec<Value> =

@@ -1,4 +1,4 @@
-//! What a server has seen since its start.
+//! What a server has counted since its start.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,32 +20,33 @@ macro_rules! counters {
 counters! {
     /// Connections whose handshake succeeded.
     connections_accepted,
-    /// Connections turned away because there were too many.
+    /// Connections refused because there were too many.
     connections_refused,
-    /// Good hellos that came with the first flight of a client that had been here before.
+    /// Good hellos in the first flight of a client that resumed a session (0-RTT).
     hellos_resumed,
-    /// Handshakes that failed, most often because the peer speaks another protocol.
+    /// Failed handshakes, most often of a peer that speaks another protocol.
     handshakes_failed,
     /// Hellos with a missing or wrong api key, and connections without a hello in time.
     clients_unauthenticated,
     /// Hellos refused for a missing or wrong api key, which ended their connections, or because they were malformed.
     hellos_refused,
-    /// Connections closed early because the client's host said that the client is gone, or because a new connection
-    /// took its session over and it was silent.
+    /// Connections closed early because the client's host reported that the client is gone, or
+    /// because a new connection took over its session and it was silent.
     clients_gone,
-    /// Datagrams that came.
+    /// Datagrams received.
     datagrams_received,
-    /// Those of them that cannot belong to a connection: no QUIC, another version, or a connection that there never was.
+    /// Datagrams among them that belong to no connection: no QUIC, another version, or an unknown
+    /// connection id.
     datagrams_garbage,
     /// Requests handed to the policy.
     requests_accepted,
     /// Requests answered with an error before the policy saw them.
     requests_refused,
-    /// Requests whose client left or lost interest before the answer.
+    /// Requests whose client left or cancelled before the answer.
     requests_cancelled,
     /// Answers sent, results and errors of the policy.
     answers_sent,
-    /// Answers given up because their clients did not read them.
+    /// Answers dropped because their clients did not read them.
     answers_unread,
 }
 

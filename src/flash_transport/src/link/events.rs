@@ -1,9 +1,10 @@
-//! What a server tells its operator of its clients: who came, who left, who was refused. Bounded, whatever clients do.
+//! Events for the operator: which clients connected, disconnected or were refused. Bounded,
+//! whatever clients do.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Events that wait to be read; beyond, they are only counted.
+/// Most events that wait to be read; further ones are only counted.
 const MOST_EVENTS: usize = 256;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub enum ClientEventKind {
     Disconnected,
     /// A hello was refused, or none came in time.
     Refused,
-    /// Events were forgotten because nobody took them.
+    /// Events were dropped because nothing read them.
     Lost,
 }
 
@@ -32,11 +33,12 @@ impl ClientEventKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientEvent {
     pub kind: ClientEventKind,
-    /// `ip:port#connection` or `pid=…,uid=…#connection`; of a refusal only `ip`, `ip-network/64` or `uid=…`.
+    /// `ip:port#connection` or `pid=…,uid=…#connection`; for a refusal only `ip`, `ip-network/64`
+    /// or `uid=…`.
     pub client: Arc<str>,
-    /// The session, or why the hello was refused. Holds no control characters.
+    /// The session, or the reason of the refusal. Holds no control characters.
     pub detail: String,
-    /// How often it happened since the events were last taken; more than 1 only for refusals.
+    /// How often it happened since events were last taken; above 1 only for refusals.
     pub count: u64,
 }
 
@@ -55,7 +57,7 @@ struct Waiting {
 }
 
 impl ClientEvents {
-    /// Note an event. A refusal that was noted before is counted there.
+    /// Note an event. A repeated refusal only increases the count of the first.
     pub fn note(&self, kind: ClientEventKind, client: &Arc<str>, detail: &str) {
         let mut waiting = self.lock();
         if kind == ClientEventKind::Refused {
@@ -80,8 +82,8 @@ impl ClientEvents {
         self.changed.notify_all();
     }
 
-    /// The events that were not taken before, oldest first; waits for one up to `within`. `None` when the server is closed
-    /// and all were taken.
+    /// The events not taken before, oldest first; waits up to `within` for one. `None` when the
+    /// server is closed and all events were taken.
     pub fn next(&self, within: Duration) -> Option<Vec<ClientEvent>> {
         let nothing_new = |waiting: &mut Waiting| waiting.events.is_empty() && !waiting.is_closed;
         let waited = self
@@ -103,7 +105,7 @@ impl ClientEvents {
         Some(events)
     }
 
-    /// No more events come.
+    /// Accept no further events.
     pub fn close(&self) {
         self.lock().is_closed = true;
         self.changed.notify_all();

@@ -8,7 +8,7 @@ use super::keys::ApiKey;
 use super::wire::{Kind, SMALL_MAP};
 use crate::text::{escaped, is_control};
 
-/// The map of a hello. Every field may be missing; unknown fields are ignored.
+/// The map of a hello. Every field is optional; unknown fields are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hello {
     /// Name of the client's software.
@@ -40,13 +40,14 @@ pub enum HelloError {
     ControlInSession { character: char },
 }
 
-/// Most bytes of each field. Longer than any name, key or token in use; the server keeps a session per connection.
+/// Most bytes of each field: longer than any name, key or token in use. A server keeps a session
+/// per connection.
 pub const MAX_FIELD: usize = 1024;
 
 /// Most characters of a session.
 pub const MAX_SESSION: usize = 128;
 
-/// Whether `session` may name a session: it appears in logs, and servers keep one per robot.
+/// Whether `session` may name a session: logs show it, and servers keep one per robot.
 pub fn check_session(session: &str) -> Result<(), HelloError> {
     let got = session.chars().count();
     if got > MAX_SESSION {
@@ -58,10 +59,10 @@ pub fn check_session(session: &str) -> Result<(), HelloError> {
     }
 }
 
-/// A session for a client whose user has not named one; kept over reconnections.
+/// A random session for a client whose user has named none; kept over reconnections.
 pub fn random_session() -> String {
     let mut bytes = [0u8; 8];
-    // Without random numbers TLS fails, and says so.
+    // Without random numbers TLS fails, and reports it.
     let _ = SystemRandom::new().fill(&mut bytes);
     format!("{:016x}", u64::from_le_bytes(bytes))
 }
@@ -89,7 +90,7 @@ impl Hello {
         Ok(request)
     }
 
-    /// Read what follows the first byte.
+    /// Parse what follows the first byte.
     pub fn decode(map: &[u8]) -> Result<Self, HelloError> {
         let value = Value::decode(map, SMALL_MAP)?;
         if !matches!(value, Value::Map(_)) {

@@ -1,4 +1,5 @@
-//! API keys: what one may hold, and how a server compares them so that the time taken tells nothing about them.
+//! API keys: which are valid, and how a server compares them in a time that reveals nothing about
+//! them.
 
 use std::fmt;
 
@@ -8,11 +9,11 @@ use ring::rand::SystemRandom;
 /// Most characters of a key.
 pub const MAX_KEY: usize = 1024;
 
-/// What a client proves itself with. No error, log line or `Debug` output shows it.
+/// A client's API key. No error, log line or `Debug` output shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey(String);
 
-/// Why a text is no key. It never holds the text.
+/// Why a text is no valid key. Never holds the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ApiKeyError {
     #[error("api_keys holds an empty key: leave it out where no key is wanted")]
@@ -29,8 +30,8 @@ pub enum ApiKeyError {
 }
 
 impl ApiKey {
-    /// A key as a user gives it. Every transport can carry it: over WebSocket it is part of an HTTP header (RFC 9110,
-    /// section 5.5).
+    /// A key from a user. Every transport can carry it: over WebSocket it is part of an HTTP header
+    /// (RFC 9110, section 5.5).
     pub fn new(text: impl Into<String>) -> Result<Self, ApiKeyError> {
         let text = text.into();
         let unfit = text.chars().find_map(|character| match character {
@@ -48,7 +49,7 @@ impl ApiKey {
         }
     }
 
-    /// A key that a server accepts: an empty one would let in clients that have none.
+    /// A key for a server to accept: an empty one would admit clients that have none.
     pub fn accepted(text: impl Into<String>) -> Result<Self, ApiKeyError> {
         let key = Self::new(text)?;
         match key.0.is_empty() {
@@ -57,12 +58,12 @@ impl ApiKey {
         }
     }
 
-    /// What a client sent, which may be anything.
+    /// What a client sent, unchecked.
     pub(super) fn received(text: String) -> Self {
         Self(text)
     }
 
-    /// The key itself, to be sent or compared and never shown.
+    /// The key itself, for sending or comparing; never to be shown.
     pub(super) fn reveal(&self) -> &str {
         &self.0
     }
@@ -74,8 +75,8 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// The keys that a server accepts. Only keyed hashes of them are kept: they have one length, and comparing them tells
-/// nothing.
+/// The keys that a server accepts, stored as keyed hashes: all have the same length, and comparing
+/// them reveals nothing.
 pub struct ApiKeys {
     secret: hmac::Key,
     accepted: Vec<Tag>,
@@ -91,7 +92,7 @@ impl ApiKeys {
         Ok(Self { secret, accepted })
     }
 
-    /// Whether a client with this key may come in. Without any configured key everybody may.
+    /// Whether to admit a client with this key. Without configured keys every client is admitted.
     pub fn admit(&self, key: Option<&ApiKey>) -> bool {
         if self.accepted.is_empty() {
             return true;
@@ -99,7 +100,7 @@ impl ApiKeys {
         let Some(key) = key else { return false };
         let key = key.reveal().as_bytes();
         let matches = |accepted: &Tag| hmac::verify(&self.secret, key, accepted.as_ref()).is_ok();
-        // Looks at each, also after a match.
+        // Compares all, also after a match: the time must not depend on it.
         self.accepted.iter().filter(|tag| matches(tag)).count() > 0
     }
 }

@@ -1,33 +1,36 @@
-//! What one peer, and all of them together, may cost.
+//! Limits of what one peer, and all peers together, may use.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Limits of a server. Times are data here; whoever waits reads the clock.
+/// Limits of a server. Times are only values here; the caller reads the clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerLimits {
     /// Bytes of one request after its first byte.
     pub message_bytes: usize,
     /// Bytes of one connection's requests that are not answered yet, and of its answers that it has not read.
     pub connection_bytes: usize,
-    /// The same for all connections, beyond what each has of its own.
+    /// The same for all connections, beyond `own_bytes` of each.
     pub total_bytes: usize,
-    /// What a connection has of its own, whatever the others hold. A request with three raw 640x480 images fits.
+    /// Bytes reserved for each connection, whatever the others hold. A request with three raw
+    /// 640x480 images fits.
     pub own_bytes: usize,
     /// Requests of one connection at a time; QUIC lets the peer open no more streams.
     pub connection_requests: u32,
     pub connections: usize,
-    /// Of one address, so that nobody alone can take all. Robots behind one NAT share an address.
+    /// Connections of one address, so that no address can take all. Robots behind one NAT share an
+    /// address.
     pub connections_of_address: usize,
-    /// From connecting to a good hello. A stranger holds a place no longer than this.
+    /// Time from connecting to a good hello. An unauthenticated client holds a connection no longer
+    /// than this.
     pub hello_time: Duration,
-    /// The longest that a hello waits to be judged when others of its address were refused. Short enough that a client
+    /// The longest delay of a hello whose address had others refused. Short enough that a client
     /// with the right key still connects within its `connect_timeout`.
     pub hello_delay: Duration,
-    /// From the first byte of a request to its last. 64 MiB in 30 s is 18 Mb/s.
+    /// Time from the first byte of a request to its last. 64 MiB in 30 s is 18 Mb/s.
     pub request_time: Duration,
-    /// From an answer to its delivery. A peer that does not read holds its answer no longer than this.
+    /// Time from an answer to its delivery. A peer that does not read loses its answer after this.
     pub answer_time: Duration,
 }
 
@@ -55,7 +58,7 @@ impl Default for ServerLimits {
     }
 }
 
-/// A number of bytes that many may take from.
+/// A number of bytes that several accounts share.
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
@@ -99,8 +102,8 @@ pub struct Exhausted {
     pub limit: usize,
 }
 
-/// What one connection holds: the first bytes out of a part of its own, which nobody else can use up, the rest out of
-/// everybody's.
+/// The bytes that one connection holds: the first ones from a part reserved for it, the rest from
+/// the budget of all.
 #[derive(Debug)]
 pub struct Account {
     limit: usize,
@@ -170,14 +173,15 @@ impl Reservation {
         Self { account, bytes: 0 }
     }
 
-    /// For bytes of a request: they must fit the connection's part, and everybody's.
+    /// Reserve bytes for a request, within the limits of the connection and of all.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Exhausted> {
         self.account.take(bytes)?;
         self.bytes += bytes;
         Ok(())
     }
 
-    /// For an answer, which is there already and is not lost for want of room: its client's next requests are refused instead.
+    /// Reserve bytes for an answer, beyond the limits if necessary: the answer exists already. The
+    /// client's next requests are refused instead.
     pub fn grow_for_answer(&mut self, bytes: usize) {
         self.account.take_anyway(bytes);
         self.bytes += bytes;
@@ -195,7 +199,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Accounts of up to 10 bytes, of which 2 are their own.
+    /// Accounts of up to 10 bytes, 2 of them reserved.
     fn account(total: &Arc<Budget>) -> Arc<Account> {
         let mut limits = ServerLimits::with_message_bytes(5);
         limits.own_bytes = 2;

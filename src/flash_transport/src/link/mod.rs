@@ -1,5 +1,6 @@
-//! What every link has in common, whatever it runs over: the messages of `docs/protocol.md`, where a server is, what it
-//! limits, whom it lets in, and its waiting requests. [`crate::quic`] and [`crate::local`] build on it; it knows neither.
+//! What all transports share: the messages of `docs/protocol.md`, server addresses, limits, API
+//! keys, and the queue of requests. [`crate::quic`] and [`crate::local`] build on it; it depends on
+//! neither.
 
 pub mod accepted;
 pub mod address;

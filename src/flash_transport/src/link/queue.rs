@@ -1,24 +1,24 @@
-//! The table of waiting requests, with somebody waiting at it.
+//! The table of waiting requests, with blocking `next`.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::link::table::{RequestId, RequestTable};
 
-/// Waiting requests, and threads that wait for them.
+/// Waiting requests, and the threads that wait for them.
 #[derive(Debug)]
 pub struct Queue<T> {
     table: Mutex<RequestTable<T>>,
     changed: Condvar,
 }
 
-/// What came of waiting for a request.
+/// The result of waiting for a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<T> {
     Request(T),
-    /// Nothing came in time.
+    /// No request within the time.
     Nothing,
-    /// Nothing will come any more.
+    /// The queue is closed: no request will follow.
     Closed,
 }
 
@@ -46,7 +46,7 @@ impl<T> Queue<T> {
         self.table().withdraw(id)
     }
 
-    /// Wake everybody who waits, and hand out what nobody has taken.
+    /// Wake all waiting threads, and return the requests that none has taken.
     pub fn close(&self) -> Vec<T> {
         let left = self.table().close();
         self.changed.notify_all();

@@ -1,19 +1,20 @@
-//! How many hellos of each address were refused, and how long the next one waits for it. Pure: the time is an argument.
+//! Counts refused hellos by address, and delays the next ones. Pure: the time is an argument.
 //!
-//! Guessing keys costs an attacker a connection and, after some wrong ones, seconds for each. Another robot behind the same
-//! address gets in, if later. Over WebSocket the server delays by the same numbers.
+//! Guessing keys costs an attacker a connection each and, after some wrong ones, seconds each.
+//! Another robot behind the same address is still admitted, only later. The server uses the same
+//! numbers over WebSocket.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// So many refusals delay nobody: robots that were not told of a changed key.
+/// This many refusals cause no delay: robots whose key was changed without notice.
 const FREE_REFUSALS: u32 = 8;
-/// The delay after one refusal more; it doubles with each further one.
+/// The delay after one more refusal; it doubles with each further one.
 const FIRST_DELAY: Duration = Duration::from_millis(250);
-/// All refusals of an address are forgotten in so much time without another.
+/// Refusals of an address are forgotten after this time without another.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
-/// Addresses that are remembered; the one that was refused longest ago gives way.
+/// Most addresses that are remembered; the one refused longest ago is dropped.
 const MOST_ADDRESSES: usize = 1024;
 
 #[derive(Debug, Default)]
@@ -28,7 +29,7 @@ struct Refused {
 }
 
 impl RefusedAddresses {
-    /// A hello of `address` was refused.
+    /// Count a refused hello of `address`.
     pub fn note(&mut self, address: &Arc<str>, now: Instant) {
         let before = self.count(address, now);
         if !self.by_address.contains_key(address) && self.by_address.len() >= MOST_ADDRESSES {
@@ -41,7 +42,7 @@ impl RefusedAddresses {
         self.by_address.insert(address.clone(), refused);
     }
 
-    /// How long the next hello of `address` waits before it is judged: `longest` at most.
+    /// How long the next hello of `address` waits before it is judged, at most `longest`.
     pub fn delay(&self, address: &str, now: Instant, longest: Duration) -> Duration {
         match self.count(address, now).checked_sub(FREE_REFUSALS + 1) {
             None => Duration::ZERO,

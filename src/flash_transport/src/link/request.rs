@@ -1,4 +1,4 @@
-//! A request on its way through the policy, answered exactly once.
+//! A request on its way to the policy and back, answered exactly once.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,11 +10,11 @@ use crate::buffers::Buffer;
 use crate::link::limits::Reservation;
 use crate::link::wire::{ErrorCode, Failure, Kind};
 
-/// A request for the policy. Dropped without an answer, it answers `internal` by itself.
+/// A request for the policy. If it is dropped without an answer, its client gets `internal`.
 #[derive(Debug)]
 pub struct Request {
     pub kind: Kind,
-    /// What the client said in its hello, or `peer` where it said nothing.
+    /// The client's name from its hello, or `peer` if it gave none.
     pub session: Arc<str>,
     /// `ip:port#connection`
     pub peer: Arc<str>,
@@ -24,13 +24,13 @@ pub struct Request {
     pub(crate) _reservation: Reservation,
 }
 
-/// The place for the answer of one request.
+/// Answers one request.
 pub struct Reply {
     send: Mutex<Option<SendAnswer>>,
     cancelled: Arc<AtomicBool>,
 }
 
-/// Takes an answer, on whatever thread it is given, without waiting for the client.
+/// Accepts an answer on any thread, without waiting for the client.
 pub(crate) type SendAnswer = Box<dyn FnOnce(Vec<u8>) + Send>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,16 +38,16 @@ pub(crate) type SendAnswer = Box<dyn FnOnce(Vec<u8>) + Send>;
 pub struct AlreadyAnswered;
 
 impl Reply {
-    /// The place, where its answer comes out, and the flag that says that nobody wants it.
+    /// A reply, the receiver of its answer, and the flag that marks it as cancelled.
     pub(crate) fn new() -> (Self, oneshot::Receiver<Vec<u8>>, Arc<AtomicBool>) {
         let (sender, receiver) = oneshot::channel();
         let cancelled = Arc::new(AtomicBool::new(false));
-        // Sending fails when the client has left.
+        // Sending fails if the client has left.
         let send = Box::new(move |answer| drop(sender.send(answer)));
         (Self::through(send, cancelled.clone()), receiver, cancelled)
     }
 
-    /// A place whose answer goes through `send`.
+    /// A reply that passes its answer to `send`.
     pub(crate) fn through(send: SendAnswer, cancelled: Arc<AtomicBool>) -> Self {
         Self {
             send: Mutex::new(Some(send)),
@@ -55,12 +55,12 @@ impl Reply {
         }
     }
 
-    /// Whether nobody waits for the answer any more.
+    /// Whether the client no longer waits for the answer.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Answer with bytes whose first is the kind of the answer. Harmless when nobody waits any more.
+    /// Answer with bytes that start with the answer's kind. Harmless if the client no longer waits.
     pub fn answer(&self, answer: Vec<u8>) -> Result<(), AlreadyAnswered> {
         let mut place = self.send.lock().unwrap_or_else(PoisonError::into_inner);
         let send = place.take().ok_or(AlreadyAnswered)?;

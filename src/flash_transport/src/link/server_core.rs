@@ -1,4 +1,4 @@
-//! What a server does whatever its clients' way to it: judge their hellos, hand out their requests, stop.
+//! What servers of every transport do: judge hellos, hand out requests, stop.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,30 +30,31 @@ pub struct ServerCore {
     pub budget: Arc<Budget>,
     pub accepted: Arc<AcceptedRequests>,
     keys: ApiKeys,
-    /// `None` until there is a policy.
+    /// `None` while the policy loads.
     metadata_answer: Mutex<Option<Bytes>>,
     refused: Mutex<RefusedAddresses>,
 }
 
-/// Who says hello.
+/// The sender of a hello.
 #[derive(Debug, Clone)]
 pub struct PeerName {
     /// `ip:port#connection` or `pid=…,uid=…#connection`.
     pub name: Arc<str>,
-    /// What refusals are counted by: the part of the name that one person cannot change at will.
+    /// The key for counting refusals: the part of the name that a client cannot change at will.
     pub address: Arc<str>,
 }
 
-/// What a hello comes to.
+/// The verdict on a hello.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HelloOutcome {
-    /// Answer with this; the client's requests are of this session.
+    /// Good: answer with `answer`; the client's requests belong to `session`.
     Welcome { session: Arc<str>, answer: Bytes },
-    /// The client may come in, but not yet.
+    /// Good, but the server is not ready.
     NotReady(Failure),
-    /// It was no hello: answer with this. Another may follow.
+    /// Not a valid hello: answer with this. Another may follow.
     Malformed(Failure),
-    /// Answer with this and end the connection, so that no second key can be tried over it.
+    /// Wrong key: answer with this and close the connection, so that no second key can be tried
+    /// over it.
     Refused(Failure),
 }
 
@@ -78,22 +79,23 @@ impl ServerCore {
         })
     }
 
-    /// Answer hellos with this msgpack map from now on.
+    /// Answer hellos with this msgpack map from now on: the policy is loaded.
     pub fn set_metadata(&self, metadata: &[u8]) {
         *lock(&self.metadata_answer) = Some(metadata_answer(metadata));
     }
 
-    /// Wait for a request. Any number of threads may.
+    /// Wait for a request. Any number of threads may call it.
     pub fn next(&self, within: Duration) -> Next<Request> {
         self.queue.next(within)
     }
 
-    /// How long a hello from `address` waits before it is judged: nothing, unless others from there were refused.
+    /// How long a hello from `address` waits before it is judged: zero, unless many from there were
+    /// refused.
     pub fn hello_delay(&self, address: &str, now: Instant) -> Duration {
         lock(&self.refused).delay(address, now, self.limits.hello_delay)
     }
 
-    /// Judge a hello, first byte excluded, and count what it comes to.
+    /// Judge a hello, first byte excluded, and count the result.
     pub fn judge_hello(&self, body: &[u8], peer: &PeerName, now: Instant) -> HelloOutcome {
         let hello = match Hello::decode(body) {
             Ok(hello) => hello,
@@ -137,14 +139,14 @@ impl ServerCore {
             .note(ClientEventKind::Disconnected, &peer.name, session);
     }
 
-    /// Note that a client's time to say hello is over.
+    /// Note that a client sent no hello in time.
     pub fn note_silent(&self, peer: &PeerName) {
         self.counters.clients_unauthenticated.add_one();
         self.events
             .note(ClientEventKind::Refused, &peer.address, "no hello in time");
     }
 
-    /// Let nobody enter the queue any more, and answer those that wait there.
+    /// Close the queue, and answer the requests in it `not_ready`.
     pub fn close_queue(&self) {
         self.accepted.end();
         for request in self.queue.close() {
@@ -160,7 +162,7 @@ impl ServerCore {
     }
 }
 
-/// The start of each answer that is a result, and the metadata.
+/// An answer that holds the metadata.
 fn metadata_answer(metadata: &[u8]) -> Bytes {
     [&[ANSWER_OK], metadata].concat().into()
 }

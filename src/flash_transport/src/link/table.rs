@@ -1,22 +1,22 @@
-//! The requests that wait for somebody to take them. Pure: the shell brings the lock and the waiting.
+//! The table of waiting requests. Pure: the caller locks and waits.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// Names a request from its entry on; never used twice.
+/// Identifies a request in the table; never reused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId {
     client: Arc<str>,
     number: u64,
 }
 
-/// Waiting requests: those of one client in the order of their coming, and the clients in turn, so that one that floods
-/// the server with requests keeps nobody else waiting for more than one of them.
+/// Waiting requests: in order within a client, round-robin between clients, so that a client that
+/// floods the server delays each other client by one request at most.
 #[derive(Debug)]
 pub struct RequestTable<T> {
-    /// Never holds an empty line.
+    /// Holds no empty queue.
     lines: HashMap<Arc<str>, VecDeque<(u64, T)>>,
-    /// The clients that have a line, the next one first.
+    /// The clients with waiting requests, the next one first.
     turns: VecDeque<Arc<str>>,
     entered: u64,
     closed: bool,
@@ -32,7 +32,7 @@ impl<T> RequestTable<T> {
         }
     }
 
-    /// Enter a request of `client`; a closed table hands it back.
+    /// Add a request of `client`; a closed table returns it.
     pub fn enter(&mut self, client: &Arc<str>, request: T) -> Result<RequestId, T> {
         if self.closed {
             return Err(request);
@@ -63,7 +63,7 @@ impl<T> RequestTable<T> {
         taken.map(|(_, request)| request)
     }
 
-    /// Remove a request that nobody wants any more; `None` if it was taken before.
+    /// Remove a request that is no longer wanted; `None` if it was taken before.
     pub fn withdraw(&mut self, id: &RequestId) -> Option<T> {
         let line = self.lines.get_mut(&id.client)?;
         let place = line.iter().position(|(number, _)| *number == id.number)?;
@@ -75,7 +75,7 @@ impl<T> RequestTable<T> {
         withdrawn.map(|(_, request)| request)
     }
 
-    /// Let nobody enter from now on, and hand out what waits.
+    /// Accept no more requests, and return those that wait.
     pub fn close(&mut self) -> Vec<T> {
         self.closed = true;
         std::iter::from_fn(|| self.take()).collect()
@@ -174,7 +174,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes and goes, each request leaves once, and no client waits while another is served twice.
+        /// In any sequence, each request leaves once, and no client waits while another is served
+        /// twice.
         #[test]
         fn every_request_leaves_once_and_turns_are_kept(
             steps in proptest::collection::vec((0..4u8, 0..3u8), 0..200)
@@ -195,7 +196,7 @@ mod tests {
             }
             let rest = table.close();
             for (place, (who, _)) in rest.iter().enumerate() {
-                // Between two of one client, everybody else who still has one gets a turn.
+                // Between two requests of one client, each other client with a request gets a turn.
                 let Some(next) = rest[place + 1..].iter().position(|(other, _)| other == who) else { continue };
                 let between = &rest[place + 1..place + 1 + next];
                 for other in 0..4u8 {

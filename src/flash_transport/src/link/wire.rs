@@ -1,4 +1,5 @@
-//! What the bytes of a stream mean. No sockets, no clock; `docs/protocol.md` says the same in prose.
+//! The bytes of a stream and their meaning. No sockets, no clock; `docs/protocol.md` describes the
+//! same.
 
 use std::fmt;
 
@@ -44,7 +45,7 @@ impl Kind {
     }
 }
 
-/// Why a request got no result. The names are the ones on the wire.
+/// Why a request failed. The names are those on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode {
     /// The client's fault: the same request will fail again.
@@ -96,7 +97,7 @@ impl fmt::Display for ErrorCode {
 /// The map of an answer that starts with [`ANSWER_ERROR`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// One of [`ErrorCode`], or what a newer server says.
+    /// One of [`ErrorCode`], or an unknown code of a newer server.
     pub code: String,
     pub message: String,
 }
@@ -116,12 +117,12 @@ impl Failure {
             ("message".into(), shortened(&self.message).into()),
         ]);
         let mut answer = vec![ANSWER_ERROR];
-        // Two short texts always fit.
+        // Cannot fail for two short texts.
         answer.extend(map.encode().unwrap_or_default());
         answer
     }
 
-    /// Read what follows the first byte.
+    /// Parse what follows the first byte.
     pub fn decode(map: &[u8]) -> Result<Self, CodecError> {
         let value = Value::decode(map, SMALL_MAP)?;
         let text = |name| value.get(name).and_then(Value::as_text).unwrap_or_default();
@@ -135,14 +136,14 @@ impl Failure {
     }
 }
 
-/// What decoding a hello or a failure may cost.
+/// Decoding limits of a hello or a failure.
 pub(crate) const SMALL_MAP: Limits = Limits {
     bytes: 64 << 10,
     depth: 8,
     values: 1024,
 };
 
-/// Longest message of a [`Failure`]: a traceback fits, an echoed image does not.
+/// Longest message of a [`Failure`]: enough for a traceback, not for an image.
 const MAX_MESSAGE: usize = 32 << 10;
 
 fn shortened(message: &str) -> &str {

@@ -1,4 +1,4 @@
-//! Certificate authorities whose word a client takes for who a server is.
+//! Certificate authorities that a client trusts.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl Authorities {
     }
 }
 
-/// What is wrong with a certificate, for somebody who does not know X.509.
+/// An error about a certificate, for users who do not know X.509.
 pub(super) fn in_words(error: &Error) -> String {
     let Error::InvalidCertificate(error) = error else {
         return error.to_string();

@@ -1,11 +1,11 @@
-//! Files that only their owner may read, written so that nobody ever sees half of one.
+//! Files that only their owner may read, written atomically.
 
 use std::fs::{self, DirBuilder, File, FileType, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Make `directory` and what is missing above it, for its owner only.
+/// Make `directory` and its missing parents, readable for the owner only.
 pub(super) fn create_private_directory(directory: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
@@ -35,20 +35,22 @@ pub(super) fn replace_private_file(path: &Path, bytes: &[u8]) -> io::Result<()> 
     replaced
 }
 
-/// A name in the same directory that nobody else uses.
+/// An unused name in the same directory.
 pub(super) fn partial_beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}", unique_suffix()))
 }
 
-/// Most bytes of a file that is read whole. Certificate chains and lists of servers are far smaller.
+/// Most bytes of a file that is read whole. Certificate chains and lists of servers are far
+/// smaller.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// Read a file. What is no file is an error at once: a fifo would wait for its writer, a device might never end.
+/// Read a regular file. Anything else is an error at once: a fifo would wait for its writer, a
+/// device might never end.
 pub(super) fn read_regular_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut options = OpenOptions::new();
     options.read(true);
-    // Without it the opening of a fifo waits for a writer.
+    // Without this flag, opening a fifo waits for a writer.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
     let file = options.open(path).map_err(|error| {
@@ -76,7 +78,7 @@ fn not_a_file(kind: &str) -> io::Error {
     io::Error::other(format!("it is {kind}, expected a file"))
 }
 
-/// What something is that is no file.
+/// The kind of a file that is not regular.
 fn kind(found: FileType) -> Option<&'static str> {
     if found.is_file() {
         return None;
@@ -100,8 +102,7 @@ fn kind(found: FileType) -> Option<&'static str> {
     Some("something else")
 }
 
-/// Hold the directory's lock, so that of two that change a file in it one comes after the other; `None` while another
-/// holds it.
+/// Lock the directory against other writers; `None` while another program holds the lock.
 pub(super) fn try_lock_directory(directory: &Path) -> io::Result<Option<File>> {
     let directory = File::open(directory)?;
     #[cfg(unix)]
@@ -118,14 +119,14 @@ pub(super) fn try_lock_directory(directory: &Path) -> io::Result<Option<File>> {
     Ok(Some(directory))
 }
 
-/// Differs between processes and within one.
+/// Unique between processes and within one.
 pub(super) fn unique_suffix() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("{}.{count}", std::process::id())
 }
 
-/// A directory of a test, gone afterwards.
+/// A temporary directory of a test.
 #[cfg(test)]
 pub(super) struct TestDirectory(pub PathBuf);
 

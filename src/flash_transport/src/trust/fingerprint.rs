@@ -1,4 +1,4 @@
-//! SHA-256 of a certificate, as people compare it.
+//! SHA-256 of a certificate, as users compare it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -40,7 +40,8 @@ impl fmt::Debug for Fingerprint {
 impl FromStr for Fingerprint {
     type Err = FingerprintError;
 
-    /// Takes either case, colons between the bytes (as openssl prints them), and a leading `sha256:`.
+    /// Accepts upper and lower case, colons between bytes (as openssl prints them), and a leading
+    /// `sha256:`.
     fn from_str(text: &str) -> Result<Self, FingerprintError> {
         let error = || FingerprintError { got: text.into() };
         let lower = text.trim().to_ascii_lowercase();

@@ -1,4 +1,5 @@
-//! The server's certificate and its private key: a self-signed one, kept in one file, or one that somebody brings.
+//! The server's certificate and private key: self-signed and kept in one file, or the operator's
+//! own.
 
 use std::fs;
 use std::io;
@@ -11,14 +12,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use super::files;
 use super::fingerprint::Fingerprint;
 
-/// Certificate and key share a file, so that no crash leaves one without the other.
+/// Certificate and key share a file, so that a crash cannot leave one without the other.
 const FILE_NAME: &str = "flash_transport.pem";
-/// The certificate's only name. Clients know a server by its fingerprint, not by a name.
+/// The certificate's only name. Clients recognise a server by its fingerprint, not by a name.
 const SUBJECT: &str = "openpi-flash";
 
 #[derive(Debug)]
 pub struct Identity {
-    /// The server's own first, then those up to the authority that signed it.
+    /// The server's own certificate first, then those up to the authority that signed it.
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 }
@@ -53,7 +54,7 @@ impl Identity {
         })
     }
 
-    /// A certificate with its chain, and its private key, from PEM files that are somebody else's to keep.
+    /// A certificate with its chain, and its private key, from the operator's PEM files.
     pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, IdentityError> {
         let broken = |path: &Path, reason: String| IdentityError::NotOurs {
             path: path.to_owned(),
@@ -82,14 +83,14 @@ impl Identity {
         Ok(identity)
     }
 
-    /// The identity that is kept in `directory`, made on the first call.
+    /// The identity kept in `directory`; the first call makes it.
     pub fn load_or_create(directory: &Path) -> Result<Self, IdentityError> {
         let path = directory.join(FILE_NAME);
         if let Some(identity) = load(&path)? {
             return Ok(identity);
         }
         create(directory, &path)?;
-        // Another server may have been faster; then its certificate is the one.
+        // Another server may have been faster; then its certificate is used.
         load(&path)?.ok_or_else(|| IdentityError::File {
             action: "read",
             path,
@@ -105,7 +106,7 @@ impl Identity {
         self.chain.clone()
     }
 
-    /// There is always one: whoever makes an identity checks that the key belongs to it.
+    /// Never empty: the constructors check that the key belongs to the certificate.
     fn certificate(&self) -> &[u8] {
         self.chain.first().map_or(&[], |certificate| certificate)
     }
@@ -114,7 +115,7 @@ impl Identity {
         self.key.clone_key()
     }
 
-    /// A secret that a restarted server derives again, one per `purpose`.
+    /// A secret for `purpose` that a restarted server derives again.
     pub fn derived_secret(&self, purpose: &str) -> [u8; 32] {
         let mut context = Context::new(&SHA256);
         context.update(purpose.as_bytes());
@@ -148,13 +149,13 @@ fn load(path: &Path) -> Result<Option<Identity>, IdentityError> {
     Ok(Some(identity))
 }
 
-/// That the key belongs to the certificate.
+/// Checks that the key belongs to the certificate.
 fn check_pair(identity: &Identity) -> Result<(), rustls::Error> {
     let key = rustls::crypto::ring::sign::any_supported_type(&identity.key)?;
     rustls::sign::CertifiedKey::new(identity.chain(), key).keys_match()
 }
 
-/// Write a new identity, unless there is one by now. Nobody ever sees half a file.
+/// Write a new identity, unless there is one already. The file appears complete.
 fn create(directory: &Path, path: &Path) -> Result<(), IdentityError> {
     files::create_private_directory(directory)
         .map_err(|error| file_error("make", directory, error))?;

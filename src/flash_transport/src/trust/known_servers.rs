@@ -1,6 +1,8 @@
-//! Trust on first use: a file with the fingerprint of each server that a client has talked to, as SSH's `known_hosts`.
+//! Trust on first use: a file with the fingerprint of each server that a client has met, like SSH's
+//! `known_hosts`.
 //!
-//! One server a line: `host:port sha256:<64 hex digits>`. Empty lines and lines that start with `#` are kept and mean nothing.
+//! One line per server: `host:port sha256:<64 hex digits>`. Empty lines and lines that start with
+//! `#` are kept and ignored.
 
 use std::fs;
 use std::io;
@@ -9,13 +11,13 @@ use std::path::{Path, PathBuf};
 use super::files;
 use super::fingerprint::Fingerprint;
 
-/// A file of known servers. It is read at each handshake, so that a change by hand counts at once.
+/// A file of known servers. It is read at each handshake, so that edits take effect at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownServers {
     path: PathBuf,
 }
 
-/// What a file says about one server.
+/// The entry of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
     pub fingerprint: Fingerprint,
@@ -47,13 +49,13 @@ impl KnownServers {
         &self.path
     }
 
-    /// What is known about `server` (`host:port`).
+    /// The entry of `server` (`host:port`), if there is one.
     pub fn look_up(&self, server: &str) -> Result<Option<Known>, KnownServersError> {
         self.find(&self.read()?, server)
     }
 
-    /// Keep the fingerprint of a server that was not known. Returns what is known of it now: somebody else may have been
-    /// faster. `None` while another program holds the lock of the file's directory.
+    /// Add the fingerprint of a server without an entry, and return its entry: another program's,
+    /// if that was faster. `None` while another program holds the lock of the file's directory.
     pub fn try_add(
         &self,
         server: &str,
@@ -81,7 +83,7 @@ impl KnownServers {
         Ok(Some(Known { fingerprint, line }))
     }
 
-    /// The error of somebody who has waited for the lock in vain.
+    /// The error for a client that waited for the lock in vain.
     pub fn locked(&self) -> KnownServersError {
         KnownServersError::Locked {
             path: self.path.clone(),
@@ -89,7 +91,7 @@ impl KnownServers {
         }
     }
 
-    /// The file and its directory. A link stays a link.
+    /// The file and its directory. Symbolic links are followed, and stay.
     fn place(&self) -> (PathBuf, PathBuf) {
         let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
         let directory = match path.parent() {
@@ -120,7 +122,7 @@ impl KnownServers {
                 continue;
             }
             let line = index + 1;
-            // A broken line might have been the one of this server.
+            // A malformed line might be the entry of this server.
             let malformed = || KnownServersError::Malformed {
                 path: self.path.clone(),
                 line,
@@ -145,7 +147,7 @@ impl KnownServers {
     }
 }
 
-/// Names of hosts do not know case.
+/// Host names are case-insensitive.
 fn normal(server: &str) -> String {
     server.to_ascii_lowercase()
 }
@@ -165,7 +167,7 @@ mod tests {
         (directory, known)
     }
 
-    /// As a client does: again while another holds the lock.
+    /// Repeats while another holds the lock, as a client does.
     fn add(known: &KnownServers, server: &str, fingerprint: Fingerprint) -> Known {
         loop {
             if let Some(known) = known.try_add(server, fingerprint).unwrap() {

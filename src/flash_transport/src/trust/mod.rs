@@ -1,4 +1,4 @@
-//! Who is who: the server's certificate, its fingerprint, and what a client believes.
+//! Identities: the server's certificate, its fingerprint, and how a client verifies them.
 
 mod authority;
 mod files;

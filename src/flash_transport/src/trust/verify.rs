@@ -1,4 +1,4 @@
-//! What a client believes about the server's certificate.
+//! How a client verifies the server's certificate.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,22 +12,22 @@ use super::authority::{in_words, Authorities};
 use super::fingerprint::Fingerprint;
 use super::known_servers::{Known, KnownServers, KnownServersError};
 
-/// Which servers a client talks to.
+/// Which servers a client trusts.
 #[derive(Debug, Clone)]
 pub enum ServerTrust {
     /// Only the server with this certificate.
     Pinned(Fingerprint),
-    /// A server that was not known before, and from then on only with the same certificate.
+    /// A new server is accepted and remembered; from then on only the same certificate is.
     OnFirstUse(KnownServers),
-    /// A server whose certificate one of these has signed for the host that was asked for.
+    /// A server whose certificate one of these authorities has signed for the requested host.
     Authorities(Authorities),
     /// Any server: the link is encrypted, but an attacker on the network path could impersonate the server and move the robot.
     DangerAnyServer(danger::AcceptAnyServer),
 }
 
-/// Trust that must be asked for by a name that says what it is.
+/// Trust options that disable a check and say so in their names.
 pub mod danger {
-    /// Made only by somebody who accepts that the server is not authenticated.
+    /// Made only by code that accepts an unauthenticated server.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct AcceptAnyServer;
 }
@@ -71,14 +71,14 @@ impl Refusal {
     }
 }
 
-/// What the handshake found out about the server, for a better error than TLS has.
+/// The verifier's refusal, kept for a better error than TLS gives.
 #[derive(Debug, Default)]
 pub struct Verdict {
     refusal: Mutex<Option<Refusal>>,
 }
 
 impl Verdict {
-    /// Be ready for another handshake.
+    /// Forget the last handshake.
     pub fn forget(&self) {
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -98,20 +98,20 @@ impl Verdict {
 }
 
 impl ServerTrust {
-    /// Keep the certificate of a server that has just shown that it holds the certificate's key, where it is one to be
-    /// kept. `false` while another program holds the lock of the file.
+    /// Remember the certificate of a server that has proved in the handshake that it owns the key,
+    /// if the trust is on first use. `false` while another program holds the lock of the file.
     pub(crate) fn try_remember(&self, server: &str, got: Fingerprint) -> Result<bool, Refusal> {
         let ServerTrust::OnFirstUse(known) = self else {
             return Ok(true);
         };
         match known.try_add(server, got)? {
             None => Ok(false),
-            // Another client may have met another server meanwhile.
+            // Another client may have added another certificate meanwhile.
             Some(entry) => Refusal::unless_same(known, entry, got).map(|()| true),
         }
     }
 
-    /// Why nothing was remembered, for want of the lock.
+    /// The error for a lock that could not be had in time.
     pub(crate) fn locked(&self) -> Option<Refusal> {
         match self {
             ServerTrust::OnFirstUse(known) => Some(known.locked().into()),
@@ -119,7 +119,8 @@ impl ServerTrust {
         }
     }
 
-    /// The name that the handshake asks for. Only authorities look at it; the others know a server by its key.
+    /// The server name to request in the handshake. Only authorities check it; the other kinds
+    /// verify the certificate itself.
     pub(crate) fn server_name<'a>(&self, host: &'a str) -> &'a str {
         match self {
             ServerTrust::Authorities(_) => host,
@@ -127,7 +128,7 @@ impl ServerTrust {
         }
     }
 
-    /// Judges the certificate of `server`, which is `host:port` as the user named it.
+    /// Verifies the certificate of `server`, which is `host:port` as the user named it.
     pub(crate) fn verifier(
         &self,
         server: &str,
@@ -152,7 +153,7 @@ impl ServerTrust {
 struct Verifier {
     trust: ServerTrust,
     server: String,
-    /// Follows the chain up to an authority; `None` where none is asked.
+    /// Verifies the chain up to an authority; `None` for other kinds of trust.
     chain: Option<Arc<dyn ServerCertVerifier>>,
     provider: Arc<CryptoProvider>,
     verdict: Arc<Verdict>,
@@ -207,7 +208,7 @@ impl ServerCertVerifier for Verifier {
         Err(Error::General("QUIC has TLS 1.3 only".into()))
     }
 
-    /// That the server holds the certificate's private key is checked in every case.
+    /// Every kind of trust checks that the server owns the certificate's private key.
     fn verify_tls13_signature(
         &self,
         message: &[u8],

@@ -1,4 +1,4 @@
-//! Arrays and numpy scalars: parts that fit together, and parts that do not.
+//! Arrays and numpy scalars: parts that match, and parts that do not.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Which dtypes may travel.
+//! Which dtypes are accepted.
 
 use super::*;
 

@@ -1,4 +1,5 @@
-//! What a value is on the wire: openpi's bytes, in the shortest form, and what else means the same.
+//! The encoding of each value: openpi's bytes, in the shortest form, and other forms that decode
+//! alike.
 
 use super::*;
 

@@ -41,7 +41,7 @@ fn too_many_values_are_refused() {
 
 #[test]
 fn skipped_entries_count_as_values() {
-    // {__ndarray__: true, data: <list of 9>}: the walk passes over what it does not need
+    // {__ndarray__: true, data: <list of 9>}: the walk skips what it does not need
     let limits = Limits {
         values: 10,
         ..Limits::DEFAULT
@@ -86,7 +86,7 @@ fn nesting_is_refused_beyond_its_limit_whatever_nests() {
             refused(&nested(depth + 1)),
             CodecError::NestingOverLimit { limit: depth }
         );
-        // far more than any stack could bear
+        // far more than any stack holds
         assert_eq!(
             refused(&nested(400_000)),
             CodecError::NestingOverLimit { limit: depth }
@@ -105,7 +105,8 @@ fn deep_values_that_are_passed_over_need_no_stack() {
 
 #[test]
 fn markers_at_the_end_of_nested_maps_do_not_multiply_the_work() {
-    // each level is walked once for its entries and once more when its marker turns up: 2^60 steps if that nested
+    // each level is read once for its entries and again when its marker turns up: 2^60 steps if
+    // that nested
     let mut message = Vec::new();
     let levels = 60;
     for _ in 0..levels {

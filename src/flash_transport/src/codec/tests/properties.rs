@@ -1,4 +1,4 @@
-//! What holds for every value and for any bytes.
+//! Properties of all values and of arbitrary bytes.
 
 use proptest::prelude::*;
 
@@ -55,7 +55,7 @@ proptest! {
     fn what_was_encoded_decodes_to_the_same(value in value()) {
         let message = value.encode().unwrap();
         let again = Value::decode(&message, Limits::DEFAULT).unwrap();
-        // bytes, not values: NaN differs from itself
+        // compares bytes and not values: NaN is not equal to itself
         prop_assert_eq!(again.encode().unwrap(), message);
         prop_assert_eq!(format!("{again:?}"), format!("{value:?}"));
     }

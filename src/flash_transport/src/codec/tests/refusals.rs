@@ -1,4 +1,4 @@
-//! What is not a message, and why.
+//! What is refused, and with which message.
 
 use super::*;
 
