@@ -1,28 +1,29 @@
-//! What goes around a message on a stream socket. No sockets here.
+//! The frame around a message on a stream socket. No sockets here.
 
-/// What a client sends first, so that a stranger is told from a client of another version.
+/// A client's first bytes: they identify the protocol and its version.
 pub const PREFACE: &[u8] = b"openpi-flash/1\n";
 
-/// Length and number, before each message.
+/// Length and request id, before each message.
 pub const HEADER_BYTES: usize = 8;
 
-/// First byte of a message that is no request: the client no longer wants the answer to the request of this number.
+/// The only byte of a cancel frame: the client no longer wants the answer to the request of this
+/// id.
 pub const CANCEL: u8 = 0x00;
 
-/// The number of a server's last words to a client whose requests it does not understand.
+/// The id of a final error that answers no request.
 pub const NO_REQUEST: u32 = u32::MAX;
 
-/// What comes before each message.
+/// The header of each message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Bytes of the message.
+    /// Length of the message in bytes.
     pub length: u32,
-    /// The client's number for the request, which its answer bears, too.
+    /// The client's id of the request; its answer has the same.
     pub id: u32,
 }
 
 impl Header {
-    /// `None`: too large for a frame.
+    /// `None` if the message is too large for a frame.
     pub fn of(id: u32, length: usize) -> Option<Self> {
         let length = u32::try_from(length).ok()?;
         Some(Self { length, id })

@@ -1,8 +1,8 @@
 //! The same messages over a unix socket, for a policy on the robot's own computer; `docs/protocol.md` says how.
 //!
-//! A stream socket has no streams of its own, so each message travels in a frame with a length and the number of its
-//! request ([`frame`]). What one message costs is a copy into the kernel, straight from where its parts lie, and one out
-//! of it, into the buffer that the arrays are views on.
+//! A stream socket has no streams of its own, so each message is in a frame with its length and the
+//! id of its request ([`frame`]). A message costs one copy into the kernel, straight from its
+//! parts, and one out of it, into the buffer on which the arrays are views.
 
 pub(crate) mod client;
 pub mod frame;

@@ -1,4 +1,4 @@
-//! The socket's file: who may reach it, what becomes of one that a killed server left, and its end.
+//! The socket's file: its permissions, the replacement of a stale one, and its removal.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -10,9 +10,9 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 /// The name of a host that is a unix socket: `unix:/run/openpi-flash.sock`.
 pub const SCHEME: &str = "unix:";
-/// What the kernel takes, its closing zero included.
+/// Most bytes that the kernel accepts, the closing zero included.
 const LONGEST_PATH: usize = 107;
-/// Connections that the kernel holds until they are accepted.
+/// Connections that wait in the kernel to be accepted.
 const BACKLOG: i32 = 256;
 
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +31,7 @@ pub enum PathError {
     Io { path: PathBuf, source: io::Error },
 }
 
-/// A listening socket with its file, which goes with it.
+/// A listening socket and its file, which is removed with it.
 #[derive(Debug)]
 pub struct Listener {
     pub listener: UnixListener,
@@ -41,7 +41,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listen on `path`, for whom `mode` lets in. A file that a killed server left is replaced.
+    /// Listen on `path` with the permissions `mode`. The stale file of a killed server is replaced.
     pub fn bind(path: &Path, mode: u32) -> Result<Self, PathError> {
         let got = path.as_os_str().len();
         if got > LONGEST_PATH {
@@ -72,7 +72,7 @@ impl Listener {
         &self.path
     }
 
-    /// Remove the file, if it is still this listener's.
+    /// Remove the file, unless another program has replaced it.
     pub fn unlink(&self) {
         if let Ok(file) = self.path.symlink_metadata() {
             if (file.dev(), file.ino()) == self.file {
@@ -106,20 +106,20 @@ fn remove_stale(path: &Path) -> Result<(), PathError> {
             std::fs::remove_file(path).map_err(failed)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // Somebody is there, or there is something that we may not touch.
+        // A server listens there, or we may not access the file.
         _ => Err(PathError::Taken { path: path.into() }),
     }
 }
 
 fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // On Linux the file gets the mode of the socket, less the umask: it is never open to anybody else, not for a moment.
-    // SAFETY: changes the mode of a descriptor that is open.
+    // On Linux the file gets the socket's mode, minus the umask: it is at no moment open to others.
+    // SAFETY: changes the mode of an open descriptor.
     if unsafe { libc::fchmod(socket.as_raw_fd(), mode as libc::mode_t) } != 0 {
         return Err(io::Error::last_os_error());
     }
     socket.bind(&SockAddr::unix(path)?)?;
-    // What the umask took away, and for other systems.
+    // Permissions that the umask removed, and all of them on other systems.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -8,23 +8,23 @@ use std::time::Instant;
 
 use socket2::SockRef;
 
-/// Bytes that the kernel may hold for the peer. It grants what its `net.core.wmem_max` allows; a message that does not fit waits
-/// for its reader.
+/// Bytes that the kernel may queue for the peer. It grants at most `net.core.wmem_max`; a larger
+/// message waits for its reader.
 const SEND_BUFFER: usize = 4 << 20;
 
-/// Parts that go with one call.
+/// Most parts of one call.
 pub(super) const PARTS: usize = 64;
-/// Return at once where nothing can be done.
+/// Return at once instead of waiting.
 pub(super) const NO_WAIT: i32 = libc::MSG_DONTWAIT;
-/// Return when all is there, or the socket's time is over.
+/// Return when everything has arrived, or after the socket's timeout.
 pub(super) const WAIT_FOR_ALL: i32 = libc::MSG_WAITALL;
 
 pub(super) fn set_up(stream: &UnixStream) {
-    // A smaller buffer is slower, not wrong.
+    // If it fails, a smaller buffer is only slower.
     let _ = SockRef::from(stream).set_send_buffer_size(SEND_BUFFER);
 }
 
-/// Append up to `most` bytes to `bytes`, which must have the room. 0 means that the peer has closed.
+/// Append up to `most` bytes to `bytes`, which has the capacity. 0 means that the peer has closed.
 pub(super) fn receive(
     stream: &UnixStream,
     bytes: &mut Vec<u8>,
@@ -47,18 +47,18 @@ pub(super) fn receive_into(
     again(|| SockRef::from(stream).recv_with_flags(room, flags))
 }
 
-/// Send what the kernel takes of the parts.
+/// Send what the kernel accepts of the parts.
 pub(super) fn send(stream: &UnixStream, parts: &[IoSlice<'_>], flags: i32) -> io::Result<usize> {
-    // A peer that is gone is an error here, not a signal that ends the program.
+    // A peer that is gone causes an error, not a signal that ends the program.
     again(|| SockRef::from(stream).send_vectored_with_flags(parts, flags | libc::MSG_NOSIGNAL))
 }
 
-/// Wait until there is something to read, or, where `to_send`, room for something to send; false when `until` has come.
+/// Wait until there is something to read or, with `to_send`, room to send; false after `until`.
 pub(super) fn wait(stream: &UnixStream, to_send: bool, until: Instant) -> io::Result<bool> {
     let events = libc::POLLIN | if to_send { libc::POLLOUT } else { 0 };
     loop {
         let left = until.saturating_duration_since(Instant::now());
-        // Never less than asked for, so that nobody asks again and again.
+        // Rounded up, so that the caller does not wait again in a busy loop.
         let left = left.as_micros().div_ceil(1000);
         let mut watched = libc::pollfd {
             fd: stream.as_raw_fd(),
@@ -96,7 +96,7 @@ pub(super) struct Process {
     pub uid: u32,
 }
 
-/// The process at the other end, where the kernel tells it.
+/// The process at the other end, if the kernel reports it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn peer_process(stream: &UnixStream) -> Option<Process> {
     let mut peer = libc::ucred {
@@ -105,7 +105,7 @@ pub(super) fn peer_process(stream: &UnixStream) -> Option<Process> {
         gid: 0,
     };
     let mut size = std::mem::size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `size` bytes to `peer`, which is made for them.
+    // SAFETY: the kernel writes at most `size` bytes to `peer`, which has that size.
     let failed = unsafe {
         libc::getsockopt(
             stream.as_raw_fd(),

@@ -1,4 +1,4 @@
-//! `TransportClient`: what `FlashTransportPolicy` is made of.
+//! `TransportClient`, on which `FlashTransportPolicy` is built.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,7 +34,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// The arguments of `flash_transport.CallStats`.
 pub type CallNumbers = (f64, f64, usize, usize, u32);
 
-/// A client of one QUIC server. Any number of threads may share it.
+/// A client of one server. Any number of threads may share it.
 #[pyclass(frozen, module = "flash_transport._native")]
 struct TransportClient {
     client: Client,
@@ -95,13 +95,13 @@ impl TransportClient {
         self.client.server()
     }
 
-    /// Whether a fork made this copy, which has no connection.
+    /// Whether this is a copy in a forked process, which has no connection.
     #[getter]
     fn is_forked(&self) -> bool {
         self.client.is_forked()
     }
 
-    /// How the link is set, as the kernel granted it.
+    /// The settings of the link, as the kernel granted them.
     #[getter]
     fn link_settings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let settings = PyDict::new(py);
@@ -113,7 +113,7 @@ impl TransportClient {
         Ok(settings)
     }
 
-    /// Ask and wait for the answer.
+    /// Send an observation and wait for the answer.
     fn infer(
         &self,
         py: Python<'_>,
@@ -126,7 +126,7 @@ impl TransportClient {
         dict(py, answer.bytes)
     }
 
-    /// As `infer`, with what the call cost.
+    /// As `infer`, with the cost of the call.
     fn infer_with_stats(
         &self,
         py: Python<'_>,
@@ -155,7 +155,7 @@ impl TransportClient {
         let message = self.pack(py, observation, timeout, Arrays::Copied)?;
         let serialize_ms = milliseconds(started.elapsed());
         let session = match observation.get_item(intern!(py, "session"))? {
-            // What is no text is the server's to refuse.
+            // A session that is no text is left to the server to refuse.
             Some(named) => named.extract().unwrap_or_else(|_| self.session.clone()),
             None => self.session.clone(),
         };
@@ -166,7 +166,7 @@ impl TransportClient {
         })
     }
 
-    /// Ask and go on; the outcome comes out of `completions` under `ticket`.
+    /// Send a request; `completions` delivers its outcome under `ticket`.
     fn submit(
         &self,
         request: &PackedRequest,
@@ -183,7 +183,7 @@ impl TransportClient {
         Ok(())
     }
 
-    /// Where the outcomes of submitted requests come out.
+    /// The outcomes of submitted requests.
     #[getter]
     fn completions(&self) -> Completions {
         Completions {
@@ -191,7 +191,7 @@ impl TransportClient {
         }
     }
 
-    /// What the server said about itself when the connection was made. Waits for it where it has not yet.
+    /// The server's metadata from the current connection. Waits for it if necessary.
     fn get_server_metadata(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         if self.client.metadata().is_none() {
             self.check_process()?;
@@ -208,14 +208,14 @@ impl TransportClient {
         answer(py, pending).map(|_| ())
     }
 
-    /// Close the connection. Requests that other threads wait for end in Disconnected.
+    /// Close the connection. Requests of other threads end in Disconnected.
     fn close(&self, py: Python<'_>) {
-        // Other threads that wait for an answer need the GIL to learn that there will be none.
+        // Other threads that wait for an answer need the GIL to return.
         without_gil(py, || self.client.close());
     }
 }
 
-/// Of servers, unless told otherwise.
+/// The server's port, unless configured otherwise.
 const DEFAULT_PORT: u16 = 5555;
 
 /// Where to connect to. A unix socket has no port.
@@ -232,11 +232,11 @@ fn destination(host: &str, port: Option<i64>) -> PyResult<(String, u16)> {
     }
 }
 
-/// A reset does nothing on the server that takes time.
+/// Time limit of a reset, which costs the server no time.
 const RESET_TIME: Duration = Duration::from_secs(10);
 
 impl TransportClient {
-    /// The request of an observation, with the time that it has where the server reads that.
+    /// The request of an observation, with its deadline if the server reads that.
     fn pack(
         &self,
         py: Python<'_>,
@@ -267,10 +267,10 @@ impl TransportClient {
     }
 }
 
-/// A request whose outcome comes out of `Completions`.
+/// A request whose outcome `Completions` delivers.
 #[pyclass(frozen, module = "flash_transport._native")]
 struct PackedRequest {
-    /// What packing it took.
+    /// Time spent on packing it.
     #[pyo3(get)]
     serialize_ms: f64,
     session: String,
@@ -279,14 +279,14 @@ struct PackedRequest {
 
 enum State {
     Packed(Message),
-    /// Under way as long as somebody wants the answer.
+    /// The request is cancelled when this is dropped.
     Sent(#[expect(dead_code, reason = "held, not read")] Interest),
     Over,
 }
 
 #[pymethods]
 impl PackedRequest {
-    /// Want the answer no more: the server is told to drop the work.
+    /// Cancel the request: the server is told to drop it.
     fn cancel(&self) {
         *self.lock() = State::Over;
     }
@@ -298,7 +298,7 @@ impl PackedRequest {
     }
 }
 
-/// The outcomes of submitted requests, in the order of their coming.
+/// The outcomes of submitted requests, in order of arrival.
 #[pyclass(frozen, module = "flash_transport._native")]
 struct Completions {
     mailbox: Arc<Mailbox>,
@@ -314,7 +314,7 @@ type Completion = (
 
 #[pymethods]
 impl Completions {
-    /// Wait for the next outcome; None when the client is closed and all are out.
+    /// Wait for the next outcome; None when the client is closed and all outcomes were returned.
     fn next(&self, py: Python<'_>) -> PyResult<Option<Completion>> {
         let mail = wait_for(py, |slice| match self.mailbox.next(slice) {
             Mail::Outcome(ticket, outcome) => Some(Some((ticket, outcome))),
@@ -335,7 +335,7 @@ impl Completions {
     }
 }
 
-/// Wait to the end; the client keeps the time.
+/// Wait for the answer; the client enforces the timeout.
 pub fn answer(py: Python<'_>, pending: Pending) -> PyResult<Answer> {
     Ok(wait_for(py, move |slice| pending.wait(slice))??)
 }

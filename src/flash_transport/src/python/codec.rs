@@ -1,4 +1,4 @@
-//! `packb` and `unpackb`: Python objects to openpi's msgpack-numpy and back.
+//! `packb` and `unpackb`: Python objects to openpi's msgpack-numpy format and back.
 
 mod arrays;
 mod blocks;

@@ -1,6 +1,7 @@
-//! The exceptions of `flash_transport.errors`, as Rust types with `new_err`, and what becomes which.
+//! The exceptions of `flash_transport.errors` as Rust types with `new_err`, and which error becomes
+//! which.
 //!
-//! They are written in Python, where their tree, fields and texts are read; this only imports them.
+//! They are defined in Python, with their hierarchy, fields and texts; this only imports them.
 
 use std::io;
 
@@ -82,7 +83,7 @@ impl From<IdentityError> for PyErr {
     fn from(error: IdentityError) -> PyErr {
         let text = error.to_string();
         match error {
-            // With the file's name, which tells it from an address that cannot be listened on.
+            // With the file's name, so that it cannot be taken for an error about the address.
             IdentityError::File { source, path, .. } => PyOSError::new_err((
                 source.raw_os_error().unwrap_or_default(),
                 text,
@@ -95,7 +96,7 @@ impl From<IdentityError> for PyErr {
     }
 }
 
-/// An `OSError` with the `errno` of `source` and a text that says more.
+/// An `OSError` with the `errno` of `source` and the message `text`.
 pub fn os_error(source: &io::Error, text: String) -> PyErr {
     match source.raw_os_error() {
         Some(number) => PyOSError::new_err((number, text)),

@@ -19,7 +19,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(jpeg_message, module)?)
 }
 
-/// Fit images into the given size, black around them, as openpi does.
+/// Fit images into the given size, padded with black, as openpi does.
 #[pyfunction]
 fn resize_with_pad<'py>(
     image: &Bound<'py, PyAny>,
@@ -67,7 +67,7 @@ fn resize_array<'py, S: Sample + Element>(
     Ok(out.into_any())
 }
 
-/// Turn what `sensor_msgs/Image` carries into a new uint8 array `[height, width, 3]`.
+/// Convert the data of a `sensor_msgs/Image` to a new uint8 array `[height, width, 3]`.
 #[pyfunction]
 #[pyo3(signature = (data, *, height, width, step, encoding, is_bigendian = false))]
 fn image_to_rgb<'py>(
@@ -127,7 +127,7 @@ fn encode_jpeg<'py>(image: &Bound<'py, PyAny>, quality: u8) -> PyResult<Bound<'p
     Ok(PyBytes::new(image.py(), &jpeg))
 }
 
-/// An image as it may stand in an observation in place of an array.
+/// An encoded image to put into an observation in place of an array.
 #[pyfunction]
 #[pyo3(signature = (image, quality = 92))]
 fn jpeg_message<'py>(image: &Bound<'py, PyAny>, quality: u8) -> PyResult<Bound<'py, PyDict>> {

@@ -19,7 +19,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LocalServer>()
 }
 
-/// The server's end of a unix socket, for any number of clients on this computer.
+/// The server of a unix socket, for any number of clients on this computer.
 #[pyclass(frozen, extends = TransportServer, module = "flash_transport")]
 struct LocalServer {
     server: Arc<Server>,

@@ -1,4 +1,4 @@
-//! What a user should know although nothing failed, through Python's `logging`.
+//! Warnings for the user through Python's `logging`.
 
 use pyo3::prelude::*;
 

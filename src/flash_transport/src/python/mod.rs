@@ -1,4 +1,4 @@
-//! The Python face: converts and releases the GIL, decides nothing.
+//! The Python bindings: they convert values and release the GIL, and hold no logic.
 mod client;
 pub mod codec;
 pub mod errors;

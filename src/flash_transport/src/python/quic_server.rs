@@ -23,7 +23,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<QuicServer>()
 }
 
-/// The server's end of QUIC, for any number of clients.
+/// A QUIC server for any number of clients.
 #[pyclass(frozen, extends = TransportServer, module = "flash_transport")]
 struct QuicServer {
     server: Arc<Server>,
@@ -73,7 +73,7 @@ impl QuicServer {
         ))
     }
 
-    /// The UDP port that is listened on.
+    /// The UDP port of the server.
     #[getter]
     fn port(&self) -> u16 {
         self.server.address().port()
@@ -85,13 +85,13 @@ impl QuicServer {
         self.server.fingerprint().to_string()
     }
 
-    /// How many connections are open now.
+    /// Number of open connections.
     #[getter]
     fn connections(&self) -> usize {
         self.server.connections()
     }
 
-    /// How the link is set, as the kernel granted it.
+    /// The settings of the link, as the kernel granted them.
     #[getter]
     fn link_settings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let buffers = self.server.socket_buffers();

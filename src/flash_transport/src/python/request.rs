@@ -1,4 +1,4 @@
-//! `TransportRequest`: a request of any server.
+//! `TransportRequest`: a request to any server.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -17,9 +17,9 @@ use crate::text::shown;
 /// A request, to be answered once with `respond` or `fail`, from any thread.
 #[pyclass(frozen, module = "flash_transport")]
 pub struct TransportRequest {
-    /// Its body has moved to `body`.
+    /// The body is moved to `body`.
     request: Request,
-    /// Empty once it is decoded.
+    /// None once it is decoded.
     body: Mutex<Buffer>,
     observation: PyOnceLock<PyResult<Py<PyAny>>>,
 }
@@ -54,19 +54,19 @@ impl TransportRequest {
         self.request.kind.name()
     }
 
-    /// What the client calls itself; its `peer` where it said nothing.
+    /// The client's name; its `peer` if it gave none.
     #[getter]
     fn session(&self) -> &str {
         &self.request.session
     }
 
-    /// Where the client is: `ip:port#connection` or `pid=…,uid=…#connection`.
+    /// The client's address: `ip:port#connection` or `pid=…,uid=…#connection`.
     #[getter]
     fn peer(&self) -> &str {
         &self.request.peer
     }
 
-    /// What the client sent; arrays are read-only views on the received bytes.
+    /// The client's observation; arrays are read-only views on the received bytes.
     #[getter]
     fn observation(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match self.observation.get_or_init(py, || self.decode(py)) {
@@ -75,19 +75,19 @@ impl TransportRequest {
         }
     }
 
-    /// Whether nobody waits for the answer any more.
+    /// Whether the client no longer waits for the answer.
     #[getter]
     fn cancelled(&self) -> bool {
         self.request.reply.is_cancelled()
     }
 
-    /// Answer with a result. Harmless when the client has left.
+    /// Answer with a result. Harmless if the client has left.
     fn respond(&self, py: Python<'_>, result: &Bound<'_, PyDict>) -> PyResult<()> {
         let answer = codec::encode_with_prefix(py, ANSWER_OK, result)?;
         Ok(self.request.reply.answer(answer)?)
     }
 
-    /// Answer with an error. Harmless when the client has left.
+    /// Answer with an error. Harmless if the client has left.
     fn fail(&self, code: &str, message: &str) -> PyResult<()> {
         let Some(code) = ErrorCode::from_name(code) else {
             let known = ErrorCode::ALL.map(ErrorCode::name).join(", ");

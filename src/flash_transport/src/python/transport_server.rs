@@ -1,4 +1,4 @@
-//! `TransportServer`: what the servers have in common in Python, whatever their clients' way to them.
+//! `TransportServer`: the Python interface that the servers of every transport share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,19 +14,19 @@ use crate::link::keys::{ApiKey, ApiKeyError};
 use crate::link::queue::Next;
 use crate::link::server_core::ServerCore;
 
-/// What a server must do to be one of Python's.
+/// What a server must implement for the Python interface.
 pub trait Serves: Send + Sync {
     fn core(&self) -> &ServerCore;
     fn stop_accepting(&self);
     fn wait_settled(&self, within: Duration) -> bool;
     fn close(&self);
-    /// Whether it can take no more requests although nobody closed it.
+    /// Whether it failed and can accept no more requests, although it was not closed.
     fn is_broken(&self) -> bool {
         false
     }
 }
 
-/// What `QuicServer` and `LocalServer` have in common.
+/// The base class of `QuicServer` and `LocalServer`.
 #[pyclass(frozen, subclass, module = "flash_transport")]
 pub struct TransportServer {
     server: Arc<dyn Serves>,
@@ -38,12 +38,12 @@ impl TransportServer {
     }
 }
 
-/// Kind, client, session or reason, count.
+/// Event kind, client, session or reason, count.
 type Event = (&'static str, String, String, u64);
 
 #[pymethods]
 impl TransportServer {
-    /// What happened since the start, for metrics.
+    /// Counters since the start, for metrics.
     #[getter]
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let named = PyDict::new(py);
@@ -53,7 +53,7 @@ impl TransportServer {
         Ok(named)
     }
 
-    /// Let clients in: from now on a hello is answered with `metadata`.
+    /// Answer hellos with `metadata` from now on: the policy is loaded.
     fn set_metadata(&self, py: Python<'_>, metadata: &Bound<'_, PyDict>) -> PyResult<()> {
         self.server
             .core()
@@ -61,7 +61,7 @@ impl TransportServer {
         Ok(())
     }
 
-    /// Wait for the next request; None when `timeout` has passed or the server is closed.
+    /// Wait for the next request; None after `timeout`, or if the server is closed.
     #[pyo3(signature = (timeout = None))]
     fn next_request(
         &self,
@@ -84,7 +84,7 @@ impl TransportServer {
         }
     }
 
-    /// Wait for news of clients: who connected, who left, who was refused.
+    /// Wait for events of clients that connected, disconnected or were refused.
     #[pyo3(signature = (timeout = None))]
     fn next_client_events(
         &self,
@@ -109,13 +109,13 @@ impl TransportServer {
         }))
     }
 
-    /// Answer hellos and new requests with `not_ready` from now on; what was accepted goes on.
+    /// Answer hellos and new requests `not_ready` from now on; accepted requests go on.
     fn stop_accepting(&self) {
         self.server.stop_accepting();
     }
 
-    /// Accept nothing more, wait up to `timeout` until what was accepted is answered, and close. Says whether
-    /// everything was answered and has arrived.
+    /// Accept nothing more, wait up to `timeout` until accepted requests are answered, and close.
+    /// Returns whether all were answered and all answers have arrived.
     fn drain(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let timeout = duration("timeout", timeout)?;
         self.server.stop_accepting();
@@ -126,7 +126,7 @@ impl TransportServer {
         Ok(settled.is_some())
     }
 
-    /// Stop. What is not begun is answered `not_ready`, sent answers arrive.
+    /// Stop. Requests not begun are answered `not_ready`; sent answers arrive.
     fn close(&self, py: Python<'_>) {
         // A thread in `next_request` needs the GIL to return.
         without_gil(py, || self.server.close());
@@ -147,7 +147,7 @@ pub fn accepted_keys(api_keys: Vec<String>) -> Result<Vec<ApiKey>, ApiKeyError> 
     api_keys.into_iter().map(ApiKey::accepted).collect()
 }
 
-/// What a hello is answered with, if it is known yet.
+/// The answer to hellos, if the policy is loaded.
 pub fn packed_metadata(
     py: Python<'_>,
     metadata: Option<&Bound<'_, PyDict>>,

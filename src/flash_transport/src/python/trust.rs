@@ -1,4 +1,4 @@
-//! Whom a client trusts, from the keywords of its constructor.
+//! The trust settings of a client, from the keywords of its constructor.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use crate::trust::{danger::AcceptAnyServer, Authorities, KnownServers, ServerTrust};
 
-/// At most one of the three says whom to trust; without any, nobody is asked.
+/// At most one of the three is given; without any, every server is accepted.
 pub fn server_trust(
     server_fingerprint: Option<&str>,
     ca_file: Option<PathBuf>,

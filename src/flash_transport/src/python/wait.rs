@@ -1,4 +1,4 @@
-//! Waiting without the GIL, and times as Python has them.
+//! Waiting without the GIL, and times from Python.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::OnceLock;
@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-/// How long Ctrl-C may go unnoticed: Python's signal handlers run only when the main thread asks for it.
+/// Longest delay of Ctrl-C: Python's signal handlers run only when the main thread checks for
+/// signals.
 const SLICE: Duration = Duration::from_millis(50);
-/// Other threads have nothing to ask for.
+/// Other threads need not check.
 const LONG_SLICE: Duration = Duration::from_secs(3600);
 
-/// Call `wait` with times to wait until it returns something.
+/// Call `wait` with a time to wait, until it returns something.
 ///
-/// The GIL is released meanwhile: the thread that will bring what is waited for may be a Python thread.
+/// Releases the GIL meanwhile: the thread that ends the wait may be a Python thread.
 pub fn wait_for<T: Send>(
     py: Python<'_>,
     mut wait: impl FnMut(Duration) -> Option<T> + Send,
@@ -33,7 +34,7 @@ pub fn wait_for<T: Send>(
     }
 }
 
-/// As [`wait_for`], for up to `time`; then None.
+/// As [`wait_for`], for at most `time`; then None.
 pub fn wait_within<T: Send>(
     py: Python<'_>,
     time: Option<Duration>,
@@ -52,8 +53,8 @@ pub fn wait_within<T: Send>(
 
 /// Run `work` without the GIL.
 ///
-/// At the end of the program Python kills daemon threads that ask for the GIL, by unwinding their stacks, which Rust
-/// answers with an abort of the whole program. So they must not ask any more.
+/// At its end, Python kills daemon threads that ask for the GIL by unwinding their stacks, which
+/// makes Rust abort the program. So from then on this does not return on other threads.
 pub fn without_gil<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
     py.detach(|| {
         RELEASED.fetch_add(1, Ordering::SeqCst);
@@ -69,16 +70,16 @@ pub fn without_gil<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> 
     })
 }
 
-/// Threads inside of [`without_gil`].
+/// Threads inside [`without_gil`].
 static RELEASED: AtomicUsize = AtomicUsize::new(0);
-/// Set once the program ends, to the thread that ends it.
+/// Set when the program ends, to the thread that ends it.
 static EXITING: OnceLock<ThreadId> = OnceLock::new();
-/// Threads that saw no end coming have as long to get the GIL a last time. Python hands it over every 5 ms.
+/// Threads that are about to ask for the GIL get this long. Python passes it on every 5 ms.
 const LAST_TURN: Duration = Duration::from_millis(20);
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
-    // Loads numpy's C interface now, not in the middle of somebody's request.
+    // Loads numpy's C interface now instead of during a request.
     numpy::dtype::<u8>(py);
     let at_exit = wrap_pyfunction!(_exiting, module)?;
     py.import("atexit")?.call_method1("register", (at_exit,))?;
@@ -93,7 +94,7 @@ fn _exiting(py: Python<'_>) {
     }
 }
 
-/// Does not ask Python, which might not give the GIL back.
+/// Does not ask Python, which needs the GIL.
 fn may_be_main_thread() -> bool {
     #[cfg(target_os = "linux")]
     // SAFETY: both take nothing and cannot fail.
@@ -104,7 +105,7 @@ fn may_be_main_thread() -> bool {
     true
 }
 
-/// Seconds from Python. None and infinity mean: without end.
+/// Seconds from Python. None and infinity mean without limit.
 pub fn duration(name: &str, seconds: Option<f64>) -> PyResult<Option<Duration>> {
     match seconds {
         None => Ok(None),

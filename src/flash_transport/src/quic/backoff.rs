@@ -1,13 +1,14 @@
-//! How long to wait before the next attempt to connect. No clock: it only counts attempts.
+//! Delays between attempts to connect. No clock: it only counts attempts.
 
 use std::time::Duration;
 
 /// First delay. A restarted server is back within seconds, and an attempt costs one datagram.
 const FIRST: Duration = Duration::from_millis(50);
-/// Longest delay: what a robot waits at most after its server is back.
+/// Longest delay: how long a robot waits at most once its server is back.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// Delays that double, each shortened at random so that many robots do not come back at the same moment.
+/// Delays that double. Each is shortened at random, so that many robots do not reconnect at the
+/// same moment.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     next: Duration,
@@ -26,7 +27,7 @@ impl Backoff {
 impl Iterator for Backoff {
     type Item = Duration;
 
-    /// Between half of the current step and the whole of it.
+    /// Between half of the current step and all of it.
     fn next(&mut self) -> Option<Duration> {
         let step = self.next;
         self.next = (step * 2).min(LONGEST);
@@ -36,7 +37,7 @@ impl Iterator for Backoff {
     }
 }
 
-/// Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators (2014).
+/// SplitMix64: Steele, Lea, Flood, Fast Splittable Pseudorandom Number Generators (OOPSLA 2014).
 fn split_mix(state: u64) -> u64 {
     let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

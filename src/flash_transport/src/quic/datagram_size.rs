@@ -1,37 +1,39 @@
-//! How large our datagrams are: as the first link of the route carries them, as far as the path turns out to.
+//! The size of our datagrams: as large as the route's first link carries, if the whole path does.
 //!
-//! Most of what a packet costs it costs whatever its size. Within one host, where the interface carries 64 KiB, large datagrams
-//! save a quarter of a request's time and a third of its CPU; on Ethernet with jumbo frames there are a sixth as many of them.
+//! Most of a packet's cost does not depend on its size. Within one host, where the interface
+//! carries 64 KiB, large datagrams save a quarter of a request's time and a third of its CPU; on
+//! Ethernet with jumbo frames there are a sixth as many.
 
 use std::net::UdpSocket;
 
-/// Four of them fill what passes through the kernel in one piece. Larger ones gain nothing more, and losing one would cost more.
+/// Four of them fill a batch. Larger ones gain nothing more, and the loss of one would cost more.
 pub const LARGEST: u16 = (BATCH / 4) as u16;
-/// What Ethernet carries in any case.
+/// What every Ethernet carries.
 pub const ORDINARY: u16 = 1500 - HEADERS;
 
-/// IPv6 and UDP.
+/// The headers of IPv6 and UDP.
 const HEADERS: u16 = 48;
-/// QUIC wants this much of every path (RFC 9000, section 14).
+/// QUIC requires this of every path (RFC 9000, section 14).
 const LEAST: u16 = 1200;
-/// What passes through the kernel in one piece: with the headers of Ethernet, IPv6 and UDP less than 64 KiB. Longer batches are
-/// taken, too, but cut into datagrams on the way, and the receiver is woken for each.
+/// Most bytes that the kernel passes on in one piece (GSO): less than 64 KiB with the headers of
+/// Ethernet, IPv6 and UDP. It accepts longer batches, too, but splits them into datagrams on the
+/// way, and the receiver is woken for each.
 const BATCH: usize = 65_535 - 14 - HEADERS as usize;
-/// No IP packet holds more.
+/// The largest IP packet.
 const RECEIVED: usize = 65_535;
 
-/// The largest datagram to try on the way that `socket` is connected to. Whether the rest of the path carries it, QUIC's probes
-/// find out.
+/// The largest datagram to try on the route of the connected `socket`. QUIC's probes find out
+/// whether the rest of the path carries it.
 pub fn for_route_of(socket: &UdpSocket) -> u16 {
     interface_mtu(socket).map_or(ORDINARY, for_interface)
 }
 
-/// How many datagrams of `size` may leave in one call.
+/// How many datagrams of `size` to send in one call.
 pub fn sent_at_once(size: u16) -> usize {
     (BATCH / usize::from(size)).max(1)
 }
 
-/// How many buffers for a datagram of `size` hold whatever the kernel has put together.
+/// How many buffers of `size` hold the largest batch that the kernel delivers in one piece (GRO).
 pub fn received_at_once(size: u16) -> usize {
     RECEIVED.div_ceil(usize::from(size.max(1)))
 }
@@ -43,7 +45,7 @@ fn for_interface(mtu: u32) -> u16 {
         .clamp(LEAST, LARGEST)
 }
 
-/// The MTU of the route to the address that `socket` is connected to, where the kernel knows it.
+/// The MTU of the route to the address that `socket` is connected to, if the kernel knows it.
 #[cfg(target_os = "linux")]
 fn interface_mtu(socket: &UdpSocket) -> Option<u32> {
     use std::mem::size_of;
@@ -55,7 +57,7 @@ fn interface_mtu(socket: &UdpSocket) -> Option<u32> {
     };
     let mut mtu: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the option's value is an int; it and its length live across the call.
+    // SAFETY: the option's value is an int; it and its length outlive the call.
     let outcome = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -84,7 +86,7 @@ mod tests {
     fn datagrams_fill_the_interface() {
         assert_eq!(for_interface(1500), ORDINARY);
         assert_eq!(for_interface(9000), 8952);
-        // A tunnel, and a link that carries less than IPv6 and QUIC ask for.
+        // A tunnel, or a link with a smaller MTU than IPv6 and QUIC require.
         assert_eq!(for_interface(1420), 1372);
         assert_eq!(for_interface(576), LEAST);
         assert_eq!(for_interface(65_536), LARGEST);
@@ -104,7 +106,8 @@ mod tests {
         assert_eq!(sent_at_once(LARGEST), 4);
     }
 
-    /// What two sockets of this host get of one batch: the bytes of the first piece, and of each datagram in it.
+    /// What a second socket of this host receives of one batch: the length of the first piece, and
+    /// of each datagram in it.
     #[cfg(target_os = "linux")]
     fn first_piece(address: &str, size: u16) -> Option<(usize, usize)> {
         use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
@@ -140,7 +143,7 @@ mod tests {
     fn a_batch_passes_within_this_host_in_one_piece() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             for size in [LARGEST, 8952] {
-                // A kernel that sends one datagram at a time, or a machine without IPv6, has nothing to show.
+                // A kernel without GSO, or a machine without IPv6, cannot show this.
                 if let Some(piece) = first_piece(address, size) {
                     let size = usize::from(size);
                     assert_eq!(piece, (BATCH / size * size, size), "{address}");
@@ -154,7 +157,7 @@ mod tests {
     fn the_way_to_this_host_carries_large_ones() {
         for address in ["127.0.0.1:9", "[::1]:9"] {
             let any = address.replace(":9", ":0");
-            // A machine without IPv6 has nothing to show.
+            // A machine without IPv6 cannot show this.
             let Ok(socket) = UdpSocket::bind(any) else {
                 continue;
             };

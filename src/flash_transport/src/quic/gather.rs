@@ -1,24 +1,24 @@
-//! Gathers what arrives on a stream into one buffer.
+//! Collects the data of a stream in one buffer.
 
 use bytes::Bytes;
 use quinn::{ReadError, RecvStream};
 
 use crate::buffers::Buffer;
 
-/// How many packets are taken from the connection at a time. A wake-up rarely brings more.
+/// Most packets taken from the connection at a time. A wake-up rarely brings more.
 const CHUNKS: usize = 32;
 
 #[derive(Debug)]
 pub(crate) enum GatherError<E> {
     Read(ReadError),
-    /// `admit` did not let these bytes in.
+    /// `admit` refused these bytes.
     Refused(E),
 }
 
-/// Read to the end of the stream, asking `admit` about each number of bytes before they are kept.
+/// Read to the end of the stream. `admit` is asked before bytes are stored.
 ///
-/// The buffer grows with what arrives, never with what somebody announced. `expected` is the caller's own experience: the size of
-/// the peer's last message saves growing.
+/// The buffer grows with the bytes that arrive, not with an announced length. `expected`, the size
+/// of the peer's last message, saves growing.
 pub(crate) async fn gather<E>(
     stream: &mut RecvStream,
     expected: usize,
@@ -39,7 +39,7 @@ pub(crate) async fn gather<E>(
         }
         for chunk in &mut chunks[..count] {
             gathered.extend_from_slice(chunk);
-            // Lets go of the packet.
+            // Frees the packet.
             *chunk = Bytes::new();
         }
     }

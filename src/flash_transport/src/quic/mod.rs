@@ -1,7 +1,7 @@
 //! QUIC client and server of `docs/protocol.md`.
 //!
-//! Layers: the messages and tables of [`crate::link`], the endpoint settings ([`settings`], `tls`, `socket`), then
-//! [`client`] and [`server`], which let tokio carry them.
+//! Layers: the messages and tables of [`crate::link`], the endpoint settings ([`settings`], `tls`,
+//! `socket`), then [`client`] and [`server`], which run on tokio.
 
 pub mod backoff;
 pub mod client;

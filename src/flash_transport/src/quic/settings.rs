@@ -1,4 +1,4 @@
-//! How our endpoints use the link. Each number is here once, with its reason.
+//! The link settings of our endpoints. Each number stands here once, with its reason.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -9,26 +9,31 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::datagram_size;
 use crate::congestion::{self, DedicatedLinkConfig, Sharing};
 
-/// The settings of both ends; what differs is in [`client`] and [`server`].
+/// Settings of both ends; [`client`] and [`server`] add the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkSettings {
-    /// Who else uses the path, which decides how many bytes may be in flight.
+    /// Who else uses the path, which selects the congestion controller.
     pub sharing: Sharing,
-    /// Bytes of one stream that may be under way unread. Three raw 640x480 images are 2.8 MB and must not wait for credit.
+    /// Flow control: unread bytes of one stream. Three raw 640x480 images are 2.8 MB and must not
+    /// wait for credit.
     pub stream_receive_window: u32,
-    /// The same for a connection: what a peer can make us hold outside of the accounts in [`crate::link::limits`].
+    /// The same for a connection: what a peer can make us hold beyond the accounts in
+    /// [`crate::link::limits`].
     pub connection_receive_window: u32,
-    /// Bytes that we keep until they are acknowledged; writing waits beyond.
+    /// Unacknowledged bytes that are kept; further writes wait.
     pub send_window: u64,
-    /// Largest datagram that is sent or taken, where the route carries it.
+    /// Largest datagram to send or receive, if the route carries it.
     pub largest_datagram: u16,
-    /// Round trip that is assumed before the first measurement. quinn's 333 ms make a lost first packet cost a second.
+    /// Round trip assumed before the first measurement. With quinn's 333 ms a lost first packet
+    /// costs a second.
     pub initial_rtt: Duration,
-    /// How often a silent client speaks. Finds a dead server within seconds and keeps the NAT's entry; does not shrink the window.
+    /// Keep-alive interval of a silent client. Finds a dead server within seconds, and keeps the
+    /// NAT's entry; the window does not shrink meanwhile.
     pub keep_alive: Duration,
-    /// Silence after which the peer is gone. Longer than a Wi-Fi roam.
+    /// Idle timeout. Longer than a Wi-Fi roam.
     pub idle: Duration,
-    /// What is asked of the kernel for each direction. Its default of 212,992 bytes overflows at the receiver when a request arrives in one flight.
+    /// Socket buffer to ask for in each direction. Linux's default of 212,992 bytes overflows at
+    /// the receiver when a request arrives in one flight.
     pub socket_buffer_bytes: usize,
 }
 
@@ -49,7 +54,7 @@ impl Default for LinkSettings {
 }
 
 impl LinkSettings {
-    /// The defaults, for a link that nobody else uses if `dedicated_link`.
+    /// The defaults; with `dedicated_link` those for a link that nobody else uses.
     pub fn with_dedicated_link(dedicated_link: bool) -> Self {
         let sharing = match dedicated_link {
             true => Sharing::DedicatedLink(DedicatedLinkConfig::default()),
@@ -66,7 +71,8 @@ impl LinkSettings {
     }
 }
 
-/// quinn's settings for a client, whose route may carry datagrams of `route_datagram`: it opens streams, and keeps the link alive.
+/// quinn's settings for a client: it opens streams, sends keep-alives, and its route may carry
+/// datagrams of `route_datagram` bytes.
 pub fn client(link: &LinkSettings, buffers: SocketBuffers, route_datagram: u16) -> TransportConfig {
     let mut config = both(link, buffers, route_datagram);
     config
@@ -75,8 +81,8 @@ pub fn client(link: &LinkSettings, buffers: SocketBuffers, route_datagram: u16) 
     config
 }
 
-/// quinn's settings for a server, which lets each client open `requests` streams at a time. Its answers are small, and it has
-/// one setting for all routes: ordinary datagrams do.
+/// quinn's settings for a server, which lets each client open `requests` streams at a time. It
+/// sends ordinary datagrams: its answers are small, and these settings serve all routes.
 pub fn server(link: &LinkSettings, buffers: SocketBuffers, requests: u32) -> TransportConfig {
     let mut config = both(link, buffers, datagram_size::ORDINARY);
     config.max_concurrent_bidi_streams(VarInt::from_u32(requests));
@@ -106,24 +112,25 @@ fn both(link: &LinkSettings, buffers: SocketBuffers, route_datagram: u16) -> Tra
     config
 }
 
-/// What the kernel granted, as it reports it (Linux reports twice what it was asked for).
+/// The buffers that the kernel granted, as it reports them (Linux reports twice the size).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketBuffers {
     pub receive: usize,
     pub send: usize,
 }
 
-/// Less than this overflows when a few requests arrive in one flight.
+/// Smaller buffers overflow when a few requests arrive in one flight.
 const ENOUGH_BUFFER: usize = 2 << 20;
 
 impl SocketBuffers {
-    /// How many bytes the peer's socket holds for us, if it was granted what ours was. It was where paths are short, for on one host
-    /// the limits are the same for all. The kernel reports twice what it granted because headers and slack count too.
+    /// Most bytes that the peer's socket buffer holds, if it was granted the same as ours. That is
+    /// so on short paths: within one host the limits are the same for all. The kernel reports twice
+    /// what it granted, because it counts headers and slack, too.
     fn payload(&self) -> u64 {
         self.receive as u64 / 2
     }
 
-    /// What to tell the operator of a machine whose limits cost packets.
+    /// A warning for the operator if the system's limits cost packets.
     pub fn shortage(&self) -> Option<String> {
         let least = self.receive.min(self.send);
         (least < ENOUGH_BUFFER).then(|| {
@@ -146,10 +153,10 @@ pub fn bind(
         Some(Protocol::UDP),
     )?;
     if address.is_ipv6() {
-        // [::] takes IPv4 too, whatever the system's default.
+        // [::] accepts IPv4, too, whatever the system's default.
         socket.set_only_v6(false)?;
     }
-    // The kernel cuts what it does not grant; what counts is read back.
+    // The kernel limits the sizes silently; the caller reads them back.
     let _ = socket.set_recv_buffer_size(link.socket_buffer_bytes);
     let _ = socket.set_send_buffer_size(link.socket_buffer_bytes);
     let buffers = SocketBuffers {

@@ -1,10 +1,11 @@
-//! Application error codes of RESET_STREAM, STOP_SENDING and CONNECTION_CLOSE (RFC 9000, section 20.2).
+//! Application error codes in RESET_STREAM, STOP_SENDING and CONNECTION_CLOSE (RFC 9000, section
+//! 20.2).
 
-/// Why an end gives up a stream or the connection.
+/// Why an end closes a stream or the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Signal {
-    /// The connection has done its work.
+    /// The connection is no longer needed.
     Done = 0x00,
     /// The client no longer wants the answer.
     Cancelled = 0x01,

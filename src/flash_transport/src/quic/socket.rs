@@ -1,7 +1,7 @@
-//! A client's UDP socket, connected to its server, that notices when nobody listens there.
+//! A client's UDP socket, connected to its server, which notices that nothing listens there.
 //!
-//! The kernel tells a connected socket of ICMP "port unreachable". QUIC alone would learn of a killed server only from
-//! its silence, ten seconds later.
+//! The kernel reports ICMP "port unreachable" to a connected socket. QUIC alone would notice a
+//! killed server only after ten seconds of silence.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -19,25 +19,27 @@ use tokio::sync::Notify;
 use super::datagram_size;
 use super::udp::{LargestDatagrams, Udp};
 
-/// Refusals without a datagram in between that mean that the server is gone. One may be late news of a server that is
-/// back by now, or forged by somebody who has seen one packet.
+/// A server is gone after this many refusals without a datagram in between. A single one may be
+/// late news of a server that is back by now, or forged by an attacker who has seen a packet.
 const REFUSALS_OF_A_DEAD_SERVER: u32 = 2;
 
 pub(crate) struct ConnectedSocket {
     udp: Arc<Udp>,
-    /// Refusals since the last datagram that came.
+    /// Refusals since the last datagram that arrived.
     refusals: AtomicU32,
     refused: Notify,
 }
 
 impl ConnectedSocket {
-    /// It sends datagrams of up to `largest`, where the route carries them, and takes ordinary ones.
+    /// Sends datagrams of up to `largest` bytes, if the route carries them, and receives ordinary
+    /// ones.
     pub fn new(
         socket: std::net::UdpSocket,
         server: SocketAddr,
         largest: u16,
     ) -> io::Result<Arc<Self>> {
-        // Elsewhere a connected socket takes no datagram with an address, which is what quinn sends. There only silence tells.
+        // On other systems a connected socket refuses datagrams with an address, which quinn sends.
+        // There only silence tells.
         if cfg!(target_os = "linux") {
             socket.connect(server)?;
         }
@@ -52,17 +54,17 @@ impl ConnectedSocket {
         }))
     }
 
-    /// The largest datagrams that its route may carry.
+    /// The largest datagram that its route may carry.
     pub fn largest_datagram(&self) -> u16 {
         self.udp.largest.sent
     }
 
-    /// Wait until the server's host has said that nobody listens, before any answer came.
+    /// Wait until the server's host reports that nothing listens, before any answer has arrived.
     pub async fn refused_once(&self) {
         self.refused_times(1).await;
     }
 
-    /// Wait until a server that did answer is gone.
+    /// Wait until a server that has answered before is gone.
     pub async fn server_is_gone(&self) {
         self.refused_times(REFUSALS_OF_A_DEAD_SERVER).await;
     }
@@ -101,7 +103,8 @@ impl AsyncUdpSocket for ConnectedSocket {
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         match self.udp.try_send(transmit) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-            // To QUIC a datagram that cannot leave is a lost one: no route for a moment, too large a probe, a server that is gone.
+            // To QUIC, a datagram that cannot be sent is a lost one: no route at the moment, a
+            // probe that is too large, or a server that is gone.
             Err(error) => {
                 self.note(&error);
                 Ok(())

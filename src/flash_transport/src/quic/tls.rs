@@ -11,7 +11,8 @@ use crate::trust::{Identity, ServerTrust, Verdict};
 
 use crate::link::wire::ALPN;
 
-/// Sessions that clients may resume, two for each of their connections. Older ones fall out, and cost a round trip.
+/// Sessions that clients may resume, two for each connection. Older ones are dropped; their clients
+/// need one more round trip.
 const SESSIONS: usize = 1024;
 
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +35,7 @@ pub(crate) fn client(
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
-    // Sessions to resume are kept in memory, by default, for as long as this configuration.
+    // By default, sessions are kept in memory as long as this configuration.
     config.enable_early_data = true;
     Ok(Arc::new(QuicClientConfig::try_from(config).map_err(text)?))
 }
@@ -47,9 +48,10 @@ pub(crate) fn server(identity: &Identity) -> Result<Arc<QuicServerConfig>, TlsEr
         .with_single_cert(identity.chain(), identity.key())
         .map_err(text)?;
     config.alpn_protocols = vec![ALPN.to_vec()];
-    // The store forgets a session when it is resumed: whoever replays a first flight resumes nothing (RFC 8446, 8.1).
+    // The store removes a session when it is resumed, so a replayed first flight resumes nothing
+    // (RFC 8446, section 8.1).
     config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
-    // All or nothing, in QUIC (RFC 9001, 4.6.1).
+    // Only 0 and this value are allowed in QUIC (RFC 9001, section 4.6.1).
     config.max_early_data_size = u32::MAX;
     Ok(Arc::new(QuicServerConfig::try_from(config).map_err(text)?))
 }

@@ -1,4 +1,4 @@
-//! A UDP socket under quinn: what a client's and a server's have in common.
+//! What the UDP sockets of client and server share.
 
 use std::io::{self, IoSliceMut};
 use std::pin::Pin;
@@ -18,7 +18,7 @@ pub(crate) struct Udp {
     pub largest: LargestDatagrams,
 }
 
-/// The size that datagrams may have, each way.
+/// Largest datagrams to send and to receive.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LargestDatagrams {
     pub sent: u16,
@@ -54,7 +54,7 @@ impl Udp {
         self.state.gro_segments().min(fitting)
     }
 
-    /// Wait for datagrams; `failed` sees each error that is on the socket before them.
+    /// Receive datagrams; `failed` sees each pending error of the socket first.
     pub fn poll_recv(
         &self,
         context: &mut Context<'_>,
@@ -69,7 +69,8 @@ impl Udp {
             });
             match received {
                 Ok(count) => return Poll::Ready(Ok(count)),
-                // Clears the readiness, or takes one error off the socket: either way the loop ends.
+                // Clears the readiness, or takes one error off the socket; either way the loop
+                // ends.
                 Err(error) => failed(&error),
             }
         }

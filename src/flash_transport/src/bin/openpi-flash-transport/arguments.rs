@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use flash_transport::congestion::{LatencyFirstConfig, Sharing};
 use flash_transport::quic::settings::LinkSettings;
 
-/// From two datagrams, without which nothing moves, to what a connection keeps unacknowledged.
+/// From two datagrams, the minimum window, to what a connection keeps unacknowledged.
 const INITIAL_WINDOWS: RangeInclusive<u64> = 2904..=32 << 20;
 
 /// Carries policy requests between QUIC and a local unix socket.
@@ -42,7 +42,7 @@ pub struct ServerArguments {
     /// Where the certificate and its key are kept; without it each start makes a new one
     #[arg(long)]
     pub certificate_dir: Option<PathBuf>,
-    /// A key that lets a client in; may be given several times
+    /// API key that clients may use; may be given several times
     #[arg(long, env = "OPENPI_FLASH_API_KEY", hide_env_values = true)]
     pub api_key: Vec<String>,
     #[command(flatten)]
@@ -63,7 +63,7 @@ pub struct ClientArguments {
     /// Socket to listen on, for local programs
     #[arg(long)]
     pub local_socket_path: PathBuf,
-    /// One of the server's keys, if it has some
+    /// API key, if the server requires one
     #[arg(long, env = "OPENPI_FLASH_API_KEY", hide_env_values = true)]
     pub api_key: Option<String>,
     /// SHA-256 of the server's certificate, which it prints at its start
@@ -72,7 +72,7 @@ pub struct ClientArguments {
     /// PEM file of the authorities that sign the server's certificate
     #[arg(long, group = "trust")]
     pub ca_file: Option<PathBuf>,
-    /// File of the servers that were met before; a new one is written into it
+    /// File of known servers; a new server is added to it
     #[arg(long, group = "trust")]
     pub known_servers: Option<PathBuf>,
     #[command(flatten)]
@@ -81,16 +81,16 @@ pub struct ClientArguments {
 
 #[derive(Debug, Args)]
 pub struct LinkArguments {
-    /// Seconds of silence after which the other end is gone
+    /// Seconds of silence after which the connection is closed
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub max_idle_timeout_secs: u64,
-    /// Seconds after which a silent client speaks
+    /// Seconds of silence after which a client sends a keep-alive
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub keep_alive_interval_secs: u64,
-    /// Bytes that a connection may send before it has heard what the link can carry
+    /// Bytes that a new connection may have in flight before anything is known about the path
     #[arg(long, default_value_t = LatencyFirstConfig::default().initial_window, value_parser = clap::value_parser!(u64).range(INITIAL_WINDOWS))]
     pub initial_window_bytes: u64,
-    /// Nobody else uses the link: requests are sent at full speed, whatever is lost
+    /// Nothing else uses the link: send requests at full rate, whatever is lost
     #[arg(long, conflicts_with = "initial_window_bytes")]
     pub dedicated_link: bool,
 }

@@ -4,7 +4,7 @@
 //! robot in C++ ── unix socket ──> client ── QUIC ──> server ── unix socket ──> policy
 //! ```
 //!
-//! Both halves are one relay with its ends exchanged.
+//! Both subcommands are one relay with its ends exchanged.
 
 mod arguments;
 mod relay;
@@ -26,10 +26,10 @@ use flash_transport::trust::{
 use arguments::{Arguments, ClientArguments, Command, ServerArguments};
 use relay::Relay;
 
-/// What a run that was told to stop gives to requests that it has accepted.
+/// Time for accepted requests to finish after the order to stop.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Of servers, unless told otherwise.
+/// The server's, unless configured otherwise.
 const DEFAULT_PORT: u16 = 5555;
 
 type Failure = Box<dyn std::error::Error>;
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// On the robot: local programs come in by a socket, and their requests leave by QUIC.
+/// On the robot: local programs connect to a socket, and their requests leave over QUIC.
 fn client(arguments: &ClientArguments) -> Result<(), Failure> {
     let server =
         ServerAddress::parse(&arguments.server_host, arguments.server_port.map(i64::from))?;
@@ -74,7 +74,7 @@ fn client(arguments: &ClientArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Beside the policy: robots come in by QUIC, and their requests go to the policy's socket.
+/// Beside the policy: robots connect over QUIC, and their requests go to the policy's socket.
 fn server(arguments: &ServerArguments) -> Result<(), Failure> {
     let backend = format!("unix:{}", arguments.backend_socket_path.display());
     let upstream = ClientConfig::new(backend, 0, ServerTrust::DangerAnyServer(AcceptAnyServer));
@@ -108,7 +108,7 @@ fn server(arguments: &ServerArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// An empty variable is as good as none.
+/// An empty variable counts as unset.
 fn accepted_keys(texts: &[String]) -> Result<Vec<ApiKey>, ApiKeyError> {
     let given = texts.iter().filter(|text| !text.is_empty());
     given.map(ApiKey::accepted).collect()
@@ -129,7 +129,7 @@ fn trust(arguments: &ClientArguments) -> Result<ServerTrust, Failure> {
     )
 }
 
-/// Receives when somebody asks this program to end.
+/// Receives at SIGINT or SIGTERM.
 fn stop_signal() -> Result<mpsc::Receiver<()>, Failure> {
     let (tell, stopped) = mpsc::channel();
     ctrlc::set_handler(move || {

@@ -1,4 +1,4 @@
-//! Takes requests from one end and asks the other. Which end is which transport does not matter here.
+//! Forwards requests from one end to the other. Which end is which transport does not matter here.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
@@ -14,16 +14,16 @@ use flash_transport::local::server::LocalServer;
 use flash_transport::quic::client::{Client, ClientConfig, ClientError, Message, Pending};
 use flash_transport::quic::server::Server;
 
-/// How often to look whether the asker has left, or the program is to end.
+/// How often to check whether the client has left, or the program is to stop.
 const GLANCE: Duration = Duration::from_millis(20);
-/// A session that has asked nothing for so long gives its connection up; the next request makes a new one.
+/// A session without requests for this long loses its connection; its next request makes a new one.
 const IDLE_SESSION: Duration = Duration::from_secs(60);
-/// Between attempts to reach a policy that is not there yet.
+/// Between attempts to reach a policy that does not listen yet.
 const FIRST_CONTACT: Duration = Duration::from_millis(200);
 /// The session of the relay's own connection, which only asks for the metadata.
 const OWN_SESSION: &str = "relay";
 
-/// The end from which requests come.
+/// The end that receives requests.
 pub trait Downstream: Sync {
     fn next(&self, within: Duration) -> Next<Request>;
     fn set_metadata(&self, metadata: &[u8]);
@@ -47,8 +47,8 @@ impl Downstream for LocalServer {
     }
 }
 
-/// The end that is asked: a connection for each session, so that a newer observation replaces an older one of the same
-/// robot and of no other.
+/// The end that answers: one connection per session, so that a newer observation replaces only
+/// older ones of the same robot.
 pub struct Relay {
     upstream: ClientConfig,
     sessions: Mutex<HashMap<String, Session>>,
@@ -76,12 +76,12 @@ impl Relay {
             let mut last_contact: Option<Instant> = None;
             let mut told = HashSet::new();
             while stopped.try_recv().is_err() {
-                // Clients are told `not_ready` until there is something to tell them.
+                // Clients get `not_ready` until there is metadata.
                 if !is_introduced && last_contact.is_none_or(|last| last.elapsed() > FIRST_CONTACT)
                 {
                     match self.introduce(downstream) {
                         Ok(()) => is_introduced = true,
-                        // Local programs only hear `not_ready`; whoever started this one should know why, once.
+                        // Local programs only see `not_ready`; tell the operator the cause, once.
                         Err(failure) => {
                             if told.insert(failure.message.clone()) {
                                 let _ = writeln!(io::stderr(), "warning: {}", failure.message);
@@ -101,7 +101,7 @@ impl Relay {
         });
     }
 
-    /// Hand the policy's metadata on, if it is there.
+    /// Pass the policy's metadata on, if it can be had.
     fn introduce(&self, downstream: &impl Downstream) -> Result<(), Failure> {
         let client = self.client(OWN_SESSION)?;
         client.meet(FIRST_CONTACT).wait_long().map_err(failure_of)?;
@@ -113,11 +113,11 @@ impl Relay {
         let answer = self.client(&request.session).and_then(|client| {
             let message = [&[request.kind.byte()], request.body.as_slice()].concat();
             let answer = wait(&client.request(Message::new(message), None), &request);
-            // A policy that was started again may say something else about itself.
+            // A restarted policy may have other metadata.
             self.hand_on_metadata(downstream, &client);
             answer
         });
-        // Fails when it is answered already, which nobody else does.
+        // Fails if the request is answered already; nothing else answers it.
         let _ = request
             .reply
             .answer(answer.unwrap_or_else(|failure| failure.encode()));
@@ -136,7 +136,7 @@ impl Relay {
 
     fn client(&self, name: &str) -> Result<Arc<Client>, Failure> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that is still asking holds its client.
+        // A session with a request under way holds its client.
         sessions.retain(|_, session| {
             session.used.elapsed() < IDLE_SESSION || Arc::strong_count(&session.client) > 1
         });
@@ -163,7 +163,7 @@ impl Relay {
     }
 }
 
-/// A fixed port carries one connection: who is not asking gives it up.
+/// A fixed port carries one connection: close that of an idle session.
 fn make_way(sessions: &mut HashMap<String, Session>) -> Result<(), Failure> {
     let busy = |session: &Session| Arc::strong_count(&session.client) > 1;
     if let Some((name, _)) = sessions.iter().find(|(_, session)| busy(session)) {
@@ -176,7 +176,7 @@ fn make_way(sessions: &mut HashMap<String, Session>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The whole answer. Given up, upstream too, when nobody waits for it any more.
+/// The whole answer. The request is cancelled upstream, too, when its client no longer waits.
 fn wait(pending: &Pending, request: &Request) -> Result<Vec<u8>, Failure> {
     while !request.reply.is_cancelled() {
         if let Some(outcome) = pending.wait(GLANCE) {
@@ -193,7 +193,7 @@ fn failure_of(error: ClientError) -> Failure {
     match error {
         ClientError::Server(failure) => failure,
         ClientError::Superseded { message } => Failure::new(ErrorCode::Superseded, message),
-        // Nothing of it was carried out.
+        // The request was not executed.
         error @ (ClientError::Unreachable { .. } | ClientError::Closed { .. }) => {
             Failure::new(ErrorCode::NotReady, error.to_string())
         }

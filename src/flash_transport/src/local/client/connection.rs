@@ -1,4 +1,4 @@
-//! The connection, and the task on the IO thread that carries requests on it.
+//! A connection to a local server, and the task on the IO thread that carries its requests.
 
 use std::collections::HashMap;
 use std::io;
@@ -24,30 +24,30 @@ use crate::local::socket;
 
 pub(crate) struct Connection {
     pub(super) stream: UnixStream,
-    /// Largest answer that is taken.
+    /// Largest answer that is accepted.
     pub(super) answer_bytes: usize,
     outbox: Mutex<Outbox>,
-    /// Whoever holds it reads for all.
+    /// The holder of the lock reads for all requests.
     pub(super) reader: Arc<tokio::sync::Mutex<Reader>>,
     waiting: Mutex<HashMap<u32, Waiting>>,
     last_id: AtomicU32,
-    /// Something waits for the task that drives this.
+    /// Wakes the task in [`Connection::drive`].
     pub(super) work: Notify,
-    /// Why the connection is over.
+    /// Why the connection ended.
     over: watch::Sender<Option<String>>,
 }
 
 struct Waiting {
     reply: oneshot::Sender<Result<Buffer, ExchangeError>>,
-    /// Whether some of the request may have come to the server.
+    /// Whether the server may have received some of the request.
     is_begun: bool,
 }
 
 impl Connection {
-    /// Connect to the socket at `path`. To be followed by [`Connection::drive`].
+    /// Connect to the socket at `path`. The caller then runs [`Connection::drive`].
     pub fn open(path: &str, answer_bytes: usize) -> io::Result<Arc<Self>> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // A server that accepts nobody must not block the thread that all requests share.
+        // A server that does not accept connections must not block the IO thread.
         socket.set_nonblocking(true)?;
         socket.connect(&SockAddr::unix(path)?)?;
         let stream = UnixStream::from(socket);
@@ -70,14 +70,15 @@ impl Connection {
         self.over.borrow().is_none()
     }
 
-    /// Wait until the connection is over; says why. One that is over while nobody asks is found when somebody does.
+    /// Wait until the connection has ended, and return why. An idle connection notices its end only
+    /// when the next request is sent.
     pub async fn lost(&self) -> String {
         let mut over = self.over.subscribe();
         let ended = over.wait_for(Option::is_some).await;
         ended.ok().and_then(|why| why.clone()).unwrap_or_default()
     }
 
-    /// End the connection. What is under way fails.
+    /// End the connection. Its requests fail.
     pub fn end(&self, why: &str) {
         self.over.send_if_modified(|over| {
             let is_first = over.is_none();
@@ -87,7 +88,7 @@ impl Connection {
         let _ = self.stream.shutdown(Shutdown::Both);
         let why = self.over.borrow().clone().unwrap_or_default();
         for (_, waiting) in self.waiting().drain() {
-            // Fails where the asker has left.
+            // Fails if the caller has left.
             let _ = waiting.reply.send(Err(match waiting.is_begun {
                 true => ExchangeError::Lost(why.clone()),
                 false => ExchangeError::NotSent(why.clone()),
@@ -96,8 +97,8 @@ impl Connection {
         self.work.notify_one();
     }
 
-    /// Send a request, first byte included, and return its whole answer. `arrived` is called when the kernel has all of
-    /// it. Dropping the future tells the server that nobody wants the answer.
+    /// Send a request, first byte included, and return its whole answer. `arrived` is called when
+    /// the kernel has accepted all of it. Dropping the future cancels the request at the server.
     pub async fn exchange(
         self: &Arc<Self>,
         pieces: &[Bytes],
@@ -127,7 +128,7 @@ impl Connection {
             outbox.tell_when_sent()
         };
         if !self.is_up() {
-            // It ended before it could know of this request.
+            // The connection ended before this request was registered.
             self.end("");
         }
         self.work.notify_one();
@@ -142,7 +143,7 @@ impl Connection {
         asked.over(answer.await)
     }
 
-    /// Carry requests until the connection is over.
+    /// Carry requests until the connection ends.
     pub async fn drive(self: Arc<Self>) {
         while self.is_up() {
             self.work.notified().await;
@@ -152,19 +153,20 @@ impl Connection {
         }
     }
 
-    /// Carry what there is. The descriptor is watched only meanwhile, so that nobody wakes this thread for an answer
-    /// that somebody else waits for.
+    /// Carry the present requests. Only meanwhile is the descriptor watched, so that an answer that
+    /// another thread reads does not wake this one.
     async fn carry(&self) -> io::Result<()> {
         if !self.has_work() {
             return Ok(());
         }
         let mut reader = self.reader.lock().await;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        // SAFETY: the descriptor belongs to `self.stream`, which is not closed before this function ends.
+        // SAFETY: the descriptor belongs to `self.stream`, which stays open until this function
+        // returns.
         let watched = unsafe { AsyncFd::register_with_interest(self.stream.as_fd(), interest)? };
         loop {
             let flushed = self.flush();
-            // A server that has hung up may have said why.
+            // A server that has closed the connection may have sent the reason.
             while let Some((id, answer)) = reader.next(&self.stream, self.answer_bytes)? {
                 self.dispatch(id, answer)?;
             }
@@ -184,7 +186,7 @@ impl Connection {
         !self.waiting().is_empty() || !self.outbox().is_empty()
     }
 
-    /// Send what the kernel takes; says whether that is all.
+    /// Send what the kernel accepts; returns whether that is everything.
     pub(super) fn flush(&self) -> io::Result<bool> {
         let mut outbox = self.outbox();
         outbox.send(&self.stream, |id| {
@@ -194,7 +196,7 @@ impl Connection {
         })
     }
 
-    /// Give an answer to whoever waits for it.
+    /// Deliver an answer to its request.
     pub(super) fn dispatch(
         &self,
         id: u32,
@@ -218,7 +220,7 @@ impl Connection {
     }
 
     pub(super) fn new_id(&self) -> u32 {
-        // The last of them never is a request.
+        // `NO_REQUEST` is never the id of a request.
         self.last_id
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |id| {
                 Some((id + 1) % NO_REQUEST)
@@ -242,7 +244,7 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-/// A request that somebody waits for.
+/// A request under way.
 struct Asked<'a> {
     connection: &'a Connection,
     id: u32,
@@ -272,7 +274,7 @@ pub(super) fn cancel_frame(id: u32) -> Bytes {
     Bytes::from([&header.bytes()[..], &[CANCEL]].concat())
 }
 
-/// What a server says that hangs up on this client.
+/// The server's error before it closed the connection.
 fn last_words(answer: Result<Buffer, ExchangeError>) -> io::Error {
     let failure = answer
         .ok()

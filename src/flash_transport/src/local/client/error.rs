@@ -5,13 +5,13 @@ use std::io;
 /// Why a request got no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ExchangeError {
-    /// The server cannot have seen any of it: safe to send again.
+    /// The server has seen none of it: it is safe to send it again.
     NotSent(String),
     Lost(String),
     TooLarge,
 }
 
-/// A connection's end in words.
+/// The end of a connection in words.
 pub(super) fn describe(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof

@@ -1,4 +1,4 @@
-//! A request that is carried by the thread that waits for its answer.
+//! A request that the thread which waits for its answer carries itself.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -14,22 +14,22 @@ use crate::buffers::Buffer;
 use crate::local::frame::{Header, HEADER_BYTES};
 use crate::local::socket::{self, NO_WAIT};
 
-/// A request, and the connection for as long as it takes. Others may ask meanwhile: what they send comes after this, and
-/// what comes for them is given to them. Dropping it tells the server that nobody wants the answer.
+/// A request that holds the connection until its answer. Others' requests are sent after it, and it
+/// delivers their answers. Dropping it cancels the request at the server.
 pub(crate) struct Exclusive {
     connection: Arc<Connection>,
     reader: OwnedMutexGuard<Reader>,
     id: u32,
     head: [u8; HEADER_BYTES],
     pieces: Vec<Bytes>,
-    /// Of `head` and `pieces`, in all.
+    /// Length of `head` and `pieces` together.
     bytes: usize,
     sent: usize,
     is_over: bool,
 }
 
 impl Connection {
-    /// Carry a request here, unless somebody else is at it.
+    /// Carry a request on this thread; `None` if another thread does so now.
     pub fn exclusive(self: &Arc<Self>, pieces: &[Bytes]) -> Option<Exclusive> {
         let length = pieces.iter().map(Bytes::len).sum();
         let reader = self.reader.clone().try_lock_owned().ok()?;
@@ -55,7 +55,8 @@ impl Connection {
 }
 
 impl Exclusive {
-    /// Go on until there is an answer or `until` has come; then `None`. Not to be called again after an answer.
+    /// Continue until the answer is there, or until `until`; then `None`. Not to be called after an
+    /// answer.
     pub fn carry(&mut self, until: Instant) -> Option<Result<Buffer, ExchangeError>> {
         let answer = match self.try_carry(until) {
             Ok(None) => return None,
@@ -89,7 +90,7 @@ impl Exclusive {
         }
     }
 
-    /// Send what the kernel takes; says whether that is all.
+    /// Send what the kernel accepts; returns whether that is everything.
     fn send(&mut self) -> io::Result<bool> {
         while self.sent < self.bytes {
             let mut skip = self.sent;
@@ -104,7 +105,7 @@ impl Exclusive {
             match socket::send(&self.connection.stream, &parts, NO_WAIT) {
                 Ok(count) => self.sent += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                // The server has hung up, and may have said why.
+                // The server has closed the connection, and may have sent the reason.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe && self.sent > 0 => {
                     return Ok(true)
                 }
@@ -114,7 +115,7 @@ impl Exclusive {
         Ok(true)
     }
 
-    /// What of the request's frame is not sent.
+    /// The part of the request's frame that is not sent yet.
     fn rest(&self) -> Bytes {
         let whole: Vec<u8> = [&self.head[..]]
             .into_iter()
@@ -130,7 +131,7 @@ impl Drop for Exclusive {
         let mut outbox = self.connection.outbox();
         outbox.give_back();
         if !self.is_over && self.sent > 0 {
-            // A frame that has begun must come to its end.
+            // A frame must be sent to its end once it has begun.
             let rest = self.rest();
             outbox.push_first(cancel_frame(self.id));
             if !rest.is_empty() {

@@ -1,8 +1,8 @@
 //! A client's connection to a server on this computer.
 //!
-//! It is driven from two sides. Whoever waits for an answer may carry their request themselves ([`Exclusive`]): no other
-//! thread is woken, which is what a request costs most. Everybody else's requests are carried by a task on the client's
-//! IO thread ([`Connection::drive`]), which sleeps while there is nothing to do.
+//! A thread that waits for an answer may carry its request itself ([`Exclusive`]): it need not wake
+//! another thread, which is most of a request's cost. All other requests are carried by a task on
+//! the client's IO thread ([`Connection::drive`]), which sleeps when idle.
 
 mod connection;
 mod error;

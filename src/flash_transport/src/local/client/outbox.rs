@@ -1,4 +1,4 @@
-//! What is on its way to the server, in order.
+//! Bytes to be sent to the server, in order.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -12,15 +12,15 @@ use crate::local::socket::{self, NO_WAIT};
 #[derive(Default)]
 pub(super) struct Outbox {
     parts: VecDeque<Part>,
-    /// Somebody else sends right now, and what is here comes after that.
+    /// An [`Exclusive`](super::Exclusive) is sending; the parts here follow it.
     is_taken: bool,
 }
 
 struct Part {
-    /// The request that begins with this part.
+    /// The request whose first part this is.
     begins: Option<u32>,
     bytes: Bytes,
-    /// Told when this part is sent.
+    /// Notified when this part is sent.
     sent: Option<oneshot::Sender<()>>,
 }
 
@@ -37,7 +37,7 @@ impl Outbox {
         });
     }
 
-    /// As [`Outbox::push`], before all others.
+    /// As [`Outbox::push`], but ahead of all other parts.
     pub fn push_first(&mut self, bytes: Bytes) {
         self.parts.push_front(Part {
             begins: None,
@@ -46,7 +46,7 @@ impl Outbox {
         });
     }
 
-    /// Resolves when all that is here now is sent; fails when it never will be.
+    /// Resolves when everything here is sent; fails if it never will be.
     pub fn tell_when_sent(&mut self) -> oneshot::Receiver<()> {
         let (sent, told) = oneshot::channel();
         if let Some(last) = self.parts.back_mut() {
@@ -55,7 +55,7 @@ impl Outbox {
         told
     }
 
-    /// Let nobody send before it is given back; false if somebody sends already, or something waits.
+    /// Reserve the connection until `give_back`; false if it is reserved, or parts are waiting.
     pub fn take(&mut self) -> bool {
         let is_free = !self.is_taken && self.parts.is_empty();
         self.is_taken |= is_free;
@@ -66,7 +66,8 @@ impl Outbox {
         self.is_taken = false;
     }
 
-    /// Send what the kernel takes; says whether that is all. `begin` is called for each request of which a byte is sent.
+    /// Send what the kernel accepts; returns whether that is everything. `begin` is called for each
+    /// request that is sent at least in part.
     pub fn send(&mut self, stream: &UnixStream, begin: impl Fn(u32)) -> io::Result<bool> {
         while !self.parts.is_empty() && !self.is_taken {
             let slices = self.parts.iter().map(|part| IoSlice::new(&part.bytes));

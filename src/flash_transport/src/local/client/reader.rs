@@ -1,4 +1,4 @@
-//! The server's frames, as their bytes come.
+//! Reassembles the server's frames from the bytes as they arrive.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -8,7 +8,7 @@ use crate::buffers::Buffer;
 use crate::local::frame::{Header, HEADER_BYTES};
 use crate::local::socket::{self, NO_WAIT};
 
-/// What a message may take before its first bytes are there.
+/// Most bytes to allocate for a message before its first bytes arrive.
 const FIRST_STEP: usize = 64 << 10;
 
 #[derive(Default)]
@@ -19,14 +19,14 @@ pub(super) struct Reader {
 
 struct Message {
     id: u32,
-    /// Bytes that are still to come.
+    /// Bytes still missing.
     left: usize,
-    /// None: larger than what is taken, so that it is read and forgotten.
+    /// None if the message is too large: it is read and discarded.
     body: Option<Buffer>,
 }
 
 impl Reader {
-    /// The next whole message; `None` where the rest has not come yet.
+    /// The next whole message; `None` if the rest has not arrived yet.
     pub fn next(
         &mut self,
         stream: &UnixStream,
@@ -53,7 +53,7 @@ impl Reader {
                 message.left -= match &mut message.body {
                     Some(body) => {
                         if body.len() == body.capacity() {
-                            // Grows with what comes, never with what is announced.
+                            // Grows with the bytes that arrive, not with the announced length.
                             let more = body.len().max(FIRST_STEP).min(message.left);
                             body.reserve(more);
                         }

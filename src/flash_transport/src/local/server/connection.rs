@@ -1,4 +1,4 @@
-//! One client, read by a thread of its own from its first byte to its last.
+//! One client, served by a thread of its own.
 
 use std::io;
 use std::net::Shutdown;
@@ -17,15 +17,15 @@ use crate::local::socket::{self, WAIT_FOR_ALL};
 use super::peer::Peer;
 use super::shared::Shared;
 
-/// What a message may take before its first bytes are there.
+/// Most bytes to allocate for a message before its first bytes arrive.
 const FIRST_STEP: usize = 64 << 10;
 /// The next request's buffer starts with the size of the last one, up to this.
 const LARGEST_EXPECTED: usize = 4 << 20;
 
-/// There is nothing more to read for this server.
+/// The connection has ended, or is to end.
 struct Over;
 
-/// From the first byte of a client to its last.
+/// Serve a client from its first byte to its last.
 pub(super) fn serve(shared: &Arc<Shared>, peer: &Arc<Peer>) {
     let mut connection = Connection {
         shared,
@@ -40,7 +40,7 @@ pub(super) fn serve(shared: &Arc<Shared>, peer: &Arc<Peer>) {
     if let Some(session) = peer.session.get() {
         shared.core.note_disconnected(&peer.name, session);
     }
-    // Whoever left, by whatever way, wants no answers.
+    // The client has left, so its requests are cancelled.
     for waiting in peer.in_flight.cancel_all() {
         shared.core.counters.requests_cancelled.add_one();
         drop(
@@ -57,9 +57,9 @@ pub(super) fn serve(shared: &Arc<Shared>, peer: &Arc<Peer>) {
 struct Connection<'a> {
     shared: &'a Arc<Shared>,
     peer: &'a Arc<Peer>,
-    /// Size of the last request, which the next one will probably have.
+    /// Size of the last request; the next one is probably as large.
     expected: usize,
-    /// Whether a hello has shown that it may come in; the server may not have been ready for it.
+    /// Whether the client has sent a good hello, even if the server was not ready for it.
     is_known: bool,
 }
 
@@ -95,10 +95,10 @@ impl Connection<'_> {
             .map_err(|_| Over)
     }
 
-    /// Read one message and do what it asks for.
+    /// Read one message and handle it.
     fn serve_message(&mut self) -> Result<(), Over> {
         let limits = &self.shared.core.limits;
-        // A client that asks on without reading its answers is not read either.
+        // A client that does not read its answers is not read from either.
         if !self
             .peer
             .outbox
@@ -138,7 +138,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Wait for the next message for as long as the client likes, once it is known.
+    /// Wait for the next message: without a limit once the client is authenticated.
     fn read_head(&mut self, head: &mut Vec<u8>) -> Result<(), Over> {
         let all = HEADER_BYTES + 1;
         while head.len() < all {
@@ -157,7 +157,7 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Append exactly `count` bytes, for which `bytes` has the room.
+    /// Append exactly `count` bytes; `bytes` has the capacity.
     fn read(&self, bytes: &mut Vec<u8>, count: usize, until: Instant) -> Result<(), Over> {
         let end = bytes.len() + count;
         while bytes.len() < end {
@@ -171,7 +171,7 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Read what follows and forget it, so that the next message is found.
+    /// Read and discard the rest of a message, to get to the next one.
     fn skip(&self, mut left: usize, until: Instant) -> Result<(), Over> {
         let mut scratch = Buffer::with_capacity(FIRST_STEP);
         while left > 0 {
@@ -257,7 +257,7 @@ impl Connection<'_> {
         let expected = self.expected.min(limits.message_bytes);
         let mut body = Buffer::with_capacity(length.min(expected.max(FIRST_STEP)));
         while body.len() < length {
-            // Grows with what comes, never with what is announced.
+            // Grows with the bytes that arrive, not with the announced length.
             let step = match body.capacity() - body.len() {
                 0 => body.len(),
                 room => room,
@@ -290,7 +290,7 @@ impl Connection<'_> {
             return Ok(());
         };
         let Some(cancelled) = self.peer.in_flight.enter(id, accepted) else {
-            // An answer would be taken for that of the other request, so there is nobody to tell.
+            // The id is in use, so an error would be taken for the answer to the other request.
             self.shared.core.counters.requests_refused.add_one();
             return Err(Over);
         };
@@ -324,7 +324,7 @@ impl Connection<'_> {
     fn cancel(&self, id: u32, length: usize, until: Instant) -> Result<(), Over> {
         if let Some(waiting) = self.peer.in_flight.cancel(id) {
             self.shared.core.counters.requests_cancelled.add_one();
-            // If the policy has it already, it sees `cancelled`.
+            // If the policy has it already, the policy sees `cancelled`.
             drop(
                 waiting
                     .place

@@ -1,4 +1,4 @@
-//! The requests of one client that are not answered yet, by their numbers.
+//! The unanswered requests of one client, by id.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::link::accepted::AcceptedRequest;
 use crate::link::table::RequestId;
 
-/// One request that the client waits for.
+/// A request whose client waits.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub cancelled: Arc<AtomicBool>,
-    /// Its place among those that nobody has taken yet.
+    /// Its place in the queue, until it is taken.
     pub place: Option<RequestId>,
     _accepted: AcceptedRequest,
 }
@@ -22,7 +22,7 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// Enter a request; `None` if its number is in use.
+    /// Add a request; `None` if its id is in use.
     pub fn enter(&self, id: u32, accepted: AcceptedRequest) -> Option<Arc<AtomicBool>> {
         let mut by_id = self.by_id();
         if by_id.contains_key(&id) {
@@ -38,19 +38,19 @@ impl InFlight {
         Some(cancelled)
     }
 
-    /// Where it waits, unless it is answered by now.
+    /// Note its place in the queue, unless it has been answered.
     pub fn has_place(&self, id: u32, place: RequestId) {
         if let Some(waiting) = self.by_id().get_mut(&id) {
             waiting.place = Some(place);
         }
     }
 
-    /// Its answer goes out; `None` if nobody wants one.
+    /// Remove it, to send its answer; `None` if it was cancelled.
     pub fn settle(&self, id: u32) -> Option<Waiting> {
         self.by_id().remove(&id)
     }
 
-    /// Nobody wants its answer any more; `None` if it is answered by now.
+    /// Cancel it; `None` if it has been answered.
     pub fn cancel(&self, id: u32) -> Option<Waiting> {
         let waiting = self.by_id().remove(&id)?;
         waiting.cancelled.store(true, Ordering::Relaxed);

@@ -1,7 +1,7 @@
-//! The server's end of a unix socket: a thread for each client, and the same queue of requests as over QUIC.
+//! The server of a unix socket: a thread per client, and the same request queue as over QUIC.
 //!
-//! A blocking thread has the shortest way from the socket to the policy: the bytes go where they stay, and nobody else
-//! is woken. The clients of a local socket are few.
+//! A blocking thread is the shortest way from the socket to the policy: it reads the bytes where
+//! they stay, and wakes no other thread. A local socket has few clients.
 
 mod connection;
 mod in_flight;
@@ -31,19 +31,20 @@ use outbox::STACK_BYTES;
 use peer::Peer;
 use shared::{lock, Shared};
 
-/// How long a stopping server waits for its last words to leave.
+/// How long a stopping server waits for its final answers to be sent.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
-/// How long to leave a system alone that has no descriptors or threads to spare.
+/// How long to pause when the system is short of descriptors or threads.
 const BREATH: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub struct LocalServerConfig {
     pub path: PathBuf,
-    /// Who may reach the socket: permissions of its file.
+    /// Permissions of the socket's file.
     pub mode: u32,
-    /// The msgpack map that answers each hello. `None`: there is no policy yet, see [`LocalServer::set_metadata`].
+    /// The msgpack map that answers each hello; `None` while the policy loads, see
+    /// [`LocalServer::set_metadata`].
     pub metadata: Option<Vec<u8>>,
-    /// Empty: everybody may come in whom the file's permissions let in.
+    /// Without keys, the file's permissions alone decide who may connect.
     pub api_keys: Vec<ApiKey>,
     pub limits: ServerLimits,
 }
@@ -60,7 +61,7 @@ impl LocalServerConfig {
     }
 }
 
-/// Takes requests from any number of clients on this computer.
+/// A server for any number of clients on this computer.
 pub struct LocalServer {
     listener: Arc<Listener>,
     shared: Arc<Shared>,
@@ -104,28 +105,28 @@ impl LocalServer {
         &self.shared.core
     }
 
-    /// Who came, who left and who was refused, for the operator.
+    /// Which clients connected, disconnected or were refused, for the operator.
     pub fn events(&self) -> &ClientEvents {
         &self.shared.core.events
     }
 
-    /// Let clients in: from now on a hello is answered with this msgpack map. Before, hello and requests are answered
-    /// `not_ready`.
+    /// Answer hellos with this msgpack map from now on: the policy is loaded. Before, hellos and
+    /// requests are answered `not_ready`.
     pub fn set_metadata(&self, metadata: &[u8]) {
         self.shared.core.set_metadata(metadata);
     }
 
-    /// Wait for a request. Any number of threads may.
+    /// Wait for a request. Any number of threads may call it.
     pub fn next(&self, within: Duration) -> Next<Request> {
         self.shared.core.queue.next(within)
     }
 
-    /// Answer requests with `not_ready` from now on. What was accepted goes on.
+    /// Answer new requests `not_ready` from now on. Accepted ones go on.
     pub fn stop_accepting(&self) {
         self.shared.core.accepted.end();
     }
 
-    /// Wait until all that was accepted is answered; says whether it is.
+    /// Wait until all accepted requests are answered; returns whether they are.
     pub fn wait_settled(&self, within: Duration) -> bool {
         let until = Instant::now().checked_add(within);
         if !self.shared.core.accepted.wait_settled(within) {
@@ -138,23 +139,24 @@ impl LocalServer {
         true
     }
 
-    /// Stop, and wait until that is done. What nobody has taken from [`Self::next`] is answered `not_ready`; the clients
-    /// of what somebody took and did not answer see the connection end. A second call waits for the first.
+    /// Stop, and wait until that is done. Requests not taken from [`Self::next`] are answered
+    /// `not_ready`; for requests taken and not answered, the connection ends. A second call waits
+    /// for the first.
     pub fn close(&self) {
         self.stop_accepting();
         let mut thread = lock(&self.thread);
         if let Some(thread) = thread.take() {
             self.shared.closing.store(true, Ordering::SeqCst);
-            // Successors may listen here from now on.
+            // From now on another server may listen here.
             self.listener.unlink();
-            // SAFETY: shuts down a descriptor that is open; this wakes the thread in `accept`.
+            // SAFETY: shuts down an open descriptor; this wakes the thread in `accept`.
             unsafe { libc::shutdown(self.listener.listener.as_raw_fd(), libc::SHUT_RDWR) };
             let _ = thread.join();
             self.shared.core.close_queue();
             let until = Instant::now() + FLUSH_TIME;
             for peer in self.shared.all_peers() {
                 peer.outbox.wait_until_empty(until);
-                // What was sent can still be read at the other end.
+                // The client can still read what was sent.
                 let _ = peer.stream.shutdown(Shutdown::Both);
             }
             self.shared.wait_until_all_left(FLUSH_TIME);
@@ -181,7 +183,7 @@ fn accept(listener: &Listener, shared: &Arc<Shared>) {
                 number += 1;
                 admit(shared, stream, number);
             }
-            // The client left again, or the system is short of something.
+            // The client has left already, or the system is short of descriptors.
             Err(_) => thread::sleep(BREATH),
         }
     }
@@ -210,7 +212,7 @@ fn admit(shared: &Arc<Shared>, stream: UnixStream, number: u64) {
     }
 }
 
-/// A client's place in the list; free when dropped.
+/// A client's entry in the list; removed when dropped.
 struct Listed<'a> {
     shared: &'a Shared,
     number: u64,

@@ -1,4 +1,4 @@
-//! Answers on their way to one client, in whole frames, without making their sender wait.
+//! Answers to one client, in whole frames; sending does not block the policy's thread.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use crate::local::frame::Header;
 use crate::local::socket::{self, NO_WAIT};
 
-/// Of the thread below and its like, which do little.
+/// Stack of the thread below and others that do little.
 pub(super) const STACK_BYTES: usize = 256 << 10;
 
-/// An answer leaves on the thread that brings it. What a slow reader does not take waits here, and a thread that exists
-/// only as long as that lasts sends it.
+/// The thread that brings an answer sends it. What a slow reader does not accept is queued, and
+/// sent by a thread that ends when the queue is empty.
 pub(super) struct Outbox {
     stream: UnixStream,
     state: Mutex<State>,
@@ -30,7 +30,7 @@ struct State {
 }
 
 impl Outbox {
-    /// `stream` gives up on a peer that does not read, after the time that is set as its write timeout.
+    /// The write timeout of `stream` limits how long a client may not read.
     pub fn new(stream: UnixStream) -> Self {
         Self {
             stream,
@@ -39,7 +39,7 @@ impl Outbox {
         }
     }
 
-    /// Send one frame, after those before it.
+    /// Send one frame, after the earlier ones.
     pub fn send(self: &Arc<Self>, header: Header, message: &[u8]) {
         let head = header.bytes();
         let mut state = self.state();
@@ -74,7 +74,7 @@ impl Outbox {
         }
     }
 
-    /// Wait until fewer than `most` frames wait; says whether the client still reads.
+    /// Wait until fewer than `most` frames are queued; returns whether the connection still works.
     pub fn wait_for_room(&self, most: usize) -> bool {
         let mut state = self.state();
         while state.backlog.len() >= most && !state.is_broken {
@@ -86,7 +86,7 @@ impl Outbox {
         !state.is_broken
     }
 
-    /// Wait until all is sent, or cannot be.
+    /// Wait until everything is sent, or the connection is broken.
     pub fn wait_until_empty(&self, until: Instant) {
         let mut state = self.state();
         while state.is_writing && !state.is_broken {
@@ -121,7 +121,7 @@ impl Outbox {
         }
     }
 
-    /// The rest cannot follow a frame that was cut short, so this ends the connection.
+    /// Ends the connection: no frame can follow one that was cut short.
     fn give_up(&self, mut state: MutexGuard<'_, State>) {
         state.is_broken = true;
         state.is_writing = false;

@@ -1,4 +1,4 @@
-//! One client, as the threads that answer share it with the one that reads.
+//! One client, as its reading thread and the answering threads share it.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -13,16 +13,16 @@ use crate::link::wire::{ErrorCode, Failure};
 use crate::local::frame::Header;
 use crate::local::socket::{self, Process};
 
-/// What the threads that answer share with the one that reads.
+/// Shared by the thread that reads and the threads that answer.
 pub(super) struct Peer {
     pub name: PeerName,
     pub stream: UnixStream,
     pub outbox: Arc<Outbox>,
     pub in_flight: InFlight,
-    /// Set by the one good hello.
+    /// Set by the only good hello.
     pub session: OnceLock<Arc<str>>,
     pub account: Arc<Account>,
-    /// Accepted requests without an answer.
+    /// Accepted requests that are not answered.
     pub accepted: Arc<AtomicUsize>,
 }
 

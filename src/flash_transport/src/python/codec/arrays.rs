@@ -1,4 +1,4 @@
-//! What packing needs to know of numpy's objects.
+//! numpy objects, as far as packing needs them.
 
 use std::ptr;
 
@@ -13,17 +13,18 @@ use crate::codec::Dtype;
 /// Copy an array to `out` in C order, as its own dtype.
 ///
 /// # Safety
-/// `out` must be valid for writes of as many bytes as the array has, and nobody else may look at them. The array
-/// must not be one of objects.
+/// `out` must be valid for writes of as many bytes as the array has, and nothing else may access
+/// them. The array must not be one of objects.
 pub(super) unsafe fn copy_strided<'py>(
     py: Python<'py>,
     array: &Bound<'py, PyUntypedArray>,
     out: *mut u8,
 ) -> PyResult<()> {
     let mut dims: Vec<npy_intp> = array.shape().iter().map(|dim| *dim as npy_intp).collect();
-    // SAFETY: the temporary array describes the memory at `out`, which is as large as dtype and shape say, and
-    // goes before this function returns. numpy may release the GIL while it copies, as for any copy of an array;
-    // what other threads can do meanwhile changes the numbers, not the size, which was taken before.
+    // SAFETY: the temporary array describes the memory at `out`, which is as large as dtype and
+    // shape say, and is dropped before this function returns. numpy may release the GIL while it
+    // copies, as for any copy; other threads can then change the elements, but not the size, which
+    // was read before.
     unsafe {
         let target = PY_ARRAY_API.PyArray_NewFromDescr(
             py,
@@ -52,7 +53,7 @@ pub(super) fn dtype_text(dtype: &Bound<'_, PyArrayDescr>) -> Result<String, Fail
         b'=' => '>',
         order => char::from(order),
     };
-    // numpy's own types only: others may share a kind, but have a representation that nobody else knows
+    // only numpy's own types: others may share a kind but have an unknown representation
     let text = match kind {
         _ if dtype.num() > LAST_BUILTIN_TYPE => None,
         b'b' | b'i' | b'u' | b'f' | b'S' => {
@@ -71,7 +72,7 @@ pub(super) fn dtype_text(dtype: &Bound<'_, PyArrayDescr>) -> Result<String, Fail
     }
 }
 
-/// NPY_HALF; the number of numpy's last own type that may travel.
+/// NPY_HALF, the largest type number of numpy's supported types.
 const LAST_BUILTIN_TYPE: i32 = 23;
 
 pub(super) fn byte_length(array: &Bound<'_, PyUntypedArray>) -> usize {
@@ -79,17 +80,17 @@ pub(super) fn byte_length(array: &Bound<'_, PyUntypedArray>) -> usize {
 }
 
 pub(super) fn data_of(array: &Bound<'_, PyUntypedArray>) -> *const u8 {
-    // SAFETY: the pointer comes from an array object that is alive.
+    // SAFETY: the pointer comes from a live array object.
     unsafe { (*array.as_array_ptr()).data.cast() }
 }
 
 pub(super) fn is_exact(array: &Bound<'_, PyUntypedArray>) -> bool {
-    // SAFETY: only looks at the type of an object that is alive.
+    // SAFETY: only reads the type of a live object.
     unsafe { npyffi::PyArray_CheckExact(array.py(), array.as_ptr()) != 0 }
 }
 
 pub(super) fn is_numpy_scalar(value: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: both are objects that are alive; numpy never frees its types.
+    // SAFETY: both objects are alive; numpy never frees its types.
     unsafe {
         let generic = PY_ARRAY_API.get_type_object(value.py(), NpyTypes::PyGenericArrType_Type);
         ffi::PyObject_TypeCheck(value.as_ptr(), generic) != 0

@@ -1,6 +1,7 @@
-//! The large blocks of a message: they stay in Python objects until the size of the whole is known.
+//! The large blocks of a message: they stay in Python objects until the size of the message is
+//! known.
 //!
-//! The head of a message is all but its blocks; each block knows where in the head it belongs.
+//! The head is the message without its blocks; each block has its position in the head.
 
 use std::ptr;
 
@@ -16,7 +17,7 @@ use crate::python::errors;
 /// Data of at least this many bytes becomes a block.
 pub const BLOCK_BYTES: usize = 1024;
 
-/// The blocks of one message, in the order of their places.
+/// The blocks of one message, in the order of their positions.
 #[derive(Default)]
 pub struct Blocks<'py> {
     blocks: Vec<Block<'py>>,
@@ -24,31 +25,31 @@ pub struct Blocks<'py> {
 }
 
 struct Block<'py> {
-    /// Where in `head` it belongs.
+    /// Its position in `head`.
     at: usize,
     length: usize,
     source: Source<'py>,
 }
 
-/// What keeps a block's memory.
+/// The object that holds a block's memory.
 pub enum Source<'py> {
     Bytes(Bound<'py, PyBytes>),
     Array(Bound<'py, PyUntypedArray>),
 }
 
 impl<'py> Blocks<'py> {
-    /// Add a block of `length` bytes, which belongs at `at` in the head.
+    /// Add a block of `length` bytes at position `at` of the head.
     pub fn push(&mut self, at: usize, length: usize, source: Source<'py>) {
         self.bytes += length;
         self.blocks.push(Block { at, length, source });
     }
 
-    /// How many bytes the blocks add to the head.
+    /// Total size of the blocks.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// `prefix`, then `head` with the blocks in it, in parts of which the large ones stay where they are.
+    /// `prefix`, then `head` with the blocks inserted, in parts; large blocks are not copied.
     pub fn lend_in(&self, py: Python<'py>, prefix: u8, head: &[u8]) -> PyResult<Vec<Bytes>> {
         let mut parts = Vec::with_capacity(2 * self.blocks.len() + 1);
         let mut near = Buffer::from(vec![prefix]);
@@ -64,7 +65,8 @@ impl<'py> Blocks<'py> {
             }
             near.reserve(block.length);
             let start = near.len();
-            // SAFETY: the room for the block was just made, and all of it is written when `copy_to` succeeds.
+            // SAFETY: the capacity for the block was just reserved, and `copy_to` writes all of it
+            // or fails.
             unsafe {
                 block.copy_to(py, near.as_mut_ptr().add(start))?;
                 near.set_len(start + block.length);
@@ -75,10 +77,11 @@ impl<'py> Blocks<'py> {
         Ok(parts)
     }
 
-    /// Write `head` with the blocks in it to `out`.
+    /// Write `head` with the blocks inserted to `out`.
     ///
     /// # Safety
-    /// `out` must be valid for writes of `head.len() + self.bytes()` bytes, and nobody else may look at them.
+    /// `out` must be valid for writes of `head.len() + self.bytes()` bytes, and nothing else may
+    /// access them.
     pub unsafe fn write_in(
         &self,
         py: Python<'py>,
@@ -90,7 +93,7 @@ impl<'py> Blocks<'py> {
             let (before, after) = head.split_at(block.at - written);
             head = after;
             written = block.at;
-            // SAFETY: the head and the blocks fill `out` exactly, and `copy_to` keeps to the block's length.
+            // SAFETY: head and blocks fill `out` exactly, and `copy_to` writes the block's length.
             unsafe {
                 ptr::copy_nonoverlapping(before.as_ptr(), out, before.len());
                 out = out.add(before.len());
@@ -98,14 +101,14 @@ impl<'py> Blocks<'py> {
                 out = out.add(block.length);
             }
         }
-        // SAFETY: as above; this is the rest of the head.
+        // SAFETY: as above; the last part of the head.
         unsafe { ptr::copy_nonoverlapping(head.as_ptr(), out, head.len()) };
         Ok(())
     }
 }
 
 impl<'py> Block<'py> {
-    /// Whether the object is still what it was when it was measured.
+    /// Whether the object still has the length that was measured.
     fn check(&self) -> PyResult<()> {
         match &self.source {
             Source::Array(array)
@@ -119,7 +122,7 @@ impl<'py> Block<'py> {
         }
     }
 
-    /// The block's memory, if it is large and in one piece.
+    /// The block's memory, if it is large and contiguous.
     fn lend(&self) -> Option<Lent> {
         if self.length < LENT_BYTES {
             return None;
@@ -137,13 +140,13 @@ impl<'py> Block<'py> {
     }
 
     /// # Safety
-    /// `out` must be valid for writes of `self.length` bytes, and nobody else may look at them.
+    /// `out` must be valid for writes of `self.length` bytes, and nothing else may access them.
     unsafe fn copy_to(&self, py: Python<'py>, out: *mut u8) -> PyResult<()> {
         match &self.source {
             Source::Bytes(bytes) => {
                 let bytes = bytes.as_bytes();
                 debug_assert_eq!(bytes.len(), self.length);
-                // SAFETY: bytes objects do not change, so this is still as long as when it was measured.
+                // SAFETY: bytes objects are immutable, so the measured length still holds.
                 unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), out, self.length) };
                 Ok(())
             }
@@ -161,24 +164,25 @@ impl<'py> Block<'py> {
     }
 }
 
-/// The memory of a Python object, which it keeps alive.
+/// The memory of a Python object, kept alive.
 struct Lent {
     _owner: Py<PyAny>,
     start: *const u8,
     length: usize,
 }
 
-// SAFETY: the memory belongs to `_owner`, which may be dropped on any thread; numpy neither moves nor frees the data of an
-// array that somebody refers to.
+// SAFETY: the memory belongs to `_owner`, which may be dropped on any thread; numpy neither moves
+// nor frees the data of a referenced array.
 unsafe impl Send for Lent {}
 
 impl AsRef<[u8]> for Lent {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: as above. Python code can write there meanwhile, as it can to whatever it has given to a system call: the
-        // bytes are only copied on, by the kernel or into a packet, and nothing is decided by them.
+        // SAFETY: as above. Python code may write there meanwhile, as with any memory passed to a
+        // system call: the bytes are only copied, by the kernel or into a packet, and nothing
+        // depends on them.
         unsafe { std::slice::from_raw_parts(self.start, self.length) }
     }
 }
 
-/// Less than this is copied: a part of its own would cost more.
+/// Smaller blocks are copied: a part of their own would cost more.
 const LENT_BYTES: usize = 16 << 10;

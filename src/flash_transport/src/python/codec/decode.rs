@@ -15,16 +15,18 @@ use crate::buffers::Buffer;
 use crate::codec::{self, ArrayView, Build, Dtype, Key, Kind, Leaf, Limits, Tagged};
 use crate::python::errors;
 
-/// Decode the one message in `buffer[offset..]`. Arrays are read-only views that keep `buffer` alive.
+/// Decode the message in `buffer[offset..]`. Arrays are read-only views that keep `buffer` alive.
 ///
-/// `buffer` is `bytes`, or anything that exports its bytes. Bytes that Rust owns go through [`decode_owned`].
+/// `buffer` is `bytes`, or supports the buffer protocol. For bytes that Rust owns, see
+/// [`decode_owned`].
 pub fn decode(py: Python<'_>, buffer: Bound<'_, PyAny>, offset: usize) -> PyResult<Py<PyAny>> {
     if let Ok(bytes) = buffer.cast::<PyBytes>() {
         return decode_slice(py, bytes.as_bytes(), &buffer, offset);
     }
     let view = byte_view(&buffer)?;
-    // SAFETY: `view` keeps the bytes alive and at their place. They may belong to an object that other Python
-    // code can write to; we hold the GIL and read each byte once, but for the data of arrays, which are views.
+    // SAFETY: `view` keeps the bytes alive and in place. Other Python code may be able to write to
+    // them; this holds the GIL and reads each byte once, except for array data, which becomes
+    // views.
     let message = unsafe { view.as_slice() }?;
     decode_slice(py, message, view.as_any(), offset)
 }
@@ -39,12 +41,12 @@ pub fn decode_owned(
     decode_slice(py, &owner.get().0, owner.as_any(), offset)
 }
 
-/// The bytes of a message, for as long as there are views on them. It offers no way to its bytes, so that nobody can make
-/// those views writable.
+/// The bytes of a message, alive as long as there are views on them. Does not export them, so that
+/// no code can make those views writable.
 #[pyclass(frozen, module = "flash_transport")]
 struct Received(Buffer);
 
-/// A flat array of the bytes of anything that exports them.
+/// A flat array over the memory of an object that supports the buffer protocol.
 pub fn byte_view<'py>(buffer: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyArray1<u8>>> {
     if let Ok(array) = buffer.cast::<PyArray1<u8>>() {
         if array.is_c_contiguous() {
@@ -71,7 +73,7 @@ fn decode_slice<'py>(
 
 struct Objects<'a, 'py> {
     py: Python<'py>,
-    /// Keeps the bytes of the message alive.
+    /// Keeps the message's bytes alive.
     owner: &'a Bound<'py, PyAny>,
 }
 
@@ -132,14 +134,15 @@ impl<'a, 'py> Build<'a> for Objects<'_, 'py> {
 }
 
 impl<'py> Objects<'_, 'py> {
-    /// A read-only array on the bytes of the message.
+    /// A read-only array over the message's bytes.
     fn array(&self, view: ArrayView<'_>) -> PyResult<Bound<'py, PyAny>> {
         let py = self.py;
         let descriptor = descriptor(py, view.dtype)?;
         debug_assert_eq!(descriptor.itemsize(), view.dtype.item_size());
         let mut dims: Vec<npy_intp> = view.shape.iter().map(|dim| *dim as npy_intp).collect();
-        // SAFETY: `view.data` is as long as dtype and shape say (the codec checked it) and belongs to `owner`, which
-        // the array keeps alive as its base. Without the flag to write, nothing changes the bytes through it.
+        // SAFETY: `view.data` is as long as dtype and shape say (the codec checked it) and belongs
+        // to `owner`, which the array keeps alive as its base. Without the writable flag nothing
+        // changes the bytes through it.
         unsafe {
             let array = PY_ARRAY_API.PyArray_NewFromDescr(
                 py,
@@ -166,7 +169,7 @@ impl<'py> Objects<'_, 'py> {
         let descriptor = descriptor(py, dtype)?;
         let data = Build::leaf(self, data)?;
         match dtype.kind() {
-            // the type alone would lose the unit
+            // the type alone would lose the time unit
             Kind::Datetime | Kind::Timedelta => py
                 .import(intern!(py, "numpy"))?
                 .call_method1(intern!(py, "array"), (data, descriptor))?
@@ -185,12 +188,12 @@ fn descriptor<'py>(py: Python<'py>, text: Dtype<'_>) -> PyResult<Bound<'py, PyAr
     }
 }
 
-/// numpy's refusal of what it was sent, as ours.
+/// numpy's error about received data, as a CodecError.
 fn refused_by_numpy(py: Python<'_>, error: PyErr) -> PyErr {
     let about_the_value = error.is_instance_of::<PyValueError>(py)
         || error.is_instance_of::<PyTypeError>(py)
         || error.is_instance_of::<PyOverflowError>(py)
-        // a number too large for its dtype, where the user made warnings errors
+        // a number too large for its dtype, if the user turned warnings into errors
         || error.is_instance_of::<PyRuntimeWarning>(py);
     if !about_the_value || error.is_instance_of::<errors::CodecError>(py) {
         return error;

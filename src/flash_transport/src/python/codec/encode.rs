@@ -1,7 +1,7 @@
 //! Python objects to msgpack.
 //!
-//! Encoding goes in two steps, so that the data of an array is copied once, into memory of the right size:
-//! the walk over the objects, here, writes all but the large blocks; [`Blocks`] puts the two together.
+//! In two steps, so that array data is copied once, into memory of the right size: the walk over
+//! the objects, here, writes everything except large blocks; [`Blocks`] joins the two.
 
 use std::ptr;
 
@@ -33,18 +33,18 @@ pub fn encode_with_prefix(
     encode_after(py, &[prefix], value).map(Buffer::into_vec)
 }
 
-/// What becomes of large arrays.
+/// How to store large arrays.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Arrays {
-    /// The message has its own copy; the caller may change them afterwards.
+    /// Copied into the message; the caller may change the arrays afterwards.
     Copied,
-    /// The message's parts are the arrays' own memory, which lives as long as they do. What somebody writes there before the
-    /// message is sent is sent.
+    /// Referenced as parts of the message. What other code writes to them before the message is
+    /// sent, is sent.
     Lent,
 }
 
-/// Encode `dict` as one msgpack message in parts, with `prefix` as its first byte. With a `key` the map goes on with that, and
-/// the caller is to append its value.
+/// Encode `dict` as one msgpack message in parts, with `prefix` as its first byte. With a `key` the
+/// map ends with that key, and the caller appends its value.
 pub fn encode_parts(
     py: Python<'_>,
     prefix: u8,
@@ -68,8 +68,8 @@ pub(super) fn encode_to_bytes<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<
     let py = value.py();
     let message = Message::of(value)?;
     let size = ffi::Py_ssize_t::try_from(message.len())?;
-    // SAFETY: a null pointer asks for a bytes object that is not initialised. Nobody else has seen it yet, which
-    // is when CPython allows to write its `size` bytes, and `write_into` writes all of them or fails.
+    // SAFETY: with a null pointer CPython returns an uninitialised bytes object. No other code has
+    // it yet, so its `size` bytes may be written; `write_into` writes all of them or fails.
     unsafe {
         let bytes =
             Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(ptr::null(), size))?
@@ -83,7 +83,7 @@ fn encode_after(py: Python<'_>, prefix: &[u8], value: &Bound<'_, PyAny>) -> PyRe
     Message::of(value)?.write_after(py, prefix)
 }
 
-/// A message whose large blocks still lie in Python objects.
+/// A message whose large blocks are still in Python objects.
 #[derive(Default)]
 struct Message<'py> {
     head: Writer,
@@ -105,7 +105,8 @@ impl<'py> Message<'py> {
     fn write_after(&self, py: Python<'py>, prefix: &[u8]) -> PyResult<Buffer> {
         let mut out = Buffer::with_capacity(prefix.len() + self.len());
         out.extend_from_slice(prefix);
-        // SAFETY: `self.len()` bytes of capacity are left, and all of them are written when `write_into` succeeds.
+        // SAFETY: `self.len()` bytes of capacity are left; `write_into` writes all of them or
+        // fails.
         unsafe {
             self.write_into(py, out.as_mut_ptr().add(prefix.len()))?;
             out.set_len(prefix.len() + self.len());
@@ -116,14 +117,14 @@ impl<'py> Message<'py> {
     /// Write the message to `out`.
     ///
     /// # Safety
-    /// `out` must be valid for writes of `self.len()` bytes, and nobody else may look at them.
+    /// `out` must be valid for writes of `self.len()` bytes, and nothing else may access them.
     unsafe fn write_into(&self, py: Python<'py>, out: *mut u8) -> PyResult<()> {
         // SAFETY: the head and the blocks add up to `self.len()`.
         unsafe { self.blocks.write_in(py, self.head.as_slice(), out) }
     }
 
     fn value(&mut self, value: &Bound<'py, PyAny>) -> Result<(), Failure> {
-        // the most frequent first; bool is an int to Python, so it comes before
+        // the most frequent first; bool before int, because a bool is an int in Python
         if let Ok(text) = value.cast::<PyString>() {
             self.head.text(utf8(text)?)?;
         } else if let Ok(value) = value.cast::<PyFloat>() {
@@ -178,13 +179,13 @@ impl<'py> Message<'py> {
         self.dict_and_key(dict, None)
     }
 
-    /// A map that ends with `key`, whose value is still to come.
+    /// A map that ends with `key`, whose value the caller appends.
     fn dict_and_key(
         &mut self,
         dict: &Bound<'py, PyDict>,
         key: Option<&str>,
     ) -> Result<(), Failure> {
-        // a copy of the items: other threads may change the dict while Python code of a value runs
+        // a copy of the items: other threads may change the dict while Python code packs a value
         let items = dict.items();
         self.head
             .map_header(items.len() + usize::from(key.is_some()))?;
@@ -253,7 +254,7 @@ impl<'py> Message<'py> {
         let length = byte_length(array);
         self.head.array_head(length)?;
         if !is_exact(array) {
-            // a subclass has the last word on its bytes (a masked array fills its holes)
+            // a subclass may change its bytes (a masked array fills its holes)
             let bytes = array.call_method0("tobytes")?;
             let bytes = bytes.cast::<PyBytes>().map_err(PyErr::from)?;
             if bytes.as_bytes().len() != length {
@@ -265,7 +266,8 @@ impl<'py> Message<'py> {
             }
             self.data(length, || Source::Bytes(bytes.clone()), bytes.as_bytes());
         } else if array.is_c_contiguous() && length < BLOCK_BYTES {
-            // SAFETY: the array is contiguous and `length` bytes long, and no Python code runs before they are copied.
+            // SAFETY: the array is contiguous and `length` bytes long, and no Python code runs
+            // before the copy.
             let bytes = unsafe { std::slice::from_raw_parts(data_of(array), length) };
             self.head.raw(bytes);
         } else {

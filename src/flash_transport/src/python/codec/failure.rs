@@ -1,11 +1,11 @@
-//! Why a value cannot be packed, and where it lies.
+//! Why a value cannot be packed, and its path in the message.
 
 use pyo3::prelude::*;
 
 use crate::codec::CodecError;
 use crate::python::errors;
 
-/// Why a value cannot be packed, and the way to it from the innermost key outwards.
+/// Why a value cannot be packed, and the path to it, innermost key first.
 pub(super) struct Failure(Box<FailureParts>);
 
 struct FailureParts {
@@ -15,7 +15,7 @@ struct FailureParts {
 
 enum Reason {
     Refused(String),
-    /// Python code failed; its error says more than we could.
+    /// Python code failed; its own error is raised.
     Python(PyErr),
 }
 

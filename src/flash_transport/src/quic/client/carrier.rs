@@ -1,4 +1,4 @@
-//! A connection whose hello is under way or answered, whatever it runs over.
+//! A connection whose hello is sent, over QUIC or a unix socket.
 
 use std::time::Instant;
 
@@ -43,7 +43,7 @@ impl Carrier {
         }
     }
 
-    /// Of the UDP socket, if it is one.
+    /// The buffers of the UDP socket, if it is one.
     pub fn buffers(&self) -> Option<SocketBuffers> {
         match self {
             Carrier::Quic(link) => Some(link.buffers),
@@ -52,7 +52,7 @@ impl Carrier {
         }
     }
 
-    /// Whether requests may leave on it.
+    /// Whether requests may be sent on it.
     pub fn is_up(&self) -> bool {
         let is_connected = match self {
             Carrier::Quic(link) => link.is_up(),
@@ -62,7 +62,7 @@ impl Carrier {
         is_connected && !self.introduction().has_failed()
     }
 
-    /// Wait until the connection is over; says why.
+    /// Wait until the connection has ended, and return why.
     pub async fn lost(&self) -> String {
         match self {
             Carrier::Quic(link) => link.lost().await,
@@ -79,7 +79,8 @@ impl Carrier {
         }
     }
 
-    /// Let the thread that waits carry a request, if this link can do so, has said hello and is free.
+    /// Let the calling thread carry a request, if the transport supports that, the hello is
+    /// answered and the connection is free.
     pub fn carry_here(&self, request: Pieces) -> Option<CarriedHere> {
         match self {
             Carrier::Quic(_) => None,
@@ -90,7 +91,8 @@ impl Carrier {
         }
     }
 
-    /// Send a request and return its whole good answer. `arrived` is called when the server has all of the request.
+    /// Send a request and return its whole answer, which is no error. `arrived` is called when the
+    /// server has all of the request.
     pub async fn exchange(
         &self,
         request: Pieces,
@@ -117,7 +119,7 @@ impl Carrier {
     }
 }
 
-/// A request that the thread which waits carries. Dropping it tells the server that nobody wants the answer.
+/// A request that the waiting thread carries. Dropping it cancels the request at the server.
 #[cfg(unix)]
 #[derive(Debug)]
 pub(super) struct CarriedHere(OnThisThread);
@@ -127,7 +129,7 @@ pub(super) struct CarriedHere(OnThisThread);
 pub(super) enum CarriedHere {}
 
 impl CarriedHere {
-    /// Go on until there is an answer or `until` has come; then `None`.
+    /// Continue until the answer is there, or until `until`; then `None`.
     pub fn carry(&mut self, until: Instant) -> Option<Result<Buffer, ExchangeError>> {
         #[cfg(unix)]
         return self.0.carry(until);

@@ -1,4 +1,4 @@
-//! What a client is made with.
+//! The settings of a client.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ pub struct ClientConfig {
     pub port: u16,
     pub trust: ServerTrust,
     pub hello: Hello,
-    /// For each attempt to connect, and for all of those that one request may wait for.
+    /// For each attempt to connect, and for all attempts during one request.
     pub connect_timeout: Duration,
-    /// Largest answer that is taken.
+    /// Largest answer that is accepted.
     pub answer_bytes: usize,
-    /// UDP port to send from, for one connection at a time; 0: the system chooses.
+    /// UDP port to send from, for one connection at a time; 0: chosen by the system.
     pub local_port: u16,
     pub link: LinkSettings,
 }
@@ -45,7 +45,7 @@ impl ClientConfig {
         }
     }
 
-    /// The path of a host that is a unix socket on this computer.
+    /// The path, if the host is a unix socket on this computer.
     pub fn local_path(&self) -> Option<&str> {
         self.host.strip_prefix("unix:")
     }

@@ -1,4 +1,4 @@
-//! One attempt to connect: name, socket, handshake, and the hello on its way.
+//! One attempt to connect: name lookup, socket, handshake, and sending the hello.
 
 use std::fmt;
 use std::future::Future;
@@ -26,7 +26,7 @@ use super::error::{
 use super::exchange::exchange;
 use super::introduction::{Introduction, Order};
 
-/// A connection whose server is trusted, and whose hello is under way.
+/// A connection to a trusted server; the hello is sent but not answered yet.
 #[derive(Debug)]
 pub(super) struct Link {
     pub connection: Connection,
@@ -37,12 +37,13 @@ pub(super) struct Link {
     socket: Arc<ConnectedSocket>,
 }
 
-/// What a client remembers of its handshakes. A server that it has met before hears its hello with the first flight.
+/// TLS sessions of earlier handshakes. To a server that it has met, a client sends its hello with
+/// the first flight.
 #[derive(Default)]
 pub(super) struct Sessions {
     verdict: Arc<Verdict>,
-    /// Made at the first attempt. The sessions in it were made with servers that `ClientConfig::trust` had accepted, and
-    /// only those can resume them.
+    /// Made at the first attempt. The sessions were made with servers that `ClientConfig::trust`
+    /// accepted, and only those servers can resume them.
     tls: OnceLock<Arc<QuicClientConfig>>,
 }
 
@@ -62,13 +63,13 @@ impl Sessions {
     }
 }
 
-/// At least this much time for each of a name's addresses.
+/// Least time for each address of a name.
 const ADDRESS_TIME: Duration = Duration::from_secs(1);
-/// How much of an attempt's time it waits for the lock of the file of known servers.
+/// Share of an attempt's time to wait for the lock of the file of known servers.
 const LOCK_PART: f32 = 0.5;
-/// Between two looks at that lock, which others hold for the time of one small write.
+/// Between attempts to take that lock, which others hold for one small write.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
-/// How long a closed connection may take to tell its peer.
+/// Time for a closed connection to tell its peer.
 const FAREWELL_TIME: Duration = Duration::from_millis(20);
 
 impl Link {
@@ -76,7 +77,7 @@ impl Link {
         self.connection.close_reason().is_none()
     }
 
-    /// Wait until the connection is over; says why.
+    /// Wait until the connection has ended, and return why.
     pub async fn lost(&self) -> String {
         tokio::select! {
             error = self.connection.closed() => describe(&error),
@@ -159,7 +160,7 @@ async fn dial_address(
                 return Err(refused(error));
             }
             remember(config, &connection, lock_time).await?;
-            // The server does not know the session, and has seen nothing of the hello.
+            // The server does not know the session, and discarded the hello.
             introduction = introduce(config, &connection, &prober).await?;
         }
     }
@@ -173,8 +174,9 @@ async fn dial_address(
     })
 }
 
-/// Keep the server's certificate, if it is one to be kept. Waits up to `within` while another program holds the lock of
-/// the file, without holding up this thread, which a client that is closed waits for.
+/// Remember the server's certificate, if the trust is on first use. Waits up to `within` while
+/// another program holds the file's lock, without blocking this thread, which closing the client
+/// waits for.
 async fn remember(
     config: &ClientConfig,
     connection: &Connection,
@@ -209,7 +211,7 @@ async fn remember(
     Ok(())
 }
 
-/// The result of `future`, unless the server's host says that nobody listens.
+/// The result of `future`, unless the server's host reports that nothing listens.
 async fn unless_refused<T>(
     socket: &ConnectedSocket,
     future: impl Future<Output = T>,
@@ -233,7 +235,7 @@ fn open(
     let io_error = |error| socket_error(&server, error);
     let (socket, buffers) = settings::bind(local, &config.link).map_err(|error| {
         match error.kind() {
-            // By our own last connection, which has not closed yet, or by another program.
+            // Used by our last connection, which is not closed yet, or by another program.
             std::io::ErrorKind::AddrInUse => AttemptError::again(format!(
                 "UDP port {} of this computer is taken",
                 config.local_port
@@ -290,6 +292,6 @@ async fn introduce(
 
 async fn close(endpoint: &Endpoint, signal: Signal) {
     endpoint.close(signal.into(), b"");
-    // Long enough for the farewell to leave; nobody waits for the peer's side of it.
+    // Time for the CONNECTION_CLOSE to be sent; the peer's side of the close is not awaited.
     let _ = timeout(FAREWELL_TIME, endpoint.wait_idle()).await;
 }

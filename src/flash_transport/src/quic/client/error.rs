@@ -1,4 +1,4 @@
-//! What a client can be told, and whether trying again helps.
+//! The errors of a client, and whether trying again helps.
 
 use std::io;
 use std::time::Duration;
@@ -66,14 +66,14 @@ pub enum ClientError {
     Closed { server: String },
 }
 
-/// Why one attempt to connect came to nothing.
+/// Why one attempt to connect failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum AttemptError {
-    /// May be different a moment later.
+    /// Another attempt may succeed.
     Again(String),
-    /// The server is there and says that it will be ready later.
+    /// The server is there and not ready yet.
     NotReady(Failure),
-    /// Will be the same until somebody changes something.
+    /// No attempt will succeed until somebody changes something.
     Final(ClientError),
 }
 
@@ -83,10 +83,10 @@ impl AttemptError {
     }
 }
 
-/// Retry or final: the one place that decides.
+/// Decides for every error whether to retry.
 pub(super) fn judge_handshake(server: &str, error: ConnectionError) -> AttemptError {
     let code = match &error {
-        // Which end finds out first depends on the server.
+        // The server decides which end notices first.
         ConnectionError::TransportError(found) => Some(found.code),
         ConnectionError::ConnectionClosed(close) => Some(close.error_code),
         _ => None,
@@ -100,10 +100,10 @@ pub(super) fn judge_handshake(server: &str, error: ConnectionError) -> AttemptEr
     AttemptError::Again(describe(&error))
 }
 
-/// The TLS alert of a server that does not speak our [`ALPN`](crate::link::wire::ALPN) (RFC 7301).
+/// The TLS alert of a server without our [`ALPN`](crate::link::wire::ALPN) (RFC 7301, section 3.2).
 const NO_APPLICATION_PROTOCOL: u8 = 120;
 
-/// What an answer of the server means to the caller.
+/// An error of the server, as the caller sees it.
 pub(super) fn judge_failure(server: &str, failure: Failure) -> ClientError {
     match ErrorCode::from_name(&failure.code) {
         Some(ErrorCode::Unauthenticated) => ClientError::AuthenticationFailed {
@@ -124,18 +124,19 @@ pub(super) fn bad_answer(server: &str, error: CodecError) -> ClientError {
     }
 }
 
-/// What a host says of a UDP port that nobody has open.
+/// The host reports that no program has the UDP port open.
 pub(super) const NOBODY_LISTENS: &str = "nothing listens there";
 
-/// A server that ends in the middle of a request, which may have been carried out.
+/// The server stopped during a request, which may have been carried out.
 const UNFINISHED: &str = "the server stopped before it had answered";
 
-/// A connection's end in words for somebody who does not know QUIC.
+/// The end of a connection, for users who do not know QUIC.
 pub(super) fn describe(error: &ConnectionError) -> String {
     match error {
         ConnectionError::TimedOut => "the server is silent".into(),
         ConnectionError::Reset => "the server was restarted".into(),
-        // We close a connection ourselves only when the client closes, which it says itself, or for this:
+        // The client closes connections itself only when it is closed, which is reported elsewhere,
+        // or for this:
         ConnectionError::LocallyClosed => NOBODY_LISTENS.into(),
         ConnectionError::ApplicationClosed(close) => {
             if close.error_code == Signal::ShuttingDown.into() {
@@ -170,7 +171,8 @@ pub(super) fn connection_error(error: ReadError) -> String {
     }
 }
 
-/// The end of the connection, where writing failed by it; a server that merely stops reading still answers.
+/// Why the connection ended, if a write failed for that; a server that only stops reading still
+/// answers.
 pub(super) fn lost_while_writing(error: WriteError) -> Option<String> {
     match error {
         WriteError::Stopped(_) => None,

@@ -18,14 +18,14 @@ use super::message::Pieces;
 
 #[derive(Debug)]
 pub(super) enum ExchangeError {
-    /// The server has not begun it: safe to send again.
+    /// The server has not begun it: it is safe to send it again.
     NotSent(String),
     Failed(ClientError),
 }
 
 /// Send `request` (first byte included) and return the whole answer, whose first byte is [`ANSWER_OK`].
 ///
-/// Dropping the future tells the server that nobody wants the answer.
+/// Dropping the future cancels the request at the server.
 pub(super) async fn exchange(
     connection: &Connection,
     prober: &Prober,
@@ -68,7 +68,8 @@ pub(super) async fn exchange_pieces(
     })
 }
 
-/// Whether the server said that whatever it had begun was answered, when it closed the connection.
+/// Whether the server closed the connection with the assurance that every request it had begun was
+/// answered.
 fn all_begun_is_answered(connection: &Connection) -> bool {
     matches!(
         connection.close_reason(),
@@ -97,7 +98,8 @@ impl Streams {
             server: server.to_owned(),
             reason,
         };
-        // A server that refuses the request stops it and answers: then there is an answer to read.
+        // A server that refuses the request stops the stream and sends an answer, which must be
+        // read.
         if let Err(error) = self.send.write_all_chunks(request.as_mut_slice()).await {
             if let Some(reason) = lost_while_writing(error) {
                 return Err(lost(reason));
@@ -134,7 +136,7 @@ impl Streams {
     }
 }
 
-/// Probe until the server has all of the request, and call `arrived` then.
+/// Probe until the server has all of the request, then call `arrived`.
 async fn probe_for_ever(
     prober: &Prober,
     send: &SendStream,
@@ -150,18 +152,18 @@ async fn probe_for_ever(
 impl Drop for Streams {
     fn drop(&mut self) {
         if !self.done {
-            // Each of them fails where its half of the stream is over already.
+            // Each fails if its half of the stream has ended already.
             let _ = self.send.reset(Signal::Cancelled.into());
             let _ = self.receive.stop(Signal::Cancelled.into());
         }
     }
 }
 
-/// What a whole answer says.
+/// The result or the error in a whole answer.
 pub(super) fn judge_answer(mut answer: Buffer, server: &str) -> Result<Buffer, ClientError> {
     match answer.first() {
         Some(&ANSWER_OK) => {
-            // The arrays of the result live as long as this buffer; let it not be larger than they are.
+            // The result's arrays keep this buffer alive, so it must not be larger than they are.
             if answer.capacity() > 2 * answer.len() {
                 answer.shrink_to_fit();
             }

@@ -1,7 +1,8 @@
-//! A request that the thread which waits for it carries itself, where the link can do so.
+//! A request that the waiting thread carries itself, if the connection supports it.
 //!
-//! That saves waking the IO thread and being woken by it, which is most of what a request on one computer takes. Whatever
-//! is not the plain way to an answer (no connection, a server that is not ready) is left to the IO thread.
+//! Saves waking the IO thread and being woken by it, which is most of a request's time on one
+//! computer. Everything else than sending and receiving (connecting, waiting for a server that is
+//! not ready) is left to the IO thread.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use super::message::{Errand, Message};
 use super::reply::{Answer, Outcome, Reply, Waiter};
 use crate::link::wire::ErrorCode;
 
-/// All that it takes to ask.
+/// A request, and what is needed to send it.
 #[derive(Debug, Clone)]
 pub(super) struct Question {
     pub message: Message,
@@ -27,7 +28,7 @@ pub(super) struct Question {
     pub server: String,
 }
 
-/// A request on its way, as far as the thread that waits has brought it.
+/// A request under way, carried by this thread or handed to the IO thread.
 #[derive(Debug)]
 pub(super) struct Here {
     links: Arc<Links>,
@@ -44,10 +45,10 @@ enum Stage {
 }
 
 impl Question {
-    /// Let the IO thread carry it.
+    /// Hand the request to the IO thread.
     pub fn ask(self) -> Waiter {
         let (reply, waiter, abandoned) = Reply::to_waiter(&self.server);
-        // Fails when the client is closed; then `reply` is dropped and the asker told so.
+        // Fails if the client is closed; then dropping `reply` tells the caller.
         let _ = self.jobs.send(Job::Request(Request {
             message: self.message,
             timeout: self.timeout,
@@ -66,11 +67,11 @@ impl Question {
 }
 
 impl Here {
-    /// Carry `question` here if there is a connection that can do so and nobody else is at it.
+    /// Carry `question` on this thread if a connection supports it and is free; otherwise return it.
     pub fn begin(links: &Arc<Links>, question: Question) -> Result<Self, Question> {
         let link: Option<Arc<Carrier>> = match question.message.errand() {
             Errand::Ask => links.current(),
-            // To connect is the IO thread's.
+            // Only the IO thread connects.
             Errand::Connect | Errand::Meet => None,
         };
         let left = question
@@ -89,7 +90,7 @@ impl Here {
         }
     }
 
-    /// Go on for up to `slice`; `None` when there is no answer yet.
+    /// Continue for up to `slice`; `None` if there is no answer yet.
     pub fn wait(&mut self, slice: Duration) -> Option<Outcome> {
         let now = Instant::now();
         let until = now.checked_add(slice).unwrap_or(now);
@@ -128,7 +129,7 @@ impl Here {
         match error {
             _ if self.links.is_closing() => Some(Err(self.closed())),
             ExchangeError::Failed(error) if !is_not_ready(&error) => Some(Err(error)),
-            // The server has not taken it up, so that it may be sent again.
+            // The server has not begun it, so it may be sent again.
             _ => {
                 self.stage = Stage::Elsewhere(Box::new(self.question.clone().ask()));
                 None

@@ -1,4 +1,4 @@
-//! The hello of a connection, which is under way while the first requests leave behind it.
+//! The hello of a connection. The first requests are sent behind it before it is answered.
 
 use std::future::{poll_fn, Future};
 use std::task::Poll;
@@ -16,19 +16,21 @@ use crate::link::wire::{ErrorCode, Failure};
 
 const SILENT: &str = "the server is silent";
 
-/// The msgpack map of the answer, or what an attempt to connect came to.
+/// The metadata as a msgpack map, or why the attempt to connect failed.
 pub(super) type Verdict = Result<Bytes, AttemptError>;
 
-/// How a connection brings what is sent on it.
+/// Whether a connection keeps the order of what is sent on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
-    /// Whole and in order: whoever hangs up without an answer to the hello has read nothing behind it.
+    /// In order: a server that closes the connection without answering the hello has read nothing
+    /// behind it.
     Kept,
-    /// What is behind the hello may have been read although its answer never came.
+    /// Not in order: a server may have read requests behind the hello although its answer never
+    /// arrived.
     Open,
 }
 
-/// A hello on its way. Dropping it gives it up.
+/// A hello under way. Dropping it cancels it.
 #[derive(Debug)]
 pub(super) struct Introduction {
     outcome: watch::Receiver<Option<Outcome>>,
@@ -41,28 +43,28 @@ enum Outcome {
     Answered(Bytes),
     NotReady(Failure),
     Refused(ClientError),
-    /// The connection was over before there was an answer.
+    /// The connection ended before there was an answer.
     Lost(String),
     Late,
 }
 
 impl Introduction {
-    /// Let `exchange` say hello, and bring the whole answer within some time. When this returns, the hello is before all that
-    /// is sent on the connection from then on.
+    /// Let `exchange` send the hello and return the whole answer within `within`. When this
+    /// returns, the hello precedes everything that is sent on the connection later.
     pub async fn begin<F>(exchange: F, within: Duration, order: Order) -> Self
     where
         F: Future<Output = Result<Buffer, ExchangeError>> + Send + 'static,
     {
         let (tell, outcome) = watch::channel(None);
         let mut exchange = Box::pin(timeout(within, exchange));
-        // Sends it; a task of its own might have its first turn after that of a request.
+        // The first poll sends it; a spawned task might first run after that of a request.
         let begun = poll_fn(|context| Poll::Ready(exchange.as_mut().poll(context))).await;
         let task = tokio::spawn(async move {
             let answer = match begun {
                 Poll::Ready(answer) => answer,
                 Poll::Pending => exchange.await,
             };
-            // Nobody is told of a connection that is given up.
+            // Fails if the connection was given up.
             let _ = tell.send(Some(answer.map_or(Outcome::Late, judge)));
         });
         Self {
@@ -72,7 +74,7 @@ impl Introduction {
         }
     }
 
-    /// Wait for what it comes to. The connection's end is one of its ends.
+    /// Wait for the result of the hello; the end of the connection is one.
     pub async fn verdict(&self) -> Verdict {
         match self.outcome().await {
             Outcome::Answered(metadata) => Ok(metadata),
@@ -91,14 +93,14 @@ impl Introduction {
         !matches!(&*self.outcome.borrow(), None | Some(Outcome::Answered(_)))
     }
 
-    /// Why a request behind this hello came to nothing, if `error` is the end of their connection: what the server says to
-    /// the hello tells more, and says whether it can have begun the request.
+    /// Why a request behind this hello failed, if `error` is the end of their connection: the
+    /// answer to the hello tells more, also whether the server can have begun the request.
     pub async fn overrule(&self, error: ExchangeError) -> ExchangeError {
         if !ends_connection(&error) {
             return error;
         }
         match (self.outcome().await, error) {
-            // The server takes up nothing on a connection without a good hello.
+            // Without a good hello the server begins no request.
             (Outcome::Refused(refusal), _) => ExchangeError::Failed(refusal),
             (Outcome::NotReady(failure), _) => ExchangeError::Failed(ClientError::Server(failure)),
             (Outcome::Lost(reason), _) if self.order == Order::Kept => {

@@ -1,4 +1,4 @@
-//! What a client's IO thread is told to do.
+//! Orders to a client's IO thread.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ pub(super) struct Request {
     pub message: Message,
     pub timeout: Option<Duration>,
     pub asked: Instant,
-    /// The session in which a newer request takes this one's place; None lets none do so.
+    /// The session in which a newer request supersedes this one; None: no request does.
     pub line: Option<String>,
     pub reply: Reply,
     pub abandoned: Abandoned,

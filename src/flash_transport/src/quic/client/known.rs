@@ -1,4 +1,4 @@
-//! What a client has learned of its server.
+//! What a client knows about its server.
 
 use bytes::Bytes;
 
@@ -6,12 +6,12 @@ use bytes::Bytes;
 use super::message::DEADLINE_KEY;
 use crate::quic::settings::SocketBuffers;
 
-/// What the last connection told.
+/// Learned from the last connection.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Known {
     /// None until its hello is answered.
     pub metadata: Option<Bytes>,
     pub buffers: Option<SocketBuffers>,
-    /// Whether the server, when it last said so, reads [`DEADLINE_KEY`].
+    /// Whether the server reads [`DEADLINE_KEY`], by its latest metadata.
     pub takes_deadlines: bool,
 }

@@ -1,26 +1,28 @@
-//! Which requests a newer observation of the same session makes pointless. Pure: no clock, no socket.
+//! Decides which requests a newer observation of the same session supersedes. Pure: no clock, no
+//! socket.
 //!
-//! A request that waits (for a connection, or for a server that is not ready) gives way to a newer one. Of those that
-//! are being sent, the oldest stays: on a link that is slower than its robot nothing would ever arrive otherwise.
-//! Once the server has all of a request, the server decides: what it works on is answered, what waits there gives way.
+//! A request that waits (for a connection, or for a server that is not ready) is superseded. Of the
+//! requests that are being sent, the oldest stays: on a link that is slower than its robot no
+//! request would ever arrive otherwise. Once the server has all of a request, the server decides:
+//! the request that the policy works on is answered, one that waits is superseded.
 
 use std::collections::HashMap;
 
-/// Names a request of a line; never used twice.
+/// Identifies a request; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestId(u64);
 
-/// How far a request has come.
+/// How far a request has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// For a connection, or for a server that gets ready.
+    /// Waits for a connection, or for a server that is not ready.
     Waits,
     IsSent,
     /// The server has all of it.
     HasArrived,
 }
 
-/// The requests of each session that are under way, oldest first. `T` goes with each.
+/// The requests under way of each session, oldest first, each with its `T`.
 #[derive(Debug)]
 pub struct Lines<T> {
     lines: HashMap<String, Vec<Entry<T>>>,
@@ -35,7 +37,7 @@ struct Entry<T> {
 }
 
 impl<T> Lines<T> {
-    /// Enter a request that is newer than all others of its session; returns what goes with those that give way.
+    /// Add the newest request of a session; returns the `T` of those that it supersedes.
     pub fn enter(&mut self, session: &str, with: T) -> (RequestId, Vec<T>) {
         let id = RequestId(self.entered);
         self.entered += 1;
@@ -62,8 +64,8 @@ impl<T> Lines<T> {
         (id, gone)
     }
 
-    /// Note how far a request has come. One that waits again although there is a newer one gives way: returns what goes
-    /// with it.
+    /// Note how far a request has got. One that waits again although there is a newer one is
+    /// superseded: returns its `T`.
     pub fn note(&mut self, session: &str, id: RequestId, progress: Progress) -> Option<T> {
         let line = self.lines.get_mut(session)?;
         let place = line.iter().position(|entry| entry.id == id)?;
@@ -74,7 +76,7 @@ impl<T> Lines<T> {
         None
     }
 
-    /// A request is over. It may have given way before.
+    /// Remove a finished request. It may have been superseded before.
     pub fn leave(&mut self, session: &str, id: RequestId) {
         let Some(line) = self.lines.get_mut(session) else {
             return;
@@ -112,8 +114,9 @@ mod tests {
         gone
     }
 
-    /// The cases that every line of this repository keeps, the Python ones and the server's too. Requests that go side by
-    /// side have no turns: the case says which one is taken.
+    /// The cases for which every queue of this repository is tested, the Python ones and the
+    /// server's too. Requests that are sent side by side take no turns: the case names the one that
+    /// is sent.
     #[test]
     fn the_newest_request_of_a_session_wins() {
         let cases: Vec<Value> =

@@ -1,4 +1,4 @@
-//! Keeps at most one connection, made when somebody needs it.
+//! Keeps at most one connection, made when a request needs it.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -34,10 +34,10 @@ pub(super) struct Links {
     server: String,
     known: Arc<Mutex<Known>>,
     state: watch::Sender<State>,
-    /// Requests that wait for a connection.
+    /// Number of requests that wait for a connection.
     waiting: AtomicUsize,
     demand: Notify,
-    /// Attempts to connect so far: that began, and that are over.
+    /// Attempts to connect so far: begun, and finished.
     attempts_begun: AtomicU32,
     attempts_over: AtomicU32,
     last_answer: AtomicUsize,
@@ -46,10 +46,10 @@ pub(super) struct Links {
 
 #[derive(Debug, Clone)]
 enum State {
-    /// No connection, and why.
+    /// No connection, with the reason.
     Down(Reason),
     Up(Arc<Carrier>),
-    /// An attempt has failed in a way that another will not mend.
+    /// An attempt failed in a way that another cannot change.
     Hopeless(ClientError),
 }
 
@@ -76,7 +76,7 @@ impl Links {
         })
     }
 
-    /// Carry one request, connecting first where needed.
+    /// Carry one request; connect first if necessary.
     pub async fn run(
         &self,
         message: &Message,
@@ -132,7 +132,8 @@ impl Links {
                 Err(ExchangeError::Failed(ClientError::Server(failure)))
                     if failure.code == ErrorCode::NotReady.name() =>
                 {
-                    // The server has not begun it, so it may be sent again, also to one that takes this one's place.
+                    // The server has not begun it, so it may be sent again, also to the server's
+                    // successor.
                     wait_again(turn);
                     let now = Instant::now();
                     let (delays, until, said) = not_ready.get_or_insert_with(|| {
@@ -147,7 +148,8 @@ impl Links {
                     }
                     let _ = timeout_at(again_at.into(), link.lost()).await;
                 }
-                // Its time ended while it was asked again: what it said before tells the user more.
+                // It timed out while being repeated: the server's reason for `not_ready` tells the
+                // user more.
                 Err(ExchangeError::Failed(error @ ClientError::Timeout { .. })) => {
                     let said = not_ready.map(|(_, _, said)| ClientError::Server(said));
                     return Err(said.unwrap_or(error));
@@ -162,7 +164,7 @@ impl Links {
         }
     }
 
-    /// Wait until there is a connection, though it may be over again because the server is not ready for more.
+    /// Wait until there was a connection; a server that is not ready may have closed it again.
     async fn connect(&self, asked: Instant, timeout: Option<Duration>) -> Result<(), ClientError> {
         let mut state = self.state.subscribe();
         let turned_away = async {
@@ -176,7 +178,7 @@ impl Links {
         }
     }
 
-    /// Wait until the server has said who it is; false where the next connection may bring that.
+    /// Wait for the server's metadata; false if only another connection can bring it.
     async fn meet(
         &self,
         link: &Carrier,
@@ -195,7 +197,7 @@ impl Links {
         }
     }
 
-    /// The answer, and the bytes that were sent for it.
+    /// The answer, and the number of bytes sent for it.
     async fn send(
         &self,
         link: &Carrier,
@@ -235,7 +237,7 @@ impl Links {
         Ok((answer, bytes_up))
     }
 
-    /// The connection, if there is one now.
+    /// The current connection, if there is one.
     pub fn current(&self) -> Option<Arc<Carrier>> {
         match &*self.state.borrow() {
             State::Up(link) if link.is_up() => Some(link.clone()),
@@ -247,8 +249,8 @@ impl Links {
         self.closing.load(Ordering::Relaxed)
     }
 
-    /// The connection, if there is one within `connect_timeout` and before `timeout` has passed since `asked`; and the
-    /// attempts that were waited for.
+    /// A connection, if there is one within `connect_timeout` and before `timeout` since `asked`;
+    /// and the number of attempts waited for.
     async fn link(
         &self,
         asked: Instant,
@@ -284,8 +286,8 @@ impl Links {
         }
     }
 
-    /// Connect whenever a request waits for it. An attempt goes on when the request that caused it has left, so that
-    /// a control loop of short timeouts comes to a connection, too.
+    /// Connect whenever a request waits for it. An attempt continues when its request has timed
+    /// out, so that a control loop of short timeouts gets a connection, too.
     pub async fn keep(self: Arc<Self>) {
         let mut is_welcome = true;
         loop {
@@ -325,8 +327,8 @@ impl Links {
         }
     }
 
-    /// Connect and say hello. Requests leave behind it, unless the last hello had no good answer: they wait for this one's
-    /// then, because they would probably load the link for nothing.
+    /// Connect and send the hello. Requests are sent behind it at once, unless the last hello had
+    /// no good answer: then they wait for this one's, because they would probably be sent in vain.
     async fn attempt(&self, is_welcome: &mut bool) -> Result<Arc<Carrier>, AttemptError> {
         let link = Arc::new(dial(&self.config, &self.sessions).await?);
         if *is_welcome {
@@ -353,7 +355,7 @@ impl Links {
         }
     }
 
-    /// Let everybody use `link`.
+    /// Make `link` the connection for all requests.
     fn announce(&self, link: &Arc<Carrier>) {
         let mut known = self.known();
         known.buffers = link.buffers();
@@ -400,7 +402,7 @@ impl Links {
     }
 }
 
-/// Counts a waiting request as long as it lives.
+/// Counts a waiting request while it lives.
 struct Place<'a>(&'a AtomicUsize);
 
 impl<'a> Place<'a> {
@@ -416,7 +418,7 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Notice the end of a connection that is waited for in another way.
+/// Polls for the end of a connection while the caller waits for something else.
 async fn lose(link: &Carrier) -> Infallible {
     link.lost().await;
     std::future::pending().await
@@ -432,7 +434,7 @@ fn silent() -> Reason {
     Reason::Unreachable("the server is silent".to_owned())
 }
 
-/// Whether the metadata lists the key of the deadline among what the server `supports`.
+/// Whether the metadata lists the deadline's key in `supports`.
 fn takes_deadlines(metadata: &[u8]) -> bool {
     let Ok(metadata) = Value::decode(metadata, Limits::DEFAULT) else {
         return false;
@@ -444,7 +446,7 @@ fn takes_deadlines(metadata: &[u8]) -> bool {
     names.any(|name| name == Some(DEADLINE_KEY))
 }
 
-/// Different in each process and each time; not a secret.
+/// Differs between processes and calls; not secret.
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0)

@@ -1,4 +1,4 @@
-//! A connection to a server on this computer, in the terms of this client.
+//! A connection to a server on this computer, with the interface of a QUIC connection.
 
 use std::io;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ impl LocalLink {
         self.words.judge(answer.await)
     }
 
-    /// Let the thread that waits carry the request, unless somebody else is at it.
+    /// Let the calling thread carry the request, unless another thread does so with its own.
     pub fn on_this_thread(&self, mut request: Pieces) -> Option<OnThisThread> {
         let exclusive = self.connection.exclusive(request.as_mut_slice())?;
         Some(OnThisThread {
@@ -80,7 +80,7 @@ impl LocalLink {
     }
 }
 
-/// A request that the thread which waits carries.
+/// A request that the waiting thread carries.
 #[derive(Debug)]
 pub(super) struct OnThisThread {
     exclusive: Exclusive,
@@ -94,7 +94,7 @@ impl OnThisThread {
     }
 }
 
-/// What errors need to say.
+/// Details for error messages.
 #[derive(Debug, Clone)]
 struct Words {
     server: String,
@@ -132,7 +132,7 @@ fn judge_connecting(config: &ClientConfig, error: io::Error) -> AttemptError {
     match error.kind() {
         io::ErrorKind::NotFound => AttemptError::again("there is no such socket"),
         io::ErrorKind::ConnectionRefused => AttemptError::again("nothing listens there"),
-        // What the kernel says of a server that accepts nobody.
+        // The kernel's error for a server that does not accept connections.
         io::ErrorKind::WouldBlock => AttemptError::again("the server is busy"),
         _ => AttemptError::Final(ClientError::Socket {
             server: config.server(),

@@ -1,34 +1,35 @@
-//! A request's bytes, the last of which are written when it leaves.
+//! The bytes of a request; those of its deadline are written when it is sent.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-/// Key of an observation: after how many milliseconds the answer is of no use any more.
+/// Key in an observation: the milliseconds after which the answer is useless.
 pub const DEADLINE_KEY: &str = "deadline_ms";
 
-/// A request as it goes onto its stream.
+/// A request, as it is written to its stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// One after the other, the byte of the kind first.
+    /// In order; the first byte is the request's kind.
     parts: Vec<Bytes>,
-    /// The parts end with [`DEADLINE_KEY`], whose value is the time that is left when the request leaves.
+    /// Whether the parts end with [`DEADLINE_KEY`], whose value is the time left when the request
+    /// is sent.
     awaits_deadline: bool,
     errand: Errand,
 }
 
-/// What an asker wants.
+/// The purpose of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Errand {
-    /// A connection.
+    /// Only to connect.
     Connect,
-    /// The answer to the connection's hello, which is no message of its own.
+    /// The answer to the connection's hello; sends nothing itself.
     Meet,
     /// The answer to the message.
     Ask,
 }
 
-/// A request in the pieces that are sent one after the other.
+/// A request in pieces, to be sent in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pieces(Vec<Bytes>);
 
@@ -37,7 +38,7 @@ impl Message {
         Self::of_parts(vec![message.into()])
     }
 
-    /// A message that need not lie in one place.
+    /// A message whose bytes are in several places.
     pub fn of_parts(parts: Vec<Bytes>) -> Self {
         Self {
             parts,
@@ -46,7 +47,7 @@ impl Message {
         }
     }
 
-    /// In place of a message, for who only wants a connection.
+    /// No message: only connect.
     pub(super) fn none() -> Self {
         Self {
             errand: Errand::Connect,
@@ -54,7 +55,7 @@ impl Message {
         }
     }
 
-    /// In place of the hello, which each connection says by itself.
+    /// No message: wait for the answer to the hello, which each connection sends by itself.
     pub(super) fn hello() -> Self {
         Self {
             errand: Errand::Meet,
@@ -62,7 +63,7 @@ impl Message {
         }
     }
 
-    /// `parts` are a message up to its last value, which is the deadline's.
+    /// `parts` are a message without its last value, the deadline.
     pub fn awaiting_deadline(parts: Vec<Bytes>) -> Self {
         Self {
             awaits_deadline: true,
@@ -74,7 +75,7 @@ impl Message {
         self.errand
     }
 
-    /// The message as it is to be sent now. `left` must be given where the message awaits it; no end is a long time.
+    /// The message to send now, with the time `left` if it has a deadline; `None` means no limit.
     pub(crate) fn pieces(&self, left: Option<Duration>) -> Pieces {
         let mut pieces = self.parts.clone();
         if self.awaits_deadline {
@@ -100,12 +101,12 @@ impl From<Bytes> for Pieces {
     }
 }
 
-/// A year; every request is over by then.
+/// A year: longer than any request.
 const NO_END: Duration = Duration::from_secs(365 * 24 * 3600);
-/// What says that the time is over; zero would be no time at all, which the server refuses as a mistake.
+/// Sent when no time is left: the server refuses zero as a mistake.
 const LEAST_MS: f64 = 0.001;
 
-/// A msgpack float 64, which is as long for every time.
+/// A msgpack float 64: the same length for every value.
 fn milliseconds(left: Duration) -> Bytes {
     let mut value = vec![0xcb];
     let ms = (left.as_secs_f64() * 1000.0).max(LEAST_MS);

@@ -1,4 +1,4 @@
-//! The client: any number of threads ask, one IO thread carries it.
+//! The client: any number of threads send requests through one IO thread.
 
 mod carrier;
 mod config;
@@ -42,7 +42,7 @@ use reply::Reply;
 pub use reply::{Answer, Interest, Mail, Mailbox, Outcome, Ticket};
 use turn::Turns;
 
-/// A client of one server. It connects when it is first asked, and again after a loss.
+/// A client of one server. It connects for the first request, and again after a loss.
 #[derive(Debug)]
 pub struct Client {
     server: String,
@@ -82,23 +82,24 @@ impl Client {
         &self.server
     }
 
-    /// Whether this is the copy of a client that a forked process got; it can do nothing.
+    /// Whether this is the copy of a client in a forked process, which cannot be used.
     pub fn is_forked(&self) -> bool {
         self.process != std::process::id()
     }
 
-    /// Begin to connect. The answer is empty, and comes when the server is known to be the trusted one; whether it lets this
-    /// client in, the next request is told.
+    /// Begin to connect. The empty answer comes when the server is known to be the trusted one; the
+    /// next request learns whether the server accepts the api key.
     pub fn connect(&self, timeout: Duration) -> Pending {
         self.request(Message::none(), Some(timeout))
     }
 
-    /// Begin to connect, and to learn the [`metadata`](Self::metadata). The answer is empty.
+    /// Begin to connect and to wait for the [`metadata`](Self::metadata). The answer is empty.
     pub fn meet(&self, timeout: Duration) -> Pending {
         self.request(Message::hello(), Some(timeout))
     }
 
-    /// Begin a request, at the latest when its outcome is waited for: `message` starts with the byte of its kind, the answer with [`crate::link::wire::ANSWER_OK`].
+    /// Begin a request, at the latest when its outcome is waited for. `message` starts with the
+    /// kind, the answer with [`crate::link::wire::ANSWER_OK`].
     pub fn request(&self, message: Message, timeout: Option<Duration>) -> Pending {
         let question = Question {
             message,
@@ -116,8 +117,9 @@ impl Client {
         }
     }
 
-    /// Begin a request whose outcome comes into the [`mailbox`](Self::mailbox). Older ones of `session` that were begun like
-    /// this give way to it, see [`Lines`]. Dropping what is returned cancels the request.
+    /// Begin a request whose outcome goes to the [`mailbox`](Self::mailbox). It supersedes older
+    /// ones of `session` that were begun like this, see [`Lines`]. Dropping the result cancels the
+    /// request.
     pub fn submit(
         &self,
         message: Message,
@@ -143,22 +145,23 @@ impl Client {
         Ok(interest)
     }
 
-    /// Where the outcomes of submitted requests come.
+    /// The outcomes of submitted requests.
     pub fn mailbox(&self) -> Arc<Mailbox> {
         self.mailbox.clone()
     }
 
-    /// Whether the server reads [`DEADLINE_KEY`], as far as it has ever said.
+    /// Whether the server reads [`DEADLINE_KEY`], by its latest metadata.
     pub fn takes_deadlines(&self) -> bool {
         self.known().takes_deadlines
     }
 
-    /// The metadata of the server that was last connected to, as msgpack; None until it has answered the hello.
+    /// The metadata of the current or last connection, as msgpack; None until its hello is
+    /// answered.
     pub fn metadata(&self) -> Option<Bytes> {
         self.known().metadata
     }
 
-    /// How the link was asked to be set.
+    /// The link settings that were asked for.
     pub fn link(&self) -> &LinkSettings {
         &self.link
     }
@@ -168,7 +171,8 @@ impl Client {
         self.known().buffers
     }
 
-    /// Close the connection and wait until that is done. What is under way fails with [`ClientError::Closed`].
+    /// Close the connection and wait until that is done. Requests under way fail with
+    /// [`ClientError::Closed`].
     pub fn close(&self) {
         self.mailbox.shut();
         let _ = self.jobs.send(Job::Close);
@@ -182,7 +186,7 @@ impl Client {
 
     fn ask(&self, request: Request) {
         if !self.is_forked() {
-            // Fails when the client is closed; then `reply` is dropped and the asker told so.
+            // Fails if the client is closed; then dropping `reply` tells the caller.
             let _ = self.jobs.send(Job::Request(request));
         }
     }
@@ -225,7 +229,7 @@ async fn serve(links: Arc<Links>, mut incoming: mpsc::UnboundedReceiver<Job>) {
             request.reply.send(outcome);
         });
     }
-    // Whoever is still asking sees its reply dropped when this runtime ends.
+    // Ending the runtime drops the replies of requests under way, which tells their callers.
     dialer.abort();
     links.close().await;
 }

@@ -1,4 +1,4 @@
-//! A request that its caller waits for.
+//! A request that a thread waits for.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::here::Here;
 use super::reply::{Outcome, Reply, Waiter};
 
-/// A request under way that somebody waits for. Dropping it cancels the request.
+/// A request under way that a thread waits for. Dropping it cancels the request.
 #[derive(Debug)]
 pub struct Pending(Way);
 
@@ -27,12 +27,12 @@ impl Pending {
         Self(Way::Here(Mutex::new(here)))
     }
 
-    /// Of a client that can do nothing.
+    /// A request of a closed or forked client, which has failed already.
     pub(super) fn over(server: &str) -> Self {
         Self::elsewhere(Reply::to_waiter(server).1)
     }
 
-    /// Wait up to `slice`; `None` when there is no answer yet. To be called until it is `Some`.
+    /// Wait up to `slice`; `None` if there is no answer yet. To be called until it returns `Some`.
     pub fn wait(&self, slice: Duration) -> Option<Outcome> {
         match &self.0 {
             Way::Here(here) => here
@@ -43,7 +43,7 @@ impl Pending {
         }
     }
 
-    /// Wait to the end.
+    /// Wait for the answer.
     pub fn wait_long(&self) -> Outcome {
         loop {
             if let Some(outcome) = self.wait(Duration::from_secs(3600)) {

@@ -1,7 +1,7 @@
-//! The way of an answer from the IO thread to whoever asked for it.
+//! Delivers answers from the IO thread to their callers.
 //!
-//! Two kinds of askers: one that waits ([`Waiter`]), and one that goes on with something else and finds its answer in
-//! the client's [`Mailbox`] under the ticket that it left. Each gets exactly one outcome, whatever happens.
+//! A caller either waits ([`Waiter`]), or goes on and finds the outcome in the client's [`Mailbox`]
+//! under its ticket. Each request has exactly one outcome, whatever happens.
 
 use std::sync::mpsc::{channel, sync_channel, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::sync::{Mutex, PoisonError};
@@ -12,12 +12,12 @@ use tokio::sync::oneshot;
 use super::error::ClientError;
 use crate::buffers::Buffer;
 
-/// What came back, and what it cost.
+/// An answer and its cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// First byte included.
     pub bytes: Buffer,
-    /// From asking to the last byte of the answer, connecting included.
+    /// From the call to the last byte of the answer, connecting included.
     pub round_trip: Duration,
     /// The message's bytes, first byte included.
     pub bytes_up: usize,
@@ -27,7 +27,7 @@ pub struct Answer {
 
 pub type Outcome = Result<Answer, ClientError>;
 
-/// Names a request in a [`Mailbox`]; the asker's choice.
+/// Identifies a request in a [`Mailbox`]; chosen by the caller.
 pub type Ticket = u64;
 
 /// Waits for the outcome of a request that the IO thread carries. Dropping it cancels the request.
@@ -38,16 +38,17 @@ pub(super) struct Waiter {
     _interest: Interest,
 }
 
-/// As long as it lives, somebody wants the answer.
+/// The request is cancelled when this is dropped.
 #[derive(Debug)]
 pub struct Interest {
     _lives: oneshot::Sender<()>,
 }
 
-/// Resolves when nobody wants the answer any more.
+/// Resolves when the request is cancelled.
 pub(super) type Abandoned = oneshot::Receiver<()>;
 
-/// Where the outcome of one request goes. Dropped without one, it says that the client is closed.
+/// Receives the outcome of one request. If dropped without one, the outcome is that the client is
+/// closed.
 #[derive(Debug)]
 pub(super) struct Reply {
     server: String,
@@ -60,26 +61,26 @@ enum Way {
     Mailbox(Ticket, Sender<(Ticket, Outcome)>),
 }
 
-/// The outcomes that nobody waits for yet, in the order of their coming.
+/// The outcomes of submitted requests, in order of arrival.
 #[derive(Debug)]
 pub struct Mailbox {
-    /// None once the mailbox is shut.
+    /// None after the mailbox is closed.
     slot: Mutex<Option<Sender<(Ticket, Outcome)>>>,
     outcomes: Mutex<Receiver<(Ticket, Outcome)>>,
 }
 
-/// What came of waiting at a mailbox.
+/// The result of waiting at a mailbox.
 #[derive(Debug)]
 pub enum Mail {
     Outcome(Ticket, Outcome),
-    /// Nothing yet.
+    /// No outcome within the time.
     Nothing,
-    /// Nothing will come any more.
+    /// Closed: no outcome will follow.
     Over,
 }
 
 impl Reply {
-    /// For somebody who waits.
+    /// A reply to a thread that waits.
     pub fn to_waiter(server: &str) -> (Self, Waiter, Abandoned) {
         let (sender, outcome) = sync_channel(1);
         let (interest, abandoned) = interest();
@@ -91,7 +92,7 @@ impl Reply {
         (Self::new(server, Way::Waiter(sender)), waiter, abandoned)
     }
 
-    /// For somebody who looks into the mailbox; None when that is shut.
+    /// A reply to the mailbox; None if that is closed.
     pub fn to_mailbox(
         server: &str,
         mailbox: &Mailbox,
@@ -115,7 +116,7 @@ impl Reply {
     }
 
     fn deliver(&mut self, outcome: Outcome) {
-        // Sending fails where the asker has left.
+        // Sending fails if the caller has left.
         match self.way.take() {
             Some(Way::Waiter(sender)) => drop(sender.send(outcome)),
             Some(Way::Mailbox(ticket, sender)) => drop(sender.send((ticket, outcome))),
@@ -132,7 +133,7 @@ impl Drop for Reply {
 }
 
 impl Waiter {
-    /// Wait up to `slice`; `None` when there is no answer yet.
+    /// Wait up to `slice`; `None` if there is no answer yet.
     pub fn wait(&self, slice: Duration) -> Option<Outcome> {
         match self.outcome.recv_timeout(slice) {
             Ok(outcome) => Some(outcome),
@@ -153,12 +154,13 @@ impl Mailbox {
         }
     }
 
-    /// Take no more requests. What is under way still comes.
+    /// Accept no more requests. Outcomes of requests under way still arrive.
     pub(crate) fn shut(&self) {
         lock(&self.slot).take();
     }
 
-    /// Wait up to `slice` for the next outcome. One caller at a time; the others wait for their turn.
+    /// Wait up to `slice` for the next outcome. One caller at a time; others block until it
+    /// returns.
     pub fn next(&self, slice: Duration) -> Mail {
         match lock(&self.outcomes).recv_timeout(slice) {
             Ok((ticket, outcome)) => Mail::Outcome(ticket, outcome),

@@ -1,4 +1,4 @@
-//! One request's place among those of its session, as [`Lines`] keeps them.
+//! A request among those of its session, as [`Lines`] keeps them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -6,13 +6,13 @@ use tokio::sync::oneshot;
 
 use super::lines::{Lines, Progress, RequestId};
 
-/// The lines of one client. What goes with each request tells it that it gave way.
+/// The lines of one client. Each request's `T` is the sender that tells it that it was superseded.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Turns {
     lines: Arc<Mutex<Lines<oneshot::Sender<()>>>>,
 }
 
-/// A request's place; given up when it is dropped.
+/// A request's entry; removed when dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
     turns: Turns,
@@ -20,16 +20,16 @@ pub(super) struct Turn {
     id: RequestId,
 }
 
-/// Resolves when a newer request took this one's place; fails when that cannot happen any more.
+/// Resolves when a newer request supersedes this one; fails once that cannot happen any more.
 pub(super) type GaveWay = oneshot::Receiver<()>;
 
 impl Turns {
-    /// Enter a request that is newer than all others of its session.
+    /// Add the newest request of a session.
     pub fn enter(&self, session: String) -> (Turn, GaveWay) {
         let (tell, gave_way) = oneshot::channel();
         let (id, gone) = self.lines().enter(&session, tell);
         for tell in gone {
-            // Fails where the request is over.
+            // Fails if the request has finished.
             let _ = tell.send(());
         }
         let turns = self.clone();

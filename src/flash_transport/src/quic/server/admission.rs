@@ -1,4 +1,4 @@
-//! How many connections a server lets in, of all clients and of one address.
+//! Limits the number of connections, in all and per address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -16,15 +16,16 @@ pub(super) struct AdmissionControl {
 #[derive(Debug, Default)]
 struct Taken {
     all: usize,
-    /// Never holds a zero.
+    /// Holds no zeros.
     of_address: HashMap<IpAddr, usize>,
 }
 
-/// What to do with somebody who wants to connect.
+/// The decision on a new connection.
 pub(super) enum Admission {
-    /// Come in, and hold this until you leave.
+    /// Accept it; hold the permit until it ends.
     Permit(Permit),
-    /// There is little room: prove first that the address is yours. Somebody who cannot must not take up the room of those who can.
+    /// Half of the room is taken: the client must first prove its address (a QUIC Retry), so that
+    /// forged addresses cannot take the rest.
     ProveAddress,
     Full,
 }
@@ -65,7 +66,7 @@ impl AdmissionControl {
     }
 }
 
-/// One of the control for connections; free again when dropped.
+/// One connection's share of the limits; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     control: Arc<AdmissionControl>,
@@ -85,7 +86,8 @@ impl Drop for Permit {
     }
 }
 
-/// Who is behind an address: anybody with IPv6 has 2^64 of them.
+/// The network of an address. Limits count an IPv6 /64 as one address, because its owner has 2^64
+/// of them.
 pub(super) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),

@@ -1,4 +1,4 @@
-//! One client's connection: its hello, then one task for each of its streams.
+//! One client's connection: a task for each of its streams, the hello's among them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicUsize;
@@ -18,12 +18,13 @@ use super::peer::{HelloState, Peer, UnreachableReports};
 use super::shared::Shared;
 use super::stream::serve_stream;
 
-/// From the first datagram of a client to its last.
+/// Serve a client from its first datagram to its last.
 pub(super) async fn serve_connection(shared: Arc<Shared>, incoming: Incoming, number: u64) {
     let address = incoming.remote_address();
-    // An IPv4 client of a server that listens on [::] is still an IPv4 client.
+    // A server that listens on [::] sees an IPv4 client under a mapped address.
     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-    // A resumed session's hello is answered before the handshake is over. For a server this always succeeds.
+    // The hello of a resumed session is answered before the handshake is complete. On a server this
+    // always succeeds.
     let begun = incoming.accept().ok();
     let Some(Ok((connection, established))) = begun.map(Connecting::into_0rtt) else {
         shared.core.counters.handshakes_failed.add_one();
@@ -45,7 +46,7 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, incoming: Incoming, nu
     let _entry = shared.peers.enter(&peer);
     tokio::spawn(end_without_hello(shared.clone(), peer.clone()));
     tokio::spawn(note_established(shared.clone(), peer.clone(), established));
-    // Ends with the connection. QUIC holds back more streams than `ServerLimits::connection_requests`.
+    // Ends with the connection. QUIC holds back streams beyond `ServerLimits::connection_requests`.
     while let Ok((send, receive)) = peer.connection.accept_bi().await {
         tokio::spawn(serve_stream(shared.clone(), peer.clone(), send, receive));
     }
@@ -65,7 +66,8 @@ fn peer_name(address: SocketAddr, number: u64) -> PeerName {
 }
 
 async fn note_established(shared: Arc<Shared>, peer: Arc<Peer>, established: ZeroRttAccepted) {
-    // Says whether the first flight was taken, and the same of a handshake without one as of a failed one.
+    // Whether the early data was accepted; false also without early data, and after a failed
+    // handshake.
     let resumed = established.await;
     if resumed || peer.connection.close_reason().is_none() {
         shared.core.counters.connections_accepted.add_one();

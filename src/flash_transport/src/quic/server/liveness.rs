@@ -1,4 +1,4 @@
-//! Whether a client still lives, when there is reason to doubt it.
+//! Closes the connections of clients that are gone.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,12 +11,13 @@ use crate::quic::signal::Signal;
 use super::peer::Peer;
 use super::shared::Shared;
 
-/// How often the server speaks to a silent client. A client that was killed is found out by its host's refusal of this.
+/// How often the server probes a silent client. The host of a killed client refuses the probe.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_millis(250);
-/// A client whose session somebody else takes up has this long to show a sign of life: four probes, and a round trip.
+/// How long a client may be silent after another has taken up its session: four probes, and a round
+/// trip.
 const SIGN_OF_LIFE_TIME: Duration = Duration::from_millis(1500);
 
-/// The host at `address` says that nobody listens there.
+/// The host at `address` reports that nothing listens there.
 pub(super) fn refused(shared: &Shared, address: SocketAddr) {
     let same = |other: SocketAddr| {
         (other.ip().to_canonical(), other.port()) == (address.ip().to_canonical(), address.port())
@@ -34,8 +35,9 @@ pub(super) fn refused(shared: &Shared, address: SocketAddr) {
     }
 }
 
-/// `successor` continues a session: whoever else has it is probably a former life of the same client. It is not closed while it shows
-/// signs of life, or two clients with one session would throw each other out for ever.
+/// `successor` continues a session. Another connection of it probably belongs to the same client
+/// before a restart, and is closed if it stays silent. It is not closed if it sends: two clients
+/// with one session would otherwise close each other's connections for ever.
 pub(super) fn take_over_session(shared: &Arc<Shared>, successor: &Peer, session: &Arc<str>) {
     for peer in shared.peers.all() {
         if peer.number == successor.number || peer.session().as_ref() != Some(session) {

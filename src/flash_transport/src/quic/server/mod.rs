@@ -1,4 +1,4 @@
-//! The server: one IO thread for any number of clients, and a queue from which the policy takes requests.
+//! The server: one IO thread for any number of clients, and a queue of requests for the policy.
 
 mod admission;
 mod connection;
@@ -47,9 +47,10 @@ use unmatched::is_unmatched;
 pub struct ServerConfig {
     pub address: SocketAddr,
     pub identity: Identity,
-    /// The msgpack map that answers each hello. `None`: there is no policy yet, see [`Server::set_metadata`].
+    /// The msgpack map that answers each hello; `None` while the policy loads, see
+    /// [`Server::set_metadata`].
     pub metadata: Option<Vec<u8>>,
-    /// Empty: everybody may come in.
+    /// Without keys every client is accepted.
     pub api_keys: Vec<ApiKey>,
     pub limits: ServerLimits,
     pub link: LinkSettings,
@@ -81,11 +82,11 @@ pub struct Server {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// How long a closed endpoint may take to tell its peers.
+/// Time for a closed endpoint to tell its peers.
 const FAREWELL_TIME: Duration = Duration::from_millis(20);
 
 impl Server {
-    /// Bind and serve. Fails when the address is taken.
+    /// Bind and serve. Fails if the address is in use.
     pub fn bind(config: ServerConfig) -> io::Result<Self> {
         let ServerConfig {
             address,
@@ -153,7 +154,7 @@ impl Server {
         self.address
     }
 
-    /// What a client pins.
+    /// The certificate's fingerprint, which clients pin.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
@@ -166,7 +167,7 @@ impl Server {
         self.buffers
     }
 
-    /// How many connections are open now, those in their handshake included.
+    /// Number of open connections, those in their handshake included.
     pub fn connections(&self) -> usize {
         self.shared.admission.taken()
     }
@@ -179,41 +180,43 @@ impl Server {
         &self.shared.core
     }
 
-    /// Who came, who left and who was refused, for the operator.
+    /// Which clients connected, disconnected or were refused, for the operator.
     pub fn events(&self) -> &ClientEvents {
         &self.shared.core.events
     }
 
-    /// Whether the IO thread ended although nobody closed the server.
+    /// Whether the IO thread ended although the server was not closed.
     pub fn is_broken(&self) -> bool {
         self.shared.broken.load(Ordering::Relaxed)
     }
 
-    /// Wait for a request. Any number of threads may.
+    /// Wait for a request. Any number of threads may call it.
     pub fn next(&self, within: Duration) -> Next<Request> {
         self.shared.core.queue.next(within)
     }
 
-    /// Let clients in: from now on a hello is answered with this msgpack map. Before, hello and requests are answered
-    /// `not_ready`.
+    /// Answer hellos with this msgpack map from now on: the policy is loaded. Before, hellos and
+    /// requests are answered `not_ready`.
     pub fn set_metadata(&self, metadata: &[u8]) {
         self.shared.core.set_metadata(metadata);
     }
 
-    /// Answer hellos and requests with `not_ready` from now on. What was accepted goes on: it still comes out of
-    /// [`Self::next`], and its answers are sent.
+    /// Answer hellos and new requests `not_ready` from now on. Accepted requests go on:
+    /// [`Self::next`] still returns them, and their answers are sent.
     pub fn stop_accepting(&self) {
         self.shared.core.accepted.end();
         self.shared.enter(Stage::Draining);
     }
 
-    /// Wait until all that was accepted is answered and the answers have arrived; says whether they have.
+    /// Wait until all accepted requests are answered and the answers have arrived; returns whether
+    /// they have.
     pub fn wait_settled(&self, within: Duration) -> bool {
         self.shared.core.accepted.wait_settled(within)
     }
 
-    /// Stop, tell all clients, and wait until that is done. What nobody has taken from [`Self::next`] is answered
-    /// `not_ready`, what somebody took and did not answer gets no answer. A second call waits for the first.
+    /// Stop, tell all clients, and wait until that is done. Requests not taken from [`Self::next`]
+    /// are answered `not_ready`; requests taken and not answered get no answer. A second call waits
+    /// for the first.
     pub fn close(&self) {
         self.stop_accepting();
         self.shared.enter(Stage::Closing);
@@ -257,7 +260,7 @@ fn open(
 
 /// Close the connections of clients that are gone. Ends with the IO thread.
 async fn watch(shared: Arc<Shared>, socket: Arc<ListeningSocket>) {
-    // It fails only with the runtime.
+    // Fails only with the runtime.
     let _ = socket
         .watch(|address| liveness::refused(&shared, address))
         .await;
@@ -336,8 +339,8 @@ fn quinn_config(
     Ok(config)
 }
 
-/// A server that comes back with the same identity recognises the packets of its former connections, and tells
-/// their clients at once that they are over (RFC 9000, section 10.3).
+/// A restarted server with the same identity recognises packets of its former connections, and
+/// tells their clients at once that these have ended (a stateless reset, RFC 9000, section 10.3).
 fn endpoint_config(identity: &Identity) -> (EndpointConfig, HashedConnectionIdGenerator) {
     let reset_secret = identity.derived_secret("stateless reset");
     let reset_key = hmac::Key::new(hmac::HMAC_SHA256, &reset_secret);

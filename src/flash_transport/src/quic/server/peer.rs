@@ -1,4 +1,4 @@
-//! What all streams of one connection share.
+//! What the streams of one connection share.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use crate::link::limits::Account;
 use crate::link::server_core::PeerName;
 use crate::quic::signal::Signal;
 
-/// What the hello of a connection has come to.
+/// The state of a connection's hello.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum HelloState {
-    /// None has come.
+    /// No hello has arrived.
     Awaited,
-    /// One has come and is being judged; no other is taken meanwhile.
+    /// A hello is being judged; no other is accepted meanwhile.
     Judged,
-    /// The client may come in, but the server was not ready. The client may say hello again.
+    /// The key was good, but the server was not ready. The client may send another hello.
     NotReady,
-    /// It was refused, and the connection ends.
+    /// The hello was refused, and the connection ends.
     Refused,
-    /// It was good; the session that it names.
+    /// The hello was good and names this session.
     Accepted(Arc<str>),
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Peer {
     pub number: u64,
     pub connection: Connection,
     pub prober: Prober,
-    /// Whether the handshake is over, so that what the client has sent is no replay.
+    /// Whether the handshake is complete, so that the client's data is no replay.
     pub established: watch::Sender<bool>,
     pub name: PeerName,
     pub hello: watch::Sender<HelloState>,
@@ -40,12 +40,12 @@ pub(super) struct Peer {
     pub accepted: Arc<AtomicUsize>,
     pub unreachable: UnreachableReports,
     pub account: Arc<Account>,
-    /// Size of the last request, which the next one will probably have.
+    /// Size of the last request; the next one is probably as large.
     pub last_request: AtomicUsize,
 }
 
 impl Peer {
-    /// Of a client whose hello was accepted.
+    /// The session, if the client's hello was accepted.
     pub fn session(&self) -> Option<Arc<str>> {
         match &*self.hello.borrow() {
             HelloState::Accepted(session) => Some(session.clone()),
@@ -53,7 +53,7 @@ impl Peer {
         }
     }
 
-    /// Take up a hello; false where one was taken up before, unless that came before the server was ready.
+    /// Begin to judge a hello; false if there was one, unless the server was not ready for it.
     pub fn begin_hello(&self) -> bool {
         self.hello.send_if_modified(|state| {
             let is_first = matches!(state, HelloState::Awaited | HelloState::NotReady);
@@ -64,7 +64,7 @@ impl Peer {
         })
     }
 
-    /// Close for a server that stops.
+    /// Close because the server stops.
     pub fn close_for_shutdown(&self) {
         match self.accepted.load(Ordering::Relaxed) {
             0 => self
@@ -78,15 +78,16 @@ impl Peer {
     }
 }
 
-/// What a client's host has said of it: that nobody listens at its address.
+/// The reports of a client's host that nothing listens at its address.
 #[derive(Debug, Default)]
 pub(super) struct UnreachableReports {
-    /// `datagrams << 8 | refusals`: refusals since so many datagrams had come.
+    /// `datagrams << 8 | refusals`: the refusals since this number of datagrams had arrived.
     state: AtomicU64,
 }
 
 impl UnreachableReports {
-    /// A refusal came after `datagrams` datagrams of the client in all; says whether it is gone.
+    /// Note a refusal, after `datagrams` datagrams of the client in all; returns whether the client
+    /// is gone.
     pub fn refused(&self, datagrams: u64) -> bool {
         let before = self.state.load(Ordering::Relaxed);
         let refusals = match before >> 8 == datagrams {
@@ -99,7 +100,8 @@ impl UnreachableReports {
     }
 }
 
-/// Refusals without a datagram in between that mean that a client is gone: one may be forged, by somebody who has seen a packet.
+/// A client is gone after this many refusals without a datagram of it in between: one refusal may
+/// be forged by an attacker who has seen a packet.
 const REFUSALS_OF_A_DEAD_CLIENT: u32 = 2;
 #[cfg(test)]
 mod tests {

@@ -1,17 +1,20 @@
-//! What other hosts' kernels say about datagrams that we sent: nobody listens there any more (ICMP "port unreachable").
+//! Reports of other hosts that nothing listens where we sent a datagram (ICMP "port unreachable").
 //!
-//! An unconnected socket hears of it only through its error queue. Anybody who guesses a client's address can send such
-//! news, so it counts only where it quotes a datagram that we sent a moment ago.
+//! An unconnected socket gets them only through its error queue. An attacker who guesses a client's
+//! address can send such reports, so they only count if they quote a datagram that we sent
+//! recently.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 
-/// How much of a datagram identifies it: flags, connection id and the first encrypted bytes.
+/// Length of the prefix that identifies a datagram: flags, connection id and the first encrypted
+/// bytes.
 const PREFIX: usize = 20;
-/// A dead client's last datagrams are found again if no more than about this many others were sent meanwhile.
+/// Number of hashes kept: a datagram is still known if no more than about this many were sent after
+/// it.
 const REMEMBERED: usize = 4096;
 
-/// Remembers what was sent where, in fixed memory.
+/// Remembers which datagrams were sent where, in fixed memory.
 #[derive(Debug)]
 pub(super) struct SentLog {
     hashes: Vec<u64>,
@@ -32,7 +35,7 @@ impl SentLog {
         }
     }
 
-    /// Whether `quoted` is the start of a datagram that was sent to this address lately.
+    /// Whether `quoted` is the start of a datagram that was recently sent to this address.
     pub fn knows(&self, to: SocketAddr, quoted: &[u8]) -> bool {
         self.hash(to, quoted)
             .is_some_and(|hash| self.hashes[hash as usize % REMEMBERED] == hash)
@@ -59,18 +62,19 @@ mod linux {
 
     use libc::{c_int, c_void};
 
-    /// A quotation is cut to this; RFC 1812 hosts quote up to 576 bytes.
+    /// Longest quotation that is read; hosts quote up to 576 bytes (RFC 1812, section 4.3.2.3).
     const QUOTATION: usize = 128;
     const CONTROL: usize = 512;
 
-    /// Have the kernel queue what it hears about our datagrams. Without it there is only silence, so failing is no error.
+    /// Have the kernel queue such reports. Failing is no error: without them, only silence tells
+    /// that a client is gone.
     pub fn ask_for(socket: BorrowedFd<'_>) {
         let on: c_int = 1;
         for (level, option) in [
             (libc::SOL_IP, libc::IP_RECVERR),
             (libc::SOL_IPV6, libc::IPV6_RECVERR),
         ] {
-            // SAFETY: the option's value is an int that lives across the call.
+            // SAFETY: the option's value is an int that outlives the call.
             unsafe {
                 libc::setsockopt(
                     socket.as_raw_fd(),
@@ -83,14 +87,16 @@ mod linux {
         }
     }
 
-    /// What the error queue holds next, with the start of the quoted datagram in `quotation`.
+    /// Read the next entry of the error queue, and the start of the quoted datagram into
+    /// `quotation`.
     ///
-    /// `Some((address, length))` for a refusal, `None` for other news; `WouldBlock` when the queue is empty.
+    /// `Some((address, length))` for a refusal, `None` for other errors; `WouldBlock` if the queue
+    /// is empty.
     pub fn next(socket: BorrowedFd<'_>, quotation: &mut Vec<u8>) -> io::Result<Option<SocketAddr>> {
-        // SAFETY: these are plain data of C, for which zeros are valid.
+        // SAFETY: plain C structs, for which zeros are valid.
         let (mut name, mut message) =
             unsafe { (zeroed::<libc::sockaddr_storage>(), zeroed::<libc::msghdr>()) };
-        // Aligned as `cmsghdr` wants it.
+        // Aligned as `cmsghdr` requires.
         let mut control = [MaybeUninit::<u64>::zeroed(); CONTROL / size_of::<u64>()];
         quotation.clear();
         quotation.resize(QUOTATION, 0);
@@ -105,12 +111,13 @@ mod linux {
         message.msg_control = control.as_mut_ptr().cast::<c_void>();
         message.msg_controllen = size_of_val(&control) as _;
         let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
-        // SAFETY: every pointer in `message` is to a buffer of the length beside it, which lives across the call.
+        // SAFETY: every pointer in `message` is to a buffer of the given length, which outlives the
+        // call.
         let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, flags) };
         let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         quotation.truncate(received);
 
-        // SAFETY: the kernel has filled name and control as far as the lengths in `message` say.
+        // SAFETY: the kernel has filled name and control up to the lengths in `message`.
         Ok(unsafe { is_refusal(&message).then(|| address(&name)).flatten() })
     }
 
@@ -219,7 +226,7 @@ mod tests {
             socket.send_to(&datagram, to).unwrap();
             let mut quotation = Vec::new();
             let refused = loop {
-                // On loopback the refusal is there when the sending returns, or a moment later.
+                // On loopback the refusal is there when the send returns, or a moment later.
                 match next(socket.as_fd(), &mut quotation) {
                     Ok(refused) => break refused.unwrap(),
                     Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),

@@ -10,29 +10,29 @@ use super::admission::AdmissionControl;
 use super::peers::Peers;
 use crate::link::server_core::ServerCore;
 
-/// How long a stopping server, or one that turns a client away, waits for its last words to arrive.
+/// How long a stopping or refusing server waits for its final packets to arrive.
 pub(super) const FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// What the IO thread, its tasks and the policy's threads share.
 pub(super) struct Shared {
     pub core: ServerCore,
-    /// Of a connection whose client is known, if there are not too many.
+    /// Receive window of an authenticated client, unless there are too many.
     pub receive_window: u32,
     pub admission: Arc<AdmissionControl>,
     pub peers: Arc<Peers>,
-    /// Only moves forward.
+    /// Never goes back.
     pub stage: watch::Sender<Stage>,
-    /// Each stream holds a copy until its answer is out.
+    /// Each stream holds a clone until its answer is sent.
     pub busy: mpsc::WeakSender<()>,
-    /// The IO thread ended although nobody closed the server.
+    /// The IO thread ended although the server was not closed.
     pub broken: AtomicBool,
 }
 
-/// Where a server is in its life.
+/// The stages of a server's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
     Serving,
-    /// Finishes what it has accepted, and accepts nothing.
+    /// Finishes accepted requests and accepts no more.
     Draining,
     Closing,
 }

@@ -1,7 +1,8 @@
-//! The server's UDP socket: counts what is no QUIC of ours, and hears whose client is gone.
+//! The server's UDP socket: counts datagrams of no connection, and receives reports of clients that
+//! are gone.
 //!
-//! A killed client says nothing. Its host answers our next datagram with ICMP "port unreachable", which QUIC alone does
-//! not see: it would wait for ten seconds of silence.
+//! A killed client sends nothing. Its host answers our next datagram with ICMP "port unreachable",
+//! which QUIC alone does not see: it would wait for ten seconds of silence.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -17,7 +18,7 @@ use super::port_unreachable::SentLog;
 use crate::quic::datagram_size;
 use crate::quic::udp::{LargestDatagrams, Udp};
 
-/// An error that waits on the socket is about another datagram than the one that meets it.
+/// A pending error concerns another datagram than the one whose call returns it.
 const ATTEMPTS: usize = 4;
 
 pub(super) struct ListeningSocket {
@@ -29,7 +30,8 @@ pub(super) struct ListeningSocket {
 type OnDatagram = dyn Fn(&[u8]) + Send + Sync;
 
 impl ListeningSocket {
-    /// It takes datagrams of up to `largest`, and sends ordinary ones. `on_datagram` sees each that comes.
+    /// Receives datagrams of up to `largest` bytes, and sends ordinary ones. Calls `on_datagram`
+    /// for each that arrives.
     pub fn new(
         socket: std::net::UdpSocket,
         largest: u16,
@@ -48,14 +50,15 @@ impl ListeningSocket {
         }))
     }
 
-    /// Call `refused` with each address whose host says that nobody listens there. Never ends.
+    /// Call `refused` with each address whose host reports that nothing listens there. Never
+    /// returns.
     #[cfg(target_os = "linux")]
     pub async fn watch(&self, mut refused: impl FnMut(SocketAddr)) -> io::Result<()> {
         use std::os::fd::AsFd;
         let mut quotation = Vec::new();
         loop {
             self.udp.io.ready(tokio::io::Interest::ERROR).await?;
-            // Ends in `WouldBlock`, whatever ended it: that clears the readiness.
+            // Returns `WouldBlock` in any case: that clears the readiness.
             let _ = self
                 .udp
                 .io
@@ -72,7 +75,7 @@ impl ListeningSocket {
                     }
                     Err(io::ErrorKind::WouldBlock.into())
                 });
-            // An error without an entry in the queue would wake us for ever.
+            // An error without an entry in the queue would wake this task for ever.
             let _ = self.udp.io.take_error();
         }
     }
@@ -107,7 +110,8 @@ impl AsyncUdpSocket for ListeningSocket {
             match self.udp.try_send(transmit) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                // To QUIC a datagram that cannot leave is a lost one: no route for a moment, too large a probe.
+                // To QUIC, a datagram that cannot be sent is a lost one: no route at the moment, or
+                // a probe that is too large.
                 Ok(()) | Err(_) => return Ok(()),
             }
         }

@@ -1,4 +1,4 @@
-//! One request on its stream: read it, let the policy answer, send the answer.
+//! One request on its stream: read it, pass it to the policy, send the answer.
 
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use crate::link::request::{Reply, Request};
 /// The next request's buffer starts with the size of the last one, up to this.
 const LARGEST_EXPECTED: usize = 1 << 20;
 
-/// What to do with a stream whose request did not come to the policy.
+/// What to do with a request that does not reach the policy.
 enum End {
     /// Tell the client why.
     Refuse(Failure),
-    /// There is nobody to tell.
+    /// The client does not listen any more.
     Gone,
 }
 
@@ -64,7 +64,7 @@ pub(super) async fn serve_stream(
     }
 }
 
-/// Read kind and body, and refuse what this client may not ask, as early as possible.
+/// Read kind and body, and refuse what this client may not send as early as possible.
 async fn read_request(
     shared: &Shared,
     peer: &Peer,
@@ -88,7 +88,7 @@ async fn read_request(
         Kind::Hello => SMALL_MAP.bytes,
         _ => {
             hold_for_hello(peer, send).await?;
-            // The session's store makes a replay fail; this does not even depend on it.
+            // The session store already makes a replay fail; this check does not depend on it.
             let mut established = peer.established.subscribe();
             let _ = established.wait_for(|established| *established).await;
             shared.core.limits.message_bytes
@@ -126,21 +126,22 @@ async fn read_request(
     Ok((kind, body, reservation))
 }
 
-/// Wait for what the connection's hello comes to: QUIC does not order streams, so a request may overtake it. Nothing of the
-/// request is read meanwhile; how much of it QUIC holds, [`windows`] says, and for how long, `ServerLimits::hello_time`.
+/// Wait for the verdict on the connection's hello: QUIC does not order streams, so a request may
+/// overtake it. The request is not read meanwhile; [`windows`] limits how much of it QUIC holds,
+/// `ServerLimits::hello_time` for how long.
 async fn hold_for_hello(peer: &Peer, send: &SendStream) -> Result<(), End> {
     let mut hello = peer.hello.subscribe();
     let is_judged = |now: &HelloState| !matches!(now, HelloState::Awaited | HelloState::Judged);
     let judged = tokio::select! {
         biased;
         judged = hello.wait_for(is_judged) => judged,
-        // The client wants no answer any more, or the connection is over.
+        // The client has cancelled, or the connection has ended.
         _ = send.stopped() => return Err(End::Gone),
     };
     match judged.as_deref() {
         Ok(HelloState::Accepted(_)) => Ok(()),
         Ok(HelloState::NotReady) => Err(refuse(ErrorCode::NotReady, WARMING_UP)),
-        // The connection ends; the answer to the hello says why.
+        // The connection ends; the answer to the hello gives the reason.
         Ok(HelloState::Refused | HelloState::Awaited | HelloState::Judged) | Err(_) => {
             Err(End::Gone)
         }
@@ -156,7 +157,7 @@ async fn answer_hello(shared: &Arc<Shared>, peer: &Peer, send: &mut SendStream, 
     }
     let is_resumed = !*peer.established.borrow();
     let delay = core.hello_delay(&peer.name.address, Instant::now());
-    // even a sleep of nothing waits for the timer's next millisecond
+    // even a sleep of zero lasts until the timer's next millisecond
     if !delay.is_zero() {
         sleep(delay).await;
     }
@@ -232,7 +233,7 @@ async fn ask_policy(
             cancelled.store(true, Ordering::Relaxed);
             match shared.core.queue.withdraw(&id) {
                 Some(_) => Some(shutting_down().encode()),
-                // Somebody has it. If it is answered by now, fine; else nobody can tell what came of it.
+                // The policy has it. Unless it is answered by now, its fate is unknown.
                 None => match answered.try_recv() {
                     Ok(result) => Some(result),
                     Err(_) => {
@@ -253,13 +254,13 @@ async fn ask_policy(
             cancelled.store(true, Ordering::Relaxed);
             shared.core.counters.requests_cancelled.add_one();
             let _ = send.reset(Signal::Cancelled.into());
-            // If the policy has it already, it sees `cancelled`.
+            // If the policy has it already, the policy sees `cancelled`.
             drop(shared.core.queue.withdraw(&id));
         }
     }
 }
 
-/// Send an answer to its end; a client that does not read it loses it.
+/// Send an answer to its end; it is dropped if the client does not read it.
 async fn answer(shared: &Shared, peer: &Peer, send: &mut SendStream, answer: impl Into<Bytes>) {
     let written = timeout(
         shared.core.limits.answer_time,
@@ -270,7 +271,8 @@ async fn answer(shared: &Shared, peer: &Peer, send: &mut SendStream, answer: imp
         Ok(Ok(())) => {
             shared.core.counters.answers_sent.add_one();
             let _ = send.finish();
-            // Closing the connection discards what is not delivered, so a stopping server waits for this stream.
+            // Closing the connection discards undelivered data, so a stopping server waits for this
+            // stream.
             let delivered = peer.prober.until(send.stopped());
             let _ = timeout(shared.core.limits.answer_time, delivered).await;
         }
@@ -296,7 +298,7 @@ fn refuse(code: ErrorCode, message: impl Into<String>) -> End {
     End::Refuse(Failure::new(code, message))
 }
 
-/// The client reset the stream, or the connection is over.
+/// Resolves when the client resets the stream, or the connection ends.
 fn gone(_error: ReadError) -> End {
     End::Gone
 }

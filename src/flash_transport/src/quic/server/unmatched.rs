@@ -1,21 +1,22 @@
-//! Which datagrams cannot be QUIC of ours, judged by their first bytes (RFC 8999). Pure.
+//! Which datagrams cannot belong to our connections, by their first bytes (RFC 8999). Pure.
 
 use quinn_proto::{ConnectionId, ConnectionIdGenerator, HashedConnectionIdGenerator};
 
-/// A long header has this bit.
+/// The bit of a long header.
 const LONG: u8 = 0x80;
 const VERSION_1: u32 = 1;
 /// A client's first datagram is at least this long (RFC 9000, section 14.1).
 const MIN_INITIAL: usize = 1200;
-/// Type bits of a long header: an Initial, or early data, comes with an id that the client made up.
+/// Type bits of a long header: in an Initial or 0-RTT packet the client chose the connection id.
 const TYPE: u8 = 0x30;
 const INITIAL: u8 = 0x00;
 const EARLY_DATA: u8 = 0x10;
 
-/// Whether this datagram cannot belong to a connection of a server that gives out `ids`: no QUIC, another version, or
-/// the id of a connection that there never was.
+/// Whether this datagram belongs to no connection of a server that gives out `ids`: no QUIC,
+/// another version, or an unknown connection id.
 ///
-/// What looks like the start of a connection is not judged: only decrypting it would tell.
+/// A datagram that looks like the start of a connection is not judged: only decrypting it would
+/// tell.
 pub(super) fn is_unmatched(datagram: &[u8], ids: &HashedConnectionIdGenerator) -> bool {
     let Some(&flags) = datagram.first() else {
         return true;

@@ -1,24 +1,25 @@
-//! How many bytes each connection may have on the way to us that nobody has read: the part of a peer's memory with us that
-//! the accounts in `limits` do not see, because QUIC holds what comes out of order.
+//! The receive window of each connection: bytes that have arrived and are not read yet. QUIC holds
+//! them, so the accounts in `limits` do not count them.
 
 use quinn::VarInt;
 
 use super::shared::Shared;
 
-/// A connection without a good hello: many times a hello, and a request of three small images that follows it at once.
+/// For an unauthenticated connection: many times a hello, and a request of three small images sent
+/// right behind it.
 pub(super) const STRANGERS_WINDOW: u32 = 1 << 20;
 /// For all connections together.
 const ALL: u64 = 1 << 30;
-/// Each has at least this, for a request of three raw 640x480 images without waiting for credit.
+/// Least window of each client: a request of three raw 640x480 images need not wait for credit.
 const LEAST: u64 = 4 << 20;
 
-/// What each of so many known clients may have.
+/// The window of each of `clients` authenticated clients.
 fn share(most: u32, clients: usize) -> u32 {
     let share = (ALL / clients.max(1) as u64).max(LEAST);
     u32::try_from(share).unwrap_or(u32::MAX).min(most)
 }
 
-/// A client has become known: give everybody their share.
+/// Divide the memory anew, when a client has been authenticated.
 pub(super) fn divide(shared: &Shared) {
     let mut peers = shared.peers.all();
     peers.retain(|peer| peer.session().is_some());
