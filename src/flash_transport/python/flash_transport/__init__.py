@@ -22,7 +22,7 @@ from flash_transport.stats import CallStats
 if TYPE_CHECKING:
     from flash_transport.websocket import WebsocketPolicy
 
-# the same names from either half; types are those of the compiled one
+# both halves have the same names; the types are those of the compiled one
 if TYPE_CHECKING or implementation == "native":
     from flash_transport._native import (
         LocalServer,
@@ -93,7 +93,7 @@ Policy = PolicyClient
 
 
 def __getattr__(name: str) -> Any:
-    # QUIC and the codec work without `websockets`, so it is imported by those who use it
+    # QUIC and the codec work without `websockets`: import it only when it is used
     if name == "WebsocketPolicy":
         from flash_transport.websocket import WebsocketPolicy
 

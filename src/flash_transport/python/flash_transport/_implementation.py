@@ -1,4 +1,4 @@
-"""Which half is used: the compiled `_native`, or `pure` where that is missing."""
+"""Chooses the compiled half, `_native`, or `pure` if that is missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 __all__ = ["PURE_REASON", "implementation"]
 
 VARIABLE = "FLASH_TRANSPORT_IMPLEMENTATION"
-"""`pure` does not load the compiled half, `native` makes its absence an error."""
+"""`pure`: do not load the compiled half; `native`: fail if it is missing."""
 
 
 def _choose() -> tuple[Literal["native", "pure"], str]:

@@ -1,7 +1,7 @@
 """The forms in which users name a server: `gpu`, `10.0.0.5:5555`, `[::1]:5555`. Pure.
 
-`tests/data/hosts.json` lists what is taken and what is refused; the compiled half
-(`link/address.rs`) is held to the same table.
+`tests/data/hosts.json` lists accepted and refused forms; the tests check this module and the
+compiled half (`link/address.rs`) against it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Address", "is_ip_literal", "parse_address"]
 
 MAX_NAME_CHARS = 253
 MAX_LABEL_CHARS = 63
-"""Both by RFC 1035, section 2.3.4."""
+"""Limits of names and labels: RFC 1035, section 2.3.4."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def is_ip_literal(host: str) -> bool:
 
 def _check_characters(host: str) -> None:
     if "@" in host:
-        # what stands before it may be a password
+        # the text before it may be a password
         raise ValueError("host holds '@'; write the name or the address alone, without a user")
     for char in host:
         if char.isspace() and (char == "\u00a0" or char.isprintable()):
@@ -100,7 +100,7 @@ def _split(host: str) -> tuple[str, str | None]:
 
 
 def _parse_port(host: str, text: str) -> int:
-    # int() takes signs, underscores and the digits of every script
+    # int() accepts signs, underscores and the digits of every script
     number = int(text[-20:]) if text.isascii() and text.isdigit() else 0
     what = f"the port in host {quoted(host)} is {quoted(text, 20)}"
     _check_port(number if len(text) <= 20 else 0, what)

@@ -11,8 +11,8 @@ MAX_CHARS = 1024
 def checked_api_key(api_key: str | None) -> str | None:
     """The key as it is sent; None where there is none.
 
-    A key travels in an HTTP header or in a hello, so that it is printable ASCII, and neither
-    starts nor ends with a space.
+    A key is sent in an HTTP header or in a hello, so it must be printable ASCII, and must not
+    start or end with a space.
 
     Raises:
         ValueError: another text; says what kind of character is wrong, and where it usually comes

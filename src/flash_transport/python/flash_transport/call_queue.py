@@ -1,6 +1,6 @@
 """Submitted calls for a link that carries one at a time: two threads over a `WaitingLine`.
 
-One thread carries the calls, the other ends those whose time is over before their turn.
+One thread carries the calls, the other ends those that time out before their turn.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Work = Callable[["QueuedCall"], tuple[dict[str, Any], CallStats]]
 
 
 class TryAgain(Exception):  # noqa: N818 - never seen outside
-    """The server has not begun with the request: carry it again.
+    """The server has not begun the request: carry it again.
 
     Attributes:
         delay_s: how long to wait before.
@@ -49,7 +49,7 @@ class QueuedCall:
         self._error: FlashTransportError | None = None
 
     def check(self) -> None:
-        """Stops the work where nobody waits for its answer any more.
+        """Raises if the call has been given up, which stops its work.
 
         Raises:
             FlashTransportError: what the future ends in.
@@ -58,7 +58,7 @@ class QueuedCall:
             raise self._error or _superseded()
 
     def give_up(self, error: FlashTransportError | None = None) -> None:
-        """Has the work stop at its next `check`."""
+        """Stops the work at its next `check`."""
         self._error = error
         self._is_given_up.set()
 
@@ -68,8 +68,8 @@ class CallQueue:
 
     Args:
         name: of its threads.
-        hang_up: called with a call that is carried and that nobody waits for any more.
-        late: makes the error of a call whose time is over before its turn.
+        hang_up: called with a call that is given up while it is carried.
+        late: makes the error of a call that times out before its turn.
         closed: makes the error of the calls that `close` ends.
         clock: what deadlines and delays are measured by.
     """
@@ -94,7 +94,7 @@ class CallQueue:
         self._closed = False
 
     def submit(self, session: str, deadline: Deadline, work: Work) -> InferenceFuture:
-        """Lets a call wait for its turn.
+        """Adds a call.
 
         Raises:
             Disconnected: the queue is closed.

@@ -1,4 +1,4 @@
-"""The clock that threads wait by. Tests pass one that stands still until they move it."""
+"""The clock for waiting. Tests pass one that only moves when they say so."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Clock(Protocol):
         """Seconds since some moment; never goes back."""
 
     def wait(self, condition: threading.Condition, until: float | None) -> None:
-        """Waits for a notification of `condition`, which is held, or for the moment `until`.
+        """Waits until `condition`, which the caller holds, is notified, or until the time `until`.
 
         May return earlier, as `threading.Condition.wait` may.
         """

@@ -13,8 +13,8 @@ class Deadline:
     """A moment, or never.
 
     Attributes:
-        seconds: length of the limit, as messages show it; None has no end.
-        at: the moment, in seconds of the clock that the caller uses; None has no end.
+        seconds: length of the limit, as messages show it; None means no limit.
+        at: the moment, in seconds of the clock that the caller uses; None means no limit.
     """
 
     seconds: float | None
@@ -35,7 +35,7 @@ class Deadline:
 
     @property
     def is_never(self) -> bool:
-        """Whether there is no end."""
+        """Whether there is no limit."""
         return self.at is None
 
     def is_over(self, now: float) -> bool:
@@ -43,7 +43,7 @@ class Deadline:
         return self.at is not None and self.at <= now
 
     def left(self, now: float) -> float | None:
-        """Seconds left, at least 0; None where there is no end."""
+        """Seconds left, at least 0; None if there is no limit."""
         return None if self.at is None else max(0.0, self.at - now)
 
     def at_most(self, seconds: float, now: float) -> Deadline:

@@ -57,8 +57,8 @@ class ServerError(FlashTransportError):
 
     Attributes:
         code: the error code on the wire, such as `bad_request` or `internal`.
-        message: all that the server says about it. The error's own text is at most 200 characters
-            of it on one line; of a Python traceback, which openpi's server sends, the last line.
+        message: the server's whole message. The error's text shows at most 200 characters of it on
+            one line; of a Python traceback, which openpi's server sends, the last line.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -78,7 +78,7 @@ class Superseded(FlashTransportError):
 
 
 class AuthenticationFailed(FlashTransportError):
-    """The server refused the api key, or wants one and got none."""
+    """The server refused the api key, or requires one and got none."""
 
 
 class UntrustedServer(FlashTransportError):

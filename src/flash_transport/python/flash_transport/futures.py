@@ -32,11 +32,11 @@ class InferenceFuture(Future[dict[str, Any]]):
 
     @property
     def stats(self) -> CallStats | None:
-        """What the call cost; None until it is done, and where no answer came."""
+        """The cost of the call; None until it is done, and if there was no answer."""
         return self._stats
 
     def cancel(self) -> bool:
-        """Cancels the request; False where the answer has arrived."""
+        """Cancels the request; returns False if the answer has arrived."""
         if not super().cancel():
             return False
         if self._withdraw is not None:
@@ -58,10 +58,10 @@ class SentRequest(Protocol):
 
     @property
     def serialize_ms(self) -> float:
-        """What packing it took."""
+        """Milliseconds spent on packing it."""
 
     def cancel(self) -> None:
-        """Has the server drop the work."""
+        """Tells the server to drop the work."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class _Entry:
 
 
 class FutureTable:
-    """The futures under way, by ticket. Who takes one out ends it: each ends once."""
+    """The futures under way, by ticket. The caller that removes one ends it, so each ends once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -84,7 +84,7 @@ class FutureTable:
         request: SentRequest,
         convert: Callable[[dict[str, Any]], dict[str, Any]] | None,
     ) -> tuple[int, InferenceFuture]:
-        """A ticket and a future for a request; the future's result is `convert(answer)`."""
+        """Adds a request; returns its ticket and a future, whose result is `convert(answer)`."""
         with self._lock:
             ticket = next(self._tickets)
             future = InferenceFuture(functools.partial(self._withdraw, ticket))
@@ -101,10 +101,10 @@ class FutureTable:
         """Gives a future its answer or its error.
 
         Args:
-            ticket: the future's; one that is not under way any more is ignored.
+            ticket: the future's; ignored if the future has ended.
             answer: the server's answer, or None.
-            error: what happened instead.
-            round_trip: what it cost after the packing.
+            error: the error if there is no answer.
+            round_trip: the cost of the call without packing.
         """
         entry = self.take(ticket)
         if entry is None:
@@ -120,13 +120,13 @@ class FutureTable:
             entry.future._fail(error)
 
     def take(self, ticket: int) -> _Entry | None:
-        """Removes the entry of a ticket; None where another caller was first."""
+        """Removes the entry of a ticket; None if another caller was first."""
         with self._lock:
             return self._entries.pop(ticket, None)
 
     def _withdraw(self, ticket: int) -> None:
         entry = self.take(ticket)
         if entry is not None:
-            # tells those who wait in concurrent.futures.wait
+            # wakes threads in concurrent.futures.wait
             entry.future.set_running_or_notify_cancel()
             entry.request.cancel()

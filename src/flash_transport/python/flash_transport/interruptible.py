@@ -18,12 +18,12 @@ class Abandoned(Exception):  # noqa: N818 - never seen outside
 class Attempt(Generic[T]):
     """Work on a thread of its own, which a waiting thread can leave behind.
 
-    The resolver of the C library takes as long as it likes and hears no signal. The work goes on
-    when nobody waits for it any more; its result is then discarded.
+    The C library's resolver has no time limit, and signals do not interrupt it. Work that is left
+    behind goes on, and its result is discarded.
 
     Args:
         work: what to do.
-        discard: what to do with a result that nobody waits for.
+        discard: called with a result that came too late.
     """
 
     def __init__(self, work: Callable[[], T], discard: Callable[[T], None]) -> None:
@@ -54,12 +54,12 @@ class Attempt(Generic[T]):
                     raise self._error
                 return self._results.pop()
         finally:
-            # after Ctrl-C, too
+            # also after Ctrl-C
             self.abandon()
             self._error = None
 
     def abandon(self) -> None:
-        """Ends the wait of another thread. Harmless when the work is over."""
+        """Ends the wait of another thread. Harmless after the end of the work."""
         with self._changed:
             self._is_abandoned = True
             unwanted, self._results = self._results, []

@@ -10,9 +10,9 @@ each step:
 
 H is the length of `actions`, or the server's `action_horizon` where `actions` has another shape.
 An answer without an array of that length (a subtask alone) is no chunk: it is returned as it is,
-and the next `infer` asks again. So does an `infer` with another `prompt`, `mode` or `session`: the
-remaining steps were computed for another task. Errors are never kept, and neither is the answer to
-a request from before a `reset`.
+and the next `infer` asks again. An `infer` with another `prompt`, `mode` or `session` asks again,
+too: the remaining steps were computed for another task. Errors are not kept, and neither is the
+answer to a request from before a `reset`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import numpy as np
 __all__ = ["ENVIRONMENT_NAME", "OpenLoop", "Question", "horizon_from"]
 
 ENVIRONMENT_NAME = "OPENPI_OPEN_LOOP_HORIZON"
-"""Sets the horizon where the program does not."""
+"""The environment variable that sets the horizon if the program does not."""
 
 _INTENT_KEYS = ("prompt", "mode", "session")
 
@@ -41,7 +41,7 @@ def horizon_from(option: int | None, environment: Mapping[str, str]) -> int | No
         environment: `os.environ`.
 
     Raises:
-        ValueError: neither is a whole number from 0 up; names where it comes from.
+        ValueError: it is not a whole number from 0 up; names its origin.
     """
     if option is not None:
         return _steps("open_loop_horizon", option) or None
@@ -56,8 +56,8 @@ class Question:
     """A request whose answer may be kept.
 
     Attributes:
-        number: a later question has a larger one.
-        intent: what the observation asks for, as `prompt`, `mode` and `session` say it.
+        number: increases with each question.
+        intent: `prompt`, `mode` and `session` of the observation.
     """
 
     number: int
@@ -74,7 +74,7 @@ class _Chunk:
 
 
 class OpenLoop:
-    """The chunk that is being played. Any number of threads may share one.
+    """The chunk that is being played. Any number of threads may share it.
 
     Args:
         horizon: how many steps of a chunk are handed out, at least 1.
@@ -175,7 +175,7 @@ def _has_length(value: Any, length: int) -> bool:
 
 
 def _slice(value: Any, length: int, step: int) -> Any:
-    """The step of each array that has `length` of them, in containers of their own."""
+    """One step of a chunk: of each array of this `length` one entry, in new containers."""
     if isinstance(value, np.ndarray):
         return value[step] if _has_length(value, length) else value
     if isinstance(value, dict):

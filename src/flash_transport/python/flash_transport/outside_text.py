@@ -1,11 +1,11 @@
-"""Text from outside, made fit for messages and logs. Pure."""
+"""Untrusted text, made safe for messages and logs. Pure."""
 
 from __future__ import annotations
 
 __all__ = ["MAX_CHARS", "quoted", "shown"]
 
 MAX_CHARS = 200
-"""Characters of one foreign text in a message."""
+"""Most characters of an untrusted text in a message."""
 
 
 def shown(text: str, limit: int = MAX_CHARS) -> str:
@@ -13,7 +13,7 @@ def shown(text: str, limit: int = MAX_CHARS) -> str:
 
     A text that is cut ends in `…`.
     """
-    # escapes only make it longer: what follows cannot be needed
+    # escapes only lengthen the text: the rest cannot be needed
     escaped = "".join(map(_escaped, text[: limit + 1]))
     return escaped if len(escaped) <= limit else escaped[: limit - 1] + "…"
 

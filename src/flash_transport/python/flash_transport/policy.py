@@ -1,4 +1,4 @@
-"""What every client of a policy server offers, over any transport."""
+"""The interface of every client of a policy server, over any transport."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Convert = Callable[[dict[str, Any]], dict[str, Any]]
 class PolicyClient(abc.ABC):
     """A client of a policy that runs on a server.
 
-    `FlashTransportPolicy` (QUIC, or a unix socket) and `WebsocketPolicy` are subclasses; code that
-    is written for one works with all of them. Any number of threads may share one.
+    `FlashTransportPolicy` (QUIC, or a unix socket) and `WebsocketPolicy` are subclasses; code for
+    one works with all of them. Any number of threads may share one.
 
-    A wrong `api_key` is an error of the constructor, or else of the first call. A lost connection
-    costs the requests it carried: the next one connects again, with growing pauses, for as long as
+    A wrong `api_key` is an error of the constructor or of the first call. A lost connection
+    costs the requests it carried: the next one reconnects, with growing pauses, as long as
     `connect_timeout` and its own `timeout` allow. A request that the server may have begun is never
     sent a second time.
 
@@ -46,10 +46,10 @@ class PolicyClient(abc.ABC):
 
         Args:
             observation: cameras, joints and prompt under the keys that the policy expects. It is
-                not changed, and large arrays are sent from where they are: let no other thread
-                write to them meanwhile.
-            timeout: seconds for everything, connecting included. The server is told, and drops the
-                request when they are over.
+                not changed. Large arrays are sent without a copy: do not let other threads write
+                to them meanwhile.
+            timeout: seconds for everything, connecting included. After that, the server is told
+                and drops the request.
 
         Returns:
             The answer, exactly as the server sent it; its arrays are read-only. With an open-loop
@@ -59,10 +59,10 @@ class PolicyClient(abc.ABC):
             Timeout: the answer did not come in time, and will not come later.
             Disconnected: the connection was lost, or could not be made again in time.
             ServerError: the server could not answer this request. `not_ready`: it was not ready
-                within `timeout`, or `connect_timeout` where there is none.
+                within `timeout`, or within `connect_timeout` without one.
             Superseded: a newer observation of the session took this one's place.
-            AuthenticationFailed: the server wants another `api_key`.
-            UntrustedServer: the server is not the one that is trusted.
+            AuthenticationFailed: the server does not accept `api_key`.
+            UntrustedServer: the server is not the trusted one.
             CodecError: the observation cannot be packed, or the answer is not valid.
         """
         if self._open_loop is None:
@@ -72,7 +72,7 @@ class PolicyClient(abc.ABC):
     def infer_with_stats(
         self, observation: dict[str, Any], timeout: float | None = None
     ) -> tuple[dict[str, Any], CallStats]:
-        """As `infer`, with what the call cost.
+        """As `infer`, also returns the cost of the call.
 
         Raises:
             What `infer` raises.
@@ -89,9 +89,9 @@ class PolicyClient(abc.ABC):
     def submit(self, observation: dict[str, Any], timeout: float | None = None) -> InferenceFuture:
         """Sends an observation and returns at once.
 
-        The newest observation of a session wins: an older one that the server does not have yet
-        (no connection, not ready, still being sent), or that waits there for its turn, ends in
-        `Superseded`. The one that the policy works on is answered.
+        The newest observation of a session wins: an older one ends in `Superseded` if the server
+        does not have it yet (no connection, not ready, still being sent), or has it in its queue.
+        The one that the policy works on is answered.
 
         Args:
             observation: as for `infer`. It is packed before this returns, and may then be changed.
@@ -126,10 +126,10 @@ class PolicyClient(abc.ABC):
 
     @abc.abstractmethod
     def get_server_metadata(self) -> dict[str, Any]:
-        """What the server said about itself when the connection was made.
+        """The server's metadata, from when the connection was made.
 
         Raises:
-            What `infer` raises, where it has to be waited for.
+            What `infer` raises, if it has to wait for the metadata.
         """
 
     @abc.abstractmethod
@@ -159,7 +159,7 @@ class PolicyClient(abc.ABC):
     def _submit(
         self, observation: dict[str, Any], timeout: float | None, convert: Convert | None
     ) -> InferenceFuture:
-        """As `submit`; `convert` makes the future's result of the answer."""
+        """As `submit`; the future's result is `convert(answer)`."""
 
     @abc.abstractmethod
     def _reset(self) -> None: ...

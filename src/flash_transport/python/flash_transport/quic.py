@@ -1,4 +1,4 @@
-"""openpi-flash's own transport, from the robot's side."""
+"""The client of openpi-flash's own transport: QUIC, or a unix socket."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ DEFAULT_PORT = 5555
 class FlashTransportPolicy(PolicyClient):
     """A policy behind a server of openpi-flash, over QUIC or a unix socket.
 
-    Any number of threads may share one; their requests travel side by side, each on a stream of its
-    own. When a request is given up, by its timeout, by `cancel()` or by Ctrl-C, the server is told
-    and drops the work. Network and encryption run on a thread of their own, without the GIL.
+    Any number of threads may share one; their requests are sent in parallel, each on its own
+    stream. When a request is given up, by its timeout, by `cancel()` or by Ctrl-C, the server is
+    told and drops the work. Network and encryption run on a thread of their own, without the GIL.
 
     The constructor returns once the server's certificate is accepted; the hello, which carries
     `api_key`, is sent but its answer is not awaited. So a wrong `api_key`, and a server that is not
@@ -43,7 +43,7 @@ class FlashTransportPolicy(PolicyClient):
             starts (64 hex digits, colons allowed). Without it the connection is encrypted, but the
             server is not authenticated: an attacker on the network path could impersonate the
             server and move the robot. Give the fingerprint, or one of the next two, on any network
-            that is not yours alone.
+            that others can use.
         ca_file: PEM file of certificate authorities; one of them must have signed the server's
             certificate for `host`.
         known_servers: file of known servers, like SSH's `known_hosts`: a new server is trusted and
@@ -58,8 +58,8 @@ class FlashTransportPolicy(PolicyClient):
 
     Raises:
         Disconnected: no connection within `connect_timeout`, or a server of another protocol.
-        AuthenticationFailed: the server wants another `api_key`; raised here or by the first call,
-            whichever is the first to know.
+        AuthenticationFailed: the server does not accept `api_key`; raised here or by the first
+            call.
         UntrustedServer: the server's certificate is not the pinned one, not the one in
             `known_servers`, or none of `ca_file`.
         ValueError: `host`, `port`, `api_key` or `session` is malformed, `server_fingerprint` is no
@@ -103,7 +103,7 @@ class FlashTransportPolicy(PolicyClient):
 
     @property
     def link_settings(self) -> dict[str, int]:
-        """How the link is set, as the kernel granted it.
+        """The settings of the link, as the kernel granted them.
 
         `dedicated_link`; `receive_buffer_bytes` and `send_buffer_bytes` of the UDP socket, as the
         kernel reports them: Linux twice what it grants.
@@ -111,15 +111,15 @@ class FlashTransportPolicy(PolicyClient):
         return self._client.link_settings
 
     def get_server_metadata(self) -> dict[str, Any]:
-        """What the server said about itself when the connection was made.
+        """The server's metadata, from when the connection was made.
 
-        Waits for that up to `connect_timeout`, where it is not known yet.
+        Waits up to `connect_timeout` if it has not arrived yet.
 
         Raises:
             Disconnected: the connection was lost before, or could not be made again in time.
             ServerError: `not_ready`: the server is there, and still not ready.
-            AuthenticationFailed: the server wants another `api_key`.
-            UntrustedServer: the server is not the one that is trusted.
+            AuthenticationFailed: the server does not accept `api_key`.
+            UntrustedServer: the server is not the trusted one.
         """
         return self._client.get_server_metadata()
 
@@ -180,20 +180,20 @@ def _is_local(host: str) -> bool:
 
 
 def _destination(host: str, port: int | None) -> tuple[str, int]:
-    """Host and port for the compiled half, which takes a unix socket's path for a host."""
+    """Host and port for the compiled half, where `unix:` and a path is a host."""
     if _is_local(host):
         return host, DEFAULT_PORT if port is None else port
     return parse_address(host, port).with_default(DEFAULT_PORT)
 
 
 def _dispatch(completions: Completions, futures: FutureTable) -> None:
-    """Brings answers to their futures. Holds no policy, so that one that is dropped ends this."""
+    """Sets the results of futures. Holds no policy: when that is dropped, this ends."""
     while (completion := completions.next()) is not None:
         ticket, answer, error, round_trip = completion
         futures.end(ticket, answer, error, RoundTrip(*round_trip))
-        # its arrays would otherwise live until the next one comes
+        # its arrays would otherwise live until the next answer
         del completion, answer, error
 
 
 _LAST_ANSWERS_S = 1.0
-"""Until the futures of a closed client have their ends, unless a callback of theirs blocks."""
+"""Longest wait of `close` for the futures to end; a callback may block them."""

@@ -1,4 +1,4 @@
-"""Reading files that users name, whatever they are: a fifo or a device never blocks."""
+"""Reading files that users name, without blocking on a fifo or a device."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def read_regular_file(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """The content of a regular file.
 
     Raises:
-        OSError: it cannot be read, is something else, or holds more than `max_bytes`; the text
+        OSError: it cannot be read, is not a regular file, or holds more than `max_bytes`; the text
             says which.
     """
-    # without O_NONBLOCK the opening of a fifo waits for a writer
+    # without O_NONBLOCK, opening a fifo waits for a writer
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             raise OSError(f"it is {_kind(mode)}, expected a file")
-        # one byte more than allowed tells that there are more
+        # one byte more than allowed shows that the file is too large
         content = _read(descriptor, max_bytes + 1)
     finally:
         os.close(descriptor)

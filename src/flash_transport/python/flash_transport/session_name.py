@@ -7,7 +7,7 @@ from flash_transport.outside_text import shown
 __all__ = ["checked_session"]
 
 MAX_CHARS = 128
-"""As `docs/protocol.md` says: servers keep sessions, and show their names in logs."""
+"""By `docs/protocol.md`: servers keep sessions, and show their names in logs."""
 
 
 def checked_session(session: str) -> str:

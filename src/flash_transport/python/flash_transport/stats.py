@@ -9,7 +9,7 @@ __all__ = ["NO_CALL", "CallStats", "RoundTrip"]
 
 
 class RoundTrip(NamedTuple):
-    """`CallStats` but for the packing, which `submit` does beforehand. The native half's order."""
+    """`CallStats` without the packing, in the order of the compiled half."""
 
     round_trip_ms: float = 0.0
     bytes_up: int = 0
@@ -21,16 +21,15 @@ class RoundTrip(NamedTuple):
 class CallStats:
     """What one call cost.
 
-    A step of an action chunk that was kept (`open_loop_horizon`) cost nothing: all are 0.
+    All are 0 for a step of an action chunk that the client had already (`open_loop_horizon`).
 
     Attributes:
         serialize_ms: milliseconds of packing the observation into one message.
         round_trip_ms: milliseconds from the packed message to the last byte of its answer, waiting
-            for a connection, for a server that gets ready and for the policy included.
+            for a connection, for a server that is not ready and for the policy included.
         bytes_up: bytes of the request, without what QUIC or TCP adds.
         bytes_down: bytes of the answer, without what QUIC or TCP adds.
-        connect_attempts: attempts to connect that the call waited for; 0 where there was a
-            connection.
+        connect_attempts: attempts to connect that the call waited for; 0 if there was a connection.
     """
 
     serialize_ms: float
@@ -41,9 +40,9 @@ class CallStats:
 
     @classmethod
     def of(cls, serialize_ms: float, round_trip: RoundTrip) -> CallStats:
-        """The packing and the rest."""
+        """Adds the time of packing."""
         return cls(serialize_ms, *round_trip)
 
 
 NO_CALL = CallStats.of(0.0, RoundTrip())
-"""Of an answer that needed no call."""
+"""The cost of a step that needed no call."""

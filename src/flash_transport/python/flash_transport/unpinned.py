@@ -13,7 +13,7 @@ _WARNED: set[str] = set()
 
 
 def warn_unpinned(server: str, fingerprint: str | None = None) -> None:
-    """Warns that nothing tells `server` from an impostor, once in a process and for each server.
+    """Warns that `server` is not authenticated, once per process and server.
 
     Args:
         server: `host:port`, as the user named it.

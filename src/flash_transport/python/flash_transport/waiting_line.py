@@ -1,7 +1,7 @@
 """Which submitted request goes next over a link that carries one at a time.
 
-Pure: no clock, no thread. The counterpart of the compiled half for links
-that carry several at once is `quic/client/lines.rs`.
+Pure: no clock, no thread. For links that carry several at once, the compiled half has
+`quic/client/lines.rs`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Progress(enum.Enum):
-    """How far a request has come."""
+    """How far a request has got."""
 
     WAITS = "waits"
     IS_CARRIED = "is carried"
@@ -37,11 +37,11 @@ class _Entry(Generic[T]):
 class WaitingLine(Generic[T]):
     """The requests that wait, and the one that the link carries.
 
-    At most one request of a session waits: a newer one takes its place and its turn, so that no
-    session starves. The request that the link carries stays, whatever comes after it; if it has to
-    be carried again, it gives way to a newer one of its session.
+    At most one request of a session waits: a newer one supersedes it and takes its turn, so that no
+    session starves. A newer request does not supersede the one that the link carries, unless that
+    has to be carried again.
 
-    A request is recognised by identity, and is submitted once.
+    Requests are compared by identity; each is submitted once.
     """
 
     def __init__(self) -> None:
@@ -60,13 +60,13 @@ class WaitingLine(Generic[T]):
         return None if self._carried is None else self._carried.request
 
     def submit(self, session: str, request: T, deadline: Deadline = NEVER) -> T | None:
-        """Adds a request; returns the older one of its session that gives way."""
+        """Adds a request; returns the older one of its session that it supersedes."""
         older = self._waiting.get(session)
         self._waiting[session] = _Entry(session, request, deadline)
         return None if older is None else older.request
 
     def take(self, now: float) -> T | None:
-        """The request whose turn it is, which the link carries from now on; None where none is due.
+        """Takes the next request for the link to carry; None if none is due.
 
         The one before must be over, or put back.
         """
@@ -80,7 +80,7 @@ class WaitingLine(Generic[T]):
         """Lets the carried request wait again, until the time `not_before` at least.
 
         Returns:
-            Whether it waits; False where it gives way to a newer one of its session.
+            Whether it waits; False if a newer one of its session supersedes it.
         """
         entry = self._carried
         if entry is None or entry.request is not request:
@@ -92,12 +92,12 @@ class WaitingLine(Generic[T]):
         return True
 
     def finish(self, request: T) -> None:
-        """The carried request is over. It may have been withdrawn before."""
+        """Removes the carried request, which has ended. It may have been withdrawn before."""
         if self._carried is not None and self._carried.request is request:
             self._carried = None
 
     def withdraw(self, request: T) -> Progress:
-        """Removes a request that waits; says how far it had come.
+        """Removes a request that waits; returns how far it had got.
 
         One that the link carries stays the carried one until `finish`.
         """
@@ -110,18 +110,18 @@ class WaitingLine(Generic[T]):
         return Progress.IS_OVER
 
     def expire(self, now: float) -> list[tuple[T, Deadline]]:
-        """Removes the requests that still wait when their deadline is over."""
+        """Removes and returns the waiting requests whose deadline is over."""
         late = [entry for entry in self._waiting.values() if entry.deadline.is_over(now)]
         for entry in late:
             del self._waiting[entry.session]
         return [(entry.request, entry.deadline) for entry in late]
 
     def next_expiry(self) -> float | None:
-        """When `expire` has something to remove; None: never, as things are."""
+        """The earliest deadline of a waiting request; None if there is no deadline."""
         return _earliest(entry.deadline.at for entry in self._waiting.values())
 
     def next_turn(self) -> float | None:
-        """When `take` has something, where it has nothing now; None: never, as things are."""
+        """When `take` will return a request, if it returns none now; None if none waits."""
         return _earliest(entry.not_before for entry in self._waiting.values())
 
     def clear(self) -> list[T]:

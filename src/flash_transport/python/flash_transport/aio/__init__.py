@@ -1,7 +1,7 @@
 """A QUIC client in pure Python, over aioquic: a second implementation of `docs/protocol.md`.
 
-For machines without the compiled half, and for programs in asyncio. Some twenty times slower than
-the compiled client, and the same otherwise:
+For machines without the compiled half, and for programs in asyncio. About twenty times slower than
+the compiled client, otherwise equal:
 
     from flash_transport.aio import FlashTransportPolicy       # blocking
     from flash_transport.aio import AsyncFlashTransportPolicy  # in an event loop

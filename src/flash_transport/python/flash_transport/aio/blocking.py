@@ -39,23 +39,23 @@ class BlockingAioPolicy(PolicyClient):
     """A policy behind a QUIC server of openpi-flash, over aioquic.
 
     `flash_transport.aio.FlashTransportPolicy`. Does what `flash_transport.FlashTransportPolicy`
-    does, without the compiled half: any number of threads may share one, and when a request is
-    given up, by its timeout, by `cancel()` or by Ctrl-C, the server is told. A client works only in
+    does, without the compiled half: any number of threads may share one, and the server is told
+    when a request is given up, by its timeout, by `cancel()` or by Ctrl-C. A client works only in
     the process that made it, not in a fork of it.
 
     Args:
         host: name or address of the server, with or without its port.
         port: UDP port of the server; None: the one in `host`, else 5555.
         open_loop_horizon: see `PolicyClient`.
-        dedicated_link: accepted as the compiled client accepts it, and without effect: aioquic has
-            one congestion control for every link.
+        dedicated_link: accepted for compatibility with the compiled client, and ignored: aioquic
+            has one congestion control for every link.
         options: those of `AsyncFlashTransportPolicy`.
 
     Raises:
         Disconnected: no connection within `connect_timeout`, or a server of another protocol.
         ServerError: `not_ready`: the server is there, and still not ready after `connect_timeout`.
-        AuthenticationFailed: the server wants another `api_key`.
-        UntrustedServer: the server is not the one that is trusted.
+        AuthenticationFailed: the server does not accept `api_key`.
+        UntrustedServer: the server is not the trusted one.
         ValueError: an argument is malformed.
     """
 
@@ -73,7 +73,7 @@ class BlockingAioPolicy(PolicyClient):
         self._futures = FutureTable()
         self._process = os.getpid()
         self._is_closed = False
-        # nothing is handed to a loop that was told to stop
+        # no work is handed to a loop that was told to stop
         self._closing = threading.Lock()
         self._loop = asyncio.new_event_loop()
         # a daemon that does not hold the policy: an unclosed client neither keeps its program from
@@ -89,7 +89,7 @@ class BlockingAioPolicy(PolicyClient):
             raise
 
     def get_server_metadata(self) -> dict[str, Any]:
-        """What the server said about itself when the connection was made."""
+        """The server's metadata, from when the connection was made."""
         return self._policy.get_server_metadata()
 
     def close(self) -> None:
@@ -149,7 +149,7 @@ class BlockingAioPolicy(PolicyClient):
         read_answer(answer.bytes, self._policy.server)
 
     def _hand_over(self, begin: Work[T]) -> concurrent.futures.Future[T]:
-        """Has the event loop do what `begin` begins."""
+        """Starts the work of `begin` in the event loop."""
         if os.getpid() != self._process:
             raise RuntimeError(
                 f"this client of {self._policy.server} was made before a fork and has no "
@@ -161,7 +161,7 @@ class BlockingAioPolicy(PolicyClient):
         raise self._policy.closed_error()
 
     def _wait(self, begin: Work[T]) -> T:
-        """Waits for what `begin` begins, and cancels it when this thread is interrupted."""
+        """Waits for the work of `begin`, and cancels it when this thread is interrupted."""
         tasks: list[asyncio.Task[Any] | None] = []
 
         async def run() -> T:
@@ -175,7 +175,7 @@ class BlockingAioPolicy(PolicyClient):
         except FlashTransportError:
             raise
         except BaseException:
-            # Ctrl-C, which may come before this thread knows that the work has begun
+            # Ctrl-C, which may arrive before this thread knows that the work has begun
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(_cancel, tasks)
             raise
@@ -195,7 +195,7 @@ class _Sent:
     work: concurrent.futures.Future[Answer]
 
     def cancel(self) -> None:
-        """Has the server drop the work."""
+        """Tells the server to drop the work."""
         self.work.cancel()
 
 
@@ -205,7 +205,7 @@ def _deliver(
     policy: AsyncFlashTransportPolicy,
     work: concurrent.futures.Future[Answer],
 ) -> None:
-    """Brings an answer to its future. Holds no blocking policy, so that one can be dropped."""
+    """Sets the result of a future. Holds no blocking policy, so that one can be dropped."""
     try:
         answer = work.result()
         result = read_answer(answer.bytes, policy.server)

@@ -30,14 +30,14 @@ from flash_transport.errors import Disconnected, ServerError
 __all__ = ["AttemptFailed", "Server", "dial"]
 
 ADDRESS_TIME_S = 1.0
-"""At least this much for each of a name's addresses."""
+"""Least time for each address of a name."""
 IDLE_S = 10.0
 SOCKET_BUFFER_BYTES = 4 << 20
-"""The kernel's default overflows when an answer arrives in one flight."""
+"""Socket buffer: the kernel's default overflows when an answer arrives in one flight."""
 WINDOW_BYTES = 16 << 20
 HELLO_ANSWER_BYTES = 64 << 20
 LOCK_PART = 0.5
-"""Of an attempt's time, spent at most on waiting for the lock of `known_servers`."""
+"""Largest share of an attempt's time to wait for the lock of `known_servers`."""
 CERTIFICATE_ALERTS = range(42, 50)
 
 
@@ -60,7 +60,7 @@ class Server:
     Attributes:
         host: name or address.
         port: UDP port.
-        trust: what the server must show.
+        trust: how to verify the server.
         hello: the bytes of the first request.
     """
 
@@ -75,7 +75,7 @@ class Server:
 
 
 async def dial(server: Server, within: float) -> tuple[Link, bytes]:
-    """A connection whose hello was accepted, and the bytes of the answer to it.
+    """Connects; returns the connection and the bytes of the answer to its hello.
 
     Raises:
         AttemptFailed: another attempt may succeed.
@@ -111,7 +111,7 @@ async def _resolve(server: Server, within: float) -> list[tuple[int, Any]]:
 
 
 def _on_a_thread(work: Callable[[], list[Any]]) -> asyncio.Future[list[Any]]:
-    """What `work` returns, from a daemon thread.
+    """Runs `work` on a daemon thread and returns its result.
 
     The loop's own executor would make the program wait at its end for a resolver that hangs.
     """

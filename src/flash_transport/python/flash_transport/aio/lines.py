@@ -1,9 +1,9 @@
-"""Which requests give way to a newer one of their session, on a link that carries several at once.
+"""Which requests a newer one of their session supersedes, on a link that carries several at once.
 
-Pure: no clock, no socket. The rule of the compiled client, `quic/client/lines.rs`.
+Pure: no clock, no socket. The same rule as in the compiled client, `quic/client/lines.rs`.
 
-A request that waits (for a connection, or for a server that is not ready) gives way to a newer one.
-Of those that are being sent, the oldest stays: on a link that is slower than its robot no request
+A request that waits (for a connection, or for a server that is not ready) is superseded. Of the
+requests that are being sent, the oldest stays: on a link that is slower than its robot no request
 would ever arrive otherwise. Once the server has all of a request, the server decides.
 """
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Progress(enum.Enum):
-    """How far a request has come."""
+    """How far a request has got."""
 
     WAITS = "waits for a connection, or for a server that gets ready"
     IS_SENT = "is being sent"
@@ -39,11 +39,11 @@ class Lines(Generic[T]):
         self._lines: dict[str, list[_Entry[T]]] = {}
 
     def requests(self, session: str, progress: Progress) -> list[T]:
-        """Those of a session that have come so far."""
+        """The requests of a session with this progress."""
         return [e.request for e in self._lines.get(session, ()) if e.progress is progress]
 
     def enter(self, session: str, request: T) -> list[T]:
-        """Adds the newest request of a session; returns those that give way."""
+        """Adds the newest request of a session; returns those that it supersedes."""
         line = self._lines.get(session, [])
         sent = [entry for entry in line if entry.progress is Progress.IS_SENT]
         gone = [
@@ -55,10 +55,10 @@ class Lines(Generic[T]):
         return [entry.request for entry in gone]
 
     def note(self, session: str, request: T, progress: Progress) -> bool:
-        """Notes how far a request has come.
+        """Notes how far a request has got.
 
         Returns:
-            Whether it stays; False where it waits again, and gives way to a newer one.
+            Whether it stays; False if it waits again and a newer one supersedes it.
         """
         line = self._lines.get(session, [])
         for place, entry in enumerate(line):
@@ -71,7 +71,7 @@ class Lines(Generic[T]):
         return False
 
     def leave(self, session: str, request: T) -> None:
-        """The request is over. It may have given way before."""
+        """Removes a finished request. It may have been superseded before."""
         line = [e for e in self._lines.get(session, ()) if e.request is not request]
         if line:
             self._lines[session] = line

@@ -1,4 +1,4 @@
-"""One QUIC connection: each request on a stream of its own, and why the connection ended."""
+"""One QUIC connection: sends each request on its own stream, and keeps why it ended."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["AnswerTooLarge", "EndedBefore", "Link", "LostInExchange"]
 KEEP_ALIVE_S = 1.0
 """Seconds between PINGs: NATs drop idle connections, and an idle one hides a dead server."""
 REFUSALS_OF_A_DEAD_SERVER = 3
-"""In a row; one may be of a server that was restarted on the same port."""
+"""ICMP refusals in a row that end a connection; one may be of a server before its restart."""
 PROBE_S = 0.01
 NOBODY_LISTENS = "nothing listens there"
 CRYPTO_ERROR = 0x0100
@@ -86,12 +86,12 @@ class Link(QuicConnectionProtocol):
 
     @property
     def is_up(self) -> bool:
-        """Whether the connection has not ended."""
+        """Whether the connection is open."""
         return not self._end
 
     @property
     def certificate(self) -> bytes:
-        """The server's certificate in DER form; TLS has checked that it has the key."""
+        """The server's certificate in DER form; TLS has checked that the server owns its key."""
         certificate = self._quic.tls._peer_certificate
         assert certificate is not None, "asked before the handshake"
         return certificate.public_bytes(Encoding.DER)
@@ -99,7 +99,7 @@ class Link(QuicConnectionProtocol):
     async def exchange(
         self, request: bytes, limit: int, started: Callable[[int], None] = lambda _stream: None
     ) -> bytes:
-        """Sends one request and returns its answer; cancelled, it tells the server so.
+        """Sends one request and returns its answer; if cancelled, cancels it at the server.
 
         Args:
             request: its bytes.
@@ -108,10 +108,10 @@ class Link(QuicConnectionProtocol):
 
         Raises:
             EndedBefore: the connection ended before the server began the request.
-            LostInExchange: there will be no answer.
+            LostInExchange: the connection or the answer was lost.
             AnswerTooLarge: the answer has more than `limit` bytes.
         """
-        # aioquic would keep a stream beyond the server's limit, and break it by cancelling
+        # aioquic would queue a stream beyond the server's limit, and cancelling would break it
         while self.is_up and not self._may_open():
             self._news.clear()
             await self._news.wait()
@@ -160,7 +160,7 @@ class Link(QuicConnectionProtocol):
             self._keep_alive()
         elif isinstance(event, ConnectionTerminated) and self.is_up:
             self.end_code = event.error_code if event.frame_type is not None else None
-            # all that this server has begun it has answered
+            # this server has answered every request that it had begun
             is_clean = event.frame_type is None and event.error_code == Signal.SHUTTING_DOWN
             self._ended(_describe(event), EndedBefore if is_clean else LostInExchange)
 
@@ -182,11 +182,11 @@ class Link(QuicConnectionProtocol):
         if self._refusals >= limit:
             self._ended(NOBODY_LISTENS)
         else:
-            # ask again soon: what was lost is sent again much later
+            # aioquic retransmits much later: ask again soon
             self._loop.call_later(PROBE_S, self._probe)
 
     def _is_stateless_reset(self, data: bytes | str) -> bool:
-        """RFC 9000, section 10.3.1, which aioquic leaves out: a restarted server has new keys."""
+        """Whether a restarted server sent it (RFC 9000, section 10.3.1); aioquic does not check."""
         token = self._quic._peer_cid.stateless_reset_token
         return bool(token) and len(data) > len(token) and data[-len(token) :] == token
 
@@ -201,11 +201,11 @@ class Link(QuicConnectionProtocol):
             self._keeper = self._loop.call_later(KEEP_ALIVE_S, self._keep_alive)
 
     def _may_open(self) -> bool:
-        """Whether the server's limit of streams allows one more."""
+        """Whether the server's stream limit allows one more."""
         return self._quic.get_next_available_stream_id() // 4 < self._quic._remote_max_streams_bidi
 
     def _cancel(self, stream: int) -> None:
-        # each fails where its half of the stream is over already
+        # each fails if its half of the stream has ended already
         with contextlib.suppress(AssertionError, ValueError):
             self._quic.stop_stream(stream, Signal.CANCELLED)
         with contextlib.suppress(AssertionError, ValueError):
@@ -220,7 +220,7 @@ class Link(QuicConnectionProtocol):
             answer.fail(meaning(reason))
         if not self.ready.done():
             self.ready.set_exception(LostInExchange(reason))
-            self.ready.exception()  # fetched, or asyncio would report it where no task waits
+            self.ready.exception()  # fetched, or asyncio would report it if no task waits
         for timer in (self._keeper, self._timer):
             if timer is not None:
                 timer.cancel()

@@ -36,7 +36,7 @@ __all__ = ["Answer", "AsyncFlashTransportPolicy", "Options", "seconds"]
 ANSWER_BYTES = 64 << 20
 DEFAULT_PORT = 5555
 RESET_S = 10.0
-"""A reset does nothing on the server that takes time."""
+"""Time limit of a reset, which costs the server no time."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.05, 2.0
 
 
@@ -181,7 +181,7 @@ class AsyncFlashTransportPolicy:
         read_answer(answer.bytes, self.server)
 
     def get_server_metadata(self) -> dict[str, Any]:
-        """What the server said about itself when the connection was made."""
+        """The server's metadata, from when the connection was made."""
         return read_answer(self._hello_answer, self.server)
 
     async def close(self) -> None:
@@ -191,7 +191,7 @@ class AsyncFlashTransportPolicy:
             self._connecting.cancel()
         if self._link is not None:
             self._link.hang_up("this client is closed")
-        # those who wait hear of it before this returns
+        # tasks that wait learn of it before this returns
         await asyncio.sleep(0)
 
     async def __aenter__(self) -> AsyncFlashTransportPolicy:
@@ -219,7 +219,7 @@ class AsyncFlashTransportPolicy:
         return Message.of(Kind.INFER, observation, with_deadline=with_deadline)
 
     async def ask(self, message: Message, within: float | None, turn: Turn | None = None) -> Answer:
-        """Sends a request, connecting first where needed, and again to a server not yet ready."""
+        """Sends a request: connects first if necessary, repeats it while the server is not ready."""
         try:
             return await self._carry(message, self._now(), within, turn)
         except LostInExchange as error:
@@ -235,7 +235,7 @@ class AsyncFlashTransportPolicy:
             ) from None
 
     async def ask_in_turn(self, message: Message, within: float | None, session: str) -> Answer:
-        """As `ask`; older requests of the session give way, as `Lines` says."""
+        """As `ask`; supersedes older requests of the session by the rule of `Lines`."""
         for older in self._lines.requests(session, Progress.IS_SENT):
             older.note_arrival()
         turn = Turn(self._lines, session)
@@ -283,7 +283,7 @@ class AsyncFlashTransportPolicy:
             failure = failure_of(data, self.server)
             if not (isinstance(failure, ServerError) and failure.code == "not_ready"):
                 return Answer(data, self._now() - asked, len(request), attempts)
-            # The server has not begun with it, so that it may be sent again. One that shuts down
+            # The server has not begun it, so it may be sent again. A server that shuts down
             # answers the same, and closes the connection at once.
             if turn is not None:
                 turn.waits()
@@ -293,15 +293,15 @@ class AsyncFlashTransportPolicy:
                 raise failure
 
     async def _live_link(self, asked: float, within: float) -> tuple[Link, int]:
-        """A connection, and the attempts that were waited for."""
+        """A connection, and the number of attempts waited for."""
         before = self._attempts
         self._waiting += 1
         try:
             while not self._is_closed:
                 if self._link is not None and self._link.is_up:
                     return self._link, self._attempts - before
-                # An attempt goes on when the request that caused it has left, so that a control
-                # loop of short timeouts comes to a connection, too.
+                # An attempt continues when its request has timed out, so that a control
+                # loop of short timeouts gets a connection, too.
                 attempt = asyncio.shield(self._attempt())
                 left = asked + within - self._now()
                 try:
@@ -328,7 +328,7 @@ class AsyncFlashTransportPolicy:
     def _attempt(self) -> asyncio.Task[Link]:
         if self._connecting is None or self._connecting.done():
             self._connecting = asyncio.get_running_loop().create_task(self._keep_dialing())
-            # fetched, or asyncio would report the error of an attempt that no request waits for
+            # fetched, or asyncio would report it if no request waits for the attempt
             self._connecting.add_done_callback(
                 lambda task: None if task.cancelled() else task.exception()
             )
@@ -355,7 +355,7 @@ class AsyncFlashTransportPolicy:
 
 
 def seconds(name: str, value: float | None) -> float | None:
-    """A time to wait. None and infinity mean: without end.
+    """A time to wait. None and infinity mean without limit.
 
     Raises:
         ValueError: negative, or not a number.
@@ -376,7 +376,7 @@ async def _happens(event: asyncio.Event, within: float) -> bool:
 
 
 def _backoff() -> Iterator[float]:
-    """Seconds between attempts, spread so that robots do not come back all at once."""
+    """Seconds between attempts, randomised so that robots do not reconnect all at once."""
     step = FIRST_DELAY_S
     while True:
         yield random.uniform(step / 2, step)

@@ -25,7 +25,7 @@ __all__ = ["Trust", "why_not_authorised"]
 
 @dataclass(frozen=True)
 class Trust:
-    """What a server must show. Without any of the three every server is accepted.
+    """How to verify a server. Without any of the three every server is accepted.
 
     Attributes:
         fingerprint: SHA-256 of its certificate.
@@ -47,7 +47,7 @@ class Trust:
         ca_file: str | os.PathLike[str] | None,
         known_servers: str | os.PathLike[str] | None,
     ) -> Trust:
-        """From the keywords of a client.
+        """The trust settings from a client's keywords.
 
         Raises:
             ValueError: more than one of them, or one that is malformed.
@@ -101,7 +101,7 @@ class _FileProblem(Exception):  # noqa: N818 - never seen outside
 
 
 def why_not_authorised(server: str, ca_file: Path, alert: int, reason: str) -> UntrustedServer:
-    """What a TLS alert about a certificate means."""
+    """The meaning of a TLS alert about a certificate, in words."""
     if alert == _EXPIRED:
         reason = "it has expired"
     elif "match" in reason:
@@ -112,7 +112,7 @@ def why_not_authorised(server: str, ca_file: Path, alert: int, reason: str) -> U
 
 
 def _parse_fingerprint(text: str) -> bytes:
-    """From either case, with colons and `sha256:` or without."""
+    """Parses a fingerprint: either case, with or without colons and `sha256:`."""
     digits = text.strip().lower().removeprefix("sha256:").replace(":", "")
     if not re.fullmatch(r"[0-9a-f]{64}", digits):
         raise ValueError(
@@ -136,7 +136,7 @@ async def _check_known(path: Path, server: str, got: bytes, lock_s: float) -> No
     known = _look_up(path, server)
     if known is None:
         async with _locked(path, lock_s):
-            # somebody else may have been faster
+            # another program may have been faster
             known = _look_up(path, server)
             if known is None:
                 return _add(path, server, got)
@@ -152,7 +152,7 @@ async def _check_known(path: Path, server: str, got: bytes, lock_s: float) -> No
 
 
 def _look_up(path: Path, server: str) -> tuple[int, bytes] | None:
-    """Line and fingerprint of a server."""
+    """Line and fingerprint of a server's entry."""
     found = None
     for number, line in enumerate(_read(path).splitlines(), 1):
         name, _, fingerprint = line.strip().partition(" ")
@@ -161,12 +161,12 @@ def _look_up(path: Path, server: str) -> tuple[int, bytes] | None:
         try:
             known = _parse_fingerprint(fingerprint)
         except ValueError:
-            # it might have been the one of this server
+            # it might be the entry of this server
             raise _FileProblem(
                 f'line {number} of {path} must be "host:port sha256:<64 hex digits>", '
                 "mend or delete it"
             ) from None
-        # names of hosts do not know case
+        # host names are case-insensitive
         if found is None and name.lower() == server.lower():
             found = (number, known)
     return found
@@ -185,7 +185,7 @@ def _add(path: Path, server: str, got: bytes) -> None:
     text = _read(path)
     if text and not text.endswith("\n"):
         text += "\n"
-    target = path.resolve()  # a link stays a link
+    target = path.resolve()  # a symbolic link is followed, and stays
     try:
         descriptor, partial = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         try:
@@ -223,7 +223,7 @@ async def _locked(path: Path, lock_s: float) -> AsyncIterator[None]:
 
 
 def _lock(descriptor: int) -> bool:
-    """Takes the lock, unless somebody holds it. Never waits: a wait here would block the loop."""
+    """Takes the lock if it is free. Does not wait: that would block the event loop."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -15,8 +15,8 @@ class Turn:
     """A submitted request, which a newer one of its session may supersede.
 
     Args:
-        lines: where it stands.
-        session: whose it is.
+        lines: the requests under way of all sessions.
+        session: its session.
     """
 
     def __init__(self, lines: Lines[Turn], session: str) -> None:
@@ -27,7 +27,7 @@ class Turn:
         self.is_superseded = False
 
     def waits(self) -> None:
-        """The request waits to be sent, again.
+        """Notes that the request waits to be sent, for the first time or again.
 
         Raises:
             Superseded: there is a newer one.
@@ -37,7 +37,7 @@ class Turn:
             raise superseded()
 
     def is_sent(self, link: Link, stream: int) -> None:
-        """The request is being sent on this stream."""
+        """Notes that the request is being sent on this stream."""
         self._sent = (link, stream)
         self._lines.note(self._session, self, Progress.IS_SENT)
 
@@ -47,14 +47,14 @@ class Turn:
             self._lines.note(self._session, self, Progress.HAS_ARRIVED)
 
     def supersede(self) -> None:
-        """Ends the request."""
+        """Removes the finished request."""
         if self._task is not None:
             self.is_superseded = True
             self._task.cancel()
 
 
 def superseded() -> Superseded:
-    """The error of a request that gave way to a newer one."""
+    """The error of a request that a newer one superseded."""
     return Superseded(
         "a newer observation of the session took this one's place before the server had all of it"
     )

@@ -55,7 +55,7 @@ class Signal(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Message:
-    """A request, whose deadline is written when it is sent.
+    """A request; its deadline is written when it is sent.
 
     Attributes:
         awaits_deadline: whether it ends with a float 64, the milliseconds that are left.
@@ -66,7 +66,7 @@ class Message:
 
     @classmethod
     def of(cls, kind: Kind, fields: Mapping[str, Any], *, with_deadline: bool = False) -> Message:
-        """A request; a deadline of its own stays.
+        """Packs an observation; a `deadline_ms` in it is kept.
 
         Raises:
             CodecError: a field cannot be packed.
@@ -76,10 +76,10 @@ class Message:
         return cls(bytes([kind]) + packb(entries), awaits)
 
     def bytes(self, left: float | None = None) -> bytes:
-        """What to send now, with `left` seconds to go."""
+        """The bytes to send if `left` seconds are left."""
         if not self.awaits_deadline:
             return self._whole
-        # zero would be no time at all, which the server refuses as a mistake
+        # the server refuses zero as a mistake
         return self._whole[:-8] + struct.pack(">d", max(0.001, 1000 * (left or 0.0)))
 
 
@@ -116,7 +116,7 @@ def read_answer(answer: bytes, server: str) -> dict[str, Any]:
 
 
 def failure_of(answer: bytes, server: str) -> FlashTransportError | None:
-    """The error that an answer is or carries; None for a good one."""
+    """The error in an answer, or of a malformed one; None for a good one."""
     if not answer:
         return _bad_answer(server, "it is empty")
     if answer[0] == _OK:

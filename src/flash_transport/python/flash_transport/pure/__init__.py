@@ -1,6 +1,6 @@
-"""The names of `flash_transport._native` in Python and numpy, where nothing is compiled.
+"""The names of `flash_transport._native` in Python and numpy, for machines without a compiler.
 
-The codec gives the same bytes, images are equal within one level; QUIC raises `NativeMissing`.
+The codec gives the same bytes, images differ by at most one level; QUIC raises `NativeMissing`.
 """
 
 from flash_transport.pure.encodings import image_to_rgb

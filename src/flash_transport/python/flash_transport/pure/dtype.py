@@ -1,4 +1,4 @@
-"""numpy's `dtype.str`, as far as it may travel."""
+"""The subset of numpy's `dtype.str` that the codec accepts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Dtype:
     """A checked dtype string such as `<f4`, `|u1`, `<U5` or `<M8[ns]`.
 
     Attributes:
-        text: what `numpy.dtype` takes.
+        text: the argument for `numpy.dtype`.
         kind: numpy's letter: one of b i u f U S M m.
-        item_size: bytes of one item.
+        item_size: bytes of one element.
     """
 
     text: str
@@ -26,16 +26,16 @@ class Dtype:
 
 
 def parse_dtype(text: str) -> Dtype:
-    """Every `dtype.str`, the byte order left out (`f4`), and the names of `numpy.dtype`.
+    """Parses a `dtype.str`, also without byte order (`f4`), or a name of `numpy.dtype`.
 
     Raises:
         CodecError: another dtype; one of objects would have to be unpickled.
     """
     code = _NAMES.get(text, text)
     item_size = _item_size(code.removeprefix(code[:1]) if code[:1] in _BYTE_ORDERS else code)
-    # numpy keeps an item's size in a C int
+    # numpy stores an item's size in a C int
     if item_size is None or item_size >= 1 << 31:
-        # foreign text must not flood a log
+        # untrusted text must not flood a log
         raise CodecError(
             f"dtype {quoted(text[:32])} is not supported, "
             "expected a numpy dtype string of kind b, i, u, f, U, S, M or m"
@@ -44,7 +44,7 @@ def parse_dtype(text: str) -> Dtype:
 
 
 def quoted(text: str) -> str:
-    """Foreign text between quotes, on one line."""
+    """Untrusted text between quotes, on one line."""
     return f'"{"".join(map(_escaped, text))}"'
 
 

@@ -59,7 +59,7 @@ def image_to_rgb(
     encoding: str,
     is_bigendian: bool = False,
 ) -> Bytes:
-    """Turn what `sensor_msgs/Image` carries into a new uint8 array `[height, width, 3]`.
+    """Convert the data of a `sensor_msgs/Image` to a new uint8 array `[height, width, 3]`.
 
     Args:
         data: the bytes of the rows; not copied before they are converted.
@@ -70,7 +70,7 @@ def image_to_rgb(
         is_bigendian: byte order of samples of more than one byte.
 
     Raises:
-        ImageError: an encoding that is not known, or less data than the rest asks for.
+        ImageError: the encoding is unknown, or the data is shorter than the other arguments say.
     """
     view = byte_view(data)
     if encoding not in _ENCODINGS:
@@ -97,12 +97,12 @@ def image_to_rgb(
 
 
 def _pick(frame: _Frame, channels: int, places: list[int], size: int) -> Bytes:
-    """Red, green and blue by their places in the pixel."""
+    """Red, green and blue, by their positions in the pixel."""
     return np.ascontiguousarray(frame.samples(channels, size)[..., places])
 
 
 def _pairs(frame: _Frame, y: int, u: int, v: int) -> Bytes:
-    """Two pixels in four bytes; y, u and v are their places."""
+    """Two pixels in four bytes; y, u and v are positions."""
     columns = (frame.width + 1) // 2
     pairs = frame.rows(frame.height, columns * 4).reshape(frame.height, columns, 4)
     bright = pairs[..., [y, y + 2]].reshape(frame.height, -1)[:, : frame.width]
@@ -110,7 +110,7 @@ def _pairs(frame: _Frame, y: int, u: int, v: int) -> Bytes:
 
 
 def _planes(frame: _Frame, share: int, u: int, v: int) -> Bytes:
-    """A plane of brightness, and one in which `share` by `share` pixels share two bytes."""
+    """A plane of luma, and one of chroma in which `share` by `share` pixels share two bytes."""
     rows, columns = -(-frame.height // share), -(-frame.width // share)
     step = frame.step * 2 // share
     colour = frame.rows(rows, columns * 2, start=frame.height, step=step)
@@ -120,7 +120,7 @@ def _planes(frame: _Frame, share: int, u: int, v: int) -> Bytes:
 
 
 def _bt601(frame: _Frame, bright: Bytes, blue: Bytes, red: Bytes) -> Bytes:
-    """OpenCV's matrix, brightness from 16 to 235, in its fixed point."""
+    """ITU-R BT.601 with luma from 16 to 235, in the fixed point of OpenCV's `cvtColor`."""
     rows, columns = -(-frame.height // blue.shape[0]), -(-frame.width // blue.shape[1])
     window = slice(frame.height), slice(frame.width)
     u, v = (
@@ -144,7 +144,7 @@ def _fixed(value: float) -> int:
 
 
 def _bayer(frame: _Frame, row: int, column: int, size: int) -> Bytes:
-    """Bilinear, mirrored at the edges; row and column are where the first red is."""
+    """Bilinear, mirrored at the edges; the first red sample is at `row` and `column`."""
     raw: NDArray[Any] = frame.samples(1, size)[..., 0].astype(np.uint16)
     for axis in (0, 1):
         width = [(1, 1) if axis == other else (0, 0) for other in (0, 1)]
@@ -168,7 +168,7 @@ def _bayer(frame: _Frame, row: int, column: int, size: int) -> Bytes:
 
 
 _Layout = Callable[[int, int], tuple[int, int]]
-"""Rows of data, in steps, and bytes of each, by height and width."""
+"""Number of rows of data, and bytes of each, from height and width."""
 
 
 def _pixels(size: int) -> _Layout:

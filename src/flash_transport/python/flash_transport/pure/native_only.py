@@ -1,4 +1,4 @@
-"""What only the compiled half can do: names whose use raises `NativeMissing`."""
+"""Names that only the compiled half has; here their use raises `NativeMissing`."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ class MissingQuicPolicy(_NativeOnly):
 
 
 class TransportServer(_NativeOnly):
-    """What the servers have in common: needs the compiled half of this package."""
+    """The base class of the servers: needs the compiled half of this package."""
 
 
 class QuicServer(TransportServer):
-    """The server's end of QUIC: needs the compiled half of this package."""
+    """A QUIC server: needs the compiled half of this package."""
 
 
 class LocalServer(TransportServer):
-    """The server's end of a unix socket: needs the compiled half of this package."""
+    """A server on a unix socket: needs the compiled half of this package."""
 
 
 class TransportRequest(_NativeOnly):
-    """A request of a server: needs the compiled half of this package."""
+    """A request to a server: needs the compiled half of this package."""
 
 
 def decode_image(*_arguments: Any, **_options: Any) -> NoReturn:

@@ -1,6 +1,6 @@
 """Python objects to msgpack, as the compiled `packb` does it, byte for byte.
 
-The data of a large array is left where it is until all is written, and copied once.
+The data of a large array is copied once, when the rest of the message is written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def packb(value: Any) -> bytes:
     tuples and dicts of them (with str or bytes keys). Tuples arrive as lists.
 
     Raises:
-        CodecError: the value, or one inside it, cannot travel; names the way to it.
+        CodecError: the value, or one inside it, cannot be packed; gives the path to it.
     """
     message = _Message()
     try:
@@ -36,7 +36,7 @@ def packb(value: Any) -> bytes:
 
 
 class _Refused(Exception):  # noqa: N818 - never seen outside
-    """Why a value cannot be packed, and the way to it from the innermost key outwards."""
+    """Why a value cannot be packed, and the path to it, innermost key first."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -50,7 +50,7 @@ class _Message:
         self._depth = 0
 
     def value(self, value: Any) -> None:
-        # the most frequent first; bool is an int to Python, so it comes before
+        # the most frequent first; bool before int, because a bool is an int in Python
         if isinstance(value, str):
             self._text(value)
         elif isinstance(value, float):
@@ -79,7 +79,7 @@ class _Message:
 
     def _dict(self, value: dict[Any, Any]) -> None:
         self._descend()
-        # a copy of the items: other threads may change the dict while Python code of a value runs
+        # a copy of the items: other threads may change the dict while Python code packs a value
         items = list(dict.items(value))
         self.parts.append(_header("entries in one map", len(items), _MAP_HEADERS))
         for key, item in items:
@@ -138,7 +138,7 @@ class _Message:
             self.parts.append(_header("bytes in one value", array.nbytes, _BYTES_HEADERS))
             self.parts.append(_Block(array))
         else:
-            # a subclass has the last word on its bytes (a masked array fills its holes)
+            # a subclass may change its bytes (a masked array fills its holes)
             data = array.tobytes()
             if len(data) != array.nbytes:
                 raise _Refused(
@@ -186,7 +186,7 @@ def _bytes_of(part: bytes | _Block) -> Any:
 
 
 def _dtype_text(dtype: np.dtype[Any]) -> str:
-    # numpy's own types only: others may share a kind, but have a representation that nobody knows
+    # only numpy's own types: others may share a kind but have an unknown representation
     try:
         if dtype.num <= _LAST_BUILTIN_TYPE and dtype.kind in "biufSUMm":
             return parse_dtype(dtype.str).text
@@ -199,7 +199,7 @@ def _dtype_text(dtype: np.dtype[Any]) -> str:
 
 
 def _header(what: str, length: int, headers: tuple[tuple[int, int, struct.Struct], ...]) -> bytes:
-    """The shortest of `headers` (largest length, marker, its form) that can say `length`."""
+    """The shortest of `headers` (largest length, marker, its form) that can hold `length`."""
     for largest, marker, form in headers:
         if length <= largest:
             return form.pack(marker | length) if form is _SHORT else form.pack(marker, length)
@@ -242,4 +242,4 @@ _SCALAR_HEAD = b"\x83\xc4\x0d__npgeneric__\xc3\xc4\x04data"
 _DTYPE_KEY = b"\xc4\x05dtype"
 _SHAPE_KEY = b"\xc4\x05shape"
 _LAST_BUILTIN_TYPE = 23
-"""NPY_HALF; the number of numpy's last own type that may travel."""
+"""NPY_HALF, the largest type number of numpy's supported types."""

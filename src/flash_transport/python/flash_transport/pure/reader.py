@@ -1,7 +1,7 @@
 """Reads msgpack tokens from untrusted bytes.
 
-A cursor that never looks beyond its end and never trusts a length: what a list or map announces is
-compared with the bytes that are left before anything is made of it.
+The cursor never reads beyond the end and trusts no length: the announced length of a list or map
+is compared with the remaining bytes before anything is allocated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["BytesAt", "ListOf", "MapOf", "Reader"]
 MAX_BYTES = 256 << 20
 """Bytes of the whole message."""
 MAX_DEPTH = 64
-"""Levels of maps and lists inside each other."""
+"""Depth of nested maps and lists."""
 MAX_VALUES = 1 << 20
 """Values of the whole message, map keys included."""
 
@@ -39,7 +39,7 @@ class MapOf:
 
 @dataclass(frozen=True)
 class BytesAt:
-    """Bytes that still lie in the message."""
+    """Bytes that are still in the message."""
 
     at: int
     length: int
@@ -57,7 +57,7 @@ class Reader:
         self._values = 0
 
     def descend(self) -> None:
-        """Enters a map or list; every `ascend` belongs to one `descend`."""
+        """Enters a map or list; each `descend` needs its `ascend`."""
         if self._depth >= MAX_DEPTH:
             raise too_deep()
         self._depth += 1
@@ -84,7 +84,7 @@ class Reader:
         return read(self, start, width)
 
     def key(self) -> str | bytes:
-        """A map's key: text or bytes, as openpi's decoder demands."""
+        """A map's key: text or bytes, as openpi's decoder requires."""
         at = self.at
         token = self.token()
         if isinstance(token, str):
@@ -98,7 +98,7 @@ class Reader:
         return bytes(self.message[span.at : span.at + span.length])
 
     def skip(self) -> None:
-        """Passes over one value and all that it holds."""
+        """Skips one value and everything in it."""
         pending = 1
         while pending:
             token = self.token()
@@ -109,7 +109,7 @@ class Reader:
                 pending += 2 * token.length
 
     def finish(self) -> None:
-        """Succeeds only where the message ends."""
+        """Fails unless the message ends here."""
         if self._left():
             raise CodecError(
                 f"{self._left()} bytes follow the end of the message at byte {self.at}"
@@ -144,7 +144,7 @@ class Reader:
             raise CodecError(f"text at byte {start} is not valid UTF-8") from None
 
     def _short(self, start: int, marker: int) -> Any:
-        """A value whose marker says all, or its length."""
+        """A value whose marker holds the value or its length."""
         if marker < 0x80:
             return marker
         if marker < 0x90:
@@ -192,7 +192,7 @@ class Reader:
 
 
 def too_deep() -> CodecError:
-    """A message or a value with more levels than may travel."""
+    """The error of a message or value that is nested too deeply."""
     return CodecError(f"message nests more than {MAX_DEPTH} levels deep")
 
 
@@ -207,7 +207,7 @@ def _name(token: Any) -> str:
     return "nil"
 
 
-# bool comes first: to Python it is an int
+# bool before int: a bool is an int in Python
 _TOKEN_NAMES: tuple[tuple[type, str], ...] = (
     (bool, "a bool"),
     (int, "an integer"),
@@ -231,7 +231,7 @@ _NUMBERS = {
 }
 
 
-# what reads on after the marker, and how many bytes of length come next
+# the method that reads on after the marker, and how many bytes of length follow
 _OTHERS: dict[int, tuple[Callable[[Reader, int, int], Any], int]] = {
     0xC1: (Reader._reserved, 0),
     0xC4: (Reader._bytes, 1),

@@ -26,7 +26,7 @@ _Sample = TypeVar("_Sample", np.uint8, np.float32)
 def resize_with_pad(image: NDArray[_Sample], height: int, width: int) -> NDArray[_Sample]:
     """Fit images into the given size, black around them, as openpi does.
 
-    uint8 as its client does with PIL, padded with 0; float32 as its models do with JAX, padded
+    uint8 as openpi's client does with PIL, padded with 0; float32 as its models do with JAX, padded
     with -1 and clipped to [-1, 1].
 
     Args:
@@ -36,7 +36,7 @@ def resize_with_pad(image: NDArray[_Sample], height: int, width: int) -> NDArray
         width: columns of the result.
 
     Returns:
-        Images of the same layout, or `image` itself where it has the size already.
+        Images of the same layout, or `image` itself if it has the size already.
 
     Raises:
         ImageError: another shape or dtype.
@@ -45,7 +45,7 @@ def resize_with_pad(image: NDArray[_Sample], height: int, width: int) -> NDArray
     check_size(height, width)
     if (shape.height, shape.width) == (height, width):
         return image
-    # openpi's arithmetic to the letter: sizes and offsets are cut off, not rounded
+    # exactly openpi's arithmetic: sizes and offsets are truncated, not rounded
     ratio = max(shape.width / width, shape.height / height)
     fit_height, fit_width = int(shape.height / ratio), int(shape.width / ratio)
     if fit_height == 0 or fit_width == 0:
@@ -72,7 +72,7 @@ def resize_with_pad(image: NDArray[_Sample], height: int, width: int) -> NDArray
 
 
 def _resampled(lines: NDArray[Any], size: int) -> NDArray[Any]:
-    """`size` weighted sums of the lines, which are the first axis."""
+    """`size` weighted sums of lines; lines are the first axis."""
     if len(lines) == size:
         return lines
     lines = np.ascontiguousarray(lines)
@@ -95,7 +95,7 @@ def _resampled_floats(lines: NDArray[Any], size: int) -> NDArray[Any]:
 
 @functools.lru_cache(maxsize=32)
 def _triangle(size: int, target: int) -> tuple[tuple[NDArray[np.intp], NDArray[np.float64]], ...]:
-    """What to sum up: lines, one for each of the target, and their weights `[target, 1, 1]`."""
+    """The terms of the sums: lines, one for each target line, and weights `[target, 1, 1]`."""
     scale = size / target
     support = max(scale, 1.0)
     center = (np.arange(target) + 0.5) * scale

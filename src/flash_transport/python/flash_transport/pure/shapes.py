@@ -1,4 +1,4 @@
-"""What counts as an image."""
+"""Which shapes are images."""
 
 from __future__ import annotations
 

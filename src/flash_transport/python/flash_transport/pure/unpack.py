@@ -15,14 +15,14 @@ from flash_transport.pure.reader import BytesAt, ListOf, MapOf, Reader
 __all__ = ["byte_view", "unpackb"]
 
 MAX_DIMS = 64
-"""numpy's own limit."""
+"""The limit of numpy 2."""
 
 
 def unpackb(data: Any) -> Any:
     """Unpack one message. Arrays are read-only views that keep `data` alive.
 
     Raises:
-        CodecError: `data` is no such message, or larger or deeper than a message may be.
+        CodecError: `data` is not a valid message, or too large or too deeply nested.
     """
     owner: Any = data if isinstance(data, bytes) else byte_view(data)
     message = _Message(Reader(memoryview(owner)), owner)
@@ -32,9 +32,9 @@ def unpackb(data: Any) -> Any:
 
 
 def byte_view(buffer: Any) -> NDArray[np.uint8]:
-    """A flat array of the bytes of anything that exports them.
+    """A flat array over the memory of an object that supports the buffer protocol.
 
-    It holds on to the buffer, so that its owner cannot move the bytes.
+    It holds the buffer, so that its owner cannot move the bytes.
     """
     if isinstance(buffer, np.ndarray) and buffer.ndim == 1 and buffer.flags.c_contiguous:
         return buffer.view(np.uint8)
@@ -76,7 +76,7 @@ class _Message:
         return entries
 
     def _tagged(self, length: int) -> Any:
-        """The array or the scalar of a map with a marker key; other entries are passed over."""
+        """The array or the scalar of a map with a marker key; other entries are skipped."""
         reader, at = self.reader, self.reader.at
         is_array = False
         parts: dict[str, Any] = {}
@@ -140,7 +140,7 @@ class _Message:
         try:
             descriptor = np.dtype(dtype.text)
             if dtype.kind in "Mm":
-                # the type alone would lose the unit
+                # the type alone would lose the time unit
                 return np.array(data, descriptor)[()]
             return descriptor.type(data)
         except _NUMPY_ERRORS as error:
@@ -148,9 +148,9 @@ class _Message:
 
 
 def _fits(dtype: Dtype, data: Any) -> bool:
-    """Whether numpy's type takes the value for what it says. Its constructors take more.
+    """Whether the data is a valid value of the dtype. numpy's constructors accept more.
 
-    Not all of it is harmless: `numpy.bytes_(n)` allocates n bytes, and integers that are too large
+    Some of that does harm: `numpy.bytes_(n)` allocates n bytes, and integers that are too large
     wrap around in numpy 1.
     """
     kind, bits = dtype.kind, 8 * dtype.item_size
@@ -162,7 +162,7 @@ def _fits(dtype: Dtype, data: Any) -> bool:
 
 
 def _check_size(dtype: Dtype, shape: list[int], got: int) -> None:
-    # a size of 0 must not hide that the others overflow: numpy computes strides from them
+    # a size of 0 must not hide an overflow of the others: numpy computes strides from them
     largest = max(dtype.item_size, 1) * math.prod(size for size in shape if size)
     expected = math.prod(shape) * dtype.item_size if largest < 1 << 63 else (1 << 64) - 1
     if expected != got:
@@ -180,7 +180,7 @@ def _refused_by_numpy(error: Exception) -> CodecError:
     return CodecError(f"numpy refused: {error}")
 
 
-# a warning is one where the user made warnings errors
+# a warning, if the user turned warnings into errors
 _NUMPY_ERRORS = (ValueError, TypeError, OverflowError, RuntimeWarning)
 _MARKERS = frozenset({"__ndarray__", "__npgeneric__", b"__ndarray__", b"__npgeneric__"})
 _DATA_TYPES: dict[str, tuple[type, ...]] = {

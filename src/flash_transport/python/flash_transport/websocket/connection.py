@@ -1,4 +1,4 @@
-"""One WebSocket connection to a server of openpi's protocol: made, watched and thrown away."""
+"""One WebSocket connection to a server of openpi's protocol."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Connection:
     """An open connection.
 
     Attributes:
-        socket: of the library.
-        metadata: what the server said first.
+        socket: the connection of `websockets`.
+        metadata: the server's first message.
     """
 
     socket: ClientConnection
@@ -46,7 +46,7 @@ class Connection:
 
     @property
     def is_ours(self) -> bool:
-        """Whether the server is openpi-flash's: its errors are maps with a code."""
+        """Whether the server is openpi-flash, whose errors are maps with a code."""
         return self.socket.subprotocol == SUBPROTOCOL
 
     @property
@@ -57,11 +57,11 @@ class Connection:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether the connection is open and holds no message that nobody asked for."""
+        """Whether the connection is open and holds no unexpected message."""
         try:
             self.socket.recv(timeout=0)
         except TimeoutError:
-            # its end may have come in, and not yet have come through to recv()
+            # its end may have arrived without having reached recv()
             return self.socket.protocol.state is State.OPEN
         except ConnectionClosed:
             pass
@@ -79,7 +79,7 @@ class Connection:
         return self.socket.recv(timeout=deadline.left(time.monotonic()))
 
     def close(self) -> None:
-        """Says goodbye; waits for the server's at most a second."""
+        """Closes with a handshake, for which it waits a second at most."""
         self.socket.close()
 
     def abort(self) -> None:
@@ -94,13 +94,13 @@ def open_connection(
     addresses: list[tuple[str, int]],
     proxy: Proxy | None,
 ) -> Connection:
-    """A new connection, with the metadata that the server sends first.
+    """Makes a connection and receives the metadata.
 
     Args:
         target: the server.
         headers: of the handshake's request.
-        deadline: for all of it.
-        addresses: the server's, to be tried in turn; where there is a proxy, none.
+        deadline: for everything.
+        addresses: the server's, to be tried in turn; none with a proxy.
         proxy: to connect through.
 
     Raises:
@@ -111,7 +111,7 @@ def open_connection(
         way["proxy"] = proxy.url
     else:
         way["sock"] = _connected_socket(addresses, deadline)
-    # entered here and left by closing the connection: it outlives any block
+    # entered here and left by closing the connection, which outlives any block
     connection = connect(
         target.uri,
         additional_headers=headers,
@@ -136,10 +136,10 @@ def open_connection(
 
 
 def read_map(data: bytes) -> dict[str, Any]:
-    """A message that must be a map.
+    """Unpacks a message that must be a map.
 
     Raises:
-        CodecError: it is none.
+        CodecError: it is not a map.
     """
     value = unpackb(data)
     if not isinstance(value, dict):
@@ -148,7 +148,7 @@ def read_map(data: bytes) -> dict[str, Any]:
 
 
 def _connected_socket(addresses: list[tuple[str, int]], deadline: Deadline) -> socket.socket:
-    """Connected to the first address that answers; each has its part of the time."""
+    """Connects to the first address that answers; the time is divided between them."""
     failure: OSError = OSError("the name has no address")
     for index, address in enumerate(addresses):
         seconds = _seconds(deadline)
@@ -164,19 +164,19 @@ def _connected_socket(addresses: list[tuple[str, int]], deadline: Deadline) -> s
 
 
 def _seconds(deadline: Deadline) -> float | None:
-    """What is left, for libraries that take 0 for not waiting at all."""
+    """The time left, above 0: libraries take 0 for not waiting."""
     left = deadline.left(time.monotonic())
     return None if left is None else max(left, 0.001)
 
 
 def _abort(connection: ClientConnection) -> None:
-    # not close(): its handshake waits for a peer that may be computing, or gone
+    # not close(): its handshake waits for a peer that may be computing or gone
     with contextlib.suppress(OSError):
         connection.socket.shutdown(socket.SHUT_RDWR)
 
 
 def _limit_sending(sock: socket.socket, deadline: Deadline) -> None:
-    """Keeps a server that does not read from blocking the sender beyond the deadline."""
+    """Limits sending to the deadline, in case the server does not read."""
     left = deadline.left(time.monotonic())
     # 0 means no limit
     microseconds = 0 if left is None else max(1, int(left * 1e6))
@@ -185,10 +185,10 @@ def _limit_sending(sock: socket.socket, deadline: Deadline) -> None:
 
 
 def _watch_peer(sock: socket.socket) -> None:
-    """Lets the kernel find out within 20 s that the server's host is gone.
+    """Sets TCP keep-alive, so that the kernel notices within 20 s that the server's host is gone.
 
-    WebSocket pings would find it too, but openpi's server answers none while it computes, and the
-    first computation takes longer than any ping may.
+    WebSocket pings would notice it, too, but openpi's server answers none while it computes, and
+    its first computation takes longer than a ping may take.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE.items():
@@ -197,7 +197,7 @@ def _watch_peer(sock: socket.socket) -> None:
 
 
 def _hide_key(record: logging.LogRecord) -> bool:
-    """Before version 15 websockets logs the request's headers as they are, at the level debug."""
+    """Hides the api key: before version 15, websockets logs the headers at level debug."""
     arguments = record.args
     if isinstance(arguments, tuple) and str(arguments[:1]).lower() == "('authorization',)":
         record.args = (arguments[0], "...")
@@ -216,6 +216,6 @@ _KEEPALIVE = {
 
 _PARAMETERS = inspect.signature(connect).parameters
 KNOWS_PROXIES = "proxy" in _PARAMETERS
-"""Of websockets, since version 15."""
+"""Arguments of websockets since version 15."""
 # versions before 15 send no pings, and do not know the argument
 _NO_PINGS: dict[str, Any] = {"ping_interval": None} if "ping_interval" in _PARAMETERS else {}

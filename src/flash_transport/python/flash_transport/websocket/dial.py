@@ -1,4 +1,4 @@
-"""Connecting: the name, the way, and attempts until there is a connection or no time left."""
+"""Connecting: name lookup, proxy, and attempts until there is a connection or no time is left."""
 
 from __future__ import annotations
 
@@ -66,17 +66,17 @@ class Dialer:
             raise self.closed_error()
 
     def closed_error(self) -> Disconnected:
-        """What a closed client answers."""
+        """The error of a closed client."""
         return Disconnected(f"this client of {self._target} is closed")
 
     def connect(self, deadline: Deadline) -> tuple[Connection, int]:
-        """A new connection, and the number of attempts that it took.
+        """Connects; returns the connection and the number of attempts.
 
         Raises:
-            FlashTransportError: why there is none.
+            FlashTransportError: why there is no connection.
         """
         failure: Exception | None = None
-        # outside of the handlers: what was raised there stays out of the error's context
+        # outside the handlers, so that their exception is not the error's context
         way = _Way([])
         for attempts, delay in enumerate(backoff(), 1):
             try:
@@ -87,7 +87,7 @@ class Dialer:
                 way, latest = error.way, error.reason
             else:
                 return connection, attempts
-            # the last attempt may have had no time left to find out more than those before
+            # the last attempt may have had too little time to learn the cause
             if failure is None or not isinstance(latest, TimeoutError):
                 failure = latest
             if not may_pass(latest):
@@ -100,7 +100,7 @@ class Dialer:
         if self._closed.is_set() or failure is None:
             raise self.closed_error()
         told = cannot_connect(self._target, failure, deadline, way.proxy, way.note)
-        # what goes through a proxy may know its password
+        # an error from a proxy may hold its password
         raise told from (None if told is failure or way.proxy is not None else failure)
 
     def _try(self, deadline: Deadline) -> tuple[_Way, Connection]:
@@ -140,7 +140,7 @@ class _NoConnection(Exception):  # noqa: N818 - never seen outside
 
 
 def backoff() -> Iterator[float]:
-    """Seconds between attempts, spread so that robots do not come back all at once."""
+    """Seconds between attempts, randomised so that robots do not reconnect all at once."""
     step = 0.05
     while True:
         yield random.uniform(step / 2, step)
@@ -157,7 +157,7 @@ def _way_to(target: Target) -> _Way:
     try:
         addresses = _look_up(target)
     except OSError:
-        # behind a proxy, names of the world outside are often unknown
+        # behind a proxy, public names often cannot be looked up
         if proxy is None or not KNOWS_PROXIES:
             raise
         return _Way([], proxy)

@@ -1,4 +1,4 @@
-"""What it means when there is no connection: whether to try again, and what to tell the user."""
+"""Why a connection failed: whether to try again, and what to tell the user."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = ["cannot_connect", "may_pass"]
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether to try again: a server that starts or restarts, a network that comes up."""
+    """Whether to try again: the server may be starting, the network coming up."""
     if isinstance(error, InvalidStatus):
         return error.response.status_code in (502, 503, 504)
     if isinstance(error, (socket.gaierror, ssl.SSLError)):
         return False
-    # a server that stops in the middle of the handshake sends less than an HTTP answer
+    # a server that stops during the handshake sends an incomplete HTTP response
     return isinstance(error, (OSError, EOFError, ConnectionClosed)) or isinstance(
         error.__cause__, EOFError
     )
@@ -45,8 +45,8 @@ def cannot_connect(
         target: the server.
         error: what `open_connection` raised.
         deadline: of the attempts.
-        proxy: that they went through.
-        note: what else the user should know.
+        proxy: that the attempts used, if any.
+        note: appended to the message.
     """
     if isinstance(error, ServerError):
         return error

@@ -1,4 +1,4 @@
-"""The policy behind a WebSocket: who may use the connection, and when."""
+"""The client of a policy over a WebSocket; its requests share one connection in turn."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ __all__ = ["WebsocketPolicy"]
 
 @dataclass
 class _Ask:
-    """A request, and what is known of it from one attempt to the next."""
+    """A request, and its state between attempts."""
 
     request: bytes
     serialize_ms: float
     deadline: Deadline
     ready_until: Deadline | None
-    """Until when it is sent again to a server that is not ready; None: no server was asked yet."""
+    """Until when to repeat it while the server is not ready; None before the first attempt."""
     started: float = field(default_factory=time.perf_counter)
     attempts: int = 0
     delays: Iterator[float] = field(default_factory=backoff)
@@ -48,12 +48,11 @@ class _Ask:
 class WebsocketPolicy(PolicyClient):
     """A policy behind openpi's server, or any server of its protocol.
 
-    Any number of threads may share one; their requests take turns, as the protocol demands. Of the
+    Any number of threads may share one; their requests take turns, as the protocol requires. Of the
     submitted ones that wait for their turn, the newest of a session wins. Giving up a request that
-    is under way costs the connection: the protocol has no other way to say so.
+    is under way closes the connection: the protocol has no other way to cancel it.
 
-    Without `wss://` the connection is not encrypted, and the key travels as it is: for networks
-    that you trust.
+    Without `wss://` nothing is encrypted, not even the api key: use it in networks that you trust.
 
     Args:
         host: name or address of the server, with or without its port, or its URI
@@ -65,11 +64,11 @@ class WebsocketPolicy(PolicyClient):
         open_loop_horizon: see `PolicyClient`.
 
     Raises:
-        Disconnected: nothing listens there, or nothing that speaks the protocol.
+        Disconnected: nothing listens there, or it is no server of this protocol.
         Timeout: the server does not answer.
-        AuthenticationFailed: the server wants another `api_key`.
+        AuthenticationFailed: the server does not accept `api_key`.
         UntrustedServer: the server's TLS certificate is not valid.
-        ServerError: the server is there and refuses, for example while it starts.
+        ServerError: the server is there and refuses the connection, for example while it starts.
         ValueError: `host`, `port` or `api_key` is malformed.
     """
 
@@ -89,9 +88,9 @@ class WebsocketPolicy(PolicyClient):
         self._dialer = Dialer(
             self._target, {} if key is None else {"Authorization": f"Api-Key {key}"}
         )
-        # held while a request and its answer own the connection
+        # held while a request and its answer use the connection
         self._turn = threading.Lock()
-        # the submitted call whose request is under way, which may be given up meanwhile
+        # the submitted call whose request is under way; may be given up meanwhile
         self._under_way: QueuedCall | None = None
         self._under_way_lock = threading.Lock()
         self._connection: Connection | None = None
@@ -102,7 +101,7 @@ class WebsocketPolicy(PolicyClient):
             self._connect(NEVER)
 
     def get_server_metadata(self) -> dict[str, Any]:
-        """What the server said about itself when the connection was made."""
+        """The server's metadata, from when the connection was made."""
         return self._metadata
 
     def close(self) -> None:
@@ -152,7 +151,7 @@ class WebsocketPolicy(PolicyClient):
         return self._queue.submit(session if isinstance(session, str) else "", ask.deadline, carry)
 
     def _reset(self) -> None:
-        """Says nothing to the server: openpi's keep no state for a client."""
+        """Sends nothing: openpi's servers keep no state for a client."""
 
     def _pack(self, observation: dict[str, Any], timeout: float | None) -> _Ask:
         now = time.monotonic()
@@ -185,7 +184,7 @@ class WebsocketPolicy(PolicyClient):
             round_trip_ms = (time.perf_counter() - ask.started) * 1000
             round_trip = RoundTrip(round_trip_ms, len(ask.request), len(answer), ask.attempts)
             return result, CallStats.of(ask.serialize_ms, round_trip)
-        # the server has not begun it: it may be sent again, also to the next server
+        # the server has not begun it: it may be sent again, also to its successor
         raise TryAgain(delay_s)
 
     def _exchange_in_turn(self, ask: _Ask, call: QueuedCall | None) -> tuple[bytes, Connection]:
@@ -208,7 +207,7 @@ class WebsocketPolicy(PolicyClient):
                 with self._under_way_lock:
                     self._under_way = None
             if isinstance(answer, str):
-                # openpi's server hangs up after it, which may take until the next request
+                # openpi's server closes the connection after it, maybe during the next request
                 self._drop_connection()
                 raise ServerError("internal", answer)
             return answer, connection
@@ -231,7 +230,7 @@ class WebsocketPolicy(PolicyClient):
             ) from error
 
     def _give_up(self, call: QueuedCall) -> None:
-        """Ends the exchange of a call that nobody waits for any more, if it is under way."""
+        """Aborts the exchange of a call that was given up, if it is under way."""
         with self._under_way_lock:
             if self._under_way is call and self._connection is not None:
                 self._connection.abort()
@@ -302,6 +301,6 @@ def _read_answer(answer: bytes, *, may_be_error: bool) -> dict[str, Any]:
 
 
 _LEAST_MS = 0.001
-"""Milliseconds that mean that the time is over; servers refuse zero."""
+"""Milliseconds to send when no time is left; servers refuse zero."""
 _LAST_ANSWERS_S = 1.0
-"""Until the futures of a closed client have their ends, unless a callback of theirs blocks."""
+"""Longest wait of `close` for the futures to end; a callback may block them."""

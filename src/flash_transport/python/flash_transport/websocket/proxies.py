@@ -1,7 +1,7 @@
-"""Whether a connection goes through an HTTP proxy, as the environment says. Pure.
+"""Which proxy, if any, the environment names for a server. Pure.
 
-A robot's server is nearly always in its own network, and proxies are for the world outside: an
-address that is not public is connected to directly, whatever the environment says.
+A robot's server is nearly always in its own network, and proxies are for public addresses: the
+client connects to other addresses directly, whatever the environment says.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Proxy:
     """A proxy that the environment names.
 
     Attributes:
-        url: as the environment has it; may hold a password.
-        variable: where it is from.
+        url: from the environment; may hold a password.
+        variable: the name of the environment variable.
     """
 
     url: str = field(repr=False)
@@ -31,7 +31,7 @@ class Proxy:
 
     @property
     def problem(self) -> str | None:
-        """Why this is no proxy; None where it is one."""
+        """Why this is no valid proxy; None if it is one."""
         try:
             parts = urlsplit(self.url)
             _ = parts.port
@@ -60,8 +60,8 @@ def proxy_for(
 ) -> Proxy | None:
     """The proxy for a server, if the environment names one and `no_proxy` does not exempt it.
 
-    Variables in the order in which `websockets` reads them, then `all_proxy`; the lower-case
-    form goes first, and an empty one switches off the upper-case form.
+    Reads the variables in the order of `websockets`, then `all_proxy`. The lower-case form has
+    precedence; if it is empty, it disables the upper-case form.
 
     Args:
         host: name or address, without brackets.
@@ -109,7 +109,7 @@ def _is_exempt(host: str, port: int, environment: Mapping[str, str]) -> bool:
 
 
 def _matches(entry: str, host: str, port: int) -> bool:
-    """`*`, a name and all below it, an address, a network; each but `*` with `:port` or without."""
+    """`*`, a name and its subdomains, an address, or a network; all but `*` may have a `:port`."""
     if entry in ("", "*"):
         return entry == "*"
     if is_ip_literal(host):

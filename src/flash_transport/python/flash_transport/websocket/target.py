@@ -1,4 +1,4 @@
-"""The server of a WebSocket client, in the forms that openpi's client takes, and more. Pure."""
+"""The server of a WebSocket client: the forms of openpi's client, and more. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from flash_transport.outside_text import quoted
 __all__ = ["Target", "parse_target"]
 
 DEFAULT_PORT = 8000
-"""Of openpi's server."""
+"""The port of openpi's server."""
 SCHEME_PORTS = {"ws": 80, "wss": 443}
-"""RFC 6455, section 3."""
+"""Default ports: RFC 6455, section 3."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Target:
         host: a name or an address, without brackets.
         port: TCP port.
         is_secure: whether over TLS.
-        path: path and query of the URI, or nothing.
+        path: path and query of the URI, or empty.
     """
 
     host: str
@@ -50,7 +50,7 @@ def parse_target(host: str, port: int | None) -> Target:
     """A server's name or address, or its URI (`wss://host:port/path`).
 
     Args:
-        host: as `parse_address` takes it, or a URI.
+        host: a form of `parse_address`, or a URI.
         port: None: the one in `host`; else 8000, or the one of the URI's scheme.
 
     Raises:
