@@ -91,8 +91,8 @@ def test_what_the_model_cannot_do_ends_serve_before_anything_is_loaded(tmp_path)
     result = run("serve", "--config", path)
     assert (result.exit_code, result.stderr) == (
         2,
-        f"error: {path}: 1 problem\n  action.rtc.method: pi0-FAST cannot go on from a chunk, "
-        "must be 'off', got 'identity'\n",
+        f"error: {path}: 1 problem\n  action.rtc.method: pi0-FAST cannot continue a previous "
+        "chunk, must be 'off', got 'identity'\n",
     )
 
 

@@ -106,8 +106,8 @@ def test_a_method_that_the_robot_cannot_do_is_an_error(monkeypatch):
     monkeypatch.setitem(named_configs.CONFIGS, "pi05_sim_arm", one_way)
     assert parse({"action": ARM_ACTION})
     assert error_of({"action": {**ARM_ACTION, "rtc": {"method": "identity"}}}) == (
-        "server.json: 1 problem\n  action.rtc.method: the robot sim_arm cannot read its own "
-        "actions, must be 'off', got 'identity'"
+        "server.json: 1 problem\n  action.rtc.method: the robot sim_arm has no "
+        "actions_to_model, must be 'off', got 'identity'"
     )
 
 

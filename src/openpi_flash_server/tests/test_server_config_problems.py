@@ -46,7 +46,7 @@ PROBLEMS = {
     "missing name": (
         {"action": {"checkpoint_dir": "x"}},
         "server.json: 1 problem\n  action.model_config_name: missing, set it to the inference "
-        'config, such as pi05_sim_arm; "null" is a chunk without a model',
+        'config, such as pi05_sim_arm; "null" answers a fixed chunk without loading a model',
     ),
     "missing checkpoint": (
         {"action": {"model_config_name": "pi05_sim_arm"}},
@@ -155,8 +155,8 @@ PROBLEMS = {
     ),
     "real-time chunking of pi0-FAST": (
         {"action": {**FAST_ACTION, "rtc": {"method": "vjp"}}},
-        "server.json: 1 problem\n  action.rtc.method: pi0-FAST cannot go on from a chunk, must be "
-        "'off', got 'vjp'",
+        "server.json: 1 problem\n  action.rtc.method: pi0-FAST cannot continue a previous "
+        "chunk, must be 'off', got 'vjp'",
     ),
     "pi0-FAST in PyTorch": (
         {"action": {**FAST_ACTION, "framework": "pytorch"}},
@@ -165,8 +165,8 @@ PROBLEMS = {
     ),
     "switches of JAX in PyTorch": (
         {"action": {**ARM_ACTION, "framework": "pytorch", "graph": {"static_cache": False}}},
-        "server.json: 1 problem\n  action.graph: its switches are of JAX, remove them or set "
-        "framework to 'jax', got framework 'pytorch'",
+        "server.json: 1 problem\n  action.graph: its switches are for JAX only, remove them or "
+        "set framework to 'jax', got framework 'pytorch'",
     ),
     "cameras of another kind": (
         {"planner": {**PLANNER, "missing_cameras": "gray"}},
@@ -269,7 +269,7 @@ def test_all_problems_are_told_at_once():
     assert error_of(values) == (
         "server.json: 4 problems\n"
         "  action.model_config_name: missing, set it to the inference config, such as "
-        'pi05_sim_arm; "null" is a chunk without a model\n'
+        'pi05_sim_arm; "null" answers a fixed chunk without loading a model\n'
         "  action.checkpoint_dir: must be text, got 5\n"
         "  action_transport.quic_port: must be at most 65535, got 70000\n"
         "  action_transport.tls: unknown key, known keys: websocket_port, quic_port, "

@@ -68,5 +68,5 @@ def test_switches_of_jax_are_refused_for_it_before_a_port_is_opened(config, tmp_
     finally:
         process.kill()
     assert code == 2
-    assert "action.graph: its switches are of JAX" in err
+    assert "action.graph: its switches are for JAX only" in err
     assert not process.lines

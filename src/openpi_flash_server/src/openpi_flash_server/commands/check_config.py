@@ -20,13 +20,13 @@ def check_config(
         bool,
         typer.Option(
             "--checkpoints",
-            help="Check the checkpoints, too: all that can be known without reading weights.",
+            help="Check the checkpoints too, without reading their weights.",
         ),
     ] = False,
 ) -> None:
-    """Check a configuration as serve would read it, with the environment over it.
+    """Check a configuration as serve would read it, with the environment variables applied.
 
-    Whether ports are free and a model fits into memory is known only when serve starts.
+    Free ports and enough memory are checked only when serve starts.
     """
     config = read_config(path)
     typer.echo(f"{path}: ok (mode={config.mode}, slots={config.slots})")
@@ -49,11 +49,11 @@ def check_config(
     if checkpoints:
         _check_checkpoints(config)
         return
-    # not an error: a configuration is often checked on another machine than the one that serves
+    # not an error: a configuration is often checked on another machine
     for slot, settings in (("action", config.action), ("planner", config.planner)):
         directory = settings.checkpoint_dir if settings is not None else ""
         if "://" in directory:
-            typer.echo(f"  note: {slot}.checkpoint_dir {directory} is downloaded if need be")
+            typer.echo(f"  note: {slot}.checkpoint_dir {directory} is downloaded if missing")
         elif directory and not (place := Path(directory).expanduser().absolute()).is_dir():
             typer.echo(f"  note: {slot}.checkpoint_dir {place} is not on this machine")
 

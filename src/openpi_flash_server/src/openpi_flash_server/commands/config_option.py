@@ -1,4 +1,4 @@
-"""How a command reads its configuration, and how it ends when that cannot be used."""
+"""Reads the configuration for a command, and ends the command if it cannot be used."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def convert_checkpoint(
         bool,
         typer.Option(
             "--for-openpi",
-            help="Add the unused output head that openpi's own PyTorch loader insists on.",
+            help="Add the unused output head that openpi's own PyTorch loader requires.",
         ),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier result.")] = False,

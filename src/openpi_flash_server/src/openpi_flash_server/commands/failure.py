@@ -1,4 +1,4 @@
-"""How a command ends when what it was told to do cannot be done."""
+"""Ends a command that cannot do its task, with one line of error."""
 
 from __future__ import annotations
 

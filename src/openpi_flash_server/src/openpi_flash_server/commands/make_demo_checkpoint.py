@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 MARKER = ".openpi-flash-demo-checkpoint"
-"""Says that this command made the directory, and so may replace it."""
+"""File that marks a directory as made by this command, which may therefore replace it."""
 
 
 def make_demo_checkpoint(
@@ -28,7 +28,7 @@ def make_demo_checkpoint(
 
     try:
         target.mkdir(parents=True, exist_ok=True)
-        # first, so that an attempt that was interrupted can be made again
+        # first, so that an interrupted attempt can be repeated
         (target / MARKER).write_text(
             "made by openpi-flash make-demo-checkpoint, which may replace it\n"
         )

@@ -1,4 +1,4 @@
-"""`openpi-flash ping`: is a server reached and trusted, what does it serve, how fast is it."""
+"""`openpi-flash ping`: connects to a server, describes what it serves, and times its answers."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def ping(
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for connecting, and for each call.")] = 5,
 ) -> None:
-    """Reach a server, and say what it serves and how fast it answers.
+    """Connect to a server, and report what it serves and how fast it answers.
 
     The observations are black images and zeros: no robot moves. The API key is read from
     --api-key-file or OPENPI_FLASH_API_KEY.
@@ -111,7 +111,7 @@ def ping(
 def _try(
     name: str, connect: Callable[[], PolicyClient], trust: str, robot: str | None, timeout: float
 ) -> bool:
-    """Reaches the server over one transport and reports; whether every call was answered."""
+    """Connects over one transport and reports; returns whether every call was answered."""
     from flash_transport import FlashTransportError
 
     warnings = _Warnings()
@@ -141,7 +141,7 @@ def _try(
 
 
 def describe(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Label and text of each thing that a server says of itself."""
+    """Label and text of each entry of a server's metadata."""
     for key in _METADATA:
         if metadata.get(key) not in (None, ""):
             yield key, str(metadata[key])
@@ -153,7 +153,7 @@ def describe(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def observation_of(robot_name: str) -> dict[str, Any]:
-    """A request of a robot that stands still in the dark: black images and zeros.
+    """A request of the robot with black images and zeros.
 
     Raises:
         InferenceConfigError: no such robot is known here.
@@ -184,7 +184,7 @@ def _call(
         _say("calls", "none: the server names no robot; name one with --robot")
         return
     try:
-        # the null policy reads nothing
+        # the null policy ignores the observation
         observation = {"prompt": "ping"} if name == "null" else observation_of(name)
     except InferenceConfigError as error:
         _say("calls", f"none: {error}; add it with --robot-file")
@@ -234,7 +234,7 @@ def _api_key(file: Path | None) -> str | None:
 
 
 class _Warnings(logging.Handler):
-    """Keeps what the transport warns of."""
+    """Collects the transport's warnings."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

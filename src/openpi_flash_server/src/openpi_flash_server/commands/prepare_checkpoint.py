@@ -28,12 +28,12 @@ def prepare_checkpoint(
     ] = None,
     force_download: _Force = False,
     required_asset_id: Annotated[
-        str, typer.Option(help="Statistics that have to be among them.")
+        str, typer.Option(help="The statistics that are required.")
     ] = "trossen",
 ) -> None:
     """Put weights from the Hugging Face hub and openpi's statistics into one checkpoint.
 
-    What is there already is checked, and what is missing or broken is made again.
+    Existing parts are checked; missing or broken parts are made again.
     """
     with one_line_errors():
         from openpi_flash_models.checkpoints.prepare import prepare_checkpoint as prepare

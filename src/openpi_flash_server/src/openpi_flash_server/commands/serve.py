@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Environment(enum.StrEnum):
-    """What openpi's server has a default policy for."""
+    """The robots and simulators for which openpi's server has a default policy."""
 
     ALOHA = "aloha"
     ALOHA_SIM = "aloha_sim"
@@ -114,7 +114,7 @@ def serve(
         if value is not None:
             flags.append(Flag(path, name, value))
     settings = read_config(config, flags)
-    # a policy that is tried by its name must not be open to a whole network by default
+    # a policy named on the command line is not open to the network by default
     keeps_to_itself = config is None and not settings.keys and settings.is_default("host")
     if keeps_to_itself:
         settings = read_config(config, [*flags, Flag(("host",), flags[0].name, "127.0.0.1")])
@@ -172,7 +172,7 @@ def _policy_flags(
 
 @contextlib.contextmanager
 def _naming(flag: str) -> Iterator[None]:
-    """A name or file that is unknown ends the command with a line that says which flag gave it."""
+    """An unknown name or file ends the command with a line that names its flag."""
     from openpi_flash_models.errors import InferenceConfigError
 
     try:

@@ -1,1 +1,1 @@
-"""The configuration: its fields, how file and environment are read, and errors."""
+"""The configuration: its fields, reading file and environment, and errors."""

@@ -1,4 +1,4 @@
-"""The configuration's fields by their paths: what there is, of which types, with which words."""
+"""The configuration's fields by their paths, with types and descriptions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def field_at(path: Sequence[str]) -> FieldInfo | None:
 
 
 def types_at(path: Sequence[str]) -> set[Any]:
-    """The types that the field at `path` may have, without what annotates them."""
+    """The types that the field at `path` may have, without annotations."""
     field = field_at(path)
     return set() if field is None else _alternatives(field.annotation)
 

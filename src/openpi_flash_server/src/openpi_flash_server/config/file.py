@@ -1,4 +1,4 @@
-"""From a JSON file and an environment to a `ServerConfig`, or to one list of what is wrong."""
+"""Reads a JSON file and an environment into a `ServerConfig`, or into a list of all problems."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from openpi_flash_server.config.problems import ConfigError, Problem, got, in_wo
 from openpi_flash_server.config.server_config import ServerConfig
 
 ENVIRONMENT_PREFIX = "OPENPI_"
-"""`OPENPI_HOST`, `OPENPI_ACTION__CHECKPOINT_DIR`; a name that is no field belongs to others."""
+"""`OPENPI_HOST`, `OPENPI_ACTION__CHECKPOINT_DIR`; other programs use the prefix too."""
 SINGLE_KEY, SEVERAL_KEYS = "OPENPI_API_KEY", "OPENPI_API_KEYS"
-"""Of the variables for `api_keys`, one holds a key as it is and the other a list of them."""
+"""The variables for `api_keys`: one holds a plain key, the other a list of keys."""
 
 
 @dataclass(frozen=True)
 class Flag:
-    """A value from the command line, which goes over the file and the environment.
+    """A value from the command line, which overrides the file and the environment.
 
     Attributes:
         path: the field.
         name: of the flag.
-        value: for the field.
+        value: of the field.
     """
 
     path: tuple[str, ...]
@@ -40,15 +40,15 @@ class Flag:
 def load_config(
     path: str | Path | None, environment: Mapping[str, str], flags: Sequence[Flag] = ()
 ) -> ServerConfig:
-    """Reads the configuration at `path`, with the `OPENPI_*` variables of `environment` over it.
+    """Reads the configuration at `path`; the `OPENPI_*` variables of `environment` override it.
 
     Args:
         path: of the file; None: there is none.
         environment: variables.
-        flags: go over both.
+        flags: override both.
 
     Raises:
-        ConfigError: lists every problem that was found.
+        ConfigError: lists every problem.
     """
     if path is None:
         return parse_config("{}", environment, source="the command line", flags=flags)
@@ -74,7 +74,7 @@ def parse_config(
     flags: Sequence[Flag] = (),
     base: Path | None = None,
 ) -> ServerConfig:
-    """As `load_config`, from the text of a file that messages call `source`, beside `base`."""
+    """As `load_config`, from a file's text; messages call it `source`, paths start at `base`."""
     values = _parse_object(text, source)
     if base is not None:
         _anchor_robot_files(values, base)
@@ -98,7 +98,7 @@ _NAMED_BY_ROBOT_FILES = {("action", "model_config_name"), ("planner", "robot")}
 
 
 def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """The errors without names that are unknown because the file that defines them is at fault."""
+    """The errors, without unknown names that a broken robot file should define."""
     if all(error["loc"] != ("robot_files",) for error in errors):
         return errors
     return [
@@ -109,7 +109,7 @@ def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
 
 
 def misspelt_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Variables that set nothing and look as if they were meant to, each with the likely name."""
+    """Variables that look like misspelt settings, each with the likely name."""
     for variable in sorted(environment):
         first, *rest = variable.removeprefix(ENVIRONMENT_PREFIX).split("__")
         known = [field.upper() for field in ServerConfig.model_fields]
@@ -121,7 +121,7 @@ def misspelt_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, st
 
 
 class _Object(dict[str, Any]):
-    """A JSON object that remembers what its names were given before the last time."""
+    """A JSON object that also keeps the earlier values of repeated names."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -150,7 +150,7 @@ def _parse_object(text: str, source: str) -> dict[str, Any]:
 
 
 def _repeats(values: _Object) -> Iterator[Problem]:
-    """Names that are given twice in one object, of which JSON would keep the last alone."""
+    """Names that are given twice in one object; JSON would keep only the last value."""
     objects: list[tuple[tuple[str, ...], _Object]] = [((), values)]
     for path, found in objects:
         for name, before in found.replaced:
@@ -165,7 +165,7 @@ def _repeats(values: _Object) -> Iterator[Problem]:
 def _apply_environment(
     values: dict[str, Any], environment: Mapping[str, str]
 ) -> dict[tuple[str, ...], str]:
-    """Puts the variables into `values`; returns which path each of them set."""
+    """Puts the variables into `values`; returns the path that each of them set."""
     variables: dict[tuple[str, ...], str] = {}
     # shorter names first, so that OPENPI_ACTION__X refines OPENPI_ACTION
     for variable in sorted(environment, key=lambda name: (name.count("__"), name)):
@@ -174,7 +174,7 @@ def _apply_environment(
         path = tuple(variable[len(ENVIRONMENT_PREFIX) :].lower().split("__"))
         value: Any = environment[variable]
         if variable == SINGLE_KEY:
-            # as people write a secret: the text itself, without brackets and quotes
+            # the plain text of one key, not JSON
             path, value = ("api_keys",), [value]
         elif path[0] in ServerConfig.model_fields:
             value = _parse_variable(value, path)
@@ -197,7 +197,7 @@ def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 
 
 def _anchor_robot_files(values: dict[str, Any], base: Path) -> None:
-    """A relative path in a file is meant from there, wherever the server is started."""
+    """Makes relative paths in a file relative to the file's directory."""
     files = values.get("robot_files")
     if isinstance(files, list):
         values["robot_files"] = [
@@ -206,7 +206,7 @@ def _anchor_robot_files(values: dict[str, Any], base: Path) -> None:
 
 
 def _parse_variable(text: str, path: tuple[str, ...]) -> Any:
-    """A variable is text; where its field is not, it is read as JSON."""
+    """The value of a variable: text for a text field, else parsed as JSON."""
     if str in types_at(path):
         return text
     try:

@@ -1,4 +1,4 @@
-"""Files that the configuration names: where they are, and the keys that one of them holds."""
+"""Files that the configuration names: their paths, and the keys in `api_key_file`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def user_path(text: str) -> Path:
     """The path that `text` means, with `~` as the home directory.
 
     Raises:
-        ValueError: there is no home directory to put there.
+        ValueError: there is no home directory.
     """
     try:
         return Path(text).expanduser()
@@ -27,7 +27,7 @@ def state_directory(state_dir: str | None, environment: Mapping[str, str]) -> Pa
 
     Args:
         state_dir: as configured.
-        environment: has HOME and XDG_STATE_HOME.
+        environment: for HOME and XDG_STATE_HOME.
 
     Raises:
         ValueError: none is configured, and there is no home directory.
@@ -56,7 +56,7 @@ def read_keys(path: Path) -> tuple[str, ...]:
         ValueError: it cannot be read, or a line is no key; names the line and never shows it.
     """
     try:
-        # without waiting for somebody to write into a fifo
+        # O_NONBLOCK: opening a fifo must not wait for a writer
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as f:
             if not stat.S_ISREG(os.fstat(f.fileno()).st_mode):
                 raise ValueError(f"{path}: not a regular file")

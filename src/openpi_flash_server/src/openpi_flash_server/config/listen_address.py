@@ -56,6 +56,6 @@ def _is_ip(text: str) -> bool:
 
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?", re.ASCII)
 _NUMBERS = re.compile(r"[0-9.]+", re.ASCII)
-"""What looks like IPv4 and is none: the system would take `127.1`, and QUIC would not."""
+"""Looks like IPv4 and is none: the system accepts `127.1`, QUIC does not."""
 _LONGEST_NAME = 253
 """Characters of a host name, RFC 1035 section 2.3.4."""

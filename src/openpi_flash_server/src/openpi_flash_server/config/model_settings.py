@@ -1,6 +1,6 @@
-"""How a model computes, as the configuration says it: data type, graph switches, RTC.
+"""Settings of how a model computes: data type, graph switches, real-time chunking.
 
-Each group turns into the dataclass that the models take; a test holds names and defaults equal.
+Each group converts to the dataclass that the models take; a test holds names and defaults equal.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Switch = Annotated[bool, Field(strict=True)]
 Dtype = Literal["auto", "bfloat16", "float32"]
 Tokens = Annotated[int, Field(strict=True, ge=1)]
 
-DTYPE = "what the model computes in; auto is float32 on a CPU and bfloat16 elsewhere"
+DTYPE = "the data type that the model computes in; auto is float32 on a CPU, else bfloat16"
 
 
 class Settings(BaseModel):
-    """A group of fields, without others beside them."""
+    """A group of fields; unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -34,26 +34,28 @@ class GraphSettings(Settings):
     )
     token_buckets: tuple[Tokens, ...] | None = Field(
         default=None,
-        description="prompt lengths that programs are made for besides the longest, in rising "
-        "order; default those that suit the device",
+        description="prompt lengths, besides the longest, to compile programs for, in rising "
+        "order; the default depends on the device",
     )
-    uint8_images: Switch = Field(default=True, description="send pictures to the device as bytes")
+    uint8_images: Switch = Field(default=True, description="send images to the device as uint8")
     batch_cameras: Switch = Field(default=True, description="one vision call for all cameras")
     keys_only_last_layer: Switch = Field(
-        default=True, description="make keys and values only in the prefix's last layer"
+        default=True, description="compute only keys and values in the prefix's last layer"
     )
     fuse_projections: Switch = Field(
         default=True,
         description="one matrix product for query, key and value, one for gate and up",
     )
     modulate_once: Switch = Field(
-        default=True, description="make what depends on the flow time alone once for all steps"
+        default=True,
+        description="compute what depends on the flow time alone once for all steps",
     )
     static_cache: Switch = Field(
-        default=True, description="read the prefix's keys and values where they lie"
+        default=True,
+        description="read the prefix's keys and values in place, without a copy in each step",
     )
     unroll_layers: Switch = Field(
-        default=True, description="layers one after the other in the program, not a loop over them"
+        default=True, description="write the layers out in the program instead of looping over them"
     )
 
     @field_validator("token_buckets")
@@ -64,10 +66,10 @@ class GraphSettings(Settings):
         return buckets
 
     def options(self, of_device: GraphOptions) -> GraphOptions:
-        """What the models take.
+        """The options that the models take.
 
         Args:
-            of_device: has the prompt lengths that suit the device.
+            of_device: the device's defaults, for the prompt lengths.
         """
         values = self.model_dump()
         if self.token_buckets is None:
@@ -80,19 +82,19 @@ class RtcSettings(Settings):
 
     method: Literal["identity", "vjp", "prefix", "off"] = Field(
         default="identity",
-        description="how a chunk goes on from the one that the robot plays: identity pulls each "
-        "action by its own error, vjp by the gradient through the model, prefix is for checkpoints "
-        "trained with it; off refuses such requests",
+        description="how the previous chunk guides the new one: identity pulls each action by its "
+        "own error, vjp by the gradient through the model, prefix is for checkpoints trained with "
+        "it; off refuses requests with rtc",
     )
     schedule: Literal["exp", "linear", "ones", "zeros"] = Field(
-        default="exp", description="how the pull falls over the steps that are not frozen"
+        default="exp", description="how the guidance weight falls over steps that are not frozen"
     )
     max_guidance: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = Field(
-        default=5.0, description="the largest weight of the pull"
+        default=5.0, description="the largest guidance weight"
     )
 
     def options(self) -> RtcOptions | None:
-        """What the models take; None if it is off."""
+        """The options that the models take; None if RTC is off."""
         if self.method == "off":
             return None
         return RtcOptions(self.method, self.schedule, self.max_guidance)

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in words: the field, what it must be, what it is."""
+"""Error messages about a configuration: the field, what it must be, what it is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from openpi_flash_server.config.fields import field_at, keys_at
 
 LONGEST_VALUE = 60
-"""Characters of a value that a message repeats."""
+"""Characters of a value that a message shows."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ class ConfigError(Exception):
 
 
 def problem_of(details: ErrorDetails, variables: Mapping[tuple[str, ...], str]) -> Problem:
-    """One error of pydantic's in our words.
+    """One of pydantic's errors in our words.
 
     Args:
-        details: what pydantic says of it.
+        details: pydantic's description.
         variables: the path that each environment variable set.
     """
     path = tuple(str(part) for part in details["loc"])
@@ -77,7 +77,7 @@ def problem_of(details: ErrorDetails, variables: Mapping[tuple[str, ...], str]) 
         assert field is not None
         message = f"missing, set it to {field.description}"
     elif kind == "value_error":
-        # a check of ours, which says the value itself
+        # a check of ours: its message shows the value already
         message = str(context["error"])
     else:
         text = _MESSAGES.get(kind)
@@ -110,7 +110,7 @@ def in_words(value: Any) -> str:
 
 
 def _is_secret(path: tuple[str, ...]) -> bool:
-    """Whether a value there is, or was meant to be, a key."""
+    """Whether the value at `path` is, or is meant to be, a key."""
     return any(name.lower().startswith("api_key") for name in path)
 
 
@@ -144,4 +144,4 @@ _MESSAGES = {
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
 }
-"""pydantic's error types in our words; what was there instead follows."""
+"""pydantic's error types in our words; the actual value follows."""

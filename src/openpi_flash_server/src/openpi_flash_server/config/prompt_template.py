@@ -12,7 +12,7 @@ def check_template(template: str, places: Set[str]) -> str:
     Anything else would fail, or silently drop the prompt, on every request.
 
     Raises:
-        ValueError: says what is wrong with it.
+        ValueError: the template does not; says why.
     """
     wanted = " and ".join(f"{{{place}}}" for place in sorted(places, reverse=True))
     try:

@@ -1,8 +1,8 @@
-"""The server's configuration: one JSON file, environment variables on top, checked whole at load.
+"""The fields of the server's configuration, their defaults and their checks.
 
-A value comes from the environment (`OPENPI_ACTION__DEFAULT_PROMPT`), else from the file, else from
-the default that stands here. Whatever is wrong is found before a port is opened or a checkpoint is
-touched, and is reported with the path of its field (`config_file.py`).
+An environment variable (`OPENPI_ACTION__DEFAULT_PROMPT`) overrides the file, which overrides the
+defaults here. All problems are found before a port is opened or a checkpoint is read, and are
+reported with the paths of their fields (`problems.py`).
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ NULL_MODEL = "null"
 """The `action.model_config_name` of a policy without a model, for benchmarks and bring-up."""
 
 Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
-"""0 lets the system choose; the start-up lines say what it chose."""
+"""0 lets the system choose; the log at the start names the port."""
 
 Text = Annotated[str, Field(strict=True, min_length=1)]
 
 SocketPath = Annotated[str, Field(strict=True, min_length=1, max_length=107)]
-"""As long as the system takes it."""
+"""As long as the system allows for the path of a socket."""
 
 _WEBSOCKET_PORT = "TCP port of openpi's WebSocket protocol and of /healthz"
 _QUIC_PORT = "UDP port of QUIC"
 _UNIX_SOCKET_PATH = (
-    "file of a unix socket for clients on this computer, which name it unix: and the path"
+    "file of a unix socket for clients on this computer; their host is unix: and this path"
 )
 
 
 def problem_at(field: str, message: str) -> PydanticCustomError:
-    """A problem that a check of the whole found, and that belongs to one field below it."""
+    """A problem of one field that a check of the whole object found."""
     return PydanticCustomError("at_field", "{message}", {"field": field, "message": message})
 
 
 class Mode(enum.StrEnum):
-    """Which slots are set. Derived, never configured."""
+    """The slots that are set. Derived, never configured."""
 
     ACTION_ONLY = "action_only"
     PLANNER_ONLY = "planner_only"
@@ -70,7 +70,8 @@ class ActionSettings(Settings):
     """The slot that answers with chunks of actions."""
 
     model_config_name: Text = Field(
-        description='the inference config, such as pi05_sim_arm; "null" is a chunk without a model'
+        description='the inference config, such as pi05_sim_arm; "null" answers a fixed chunk '
+        "without loading a model"
     )
     checkpoint_dir: Annotated[str, Field(strict=True)] = Field(
         default="",
@@ -82,8 +83,8 @@ class ActionSettings(Settings):
     )
     framework: Literal["auto", "jax", "pytorch"] = Field(
         default="auto",
-        description="what runs the model; auto is PyTorch for model.safetensors, if it is "
-        "installed, else JAX",
+        description="the framework that runs the model; auto is PyTorch for model.safetensors, if "
+        "PyTorch is installed, else JAX",
     )
     dtype: Dtype = Field(default="auto", description=DTYPE)
     normalization: NormalizationChoice = Field(
@@ -93,8 +94,9 @@ class ActionSettings(Settings):
     )
     malformed_tokens: MalformedTokens = Field(
         default="error",
-        description="the answer to tokens of pi0-FAST that are no chunk of actions: error refuses, "
-        "hold keeps the robot where it was observed, zeros are in the scaled space, as openpi's",
+        description="the answer if pi0-FAST generates tokens that are no chunk of actions: error "
+        "refuses, hold keeps the robot where it was observed, zeros answers zeros in the model's "
+        "scaled space, as openpi does",
     )
     rtc: RtcSettings = RtcSettings()
     graph: GraphSettings = GraphSettings()
@@ -103,7 +105,7 @@ class ActionSettings(Settings):
     @classmethod
     def _known(cls, name: str) -> str:
         if name != NULL_MODEL:
-            # not at the top: a server without a model needs no registry
+            # imported here: a server without a model needs no registry
             from openpi_flash_models.config.named_configs import get_config
 
             _look_up(get_config, name)
@@ -131,19 +133,20 @@ class ActionSettings(Settings):
         if self.graph.model_fields_set and self.framework == "pytorch":
             raise problem_at(
                 "graph",
-                "its switches are of JAX, remove them or set framework to 'jax', "
+                "its switches are for JAX only, remove them or set framework to 'jax', "
                 "got framework 'pytorch'",
             )
-        # the default is for those that can
+        # the default method does not count: it is ignored for models without RTC
         wanted = self.rtc.method if self.rtc.model_fields_set else "off"
         if wanted != "off" and config.kind == "pi0_fast":
             raise problem_at(
-                "rtc.method", f"pi0-FAST cannot go on from a chunk, must be 'off', got {wanted!r}"
+                "rtc.method",
+                f"pi0-FAST cannot continue a previous chunk, must be 'off', got {wanted!r}",
             )
         if wanted != "off" and config.robot.actions_to_model is None:
             raise problem_at(
                 "rtc.method",
-                f"the robot {config.robot.name} cannot read its own actions, must be 'off', "
+                f"the robot {config.robot.name} has no actions_to_model, must be 'off', "
                 f"got {wanted!r}",
             )
         return self
@@ -155,24 +158,24 @@ class PlannerSettings(Settings):
     checkpoint_dir: Text = Field(description="the checkpoint: a directory or a URL")
     max_generation_tokens: Annotated[int, Field(strict=True, ge=1, le=1024)] = Field(
         default=20,
-        description="the longest subtask, in tokens; decoding stops earlier at the end mark",
+        description="the longest subtask, in tokens; decoding stops earlier at EOS",
     )
     generation_prompt_format: Annotated[str, Field(strict=True)] = Field(
-        default="Task: {task}. Subtask: ", description="what the planner reads; holds {task}"
+        default="Task: {task}. Subtask: ", description="the planner's prompt; holds {task}"
     )
     action_prompt_template: Annotated[str, Field(strict=True)] = Field(
         default="{task}. Subtask: {subtask}",
-        description="what the action model reads in combined mode; holds {task} and {subtask}",
+        description="the action model's prompt in combined mode; holds {task} and {subtask}",
     )
 
     robot: Text | None = Field(
         default=None,
-        description="whose camera names its requests use; default the action slot's robot",
+        description="the robot whose camera names the requests use; default: the action slot's",
     )
     missing_cameras: Literal["masked", "attended"] = Field(
         default="masked",
-        description="what the model sees of a camera that a request lacks: nothing, or with "
-        "attended a gray picture, as in openpi-flash",
+        description="a camera that a request lacks: masked leaves it out, attended shows the model "
+        "a gray image, as Hebbian's openpi-flash does",
     )
     dtype: Dtype = Field(default="auto", description=DTYPE)
 
@@ -204,8 +207,8 @@ class TransportSettings(Settings):
     unix_socket_path: SocketPath | None = Field(default=None, description=_UNIX_SOCKET_PATH)
     dedicated_link: Annotated[bool, Field(strict=True)] = Field(
         default=False,
-        description="whether nobody else uses the link to the robots: QUIC then sends at full "
-        "speed whatever is lost, and other traffic starves beside it",
+        description="true if nothing else uses the link to the robots: QUIC then sends at full "
+        "speed whatever the loss, and starves other traffic",
     )
 
     @field_validator("unix_socket_path")
@@ -231,7 +234,7 @@ class PlannerTransportSettings(TransportSettings):
 
 
 def _look_up(registry: Callable[[str], object], name: str) -> None:
-    """Fails in pydantic's way if the registry does not know the name."""
+    """Raises a ValueError, as pydantic needs, if the registry does not know the name."""
     try:
         registry(name)
     except (KeyError, ValueError) as error:
@@ -239,9 +242,9 @@ def _look_up(registry: Callable[[str], object], name: str) -> None:
 
 
 class ServerConfig(Settings):
-    """All there is to configure."""
+    """The whole configuration."""
 
-    # first, since the names that they define may be used by every other field
+    # first, since every other field may use the names that these files define
     robot_files: tuple[Text, ...] = Field(
         default=(),
         description="files that define robots and configs of your own (docs/robots.md)",
@@ -256,21 +259,21 @@ class ServerConfig(Settings):
         "every address of IPv6 and IPv4",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="the least severe events that are logged"
+        default="info", description="the lowest level of events that are logged"
     )
     api_keys: tuple[str, ...] = Field(
         default=(),
-        description="keys of the clients; without a key, here or in api_key_file, everybody is "
-        "let in. OPENPI_API_KEY holds a single one",
+        description="API keys of the clients; without one, here or in api_key_file, every client "
+        "is let in. OPENPI_API_KEY holds a single key",
         repr=False,
     )
     api_key_file: Text | None = Field(
-        default=None, description="file with more keys of clients, one a line"
+        default=None, description="file with more API keys, one a line"
     )
     tls_certificate: Text | None = Field(
         default=None,
-        description="PEM file of a certificate of yours for QUIC, with its chain, instead of the "
-        "server's own in state_dir",
+        description="PEM file of your certificate for QUIC, with its chain; default: one that the "
+        "server makes and keeps in state_dir",
     )
     tls_key: Text | None = Field(default=None, description="PEM file of its private key")
     state_dir: Text | None = Field(
@@ -280,7 +283,7 @@ class ServerConfig(Settings):
     )
     expose_tracebacks: Annotated[bool, Field(strict=True)] = Field(
         default=True,
-        description="whether openpi's WebSocket clients get tracebacks, as from openpi's server",
+        description="whether openpi's WebSocket clients get tracebacks, as with openpi's server",
     )
 
     @field_validator("robot_files")
@@ -302,7 +305,7 @@ class ServerConfig(Settings):
     @classmethod
     def _fit_a_header(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
         for number, key in enumerate(keys):
-            # never the key itself: this message ends in a log
+            # never the key itself: this message is logged
             if not is_key(key):
                 raise ValueError(f"key {number} {KEY_RULE}")
         if len(set(keys)) < len(keys):
@@ -355,7 +358,7 @@ class ServerConfig(Settings):
 
     @property
     def mode(self) -> Mode:
-        """Which slots are set."""
+        """The slots that are set."""
         if self.planner is None:
             return Mode.ACTION_ONLY
         return Mode.PLANNER_ONLY if self.action is None else Mode.COMBINED
@@ -390,7 +393,7 @@ class ServerConfig(Settings):
         return path[-1] not in group.model_fields_set
 
     def remember_origins(self, origins: Mapping[tuple[str, ...], str]) -> None:
-        """Takes down which flag or variable set which field, for errors that come later."""
+        """Records which flag or variable set which field, for later errors."""
         self._origins = dict(origins)
 
     def origin(self, *path: str) -> str | None:

@@ -1,1 +1,1 @@
-"""What a slot does with a request: actions, a subtask, or both."""
+"""The slots' handlers: they answer a request with actions, a subtask, or both."""

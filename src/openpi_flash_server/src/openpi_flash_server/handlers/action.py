@@ -23,7 +23,7 @@ class ActionHandler:
     def handle(self, request: Request) -> dict[str, Any]:
         """`actions` [horizon, dim] float64 and `policy_timing`.
 
-        `substitute` {kind, reason} says that the actions are not the model's, where
+        `substitute` {kind, reason} is added if the actions are not the model's output, where
         `malformed_tokens` allows that.
         """
         if request.mode is RequestMode.SUBTASK_ONLY:
@@ -34,7 +34,7 @@ class ActionHandler:
         """As `handle`, for an observation that another handler completed."""
         result = self._policy.infer(observation, controls)
         actions = np.ascontiguousarray(result.actions, dtype=np.float64)
-        # a robot must never see them, whatever its own checks do
+        # never sent to a robot, even one that checks them itself
         refuse_not_finite(actions)
         answer = {"actions": actions, "policy_timing": {"infer_ms": float(result.infer_ms)}}
         if result.substitute is not None:

@@ -1,4 +1,4 @@
-"""The action slot's handler where a planner is configured too: plan, splice the prompt, act."""
+"""The action slot's handler beside a planner: plans, adds the subtask to the prompt, acts."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ log = EventLogger(__name__)
 class CombinedHandler:
     """Asks the planner before every action.
 
-    A planner that fails does not stop the robot's actions: they come for the plain task, and the
-    reply's `subtask` holds an `error` beside its empty text.
+    If the planner fails, the actions are computed for the task alone, and the reply's `subtask`
+    holds an `error` beside its empty text.
 
     Args:
         action: runs the policy.
-        planner: where subtasks come from.
+        planner: gives the subtasks.
         action_prompt_template: holds {task} and {subtask}.
         default_prompt: the task for a request that names none.
         clock: monotonic seconds.
@@ -47,7 +47,7 @@ class CombinedHandler:
         self._clock = clock
 
     def handle(self, request: Request) -> dict[str, Any]:
-        """What `request.mode` asks for: actions, a subtask, or both."""
+        """Answers with actions, a subtask, or both, as `request.mode` asks."""
         if request.mode is RequestMode.ACTION_ONLY:
             return self._action.act(request.observation, request.controls)
         task = task_of(request.observation, self._default_prompt)
@@ -82,4 +82,4 @@ class CombinedHandler:
 
 
 _PLANNER_TROUBLE = {ErrorCode.INTERNAL, ErrorCode.NOT_READY}
-"""Not the request's fault; with the others the action is not worth computing either."""
+"""Failures of the planner itself; after any other one the action is not worth computing."""

@@ -14,10 +14,10 @@ DIM = 32
 
 
 class NullPolicy:
-    """Answers every observation with one ramp from -1 to 1, [50, 32], and looks at nothing in it.
+    """Answers every observation with the same ramp from -1 to 1, [50, 32].
 
-    No two of its numbers are equal, so that a chunk that arrives is known to be whole and in order.
-    A robot must not be driven with it.
+    No two of its numbers are equal, so that a test sees whether a chunk arrived complete and in
+    order. A robot must not be driven with it.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class NullPolicy:
     def infer(
         self, observation: Mapping[str, Any], controls: InferenceControls | None = None
     ) -> ActionResult:
-        """The chunk; what was observed does not matter."""
+        """The chunk; the observation is ignored."""
         del observation, controls
         return ActionResult(actions=self._actions, infer_ms=0.0)
 

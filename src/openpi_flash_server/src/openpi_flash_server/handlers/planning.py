@@ -1,4 +1,4 @@
-"""The planner slot's handler, and the way in which other slots ask it for a subtask."""
+"""The planner slot's handler, and how other slots ask it for a subtask."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from openpi_flash_server.slot.slot import Slot
 
 
 class PlannedSubtask(Protocol):
-    """What a planner answers."""
+    """A planner's answer."""
 
     @property
     def text(self) -> str:
@@ -39,7 +39,7 @@ class Planner(Protocol):
 
     @property
     def checkpoint(self) -> CheckpointIdentity | None:
-        """What it was loaded from."""
+        """The checkpoint it was loaded from."""
 
     def plan(self, observation: Mapping[str, Any], *, prompt: str) -> PlannedSubtask:
         """The next subtask of the task `prompt`."""
@@ -61,7 +61,7 @@ class PlannerHandler:
         self._default_prompt = default_prompt
 
     def handle(self, request: Request) -> dict[str, Any]:
-        """`subtask` {text, ms, age_ms}, whichever of the known modes is asked for."""
+        """`subtask` {text, ms, age_ms}, for every mode."""
         prompt = task_of(request.observation, self._default_prompt)
         subtask = self._planner.plan(request.observation, prompt=prompt)
         # age: from the planning's end to its use
@@ -72,7 +72,7 @@ class PlannerHandler:
 
 
 class SubtaskSource:
-    """Asks the planner's slot, so that one thread alone ever runs the planner.
+    """Asks the planner's slot, so that only that slot's thread runs the planner.
 
     Args:
         slot: the planner's slot.
@@ -82,10 +82,10 @@ class SubtaskSource:
         self._slot = slot
 
     def subtask_for(self, request: Request, task: str) -> dict[str, Any]:
-        """The `subtask` of a reply to `request`; blocks until the planner had its turn.
+        """The `subtask` of a reply to `request`; blocks until the planner has answered.
 
         Raises:
-            RequestFailed: the planner did not answer, and why.
+            RequestFailed: the planner did not answer; says why.
         """
         answered = threading.Event()
         answers: list[Answer] = []

@@ -1,1 +1,1 @@
-"""The log: events with named fields, one line each, which neither block nor repeat without end."""
+"""The log: events with named fields, one line each; logging never blocks, repeats are limited."""

@@ -1,4 +1,4 @@
-"""What a module of the server says to the log: an event in words, and fields with stable names."""
+"""Writes events to the log: a text, and fields with stable names."""
 
 from __future__ import annotations
 

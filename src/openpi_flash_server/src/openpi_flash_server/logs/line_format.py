@@ -1,8 +1,8 @@
-"""How an event looks as a line of text.
+"""Formats an event as a line of text.
 
     2026-05-01T09:30:00.125Z info    action model is warm  slot=action seconds=8.1
 
-A line holds no control characters, whatever its fields came from. A traceback follows below its
+A line holds no control characters, whatever its fields hold. A traceback follows below its
 line, indented, so that no line of it looks like an event.
 """
 
@@ -47,6 +47,6 @@ def _render(value: Any) -> str:
 
 _NEEDS_QUOTES = " \"'=\n\r\t"
 _LONGEST_EVENT = 2000
-"""Other libraries' warnings come whole."""
+"""Longest text of an event; other libraries' warnings fit."""
 _LONGEST_FIELD = 1000
-"""Paths are long; what comes from clients was shortened where it came in."""
+"""Longest field; long paths fit, and clients' text is shortened before."""

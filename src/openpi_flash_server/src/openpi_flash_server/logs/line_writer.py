@@ -1,7 +1,7 @@
-"""A thread that writes lines, so that whoever logs never waits for who reads.
+"""A thread that writes log lines, so that logging never waits for the log's reader.
 
-A pipe that nobody reads and a disk that is full stop neither serving nor stopping. Lines that
-find no room are counted, and a line says how many as soon as lines are written again.
+A pipe that nobody reads and a full disk delay neither answers nor the stop. Lines without room are
+counted, and a line gives their number as soon as lines are written again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class LineWriter:
 
     Args:
         write: writes text as a whole or raises OSError; may block.
-        say_lost: makes the line about lost lines of their number and the reason.
+        say_lost: makes the line about lost lines, from their number and the reason.
         room: characters that may wait; lines beyond it are lost.
     """
 
@@ -48,7 +48,7 @@ class LineWriter:
         self._thread.start()
 
     def put(self, line: str) -> None:
-        """Lets `line` (without a line feed) be written; never blocks."""
+        """Queues `line` (without a line feed) for writing; never blocks."""
         with self._changed:
             if self._waiting and self._waiting_characters + len(line) > self._room:
                 self._lost += 1
@@ -59,7 +59,7 @@ class LineWriter:
             self._changed.notify_all()
 
     def flush(self, *, timeout: float) -> bool:
-        """Waits until every line is written or lost, for at most `timeout` s; says whether so."""
+        """Waits until every line is written or lost, at most `timeout` s; returns whether so."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting and not self._busy, timeout)
 

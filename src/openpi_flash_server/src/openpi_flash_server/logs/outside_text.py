@@ -1,7 +1,7 @@
-"""Text that came from outside, made fit for a log line and for an error message. Pure.
+"""Escapes and shortens clients' text for log lines and error messages. Pure.
 
 A client chooses its session's name, its keys and its values. They reach terminals and other
-people's programs, so nothing of them moves a cursor, forges a line, or fills a disk.
+programs, so they must not move a cursor, forge a line, or fill a disk.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 LONGEST = 200
-"""Characters of an outside text that a message repeats."""
+"""Characters of a client's text that a message shows."""
 
 
 def shown(text: str, *, longest: int = LONGEST) -> str:
@@ -19,7 +19,7 @@ def shown(text: str, *, longest: int = LONGEST) -> str:
     separators, direction marks, lone surrogates. They become `\x1b`, `\n`, `\u202e`.
 
     Args:
-        text: of any length; only as much of it is looked at as is shown.
+        text: of any length; only the part that is shown is read.
         longest: characters of the result, at most.
     """
     if len(text) <= longest:
@@ -36,7 +36,7 @@ def shown(text: str, *, longest: int = LONGEST) -> str:
 
 
 def described(value: object) -> str:
-    """What a caller gave in place of what was expected: its value if short, else its type."""
+    """A wrong value for an error message: the value if short, else its type."""
     if isinstance(value, np.ndarray):
         return f"an array {value.dtype}{list(value.shape)}"
     if isinstance(value, str):
@@ -49,7 +49,7 @@ def shown_lines(text: str, *, most: int = 100) -> str:
 
     Args:
         text: the lines.
-        most: lines of the result; of more, those in the middle are left out.
+        most: lines of the result; further lines, from the middle, are left out.
     """
     lines = text.split("\n", most * 100)
     if len(lines) > most:
@@ -67,4 +67,4 @@ def _escaped(text: str) -> str:
 
 
 _LONGEST_OF_A_LINE = 300
-"""A line of a traceback has the exception's name before what was shortened already."""
+"""Longest line of a traceback: an exception's name, and a message that was shortened before."""

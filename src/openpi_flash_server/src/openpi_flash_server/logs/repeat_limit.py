@@ -1,8 +1,8 @@
-"""How often the same thing is said. Pure: the time is an argument.
+"""Limits how often the same event is logged. Pure: the time is an argument.
 
-A robot repeats its mistake at its frame rate, and an attacker as fast as the network allows. The
-first occurrences of a key are said at once, the others are counted and said together once a
-period.
+A robot repeats a wrong request at its frame rate, and an attacker as fast as the network allows.
+The first occurrences of a key are logged at once; the others are counted and logged together once
+a period.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ class _Period:
 
 
 class RepeatLimit:
-    """Decides whether an occurrence is said now.
+    """Decides whether an occurrence is logged now.
 
     Args:
         every: length of a period, s.
-        at_once: occurrences of a key that are said in each of its periods.
-        keys: keys that are told apart; the others of the same period are counted as one.
+        at_once: occurrences of a key that are logged in each of its periods.
+        keys: keys that are counted apart; further keys of the same period are counted as one.
     """
 
     def __init__(self, *, every: float = 60.0, at_once: int = 1, keys: int = 256) -> None:
@@ -36,7 +36,7 @@ class RepeatLimit:
         self._periods: OrderedDict[Hashable, _Period] = OrderedDict()
 
     def occurred(self, key: Hashable, now: float, *, times: int = 1) -> int:
-        """How many occurrences of `key` to say now, these among them; 0: say nothing yet.
+        """How many occurrences of `key` to log now, including these; 0: log nothing yet.
 
         Args:
             key: what occurred.

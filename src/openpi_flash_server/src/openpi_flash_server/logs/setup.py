@@ -1,4 +1,4 @@
-"""Where the log goes, and how much of it: every event to stdout, through the line writer."""
+"""Sets up the log: every event goes to stdout, through the line writer."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class _LineHandler(logging.Handler):
 
 
 class OnceFilter(logging.Filter):
-    """Lets each warning of the transport through once: every socket of a server has the same."""
+    """Passes each warning of the transport once: every socket of a server has the same ones."""
 
     def __init__(self) -> None:
         super().__init__()
         self._said: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether `record` was not said before."""
+        """Whether `record` was not logged before."""
         if record.name != "flash_transport" or record.levelno != logging.WARNING:
             return True
         message = record.getMessage()
@@ -67,7 +67,7 @@ def configure(level: str = "info", *, stream: TextIO | None = None) -> LineWrite
         stream: instead of stdout.
 
     Returns:
-        What writes the lines, for lines that are no events.
+        The writer, for lines that are no events.
     """
     formatter = LineFormatter()
     writer = LineWriter(_writes_to(stream or sys.stdout), _lost_lines(formatter))
@@ -85,7 +85,7 @@ def configure(level: str = "info", *, stream: TextIO | None = None) -> LineWrite
 
 
 def stderr_writer() -> LineWriter:
-    """What writes the last words of a process that fails."""
+    """The writer for the last lines of a failing process."""
     return LineWriter(_writes_to(sys.stderr), _lost_lines(LineFormatter()))
 
 
@@ -136,7 +136,7 @@ class _FileLines:
         """Writes `text`, which ends in a line feed."""
         data = text.encode("utf-8", "backslashreplace")
         if self._is_inside_a_line:
-            # what was cut off by a full disk is not a part of this line
+            # a full disk cut the last line off: begin a new one
             data = b"\n" + data
         written = 0
         try:

@@ -1,1 +1,1 @@
-"""The server as a process: load, open the ports, let clients in, drain, stop."""
+"""The server as a process: opens the ports, loads, lets clients in, drains, stops."""

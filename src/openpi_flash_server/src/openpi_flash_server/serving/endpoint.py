@@ -1,4 +1,4 @@
-"""A slot with its ports and its socket: what the service opens, fills and closes."""
+"""A slot with its ports and its unix socket."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Endpoint:
                     path=user_path(settings.unix_socket_path),
                     api_keys=config.keys,
                 )
-            # what says the path and the reason already
+            # their messages have the path and the reason already
             except (OSError, ValueError) as error:
                 self.websocket.close(grace=0)
                 self.quic.close(grace=0)
@@ -93,17 +93,17 @@ class Endpoint:
         self.websocket.publish(metadata)
 
     def stop_accepting(self) -> None:
-        """Turns new requests away but those over WebSocket; the slot goes on."""
+        """Refuses new requests, except over WebSocket; the slot goes on."""
         self.quic.stop_accepting()
         if self.local is not None:
             self.local.stop_accepting()
 
     def close(self, *, grace: float) -> bool:
-        """Runs what was accepted, then closes the ports; returns whether `grace` s were enough."""
+        """Runs accepted requests, then closes the ports; returns whether `grace` s were enough."""
         self.stop_accepting()
         finished = self.slot.close(grace=grace)
         self.websocket.close(grace=_SENDING_GRACE)
-        # a request that was given up has no answer to wait for
+        # an abandoned request has no answer to wait for
         self.quic.close(grace=_SENDING_GRACE if finished else 0)
         if self.local is not None:
             self.local.close(grace=_SENDING_GRACE if finished else 0)
@@ -121,7 +121,7 @@ def _certificate(config: ServerConfig) -> OwnCertificate | KeptCertificate:
 
 @contextlib.contextmanager
 def _naming_the_port(config: ServerConfig, slot: str, field: str) -> Iterator[None]:
-    """Turns an OSError of listening into a StartError that names what set the port."""
+    """Turns an OSError of listening into a StartError that names the port's setting."""
     try:
         yield
     except OSError as error:
@@ -142,4 +142,4 @@ def _naming_the_port(config: ServerConfig, slot: str, field: str) -> Iterator[No
 
 
 _SENDING_GRACE = 2.0
-"""s; answers leave within milliseconds, and a client that does not read must not delay the stop."""
+"""s; answers are sent within milliseconds; a client that does not read must not delay the stop."""

@@ -1,4 +1,4 @@
-"""From the configuration to loaded, warm handlers."""
+"""Loads and warms up the handlers of a configuration."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = EventLogger(__name__)
 
 @dataclass(frozen=True)
 class Loaders:
-    """Where models come from.
+    """The functions that load models.
 
     Attributes:
         policy: settings of the action slot -> policy.
@@ -58,8 +58,8 @@ def load_slots(
 
     Args:
         config: what to load.
-        slots: the slots by name; told what is going on, for /healthz.
-        loaders: where models come from.
+        slots: the slots by name; they get the stage of the start, for /healthz.
+        loaders: load the models.
     """
     loaded = []
     policy: ActionPolicy | None = None
@@ -108,7 +108,7 @@ def load_slots(
 
 
 def _default_prompt(settings: ActionSettings) -> str | None:
-    """The operator's, else the one of the inference config, for the planner to read as well."""
+    """The operator's default prompt, else the inference config's; the planner uses it too."""
     if settings.default_prompt is not None or settings.model_config_name == NULL_MODEL:
         return settings.default_prompt
     from openpi_flash_models.config.named_configs import get_config
@@ -160,7 +160,7 @@ def load_planner(settings: PlannerSettings, robot: str | None) -> Planner:
 
 @contextlib.contextmanager
 def _naming(field: str) -> Iterator[None]:
-    """Errors about a checkpoint say which setting named it."""
+    """Adds the setting to errors about a checkpoint."""
     from openpi_flash_models.errors import CheckpointError, DownloadError
 
     try:
@@ -174,7 +174,7 @@ def _dtype(name: Dtype) -> str | None:
 
 
 def _chosen(settings: ActionSettings) -> dict[str, object]:
-    """What was chosen of how the model computes, for the log."""
+    """The settings of how the model computes that were given, for the log."""
     given = settings.model_dump(exclude_unset=True, include=_CHOICES)
     chosen: dict[str, object] = {}
     for name, value in given.items():
@@ -184,7 +184,7 @@ def _chosen(settings: ActionSettings) -> dict[str, object]:
 
 
 def _graph(settings: GraphSettings) -> GraphOptions | None:
-    """The switches, if one was set: they are of JAX only."""
+    """The switches, if one was set: they are for JAX only."""
     if not settings.model_fields_set:
         return None
     from openpi_flash_models.load import graph_of_device
@@ -194,7 +194,7 @@ def _graph(settings: GraphSettings) -> GraphOptions | None:
 
 @contextlib.contextmanager
 def _stage(slots: Mapping[str, Slot], doing: str, done: str, **fields: object) -> Iterator[None]:
-    """A stage of the start: a line when it begins, one when it ends, and the words of /healthz."""
+    """A stage of the start: logs its begin and its end, and sets the text of /healthz."""
     for slot in slots.values():
         slot.warming_up(f"warming up: {doing}")
     log.info(doing, **fields)

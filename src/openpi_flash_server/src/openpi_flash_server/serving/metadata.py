@@ -1,4 +1,4 @@
-"""What a client is told before its first request."""
+"""The metadata that a client gets before its first request."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def planner_metadata(
     """The planner endpoint's metadata.
 
     Args:
-        spec: the action policy's, whose images the planner reads too.
+        spec: the action policy's; the planner reads the same images.
         checkpoint: the planner's.
     """
     metadata = {**_common(), **_checkpoint(checkpoint), "supports": [*_REQUEST_KEYS, "subtask"]}

@@ -35,7 +35,7 @@ class _Stop:
         del frame
         meaning = self._signals.received(time.monotonic())
         if meaning is Meaning.END_NOW:
-            # without the log: what was interrupted may hold its lock
+            # without the log: the interrupted code may hold its lock
             os._exit(128 + number)
         if meaning is Meaning.DRAIN:
             self.signal = number
@@ -79,7 +79,7 @@ def _serve(config: ServerConfig, output: LineWriter, stop: _Stop) -> tuple[int, 
         finally:
             stop.woken.set()
 
-    # beside the main thread, so that a signal is heard while a model compiles
+    # on a thread, so that the main thread handles signals while a model compiles
     loading = threading.Thread(target=load, name="loading", daemon=True)
     loading.start()
     stop.woken.wait()
@@ -100,7 +100,7 @@ def _serve(config: ServerConfig, output: LineWriter, stop: _Stop) -> tuple[int, 
     finished = service.close()
     log.info("stopped")
     if loading.is_alive():
-        # a model that still loads or compiles cannot be interrupted, and nobody waits for it
+        # a model that still loads or compiles cannot be interrupted: do not wait for it
         return 0, False
     if not finished:
         log.warning("the running request did not end in time and was given up")
@@ -123,9 +123,9 @@ def _fail(message: str) -> int:
 
 
 def _end_now(code: int) -> NoReturn:
-    """Ends the process beside threads in native code, which an orderly exit could crash.
+    """Ends the process at once while threads run native code: an orderly exit could crash.
 
-    Also where stdout is stuck: an orderly exit would wait for it.
+    Also if stdout is blocked: an orderly exit would wait for it.
     """
     os._exit(code)
 
@@ -134,4 +134,4 @@ TRAFFIC_EVERY = 60.0
 """s between two lines about a slot's requests."""
 
 _LAST_WORDS = 1.0
-"""s for the last lines, where nobody reads stdout or stderr."""
+"""s for the last lines, if nobody reads stdout or stderr."""

@@ -1,4 +1,4 @@
-"""The server as a whole: open the ports, load, let clients in, and stop in good order."""
+"""The server as a whole: opens the ports, loads, lets clients in, and stops in order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from openpi_flash_server.slot.tally import Outcome
 log = EventLogger(__name__)
 
 DRAIN_GRACE = 8.0
-"""s for what was accepted when the server is told to stop; `docker stop` kills after 10 s."""
+"""s for accepted requests after a signal to stop; `docker stop` kills after 10 s."""
 
 
 class Service:
@@ -23,7 +23,7 @@ class Service:
 
     Args:
         config: what to serve.
-        loaders: where models come from.
+        loaders: load the models.
 
     Raises:
         StartError: a port cannot be listened on.
@@ -33,7 +33,7 @@ class Service:
         self._config = config
         self._loaders = loaders
         self.endpoints: dict[str, Endpoint] = {}
-        # a stop may come in the middle of loading: what is closed must not be opened again
+        # a stop may come in the middle of loading: a closed service must not open
         self._opening = threading.Lock()
         self._closed = False
         try:
@@ -62,7 +62,7 @@ class Service:
     def load(self) -> None:
         """Loads and warms up every model, then lets clients in; minutes for a large model.
 
-        Closed meanwhile, it lets nobody in.
+        If it is closed meanwhile, it lets nobody in.
 
         Raises:
             StartError: names what cannot be loaded.
@@ -76,9 +76,9 @@ class Service:
                 self.endpoints[slot.name].open(slot.handler, slot.metadata)
 
     def log_traffic(self) -> None:
-        """Says for each slot what happened to its requests since the last call, if there were any.
+        """Logs for each slot what happened to its requests since the last call, if there were any.
 
-        Times are of those that were answered.
+        Times are those of answered requests.
         """
         for name, endpoint in self.endpoints.items():
             summary = endpoint.slot.take_summary()
@@ -98,14 +98,14 @@ class Service:
 
     @property
     def ready_line(self) -> str:
-        """What the start ends with; people and scripts wait for it."""
+        """The last line of the start; people and scripts wait for it."""
         return f"Service ready (mode={self._config.mode}, slots={self._config.slots})"
 
     def close(self, *, grace: float = DRAIN_GRACE) -> bool:
-        """Answers what was accepted, refuses the rest, closes the ports; returns whether in time.
+        """Answers accepted requests, refuses others, closes the ports; returns whether in time.
 
         Args:
-            grace: how long to wait for what was accepted, all slots together, s.
+            grace: how long to wait for accepted requests, all slots together, s.
         """
         with self._opening:
             self._closed = True

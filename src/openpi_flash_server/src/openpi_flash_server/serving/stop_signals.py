@@ -1,8 +1,8 @@
 """What each SIGTERM or SIGINT means to a server. Pure: the time is an argument.
 
-`timeout -s TERM` signals the process and its group, a terminal and a supervisor may both pass on
-the same Ctrl-C: two signals within moments are one wish. A later one is a person who has waited
-long enough.
+`timeout -s TERM` signals the process and its group, and a terminal and a supervisor may both pass
+on the same Ctrl-C: two signals in quick succession are one request to stop. A later one asks to
+stop at once.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import enum
 
 REPEAT = 0.5
-"""s after the first signal in which another one is the same wish."""
+"""s after the first signal in which another one counts as the same."""
 
 
 class Meaning(enum.Enum):
-    """What a signal asks for."""
+    """The action that a signal asks for."""
 
     DRAIN = enum.auto()
-    """Answer what was accepted, then stop."""
+    """Answer accepted requests, then stop."""
     NOTHING = enum.auto()
     """It repeats the one before."""
     END_NOW = enum.auto()
@@ -31,7 +31,7 @@ class StopSignals:
         self._first: float | None = None
 
     def received(self, now: float) -> Meaning:
-        """What the signal that came at `now` (monotonic s) asks for."""
+        """The meaning of the signal that came at `now` (monotonic s)."""
         if self._first is None:
             self._first = now
             return Meaning.DRAIN

@@ -1,4 +1,4 @@
-"""Images that a client sent as JPEG, as the arrays that a policy reads.
+"""Decodes images that a client sent as JPEG to the arrays that a policy reads.
 
 An encoded image is a map `{"__image__": "jpeg", "data": bytes}` in the place of an array, with
 `"layout": "chw"` if the array was [3, H, W].
@@ -16,11 +16,11 @@ from openpi_flash_models.errors import ObservationError
 
 MARK = "__image__"
 MAX_DECODED_BYTES = 64 * 1024 * 1024
-"""Of all images of one message: as much as a message of arrays may have."""
+"""Bytes of all decoded images of one message: the limit of a message of arrays."""
 
 
 def may_have_encoded_images(message: bytes) -> bool:
-    """Whether decoding will take longer than unpacking does. Cheap, and wrong only with yes."""
+    """Whether the message may hold encoded images. Cheap; may be wrong only if true."""
     return MARK.encode() in message
 
 
@@ -29,7 +29,7 @@ def decode_images(message: Any, *, max_bytes: int = MAX_DECODED_BYTES) -> Any:
 
     Args:
         message: what the codec decoded; it is not changed.
-        max_bytes: how large all decoded images may be together.
+        max_bytes: limit of all decoded images together.
 
     Raises:
         ObservationError: an image cannot be decoded, or they are too large; names the key.

@@ -1,7 +1,7 @@
-"""What a transport turns bytes into, and what it gets back.
+"""Requests and their answers, as transports and slots exchange them.
 
 A transport parses one message into a `Request` and hands it to a slot. The slot calls `respond`
-once, from any thread, with a `Reply` or a `Failure`. Nothing from here on knows the transport.
+once, from any thread, with a `Reply` or a `Failure`. Slots do not know the transport.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ErrorCode(enum.StrEnum):
 
 
 class RequestMode(enum.StrEnum):
-    """What a request asks of a server that can do both."""
+    """What a request asks of a server with a policy and a planner."""
 
     DEFAULT = "default"
     ACTION_ONLY = "action_only"
@@ -48,7 +48,7 @@ class RequestMode(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer: the map that goes on the wire, but for what only the transport knows."""
+    """An answer: the map for the wire, without the values that only the transport knows."""
 
     result: dict[str, Any]
 
@@ -59,8 +59,8 @@ class Failure:
 
     Attributes:
         code: for the client's program.
-        message: for a person; names the thing that is wrong.
-        traceback: the server's, or empty; a transport sends it to nobody but openpi's own client.
+        message: for a person; names the cause.
+        traceback: the server's, or empty; a transport sends it to openpi's own client only.
     """
 
     code: ErrorCode
@@ -72,7 +72,7 @@ Answer = Reply | Failure
 
 
 class RequestFailed(Exception):  # noqa: N818 - the fact that a request failed, carried up to the slot
-    """A handler's way to answer with a failure that it got from elsewhere.
+    """A handler raises it to answer with a failure that it got from another slot.
 
     Attributes:
         failure: the answer.
@@ -88,19 +88,19 @@ class RequestFailed(Exception):  # noqa: N818 - the fact that a request failed, 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Request:
-    """One observation that wants an answer. Two requests are equal only if they are the same.
+    """One observation to answer. Requests are compared by identity.
 
     Attributes:
         observation: the robot's part of the message, as the policy reads it.
         mode: what is asked for.
-        controls: noise, seed, number of steps and earlier chunk, where the client chose them.
-        observation_stamp: goes back in the reply untouched; None if the client sent none.
-        session: whose observation it is; at most one of a session waits.
+        controls: noise, seed, number of steps and previous chunk, if the client chose them.
+        observation_stamp: copied into the reply; None if the client sent none.
+        session: the client's session; at most one request of a session waits.
         received_at: when the last byte had come, monotonic s.
         decode_ms: how long decoding the message took.
         deadline: when waiting is no longer worth it, monotonic s; None for never.
         respond: takes the answer; called once, from any thread; must not block.
-        is_cancelled: whether nobody wants the answer any more.
+        is_cancelled: whether the client no longer waits for the answer.
     """
 
     observation: Mapping[str, Any]
@@ -124,7 +124,7 @@ def parse_request(
     respond: Callable[[Answer], None],
     is_cancelled: Callable[[], bool],
 ) -> Request:
-    """Takes our optional keys out of a decoded message; the rest is the observation.
+    """Parses a decoded message: takes our optional keys out; the rest is the observation.
 
     Args:
         message: what the codec decoded.
@@ -190,7 +190,7 @@ def _whole_number(value: Any, key: str, *, minimum: int) -> int | None:
 
 
 def _plain(value: Any) -> Any:
-    """Python's own number for numpy's scalars and 0-d arrays, which openpi's codec sends."""
+    """Converts numpy's scalars and 0-d arrays, which openpi's codec sends, to Python's numbers."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         return value.item()
     return value

@@ -1,9 +1,9 @@
-"""Which request a slot takes next. Pure: no thread, no clock, no socket; the time is an argument.
+"""Chooses the request that a slot runs next. Pure: no thread, clock or socket; time is an argument.
 
-One place per session: a newer observation takes the place, and the turn, of the one that waits, so
-that a robot that sends fast neither gets actions for stale frames, nor pushes others back, nor
-loses its own turn. Between sessions, first come is first served. What happens to a request after it
-left here is the caller's.
+At most one request of a session waits: a newer observation replaces it and keeps its turn. So a
+robot that sends fast gets no actions for stale frames, does not delay other robots, and does not
+lose its own turn. Sessions are served first come, first served. The scheduler does not follow
+requests that it has handed out.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ class Schedulable(Protocol):
 
     @property
     def session(self) -> Hashable:
-        """Whose it is; equal for requests of which only the newest is worth running."""
+        """The session it belongs to; only the newest request of a session is worth running."""
 
     @property
     def deadline(self) -> float | None:
-        """When waiting is no longer worth it, in the caller's seconds; None for never."""
+        """The latest time to start it, in the caller's seconds; None for no limit."""
 
     @property
     def is_cancelled(self) -> Callable[[], bool]:
-        """Tells whether nobody wants the answer any more."""
+        """Tells whether the client no longer waits for the answer."""
 
 
 R = TypeVar("R", bound=Schedulable)
@@ -68,7 +68,7 @@ class Scheduler(Generic[R]):
         return len(self._waiting)
 
     def submit(self, request: R, now: float) -> list[Dropped[R]]:
-        """Lets `request` wait; returns what does not wait any more because of it, maybe itself."""
+        """Queues `request`; returns the requests that this drops, which may include itself."""
         older = self._waiting.get(request.session)
         if older is not None:
             self._waiting[request.session] = request
@@ -82,14 +82,14 @@ class Scheduler(Generic[R]):
         return dropped
 
     def next(self, now: float) -> tuple[R | None, list[Dropped[R]]]:
-        """Takes out the request to run now, if any waits, and all that are not worth running."""
+        """Takes out the request to run now, if any waits, and all that are to be dropped."""
         dropped = self._drop_expired(now)
         for session in self._waiting:
             return self._waiting.pop(session), dropped
         return None, dropped
 
     def forget(self, session: Hashable) -> R | None:
-        """Takes out what waits for `session`, which started anew."""
+        """Takes out the waiting request of `session`, which started anew."""
         return self._waiting.pop(session, None)
 
     def clear(self) -> list[R]:

@@ -1,6 +1,6 @@
-"""Who a request belongs to: a client's session by its name, or a part of the server itself.
+"""The session of a request: a client's, by its name, or a part of the server itself.
 
-Names come from clients. A part of the server is no name, so that no client can be taken for it.
+Clients choose names. A part of the server has no name, so that no client can impersonate it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A slot: one handler (a policy or a planner) behind every transport, and the thread that runs it.
 
-The scheduler decides, the thread runs, `respond` carries the answer off. A slot exists before its
-handler does: until `open` it refuses with the reason why it is not ready, as `/healthz` says it.
+The scheduler chooses a request, the thread runs it, `respond` delivers the answer. A slot exists
+before its handler does: until `open` it refuses requests with the reason that `/healthz` gives.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from openpi_flash_server.slot.tally import Outcome, Summary, Tally
 log = EventLogger(__name__)
 
 MAX_WAITING_SESSIONS = 64
-"""Each holds some megabytes; a server for which more robots wait is too slow for all of them."""
+"""A waiting request holds some megabytes; with more waiting robots the server is too slow."""
 
 
 class Handler(Protocol):
-    """What a slot runs, on its own thread, one request at a time."""
+    """Runs on a slot's thread, one request at a time."""
 
     def handle(self, request: Request) -> dict[str, Any]:
-        """The part of the reply that the models make.
+        """Computes the models' part of the reply.
 
         Raises:
             ObservationError: the caller's fault.
         """
 
     def reset(self, session: Session) -> None:
-        """Forgets what it keeps for `session`."""
+        """Drops the state of `session`."""
 
 
 class Slot:
@@ -78,7 +78,7 @@ class Slot:
         self._changed = threading.Condition()
         self._tally = Tally(clock())
         self._repeats = RepeatLimit()
-        # guards the two above, which every transport's thread counts in
+        # guards the two above, which every transport's thread changes
         self._counting = threading.Lock()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name=f"slot-{name}", daemon=True)
@@ -91,17 +91,17 @@ class Slot:
 
     @property
     def unhealthy_because(self) -> str | None:
-        """What `/healthz` complains about; None if all is well."""
+        """The problem that `/healthz` reports; None if there is none."""
         with self._changed:
             return self._not_ready_because or self._trouble or None
 
     def has_trouble(self, reason: str) -> None:
-        """Tells `/healthz` of something that only a restart mends; requests are still taken."""
+        """Reports a problem that only a restart cures to `/healthz`; requests are still taken."""
         with self._changed:
             self._trouble = reason
 
     def warming_up(self, reason: str) -> None:
-        """Says what the slot is busy with before it opens."""
+        """Sets the reason why the slot is not open yet."""
         with self._changed:
             if not self._closing:
                 self._not_ready_because = reason
@@ -126,10 +126,10 @@ class Slot:
         """Takes a message whose last byte has just come; `respond` gets one answer, now or later.
 
         Args:
-            decode: makes the message of its bytes; encoded images in it are decoded then.
+            decode: decodes the message; encoded images in it are decoded afterwards.
             session: the transport's name for the client, used if the message names no session.
             respond: takes the answer, on any thread; must not block.
-            is_cancelled: whether nobody wants the answer any more.
+            is_cancelled: whether the client no longer waits for the answer.
         """
         received_at = self.clock()
         try:
@@ -153,7 +153,7 @@ class Slot:
             self.submit(request)
 
     def submit(self, request: Request) -> None:
-        """Lets `request` wait for its turn, or refuses it."""
+        """Queues `request`, or refuses it."""
         self._count_received()
         with self._changed:
             refusal = self._not_ready_because
@@ -171,7 +171,7 @@ class Slot:
             return self._tally.take(self.clock())
 
     def reset(self, session: Session) -> None:
-        """Starts `session` anew: what waits for it is dropped, what is kept for it is forgotten."""
+        """Starts `session` anew: drops its waiting request and its state."""
         with self._changed:
             waiting = self._scheduler.forget(session)
             handler = self._handler
@@ -181,20 +181,20 @@ class Slot:
             handler.reset(session)
 
     def stop_accepting(self) -> None:
-        """Refuses what comes from now on; what waits is still run."""
+        """Refuses new requests; waiting ones are still run."""
         with self._changed:
             self._closing = True
             self._not_ready_because = "shutting down"
             self._changed.notify()
 
     def close(self, *, grace: float) -> bool:
-        """Refuses what comes, and runs what waits for as long as there is time.
+        """Refuses new requests, and runs waiting ones as long as there is time.
 
         Args:
-            grace: how long that may take, s; what still waits then is refused.
+            grace: how long that may take, s; requests that still wait then are refused.
 
         Returns:
-            Whether everything was run in time.
+            Whether every waiting request was run in time.
         """
         self.stop_accepting()
         opened = self._thread.ident is not None
@@ -230,7 +230,7 @@ class Slot:
             return self._bad_request(error)
         except RequestFailed as error:
             return error.failure
-        # a handler that calls sys.exit must not end the thread that everybody waits for
+        # a handler that calls sys.exit must not end the slot's thread
         except BaseException as error:
             return self._failed("request failed", error, request.session)
         finished = self.clock()
@@ -248,7 +248,7 @@ class Slot:
         return Failure(ErrorCode.BAD_REQUEST, shown(str(error)), _traceback(error))
 
     def _failed(self, event: str, error: BaseException, session: Session) -> Failure:
-        """Our own fault; the traceback goes to the log."""
+        """The answer to a fault of the server; logs the traceback."""
         failure = Failure(ErrorCode.INTERNAL, _summary(error), _traceback(error))
         if times := self._times_to_say((failure.code, failure.message)):
             log.error(event, exception=error, slot=self.name, session=_named(session), times=times)
@@ -262,7 +262,7 @@ class Slot:
     def _respond(self, request: Request, answer: Answer) -> None:
         try:
             request.respond(self._ended(answer, request.session))
-        # the transport's end of one request; the next request has another
+        # a fault of one request's transport must not end the thread
         except Exception as error:
             if times := self._times_to_say(("respond", str(error)[:_LONGEST_KEY])):
                 log.error(
@@ -274,7 +274,7 @@ class Slot:
                 )
 
     def _ended(self, answer: Answer, session: Session) -> Answer:
-        """Counts an answer, and says why a request was refused; returns the answer."""
+        """Counts an answer, and logs why a request was refused; returns the answer."""
         if isinstance(answer, Reply):
             timing = answer.result["server_timing"]
             with self._counting:
@@ -285,7 +285,7 @@ class Slot:
             self._tally.ended(outcome)
         if outcome is not Outcome.REFUSED:
             return answer
-        # a robot repeats its mistake at its frame rate
+        # a robot repeats a wrong request at its frame rate
         if times := self._times_to_say((answer.code, session, answer.message)):
             log.info(
                 "request refused",
@@ -311,7 +311,7 @@ def _named(session: Session) -> str:
 
 
 def _summary(error: BaseException) -> str:
-    """One line; what else there is to know is in the server's log."""
+    """One line about an error; the server's log has the rest."""
     lines = str(error).strip().split("\n", 1)
     return shown(f"{type(error).__name__}: {lines[0]}" if lines[0] else type(error).__name__)
 

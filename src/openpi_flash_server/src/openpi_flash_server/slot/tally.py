@@ -1,7 +1,7 @@
-"""How many requests a slot had and how they ended, and how long they took. Pure.
+"""Counts a slot's requests by outcome, and measures how long they took. Pure.
 
-Counts and times cover the span since the last summary. Times are kept as a histogram whose steps
-are 2 %, so that a summary costs the same whatever the rate.
+Counts and times cover the span since the last summary. Times are kept as a histogram with steps of
+2 %, so that a summary costs the same at any request rate.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ class Outcome(enum.Enum):
     ANSWERED = enum.auto()
     """By the model's result."""
     SUPERSEDED = enum.auto()
-    """A newer observation took its place, or its client gave it up."""
+    """A newer observation replaced it, or its client gave it up."""
     REFUSED = enum.auto()
-    """It was wrong, late, or came when the slot took none."""
+    """It was wrong, late, or came while the slot took none."""
     FAILED = enum.auto()
     """The server's fault."""
 
@@ -39,10 +39,10 @@ class Summary:
 
     Attributes:
         seconds: length of the span.
-        received: requests that came; those under way at its end are among no outcome yet.
-        outcomes: how requests ended.
-        queue_ms: how long those that were answered had waited for their turn.
-        infer_ms: how long their handler took.
+        received: number of requests; those still running at the end have no outcome yet.
+        outcomes: number of requests by outcome.
+        queue_ms: how long answered requests waited for their turn.
+        infer_ms: how long the handler took for them.
     """
 
     seconds: float
@@ -53,7 +53,7 @@ class Summary:
 
 
 class Tally:
-    """Counts until somebody asks.
+    """Counts requests until the next summary.
 
     Args:
         now: when the first span begins, monotonic s.
@@ -74,7 +74,7 @@ class Tally:
         self._received += 1
 
     def ended(self, outcome: Outcome) -> None:
-        """A request ended without an answer of the model."""
+        """A request ended without the model's answer."""
         self._outcomes[outcome] += 1
 
     def answered(self, *, queue_ms: float, infer_ms: float) -> None:

@@ -1,4 +1,4 @@
-"""What the log says of connections: who came, who left, and whose API key was refused."""
+"""Logs connections: clients that connect and disconnect, and refused API keys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from openpi_flash_server.logs.repeat_limit import RepeatLimit
 log = EventLogger(__name__)
 
 LINES_OF_AN_ADDRESS = 20
-"""A minute, for its connections that begin and as many for those that end; others are counted."""
+"""Lines a minute about an address's new connections, and as many about ended ones."""
 
 
 class ConnectionLog:
@@ -35,20 +35,20 @@ class ConnectionLog:
         self._changed = threading.Lock()
 
     def connected(self, peer: str, *, session: str = "") -> None:
-        """A client came in.
+        """A client connected.
 
         Args:
             peer: `ip:port#connection`, or `pid=…,uid=…#connection`.
-            session: what it calls itself, if it said so.
+            session: the name that it gave, if any.
         """
         self._say("client connected", peer, {"session": shown(session)} if session else {})
 
     def disconnected(self, peer: str, *, reason: str = "") -> None:
-        """A client that had come in left, or was lost."""
+        """A connected client left, or was lost."""
         self._say("client disconnected", peer, {"reason": shown(reason)} if reason else {})
 
     def refused(self, peer: str, reason: str, *, times: int = 1) -> None:
-        """A client was turned away, usually for its API key; one line a minute and address.
+        """A client was refused, usually for its API key; one line a minute and address.
 
         Args:
             peer: as above, or an address alone.

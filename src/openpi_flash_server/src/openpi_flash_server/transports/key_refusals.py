@@ -1,7 +1,7 @@
-"""How long an address that gave wrong API keys waits before its next one is looked at. Pure.
+"""Delays the check of API keys from an address that sent wrong ones. Pure.
 
-The delay is the address's, whichever key comes next: an attacker who opens connections side by
-side learns nothing sooner, and a robot behind the same address gets in, if later.
+The delay applies to every key from the address: parallel connections do not help an attacker, and
+a robot behind the same address still gets in, only later.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 FREE = 8
-"""Wrong keys of an address that cost nothing: a robot that was not told of a changed key."""
+"""Wrong keys of an address without a delay: a robot may still have an old key."""
 FIRST_DELAY = 0.25
-"""s after the first one too many; doubled with each that follows."""
+"""s after the first key above that number; doubled with each further one."""
 LONGEST_DELAY = 4.0
 """s; less than a client waits for a connection."""
 FORGOTTEN_AFTER = 60.0
-"""s without a wrong key."""
+"""s without a wrong key, after which an address starts anew."""
 ADDRESSES = 1024
-"""That are remembered; the one whose last wrong key is oldest makes room."""
+"""Addresses that are remembered; the one with the oldest last wrong key makes room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,11 @@ class KeyRefusals:
             self._addresses.popitem(last=False)
 
     def delay(self, address: str, now: float) -> float:
-        """How long a key of `address` has to wait, s."""
+        """How long a key from `address` has to wait, s."""
         too_many = self._count(address, now) - FREE
         if too_many <= 0:
             return 0.0
-        # the exponent is bounded, so that the number stays one
+        # the exponent is bounded, so that the power does not overflow
         return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(too_many - 1, 16))
 
     def _count(self, address: str, now: float) -> int:

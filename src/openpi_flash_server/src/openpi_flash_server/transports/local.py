@@ -15,14 +15,14 @@ class LocalTransport(NativeTransport):
 
     Args:
         slot: answers the requests.
-        path: the socket's file. Only processes of the server's user may reach it.
-        api_keys: who may connect; empty lets in whom the file's permissions let in.
+        path: the socket's file. Only processes of the server's user may connect.
+        api_keys: keys of the clients; if empty, only the file's permissions decide.
 
     Attributes:
         path: where it listens.
 
     Raises:
-        OSError: another server listens there, or nobody can.
+        OSError: another server listens there, or the file cannot be made.
         ValueError: the path is too long for a socket.
     """
 

@@ -1,4 +1,4 @@
-"""What a QUIC port and a unix socket have in common: a server of `flash_transport` and its slot."""
+"""The common part of QUIC port and unix socket: a server of `flash_transport` and its slot."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ class NativeServer(RequestSource, Protocol):
 
     @property
     def counters(self) -> dict[str, int]:
-        """What happened since the start."""
+        """Counts since the start."""
 
     def set_metadata(self, metadata: dict[str, Any]) -> None:
         """Lets clients in."""
 
     def next_client_events(self, timeout: float | None = None) -> list[ClientEvent] | None:
-        """Who came, left or was refused; None when the server is closed."""
+        """Clients that connected, left or were refused; None when the server is closed."""
 
     def stop_accepting(self) -> None:
-        """Refuses what comes from now on."""
+        """Refuses new requests."""
 
     def drain(self, timeout: float | None) -> bool:
-        """Closes when everything is answered; returns whether it was."""
+        """Closes when every request is answered; returns whether it was."""
 
 
 class NativeTransport:
     """A server of `flash_transport` in front of a slot.
 
-    It listens from the constructor on. Until `publish` it tells clients that it is not ready, and
-    they wait: the answer to a hello carries the metadata, which only a loaded model has.
+    It listens from the constructor on. Until `publish` it answers clients that it is not ready, and
+    they wait: the answer to a hello carries the metadata, which needs the loaded model.
 
     Args:
         slot: answers the requests.
         server: listens already.
-        link: what the operator calls it.
+        link: its name in the log.
     """
 
     def __init__(self, slot: Slot, server: NativeServer, *, link: str) -> None:
@@ -66,18 +66,18 @@ class NativeTransport:
 
     @property
     def counters(self) -> dict[str, int]:
-        """What happened since the start; docs/server.md says what each counter means."""
+        """Counts since the start; docs/server.md explains each counter."""
         return self._native.counters
 
     def stop_accepting(self) -> None:
-        """Tells clients from now on that the server shuts down; what was accepted goes on."""
+        """Answers new requests that the server shuts down; accepted ones go on."""
         self._native.stop_accepting()
 
     def close(self, *, grace: float) -> bool:
         """Closes every connection once its answers have arrived, or after `grace` s.
 
         Returns:
-            Whether everything that was accepted is answered and the answers have arrived.
+            Whether every accepted request is answered and the answers have arrived.
         """
         finished = self._native.drain(grace)
         self._pump.join()

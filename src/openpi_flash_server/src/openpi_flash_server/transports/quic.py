@@ -47,14 +47,14 @@ class QuicTransport(NativeTransport):
         slot: answers the requests.
         host: the address to listen on.
         port: 0 lets the system choose.
-        certificate: who the server is.
-        api_keys: who may connect; empty lets everybody in.
-        dedicated_link: nobody else uses the link to the robots.
+        certificate: the server's certificate.
+        api_keys: keys of the clients; empty lets everybody in.
+        dedicated_link: nothing else uses the link to the robots.
 
     Attributes:
         port: where it listens.
         fingerprint: SHA-256 of the server's certificate, hex; clients pin it.
-        link_settings: how the link is set, as the kernel granted it.
+        link_settings: the settings of the link, as the kernel granted them.
 
     Raises:
         OSError: the port cannot be listened on.

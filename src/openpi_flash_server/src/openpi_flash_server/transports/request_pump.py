@@ -1,4 +1,4 @@
-"""The thread that hands a transport's requests to a slot, and the slot's answers back."""
+"""A thread that hands a transport's requests to a slot, and the slot's answers back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RequestPump:
     Args:
         slot: answers them.
         source: where they come from.
-        link: what the operator calls the source.
+        link: the source's name in the log.
     """
 
     def __init__(self, slot: Slot, source: RequestSource, *, link: str) -> None:
@@ -61,7 +61,7 @@ class RequestPump:
     def _take_or_fail(self, request: TransportRequest) -> None:
         try:
             self._take(request)
-        # one request's trouble must not end the thread that takes all of them
+        # an error of one request must not end the thread
         except Exception as error:
             log.error("request could not be taken", exception=error, peer=request.peer)
             _fail(request, ErrorCode.INTERNAL, shown(f"{type(error).__name__}: {error}"))

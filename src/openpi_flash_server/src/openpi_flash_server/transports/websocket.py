@@ -1,13 +1,13 @@
 """openpi's WebSocket protocol, bit for bit, in front of a slot.
 
-The server speaks first: one binary frame with its metadata. Then each binary frame with an
-observation is answered by one binary frame. An error is a text frame with the traceback, and the
-connection closes with 1011: that is what openpi's own client knows. A client that offers the
-subprotocol `openpi-flash.1` is ours: its errors are binary frames {error: {code, message}}, and it
-keeps its connection.
+The server sends first: one binary frame with its metadata. Then it answers each binary frame with
+an observation by one binary frame. An error is a text frame with the traceback, and the connection
+closes with 1011, as openpi's own client expects. A client that offers the subprotocol
+`openpi-flash.1` is ours: its errors are binary frames {error: {code, message}}, and it keeps its
+connection. Source: `openpi/serving/websocket_policy_server.py`.
 
-A client of openpi that comes before the model is warm is kept waiting for the metadata, as it would
-have waited for the port of openpi's server; ours is told 503 and why.
+A client of openpi that connects before the model is warm waits for the metadata, as it would wait
+for the port of openpi's server; our client gets 503 and the reason.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class WebsocketTransport:
         slot: answers the requests.
         host: the address to listen on.
         port: 0 lets the system choose.
-        api_keys: who may connect; empty lets everybody in.
+        api_keys: keys of the clients; empty lets everybody in.
         expose_tracebacks: whether openpi's clients get the server's traceback.
-        pause: waits for so many s, before the key of an address that gave wrong ones is looked at.
+        pause: waits for a number of s, before a key of an address that sent wrong ones is checked.
 
     Raises:
         OSError: the port cannot be listened on.
@@ -108,7 +108,7 @@ class WebsocketTransport:
         self._loop.call_soon_threadsafe(self._published.set)
 
     def close(self, *, grace: float) -> None:
-        """Lets answers on their way go out, for at most `grace` s, then closes every connection."""
+        """Sends pending answers, for at most `grace` s, then closes every connection."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop_with, grace)
             self._thread.join()
@@ -141,14 +141,14 @@ class WebsocketTransport:
         if self._answering:
             await asyncio.wait(self._answering, timeout=grace)
         server.close()
-        # a handler whose answer never comes is cancelled with the loop
+        # a handler that waits for a missing answer is cancelled with the loop
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(server.wait_closed(), _FAREWELL)
 
     async def _answer_http(
         self, connection: ServerConnection, request: HttpRequest
     ) -> HttpResponse | None:
-        """Answers what needs no WebSocket: health, refusals. None goes on with the handshake."""
+        """Answers plain HTTP: health and refusals. None continues the WebSocket handshake."""
         if request.path.partition("?")[0] == HEALTH_PATH:
             trouble = self._slot.unhealthy_because or self._unpublished()
             if trouble is None:
@@ -168,7 +168,7 @@ class WebsocketTransport:
     async def _refusal_of_key(
         self, connection: ServerConnection, request: HttpRequest
     ) -> HttpResponse | None:
-        """What a client without a key of ours is answered; None lets it in."""
+        """The answer to a client without a valid key; None lets it in."""
         if not self._api_keys:
             return None
         address = str(connection.remote_address[0]) if connection.remote_address else "unknown"
@@ -199,13 +199,13 @@ class WebsocketTransport:
 
     def _is_let_in(self, request: HttpRequest) -> bool:
         scheme, _, key = ",".join(request.headers.get_all("Authorization")).partition(" ")
-        # every key is compared, so that the time tells nothing about which one came close
+        # every key is compared, so that the time tells nothing about the keys
         given = self._tag(key.strip().encode("utf-8", "surrogateescape"))
         matches = [hmac.compare_digest(given, known) for known in self._api_keys]
         return scheme.lower() == "api-key" and any(matches)
 
     def _tag(self, key: bytes) -> bytes:
-        """What is compared instead of the key: of one length, and of no use to who learns of it."""
+        """A digest to compare instead of the key: of fixed length, and useless to an attacker."""
         return hmac.digest(self._secret, key, "sha256")
 
     async def _talk_and_log(self, connection: ServerConnection) -> None:
@@ -263,7 +263,7 @@ class WebsocketTransport:
             is_cancelled=lambda: connection.state is not State.OPEN,
         )
         if isinstance(data, bytes) and may_have_encoded_images(data):
-            # milliseconds, in which the loop has others to serve
+            # takes milliseconds, in which the loop serves other clients
             await self._loop.run_in_executor(None, receive)
         else:
             receive()
@@ -301,7 +301,7 @@ class WebsocketTransport:
 
 
 def _listening(host: str, port: int) -> dict[str, Any]:
-    """How asyncio is told where to listen; `::` takes IPv4 too, as on QUIC."""
+    """Arguments of asyncio for listening; `::` takes IPv4 too, as on QUIC."""
     with contextlib.suppress(ValueError):
         address = ipaddress.ip_address(host)
         if address.version == 6 and address.is_unspecified and socket.has_dualstack_ipv6():
@@ -321,7 +321,7 @@ def _decode(data: str | bytes) -> Any:
 def _settle_soon(
     loop: asyncio.AbstractEventLoop, answered: asyncio.Future[Answer], answer: Answer
 ) -> None:
-    # a loop that has ended has no client left that could want the answer
+    # a loop that has ended has no client left to answer
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(_settle, answered, answer)
 
@@ -344,7 +344,7 @@ def _name_of(connection: ServerConnection, number: int) -> str:
 
 
 def _silent_logger() -> logging.Logger:
-    """For the library's own lines: a port scanner must not fill the log with tracebacks."""
+    """Drops the library's own lines: a port scanner must not fill the log with tracebacks."""
     logger = logging.getLogger("openpi_flash_server.websockets_library")
     logger.propagate = False
     if not logger.handlers:
@@ -353,8 +353,8 @@ def _silent_logger() -> logging.Logger:
 
 
 _PAUSING_OF_AN_ADDRESS = 4
-"""Attempts that wait at once; more are turned away."""
+"""Attempts of an address that wait at once; more are refused."""
 _BACKLOG = 100
 """As asyncio's."""
 _FAREWELL = 1.0
-"""s that clients have for the closing handshake when the server stops."""
+"""s for the clients' closing handshake when the server stops."""
