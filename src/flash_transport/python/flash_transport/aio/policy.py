@@ -219,7 +219,7 @@ class AsyncFlashTransportPolicy:
         return Message.of(Kind.INFER, observation, with_deadline=with_deadline)
 
     async def ask(self, message: Message, within: float | None, turn: Turn | None = None) -> Answer:
-        """Sends a request: connects first if necessary, repeats it while the server is not ready."""
+        """Sends a request: connects first if necessary, repeats it if the server is not ready."""
         try:
             return await self._carry(message, self._now(), within, turn)
         except LostInExchange as error:
