@@ -367,7 +367,7 @@ def test_switches_of_jax_are_refused_for_a_checkpoint_that_runs_in_pytorch(
 ):
     monkeypatch.setattr(load, "choose_framework", lambda *_: "pytorch")
     with pytest.raises(
-        InferenceConfigError, match=r"graph: its switches are of JAX, and .* in PyTorch"
+        InferenceConfigError, match=r"graph: its switches are for JAX only, .* in PyTorch"
     ):
         load_policy("pi05_libero", libero_checkpoint, graph=DEFAULT_GRAPH)
 

@@ -1,11 +1,11 @@
 """What can go wrong, sorted by whose fault it is.
 
-ObservationError   the caller sent something the policy cannot use
-CheckpointError    the operator gave a directory that is not a usable checkpoint
-InferenceConfigError        the operator named a config or robot that does not exist
-DownloadError      the operator named a URL that could not be fetched
-ModelOutputError   the model gave numbers no robot may follow
-ActionDecodeError  the model wrote tokens that are no chunk of actions
+ObservationError      the caller sent something the policy cannot use
+CheckpointError       the operator gave a directory that is not a usable checkpoint
+InferenceConfigError  the operator named a config or robot that does not exist
+DownloadError         the operator named a URL that could not be fetched
+ModelOutputError      the model's output is not finite
+ActionDecodeError     the model generated tokens that are no chunk of actions
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files of a checkpoint, read whole: errors name the file, and what is wrong with it."""
+"""Reads whole files of a checkpoint; errors name the file and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LFS_LONGEST = 1024
 
 
 def refuse_lfs_pointer(path: Path, start: bytes) -> None:
-    """Refuse a file that stands for another one.
+    """Refuse a file that is a Git LFS pointer.
 
     Args:
         path: of the file.
@@ -59,7 +59,7 @@ def expand_home(path: str | os.PathLike[str], *, instead: str = "give a whole pa
 
     Args:
         path: as a user wrote it.
-        instead: what to do where there is no home directory, for the error.
+        instead: what the user should do without a home directory, for the error.
 
     Raises:
         DownloadError: it begins with ``~``, and there is no home directory.
@@ -80,7 +80,7 @@ def read_bytes(path: Path) -> bytes:
         CheckpointError: it cannot be read, is not a regular file, or is a Git LFS pointer.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would block
             raise CheckpointError(f"{path} is not a regular file")
         content = path.read_bytes()
     except FileNotFoundError:
@@ -96,7 +96,7 @@ def read_json(path: Path, what: str) -> Any:
 
     Args:
         path: of the file.
-        what: it should be, for the error: ``a norm_stats.json``.
+        what: what it should be, for the error: ``a norm_stats.json``.
 
     Raises:
         FileNotFoundError: there is none.

@@ -1,4 +1,4 @@
-"""From a checkpoint's directory to a policy or a planner on the device.
+"""Loads a policy or a planner from a checkpoint's directory to the device.
 
 from openpi_flash_models.load import load_policy
 policy = load_policy("pi05_droid", "/data/pi05_droid")
@@ -81,14 +81,14 @@ def load_policy(
             and perhaps the tokenizer.
         default_prompt: the task of requests that name none.
         framework: see :func:`openpi_flash_models.checkpoints.framework.choose_framework`.
-        dtype: ``bfloat16`` or ``float32``; None takes what the device computes well with.
-        graph: switches of exact rearrangements, to compare, of JAX only; None: all on, with the
+        dtype: ``bfloat16`` or ``float32``; None is ``float32`` on a CPU, else ``bfloat16``.
+        graph: switches of exact rearrangements, to compare, in JAX only; None: all on, with the
             prompt lengths that suit the device.
         rtc: how the previous chunk guides the new one; None: requests for it are refused.
         max_batch: most requests that one call of the model answers.
         normalization: how state and actions are scaled; ``auto`` takes what the config says, then
             what the checkpoint says, then what openpi does for the model.
-        malformed_tokens: what pi0-FAST answers where its tokens are no chunk; see
+        malformed_tokens: the answer if pi0-FAST generates tokens that are no chunk; see
             ``actions/malformed.py``.
 
     Raises:
@@ -100,7 +100,7 @@ def load_policy(
     chosen = choose_framework(framework, checkpoint, config.kind)
     if graph is not None and chosen == "pytorch":
         raise InferenceConfigError(
-            f"graph: its switches are of JAX, and {checkpoint} runs in PyTorch; remove them, or "
+            f"graph: its switches are for JAX only, {checkpoint} runs in PyTorch; remove them, or "
             "set framework to jax"
         )
     check_choices(config, malformed_tokens)
@@ -108,7 +108,7 @@ def load_policy(
     scaled = normalization_of(normalization, config, checkpoint, stats)
     tokenizer = PaligemmaTokenizer(find_tokenizer(checkpoint))
     if chosen == "pytorch":
-        # JAX is not woken up: it would take most of a GPU's memory for itself
+        # without JAX, which would reserve most of the GPU's memory
         from openpi_flash_models.torch_models.models import best_device, best_dtype
 
         device, dtype = best_device().type, dtype or best_dtype()
@@ -166,7 +166,7 @@ def load_planner(
             the tokenizer, or is the ``params`` directory itself.
         max_generation_tokens: the longest subtask.
         generation_prompt_format: holds ``{task}``.
-        robot: whose requests it reads; None takes images by the model's own camera names.
+        robot: the robot whose requests it reads; None takes images by the model's camera names.
         dtype: as for :func:`load_policy`.
         missing_cameras: see ``PlannerOptions``.
         graph: as for :func:`load_policy`.
@@ -202,17 +202,17 @@ def load_planner(
 def read_tree(
     checkpoint: Path, *, kind: ModelKind, dtype: str | None = None, lazy: bool = False
 ) -> tuple[dict[str, Any], ModelShape]:
-    """Read, merge and check a checkpoint's tensors; they are in the host's memory.
+    """Read, merge and check a checkpoint's tensors, in the host's memory.
 
     Args:
         checkpoint: holds ``params/`` or ``model.safetensors``.
         kind: which model it has to be.
-        dtype: ``bfloat16`` or ``float32``; None takes what the device computes well with.
+        dtype: ``bfloat16`` or ``float32``; None is ``float32`` on a CPU, else ``bfloat16``.
         lazy: leave the tensors in their file (:class:`LazyLeaf`), of any type; those of LoRA
             checkpoints are read all the same, to be merged.
 
     Raises:
-        CheckpointError: names what is missing or broken, or which other model it is.
+        CheckpointError: names what is missing or broken, or the kind of model that it is.
     """
     dtype = dtype or _best_dtype()
     source = str(checkpoint)
@@ -235,7 +235,7 @@ def graph_of_device() -> GraphOptions:
     """Every switch on, with the prompt lengths that suit the device."""
     if jax.default_backend() != "cpu":
         return DEFAULT_GRAPH
-    # programs for a CPU are compiled at every start, so that there are fewer of them
+    # programs for a CPU are compiled at every start: fewer of them
     return dataclasses.replace(DEFAULT_GRAPH, token_buckets=DEFAULT_GRAPH.token_buckets[:1])
 
 

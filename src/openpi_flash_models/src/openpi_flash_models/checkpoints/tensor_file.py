@@ -205,7 +205,7 @@ def _read_header(
     if position != file_size:
         raise CheckpointError(
             f"{path} has {file_size} bytes, its header describes {position}: "
-            + ("it was copied in part" if file_size < position else "some bytes belong to no tensor")
+            + ("it was copied in part" if file_size < position else "the rest belongs to no tensor")
         )
     return tensors, metadata
 

@@ -22,7 +22,7 @@ def use_compile_cache() -> Path | None:
 
     ``OPENPI_FLASH_COMPILE_CACHE`` names the directory, or is ``off``. Without it programs for
     accelerators are kept in the user's cache; those for CPUs are not, since they compile in
-    seconds and are made for the very CPU. JAX's own ``JAX_COMPILATION_CACHE_DIR`` goes before both.
+    seconds and run on one CPU model only. JAX's own ``JAX_COMPILATION_CACHE_DIR`` overrides both.
     """
     config: Any = jax.config
     if config.jax_compilation_cache_dir:
@@ -37,7 +37,7 @@ def use_compile_cache() -> Path | None:
         )
         directory.mkdir(parents=True, exist_ok=True)
     except (DownloadError, OSError) as error:
-        # slower starts are no reason not to serve
+        # serve anyway: only starts are slower
         log.warning("compiled programs are not kept: %s", error)
         return None
     config.update("jax_compilation_cache_dir", str(directory))

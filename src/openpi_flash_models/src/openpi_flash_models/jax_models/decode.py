@@ -1,13 +1,13 @@
 """Greedy decoding with the language expert, as one compiled program.
 
-The prefix runs once; then a loop feeds one token at a time and leaves at the end mark. Keys and
+The prefix runs once; then a loop feeds one token at a time and ends at EOS. Keys and
 values are kept in arrays of fixed capacity (a KV cache), so neither the program nor its memory
 grows with the text. Logits are the hidden state times the embedding table (Gemma ties the two, as
 in arXiv 2403.08295), cut to the rows of the allowed tokens.
 
 pi0.5 (arXiv 2504.16054) decodes its subtask this way, pi0-FAST (arXiv 2501.09747) its actions.
 
-Shapes: B batch, S prefix slots, M most tokens, D width, A allowed tokens, V vocabulary.
+Shapes: B batch, S prefix slots, M maximal tokens, D width, A allowed tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Head(NamedTuple):
 
 
 class DecodeState(NamedTuple):
-    """What one decoding step hands to the next.
+    """The state that one decoding step passes to the next.
 
     Attributes:
         cache: keys and values of the prefix, then of the decoded tokens: S + M slots per layer.
-        seen: [B, S + M] bool, slots that are filled.
+        seen: [B, S + M] bool, filled slots.
         position: [B] int, of the next token.
     """
 
@@ -95,9 +95,9 @@ def decode_step(
     Args:
         arch: sizes and switches.
         weights: of the model.
-        state: after the tokens before it.
+        state: after the previous token.
         token: [B] int32.
-        slot: where its keys and values go; the caller counts on from S.
+        slot: for the token's keys and values; the caller counts up from S.
     """
     hidden, own = gemma.run_layers(
         arch,
@@ -128,7 +128,7 @@ def decode(
     max_tokens: int,
     skipped_positions: int = 0,
 ) -> jax.Array:
-    """Token ids [B, M] of the most likely tokens, zeros after the end mark.
+    """Token ids [B, M] of the most likely tokens, zeros after EOS.
 
     A row whose logits are not finite ends with ``NON_FINITE``.
 
@@ -137,7 +137,7 @@ def decode(
         weights: of the model.
         head: of the allowed tokens.
         inputs: images and prompts.
-        eos: int32 scalar, the end mark.
+        eos: int32 scalar, the id of EOS.
         max_tokens: M; the program is compiled for it.
         skipped_positions: positions left out between the prefix and the first token: 1 for
             pi0-FAST, as in openpi's ``pi0_fast.py``, with which its weights were evaluated.

@@ -1,4 +1,4 @@
-"""How many floating point operations a call takes: matrix products, counted in the program."""
+"""Counts the floating point operations of a call: the matrix products of its program."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class CallFlops:
     """Operations of one call for one observation; a multiplication and its sum are two.
 
     Attributes:
-        prefix: pictures and words.
-        features: what depends on the flow time alone, of all steps.
+        prefix: images and prompt.
+        features: the parts that depend on the flow time alone, for all steps.
         steps: the denoising steps.
     """
 
@@ -35,7 +35,7 @@ class CallFlops:
 
     @property
     def total(self) -> int:
-        """Of the call."""
+        """All operations of the call."""
         return self.prefix + self.features + self.steps
 
 
@@ -53,10 +53,10 @@ def call_flops(
     Args:
         shape: of the model.
         options: how it computes.
-        cameras: pictures that are looked at.
-        prompt_slots: of the prompt.
+        cameras: number of images.
+        prompt_slots: length of the prompt.
         horizon: steps of a chunk.
-        num_steps: of denoising.
+        num_steps: denoising steps.
     """
     arch, weights = Arch(shape, options), abstract_weights(shape, options, "bfloat16")
 

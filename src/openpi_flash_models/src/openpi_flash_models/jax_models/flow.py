@@ -1,7 +1,8 @@
 """Flow matching: noise to a chunk of actions, as one compiled program.
 
-Time runs from 1 (noise) to 0 (actions): ``x += dt * velocity(x, t)`` with ``dt < 0``. A chunk that
-is being played can pull the new one towards itself (``rtc.py`` says what the methods are for).
+Source: pi0 (arXiv 2410.24164, section IV), with the time of openpi's ``models/pi0.py``, which is
+1 minus the paper's: it runs from 1 (noise) to 0 (actions), ``x += dt * velocity(x, t)`` with
+``dt < 0``. The previous chunk can guide the new one (``actions/rtc.py`` has the methods).
 
 Shapes: B batch, H horizon, A action width of the model.
 """
@@ -50,9 +51,9 @@ def sample_actions(
         inputs: a batch of observations.
         noise: [B, H, A] float32, standard normal.
         num_steps: int scalar; traced, so that any number of steps runs the same program.
-        guidance: the chunks that are being played; weights of zero for none.
+        guidance: the previous chunks; weights of zero without one.
         max_guidance: float scalar, see ``RtcOptions``.
-        method: how the earlier chunk has its say.
+        method: how the previous chunk guides the new one.
 
     Returns:
         Normalised actions [B, H, A], float32.
@@ -69,7 +70,7 @@ def sample_actions(
 
         def known(x: jax.Array, _: jax.Array, now: suffix.TimeFeatures) -> jax.Array:
             v = flow(x, suffix.where(frozen, clean, now))
-            return jnp.where(frozen[..., None], 0.0, v)  # what is clean from the start stays
+            return jnp.where(frozen[..., None], 0.0, v)  # frozen actions do not move
 
         start = jnp.where(frozen[..., None], guidance.target, noise)
         return _denoise(known, features, arch, start, num_steps)
@@ -91,21 +92,24 @@ def guided_velocity(
     *,
     full: bool,
 ) -> jax.Array:
-    """The velocity with a pull towards the earlier chunk.
+    """The velocity, guided towards the previous chunk.
 
-        clean = x - t v(x)                    where this step believes to end
+        clean = x - t v(x)                    this step's estimate of the final actions
         error = weight * (target - clean)
         v'    = v - w J^T error               J = d clean / d x, or 1 if not ``full``
         w     = min(max_guidance, (t^2 + (1 - t)^2) / (t (1 - t)))
+
+    Source: Black et al. 2025, "Real-Time Execution of Action Chunking Flow Policies" (arXiv
+    2506.07339), section 4.1, with t for 1 minus the paper's time. J = 1 is LeRobot's variant
+    (``policies/rtc/modeling_rtc.py``).
 
     Args:
         flow: ``v``.
         x: [B, H, A].
         time: ``t``, scalar in (0, 1].
         guidance: target and weight.
-        max_guidance: the largest weight of the pull; beta in Black et al. 2025, "Real-Time
-            Execution of Action Chunking Flow Policies" (arXiv 2506.07339), section 4.1.
-        full: with the true J, which costs a pass backwards through the model.
+        max_guidance: the largest guidance weight; the paper's beta.
+        full: with the true J, which costs a backward pass through the model.
     """
 
     def clean(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -119,7 +123,7 @@ def guided_velocity(
         end, v = clean(x)
         pull = guidance.weight * (guidance.target - end)
     played = 1.0 - time
-    safe = jnp.maximum(time * played, 1e-12)  # at t = 1 the quotient is without bound
+    safe = jnp.maximum(time * played, 1e-12)  # at t = 1 the quotient is infinite
     strength = jnp.minimum(max_guidance, (time**2 + played**2) / safe)
     return v - strength * pull
 
@@ -131,14 +135,13 @@ def _denoise(
     noise: jax.Array,
     num_steps: jax.Array,
 ) -> jax.Array:
-    """Euler steps; ``features`` of the times are made a block of steps at once."""
+    """Euler steps; ``features`` of the times are computed for a block of steps at once."""
     step_size = -1.0 / num_steps.astype(jnp.float32)
     block = STEPS_PER_BLOCK if arch.options.modulate_once else 1
 
     def run_block(carry: tuple[jax.Array, jax.Array, jax.Array]) -> Any:
         done, x, time = carry
-        # Time is summed up in float32, as in training code that made these weights:
-        # 1, 0.9, 0.79999995, ...
+        # Time is accumulated in float32, as in openpi's sampler: 1, 0.9, 0.79999995, ...
         times = [time]
         for _ in range(block):
             times.append(times[-1] + step_size)

@@ -1,8 +1,10 @@
 """Gemma decoder layers for the two experts of pi0 and pi0.5, and the one of pi0-FAST.
 
-The experts have their own weights and share one attention: the prefix (pictures and words) runs
-through expert 0 and leaves keys and values per layer, the suffix (actions) runs through expert 1
-and attends to them. The prefix never attends to the suffix, so the two passes are exact.
+Sources: Gemma (arXiv 2403.08295), the two experts of pi0 (arXiv 2410.24164, section IV), and
+``openpi/models/gemma.py``. The experts have their own weights and share one attention: the prefix
+(images and prompt) runs through expert 0 and leaves keys and values per layer, the suffix
+(actions) runs through expert 1 and attends to them. The prefix never attends to the suffix, so the
+two passes are exact.
 
 Shapes: B batch, T tokens of this pass, S keys seen, L layers, D width, N query heads, K key heads,
 H head width.
@@ -28,7 +30,7 @@ Params = Mapping[str, Any]
 
 
 class Arch(NamedTuple):
-    """What a program is made for: sizes, and how it computes."""
+    """A model's sizes and switches, for which a program is made."""
 
     shape: ModelShape
     options: GraphOptions
@@ -48,11 +50,11 @@ Cache = Any
 
 
 class Past(NamedTuple):
-    """Tokens that were run before.
+    """Tokens of earlier passes.
 
     Attributes:
         cache: keys and values, over all layers.
-        valid: [B, S] bool, which of them may be seen.
+        valid: [B, S] bool, tokens that may be attended to.
     """
 
     cache: Cache
@@ -97,12 +99,12 @@ def run_layers(
         tower: ``language`` or ``expert`` of the weights.
         x: [B, T, D].
         positions: [B, T] int, for RoPE.
-        mask: [B, T, T] bool, true where a token may look at another one; None: everywhere.
-        past: earlier tokens, all of whose valid ones are seen.
+        mask: [B, T, T] bool, true where a token may attend to another one; None: everywhere.
+        past: earlier tokens; all valid ones are attended to.
         modulation: for an expert whose norms are adaptive.
         wanted: [B, Q] int, indices of tokens whose outputs are read (Q may be 0); None: all. In
-            the last layer every token leaves keys and values, but only the wanted ones look and
-            think: the rest would make outputs for nobody.
+            the last layer every token leaves keys and values, but only ``wanted`` tokens run
+            attention and the MLP; nothing reads the others' outputs.
 
     Returns:
         The normed output [B, Q or T, D], and the keys and values of all T tokens.
@@ -132,8 +134,8 @@ def run_layers(
 
     x, cache = _repeat(step, x, depth - 1 if early else depth, unroll=isinstance(layers, list))
     if early and wanted is not None:
-        assert not past, "a pass of which little is read is the first one"
-        assert modulation is None, "and has plain norms"
+        assert not past, "only the prefix pass takes wanted"
+        assert modulation is None, "the prefix pass has plain norms"
         layer = layer_at(layers, depth - 1)
         h, _ = norm(x, layer["pre_attention_norm"], None)
         if wanted.shape[1] == 0:
@@ -161,7 +163,7 @@ def run_layers(
 def norm(
     x: jax.Array, params: Params, modulation: jax.Array | None
 ) -> tuple[jax.Array, jax.Array | None]:
-    """RMS norm; adaptive where the weights say so.
+    """RMS norm; adaptive (scale, shift and gate from ``modulation``) if it has no own scale.
 
     Returns:
         The normed ``x``, and the gate of the branch that follows (None if plain).
@@ -176,7 +178,7 @@ def norm(
 
 
 def rope(x: jax.Array, positions: jax.Array) -> jax.Array:
-    """Rotate [B, T, N, H] by position; the two halves of H are the pairs' coordinates."""
+    """RoPE (arXiv 2104.09864) of [B, T, N, H]; coordinate i of H pairs with i + H/2."""
     half = x.shape[-1] // 2
     wavelengths = ROPE_MAX_WAVELENGTH ** (2.0 * jnp.arange(half, dtype=jnp.float32) / x.shape[-1])
     angles = positions[:, :, None, None].astype(jnp.float32) / wavelengths
@@ -205,9 +207,9 @@ def project(
 
 
 def attention(query: jax.Array, blocks: Sequence[tuple[KeyValues, jax.Array]]) -> jax.Array:
-    """What the queries [B, T, N, H] see in blocks of keys, each with a mask [B|1, T|1, S].
+    """Attention of queries [B, T, N, H] to blocks of keys, each with a mask [B|1, T|1, S].
 
-    The softmax is over all blocks, which are read where they lie.
+    The softmax is over all blocks, which are not copied.
     """
     batch, length, heads, head_width = query.shape
     key_heads = blocks[0][0].keys.shape[2]
@@ -251,7 +253,7 @@ def _at(modulation: Modulation | None, name: str, index: Any) -> jax.Array | Non
 def _joined(
     blocks: Sequence[tuple[KeyValues, jax.Array]], rows: tuple[int, ...]
 ) -> tuple[KeyValues, jax.Array]:
-    """All blocks as one."""
+    """All blocks, copied into one."""
     keys = jnp.concatenate([seen.keys for seen, _ in blocks], axis=1)
     values = jnp.concatenate([seen.values for seen, _ in blocks], axis=1)
     masks = [jnp.broadcast_to(mask, (*rows, mask.shape[-1])) for _, mask in blocks]

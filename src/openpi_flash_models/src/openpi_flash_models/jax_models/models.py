@@ -46,12 +46,12 @@ class JaxModel:
 
     @property
     def shape(self) -> ModelShape:
-        """Which model, of what sizes."""
+        """Kind and sizes of the model."""
         return self.arch.shape
 
     @property
     def token_buckets(self) -> Sequence[int] | None:
-        """Prompt lengths there are programs for, besides the longest; None: no padding is cut."""
+        """Prompt lengths with a program, besides the longest; None: no padding is cut."""
         options = self.arch.options
         return options.token_buckets if options.drop_padding else None
 
@@ -111,7 +111,7 @@ class JaxTokenModel(JaxModel):
         tree: as a :class:`JaxModel`'s.
         shape: of the tree.
         options: how the programs compute.
-        max_tokens: M, the most tokens that it generates.
+        max_tokens: M, the largest number of tokens that it generates.
         allowed: [V] bool, the tokens that it may generate; None: all.
     """
 
@@ -132,10 +132,10 @@ class JaxTokenModel(JaxModel):
             self._head = decode.cut_head(self.weights, jnp.asarray(allowed))
 
     def generate(self, inputs: ModelInputs) -> np.ndarray:
-        """Token ids [B, M] of a batch, zeros after the end mark.
+        """Token ids [B, M] of a batch, zeros after EOS.
 
         Raises:
-            ModelOutputError: the model's numbers are not finite.
+            ModelOutputError: the model's logits are not finite.
         """
         made = decode.decode(
             self.arch,

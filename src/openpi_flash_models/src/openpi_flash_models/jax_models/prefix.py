@@ -1,6 +1,8 @@
-"""The prefix: pictures and words through the language expert.
+"""Runs the prefix, images and prompt, through the language expert.
 
-    prefix = [camera 0][camera 1]...[prompt]        every valid token sees every valid token
+    prefix = [camera 0][camera 1]...[prompt]     every valid token attends to every valid token
+
+Source: ``embed_prefix`` in ``openpi/models/pi0.py``.
 
 Shapes: B batch, C cameras, P tokens per camera, L prompt slots, S = C * P + L, D language width.
 """
@@ -26,7 +28,7 @@ jax.tree_util.register_dataclass(
 
 
 class Prefix(NamedTuple):
-    """What the prefix pass leaves behind.
+    """The results of the prefix pass.
 
     Attributes:
         cache: keys and values of the prefix for every layer.
@@ -40,14 +42,14 @@ class Prefix(NamedTuple):
 
     @property
     def past(self) -> gemma.Past:
-        """As later tokens see it."""
+        """The prefix as earlier tokens of a later pass."""
         return gemma.Past(self.cache, self.valid)
 
 
 def embed_prefix(
     arch: gemma.Arch, weights: Params, inputs: ModelInputs
 ) -> tuple[jax.Array, jax.Array]:
-    """Tokens [B, S, D] of pictures and words, and which of them are valid [B, S]."""
+    """Tokens [B, S, D] of images and prompt, and which of them are valid [B, S]."""
     batch, cameras = inputs.images.shape[:2]
     pictures = scale_images(inputs.images)
     if arch.options.batch_cameras:
@@ -83,7 +85,7 @@ def run_prefix(
         wanted: [B, Q] int, which tokens' outputs are read; actions need none of them.
 
     Returns:
-        The normed output [B, Q, D] of the wanted tokens, and what the suffix needs.
+        The normed output [B, Q, D] of the wanted tokens, and the prefix for the suffix.
     """
     positions = jnp.cumsum(valid, axis=1) - 1  # masked tokens take no position
     mask = valid[:, :, None] & valid[:, None, :]
@@ -94,7 +96,7 @@ def run_prefix(
 
 
 def read_last(arch: gemma.Arch, weights: Params, inputs: ModelInputs) -> tuple[jax.Array, Prefix]:
-    """Run the prefix for what comes after it: the hidden state [B, D] of its last valid token."""
+    """Run the prefix; returns the hidden state [B, D] of its last valid token, and the prefix."""
     tokens, valid = embed_prefix(arch, weights, inputs)
     last = valid.shape[1] - 1 - jnp.argmax(valid[:, ::-1], axis=1)
     hidden, prefix = run_prefix(arch, weights, tokens, valid, last[:, None])

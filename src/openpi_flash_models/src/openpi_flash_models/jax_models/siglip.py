@@ -1,6 +1,8 @@
-"""SigLIP vision tower: pictures to tokens of the language model's width.
+"""SigLIP vision tower: images to tokens of the language model's width.
 
-Shapes: N pictures, P patches (16 x 16), W tower width, A heads, H head width, D language width.
+Sources: SigLIP (arXiv 2303.15343), and ``openpi/models/siglip.py`` with ``So400m/14``.
+
+Shapes: N images, P patches (16 x 16), W tower width, A heads, H head width, D language width.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ Params = Mapping[str, Any]
 
 
 def encode_images(vision: Params, images: jax.Array) -> jax.Array:
-    """Encode pictures.
+    """Encode images.
 
     Args:
         vision: of the weights.

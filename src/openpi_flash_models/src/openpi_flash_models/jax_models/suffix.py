@@ -1,9 +1,10 @@
-"""The suffix: noisy actions through the action expert, to the flow's velocity.
+"""Runs the suffix, noisy actions, through the action expert, which gives the flow's velocity.
 
     pi0     [state][action 0 .. action H-1]     time goes into every action token
     pi0.5   [action 0 .. action H-1]            time goes into every norm, the state into the prompt
 
-Every action sees the prefix, the state and all actions; the state sees the prefix and itself.
+Every action attends to the prefix, the state and all actions; the state attends to the prefix and
+itself. Source: ``embed_suffix`` in ``openpi/models/pi0.py``.
 
 Shapes: B batch, H horizon, A action width of the model, D width of the action expert, L layers,
 F flow times.
@@ -20,14 +21,14 @@ import jax.numpy as jnp
 from openpi_flash_models.jax_models import gemma
 from openpi_flash_models.jax_models.prefix import Prefix
 
-# Periods of the time features: from 4 ms to 4 s of "flow time", which is [0, 1].
+# Periods of the time features; the flow time is in [0, 1].
 MIN_PERIOD, MAX_PERIOD = 4e-3, 4.0
 
 Params = Mapping[str, Any]
 
 
 class TimeFeatures(NamedTuple):
-    """What the suffix makes of the flow time alone, [F, ...]; the parts a model lacks are None.
+    """Features of the flow time alone, [F, ...]; the parts that a model lacks are None.
 
     Attributes:
         time: [F, D] float32, pi0: the features, or their share of the first layer's sums.
@@ -43,12 +44,12 @@ class TimeFeatures(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What the suffix sees beside itself.
+    """What the suffix attends to besides itself.
 
     Attributes:
         past: the prefix; and pi0's state, if it was run ahead.
         position: [B] int, of the suffix's first token.
-        state: [B, 1, D] pi0's state token, if it has to run with every step.
+        state: [B, 1, D] pi0's state token, if it runs in every step.
     """
 
     past: tuple[gemma.Past, ...]
@@ -57,7 +58,10 @@ class Context(NamedTuple):
 
 
 def sines_and_cosines(time: jax.Array, width: int) -> jax.Array:
-    """[F, width] of times [F], over periods from MIN_PERIOD to MAX_PERIOD."""
+    """[F, width] of times [F], over periods from MIN_PERIOD to MAX_PERIOD.
+
+    Source: ``posemb_sincos`` in ``openpi/models/pi0.py``.
+    """
     fraction = jnp.linspace(0.0, 1.0, width // 2, dtype=jnp.float32)
     periods = MIN_PERIOD * (MAX_PERIOD / MIN_PERIOD) ** fraction
     angles = time[:, None] * (1.0 / periods * 2 * jnp.pi)
@@ -73,7 +77,7 @@ def embed_time(heads: Params, time: jax.Array) -> jax.Array:
 
 
 def time_features(arch: gemma.Arch, weights: Params, times: jax.Array) -> TimeFeatures:
-    """For all of ``times`` [F] at once."""
+    """The features of all ``times`` [F] at once."""
     heads, tower = weights["heads"], weights["expert"]
     if arch.shape.kind == "pi0":
         features = sines_and_cosines(times, arch.shape.expert_width)
@@ -99,7 +103,7 @@ def time_features(arch: gemma.Arch, weights: Params, times: jax.Array) -> TimeFe
 
 
 def at_time(features: TimeFeatures, index: jax.Array) -> TimeFeatures:
-    """Those of one time, for all tokens: [B = 1, T = 1] instead of [F]."""
+    """The features of one time, for all tokens: [B = 1, T = 1] instead of [F]."""
     one = jax.tree.map(lambda f: jax.lax.dynamic_index_in_dim(f, index, 0, False), features)
 
     def for_all(x: jax.Array | None) -> jax.Array | None:
@@ -116,7 +120,7 @@ def where(chosen: jax.Array, one: TimeFeatures, other: TimeFeatures) -> TimeFeat
 def context_of(
     arch: gemma.Arch, weights: Params, prefix: Prefix, state: jax.Array | None
 ) -> Context:
-    """What the suffix sees; ``state`` [B, A] is pi0's."""
+    """What the suffix attends to; ``state`` [B, A] is pi0's."""
     if arch.shape.kind != "pi0":
         return Context((prefix.past,), prefix.length, None)
     assert state is not None, "pi0 reads the state"
@@ -125,7 +129,7 @@ def context_of(
     token = token.astype(heads["action_out_proj"]["kernel"].dtype)
     if not arch.options.static_cache:
         return Context((prefix.past,), prefix.length, token)
-    # The state does not see the actions, so its keys and values are those of every step.
+    # The state does not attend to the actions, so its keys and values are the same in every step.
     _, own = gemma.run_layers(
         arch, weights["expert"], token, prefix.length[:, None], None, past=(prefix.past,)
     )
@@ -141,7 +145,7 @@ def velocity(
     Args:
         arch: sizes and switches.
         weights: of the model.
-        context: what the actions see.
+        context: what the actions attend to.
         x: noisy actions.
         now: features of the flow time, ``[B|1, H|1]`` of them.
     """
@@ -159,7 +163,7 @@ def velocity(
     modulation = None
     if now.pre_attention is not None:
         assert now.pre_ffw is not None, "both norms of a layer are adaptive, or none"
-        assert now.final is not None, "and the last one with them"
+        assert now.final is not None, "the final norm is adaptive if the layers' norms are"
         modulation = gemma.Modulation(now.pre_attention, now.pre_ffw, now.final)
     hidden, _ = gemma.run_layers(
         arch,

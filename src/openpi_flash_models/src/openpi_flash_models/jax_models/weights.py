@@ -1,4 +1,4 @@
-"""The checkpoint's tree, laid out for the device once, at load.
+"""Lays out the checkpoint's tree for the device, once, at load.
 
     vision     SigLIP: embedding, pos_embedding, layers, final_norm, head
     embedding  [V, D]
@@ -42,7 +42,7 @@ _HEADS = {
 def lay_out(
     tree: Params, shape: ModelShape, options: GraphOptions, *, with_actions: bool = True
 ) -> dict[str, Any]:
-    """The weights of a model, on the default device.
+    """Put the weights of a model on the default device.
 
     Args:
         tree: the checkpoint's nested tree, without ``params``; numpy arrays (any JAX array works).
@@ -54,7 +54,7 @@ def lay_out(
 
 
 def abstract_weights(shape: ModelShape, options: GraphOptions, dtype: str) -> dict[str, Any]:
-    """Shapes and dtypes of the weights of a model that is not there, for counting."""
+    """Shapes and dtypes of a model's weights without the weights, for counting."""
     leaves = {
         tuple(name.split("/")): struct(size, dtype) for name, size in expected_shapes(shape).items()
     }
@@ -67,7 +67,7 @@ def abstract_weights(shape: ModelShape, options: GraphOptions, dtype: str) -> di
 
 
 def struct(size: tuple[int, ...], dtype: Any) -> Any:
-    """The shape and dtype of an array that is not there."""
+    """The shape and dtype of an array without its data."""
     abstract: Any = jax.ShapeDtypeStruct
     return abstract(size, dtype)
 
@@ -75,7 +75,7 @@ def struct(size: tuple[int, ...], dtype: Any) -> Any:
 def _arranged(
     tree: Params, shape: ModelShape, options: GraphOptions, with_actions: bool, xp: Any
 ) -> dict[str, Any]:
-    """See :func:`lay_out`; ``xp`` is numpy or its twin in JAX."""
+    """See :func:`lay_out`; ``xp`` is ``numpy`` or ``jax.numpy``."""
     vlm = tree["PaliGemma"]
     weights: dict[str, Any] = {
         "vision": _vision(vlm["img"], options, xp),
@@ -89,7 +89,7 @@ def _arranged(
 
 
 def layer_at(layers: Any, index: Any) -> Any:
-    """One layer's part of what is a list over layers or is stacked over them."""
+    """One layer of a list of layers, or of arrays that are stacked over layers."""
     if isinstance(layers, list):
         return layers[index]
     return jax.tree.map(

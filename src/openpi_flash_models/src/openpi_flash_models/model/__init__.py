@@ -1,1 +1,1 @@
-"""What a model is before any framework: its inputs, its tensors' shapes, its graph options."""
+"""A model without its framework: its inputs, its tensors' shapes, its graph options."""

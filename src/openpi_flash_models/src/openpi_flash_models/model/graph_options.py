@@ -1,4 +1,4 @@
-"""Which exact rearrangements a model uses. Needs no model framework.
+"""Switches of the exact rearrangements that a model uses. Needs no model framework.
 
 None of them changes a result beyond rounding, so all are on; the switches are there to compare.
 """
@@ -14,15 +14,15 @@ class GraphOptions:
 
     Attributes:
         drop_padding: leave masked cameras and prompt padding out, up to the next bucket.
-        token_buckets: prompt lengths that programs are made for, besides the model's own longest.
-        uint8_images: pictures travel to the device as bytes and are scaled there.
+        token_buckets: prompt lengths that have a program, besides the model's longest.
+        uint8_images: images are sent to the device as uint8 and scaled there.
         batch_cameras: all cameras go through the vision tower in one call.
-        keys_only_last_layer: the prefix's last layer makes keys and values, and outputs only for
-            tokens that are read.
+        keys_only_last_layer: the prefix's last layer computes keys and values, and outputs only
+            for tokens that are read.
         fuse_projections: one matrix product for query, key and value, one for gate and up.
-        modulate_once: what depends on the flow time alone is made for all steps at once.
-        static_cache: keys and values of the prefix (and of pi0's state) are read where they lie,
-            not joined to each step's own.
+        modulate_once: what depends on the flow time alone is computed for all steps at once.
+        static_cache: keys and values of the prefix (and of pi0's state) are read in place, not
+            copied next to each step's own.
         unroll_layers: layers follow each other in the program, each with weights of its own,
             rather than as a loop that slices stacked weights.
     """
@@ -49,4 +49,4 @@ PLAIN_GRAPH = GraphOptions(
     static_cache=False,
     unroll_layers=False,
 )
-"""The graph as one would write it down first."""
+"""Every switch off: the graph without any rearrangement."""

@@ -1,4 +1,4 @@
-"""What a model takes, whatever framework it is written in."""
+"""The inputs of a model, in any framework."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ IMAGE_SIZE = 224
 class ModelInputs:
     """One batch of observations, ready for a model.
 
-    A camera that is masked and a prompt slot that is masked contribute nothing to the result, so
-    whoever builds this may also leave them out: C and L are free, and differ in cost only
-    (``packing.pack`` does it).
+    A masked camera and a masked prompt slot contribute nothing to the result, so they may also be
+    left out (``packing.pack`` does it): C and L only change the cost.
 
     Attributes:
         images: [B, C, 224, 224, 3] uint8, scaled on the device; or float32 already in [-1, 1].
         image_mask: [B, C] bool, false for a camera that is not there.
         tokens: [B, L] int32, padded on the right.
         token_mask: [B, L] bool, false for padding.
-        state: [B, A] float32, normalised and padded to the model's width; pi0 reads it, the others
-            do not and take None.
+        state: [B, A] float32, normalised and padded to the model's width; only pi0 reads it, the
+            others take None.
     """
 
     images: Any

@@ -1,8 +1,8 @@
-"""Leaving out what is masked, and joining observations to batches. Numpy only.
+"""Removes masked inputs, and joins observations to batches. Numpy only.
 
 Masked cameras and prompt padding take no positions and are never attended to, so a batch without
-them gives the same result. Sizes are rounded up to buckets, so that a service compiles a few
-programs while it warms up and none after.
+them gives the same result. Sizes are rounded up to buckets, so that a server compiles a few
+programs in its warm-up and none later.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def pack(inputs: ModelInputs, token_buckets: Sequence[int]) -> ModelInputs:
 
 
 def bucket_of(length: int, buckets: Sequence[int], most: int) -> int:
-    """The smallest bucket that holds ``length``, else ``most``."""
+    """The smallest bucket that holds ``length``, or ``most`` if none does."""
     return min((bucket for bucket in buckets if length <= bucket < most), default=most)
 
 
 def join(rows: Sequence[ModelInputs]) -> ModelInputs:
-    """One batch of several; all have the same numbers of cameras and prompt slots."""
+    """Join batches to one; all have the same numbers of cameras and prompt slots."""
 
     def joined(name: str) -> np.ndarray | None:
         parts = [getattr(row, name) for row in rows]
@@ -69,7 +69,7 @@ def join(rows: Sequence[ModelInputs]) -> ModelInputs:
 
 
 def fill_batch(count: int) -> np.ndarray:
-    """Which rows make ``count`` rows a full batch: the last one is repeated.
+    """Row indices that fill ``count`` rows up to a batch bucket: the last row is repeated.
 
     Raises:
         ValueError: more rows than the largest batch.
@@ -96,7 +96,7 @@ def take_rows(inputs: ModelInputs, rows: np.ndarray) -> ModelInputs:
 
 
 def sized(inputs: ModelInputs, cameras: int, length: int) -> ModelInputs:
-    """The same arrays with the first so many cameras and prompt slots in use: for a warm-up."""
+    """The same inputs with this number of cameras and prompt slots in use: for a warm-up."""
     slots = np.shape(inputs.image_mask)[1]
     return dataclasses.replace(
         inputs,

@@ -1,8 +1,8 @@
 """The tensors of a pi0, pi0-FAST or pi0.5 model: their names, and their shapes at any size.
 
-A model's kind and sizes are those of a few of its tensors; every other tensor must then agree with
-them. A checkpoint that lacks a tensor, has one more or one of another shape is refused by name:
-nothing is ever filled in at random, and nothing is left out in silence.
+A few tensors tell a model's kind and sizes; every other tensor must then agree with them. A
+missing, an extra or a mis-shaped tensor is an error that names it: nothing is filled in at random,
+and nothing is dropped silently.
 
 Names are the paths of openpi's JAX checkpoints, joined by slashes. Needs no model framework.
 """
@@ -26,7 +26,7 @@ _NAMED_AT_MOST = 5
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Which model it is, and every free size.
+    """The kind of a model, and all its sizes.
 
     ``vision_*`` is SigLIP, ``width`` and ``mlp`` are the language expert's, ``expert_*`` the action
     expert's; depth, heads and head width are common to both. pi0-FAST has no action expert: its
@@ -52,7 +52,7 @@ class ModelShape:
 
     @property
     def image_tokens(self) -> int:
-        """Tokens that one picture becomes."""
+        """Tokens per image."""
         return (IMAGE_SIZE // self.patch) ** 2
 
 
@@ -131,7 +131,7 @@ def named_shape(
 
 
 def check_tree(leaves: Mapping[tuple[str, ...], Any], source: str) -> ModelShape:
-    """Prove that ``leaves`` are a whole model, and say which one and of what sizes.
+    """Check that ``leaves`` are a complete model; returns its kind and sizes.
 
     Args:
         leaves: anything with a ``shape``, by path; the first component is ``params``.
@@ -174,7 +174,7 @@ def refuse_differences(
 
 
 def kind_of(names: Collection[str]) -> ModelKind:
-    """Which model has tensors of these names; one that lacks some is still known by the rest."""
+    """The kind of model with tensors of these names, even if some are missing."""
     expert = (name for name in names if name.startswith((f"{_LLM}/", "params/action_")))
     if not any("_1/" in name or name.startswith("params/action_") for name in expert):
         return "pi0_fast"
@@ -183,7 +183,7 @@ def kind_of(names: Collection[str]) -> ModelKind:
 
 
 def read_shape(shapes: Mapping[str, tuple[int, ...]], source: str) -> ModelShape:
-    """Kind and sizes, from the tensors that have them; the others are not looked at.
+    """Kind and sizes, from the tensors that tell them; the others are not checked.
 
     Args:
         shapes: shape of every tensor by its name.

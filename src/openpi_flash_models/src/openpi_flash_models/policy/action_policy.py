@@ -98,7 +98,7 @@ class ModelPolicy:
         tokenizer: PaliGemma's.
         default_prompt: the task of requests that name none.
         max_batch: most requests that ``infer_batch`` answers in one call of the model.
-        rtc: how the previous chunk guides the new one; the model has to be made with the same.
+        rtc: how the previous chunk guides the new one; the model must have the same options.
             None: requests for it are refused.
         decoder: for pi0-FAST, from tokens to actions.
         normalization: how state and actions are scaled; None: as openpi does for the model.
@@ -172,7 +172,7 @@ class ModelPolicy:
 
         Raises:
             ObservationError: the observation or a control cannot be used; names it.
-            ModelOutputError: the model's actions are not finite, or are no actions.
+            ModelOutputError: the model's actions are not finite, or its tokens are no chunk.
         """
         (answer,) = self.infer_batch([(observation, controls)])
         if isinstance(answer, Exception):
@@ -196,7 +196,7 @@ class ModelPolicy:
         return [answers[i] for i in range(len(requests))]
 
     def warm_up(self) -> None:
-        """Compile the model for every batch, number of cameras and prompt that service may see."""
+        """Compile the model for every batch size, number of cameras and prompt length in use."""
         robot = self._config.robot
         example = self._prepare(robot.example_observation("a"), InferenceControls(seed=0))
         buckets = self._model.token_buckets
@@ -205,7 +205,7 @@ class ModelPolicy:
             if not self._config.blank_cameras_seen:
                 required = sum(camera.required for camera in robot.cameras)
                 cameras = list(range(max(1, required), len(robot.cameras) + 1))
-            # no prompt is shorter than this one, with a state that is short in words too
+            # the shortest prompt: one letter, and a state of zeros
             shortest = int(np.asarray(example.inputs.token_mask).sum())
             lengths = lengths_from(shortest, buckets, self._config.max_token_len)
         examples = [example]
@@ -282,7 +282,7 @@ class ModelPolicy:
         )
 
     def _actions_of(self, row: _Row, made: np.ndarray) -> tuple[np.ndarray, Substitute | None]:
-        """The chunk [H, D] in the robot's units, and what it is where it is not the model's."""
+        """The chunk [H, D] in the robot's units, and its substitute if it is not the model's."""
         robot, horizon = self._config.robot, self._config.action_horizon
         substitute = None
         if self._decoder is not None:

@@ -1,4 +1,4 @@
-"""What a policy asks of a model, whatever framework it is written in.
+"""The interface between a policy and its model, in any framework.
 
 Arrays in and out are numpy's; a model owns its device, its compiled programs and its buckets.
 """
@@ -27,11 +27,11 @@ class ActionModel(Protocol):
 
     @property
     def token_buckets(self) -> Sequence[int] | None:
-        """Prompt lengths it has programs for; None: it wants every slot, masked or not."""
+        """Prompt lengths with a program; None: it takes every slot, masked or not."""
 
     @property
     def prepares_rtc(self) -> bool:
-        """Whether calls with an earlier chunk have to be warmed up apart from those without."""
+        """Whether calls with a previous chunk need a warm-up of their own."""
 
     def sample(
         self, inputs: ModelInputs, noise: np.ndarray, num_steps: int, guidance: Guidance
@@ -40,7 +40,7 @@ class ActionModel(Protocol):
 
 
 class TokenModel(Protocol):
-    """pi0-FAST: actions are said in tokens."""
+    """pi0-FAST: generates actions as tokens."""
 
     @property
     def shape(self) -> ModelShape:
@@ -51,4 +51,4 @@ class TokenModel(Protocol):
         """As an :class:`ActionModel`'s."""
 
     def generate(self, inputs: ModelInputs) -> np.ndarray:
-        """Token ids [B, M] of a batch, zeros after the end mark."""
+        """Token ids [B, M] of a batch, zeros after EOS."""

@@ -1,4 +1,4 @@
-"""Between a robot's units and a model's: requests to inputs, actions and back."""
+"""Converts requests to a model's inputs, and a model's actions to a robot's units."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ObservationReader:
 
     @property
     def can_read_actions(self) -> bool:
-        """Whether actions in the robot's units can be turned into the model's."""
+        """Whether actions in the robot's units can be converted to the model's."""
         return self._config.robot.actions_to_model is not None
 
     def model_inputs(self, observation: Mapping[str, Any], state: np.ndarray) -> ModelInputs:
@@ -92,7 +92,7 @@ class ObservationReader:
         return robot.actions_to_robot(result[:, : len(robot.action_names)])
 
     def previous_actions(self, controls: RtcControls, state: np.ndarray) -> np.ndarray:
-        """The previous chunk [n, D] in the model's normalised space: :meth:`to_robot` undone.
+        """The previous chunk [n, D] in the model's normalised space: the inverse of `to_robot`.
 
         Raises:
             ObservationError: the request's ``rtc`` cannot be used.
@@ -101,7 +101,7 @@ class ObservationReader:
         given = parse_numbers(controls.previous_actions, "rtc/previous_actions")
         actions = given.astype(np.float64)
         if robot.actions_to_model is None:
-            raise ObservationError("rtc", f"the robot {robot.name} cannot read its own actions")
+            raise ObservationError("rtc", f"the robot {robot.name} has no actions_to_model")
         width = len(robot.action_names)
         if actions.ndim != 2 or actions.shape[1] != width or not len(actions):
             raise ObservationError(
@@ -137,7 +137,7 @@ class ObservationReader:
         return padded
 
     def _refuse_overflow(self, normalised: np.ndarray) -> None:
-        """A state that float32 holds may be too large for it once it is scaled."""
+        """Refuse a state that scaling makes too large for float32."""
         if np.isfinite(normalised.astype(np.float32)).all():
             return
         number = int(np.argmax(~np.isfinite(normalised.astype(np.float32))))

@@ -46,7 +46,7 @@ class PlannerOptions:
 
     Attributes:
         prompt_format: holds ``{task}``.
-        missing_cameras: ``masked`` as in the action models' training; ``attended`` shows the model
+        missing_cameras: ``masked`` as in the action models' training; ``attended`` gives the model
             mid-gray images instead, as Hebbian's openpi-flash does.
     """
 
@@ -60,7 +60,8 @@ class SubtaskPlanner:
     Args:
         model: generates ids that ``allowed_words`` allows.
         tokenizer: PaliGemma's.
-        robot: whose requests it reads; None: images are under ``images`` by the model's own names.
+        robot: the robot whose requests it reads; None: images are under ``images``, by the
+            model's own names.
         options: see the class.
         checkpoint: which weights answer, for metadata.
     """
@@ -99,7 +100,7 @@ class SubtaskPlanner:
         return Subtask(text, (time.perf_counter() - started) * 1000)
 
     def warm_up(self) -> None:
-        """Compile the model for every number of cameras and prompt that service may see."""
+        """Compile the model for every number of cameras and prompt length in use."""
         example = self.model_inputs(self._robot.example_observation(), prompt="a")
         buckets = self._model.token_buckets
         if buckets is None:
@@ -114,7 +115,7 @@ class SubtaskPlanner:
                 self._generate(sized(example, cameras, length))
 
     def model_inputs(self, observation: Mapping[str, Any], *, prompt: str) -> ModelInputs:
-        """What the model takes: images and prompt."""
+        """The model's inputs: images and prompt."""
         found = self._robot.read_images(observation)
         attend_all = self._options.missing_cameras == "attended"
         slots = CAMERAS if attend_all else [camera.slot for camera in self._robot.cameras]
@@ -125,7 +126,7 @@ class SubtaskPlanner:
         if attend_all:
             is_there = np.array([slot in found for slot in slots])[:, None, None, None]
             scaled = images / np.float32(127.5) - np.float32(1.0)
-            images = np.where(is_there, scaled, np.float32(0.0))  # zero is between two levels
+            images = np.where(is_there, scaled, np.float32(0.0))  # mid-gray
         tokens = self._tokenizer.encode(
             planner_prompt(prompt, self._options.prompt_format), PROMPT_SLOTS
         )
@@ -143,14 +144,17 @@ class SubtaskPlanner:
 
 
 def _refuse_unread_images(observation: Mapping[str, Any]) -> None:
-    """Without a robot only the model's own camera names are read: no other image is ignored."""
+    """Refuse images under other names than the model's own, which a planner without a robot needs.
+
+    They would be ignored otherwise.
+    """
     for key, value in observation.items():
         if getattr(value, "ndim", 0) == 3:
             names = ", ".join("/".join(camera.path) for camera in _ANY_ROBOT.cameras)
             raise ObservationError(
                 key,
-                f"no robot says which camera this image is of; set planner.robot, or send images "
-                f"as {names}",
+                f"without planner.robot the planner reads only {names}; set planner.robot, or "
+                "send images under these keys",
             )
 
 

@@ -1,4 +1,4 @@
-"""A policy as its callers see it: an observation in, a chunk of actions out.
+"""The interface of a policy: an observation in, a chunk of actions out.
 
 Needs no model framework.
 """
@@ -44,10 +44,10 @@ class ActionResult:
 
     Attributes:
         actions: [H, robot's action dim] float64, robot units.
-        infer_ms: of the model alone, until the actions are on the host.
-        batch_size: how many observations that call answered.
-        substitute: what the actions are instead of the model's, and why; None: they are the
-            model's.
+        infer_ms: time of the model alone, until the actions are on the host.
+        batch_size: number of observations in that call.
+        substitute: what the actions are instead of the model's output, and why; None: they are
+            the model's output.
     """
 
     actions: np.ndarray
@@ -71,7 +71,7 @@ class PolicySpec:
 
     Attributes:
         model: which kind, as in ``MODEL_NAMES``.
-        robot: whose observations it reads.
+        robot: the robot whose observations it reads.
         action_horizon: steps of a chunk.
         action_dim: numbers of a step.
         action_rate_hz: steps per second.
@@ -113,7 +113,7 @@ class ActionPolicy(Protocol):
         """
 
     def warm_up(self) -> None:
-        """Compile everything that service will use."""
+        """Compile everything that requests will use."""
 
 
 BatchRequest = tuple[Mapping[str, Any], InferenceControls]
@@ -128,4 +128,4 @@ class BatchPolicy(ActionPolicy, Protocol):
         """How many."""
 
     def infer_batch(self, requests: Sequence[BatchRequest]) -> list[BatchAnswer]:
-        """Answer each request; what is wrong with one of them is its own answer only."""
+        """Answer each request; an error of one request is the answer to that one only."""

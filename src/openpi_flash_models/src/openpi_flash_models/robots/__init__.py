@@ -1,4 +1,4 @@
-"""Robots as data: what each sends, in which order, and what its actions mean. One file each."""
+"""The robots, one file each: which keys their requests have, and what their actions mean."""
 
 from openpi_flash_models.errors import InferenceConfigError
 from openpi_flash_models.robots.aloha import ALOHA

@@ -1,7 +1,8 @@
 """ALOHA: two arms of six joints and a gripper each.
 
-Models were trained on another zero and direction of some joints, and on the gripper's angle instead
-of its opening; both conversions are the ones of openpi, which are not each other's inverse.
+Source: ``openpi/policies/aloha_policy.py``. Models were trained on another zero and direction of
+some joints, and on the gripper's angle instead of its opening. The gripper's conversions for state
+and for actions are openpi's, and are not each other's inverse.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ def _actions_to_model(actions: np.ndarray) -> np.ndarray:
 
 
 def gripper_to_action(opening: np.ndarray) -> np.ndarray:
-    """The way back from :func:`gripper_from_angle`."""
+    """The inverse of :func:`gripper_from_angle`."""
     return opening * (1.4910 + 0.6213) - 0.6213 - 0.5476
 
 
 def gripper_to_angle(opening: np.ndarray) -> np.ndarray:
     """ALOHA's opening in [0, 1] to the angle, in [0, 1] over the training robot's range."""
-    # linear position of the finger (m) from the normalised one, then the crank's geometry
+    # linear position of the finger in m, then the geometry of the crank
     position = opening * (0.05800 - 0.01844) + 0.01844
     arm, rod = 0.022, 0.036
     ratio = (arm**2 + position**2 - rod**2) / (2 * arm * position)

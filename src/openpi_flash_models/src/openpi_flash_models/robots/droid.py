@@ -1,6 +1,6 @@
 """DROID's Franka arm at 15 Hz: the models command joint velocities, or joint positions.
 
-The gripper is a position in both, 0 is open.
+Source: ``openpi/policies/droid_policy.py``. The gripper is a position in both, 0 is open.
 """
 
 from dataclasses import replace

@@ -1,6 +1,7 @@
 """LIBERO's Franka arm: actions are end-effector deltas and a gripper command.
 
-The state is the end effector's position (3), its axis-angle (3), and the two fingers.
+Source: ``openpi/policies/libero_policy.py``. The state is the end effector's position (3), its
+axis-angle (3), and the two fingers.
 """
 
 from openpi_flash_models.robots.robot import CameraInput, Robot, StateInput
@@ -14,6 +15,6 @@ LIBERO = Robot(
     state=(StateInput("observation/state", 8),),
     action_names=("x", "y", "z", "roll", "pitch", "yaw", "gripper"),
     control_hz=20.0,
-    # robosuite's gripper, too, keeps still at zero
+    # robosuite's gripper does not move at zero either
     hold=(None,) * 7,
 )

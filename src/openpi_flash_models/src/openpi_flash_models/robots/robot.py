@@ -1,4 +1,4 @@
-"""What a robot is to a policy."""
+"""The type of a robot: its cameras, its state and its actions."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class CameraInput:
     Attributes:
         path: keys that lead to the image in a request.
         slot: the model's name for it, one of ``inputs.CAMERAS``.
-        layout: what clients are told to send; both are taken.
-        required: whether a request without it is refused; if not, its slot is masked.
+        layout: the layout that clients are asked to send; both are accepted.
+        required: whether a request without it is refused; otherwise its slot is masked.
     """
 
     path: tuple[str, ...]
@@ -42,8 +42,8 @@ class StateInput:
     """One part of the state, in the order in which the model reads them.
 
     Attributes:
-        key: where the request has it.
-        size: how many numbers.
+        key: its key in a request.
+        size: its number of dimensions.
     """
 
     key: str
@@ -62,12 +62,12 @@ class Robot:
         name: as configs call it.
         cameras: in the order of ``inputs.CAMERAS``.
         state: its parts.
-        action_names: what each action is; the model's further dimensions are dropped.
+        action_names: name of each action; the model's further dimensions are dropped.
         control_hz: rate of the actions.
         state_to_model: robot's state [S] -> the space the model was trained in.
         actions_to_robot: the model's actions [H, A], A = len(action_names), -> the robot's.
-        actions_to_model: the way back from ``actions_to_robot``, for chunks that go on from an
-            earlier one; None: there is none.
+        actions_to_model: the inverse of ``actions_to_robot``, for real-time chunking; None: not
+            known.
         hold: for each action the number of the state [S] that it commands, counted from 0 in the
             order of ``state``; None for an action whose zero keeps the robot still (a velocity, an
             offset). None: not known.
@@ -89,7 +89,7 @@ class Robot:
         if self.hold is not None:
             self._check_hold(self.hold)
         if self.actions_to_robot is not _unchanged and self.actions_to_model is _unchanged:
-            object.__setattr__(self, "actions_to_model", None)  # nothing is known of it
+            object.__setattr__(self, "actions_to_model", None)  # not known
 
     def _check_hold(self, hold: tuple[int | None, ...]) -> None:
         size = sum(part.size for part in self.state)
@@ -122,7 +122,11 @@ class Robot:
         return images
 
     def read_state(self, observation: Mapping[str, Any]) -> np.ndarray:
-        """State of a request [S] in the model's space, not normalised; :meth:`measured_state`."""
+        """State of a request [S] in the model's space, not normalised.
+
+        Raises:
+            ObservationError: as :meth:`measured_state`.
+        """
         return self.state_to_model(self.measured_state(observation))
 
     def measured_state(self, observation: Mapping[str, Any]) -> np.ndarray:
@@ -143,7 +147,7 @@ class Robot:
                 )
             parts.append(numbers.reshape(-1))
         state = np.concatenate(parts)
-        # whole numbers would stay whole in a conversion
+        # integers would round the result of a conversion
         return state if state.dtype.kind == "f" else state.astype(np.float64)
 
     def example_observation(self, prompt: str = "do something") -> dict[str, Any]:

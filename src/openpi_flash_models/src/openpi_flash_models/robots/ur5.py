@@ -1,4 +1,4 @@
-"""UR5 and UR5e with a gripper, by the keys of openpi's example; joint positions at 20 Hz."""
+"""UR5 and UR5e with a gripper, by the keys of openpi's ``examples/ur5``; joint positions, 20 Hz."""
 
 from openpi_flash_models.robots.robot import CameraInput, Robot, StateInput
 

@@ -1,4 +1,4 @@
-"""The words a model reads: exact formats, since the weights know no others."""
+"""Prompt formats, exactly those of the models' training (``openpi/models/tokenizer.py``)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def action_prompt(prompt: str, state: np.ndarray | None) -> str:
 
     Args:
         prompt: the task.
-        state: normalised robot state [S], written out in words; None for models that were trained
-            without it, which then read a line ended by a newline.
+        state: normalised robot state [S], written as bin numbers; None for models that were
+            trained without it, whose prompt is the task and a newline.
     """
     task = clean_task(prompt)
     if state is None:

@@ -1,7 +1,7 @@
-"""The task of a request: one meaning of a prompt, for policies, planners and servers alike.
+"""The task of a request: reads ``prompt`` alike for policies, planners and servers.
 
 A prompt is text, UTF-8 bytes (as openpi's DROID example sends) or an array of one of them (as
-openpi's transforms make of it). A blank one is as good as none: the next default is taken.
+openpi's transforms make of it). A blank prompt counts as missing: the next default is taken.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""PaliGemma's SentencePiece tokenizer: where it is found, and how prompts become ids."""
+"""PaliGemma's SentencePiece tokenizer: finds it, encodes prompts, decodes subtasks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 FILE_NAME = "paligemma_tokenizer.model"
 PATH_VARIABLE = "OPENPI_TOKENIZER_PATH"
-"""Names a tokenizer that is taken before all others."""
+"""Environment variable for the path of the tokenizer; overrides all other places."""
 SOURCES = (
     f"gs://big_vision/{FILE_NAME}",
     "hf://google/paligemma-3b-pt-224/tokenizer.model",  # the same file; its terms need HF_TOKEN
@@ -58,10 +58,10 @@ class PaligemmaTokenizer:
         return int(self._pieces.vocab_size())
 
     def encode(self, text: str, length: int, *, newline_after: bool = False) -> Tokens:
-        """Encode with BOS in front; what is too long loses its end, with a warning.
+        """Encode with BOS in front; a text that is too long loses its end, with a warning.
 
         Args:
-            text: as it shall be read.
+            text: the prompt in its final form.
             length: L of the result.
             newline_after: end with a newline encoded by itself, as pi0's prompts do.
         """
@@ -80,12 +80,12 @@ class PaligemmaTokenizer:
         return [int(i) for i in self._pieces.encode(text)]
 
     def decode(self, ids: np.ndarray) -> str:
-        """Text of generated ids, without padding and end marks."""
+        """Text of generated ids, without PAD and EOS."""
         return str(self._pieces.decode([int(i) for i in ids if i not in (PAD_ID, EOS_ID)]))
 
     @cached_property
     def printable(self) -> np.ndarray:
-        """[V] bool: PAD, EOS and every piece of printable ASCII, which is all a subtask may use."""
+        """[V] bool: PAD, EOS and every piece of printable ASCII: the tokens of subtasks."""
         allowed = np.zeros(self.vocabulary_size, bool)
         for i in range(self.vocabulary_size):
             piece = self._pieces.id_to_piece(i).replace(_WORD_START, " ")
@@ -99,10 +99,10 @@ def find_tokenizer(checkpoint: Path, *, download: bool = True) -> Path:
 
     Args:
         checkpoint: may hold ``paligemma_tokenizer.model``.
-        download: whether to fetch one into openpi's cache where there is none.
+        download: whether to download a missing tokenizer into openpi's cache.
 
     Raises:
-        CheckpointError: there is none; names every place.
+        CheckpointError: there is none; lists the places that were searched.
     """
     named = os.environ.get(PATH_VARIABLE)
     if named:

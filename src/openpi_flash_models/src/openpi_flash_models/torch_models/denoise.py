@@ -1,4 +1,7 @@
-"""Denoising a chunk, alone or as the continuation of one that is being played.
+"""Denoises a chunk, alone or guided by the previous chunk.
+
+Sources: pi0 (arXiv 2410.24164, section IV) for flow matching, arXiv 2506.07339 for the guidance;
+the formulas are in ``jax_models/flow.py``.
 
 Shapes: B batch, H horizon, A action width of the model.
 """
@@ -57,17 +60,16 @@ def continue_actions(
     method: Method,
     max_guidance: float,
 ) -> Tensor:
-    """Denoise a chunk that goes on from an earlier one.
+    """Denoise a chunk that continues the previous one.
 
     Args:
         model: pi0 or pi0.5.
         observation: a batch.
         noise: [B, H, A] float32.
         schedule: of the steps.
-        pull: what the earlier chunk wants.
-        method: how it has its say (:class:`openpi_flash_models.actions.rtc.RtcOptions`).
-        max_guidance: the largest weight of the pull; beta in Black et al. 2025, "Real-Time
-            Execution of Action Chunking Flow Policies" (arXiv 2506.07339), section 4.1.
+        pull: the previous chunks and their weights.
+        method: how they guide the new ones (:class:`openpi_flash_models.actions.rtc.RtcOptions`).
+        max_guidance: the largest guidance weight; beta in arXiv 2506.07339, section 4.1.
 
     Returns:
         Normalised actions [B, H, A] float32.
@@ -92,7 +94,7 @@ def continue_actions(
 
 
 def guidance_strength(time: float, most: float) -> float:
-    """How much of the pull goes into the velocity at ``time`` in (0, 1]; without bound at 1."""
+    """The guidance weight at ``time`` in (0, 1] (arXiv 2506.07339, section 4.1); up to ``most``."""
     played = 1.0 - time
     if time * played < 1e-12:
         return most
@@ -102,7 +104,7 @@ def guidance_strength(time: float, most: float) -> float:
 def _pull_through(
     flow: Callable[[Tensor], Tensor], x: Tensor, time: float, pull: Pull
 ) -> tuple[Tensor, Tensor]:
-    """The velocity, and the error of the clean chunk taken back through the model."""
+    """The velocity, and the vector-Jacobian product of the clean chunk's error."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         velocity = flow(x)
@@ -115,7 +117,7 @@ def _pull_through(
 def _velocity_with_a_way_back(
     model: FlowModel, prefix: Prefix, x: Tensor, now: TimeFeatures
 ) -> Tensor:
-    # What the step writes is needed on the way back: each layer's slots stand alone for it.
+    # The backward pass needs the slots that a step writes, so each step has a cache of its own.
     caches = tuple(cache.clone() for cache in prefix.caches)
     return model.velocity(prefix._replace(caches=caches), x, now)
 
@@ -123,7 +125,7 @@ def _velocity_with_a_way_back(
 def _denoise_behind_frozen(
     model: FlowModel, prefix: Prefix, noise: Tensor, schedule: Schedule, pull: Pull
 ) -> Tensor:
-    """For models that were trained with known first actions: these keep the features of time 0."""
+    """For models trained with known first actions (arXiv 2512.05964), which have time 0."""
     known = pull.frozen[..., None]
     known_rows = known.flatten(0, 1)
     x = torch.where(known, pull.target, noise)
@@ -134,7 +136,7 @@ def _denoise_behind_frozen(
 
 
 def _mix(known: Tensor, clean: TimeFeatures, now: TimeFeatures) -> TimeFeatures:
-    """Features per action, [B * H, D]: of time 0 where it is ``known`` [B * H, 1]."""
+    """Features per action, [B * H, D]: those of time 0 for ``known`` [B * H, 1] actions."""
     if clean.time_part is not None and now.time_part is not None:
         return TimeFeatures(time_part=torch.where(known, clean.time_part, now.time_part))
     pairs = zip(clean.modulations, now.modulations, strict=True)

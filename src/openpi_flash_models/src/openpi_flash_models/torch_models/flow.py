@@ -1,11 +1,12 @@
-"""pi0 and pi0.5 in PyTorch: actions from pictures and words by flow matching.
+"""pi0 and pi0.5 in PyTorch: actions from images and prompt by flow matching.
 
     prefix  = [camera 0][camera 1]...[prompt]        once per call
     state   = [robot state]                          once per call, pi0 only
     actions = [action 0 .. action H-1], noisy        once per denoising step
 
-The state of pi0 sees the prefix and itself, not the actions or the time, so that its keys and
-values are the same in every step: they are computed once and stand behind the prefix.
+Sources: pi0 (arXiv 2410.24164), pi0.5 (arXiv 2504.16054), and ``openpi/models/pi0.py``. The state
+of pi0 attends to the prefix and itself, not to the actions or the time, so that its keys and values
+are the same in every step: they are computed once and follow the prefix in the cache.
 
 Shapes: B batch, C cameras, L prompt slots, S prefix slots (= C * patches + L), H horizon, A action
 width of the model, D width of the action expert, N denoising steps.
@@ -26,7 +27,7 @@ from torch.nn import functional
 from openpi_flash_models.model.shape import ModelShape
 from openpi_flash_models.torch_models import gemma, siglip
 
-# Periods of the time features: from 4 ms to 4 s of "flow time", which is [0, 1].
+# Periods of the time features; the flow time is in [0, 1].
 MIN_PERIOD, MAX_PERIOD = 4e-3, 4.0
 SCHEDULES_KEPT = 4  # one of ten steps is 5 MB at pi0.5's size
 
@@ -50,7 +51,7 @@ class Observation(NamedTuple):
 
 
 class TimeFeatures(NamedTuple):
-    """What the model makes of one flow time alone; each kind of model has one of the two.
+    """Features of one flow time alone; each kind of model has one of the two.
 
     Attributes:
         modulations: pi0.5: those of every layer (attention, feed-forward) in order, then the final
@@ -65,7 +66,7 @@ class TimeFeatures(NamedTuple):
 
 @dataclass(frozen=True)
 class Schedule:
-    """Everything of a call that follows from the number of steps alone.
+    """Everything in a call that depends on the number of steps alone.
 
     Attributes:
         times: of the steps; they run from 1 (noise) to 0 (actions).
@@ -81,13 +82,13 @@ class Schedule:
 
 
 class Prefix(NamedTuple):
-    """What the prefix pass leaves behind.
+    """The results of the prefix pass.
 
     Attributes:
-        caches: per layer; its slots from ``slots`` on are for the actions.
-        slots: how many are taken: S, and one more for the state of pi0.
-        bias: [B, 1, 1, all slots], 0 for those that an action may see (:class:`gemma.Place`).
-        rotation: of the actions.
+        caches: per layer; the slots from ``slots`` on are for the actions.
+        slots: number of filled slots: S, and one more for the state of pi0.
+        bias: [B, 1, 1, all slots], 0 where an action may attend to a slot (:class:`gemma.Place`).
+        rotation: of the actions' positions.
     """
 
     caches: tuple[Tensor, ...]
@@ -96,13 +97,13 @@ class Prefix(NamedTuple):
     rotation: Tensor
 
     def places(self) -> list[gemma.Place]:
-        """Of the actions, per layer."""
+        """The actions' places, per layer."""
         return [gemma.Place(cache, self.rotation, self.slots, self.bias) for cache in self.caches]
 
 
 @dataclass(frozen=True)
 class LayerFunctions:
-    """What runs one layer: the plain functions, or compiled ones.
+    """The functions that run one layer: plain ones, or compiled ones.
 
     They get all weights through their first argument, so that one compiled function serves every
     layer of its kind.
@@ -156,7 +157,7 @@ class FlowModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the towers compute in; projections of actions, state and time are float32."""
+        """The towers' type; projections of actions, state and time are float32."""
         return self.embedding.dtype
 
     @property
@@ -165,7 +166,7 @@ class FlowModel(nn.Module):
         return self.embedding.device
 
     def schedule(self, num_steps: int) -> Schedule:
-        """What follows from the number of steps: computed once, kept for the next call."""
+        """The schedule of a number of steps: computed once, kept for later calls."""
         kept = self._schedules.pop(num_steps, None)
         if kept is None:
             kept = self._make_schedule(num_steps)
@@ -175,7 +176,7 @@ class FlowModel(nn.Module):
         return kept
 
     def run_prefix(self, observation: Observation, horizon: int) -> Prefix:
-        """Read pictures, words and the state, with room for ``horizon`` actions behind."""
+        """Run images, prompt and state; reserves slots for ``horizon`` actions after them."""
         x, valid = self._embed(observation)
         batch, slots, _ = x.shape
         own = 0 if self.adaptive else 1
@@ -184,7 +185,7 @@ class FlowModel(nn.Module):
         bias = gemma.bias_of(valid[:, None, None, :], self.dtype)
         places = [gemma.Place(cache, rotation, 0, bias) for cache in caches]
         self._remember(self.language, x.flatten(0, 1), places)
-        # What follows sees the prefix and itself.
+        # Tokens after the prefix attend to the prefix and to themselves.
         after = valid.sum(dim=1, keepdim=True) + torch.arange(own + horizon, device=x.device)
         rotation = self._rotation(after)
         if not self.adaptive:
@@ -228,7 +229,7 @@ class FlowModel(nn.Module):
         return gemma.rotation_of(positions, s.heads, s.key_heads, s.head_width)
 
     def _remember(self, layers: nn.ModuleList, x: Tensor, places: list[gemma.Place]) -> None:
-        """Run tokens of which nothing is read but the keys and values that they leave."""
+        """Run tokens for their keys and values alone."""
         *earlier, last = zip(layers, places, strict=True)
         for layer, place in earlier:
             x = self.functions.read(layer, x, place)
@@ -279,7 +280,7 @@ class FlowModel(nn.Module):
 def flow_times(num_steps: int) -> tuple[np.ndarray, float]:
     """Times [N] of the steps and the step size.
 
-    Summed up in float32, as where the weights were made: 1, 0.9, 0.79999995, ...
+    Times are accumulated in float32, as in openpi's sampler: 1, 0.9, 0.79999995, ...
     """
     step_size = np.float32(-1.0) / np.float32(num_steps)
     times = np.empty(num_steps, np.float32)
@@ -291,7 +292,7 @@ def flow_times(num_steps: int) -> tuple[np.ndarray, float]:
 
 
 def sines_and_cosines(times: np.ndarray, width: int) -> np.ndarray:
-    """Sines and cosines [N, width] float32 of times [N]."""
+    """Sines and cosines [N, width] float32 of times [N]: ``posemb_sincos`` in openpi's pi0.py."""
     fraction = np.linspace(0.0, 1.0, width // 2)
     periods = MIN_PERIOD * (MAX_PERIOD / MIN_PERIOD) ** fraction
     angles = times.astype(np.float64)[:, None] * (2 * np.pi / periods)

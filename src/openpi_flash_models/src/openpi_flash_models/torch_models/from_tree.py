@@ -1,8 +1,8 @@
-"""Fill a torch model from the tree that every checkpoint reader returns.
+"""Fills a torch model from the tree that every checkpoint reader returns.
 
 The tree is openpi's JAX one: layers stacked on the first axis, kernels [in, out]. Leaves that are
-still in their file are read one at a time, and layer by layer where the file has them apart. What
-has to be read in the largest pieces comes first, while most of the model's memory has not been
+still in their file are read one at a time, and layer by layer where the file stores layers apart.
+Leaves that need the largest reads come first, while most of the model's memory has not been
 touched: so the peak is hardly more than the model.
 """
 
@@ -33,7 +33,7 @@ def build_flow_model(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
 ) -> FlowModel:
-    """Make pi0 or pi0.5 of a checkpoint's tensors.
+    """Make pi0 or pi0.5 from a checkpoint's tensors.
 
     Args:
         tree: a checked tree of either model; leaves are numpy arrays of any float type, or still
@@ -41,10 +41,10 @@ def build_flow_model(
         shape: its kind and sizes.
         dtype: of the towers. Norms, the patch product and the projections of actions, state and
             time stay in float32.
-        device: where to.
+        device: for the model.
 
     Returns:
-        The model, every parameter of it written, none of them trainable.
+        The model with every parameter written; none is trainable.
     """
     with torch.device("meta"):
         model = FlowModel(shape)
@@ -63,7 +63,7 @@ def build_flow_model(
 
 
 class _Filler:
-    """Writes arrays into parameters, and knows which were written."""
+    """Writes arrays into parameters, and counts what was written."""
 
     def __init__(self) -> None:
         self._written: dict[int, int] = {}
@@ -93,13 +93,13 @@ def _as_it_is(array: np.ndarray) -> np.ndarray:
 
 
 class _Write(NamedTuple):
-    """Where a leaf goes.
+    """How a leaf is written into the model.
 
     Attributes:
         path: of the leaf.
-        like: one of the parameters that it fills, whose dtype it is read in.
+        like: one of the parameters that it fills; the leaf is read in this parameter's dtype.
         into: writes it.
-        stacked: it is asked for one layer after the other, and not as an array.
+        stacked: whether ``into`` takes its layers one after the other, not one array.
     """
 
     path: LeafPath
@@ -117,7 +117,7 @@ def _leaves(tree: Tree, above: LeafPath = ()) -> Iterator[tuple[LeafPath, Any]]:
 
 
 def _piece(leaf: Any, write: _Write) -> int:
-    """How many numbers of a leaf are in memory at a time."""
+    """The number of a leaf's elements that are in memory at a time."""
     size = int(np.prod(leaf.shape))
     if isinstance(leaf, LazyLeaf) and write.stacked:
         return size // leaf.shape[0] * leaf.step
@@ -132,7 +132,7 @@ def _read(leaf: Any, write: _Write) -> np.ndarray | Iterator[np.ndarray]:
 
 
 def _tensor(array: np.ndarray) -> Tensor:
-    if array.dtype == ml_dtypes.bfloat16:  # which torch does not know by that name
+    if array.dtype == ml_dtypes.bfloat16:  # torch does not know numpy's bfloat16
         return torch.from_numpy(_writable(array).view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(_writable(array.astype(np.float32, copy=False)))
 

@@ -1,12 +1,13 @@
 """Gemma decoder layers for inference, one expert at a time.
 
-The prefix (pictures and words) runs once through the language expert and leaves keys and values;
-the actions run through the action expert in every denoising step and attend to them. Queries, keys
-and values come from one matrix product, gate and up of the feed-forward from another.
+Sources: Gemma (arXiv 2403.08295), the two experts of pi0 (arXiv 2410.24164, section IV). The prefix
+(images and prompt) runs once through the language expert and leaves keys and values; the actions
+run through the action expert in every denoising step and attend to them. Queries, keys and values
+come from one matrix product, gate and up of the feed-forward from another.
 
-A small model on a CPU, and a large one on a GPU without a graph, take the time that it takes to
-start operations. So tokens are rows of a matrix from end to end, kernels lie as they are
-multiplied, and heads are laid out so that one complex product turns them.
+A small model on a CPU, and a large one on a GPU without a graph, spend their time on starting
+operations. So tokens stay rows of one matrix throughout, kernels are stored in the layout of the
+product, and heads are interleaved so that one complex product rotates them.
 
 Shapes: B batch, T tokens of this pass, R rows (= B * T), S slots of the cache, D width, N query
 heads, K key heads, H head width, F feed-forward width.
@@ -27,16 +28,16 @@ ROPE_MAX_WAVELENGTH = 10_000.0
 
 
 class Place(NamedTuple):
-    """Where the tokens of a pass stand in one layer.
+    """The place of a pass's tokens in the cache of one layer.
 
     Attributes:
         cache: [B, S, 2 K, H], slots for the keys (after RoPE, interleaved) and then the values of
-            the layer. The tokens of a pass are written into theirs: no pass copies what earlier
-            ones left.
+            the layer. The tokens of a pass are written into their slots; earlier slots are not
+            copied.
         rotation: of the tokens' positions, see :func:`rotation_of`.
         start: slot of the first token.
-        bias: [B, 1, 1, slots up to the last token] in compute dtype, 0 where a slot may be seen,
-            else minus infinity.
+        bias: [B, 1, 1, slots up to the last token] in compute dtype, 0 where a slot may be
+            attended to, else minus infinity.
     """
 
     cache: Tensor
@@ -46,7 +47,7 @@ class Place(NamedTuple):
 
 
 class Modulation(NamedTuple):
-    """What the flow time does to one adaptive norm, [D] or [R, D]: float32, gate in compute dtype.
+    """Scale, shift and gate of one adaptive norm, [D] or [R, D]: float32, gate in compute dtype.
 
     ``scale`` is a factor of :func:`norm_factor`.
     """
@@ -79,10 +80,10 @@ class Layer(nn.Module):
         _write(rotate(torch.mm(h, kernel), rotation), place)
 
     def attend(self, h: Tensor, place: Place) -> Tensor:
-        """Write the normed tokens ``h`` [R, D] to their slots, and look at all slots up to them.
+        """Write the normed tokens ``h`` [R, D] to their slots; attend to all slots up to them.
 
         Returns:
-            [R, N * H], what the heads saw.
+            [R, N * H], the heads' outputs.
         """
         turned = rotate(torch.mm(h, self.qkv), place.rotation)
         query, new = torch.split(turned, [self.heads, 2 * self.key_heads], dim=2)
@@ -92,8 +93,8 @@ class Layer(nn.Module):
         return self._look(query, keys, values, place.bias).view(len(h), -1)
 
     def _look(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        # All queries share one mask, so the heads of a group stand in line as more tokens of one
-        # head: keys and values are then read once for the whole group.
+        # All queries share one mask, so the heads of a group become further tokens of one head:
+        # keys and values are then read once for the whole group.
         batch, length, heads, head_width = query.shape
         if self.key_heads == 1:
             line = query.reshape(batch, 1, length * heads, head_width)
@@ -134,12 +135,12 @@ def modulated_layer(
 
 
 def norm_factor(scale: Tensor) -> Tensor:
-    """What a checkpoint's ``scale`` [..., D] of an RMS norm is as a factor of the unit vector."""
+    """The factor on the unit vector for an RMS norm with a checkpoint's ``scale`` [..., D]."""
     return (1 + scale) * scale.shape[-1] ** 0.5
 
 
 def interleaved(head_width: int) -> Tensor:
-    """The order of a head's coordinates here: pairs that turn together are neighbours."""
+    """The order of a head's coordinates: pairs that RoPE rotates together are neighbours."""
     return torch.arange(head_width).view(2, -1).t().flatten()
 
 
@@ -154,10 +155,10 @@ def modulated_norm(x: Tensor, modulation: Modulation) -> Tensor:
 
 
 def rotation_of(positions: Tensor, heads: int, key_heads: int, head_width: int) -> Tensor:
-    """RoPE at positions [B, T] for all heads of a token side by side.
+    """RoPE (arXiv 2104.09864) at positions [B, T] for all heads of a token side by side.
 
     Returns:
-        [B, T, N + 2 K, H/2, 2] float32, cosines and sines: queries and keys are turned, values
+        [B, T, N + 2 K, H/2, 2] float32, cosines and sines: queries and keys are rotated, values
         are left as they are.
     """
     half = torch.arange(head_width // 2, dtype=torch.float32, device=positions.device)
@@ -171,10 +172,10 @@ def rotation_of(positions: Tensor, heads: int, key_heads: int, head_width: int) 
 
 
 def rotate(rows: Tensor, rotation: Tensor) -> Tensor:
-    """Turn interleaved heads [R, heads * H], in float32: [B, T, heads, H] in their own dtype."""
+    """Rotate interleaved heads [R, heads * H], in float32: [B, T, heads, H] in their own dtype."""
     pairs = _wide(rows).view(rotation.shape)
     batch, length, heads, half, _ = rotation.shape
-    if torch.compiler.is_compiling():  # which multiplies no complex numbers
+    if torch.compiler.is_compiling():  # it has no complex products
         (first, second), (cos, sin) = pairs.unbind(-1), rotation.unbind(-1)
         turned = torch.stack([first * cos - second * sin, second * cos + first * sin], dim=-1)
     else:
@@ -183,13 +184,13 @@ def rotate(rows: Tensor, rotation: Tensor) -> Tensor:
 
 
 def bias_of(seen: Tensor, dtype: torch.dtype) -> Tensor:
-    """What attention adds where ``seen`` (bool, any shape) is false."""
+    """The bias of attention: 0 where ``seen`` (bool, any shape) is true, else minus infinity."""
     bias = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
     return bias.masked_fill_(~seen, float("-inf"))
 
 
 def _kernel(width: int, out: int) -> nn.Parameter:
-    # An output's weights lie together, as in checkpoints of PyTorch: libraries are tuned for it.
+    # An output's weights are contiguous, as in PyTorch's checkpoints: libraries are tuned for it.
     return nn.Parameter(torch.zeros(out, width).t())
 
 
@@ -215,7 +216,7 @@ def _wide(x: Tensor) -> Tensor:
 
 
 def _as_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
-    # Asking costs less than a conversion that does nothing.
+    # A check costs less than a conversion that does nothing.
     return x if x.dtype == dtype else x.to(dtype)
 
 

@@ -1,9 +1,9 @@
-"""Which calls run as a captured graph, and the CUDA graph itself.
+"""Decides which calls run as a captured graph, and captures CUDA graphs.
 
-A graph replays one call: so many denoising steps over inputs of these shapes. Requests choose some
-of that, so what they may choose freely must neither capture anything while a robot waits nor hold
-a GPU's memory. Calls with the ordinary number of steps are captured the first time that they are
-seen, which is during the warm-up: that makes one of every shape. All others run without a graph.
+A graph replays one call: a number of denoising steps over inputs of some shapes. A request may
+choose the number of steps, and must neither start a capture while a robot waits nor take more GPU
+memory. So calls with the usual number of steps are captured when they first occur, which is in the
+warm-up: it makes one call of every shape. All others run without a graph.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from openpi_flash_models.policy.model_protocols import DEFAULT_STEPS
 
-# Every bucket of prompt lengths, cameras and batch sizes, with and without an earlier chunk.
+# Every bucket of prompt lengths, cameras and batch sizes, with and without a previous chunk.
 GRAPHS_KEPT = 96
 _RUNS_BEFORE_CAPTURE = 3
 
@@ -36,7 +36,7 @@ Capture = Callable[[Call, Inputs], Graph]
 
 
 class GraphStore:
-    """The graphs of one model. Decides, and leaves the capturing to others.
+    """The graphs of one model. Decides which calls are captured; ``capture`` does it.
 
     Args:
         capture: makes a graph.
@@ -53,7 +53,7 @@ class GraphStore:
         self._graphs: dict[Any, Graph] = {}
 
     def find(self, call: Call, inputs: Inputs, num_steps: int) -> Graph | None:
-        """The graph for a call, perhaps captured now; None: it has to run without one."""
+        """The graph for a call, perhaps captured now; None: the call runs without one."""
         if num_steps != self._steps:
             return None
         key = tuple((tensor.shape, tensor.dtype) for tensor in inputs)
@@ -77,7 +77,7 @@ class CudaCapture:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def __call__(self, call: Call, inputs: Inputs) -> Graph:
-        """Run the call until everything of it is set up, then capture it."""
+        """Run the call until all its set-up is done, then capture it."""
         with torch.cuda.device(self._device):
             return _CudaGraph(call, inputs, self._device, self._stream, self._pool)
 
@@ -88,8 +88,8 @@ class _CudaGraph:
     def __init__(
         self, call: Call, inputs: Inputs, device: torch.device, stream: Any, pool: Any
     ) -> None:
-        # The captured graph reads the schedule where it lies: the call keeps it from being freed
-        # when the model forgets it.
+        # The captured graph reads the schedule in place: the call keeps it from being freed when
+        # the model drops it.
         self._call = call
         self._inputs = tuple(tensor.to(device, copy=True) for tensor in inputs)
         # Compilation and the libraries' own set-up must not be captured.
@@ -99,7 +99,7 @@ class _CudaGraph:
                 call(self._inputs)
         torch.cuda.current_stream(device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads, such as a planner's that warms up, may do with the GPU what they like.
+        # Other threads may use the GPU meanwhile, such as a planner's warm-up.
         with torch.cuda.graph(
             self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
         ):

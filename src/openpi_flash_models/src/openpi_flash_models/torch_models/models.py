@@ -29,7 +29,7 @@ def best_device() -> torch.device:
 
 
 def best_dtype() -> str:
-    """What :func:`best_device` computes well with."""
+    """The type that suits :func:`best_device`: float32 on a CPU, bfloat16 on a GPU."""
     return "float32" if best_device().type == "cpu" else "bfloat16"
 
 
@@ -41,7 +41,7 @@ class TorchActionModel:
         shape: of the tree.
         dtype: ``bfloat16`` or ``float32``; None is :func:`best_dtype`.
         device: None is :func:`best_device`.
-        rtc: how an earlier chunk has its say.
+        rtc: how the previous chunk guides the new one.
         mode: how it is compiled, see :mod:`openpi_flash_models.torch_models.sampler`.
         capture: makes graphs of calls, see :class:`Sampler`.
     """
@@ -60,7 +60,7 @@ class TorchActionModel:
         self.shape = shape
         self._device = best_device() if device is None else torch.device(device)
         if self._device.type == "cuda":
-            # TF32 for the products that stay in float32, as where the weights were made
+            # TF32 for the products that stay in float32, as in openpi
             torch.set_float32_matmul_precision("high")
         model = build_flow_model(
             tree, shape, dtype=DTYPES[dtype or best_dtype()], device=self._device
@@ -70,7 +70,7 @@ class TorchActionModel:
 
     @property
     def token_buckets(self) -> Sequence[int]:
-        """Prompt lengths it has programs for, besides the longest."""
+        """Prompt lengths with a program, besides the longest."""
         return DEFAULT_GRAPH.token_buckets
 
     @property
@@ -103,6 +103,6 @@ class TorchActionModel:
         return torch.zeros(batch, 0)  # pi0.5 reads it in its prompt
 
     def _host(self, array: np.ndarray) -> Tensor:
-        # A GPU takes what is pinned without another copy, and while the CPU goes on.
+        # Pinned memory is sent to a GPU without another copy, while the CPU goes on.
         tensor = torch.from_numpy(np.require(array, requirements=("C", "W")))
         return tensor.pin_memory() if self._device.type == "cuda" else tensor

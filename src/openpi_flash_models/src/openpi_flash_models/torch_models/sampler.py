@@ -1,4 +1,4 @@
-"""A flow model made fast: compiled layers, and on a GPU the whole call in one CUDA graph.
+"""Runs a flow model fast: compiled layers, and on a GPU the whole call in one CUDA graph.
 
 ``OPENPI_PYTORCH_COMPILE_MODE`` chooses, by torch's own names:
 
@@ -10,9 +10,9 @@
 | ``max-autotune-no-cudagraphs`` | compiled, tuned | eager |
 | ``max-autotune`` | compiled, tuned | one CUDA graph |
 
-Unset is ``reduce-overhead`` on a GPU and ``none`` on a CPU. What is compiled is one layer of each
-kind, which serves all layers: seconds instead of minutes, and the graph removes what it costs to
-launch them one by one. A call with an unusual number of steps runs without a graph.
+Unset is ``reduce-overhead`` on a GPU and ``none`` on a CPU. One layer of each kind is compiled, and
+serves all layers: this takes seconds instead of minutes, and the graph removes the cost of
+launching the layers one by one. A call with an unusual number of steps runs without a graph.
 """
 
 from __future__ import annotations
@@ -47,14 +47,13 @@ COMPILE_MODES = (
 )
 _GRAPHED = {"reduce-overhead", "max-autotune"}
 _TUNED = {"max-autotune", "max-autotune-no-cudagraphs"}
-# Of one kind of layer, more than there can be: one for each of three prompt lengths, three numbers
-# of cameras and four batch sizes, and that for up to three kinds of tokens. One too many is an
-# error of torch.
+# Programs of one kind of layer; more than there can be (three prompt lengths, three numbers of
+# cameras, four batch sizes, up to three kinds of tokens), since torch fails beyond its limit.
 _PROGRAMS_KEPT = 192
 
 
 def compile_mode(device: torch.device, wanted: str | None = None) -> str:
-    """The mode for a device: as wanted, else as the environment says, else the device's own.
+    """The mode for a device: ``wanted``, else the environment's, else the device's default.
 
     Raises:
         InferenceConfigError: no such mode.
@@ -70,13 +69,13 @@ def compile_mode(device: torch.device, wanted: str | None = None) -> str:
 
 
 class Sampler:
-    """Runs a flow model. Calls have to come one at a time.
+    """Runs a flow model. Not thread-safe: one call at a time.
 
     Args:
         model: on its device.
         mode: one of ``COMPILE_MODES``; None is :func:`compile_mode`'s choice.
-        rtc: how an earlier chunk has its say.
-        capture: makes graphs of calls; None is a GPU's, where the mode wants them.
+        rtc: how the previous chunk guides the new one.
+        capture: makes graphs of calls; None: :class:`CudaCapture`, if device and mode have graphs.
     """
 
     def __init__(
@@ -92,13 +91,13 @@ class Sampler:
         if capture is None and self.mode in _GRAPHED and model.device.type == "cuda":
             capture = CudaCapture(model.device)
         self._graphs = GraphStore(capture) if capture is not None else None
-        # What is compiled does not keep what a way back through the model needs.
+        # Compiled layers do not keep what a backward pass needs.
         if self.mode != "none" and rtc.method != "vjp":
             model.functions = _compiled_functions(self.mode)
 
     @property
     def prepares_rtc(self) -> bool:
-        """Whether calls with an earlier chunk have graphs or programs of their own."""
+        """Whether calls with a previous chunk have graphs or programs of their own."""
         return self._graphs is not None or self.mode != "none"
 
     def sample_actions(
@@ -114,15 +113,15 @@ class Sampler:
             observation: a batch, on the host or the device.
             noise: [B, H, A] float32.
             num_steps: denoising steps.
-            pull: from the chunks that are being played, if there are any.
+            pull: from the previous chunks; None without any.
 
         Returns:
             Normalised actions [B, H, A] float32, on the device.
         """
         inputs = (*observation, noise, *(pull or ()))
         call = partial(self._call, schedule=self._model.schedule(num_steps))
-        # Tensors that never see a gradient spare a sixth of an eager call's work; what is
-        # compiled, or turns back through the model, cannot take them.
+        # Inference mode saves a sixth of an eager call's work; compiled code and the backward
+        # pass of vjp cannot take its tensors.
         eager = self.mode == "none" and (pull is None or self._rtc.method != "vjp")
         with torch.inference_mode() if eager else torch.no_grad():
             if self._graphs is not None:

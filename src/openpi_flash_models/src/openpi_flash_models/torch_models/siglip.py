@@ -1,6 +1,8 @@
-"""SigLIP vision tower in PyTorch: pictures to tokens of the language model's width.
+"""SigLIP vision tower in PyTorch: images to tokens of the language model's width.
 
-Shapes: N pictures, P patches, W tower width, D language width.
+Source: SigLIP (arXiv 2303.15343).
+
+Shapes: N images, P patches, W tower width, D language width.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ class VisionTower(nn.Module):
         side = self.patch
         x = x.view(count, height // side, side, breadth // side, side, channels)
         x = x.transpose(2, 3).reshape(count, -1, side * side * channels)
-        # The patch product and the positions are in float32, whatever the tower computes in.
+        # The patch product and the positions are in float32 for every dtype of the tower.
         return (self.embedding(x) + self.positions).to(self.head.weight.dtype)
 
     def forward(self, images: Tensor, run: Callable[..., Tensor] = run_block) -> Tensor:

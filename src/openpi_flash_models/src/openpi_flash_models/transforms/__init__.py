@@ -1,5 +1,5 @@
-"""What happens to an observation on its way to a model, and to actions on their way back.
+"""Transforms of observations before a model, and of actions after it.
 
 numpy only, and every function returns new data. The order in which a policy applies them is in
-``policy.py``.
+``policy/action_policy.py``.
 """

@@ -1,4 +1,4 @@
-"""Arrays of a request: what a client sent becomes numbers, or an error that names the key."""
+"""Parses arrays of a request; an error names the key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DIALECTS = ("nd", "__ndarray__", "__nd__", "data", "dtype", "shape", "type")
 
 
 def parse_array(value: Any, key: str) -> np.ndarray:
-    """A client's array, whatever its type.
+    """A client's array, of any type.
 
     Args:
         value: an array, a number, or lists of numbers.

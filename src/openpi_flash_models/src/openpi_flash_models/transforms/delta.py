@@ -8,12 +8,12 @@ import numpy as np
 
 
 def delta_mask(*runs: int) -> tuple[bool, ...]:
-    """Which dimensions are relative: ``delta_mask(6, -1)`` is six that are, then one not."""
+    """Which dimensions are relative: ``delta_mask(6, -1)`` is six relative, then one absolute."""
     return tuple(flag for run in runs for flag in [run > 0] * abs(run))
 
 
 def relative_actions(actions: np.ndarray, state: np.ndarray, mask: Sequence[bool]) -> np.ndarray:
-    """The way back from :func:`absolute_actions`."""
+    """The inverse of :func:`absolute_actions`."""
     return absolute_actions(actions, -state, mask)
 
 

@@ -1,4 +1,4 @@
-"""Camera images: from what clients send to what the vision tower takes."""
+"""Camera images: parses a client's image, and scales it for the vision tower."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from openpi_flash_models.transforms.arrays import parse_array
 def parse_image(value: Any, key: str) -> np.ndarray:
     """A client's image as uint8 [height, width, 3].
 
-    Clients send rows first or channels first, uint8 or floats in [0, 1]; floats are cut to the
-    level below, as openpi does.
+    Clients send rows first or channels first, uint8 or floats in [0, 1]; floats are rounded down,
+    as in openpi.
 
     Args:
         value: [H, W, 3] or [3, H, W].
@@ -52,7 +52,7 @@ def parse_image(value: Any, key: str) -> np.ndarray:
 
 
 def scaled_size(rows: int, columns: int, height: int, width: int) -> tuple[int, int]:
-    """Rows and columns that an image keeps of ``height`` and ``width``, in its own proportion."""
+    """Rows and columns of an image that is scaled into ``height`` x ``width`` in proportion."""
     ratio = max(columns / width, rows / height)
     return int(rows / ratio), int(columns / ratio)
 

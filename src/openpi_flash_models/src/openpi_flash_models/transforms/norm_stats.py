@@ -1,4 +1,4 @@
-"""The statistics that inputs and outputs of a model are scaled by, and openpi's file of them.
+"""Normalisation statistics of state and actions, and openpi's file of them.
 
 ``norm_stats.json`` is what openpi's ``compute_norm_stats.py`` writes
 (``openpi/shared/normalize.py``).
@@ -28,11 +28,11 @@ class FieldStats:
     Attributes:
         mean: for ``mean_std``; None where the file has none.
         std: likewise.
-        q01: 1st percentile, for ``quantile``; or what a LeRobot checkpoint maps to -1 instead (the
-            10th percentile, the minimum). None where the file has none.
-        q99: 99th percentile; or what is mapped to 1 instead.
-        epsilon: added to what is divided by.
-        scaling: how the checkpoint says that the field is scaled; None: it does not say.
+        q01: 1st percentile, for ``quantile``; or the value that a LeRobot checkpoint maps to -1
+            instead (the 10th percentile, the minimum). None where the file has none.
+        q99: 99th percentile; or the value that is mapped to 1 instead.
+        epsilon: added to the divisor.
+        scaling: the field's scaling by the checkpoint; None: the checkpoint does not say.
     """
 
     mean: np.ndarray | None
@@ -72,7 +72,7 @@ def read_norm_stats(checkpoint: Path, asset_id: str) -> NormStats:
     """Read ``<checkpoint>/assets/<asset_id>/norm_stats.json``.
 
     Raises:
-        CheckpointError: the file is missing or is not what it should be.
+        CheckpointError: the file is missing or malformed.
     """
     file = checkpoint / "assets" / asset_id / FILE_NAME
     try:
@@ -87,7 +87,7 @@ def read_norm_stats(checkpoint: Path, asset_id: str) -> NormStats:
 
 
 def asset_ids(checkpoint: Path) -> list[str]:
-    """The robots that a checkpoint has openpi's statistics of."""
+    """The asset ids of which a checkpoint has openpi's statistics."""
     assets = checkpoint / "assets"
     return sorted(file.parent.relative_to(assets).as_posix() for file in assets.rglob(FILE_NAME))
 

@@ -1,7 +1,8 @@
-"""Robot units to the range a model was trained on, and back (``openpi/transforms.py``, Normalize).
+"""Scales robot units to the range a model was trained on, and back.
 
-Along the last axis; statistics longer than the data (padded by older exports) are cut, data longer
-than the statistics (padding of the model) passes through. Nothing is clipped, as in openpi.
+Source: ``Normalize`` and ``Unnormalize`` in ``openpi/transforms.py``. They work along the last
+axis; statistics longer than the data (padded by older exports) are cut, data longer than the
+statistics (padding of the model) passes through. Nothing is clipped, as in openpi.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def normalize(x: np.ndarray, stats: FieldStats, scaling: Scaling) -> np.ndarray:
 
 
 def unnormalize(x: np.ndarray, stats: FieldStats, scaling: Scaling) -> np.ndarray:
-    """The way back from :func:`normalize`."""
+    """The inverse of :func:`normalize`."""
     return (unnormalize_zscore if scaling == "mean_std" else unnormalize_quantile)(x, stats)
 
 
@@ -82,7 +83,7 @@ def normalize_zscore(x: np.ndarray, stats: FieldStats) -> np.ndarray:
 
 
 def unnormalize_zscore(x: np.ndarray, stats: FieldStats) -> np.ndarray:
-    """The way back from :func:`normalize_zscore`."""
+    """The inverse of :func:`normalize_zscore`."""
     mean, deviation = _moments(stats, x.shape[-1])
     n = len(mean)
     return np.concatenate([x[..., :n] * deviation + mean, x[..., n:]], axis=-1)
@@ -96,7 +97,7 @@ def normalize_quantile(x: np.ndarray, stats: FieldStats) -> np.ndarray:
 
 
 def unnormalize_quantile(x: np.ndarray, stats: FieldStats) -> np.ndarray:
-    """The way back from :func:`normalize_quantile`."""
+    """The inverse of :func:`normalize_quantile`."""
     low, span = _quantiles(stats, x.shape[-1])
     n = len(low)
     return np.concatenate([(x[..., :n] + 1.0) / 2.0 * span + low, x[..., n:]], axis=-1)
