@@ -17,6 +17,7 @@ from openpi_flash_server.logs.line_writer import LineWriter
 from openpi_flash_server.serving.endpoint import StartError
 from openpi_flash_server.serving.service import Service
 from openpi_flash_server.serving.stop_signals import Meaning, StopSignals
+from openpi_flash_server.serving.wake import Wake
 
 log = EventLogger(__name__)
 
@@ -28,7 +29,7 @@ class _Stop:
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.woken = threading.Event()
+        self.woken = Wake()
         self._signals = StopSignals()
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -39,7 +40,7 @@ class _Stop:
             os._exit(128 + number)
         if meaning is Meaning.DRAIN:
             self.signal = number
-            self.woken.set()
+            self.woken.wake()
 
 
 def serve(config: ServerConfig, output: LineWriter) -> int:
@@ -52,6 +53,7 @@ def serve(config: ServerConfig, output: LineWriter) -> int:
         output: takes the ready line, and is flushed at the end.
     """
     stop = _Stop()
+    stop.woken.heed_signals()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop.on_signal)
     try:
@@ -77,7 +79,7 @@ def _serve(config: ServerConfig, output: LineWriter, stop: _Stop) -> tuple[int, 
         except BaseException as error:
             failures.append(error)
         finally:
-            stop.woken.set()
+            stop.woken.wake()
 
     # on a thread, so that the main thread handles signals while a model compiles
     loading = threading.Thread(target=load, name="loading", daemon=True)
@@ -89,10 +91,8 @@ def _serve(config: ServerConfig, output: LineWriter, stop: _Stop) -> tuple[int, 
             service.close(grace=0)
             return _fail_with(failures[0]), True
         output.put(service.ready_line)
-        stop.woken.clear()
         while stop.signal is None:
             stop.woken.wait(TRAFFIC_EVERY)
-            stop.woken.clear()
             if stop.signal is None:
                 service.log_traffic()
     assert stop.signal is not None
