@@ -7,7 +7,6 @@ import itertools
 import os
 import signal
 import sys
-import threading
 
 from sim_robot.gl_backend import RenderingUnavailableError, choose_gl_backend
 
@@ -15,9 +14,9 @@ from sim_robot.gl_backend import RenderingUnavailableError, choose_gl_backend
 def main() -> int:
     """Run until SIGINT or SIGTERM; return 0 then, 1 when the cameras cannot be drawn."""
     arguments, ros_arguments = _parse(sys.argv[1:])
-    stopping = threading.Event()
+    stopping = _Stopping()
     for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda *_: stopping.set())
+        signal.signal(name, stopping.on_signal)
     # Two cameras fill one core at most: more of Mesa's threads would only take the others' time.
     os.environ.setdefault("LP_NUM_THREADS", "1")
     try:
@@ -30,9 +29,16 @@ def main() -> int:
     return 0
 
 
-def _run(
-    arguments: argparse.Namespace, ros_arguments: list[str], stopping: threading.Event
-) -> None:
+class _Stopping:
+    """Whether a signal has come. A lock, as in `threading.Event`, would stop a second signal."""
+
+    is_requested = False
+
+    def on_signal(self, *_: object) -> None:
+        self.is_requested = True
+
+
+def _run(arguments: argparse.Namespace, ros_arguments: list[str], stopping: _Stopping) -> None:
     # Imported here: MuJoCo reads MUJOCO_GL on import, and both take a second in which a signal
     # must already be heard.
     import rclpy
@@ -47,7 +53,7 @@ def _run(
         node.start()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        while not stopping.is_set():
+        while not stopping.is_requested:
             executor.spin_once()  # the physics timer wakes it
     finally:
         node.close()

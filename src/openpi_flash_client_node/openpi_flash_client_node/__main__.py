@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 
 import rclpy
@@ -22,9 +21,9 @@ from openpi_flash_client_node.ros.secret_parameters import is_secret
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until a signal comes; the process's exit code."""
-    stopping = threading.Event()
+    stopping = _Stopping()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, stopping.on_signal)
     try:
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # what rclpy raises here has no public type
@@ -35,7 +34,16 @@ def main(arguments: list[str] | None = None) -> int:
         rclpy.try_shutdown()  # type: ignore[attr-defined]
 
 
-def _run(stopping: threading.Event) -> int:
+class _Stopping:
+    """Whether a signal has come. A lock, as in `threading.Event`, would stop a second signal."""
+
+    is_requested = False
+
+    def on_signal(self, *_: object) -> None:
+        self.is_requested = True
+
+
+def _run(stopping: _Stopping) -> int:
     try:
         node = ClientNode()
     except ValueError as error:
@@ -47,7 +55,7 @@ def _run(stopping: threading.Event) -> int:
     try:
         if node.wants_autostart and not node.bring_up():
             return 2
-        while not stopping.is_set():
+        while not stopping.is_requested:
             executor.spin_once(timeout_sec=0.1)
         return 0
     finally:
