@@ -50,7 +50,7 @@ def good_run(seconds=8.0, transport="quic"):
             positions = values[kept]
             velocities = np.gradient(positions, STEP, axis=0)
             velocities[-1] = 0.0
-            trajectory = Trajectory(now, steps[kept] - now, positions, velocities)
+            trajectory = Trajectory(now, None, steps[kept] - now, positions, velocities)
             trajectories.append(trajectory)
             follower.accept(_for_controller(trajectory, JOINTS), now)
             server = 0.045 + rng.gamma(2.0, 0.002)

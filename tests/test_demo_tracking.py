@@ -11,10 +11,11 @@ from demo.tracking import at_times, commanded_positions, rms_difference, travel
 JOINTS = ("a", "b")
 
 
-def trajectory(received, *points):
-    """Points are (seconds after reception, position of both joints)."""
+def trajectory(received, *points, start=None):
+    """Points are (seconds after start or reception, position of both joints)."""
     return Trajectory(
         received,
+        start,
         np.array([time for time, _ in points]),
         np.array([[position, -position] for _, position in points], dtype=float),
         np.zeros((len(points), 0)),
@@ -44,6 +45,12 @@ def test_a_later_trajectory_takes_over_when_it_is_received():
     track = still([0.0, 0.5, 1.0, 1.5, 2.0])
     sent = [trajectory(0.0, (1.0, 1.0), (2.0, 2.0)), trajectory(1.0, (1.0, 0.0))]
     assert_allclose(commanded_positions(sent, JOINTS, track)[:, 0], [0, 0.5, 1.0, 0.5, 0.0])
+
+
+def test_a_stamped_trajectory_counts_from_its_stamp_however_late_it_comes():
+    track = still([0.0, 0.5, 1.0, 1.5, 2.0])
+    late = trajectory(0.4, (0.0, 0.0), (2.0, 2.0), start=0.0)
+    assert_allclose(commanded_positions([late], JOINTS, track)[1:, 0], [0.5, 1.0, 1.5, 2.0])
 
 
 def test_two_trajectories_between_two_samples_are_both_taken_in_order():

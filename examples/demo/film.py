@@ -173,9 +173,9 @@ def _panel(
             (scale.left, scale.top - 15 * FINER), run.joints[joint], INK, font=_font(11 * FINER)
         )
         draw.rectangle((scale.left, scale.top, scale.left + scale.width, bottom), fill="#f6f7f8")
-        for trajectory in run.trajectories:
-            if trajectory.received <= now:
-                across = scale.point(trajectory.received, scale.low)[0]
+        for taken in run.chunks:
+            if taken.received <= now:
+                across = scale.point(taken.received, scale.low)[0]
                 draw.line([(across, scale.top), (across, bottom)], GRID, FINER)
         if chunk is not None:
             _draw_planned(draw, scale, chunk, joint, now)

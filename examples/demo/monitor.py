@@ -231,10 +231,11 @@ class Monitor:
 
     def _keep_trajectory(self, message: JointTrajectory, received: float) -> None:
         columns = [message.joint_names.index(joint) for joint in JOINTS]
-        points = message.points
+        points, stamp = message.points, message.header.stamp
         self._trajectories.append(
             Trajectory(
                 received=received,
+                start=self._stamp(stamp) if stamp.sec or stamp.nanosec else None,
                 times_from_start=np.array([_duration(p.time_from_start) for p in points]),
                 positions=np.array([p.positions for p in points])[:, columns],
                 velocities=np.array(

@@ -96,8 +96,8 @@ def plot_latency(run: RunData, path: Path) -> None:
 
 
 def _draw_joint(axis: Axes, run: RunData, commanded: Array, joint: int) -> None:
-    for trajectory in run.trajectories:
-        axis.axvline(trajectory.received, color=BORDER, linewidth=0.7, alpha=0.55, zorder=1)
+    for chunk in run.chunks:
+        axis.axvline(chunk.received, color=BORDER, linewidth=0.7, alpha=0.55, zorder=1)
     axis.plot(
         run.measured.times,
         commanded[:, joint],
@@ -152,10 +152,10 @@ def _fit_height(axis: Axes, curves: Sequence[Array]) -> None:
 def _legend(axis: Axes) -> tuple[list[Artist], list[str]]:
     handles, labels = axis.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
-    once["a new trajectory takes over"] = axis.axvline(np.nan, color=BORDER, linewidth=1.2)
+    once["a new chunk takes over"] = axis.axvline(np.nan, color=BORDER, linewidth=1.2)
     order = [
         label
-        for label in ("commanded", "measured", *STEPS, "a new trajectory takes over")
+        for label in ("commanded", "measured", *STEPS, "a new chunk takes over")
         if label in once
     ]
     return [once[label] for label in order], order

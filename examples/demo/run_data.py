@@ -48,9 +48,11 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One JointTrajectory; a zero stamp counts from reception."""
+    """One JointTrajectory."""
 
     received: float
+    start: float | None
+    """When `times_from_start` count from, by its stamp; None: from reception."""
     times_from_start: Array
     """[points]"""
     positions: Array
@@ -152,7 +154,10 @@ def since(run: RunData, began: float) -> RunData:
             for chunk in run.chunks
             if chunk.received >= began
         ),
-        trajectories=tuple(_later(run.trajectories, began)),
+        trajectories=tuple(
+            replace(t, start=None if t.start is None else t.start - began)
+            for t in _later(run.trajectories, began)
+        ),
         inferences=tuple(_later(run.inferences, began)),
         statuses=tuple(_later(run.statuses, began)),
         subtasks=(

@@ -72,4 +72,5 @@ def _for_controller(trajectory: Trajectory, joints: Sequence[str]) -> Controller
                 strict=True,
             )
         ],
+        trajectory.start,
     )

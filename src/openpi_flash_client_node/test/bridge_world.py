@@ -1,6 +1,7 @@
 """A robot and a link around a bridge, in virtual time, and what its effects are asked."""
 
 import numpy as np
+from played_curves import Controller, window_of
 
 from openpi_flash_client_node.bridge.bridge import Bridge
 from openpi_flash_client_node.bridge.effects import PublishTrajectory, SendRequest
@@ -28,8 +29,22 @@ class World:
         self.bridge = Bridge(settings)
         self.now = 1_000 * MS
         self.effects = []
-        self.measured = list(MEASURED)
+        self.controller = Controller(MEASURED)
+        self.offset = np.zeros(len(MEASURED))
+        self.stuck_at = None
         self.silent = set()
+
+    @property
+    def measured(self):
+        """Where the joints are: where the controller wants them, unless a test says otherwise."""
+        if self.stuck_at is not None:
+            return list(self.stuck_at)
+        return list(self.controller.reference(self.now).positions + self.offset)
+
+    @property
+    def speed(self):
+        """How fast the controller wants the fastest joint to be, rad/s."""
+        return float(np.abs(self.controller.reference(self.now).velocities).max())
 
     def pass_time(self, milliseconds, *, until=None):
         """Let periods go by, with cameras and joints speaking, until an effect of a kind comes."""
@@ -49,6 +64,9 @@ class World:
     def collect(self, kind=object):
         new = self.bridge.take_effects()
         self.effects += new
+        window = window_of(of(new, PublishTrajectory)[-2:], len(JOINTS))
+        if window is not None:
+            self.controller.receive(window, self.now)
         return [effect for effect in new if isinstance(effect, kind)]
 
     def event(self, event):
@@ -92,11 +110,19 @@ def of(effects, kind):
     return [effect for effect in effects if isinstance(effect, kind)]
 
 
-def holds(effects):
-    """Every hold command: one point at rest for each controller."""
-    trajectories = of(effects, PublishTrajectory)
-    for effect in trajectories:
-        assert effect.trajectory.positions.shape[0] == 1
-        assert effect.trajectory.times_ns.tolist() == [200 * MS]
-        assert not effect.trajectory.velocities.any()
-    return trajectories
+def moving():
+    """A chunk that moves the shoulder by 0.8 rad in two seconds."""
+    return still() + np.linspace(0, 0.8, 50)[:, np.newaxis] * [1, 0, 0]
+
+
+def comes_to_rest(world, within_ms=300):
+    """Let time pass; whether the controller was told to stand, and then nothing more."""
+    world.pass_time(within_ms)
+    before = len(world.all(PublishTrajectory))
+    stood = world.controller.reference(world.now).positions
+    world.pass_time(200)
+    return (
+        world.speed == 0.0
+        and len(world.all(PublishTrajectory)) == before
+        and np.array_equal(world.controller.reference(world.now).positions, stood)
+    )

@@ -221,6 +221,17 @@ class Robot:
             joints.header.stamp = stamp
             self._joints.publish(joints)
 
+    def until_commanded_to_stand(self, controller="arm"):
+        """Wait until a controller is told to rest and nothing more; where."""
+        heard = self.trajectories[controller]
+        self.ros.until(lambda: heard, f"a trajectory of {controller}")
+        quiet = None
+        while quiet != len(heard):
+            quiet = len(heard)
+            self.ros.turn(0.3)
+        assert not any(heard[-1].points[-1].velocities)
+        return list(heard[-1].points[-1].positions)
+
     @property
     def status(self):
         return self.statuses[-1] if self.statuses else None

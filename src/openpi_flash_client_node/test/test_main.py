@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import yaml
 
@@ -47,15 +48,42 @@ def start(ros_domain):
         process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_makes_it_hold_and_end_with_0(robot, start, parameter_file, number):
-    process = start("--params-file", str(parameter_file()))
-    robot.until_state(PolicyStatus.RUNNING, timeout=WAIT)
+SPEED = 0.15  # rad/s of the shoulder
+
+
+def move_slowly(observation):
+    """A policy's answer: the shoulder moves from where it is, at SPEED."""
+    path = np.arange(1, 51)[:, np.newaxis] * 0.04 * [SPEED, 0.0, 0.0]
+    return {"actions": observation["observation/state"] + path}
+
+
+def until_moving(robot, timeout=WAIT):
+    """Wait for a trajectory in which the shoulder moves."""
     heard = robot.trajectories["arm"]
-    robot.ros.until(lambda: heard, "a trajectory")
+
+    def moves():
+        return heard and heard[-1].points[0].velocities[0] > 0.9 * SPEED
+
+    robot.ros.until(moves, "a trajectory that moves the shoulder", timeout)
+
+
+def assert_braked(robot):
+    """The last command brakes after a control period: a motion's window goes on for 0.12 s."""
+    robot.until_commanded_to_stand()
+    points = robot.trajectories["arm"][-1].points
+    speed = max(point.velocities[0] for point in points)
+    way = points[-1].positions[0] - points[0].positions[0]
+    assert 0 <= way < speed * 0.02 + speed**2 / (2 * 5.0) + 1e-4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_makes_it_hold_and_end_with_0(robot, server, start, parameter_file, number):
+    server.answer = move_slowly
+    process = start("--params-file", str(parameter_file(max_tracking_error=[0.0])))
+    until_moving(robot)
     process.send_signal(number)
-    robot.ros.until(lambda: len(heard[-1].points) == 1, "the hold command")
     output, _ = process.communicate(timeout=WAIT)
+    assert_braked(robot)
     assert process.returncode == 0, output
     assert "Traceback" not in output
 
@@ -160,16 +188,19 @@ sys.exit(main())
 """
 
 
-def test_a_bug_makes_it_hold_before_it_ends(robot, ros_domain, parameter_file):
-    heard = robot.trajectories["arm"]
+def test_a_bug_makes_it_hold_before_it_ends(robot, server, ros_domain, parameter_file):
+    server.answer = move_slowly
+    parameters = str(parameter_file(max_tracking_error=[0.0]))
     process = subprocess.Popen(
-        [sys.executable, "-c", BUGGY, "--ros-args", "--params-file", str(parameter_file())],
+        [sys.executable, "-c", BUGGY, "--ros-args", "--params-file", parameters],
         env=os.environ | {"ROS_DOMAIN_ID": str(ros_domain)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    robot.ros.until(lambda: heard and len(heard[-1].points) == 1, "the hold command", WAIT)
+    until_moving(robot)
+    robot.ros.until(lambda: process.poll() is not None, "the end of the process", WAIT)
     output, _ = process.communicate(timeout=WAIT)
+    assert_braked(robot)
     assert process.returncode == 1
     assert "a bug" in output

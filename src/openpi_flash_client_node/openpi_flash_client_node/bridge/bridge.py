@@ -5,6 +5,7 @@ answers with effects for the node to carry out:
 
 - `add_frame`, `add_joints`: images and joint positions;
 - `link_event`: what the link to the server reports;
+- `command_topics`: who listens to the controllers' topics, and who else speaks there;
 - `activate`, `deactivate`, `pause`, `hold`, `reset`, `set_prompt`: the services of the node;
 - `tick(now)`: time has passed;
 - `take_effects()`: what to do now. Call it after each of the above.
@@ -20,6 +21,7 @@ from typing import Generic
 import numpy as np
 from numpy.typing import NDArray
 
+from openpi_flash_client_node.bridge.command_topic import CommandTopic, objection
 from openpi_flash_client_node.bridge.commander import Commander
 from openpi_flash_client_node.bridge.effects import (
     Effect,
@@ -46,8 +48,10 @@ from openpi_flash_client_node.link.events import (
     ResetFailed,
 )
 from openpi_flash_client_node.nanoseconds import to_seconds
-from openpi_flash_client_node.play.chunk_player import Chunk, ChunkPlayer
+from openpi_flash_client_node.play.chunk import Chunk
+from openpi_flash_client_node.play.chunk_player import ChunkPlayer, Targets
 from openpi_flash_client_node.play.plan import Plan
+from openpi_flash_client_node.play.tracking_guard import TrackingGuard
 from openpi_flash_client_node.senses.frames import CameraFrames, Message
 from openpi_flash_client_node.senses.joints import JointPositions, JointReading
 from openpi_flash_client_node.senses.observation import Observation
@@ -75,7 +79,14 @@ class Bridge(Generic[Message]):
         self._requests: RequestSchedule[Message] = RequestSchedule()
         self._observation_problem: Hold | None = None
         self._commander = Commander(settings)
-        self._latest_ns = 0
+        self._guard = TrackingGuard(
+            settings.joints,
+            settings.player.max_tracking_error,
+            settings.tracking_delay_ns,
+            settings.moved_joints,
+        )
+        self._latched: Hold | None = None
+        self._topic_problem: Hold | None = None
         self._sequence = 0
         self._planner = PlannerFeed()
         self.tally = Tally()
@@ -96,6 +107,7 @@ class Bridge(Generic[Message]):
         """Begin to send requests and, unless it is a dry run, to move."""
         self._active = True
         self._paused = self._held = False
+        self._latched = None
         self.tally.start_anew()
         self._player.hold(_WAITING, now)
 
@@ -105,6 +117,7 @@ class Bridge(Generic[Message]):
         self._planner.forget_error()
         self._requests.forget()
         self._hold(now, Hold(HoldKind.INACTIVE, message))
+        self._commander.forget()
 
     def pause(self, now: int, paused: bool) -> None:
         """Stop sending requests and moving, or go on."""
@@ -122,8 +135,9 @@ class Bridge(Generic[Message]):
         self._hold(now, Hold(HoldKind.REQUESTED, "held by ~/hold"))
 
     def reset(self, now: int) -> None:
-        """Forget the running chunk and the policy's state; ends `hold`."""
+        """Forget the running chunk and the policy's state; ends `hold` and what needs a person."""
         self._held = False
+        self._latched = None
         self._start_anew(now)
 
     def _start_anew(self, now: int) -> None:
@@ -147,6 +161,16 @@ class Bridge(Generic[Message]):
         self._settings = settings
         self._player.update_settings(settings.player)
         self._commander.update_settings(settings)
+        self._guard.update_limits(settings.player.max_tracking_error, settings.tracking_delay_ns)
+
+    # --- the controllers ---
+
+    def command_topics(self, now: int, topics: Sequence[CommandTopic]) -> None:
+        """Take who is at the controllers' topics; nothing moves unless it is this node alone."""
+        self._topic_problem = objection(topics)
+        if self._topic_problem is not None and self._player.plan is not None:
+            self._requests.forget()
+            self._hold(now, self._topic_problem)
 
     # --- the link ---
 
@@ -228,9 +252,13 @@ class Bridge(Generic[Message]):
     ) -> Plan | Hold:
         """Hand a chunk to the player, and show and command the plan it becomes."""
         chunk = Chunk(answer.actions, agreement.step_ns, observation.oldest_ns, self._sequence + 1)
+        self._keep_up(now)
+        was_holding = self._player.plan is None
         plan = self._player.accept(chunk, now=now, measured=self._measured(now))
         if isinstance(plan, Hold):
             return plan
+        if was_holding:
+            self._guard.forget()
         self._sequence = plan.sequence
         self._effects.append(
             PublishChunk(
@@ -243,29 +271,61 @@ class Bridge(Generic[Message]):
                 prompt=observation.prompt,
             )
         )
-        self._effects += self._commander.follow(plan, now)
+        self._command(now)
         return plan
 
     # --- time ---
 
     def tick(self, now: int) -> None:
-        """Hold if a plan has ended; send a request if one is due."""
+        """Hold if a plan has ended or must end; command the controllers; ask if that is due."""
+        self._keep_up(now)
         outcome = self._player.step(now)
-        if isinstance(outcome, Hold):
-            self._come_to_rest(now)
+        if isinstance(outcome, Targets):
+            self._watch(now, outcome)
+        if self._active:
+            self._command(now)
         if self.server.take_recheck(now):
             self._effects.append(Reconnect())
         if self._is_due(now):
             self._ask(now)
-        self._latest_ns = now
+
+    def _keep_up(self, now: int) -> None:
+        """If nothing was commanded for too long, hold where that has led the controllers."""
+        alone = self._commander.left_alone(now)
+        if alone is not None:
+            played, message = alone
+            self._player.resume_from(played, Hold(HoldKind.EXHAUSTED, message), now)
+            self._commander.forget()
+
+    def _watch(self, now: int, targets: Targets) -> None:
+        """Hold if the robot moves blindly, or does not follow."""
+        max_blind_ns = self._settings.observation.max_blind_ns
+        blind = self.frames.blind(now, max_blind_ns) or self.joints.blind(now, max_blind_ns)
+        if blind is not None:
+            self._hold(now, blind)
+            return
+        if not self._commander.commands:
+            return
+        self._guard.command(now, targets.positions)
+        reading = self.joints.newest(now, max_age_ns=max_blind_ns)
+        if not isinstance(reading, JointReading):
+            return
+        lost = self._guard.check(reading.oldest_ns, reading.positions)
+        if lost is not None:
+            self._latched = lost
+            self._requests.forget()
+            self._player.retreat(lost, now, reading.positions)
 
     def _is_due(self, now: int) -> bool:
-        if not self._active or self._paused or self._held:
+        if self._stopped() is not None:
             self._observation_problem = None
             return False
-        if self.server.agreement is None:
-            return False
-        return self._requests.is_due(now, self._player.plan, self._settings.execution_horizon)
+        return self._requests.is_due(
+            now,
+            self._player.plan,
+            self._settings.execution_horizon,
+            self._settings.player.lead_ns,
+        )
 
     def _ask(self, now: int) -> None:
         observation = self._observe(now)
@@ -299,14 +359,19 @@ class Bridge(Generic[Message]):
     # --- holding ---
 
     def _hold(self, now: int, reason: Hold) -> None:
-        """The one way to stop: forget the plan, come to rest, remember why."""
+        """The one way to stop: forget the plan, brake along it, remember why."""
+        self._keep_up(now)
         self._player.hold(reason, now)
-        self._come_to_rest(now)
+        self._command(now)
 
-    def _come_to_rest(self, now: int) -> None:
-        """Command every controller to stay, once, if anything was commanded."""
-        if self._commander.is_followed:
-            self._effects += self._commander.stay(now, self._latest_ns, self._measured(now))
+    def _command(self, now: int) -> None:
+        """Send the controllers what they may play from now on."""
+        self._effects += self._commander.command(
+            self._player.motion,
+            now,
+            self._player.limits,
+            to_its_end=self._player.plan is None,
+        )
 
     def _measured(self, now: int) -> NDArray[np.float64]:
         """Where the joints are; NaN if that is not known any more."""
@@ -358,6 +423,9 @@ class Bridge(Generic[Message]):
             return State.PAUSED, "paused", "paused by ~/pause"
         if self._held:
             return State.HOLDING, "held", "held by ~/hold; call ~/reset to go on"
+        for problem in (self._latched, self._topic_problem):
+            if problem is not None:
+                return State.HOLDING, problem.kind.value, problem.message
         return None
 
     @property

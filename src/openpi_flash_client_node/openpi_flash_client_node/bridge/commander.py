@@ -1,65 +1,91 @@
-"""The commands to the controllers: follow a plan, or hold."""
+"""The commands to the controllers: a window of the motion, again and again until it has ended."""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import replace
 
 from openpi_flash_client_node.bridge.effects import PublishTrajectory
-from openpi_flash_client_node.play.plan import Plan
-from openpi_flash_client_node.play.trajectory import hold_trajectory, trajectory_of
+from openpi_flash_client_node.nanoseconds import to_seconds
+from openpi_flash_client_node.play.command_window import WindowTimes, command_window, window_times
+from openpi_flash_client_node.play.joint_limits import JointLimits
+from openpi_flash_client_node.play.motion import Motion
+from openpi_flash_client_node.play.trajectory import trajectory_of
 from openpi_flash_client_node.settings.node_settings import NodeSettings
 
 
 class Commander:
-    """Remembers which plan the controllers follow, so that each gets one hold command."""
+    """Sends every controller what it may play without this process, and remembers what that is."""
 
     def __init__(self, settings: NodeSettings) -> None:
-        self._settings = settings
-        self._plan: Plan | None = None
+        self._window: Motion | None = None
+        self._is_whole = True
+        self._sent_ns = 0
+        self.update_settings(settings)
 
     def update_settings(self, settings: NodeSettings) -> None:
         """Take new values of the dynamic parameters."""
         self._settings = settings
+        self._times: WindowTimes = window_times(
+            settings.command_window_ns, settings.player.lead_ns, settings.control_period_ns
+        )
 
     @property
-    def is_followed(self) -> bool:
-        """Whether the controllers follow a plan, or were not told yet that it has ended."""
-        return self._plan is not None
+    def commands(self) -> bool:
+        """Whether the controllers are commanded at all; not in a dry run."""
+        return bool(self._settings.controllers) and not self._settings.dry_run
 
-    def follow(self, plan: Plan, now: int) -> list[PublishTrajectory]:
-        """Commands to follow a plan from `now` on; none in a dry run."""
-        if self._settings.dry_run:
-            return []
-        self._plan = plan
-        return [
-            PublishTrajectory(controller, trajectory_of(plan, now, controller.columns))
-            for controller in self._settings.controllers
-        ]
+    @property
+    def is_moving(self) -> bool:
+        """Whether the controllers were sent a motion and not yet its end."""
+        return self._window is not None
 
-    def stay(
-        self, now: int, latest_ns: int, measured: NDArray[np.float64]
-    ) -> list[PublishTrajectory]:
-        """Commands to come to rest; none if nothing was commanded.
-
-        In the middle of a plan the robot stays where it is measured; at the end of one where the
-        plan has led it, because stepping back by the controller's lag would be a jerk.
+    def left_alone(self, now: int) -> tuple[Motion, str] | None:
+        """What the controllers play without this process, and why; None if it is still in time.
 
         Args:
-            now: this moment; a clock that was set back may have it before `latest_ns`.
-            latest_ns: when the plan was looked at last.
-            measured: where the joints are, [N], rad or m; NaN where that is not known.
+            now: this moment; long after the last window if this process was stopped, or if the
+                clock was set forward.
         """
-        plan, self._plan = self._plan, None
-        if plan is None:
+        gap_ns = now - self._sent_ns
+        if self._window is None or self._is_whole or gap_ns <= self._times.followed_ns:
+            return None
+        return self._window, (
+            f"nothing could be commanded for {to_seconds(gap_ns):.2f} s, and the controllers have "
+            f"braked: this process was stopped, the computer is overloaded, or its clock was set"
+        )
+
+    def forget(self) -> None:
+        """The controllers are where the last window has brought them, at rest."""
+        self._window = None
+
+    def command(
+        self, motion: Motion | None, now: int, limits: JointLimits, *, to_its_end: bool
+    ) -> list[PublishTrajectory]:
+        """Commands for this moment; none in a dry run, or if the controllers have it all.
+
+        Args:
+            motion: what is to be played; it ends at rest.
+            now: this moment.
+            limits: what every joint may do.
+            to_its_end: all of it, because it brakes; else a window of it.
+        """
+        if motion is None or not self.commands:
             return []
-        positions = measured
-        if now > plan.end_ns or not np.isfinite(measured).all():
-            positions = plan.sample(max(now, latest_ns))
+        has_ended = now > motion.end_ns
+        if has_ended and self._window is None:
+            return []
+        times = self._times
+        if to_its_end:
+            times = replace(times, followed_ns=max(times.followed_ns, motion.end_ns - now))
+        window = command_window(motion, now, times, limits)
+        self._window, self._sent_ns = None if has_ended else window, now
+        self._is_whole = to_its_end
         return [
             PublishTrajectory(
                 controller,
-                hold_trajectory(positions[list(controller.columns)], self._settings.hold_ns),
+                trajectory_of(
+                    window, now, controller.columns, is_stamped=self._settings.stamp_trajectories
+                ),
             )
             for controller in self._settings.controllers
         ]

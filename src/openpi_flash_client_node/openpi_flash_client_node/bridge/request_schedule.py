@@ -42,17 +42,19 @@ class RequestSchedule(Generic[Message]):
         self._last_stamps: tuple[int, int] | None = None
         self._turnaround = Turnaround()
 
-    def is_due(self, now: int, plan: Plan | None, execution_horizon: int) -> bool:
+    def is_due(self, now: int, plan: Plan | None, execution_horizon: int, lead_ns: int = 0) -> bool:
         """Whether the next observation should be taken.
 
-        It is due so early that its answer comes before the running plan ends, if the server takes
-        as long as it did in the worst of its recent answers, and the next camera frames a step.
+        It is due so early that its answer takes over before the running plan ends, if the server
+        takes as long as it did in the worst of its recent answers, and the next camera frames a
+        step.
 
         Args:
             now: this moment.
             plan: the running plan, if any.
             execution_horizon: steps after a plan's observation at which the next one is due at the
                 latest.
+            lead_ns: from an answer to where its chunk takes over.
         """
         if self._in_flight is not None:
             return False
@@ -62,7 +64,7 @@ class RequestSchedule(Generic[Message]):
             self._not_before_ns = now
         due_ns = self._not_before_ns
         if plan is not None:
-            latest_ns = plan.end_ns - plan.step_ns - self._turnaround.expected_ns
+            latest_ns = plan.end_ns - plan.step_ns - self._turnaround.expected_ns - lead_ns
             wanted_ns = plan.observation_ns + execution_horizon * plan.step_ns
             due_ns = max(due_ns, min(wanted_ns, latest_ns))
         return now >= due_ns

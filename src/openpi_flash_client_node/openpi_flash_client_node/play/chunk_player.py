@@ -3,15 +3,16 @@
 Sans-IO: no clock, no ROS. `now` is an argument, integer nanoseconds on the clock of the stamps.
 
 - `accept(chunk, now=, measured=)` takes a chunk: it becomes the running plan, or a reason to hold.
-- `step(now)` is what is commanded at this moment, or the reason to hold.
+- `step(now)` says whether a plan runs at this moment, or why the robot holds.
 - `hold(reason, now)` is the one way to stop; every refusal takes it too.
+- `motion` is what to command: the running plan, or the braking after it. It keeps to the limits of
+  position, velocity and acceleration at every moment, also where one chunk takes over from another.
 
 A chunk that comes while another one runs belongs to the moment of its observation: steps that have
-passed are dropped. While the robot is at rest no step passes:
-a chunk observed at rest begins with its step 0, one step after `now`, however long inference took,
-and of one observed in motion only the steps up to the moment of rest are dropped. Either way the
-first point of the new plan is where the robot is commanded to be now, the steps are faded in, and
-every further point passes the limits, so that a border is never a jump.
+passed are dropped. While the robot is at rest no step passes: a chunk observed at rest begins with
+its step 0, however long inference took, and of one observed in motion only the steps up to the
+moment of rest are dropped. Either way the chunk departs from what is commanded a moment from now,
+`lead_ns`, so that a controller hears of it in time; the steps are faded in.
 """
 
 from __future__ import annotations
@@ -22,27 +23,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openpi_flash_client_node.hold import Hold, HoldKind
-from openpi_flash_client_node.nanoseconds import to_seconds
-from openpi_flash_client_node.play.limits import LimitChain, PositionLimit, VelocityLimit
+from openpi_flash_client_node.nanoseconds import SECOND, to_seconds
+from openpi_flash_client_node.play.chunk import Chunk, malformed, untimely
+from openpi_flash_client_node.play.follow import follow
+from openpi_flash_client_node.play.joint_limits import JointLimits, brake
+from openpi_flash_client_node.play.motion import Motion, rest
 from openpi_flash_client_node.play.plan import Plan
+from openpi_flash_client_node.play.smooth_path import Polygon, SmoothPath
 from openpi_flash_client_node.settings.node_settings import PlayerSettings
 
+JOIN_NS = 100_000_000
+"""How long a controller has to go from where it holds, which nobody knows, to where the robot is
+measured, before a motion begins there."""
 
-@dataclass(frozen=True, eq=False)
-class Chunk:
-    """A policy's answer.
+RETREAT_NS = 200_000_000
+"""How long a command takes at least to go back to an arm that does not follow."""
 
-    Attributes:
-        actions: absolute joint targets [H, N] in the order of the joints, rad or m; not trusted.
-        step_ns: spacing of the steps, > 0.
-        observation_ns: stamp of the oldest input it was inferred from.
-        sequence: its number.
-    """
-
-    actions: NDArray[np.float64]
-    step_ns: int
-    observation_ns: int
-    sequence: int
+OFF_CHUNK = 1e-3
+"""rad or m; a motion that is farther from the chunk than this is limited there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,36 +49,52 @@ class Targets:
 
     Attributes:
         positions: [N], rad or m.
+        velocities: [N], rad/s or m/s.
         sequence: of the chunk it comes from.
-        steps_left: how many points of the plan are still ahead.
+        steps_left: how many steps of the plan are still ahead.
     """
 
     positions: NDArray[np.float64]
+    velocities: NDArray[np.float64]
     sequence: int
     steps_left: int
 
 
 class ChunkPlayer:
-    """Plays one chunk after the other without a jump, and never a stale one."""
+    """Plays one chunk after the other within the limits, and never a stale one."""
 
     def __init__(self, joints: tuple[str, ...], settings: PlayerSettings) -> None:
         self._joints = joints
         self._plan: Plan | None = None
+        self._motion: Motion | None = None
         self._hold = Hold(HoldKind.WAITING, "waiting for the first chunk")
-        self._at_rest_since_ns: int | None = None
         self._last_now = 0
         self.update_settings(settings)
 
     def update_settings(self, settings: PlayerSettings) -> None:
         """Use other limits from the next chunk on."""
         self._settings = settings
-        self._position_limit = PositionLimit(settings.position_lower, settings.position_upper)
-        self._limits = LimitChain([self._position_limit, VelocityLimit(settings.max_velocity)])
+        self._limits = JointLimits(
+            np.asarray(settings.position_lower, dtype=np.float64),
+            np.asarray(settings.position_upper, dtype=np.float64),
+            np.asarray(settings.max_velocity, dtype=np.float64),
+            np.asarray(settings.max_acceleration, dtype=np.float64),
+        )
 
     @property
     def plan(self) -> Plan | None:
         """The running plan; None while the robot holds."""
         return self._plan
+
+    @property
+    def motion(self) -> Motion | None:
+        """What is commanded, from the last chunk or hold on; None before the first chunk."""
+        return self._motion
+
+    @property
+    def limits(self) -> JointLimits:
+        """What every joint may do."""
+        return self._limits
 
     def accept(self, chunk: Chunk, *, now: int, measured: NDArray[np.float64]) -> Plan | Hold:
         """Make a chunk the running plan.
@@ -94,28 +108,30 @@ class ChunkPlayer:
             The plan that runs from now on, or why the robot holds instead.
         """
         self.step(now)  # a plan that has ended must not be spliced onto
-        reason = self._objection(chunk, now)
+        reason = malformed(chunk, self._joints)
+        if reason is None:
+            max_age = self.max_age_ns(chunk.horizon, chunk.step_ns)
+            reason = untimely(chunk, now, self._plan, max_age)
         if reason is None:
             planned = self._planned(chunk, now, measured)
             if isinstance(planned, Plan):
-                self._plan = planned
+                self._plan, self._motion = planned, planned.motion
                 return planned
             reason = planned
         return self.hold(reason, now)
 
     def step(self, now: int) -> Targets | Hold:
-        """What is commanded now, or why nothing is."""
+        """What is commanded now, or why the robot holds."""
         plan, last_now, self._last_now = self._plan, self._last_now, now
+        set_back_ns = last_now - now
+        if self._motion is not None and set_back_ns > (plan.step_ns if plan else 0):
+            # what was commanded belongs to moments that come again
+            self._motion = self._motion.since(last_now).shifted(-set_back_ns)
         if plan is None:
             return self._hold
-        if last_now - now > plan.step_ns:
-            return self.hold(
-                Hold(
-                    HoldKind.EXHAUSTED,
-                    f"the clock was set back by {to_seconds(last_now - now):.2f} s",
-                ),
-                now,
-            )
+        if set_back_ns > plan.step_ns:
+            message = f"the clock was set back by {to_seconds(set_back_ns):.2f} s"
+            return self.hold(Hold(HoldKind.EXHAUSTED, message), now)
         if now > plan.end_ns:
             age = to_seconds(now - plan.observation_ns)
             return self.hold(
@@ -126,13 +142,53 @@ class ChunkPlayer:
                 ),
                 now,
             )
-        return Targets(plan.sample(now), plan.sequence, plan.steps_after(now))
+        here = plan.motion.sample(now)
+        return Targets(here.positions, here.velocities, plan.sequence, plan.steps_after(now))
 
     def hold(self, reason: Hold, now: int) -> Hold:
-        """Forget the running plan; the next chunk starts from rest."""
-        if self._plan is not None:
-            self._at_rest_since_ns = min(now, self._plan.end_ns)
+        """Forget the running plan and brake along it; the next chunk starts from there."""
+        begin_ns = now + self._settings.brake_lead_ns
+        if self._plan is not None and self._motion is not None and self._motion.end_ns > begin_ns:
+            tail = brake(self._motion.sample(begin_ns), begin_ns, 0, self._limits)
+            self._motion = self._motion.until(begin_ns, tail)
         self._plan = None
+        self._hold = reason
+        return reason
+
+    def retreat(self, reason: Hold, now: int, measured: NDArray[np.float64]) -> Hold:
+        """Hold where the joints are measured: an arm that does not follow must not spring there.
+
+        Args:
+            reason: why it does not follow.
+            now: this moment.
+            measured: where the joints are, [N]; with NaN the robot holds as it does elsewhere.
+        """
+        if self._motion is None or not np.isfinite(measured).all():
+            return self.hold(reason, now)
+        begin_ns = now + self._settings.brake_lead_ns
+        back = follow(
+            self._motion.sample(begin_ns),
+            begin_ns,
+            np.array([begin_ns + RETREAT_NS], dtype=np.int64),
+            measured[np.newaxis],
+            smoothing_ns=RETREAT_NS,
+            limits=self._limits,
+        )
+        self._motion = self._motion.until(begin_ns, back)
+        self._plan = None
+        self._hold = reason
+        return reason
+
+    def resume_from(self, played: Motion, reason: Hold, now: int) -> Hold:
+        """Hold where controllers have come to without this process.
+
+        Args:
+            played: what they had, ending at rest.
+            reason: why they had no more.
+            now: this moment.
+        """
+        self._plan = None
+        self._motion = played.since(min(now, played.end_ns))
         self._hold = reason
         return reason
 
@@ -140,108 +196,76 @@ class ChunkPlayer:
         """How old the observation of a chunk of this length may be while it is played."""
         return self._settings.max_chunk_age_ns or horizon * step_ns // 2
 
-    def _objection(self, chunk: Chunk, now: int) -> Hold | None:
-        """Why this chunk cannot be played."""
-        shape, columns = chunk.actions.shape, len(self._joints)
-        if chunk.actions.ndim != 2 or shape[0] == 0 or shape[1] != columns:
-            return Hold(
-                HoldKind.BAD_CHUNK,
-                f"chunk {chunk.sequence} has shape {list(shape)}, expected [steps, {columns}]",
-            )
-        finite = np.isfinite(chunk.actions)
-        if not finite.all():
-            step, column = (int(index) for index in np.argwhere(~finite)[0])
-            return Hold(
-                HoldKind.BAD_CHUNK,
-                f"chunk {chunk.sequence} is not finite: step {step} of "
-                f"{self._joints[column]} is {chunk.actions[step, column]}",
-            )
-        if chunk.step_ns <= 0:
-            return Hold(
-                HoldKind.BAD_CHUNK,
-                f"chunk {chunk.sequence} has a step of {to_seconds(chunk.step_ns):g} s",
-            )
-        return self._time_objection(chunk, now)
-
-    def _time_objection(self, chunk: Chunk, now: int) -> Hold | None:
-        age, horizon = now - chunk.observation_ns, chunk.actions.shape[0]
-        if age < -chunk.step_ns:
-            return Hold(
-                HoldKind.BAD_CHUNK,
-                f"the observation of chunk {chunk.sequence} is {-to_seconds(age):.2f} s in the "
-                f"future; synchronise the clocks of the cameras and of this computer",
-            )
-        if self._plan is not None and chunk.observation_ns < self._plan.observation_ns:
-            return Hold(
-                HoldKind.BAD_CHUNK,
-                f"chunk {chunk.sequence} is older than the running chunk {self._plan.sequence}",
-            )
-        if age >= horizon * chunk.step_ns:
-            return Hold(
-                HoldKind.LATE,
-                f"chunk {chunk.sequence} came {to_seconds(age):.2f} s after its observation, "
-                f"later than its last step ({to_seconds(horizon * chunk.step_ns):.2f} s)",
-            )
-        max_age = self.max_age_ns(horizon, chunk.step_ns)
-        if age > max_age:
-            return Hold(
-                HoldKind.LATE,
-                f"chunk {chunk.sequence} came {to_seconds(age):.2f} s after its observation, "
-                f"max_chunk_age is {to_seconds(max_age):.2f} s",
-            )
-        return None
-
     def _planned(self, chunk: Chunk, now: int, measured: NDArray[np.float64]) -> Plan | Hold:
-        """The plan from where the robot is commanded to be now through the chunk's steps."""
-        running = self._plan
-        if running is None:
-            anchor = np.array(measured, dtype=np.float64)
-            start_ns = now + chunk.step_ns - self._moved_ns(chunk)
+        """The plan from what is commanded a moment from now through the chunk's steps."""
+        if self._plan is None:
+            before = self._before_start(now, measured)
+            if isinstance(before, Hold):
+                return before
+            begin_ns = max(now + self._settings.lead_ns, before.start_ns)
+            start_ns = begin_ns + chunk.step_ns - self._moved_ns(chunk)
         else:
-            anchor, start_ns = running.sample(now), chunk.observation_ns
-        first_step = max(0, (now - start_ns) // chunk.step_ns + 1)
-        horizon = chunk.actions.shape[0]
-        deadline_ns = chunk.observation_ns + self.max_age_ns(horizon, chunk.step_ns)
-        last_step = min(horizon - 1, (deadline_ns - start_ns) // chunk.step_ns)
+            before = self._plan.motion
+            begin_ns, start_ns = now + self._settings.lead_ns, chunk.observation_ns
+        first_step = max(0, (begin_ns - start_ns) // chunk.step_ns + 1)
+        deadline_ns = chunk.observation_ns + self.max_age_ns(chunk.horizon, chunk.step_ns)
+        last_step = min(chunk.horizon - 1, (deadline_ns - start_ns) // chunk.step_ns)
         if last_step < first_step:
             return Hold(
                 HoldKind.LATE,
                 f"chunk {chunk.sequence} has no step left that is due before its observation is "
                 f"{to_seconds(deadline_ns - chunk.observation_ns):.2f} s old",
             )
-        if running is None:
-            jump = self._start_jump(chunk, first_step, measured)
-            if jump is not None:
-                return jump
+        if self._plan is None and (jump := self._start_jump(chunk, first_step, measured)):
+            return jump
         steps = np.arange(first_step, last_step + 1, dtype=np.int64)
-        times_ns = np.concatenate([[now], start_ns + steps * chunk.step_ns])
-        desired = self._faded(anchor, chunk.actions[steps], times_ns)
-        positions, limited_steps = self._limited(anchor, desired, times_ns)
+        due_ns = start_ns + steps * chunk.step_ns
+        desired = self._faded(before, begin_ns, chunk.actions[steps], due_ns)
+        start = before.sample(begin_ns)
+        after = follow(
+            start, begin_ns, due_ns, desired, smoothing_ns=chunk.step_ns, limits=self._limits
+        )
+        times = np.concatenate([[0.0], (due_ns - begin_ns) / SECOND])
+        unlimited = Polygon(times, np.vstack([start.positions, desired]))
         return Plan(
-            times_ns=times_ns,
-            positions=positions,
+            motion=before.since(now).until(begin_ns, after),
+            due_ns=due_ns,
             step_ns=chunk.step_ns,
             start_ns=start_ns,
             first_step=first_step,
             observation_ns=chunk.observation_ns,
             sequence=chunk.sequence,
-            limited_steps=limited_steps,
+            limited_steps=_limited_steps(
+                SmoothPath(unlimited, to_seconds(chunk.step_ns)), after, due_ns, self._limits
+            ),
         )
 
+    def _before_start(self, now: int, measured: NDArray[np.float64]) -> Motion | Hold:
+        """What the robot does before a chunk that finds it holding.
+
+        It stays where it was commanded to be, not where it sags to, if it was commanded and is
+        there. Else its controllers get a moment to come to where it is.
+        """
+        if measured.shape != (len(self._joints),) or not np.isfinite(measured).all():
+            return Hold(HoldKind.OBSERVATION, "the measured joint positions are not known")
+        motion, near = self._motion, np.asarray(self._settings.max_tracking_error)
+        if motion is not None and self._settings.is_commanded:
+            away = np.abs(motion.sample(now).positions - measured)
+            if now < motion.end_ns or np.all((away <= near) | (near == 0.0)):
+                return motion
+        return rest(measured, now + JOIN_NS)
+
     def _moved_ns(self, chunk: Chunk) -> int:
-        """How long the robot, now at rest, still moved after the chunk's observation."""
-        if self._at_rest_since_ns is None:
+        """How long the robot, which holds now, still moved after the chunk's observation."""
+        if self._motion is None:
             return 0
-        return max(0, self._at_rest_since_ns - chunk.observation_ns)
+        return max(0, self._motion.end_ns - chunk.observation_ns)
 
     def _start_jump(
         self, chunk: Chunk, first_step: int, measured: NDArray[np.float64]
     ) -> Hold | None:
         """Why the robot cannot start from rest with this chunk."""
-        if measured.shape != (len(self._joints),) or not np.isfinite(measured).all():
-            return Hold(HoldKind.OBSERVATION, "the measured joint positions are not known")
-        action = chunk.actions[first_step]
-        first = self._position_limit.enforce(measured, action, 0.0).positions
+        first = np.clip(chunk.actions[first_step], self._limits.lower, self._limits.upper)
         delta = np.abs(first - measured)
         excess = delta - np.asarray(self._settings.max_start_delta)
         worst = int(np.argmax(excess))
@@ -255,32 +279,33 @@ class ChunkPlayer:
 
     def _faded(
         self,
-        anchor: NDArray[np.float64],
+        before: Motion,
+        begin_ns: int,
         actions: NDArray[np.float64],
-        times_ns: NDArray[np.int64],
+        due_ns: NDArray[np.int64],
     ) -> NDArray[np.float64]:
-        """The chunk's steps, drawn towards the running plan, or rest, where the border is near."""
-        faded, now = actions.copy(), int(times_ns[0])
-        for index, due in enumerate(times_ns[1:].tolist()):
-            if due - now >= self._settings.blend_ns:
+        """The chunk's steps, drawn towards what was commanded before, where the border is near."""
+        faded = actions.copy()
+        for index, due in enumerate(due_ns.tolist()):
+            if due - begin_ns >= self._settings.blend_ns:
                 break
-            weight = (due - now) / self._settings.blend_ns
-            before = anchor if self._plan is None else self._plan.sample(due)
-            faded[index] = (1.0 - weight) * before + weight * actions[index]
+            weight = (due - begin_ns) / self._settings.blend_ns
+            old = before.sample(due).positions
+            faded[index] = (1.0 - weight) * old + weight * actions[index]
         return faded
 
-    def _limited(
-        self,
-        anchor: NDArray[np.float64],
-        desired: NDArray[np.float64],
-        times_ns: NDArray[np.int64],
-    ) -> tuple[NDArray[np.float64], int]:
-        """Anchor and steps within the limits, and how many steps they have changed."""
-        positions = np.empty((len(desired) + 1, len(anchor)), dtype=np.float64)
-        positions[0] = anchor
-        limited_steps = 0
-        for index, gap_ns in enumerate(np.diff(times_ns).tolist()):
-            limited = self._limits.enforce(positions[index], desired[index], to_seconds(gap_ns))
-            positions[index + 1] = limited.positions
-            limited_steps += limited.changed
-        return positions, limited_steps
+
+def _limited_steps(
+    path: SmoothPath, motion: Motion, due_ns: NDArray[np.int64], limits: JointLimits
+) -> int:
+    """At how many steps a motion is off the path that begins with it and knows no limits.
+
+    The braking at the end does not count: a newer chunk takes its place.
+    """
+    at = (due_ns - motion.start_ns) / SECOND
+    fastest = np.minimum(np.abs(path.velocities(at[-1:])[0]), limits.velocity)
+    braking = fastest / limits.acceleration
+    counted = due_ns[at <= at[-1] - braking.max()]
+    wanted = path.positions((counted - motion.start_ns) / SECOND)
+    reached = np.array([motion.sample(due).positions for due in counted.tolist()])
+    return int(np.any(np.abs(wanted - reached.reshape(wanted.shape)) > OFF_CHUNK, axis=1).sum())

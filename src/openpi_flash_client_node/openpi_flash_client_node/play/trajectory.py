@@ -1,9 +1,10 @@
-"""A plan in the form that a joint trajectory controller plays without a jerk.
+"""A motion in the form that a joint trajectory controller plays without a jerk.
 
-What such a controller does with a new trajectory decides the rules here: it forgets the old one,
-starts at reception (the stamp is zero), and interpolates from where it is to the first point. So
-passed points are dropped and the first point lies at least one step ahead. Velocities are given at
-every point, or the controller would change speed in steps; the last is zero, as it demands.
+What such a controller does with a new trajectory decides the rules here: it forgets the old one. A
+stamp in the past lands it in the middle of the points, without a way from where it is; so windows
+of one motion, each stamped with the moment at which it was cut, continue each other exactly. A
+stamp of zero starts the points at reception, with a way from where the controller is to the first
+one: that needs no common clock, and every delay of the delivery delays the motion.
 """
 
 from __future__ import annotations
@@ -14,69 +15,47 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from openpi_flash_client_node.nanoseconds import SECOND
-from openpi_flash_client_node.play.plan import Plan
+from openpi_flash_client_node.play.motion import Motion
+
+SOONEST_NS = 20_000_000
+"""Of points that count from reception: a controller gets at least this long to the first one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """Points for one controller, to be played from the moment of reception.
+    """Points for one controller.
 
     Attributes:
-        times_ns: from the start, int64 [K], strictly increasing, > 0.
+        start_ns: what the times count from, on the ROS clock; None: from reception.
+        times_ns: int64 [K], strictly increasing, >= 0.
         positions: float64 [K, M], rad or m.
         velocities: float64 [K, M], rad/s or m/s; the last is zero.
     """
 
+    start_ns: int | None
     times_ns: NDArray[np.int64]
     positions: NDArray[np.float64]
     velocities: NDArray[np.float64]
 
 
-def trajectory_of(plan: Plan, now: int, columns: Sequence[int]) -> Trajectory:
-    """What is left of a plan, for the joints of one controller.
+def trajectory_of(
+    window: Motion, now: int, columns: Sequence[int], *, is_stamped: bool
+) -> Trajectory:
+    """A window for the joints of one controller.
 
     Args:
-        plan: the running plan.
+        window: of the motion, from now on until rest.
         now: this moment.
-        columns: which of the plan's joints the controller has, in its order.
+        columns: which of the motion's joints the controller has, in its order.
+        is_stamped: whether its points belong to moments of the ROS clock.
     """
-    lead_ns = now + plan.step_ns
-    kept = plan.times_ns >= lead_ns
-    if kept.any():
-        times_ns, positions = plan.times_ns[kept], plan.positions[kept]
-    else:  # too near the end for a step's lead: go where it ends, a step from now
-        times_ns, positions = np.array([lead_ns], dtype=np.int64), plan.positions[-1:]
-    times_ns = times_ns - now
-    positions = positions[:, list(columns)]
-    from_here = plan.sample(now)[list(columns)]
-    return Trajectory(times_ns, positions, _velocities(from_here, times_ns, positions))
-
-
-def hold_trajectory(positions: NDArray[np.float64], hold_ns: int) -> Trajectory:
-    """Come to rest at these positions [M] within `hold_ns`."""
+    kept = slice(0, None)
+    if not is_stamped:
+        late = int(np.searchsorted(window.times_ns, now + SOONEST_NS))
+        kept = slice(min(late, len(window.times_ns) - 1), None)
     return Trajectory(
-        np.array([hold_ns], dtype=np.int64), positions[np.newaxis], np.zeros((1, len(positions)))
+        start_ns=now if is_stamped else None,
+        times_ns=window.times_ns[kept] - now,
+        positions=window.positions[kept][:, list(columns)],
+        velocities=window.velocities[kept][:, list(columns)],
     )
-
-
-def _velocities(
-    from_here: NDArray[np.float64], times_ns: NDArray[np.int64], positions: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Velocities at the points by central differences, zero where the motion turns and at the end.
-
-    Zero at a turn, and at most three times the slower neighbour elsewhere, keeps the cubic between
-    two points from leaving the range of the points, and with it the position limits.
-    """
-    times = np.concatenate([[0], times_ns]) / SECOND
-    path = np.vstack([from_here, positions])
-    slopes = np.diff(path, axis=0) / np.diff(times)[:, np.newaxis]
-    velocities = np.zeros_like(positions)
-    if len(positions) > 1:
-        spans = (times[2:] - times[:-2])[:, np.newaxis]
-        central = (path[2:] - path[:-2]) / spans
-        slower = np.minimum(np.abs(slopes[:-1]), np.abs(slopes[1:]))
-        turns = slopes[:-1] * slopes[1:] <= 0
-        bounded = np.clip(central, -3.0 * slower, 3.0 * slower)
-        velocities[:-1] = np.where(turns, 0.0, bounded)
-    return velocities

@@ -57,10 +57,12 @@ def chunk_message(chunk: PublishChunk, joints: Sequence[str]) -> ActionChunk:
 
 
 def trajectory_message(effect: PublishTrajectory) -> JointTrajectory:
-    """A trajectory_msgs/JointTrajectory; its stamp stays zero: start at reception."""
+    """A trajectory_msgs/JointTrajectory; a stamp of zero means: start at reception."""
     message = JointTrajectory()
     message.joint_names = list(effect.controller.joints)
     trajectory = effect.trajectory
+    if trajectory.start_ns is not None:
+        message.header.stamp = time_message(trajectory.start_ns)
     message.points = [
         JointTrajectoryPoint(
             positions=array.array("d", positions.tobytes()),

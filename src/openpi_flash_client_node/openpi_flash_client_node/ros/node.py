@@ -48,6 +48,7 @@ from openpi_flash_client_node.link.transport import (
 )
 from openpi_flash_client_node.nanoseconds import to_seconds
 from openpi_flash_client_node.ros import messages, qos
+from openpi_flash_client_node.ros.graph import command_topic_of
 from openpi_flash_client_node.ros.malloc_tuning import keep_image_memory
 from openpi_flash_client_node.ros.parameters import RosParameters
 from openpi_flash_client_node.ros.secret_parameters import NodeWithSecrets
@@ -59,6 +60,7 @@ from openpi_flash_msgs.msg import ActionChunk, InferenceStats, PolicyStatus, Sub
 from openpi_flash_msgs.srv import SetPrompt
 
 HEARTBEAT_S = 0.5
+GRAPH_CHECK_S = 0.2
 DIAGNOSTICS_S = 1.0
 ACKNOWLEDGE_TIMEOUT_S = 0.5
 """How long a process that ends waits until controllers have acknowledged the hold command."""
@@ -133,6 +135,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         """Begin to send requests and to play chunks."""
         result = super().on_activate(state)
         self._live_bridge.activate(self._now())
+        if self._controllers:
+            self._on_graph_check()
         self._carry_out()
         return result
 
@@ -195,6 +199,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         # real time for what people read: with use_sim_time the node's own clock may stand still
         real_time = Clock(clock_type=ClockType.STEADY_TIME)
         self._make_timer(HEARTBEAT_S, self._on_heartbeat, real_time)
+        if self._controllers:
+            self._make_timer(GRAPH_CHECK_S, self._on_graph_check, real_time)
         self._make_timer(DIAGNOSTICS_S, self._on_diagnostics, real_time)
         changed = self._table.on_change(self._on_settings)
         self._made.append(partial(self.remove_on_set_parameters_callback, changed))
@@ -420,6 +426,12 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._on_tick()
         now = self._now()
         self._show_status(self._live_bridge.status(now), now)
+
+    def _on_graph_check(self) -> None:
+        assert self._settings is not None
+        topics = [command_topic_of(self, c.name, c.topic) for c in self._settings.controllers]
+        self._live_bridge.command_topics(self._now(), topics)
+        self._carry_out()
 
     def _on_diagnostics(self) -> None:
         assert self._settings is not None

@@ -89,6 +89,25 @@ class CameraFrames(Generic[Message]):
         ring = self._rings[camera]
         return ring[-1].stamp_ns if ring else None
 
+    def blind(self, now: int, max_blind_ns: int) -> Hold | None:
+        """Which camera has shown nothing for too long to move by it; None if all do.
+
+        Args:
+            now: this moment.
+            max_blind_ns: `max_blind_time`.
+        """
+        for name, ring in self._rings.items():
+            if not ring:
+                return self._no_image(name)
+            age_ns = now - ring[-1].stamp_ns
+            if age_ns > max_blind_ns:
+                return self._reason(
+                    name,
+                    f"is silent: its newest image is {to_seconds(age_ns):.2f} s old, "
+                    f"max_blind_time is {to_seconds(max_blind_ns):.2f} s",
+                )
+        return None
+
     def newest_set(
         self, now: int, *, max_age_ns: int, max_skew_ns: int
     ) -> FrameSet[Message] | Hold:

@@ -63,6 +63,23 @@ class JointPositions:
             self._stamps_ns[column] = stamp_ns
         return True
 
+    def blind(self, now: int, max_blind_ns: int) -> Hold | None:
+        """Which joint has been silent for too long to move by it; None if none is.
+
+        Args:
+            now: this moment.
+            max_blind_ns: `max_blind_time`.
+        """
+        oldest_ns = min(self._stamps_ns)
+        if now - oldest_ns <= max_blind_ns:
+            return None
+        oldest = self._joints[self._stamps_ns.index(oldest_ns)]
+        return self._reason(
+            f"joint {oldest} on {self._topics} is silent: its newest position is "
+            f"{to_seconds(now - oldest_ns):.2f} s old, max_blind_time is "
+            f"{to_seconds(max_blind_ns):.2f} s"
+        )
+
     def newest(self, now: int, *, max_age_ns: int) -> JointReading | Hold:
         """Every joint's newest position, or which joint is missing or old."""
         missing = [

@@ -5,6 +5,7 @@ Times are integer nanoseconds, and per-joint values are tuples in the order of `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -108,6 +109,8 @@ class ObservationSettings:
     prompt_key: RequestPath
     max_age_ns: int
     max_skew_ns: int
+    max_blind_ns: int
+    """How long the robot may move by inputs that are missing."""
 
 
 @dataclass(frozen=True)
@@ -118,17 +121,27 @@ class PlayerSettings:
         max_chunk_age_ns: oldest observation to play for; 0 is half of the chunk.
         blend_ns: how long the running plan fades into a new chunk.
         max_start_delta: per joint, rad or m.
+        max_tracking_error: per joint, rad or m; 0 for a joint that nobody watches.
         max_velocity: per joint, rad/s or m/s.
+        max_acceleration: per joint, rad/s^2 or m/s^2.
         position_lower: per joint, rad or m; -inf for none.
         position_upper: per joint, rad or m; inf for none.
+        lead_ns: from a chunk's arrival to where it departs from what was commanded before.
+        brake_lead_ns: the same of braking.
+        is_commanded: whether the robot moves by the plans; not in a dry run.
     """
 
     max_chunk_age_ns: int
     blend_ns: int
     max_start_delta: tuple[float, ...]
+    max_tracking_error: tuple[float, ...]
     max_velocity: tuple[float, ...]
+    max_acceleration: tuple[float, ...]
     position_lower: tuple[float, ...]
     position_upper: tuple[float, ...]
+    lead_ns: int
+    brake_lead_ns: int
+    is_commanded: bool
 
 
 @dataclass(frozen=True)
@@ -144,8 +157,13 @@ class NodeSettings:
     action_rate_hz: float
     """0 asks the server."""
     execution_horizon: int
-    hold_ns: int
     control_period_ns: int
+    command_window_ns: int
+    """How much of a motion a controller is sent at a time."""
+    tracking_delay_ns: int
+    """Greatest delay of an arm that follows its commands."""
+    stamp_trajectories: bool
+    """Whether the points of a trajectory belong to moments of the ROS clock."""
     prompt: str
     dry_run: bool
     publish_subtask_text: bool
@@ -156,10 +174,19 @@ class NodeSettings:
         return self.observation.joints
 
     @property
+    def moved_joints(self) -> tuple[bool, ...]:
+        """Whether a controller moves each joint, in their order."""
+        moved = {joint for controller in self.controllers for joint in controller.joints}
+        return tuple(joint in moved for joint in self.joints)
+
+    @property
     def joints_without_controller(self) -> tuple[str, ...]:
         """The joints that no controller moves; their columns of a chunk go nowhere."""
-        moved = {joint for controller in self.controllers for joint in controller.joints}
-        return tuple(joint for joint in self.joints if joint not in moved)
+        return tuple(
+            joint
+            for joint, is_moved in zip(self.joints, self.moved_joints, strict=True)
+            if not is_moved
+        )
 
 
 def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
@@ -189,8 +216,10 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
         action_columns=action_columns,
         action_rate_hz=values.get("action_rate_hz", float),
         execution_horizon=values.get("execution_horizon", int),
-        hold_ns=from_seconds(values.get("hold_time", float)),
-        control_period_ns=from_seconds(1.0 / values.get("control_rate_hz", float)),
+        control_period_ns=_control_period_ns(values),
+        command_window_ns=values.seconds("command_window"),
+        tracking_delay_ns=values.seconds("tracking_delay"),
+        stamp_trajectories=values.get("trajectory_stamp", str) == "absolute",
         prompt=values.get("prompt", str),
         dry_run=values.get("dry_run", bool),
         publish_subtask_text=values.get("publish_subtask_text", bool),
@@ -318,6 +347,7 @@ def _observation(values: _Values, joints: tuple[str, ...]) -> ObservationSetting
         prompt_key=prompt_key,
         max_age_ns=values.seconds("max_observation_age"),
         max_skew_ns=values.seconds("max_camera_skew"),
+        max_blind_ns=values.seconds("max_blind_time"),
     )
 
 
@@ -345,6 +375,10 @@ def _check_paths(paths: list[RequestPath]) -> None:
                 )
 
 
+def _control_period_ns(values: _Values) -> int:
+    return from_seconds(1.0 / values.get("control_rate_hz", float))
+
+
 def _player(values: _Values, joints: tuple[str, ...]) -> PlayerSettings:
     lower = values.per_joint("position_lower", joints, float("-inf"))
     upper = values.per_joint("position_upper", joints, float("inf"))
@@ -353,14 +387,35 @@ def _player(values: _Values, joints: tuple[str, ...]) -> PlayerSettings:
             raise ParameterError(
                 f"position_lower of {joint} ({low:g}) must be below its position_upper ({high:g})"
             )
+    is_commanded = not values.get("dry_run", bool)
+    if is_commanded:
+        _require_position_limits(joints, lower, upper)
+    lead_ns, period_ns = values.seconds("min_lead_time"), _control_period_ns(values)
     return PlayerSettings(
         max_chunk_age_ns=values.seconds("max_chunk_age"),
         blend_ns=values.seconds("blend_time"),
         max_start_delta=values.per_joint("max_start_delta", joints, None),
+        max_tracking_error=values.per_joint("max_tracking_error", joints, None),
         max_velocity=values.per_joint("max_velocity", joints, None),
+        max_acceleration=values.per_joint("max_acceleration", joints, None),
         position_lower=lower,
         position_upper=upper,
+        lead_ns=lead_ns,
+        brake_lead_ns=min(lead_ns, period_ns),
+        is_commanded=is_commanded,
     )
+
+
+def _require_position_limits(
+    joints: tuple[str, ...], lower: tuple[float, ...], upper: tuple[float, ...]
+) -> None:
+    for name, limits in (("position_lower", lower), ("position_upper", upper)):
+        missing = [j for j, limit in zip(joints, limits, strict=True) if math.isinf(limit)]
+        if missing:
+            raise ParameterError(
+                f"parameter {name} is not set for {', '.join(missing)}, and dry_run is false: a "
+                "robot is not moved without position limits; take them from its data sheet or URDF"
+            )
 
 
 def _controllers(values: _Values, joints: tuple[str, ...]) -> tuple[Controller, ...]:

@@ -295,6 +295,16 @@ PARAMETERS: tuple[Parameter, ...] = (
         high=10.0,
         dynamic=True,
     ),
+    Parameter(
+        "max_blind_time",
+        ParameterKind.DOUBLE,
+        0.5,
+        "How long the robot may move while a camera or its joint states are missing.",
+        unit="s",
+        low=0.05,
+        high=10.0,
+        dynamic=True,
+    ),
     # --- playing chunks ---
     Parameter(
         "action_columns",
@@ -359,17 +369,27 @@ PARAMETERS: tuple[Parameter, ...] = (
         "max_velocity",
         ParameterKind.DOUBLES,
         (0.5,),
-        "Fastest commanded motion; steps that ask for more are cut. "
-        "One value for all joints, or one per joint.",
+        "Fastest commanded motion. Where a chunk asks for more, all joints take longer on the same "
+        "path. One value for all joints, or one per joint.",
         unit="rad/s or m/s",
         low=0.001,
+        dynamic=True,
+    ),
+    Parameter(
+        "max_acceleration",
+        ParameterKind.DOUBLES,
+        (5.0,),
+        "Hardest change of the commanded velocity, braking included. "
+        "One value for all joints, or one per joint.",
+        unit="rad/s^2 or m/s^2",
+        low=0.01,
         dynamic=True,
     ),
     Parameter(
         "position_lower",
         ParameterKind.DOUBLES,
         (),
-        "Lowest commanded position, one per joint; leave it out for none.",
+        "Lowest commanded position, one per joint. Without it only dry_run is possible.",
         unit="rad or m",
         dynamic=True,
     ),
@@ -377,7 +397,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "position_upper",
         ParameterKind.DOUBLES,
         (),
-        "Highest commanded position, one per joint; leave it out for none.",
+        "Highest commanded position, one per joint. Without it only dry_run is possible.",
         unit="rad or m",
         dynamic=True,
     ),
@@ -403,20 +423,62 @@ PARAMETERS: tuple[Parameter, ...] = (
         each_of="controllers",
     ),
     Parameter(
-        "hold_time",
+        "command_window",
         ParameterKind.DOUBLE,
-        0.2,
-        "How long a controller is given to come to rest where the robot is when it must hold.",
+        0.3,
+        "How much of the motion a controller is sent at a time, in every control period again; "
+        "each window ends in braking, so that the arm stands if this process is gone. With 0.3 s "
+        "an arm at 0.5 rad/s goes on for 0.1 rad.",
         unit="s",
-        low=0.01,
-        high=5.0,
+        low=0.1,
+        high=2.0,
+    ),
+    Parameter(
+        "min_lead_time",
+        ParameterKind.DOUBLE,
+        0.04,
+        "Longest time that a command takes to a controller: so much later a new chunk takes over, "
+        "and so much longer a window goes on. For controllers behind a network measure it.",
+        unit="s",
+        low=0.0,
+        high=0.5,
+    ),
+    Parameter(
+        "trajectory_stamp",
+        ParameterKind.STRING,
+        "absolute",
+        "What the points of a trajectory count from: absolute is the ROS clock, which a controller "
+        "on another computer must share (chrony, PTP); zero is reception, where every delay of the "
+        "delivery moves the arm late and unevenly.",
+        choices=("absolute", "zero"),
+    ),
+    Parameter(
+        "max_tracking_error",
+        ParameterKind.DOUBLES,
+        (0.1,),
+        "An arm that is farther from what it was commanded is stopped until ~/reset. 0 does not "
+        "watch a joint. One value for all joints, or one per joint.",
+        unit="rad or m",
+        low=0.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "tracking_delay",
+        ParameterKind.DOUBLE,
+        0.1,
+        "Delay of an arm that follows well, joint states included: a measured position is compared "
+        "with all that was commanded in the time before it.",
+        unit="s",
+        low=0.0,
+        high=1.0,
         dynamic=True,
     ),
     Parameter(
         "control_rate_hz",
         ParameterKind.DOUBLE,
         50.0,
-        "How often the node looks whether an observation is due or the robot must hold.",
+        "How often the node commands the controllers, and looks whether an observation is due or "
+        "the robot must hold.",
         unit="Hz",
         low=1.0,
         high=1000.0,

@@ -9,6 +9,7 @@ from bridge_world import MEASURED, MS, PERIOD, World, of, still
 from openpi_flash_client_node.bridge.effects import PublishChunk, PublishTrajectory, SendRequest
 from openpi_flash_client_node.bridge.status import State
 from openpi_flash_client_node.link.events import FailureKind, RequestFailure
+from openpi_flash_client_node.play.chunk_player import JOIN_NS
 
 
 def test_it_asks_nothing_before_it_is_connected_and_active(world):
@@ -32,7 +33,7 @@ def test_an_answer_becomes_a_chunk_and_one_trajectory_per_controller(world):
     effects = world.answer(request)
     (chunk,) = of(effects, PublishChunk)
     assert chunk.sequence == 1
-    assert chunk.start_ns == world.now + 40 * MS
+    assert chunk.start_ns == world.now + JOIN_NS + 40 * MS
     assert chunk.observation_ns == request.observation.oldest_ns
     assert chunk.first_step == 0
     np.testing.assert_array_equal(chunk.actions, still())

@@ -1,11 +1,14 @@
 """bridge.py: whatever stops the robot, how it holds, and how it goes on."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
-from bridge_world import COST, MEASURED, MS, PERIOD, holds, of, still
+from bridge_world import COST, MEASURED, MS, PERIOD, comes_to_rest, moving, of, still
+from played_curves import Controller
 
+from openpi_flash_client_node.bridge.command_topic import CommandTopic
 from openpi_flash_client_node.bridge.effects import PublishChunk, PublishTrajectory, SendRequest
 from openpi_flash_client_node.bridge.status import State
 from openpi_flash_client_node.link.events import FailureKind, LinkDown, RequestDone, RequestFailure
@@ -43,7 +46,7 @@ CAUSES = {
             RequestDone(w.in_flight, {"actions": still() * math.nan}, 0.0, 0.1, COST)
         ),
         State.HOLDING,
-        "chunk 2 is not finite: step 0 of shoulder is nan",
+        "chunk 3 is not finite: step 0 of shoulder is nan",
     ),
     "no actions": (
         lambda w: w.event(RequestDone(w.in_flight, {"subtask": {}}, 0.0, 0.1, COST)),
@@ -73,21 +76,27 @@ CAUSES = {
 }
 
 
-@pytest.mark.parametrize("cause", CAUSES)
-def test_whatever_stops_the_robot_sends_one_hold_command_to_each_controller(world, cause):
-    stop, state, message = CAUSES[cause]
+def moving_world(world):
+    """A world whose arm moves, with a request in flight."""
     world.run()
+    world.answer(world.pass_time(2_000, until=SendRequest), moving())
     world.in_flight = world.pass_time(2_000, until=SendRequest).request_id
-    world.measured = [0.11, 0.21, 0.51]
-    world.pass_time(20)
-    arm, hand = holds(stop(world))
-    np.testing.assert_allclose(arm.trajectory.positions[0], [0.11, 0.21])
-    np.testing.assert_allclose(hand.trajectory.positions[0], [0.51])
+    assert world.speed > 0.1
+    return world
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_whatever_stops_the_robot_brakes_along_the_plan_until_it_stands(world, cause):
+    stop, state, message = CAUSES[cause]
+    before = moving_world(world).controller.reference(world.now).positions
+    arm, hand = of(stop(world), PublishTrajectory)[-2:]
+    assert (arm.controller.name, hand.controller.name) == ("arm", "hand")
     assert (world.status.state, world.status.message) == (state, message)
-    before = len(world.all(PublishTrajectory))
-    world.bridge.tick(world.now)
-    world.collect()
-    assert len(world.all(PublishTrajectory)) == before
+    world.silent = {"scene", "wrist"}  # no request, and so no chunk, follows
+    assert comes_to_rest(world, within_ms=200)
+    gone = world.controller.reference(world.now).positions - before
+    assert 0 <= gone[0] < 0.04
+    np.testing.assert_allclose(gone[1:], 0.0, atol=1e-9)
 
 
 def test_a_late_answer_holds_within_one_period_of_the_deadline(world):
@@ -99,18 +108,16 @@ def test_a_late_answer_holds_within_one_period_of_the_deadline(world):
         if world.status.state is State.HOLDING:
             stopped = world.now
     assert deadline - 40 * MS < stopped <= deadline + PERIOD
-    assert len(holds(world.effects[-2:])) == 2
     assert world.status.message.startswith("no newer chunk: the observation of chunk 1 is")
+    assert comes_to_rest(world)
 
 
 def test_at_the_end_of_a_plan_it_stays_where_the_plan_has_led_it(world):
     world.run()
-    actions = still() + np.linspace(0, 0.4, 50)[:, np.newaxis] * [1, 0, 0]
-    world.answer(world.pass_time(2_000, until=SendRequest), actions)
-    world.effects.clear()
+    world.answer(world.pass_time(2_000, until=SendRequest), moving())
     world.pass_time(3_000)
-    arm, _ = holds(world.effects)
-    assert arm.trajectory.positions[0, 0] > MEASURED[0] + 0.15
+    assert comes_to_rest(world)
+    assert world.controller.reference(world.now).positions[0] > MEASURED[0] + 0.15
 
 
 @pytest.mark.parametrize("cause", [c for c in CAUSES if c not in ("pause", "hold", "deactivation")])
@@ -172,14 +179,94 @@ def test_an_answer_that_comes_after_pause_goes_by(world):
     assert of(effects, PublishChunk) == []
 
 
-def test_where_the_joints_are_silent_too_it_holds_where_it_was_commanded(world):
-    world.run()
-    actions = still() + np.linspace(0, 0.4, 50)[:, np.newaxis] * [1, 0, 0]
-    world.answer(world.pass_time(2_000, until=SendRequest), actions)
-    world.silent = {"joints"}
+@pytest.mark.parametrize("sense", ["scene", "joints"])
+def test_it_does_not_move_blindly_for_longer_than_max_blind_time(world, sense):
+    moving_world(world)
+    silent_since = world.now
+    world.silent = {sense}
+    while world.status.state is State.RUNNING:
+        world.pass_time(20)
+    blind = world.now - silent_since
+    assert 480 * MS <= blind <= 500 * MS + 2 * PERIOD
+    assert "is silent" in world.status.message or "stale" in world.status.message
+    assert comes_to_rest(world)
+    world.silent = set()
+    world.event(RequestFailure(world.in_flight, FailureKind.TIMEOUT, "no answer"))
+    world.answer(world.pass_time(400, until=SendRequest))
+    assert world.status.state is State.RUNNING
+
+
+def test_an_arm_that_does_not_follow_is_stopped_until_a_person_says_otherwise(world):
+    moving_world(world)
+    stuck = world.stuck_at = world.measured
+    since = world.now
+    while world.status.cause != "tracking":
+        world.pass_time(20)
+        assert world.now - since <= 1_000 * MS
+    assert world.status.state is State.HOLDING
+    assert world.status.message.startswith("joint shoulder does not follow: it is 0.1")
+    assert comes_to_rest(world, within_ms=1_000)
+    world.event(RequestFailure(world.in_flight, FailureKind.TIMEOUT, "no answer"))
+    # its command has come back to it: when it is released nothing jumps
+    np.testing.assert_allclose(world.controller.reference(world.now).positions, stuck, atol=1e-6)
+    world.stuck_at = None
+    world.bridge.pause(world.now, True)
+    world.bridge.pause(world.now, False)
+    assert world.pass_time(2_000, until=SendRequest) is None
+    assert world.status.cause == "tracking"
+    world.bridge.reset(world.now)
+    world.answer(world.pass_time(400, until=SendRequest))
+    assert world.status.state is State.RUNNING
+
+
+def test_activating_again_ends_what_needs_a_person(world):
+    moving_world(world)
+    world.stuck_at = world.measured
+    world.pass_time(1_000)
+    assert world.status.cause == "tracking"
+    world.event(RequestFailure(world.in_flight, FailureKind.TIMEOUT, "no answer"))
+    world.bridge.deactivate(world.now)
+    world.bridge.activate(world.now)
+    world.stuck_at = None
+    world.answer(world.pass_time(400, until=SendRequest))
+    assert world.status.state is State.RUNNING
+
+
+def test_an_arm_that_lags_by_less_than_the_delay_follows(world):
+    moving_world(world)
+    world.offset = np.array([-0.05, 0.0, 0.0])
     world.pass_time(400)
-    arm, _ = holds(world.event(LinkDown("gone")))
-    assert arm.trajectory.positions[0, 0] > 0.15
+    assert world.status.state is State.RUNNING
+
+
+def test_with_nobody_or_somebody_else_at_a_controllers_topic_it_holds_and_says_so(world):
+    moving_world(world)
+    good = CommandTopic("arm", "/arm/joint_trajectory", 1)
+    world.bridge.command_topics(world.now, [good])
+    assert world.status.state is State.RUNNING
+    world.bridge.command_topics(world.now, [dataclasses.replace(good, other_publishers=("/b",))])
+    world.collect()
+    assert (world.status.state, world.status.cause) == (State.HOLDING, "commander")
+    assert "/b also publishes to /arm/joint_trajectory" in world.status.message
+    assert comes_to_rest(world)
+    world.event(RequestFailure(world.in_flight, FailureKind.TIMEOUT, "no answer"))
+    assert world.pass_time(1_000, until=SendRequest) is None
+    world.bridge.command_topics(world.now, [good])
+    world.answer(world.pass_time(400, until=SendRequest))
+    assert world.status.state is State.RUNNING
+
+
+def test_after_this_process_was_stopped_it_goes_on_from_where_the_controllers_have_braked(world):
+    moving_world(world)
+    world.now += 800 * MS  # nothing runs, nothing is heard
+    stood = world.controller.reference(world.now).positions
+    world.pass_time(20)
+    assert world.status.state is State.HOLDING
+    assert world.status.message.startswith("nothing could be commanded for 0.82 s")
+    np.testing.assert_allclose(world.controller.reference(world.now).positions, stood, atol=1e-9)
+    world.event(RequestFailure(world.in_flight, FailureKind.TIMEOUT, "no answer"))
+    world.answer(world.pass_time(600, until=SendRequest))
+    assert world.status.state is State.RUNNING
 
 
 def test_nothing_is_commanded_by_a_hold_before_anything_was_commanded(world):
@@ -191,22 +278,20 @@ def test_nothing_is_commanded_by_a_hold_before_anything_was_commanded(world):
 
 def test_a_clock_that_is_set_back_is_a_hold_and_then_it_goes_on_in_the_new_time(world):
     world.run()
-    world.now = 0
+    world.now = 20 * MS
+    world.controller = Controller(MEASURED)
     world.pass_time(20)
     assert world.status.message.startswith("the clock was set back by 1.0")
-    assert len(holds(world.all(PublishTrajectory)[-2:])) == 2
     world.answer(world.all(SendRequest)[-1])
     assert world.status.state is State.RUNNING
 
 
-def test_where_a_clock_set_back_hides_the_joints_it_holds_where_it_was_commanded_last(world):
-    world.run()
-    actions = still() + np.linspace(0, 0.4, 50)[:, np.newaxis] * [1, 0, 0]
-    world.answer(world.pass_time(2_000, until=SendRequest), actions)
-    world.pass_time(300)
-    before = world.bridge._player.plan.sample(world.now)
+def test_a_clock_that_is_set_back_stops_a_moving_robot_where_it_is(world):
+    moving_world(world)
+    here = world.controller.reference(world.now).positions
     world.silent = {"joints"}
     world.now -= 500 * MS
-    world.bridge.tick(world.now)
-    arm, _ = holds(world.collect())
-    np.testing.assert_allclose(arm.trajectory.positions[0], before[:2])
+    world.controller = Controller(here)
+    assert comes_to_rest(world)
+    gone = world.controller.reference(world.now).positions - here
+    assert 0 <= gone[0] < 0.04

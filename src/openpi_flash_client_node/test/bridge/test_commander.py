@@ -1,22 +1,26 @@
-"""commander.py: what controllers are told, and how often."""
+"""commander.py: what controllers are told, how often, and what they do alone."""
+
+import dataclasses
 
 import numpy as np
 import pytest
+from played_curves import window_of
 
 from openpi_flash_client_node.bridge.commander import Commander
-from openpi_flash_client_node.play.plan import Plan
+from openpi_flash_client_node.play.follow import follow
+from openpi_flash_client_node.play.joint_limits import JointLimits, brake
+from openpi_flash_client_node.play.motion import MotionState
 
 MS = 1_000_000
-MEASURED = np.array([0.4, 0.5, 0.6])
-PLAN = Plan(
-    times_ns=np.array([0, 100, 200]) * MS,
-    positions=np.array([[0.0, 0.0, 0.0], [0.1, 0.2, 0.3], [0.2, 0.4, 0.6]]),
-    step_ns=100 * MS,
-    start_ns=0,
-    first_step=0,
-    observation_ns=0,
-    sequence=1,
-    limited_steps=0,
+LIMITS = JointLimits(np.full(3, -2.0), np.full(3, 2.0), np.full(3, 0.5), np.full(3, 5.0))
+POINTS = np.arange(1, 51)[:, np.newaxis] * [0.02, -0.02, 0.01]
+MOTION = follow(
+    MotionState.at_rest(np.zeros(3)),
+    0,
+    np.arange(1, 51) * 40 * MS,
+    POINTS,
+    smoothing_ns=40 * MS,
+    limits=LIMITS,
 )
 
 
@@ -25,46 +29,60 @@ def commander(settings):
     return Commander(settings)
 
 
-def targets(commands):
-    """Where each controller ends, in the order of the robot's joints."""
-    return np.concatenate([command.trajectory.positions[-1] for command in commands])
+def command(commander, now, motion=MOTION, *, to_its_end=False):
+    return commander.command(motion, now, LIMITS, to_its_end=to_its_end)
 
 
-def test_each_controller_follows_the_plan_with_its_own_joints(commander):
-    arm, hand = commander.follow(PLAN, now=0)
-    assert (arm.controller.name, hand.controller.name) == ("arm", "hand")
-    np.testing.assert_allclose(arm.trajectory.positions[-1], [0.2, 0.4])
-    np.testing.assert_allclose(hand.trajectory.positions[-1], [0.6])
-    assert commander.is_followed
+def test_each_controller_gets_a_window_for_its_own_joints_each_time(commander):
+    for now in (100 * MS, 120 * MS):
+        arm, hand = command(commander, now)
+        assert (arm.controller.name, hand.controller.name) == ("arm", "hand")
+        here = MOTION.sample(now)
+        np.testing.assert_allclose(arm.trajectory.positions[0], here.positions[:2])
+        np.testing.assert_allclose(hand.trajectory.velocities[0], here.velocities[2:])
+        assert arm.trajectory.start_ns == now
+    assert commander.is_moving
 
 
-def test_a_dry_run_commands_nothing_and_so_nothing_has_to_stay(settings, replace):
-    commander = Commander(replace(settings, dry_run=True))
-    assert commander.follow(PLAN, now=0) == []
-    assert not commander.is_followed
-    assert commander.stay(100 * MS, 100 * MS, MEASURED) == []
+def test_a_dry_run_and_no_motion_command_nothing(settings, replace):
+    assert command(Commander(settings), 0, None) == []
+    dry = Commander(replace(settings, dry_run=True))
+    assert command(dry, 0) == []
+    assert not dry.commands
+    assert dry.left_alone(10_000 * MS) is None
 
 
-def test_in_the_middle_of_a_plan_each_controller_stays_where_it_is_measured_and_is_told_once(
-    commander,
-):
-    commander.follow(PLAN, now=0)
-    np.testing.assert_allclose(targets(commander.stay(100 * MS, 80 * MS, MEASURED)), MEASURED)
-    assert not commander.is_followed
-    assert commander.stay(120 * MS, 100 * MS, MEASURED) == []
+def test_after_the_end_controllers_are_told_once_more_and_then_left_in_peace(commander):
+    command(commander, MOTION.end_ns - 10 * MS)
+    last = window_of(command(commander, MOTION.end_ns + 10 * MS), 3)
+    assert last.end_ns > MOTION.end_ns + 10 * MS
+    np.testing.assert_array_equal(last.positions[-1], MOTION.positions[-1])
+    assert not commander.is_moving
+    assert command(commander, MOTION.end_ns + 30 * MS) == []
 
 
-@pytest.mark.parametrize(
-    ("now", "latest_ns", "measured", "expected"),
-    [
-        (201 * MS, 180 * MS, MEASURED, [0.2, 0.4, 0.6]),
-        (50 * MS, 40 * MS, np.full(3, np.nan), [0.05, 0.1, 0.15]),
-        (0, 100 * MS, np.full(3, np.nan), [0.1, 0.2, 0.3]),
-    ],
-    ids=["plan has ended", "joints are silent", "clock was set back and joints are silent"],
-)
-def test_elsewhere_they_stay_where_the_plan_has_led_them(
-    commander, now, latest_ns, measured, expected
-):
-    commander.follow(PLAN, now=0)
-    np.testing.assert_allclose(targets(commander.stay(now, latest_ns, measured)), expected)
+def test_braking_is_sent_whole(commander):
+    here = MOTION.sample(500 * MS)
+    soft = dataclasses.replace(LIMITS, acceleration=np.full(3, 0.5))
+    braking = brake(here, 500 * MS, 0, soft)
+    window = window_of(command(commander, 500 * MS, braking, to_its_end=True), 3)
+    assert window.end_ns == braking.end_ns
+    np.testing.assert_array_equal(window.positions[-1], braking.positions[-1])
+    assert commander.left_alone(5_000 * MS) is None
+
+
+def test_controllers_that_were_left_alone_have_braked_where_their_window_ends(commander):
+    window = window_of(command(commander, 500 * MS), 3)
+    assert commander.left_alone(600 * MS) is None
+    played, message = commander.left_alone(2_000 * MS)
+    np.testing.assert_array_equal(played.positions[-1], window.positions[-1])
+    assert message.startswith("nothing could be commanded for 1.50 s")
+    commander.forget()
+    assert commander.left_alone(2_000 * MS) is None
+
+
+def test_points_may_count_from_reception(settings, replace):
+    commander = Commander(replace(settings, stamp_trajectories=False))
+    arm, _ = command(commander, 500 * MS)
+    assert arm.trajectory.start_ns is None
+    assert arm.trajectory.times_ns[0] >= 20 * MS

@@ -3,6 +3,7 @@
 import numpy as np
 
 from openpi_flash_client_node.bridge.request_schedule import RETRY_NS, RequestSchedule
+from openpi_flash_client_node.play.motion import rest
 from openpi_flash_client_node.play.plan import Plan
 from openpi_flash_client_node.senses.frames import FrameSet
 from openpi_flash_client_node.senses.joints import JointReading
@@ -16,8 +17,8 @@ def observation(stamp):
 
 
 def plan(observed, step=20 * MS, steps=1000):
-    times = observed + np.array([0, steps * step])
-    return Plan(times, np.zeros((2, 1)), step, observed, 0, observed, 1, 0)
+    due_ns = observed + np.arange(1, steps + 1) * step
+    return Plan(rest(np.zeros(1), observed), due_ns, step, observed, 0, observed, 1, 0)
 
 
 def answered(requests, at, took):

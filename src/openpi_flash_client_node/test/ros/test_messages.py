@@ -44,8 +44,10 @@ def test_a_chunk_whose_columns_were_reordered_is_still_row_major():
     assert list(messages.chunk_message(chunk, ("a", "b")).values) == [0, 1, 2, 3, 4, 5]
 
 
-def test_a_trajectory_starts_at_reception_and_has_positions_velocities_and_times():
+@pytest.mark.parametrize(("start_ns", "stamp"), [(None, 0), (5_000_000_007, 5_000_000_007)])
+def test_a_trajectory_has_a_stamp_positions_velocities_and_times(start_ns, stamp):
     trajectory = Trajectory(
+        start_ns,
         np.array([40_000_000, 1_080_000_000]),
         np.array([[1.0, 2.0], [3.0, 4.0]]),
         np.array([[0.5, 0.6], [0.0, 0.0]]),
@@ -53,7 +55,7 @@ def test_a_trajectory_starts_at_reception_and_has_positions_velocities_and_times
     effect = PublishTrajectory(Controller("arm", "/arm", ("a", "b"), (0, 1)), trajectory)
     message = messages.trajectory_message(effect)
     assert message.joint_names == ["a", "b"]
-    assert messages.stamp_of(message.header.stamp) == 0
+    assert messages.stamp_of(message.header.stamp) == stamp
     assert [list(point.positions) for point in message.points] == [[1.0, 2.0], [3.0, 4.0]]
     assert [list(point.velocities) for point in message.points] == [[0.5, 0.6], [0.0, 0.0]]
     due = [(p.time_from_start.sec, p.time_from_start.nanosec) for p in message.points]

@@ -1,5 +1,7 @@
 """node.py on a real ROS graph with a real QUIC server: the main job and what people ask for."""
 
+import time
+
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import State as LifecycleState
@@ -60,9 +62,10 @@ def test_images_and_joints_in_chunks_and_trajectories_out(ros, robot, server, ma
         trajectory = ros.until(lambda heard=heard: heard, f"a trajectory of {name}")[0]
         assert isinstance(trajectory, JointTrajectory)
         assert list(trajectory.joint_names) == joints
-        assert seconds(trajectory.header.stamp) == 0
+        assert seconds(trajectory.header.stamp) == pytest.approx(time.time(), abs=10)
         due = [seconds(point.time_from_start) for point in trajectory.points]
-        assert due[0] >= 0.04
+        assert due[0] >= 0
+        assert due[-1] >= 0.3
         assert np.all(np.diff(due) > 0)
         assert not any(trajectory.points[-1].velocities)
 
@@ -124,19 +127,14 @@ def test_a_dry_run_publishes_chunks_and_status_but_not_one_trajectory(ros, robot
     assert robot.trajectories == {"arm": [], "hand": []}
 
 
-def test_pause_holds_at_the_measured_position_and_false_goes_on(ros, robot, server, make_node):
+def test_pause_holds_where_it_is_commanded_and_false_goes_on(ros, robot, server, make_node):
     make_node()
     robot.until_state(PolicyStatus.RUNNING)
-    robot.measured = [0.15, 0.25, 0.55]
-    ros.until(
-        lambda: server.requests[-1]["observation/state"][0] > 0.14, "the new position to arrive"
-    )
+    robot.measured = [0.12, 0.22, 0.52]  # it sags, or is pushed
+    server.answer = lambda _: {"actions": np.tile([0.1, 0.2, 0.5], (50, 1))}
     assert robot.call(SetBool, "pause", data=True).success
     robot.until_state(PolicyStatus.PAUSED, "paused by ~/pause")
-    hold = ros.until(
-        lambda: next((t for t in robot.trajectories["arm"] if len(t.points) == 1), None), "a hold"
-    )
-    np.testing.assert_allclose(hold.points[0].positions, [0.15, 0.25])
+    np.testing.assert_allclose(robot.until_commanded_to_stand(), [0.1, 0.2], atol=1e-6)
     asked = len(server.requests)
     ros.turn(0.6)
     assert len(server.requests) <= asked + 1
@@ -224,7 +222,7 @@ def test_deactivation_holds_and_activation_goes_on(ros, robot, make_node):
     ros.until(lambda: robot.trajectories["arm"], "a trajectory")
     node.trigger_deactivate()
     robot.until_state(PolicyStatus.PAUSED, "not active")
-    ros.until(lambda: len(robot.trajectories["arm"][-1].points) == 1, "the hold command")
+    robot.until_commanded_to_stand()
     sent = len(robot.trajectories["arm"])
     ros.turn(0.5)
     assert len(robot.trajectories["arm"]) == sent
@@ -276,7 +274,7 @@ def test_shutdown_holds(ros, robot, make_node):
     node = make_node()
     ros.until(lambda: robot.trajectories["arm"], "a trajectory")
     node.trigger_shutdown()
-    ros.until(lambda: len(robot.trajectories["arm"][-1].points) == 1, "the hold command")
+    np.testing.assert_allclose(robot.until_commanded_to_stand(), [0.1, 0.2], atol=1e-6)
 
 
 def test_dynamic_parameters_change_while_it_runs_and_bad_ones_do_not(robot, server, make_node):

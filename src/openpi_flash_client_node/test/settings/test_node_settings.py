@@ -68,11 +68,20 @@ def test_images_are_sent_raw_until_jpeg_is_asked_for(parameters):
     assert quality(image_encoding="jpeg", jpeg_quality=50) == 50
 
 
-def test_without_position_limits_there_are_none(parameters):
+def test_without_position_limits_there_are_none_and_only_a_dry_run_is_possible(parameters):
     del parameters["position_lower"], parameters["position_upper"]
-    player = settings_from_parameters(parameters).player
+    with pytest.raises(ParameterError, match="position_lower is not set for shoulder, elbow, gri"):
+        settings_from_parameters(parameters)
+    player = settings_from_parameters(parameters | {"dry_run": True}).player
     assert player.position_lower == (float("-inf"),) * 3
     assert player.position_upper == (float("inf"),) * 3
+
+
+def test_a_chunk_takes_over_after_the_lead_and_braking_after_a_control_period_at_most(parameters):
+    for lead, brake_lead in ((0.04, 20), (0.15, 20), (0.01, 10), (0.0, 0)):
+        player = settings_from_parameters(parameters | {"min_lead_time": lead}).player
+        assert player.lead_ns == round(lead * 1e9)
+        assert player.brake_lead_ns == brake_lead * 1_000_000
 
 
 @pytest.mark.parametrize(

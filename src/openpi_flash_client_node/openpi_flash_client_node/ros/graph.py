@@ -1,0 +1,28 @@
+"""Who is at a topic, by the ROS graph."""
+
+from __future__ import annotations
+
+from rclpy.node import Node
+
+from openpi_flash_client_node.bridge.command_topic import CommandTopic
+
+
+def command_topic_of(node: Node, controller: str, topic: str) -> CommandTopic:
+    """Who is at the topic of a controller that this node publishes to.
+
+    Args:
+        node: has one publisher on the topic; a second node of the same name is another one.
+        controller: its name.
+        topic: as the node named it; remapping applies.
+    """
+    resolved = node.resolve_topic_name(topic)
+    publishers = [
+        f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+        for info in node.get_publishers_info_by_topic(resolved)
+    ]
+    own_name = node.get_fully_qualified_name()
+    if own_name in publishers:
+        publishers.remove(own_name)
+    return CommandTopic(
+        controller, resolved, node.count_subscribers(resolved), tuple(sorted(publishers))
+    )
