@@ -216,12 +216,15 @@ class ChunkPlayer:
                 f"chunk {chunk.sequence} has no step left that is due before its observation is "
                 f"{to_seconds(deadline_ns - chunk.observation_ns):.2f} s old",
             )
-        if self._plan is None and (jump := self._start_jump(chunk, first_step, measured)):
-            return jump
+        start = before.sample(begin_ns)
+        if self._plan is None:
+            watched = np.asarray(self._settings.max_tracking_error) > 0
+            here = np.where(watched, measured, start.positions)
+            if jump := self._start_jump(chunk, first_step, here):
+                return jump
         steps = np.arange(first_step, last_step + 1, dtype=np.int64)
         due_ns = start_ns + steps * chunk.step_ns
         desired = self._faded(before, begin_ns, chunk.actions[steps], due_ns)
-        start = before.sample(begin_ns)
         after = follow(
             start, begin_ns, due_ns, desired, smoothing_ns=chunk.step_ns, limits=self._limits
         )
@@ -261,12 +264,10 @@ class ChunkPlayer:
             return 0
         return max(0, self._motion.end_ns - chunk.observation_ns)
 
-    def _start_jump(
-        self, chunk: Chunk, first_step: int, measured: NDArray[np.float64]
-    ) -> Hold | None:
-        """Why the robot cannot start from rest with this chunk."""
+    def _start_jump(self, chunk: Chunk, first_step: int, here: NDArray[np.float64]) -> Hold | None:
+        """Why the robot cannot start from rest, here [N], with this chunk."""
         first = np.clip(chunk.actions[first_step], self._limits.lower, self._limits.upper)
-        delta = np.abs(first - measured)
+        delta = np.abs(first - here)
         excess = delta - np.asarray(self._settings.max_start_delta)
         worst = int(np.argmax(excess))
         if excess[worst] <= 0:

@@ -121,7 +121,8 @@ class PlayerSettings:
         max_chunk_age_ns: oldest observation to play for; 0 is half of the chunk.
         blend_ns: how long the running plan fades into a new chunk.
         max_start_delta: per joint, rad or m.
-        max_tracking_error: per joint, rad or m; 0 for a joint that nobody watches.
+        max_tracking_error: per joint, rad or m; 0 for a joint that is not where it is commanded
+            to be, such as a gripper that holds something.
         max_velocity: per joint, rad/s or m/s.
         max_acceleration: per joint, rad/s^2 or m/s^2.
         position_lower: per joint, rad or m; -inf for none.

@@ -456,8 +456,9 @@ PARAMETERS: tuple[Parameter, ...] = (
         "max_tracking_error",
         ParameterKind.DOUBLES,
         (0.1,),
-        "An arm that is farther from what it was commanded is stopped until ~/reset. 0 does not "
-        "watch a joint. One value for all joints, or one per joint.",
+        "An arm that is farther from what it was commanded is stopped until ~/reset. 0 is for "
+        "grippers, which hold something: they are not watched, and start from where they are "
+        "commanded to be. One value for all joints, or one per joint.",
         unit="rad or m",
         low=0.0,
         dynamic=True,

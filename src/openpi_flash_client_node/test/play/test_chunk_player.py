@@ -186,6 +186,28 @@ def test_in_a_dry_run_it_always_starts_where_the_robot_is_measured():
     np.testing.assert_array_equal(plan.motion.sample(600 * MS).positions, REST)
 
 
+def test_a_gripper_that_holds_something_starts_from_its_command_and_keeps_its_grip():
+    """The elbow is a gripper: commanded to close to 1.0, it holds a cube at 0.4."""
+    closed = np.array([0.0, 1.0])
+    playing = player(max_tracking_error=(0.1, 0.0), max_start_delta=(0.3, 0.3))
+    playing.accept(chunk(np.tile([0.0, 0.2], (50, 1))), now=0, measured=np.array([0.0, 0.2]))
+    moving = ramp(slope=np.array([0.0, 0.04]), start=np.array([0.0, 0.2]))
+    actions = np.minimum(moving, closed)
+    playing.accept(chunk(actions, observed=100 * MS, sequence=2), now=200 * MS, measured=REST)
+    playing.step(590 * MS)
+    playing.hold(Hold(HoldKind.REQUESTED, "held"), 590 * MS)
+    held = playing.motion.positions[-1]
+    assert held[1] > 0.8
+    measured = np.array([0.0, 0.4])
+    plan = playing.accept(
+        chunk(np.tile(closed, (50, 1)), observed=1_000 * MS, sequence=3),
+        now=1_100 * MS,
+        measured=measured,
+    )
+    assert isinstance(plan, Plan)
+    assert plan.motion.positions[:, 1].min() >= held[1] - 1e-9
+
+
 # --- splicing ---
 
 
