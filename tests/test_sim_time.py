@@ -22,6 +22,13 @@ def test_at_speed_one_stamps_follow_the_system_clock_where_it_is_adjusted():
     assert time.to_ros(seconds) == 12 * SECOND
 
 
+def test_the_noise_of_reading_two_clocks_moves_no_stamp():
+    time = SimTime(1.0, steady=0.0, ros_nanoseconds=0)
+    for noise in (3_000_000, -4_000_000):
+        time.now(10.0, 10 * SECOND + noise)
+        assert time.to_ros(10.0) == 10 * SECOND
+
+
 def test_at_another_speed_time_runs_faster_from_the_same_start():
     time = SimTime(3.0, steady=100.0, ros_nanoseconds=5 * SECOND)
     seconds = time.now(102.0, 7 * SECOND)

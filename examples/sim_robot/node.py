@@ -6,6 +6,7 @@ import array
 import time
 
 from builtin_interfaces.msg import Time
+from rclpy.context import Context
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -50,14 +51,22 @@ class SimRobotNode(Node):
       seed: moves the cubes a little.
       camera_hz: pictures per second of each camera; 0 leaves the cameras out.
       speed: simulated seconds per second; other than 1 needs `use_sim_time` in the other nodes.
+      context: of ROS; None is the process's own.
     """
 
-    def __init__(self, *, seed: int = 0, camera_hz: float = 10.0, speed: float = 1.0) -> None:
-        super().__init__("sim_robot")
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        camera_hz: float = 10.0,
+        speed: float = 1.0,
+        context: Context | None = None,
+    ) -> None:
+        super().__init__("sim_robot", context=context)
         self._log = get_logger("sim_robot")
-        self._plant = Plant(seed)
-        self._follower = TrajectoryFollower(JOINTS, HOME)
-        self._time = SimTime(speed, time.monotonic(), self._ros_now())
+        self.plant = Plant(seed)
+        self.follower = TrajectoryFollower(JOINTS, HOME)
+        self._time = SimTime(speed, *self._clocks())
         self._camera_period = 1.0 / camera_hz if camera_hz > 0 else float("inf")
         self._next_picture = 0.0 if camera_hz > 0 else float("inf")
         self._joint_states = self.create_publisher(JointState, JOINT_STATES_TOPIC, SENSOR_QOS)
@@ -68,7 +77,7 @@ class SimRobotNode(Node):
             for name in (CAMERAS if camera_hz > 0 else ())
         }
         self._cameras = (
-            CameraWorker(self._plant.model, self._publish_images) if camera_hz > 0 else None
+            CameraWorker(self.plant.model, self._publish_images) if camera_hz > 0 else None
         )
         self.create_subscription(JointTrajectory, TRAJECTORY_TOPIC, self._on_trajectory, 10)
 
@@ -80,7 +89,7 @@ class SimRobotNode(Node):
         """
         if self._cameras is not None:
             self._cameras.start()
-        self._time = SimTime(self._time.speed, time.monotonic(), self._ros_now())
+        self._time = SimTime(self._time.speed, *self._clocks())
         self.create_timer(TICK, self._tick)
         self._log.info(
             f"ready: {len(self._images)} cameras, joint states at "
@@ -98,37 +107,52 @@ class SimRobotNode(Node):
             return None
         return self.create_publisher(Clock, "/clock", QoSProfile(depth=1))
 
-    def _ros_now(self) -> int:
-        return int(self.get_clock().now().nanoseconds)
+    def _clocks(self) -> tuple[float, int]:
+        """Steady seconds and ROS nanoseconds of one moment, unless the machine is very busy."""
+        for _ in range(5):
+            before = time.monotonic()
+            ros = int(self.get_clock().now().nanoseconds)
+            after = time.monotonic()
+            if after - before < 1e-3:
+                break
+        return (before + after) / 2, ros
 
     def _stamp(self, seconds: float) -> Time:
         whole, nanoseconds = divmod(self._time.to_ros(seconds), 1_000_000_000)
         return Time(sec=whole, nanosec=nanoseconds)
 
-    def _advance(self) -> float:
-        """Step the physics up to now; return now in simulated seconds."""
-        now = self._time.now(time.monotonic(), self._ros_now())
-        while self._plant.time + self._plant.timestep <= now:
-            desired = self._follower.desired(self._plant.time)
-            self._plant.command(desired.positions, desired.velocities)
-            self._plant.step()
-        return now
+    def _advance(self) -> None:
+        """Step the controller and the physics up to now."""
+        now = self._time.now(*self._clocks())
+        while self.time + self.plant.timestep <= now:
+            self.step()
+
+    @property
+    def time(self) -> float:
+        """Simulated seconds since the start."""
+        return self.plant.time
+
+    def step(self) -> None:
+        """Do one step of the controller and the physics."""
+        desired = self.follower.desired(self.time)
+        self.plant.command(desired.positions, desired.velocities)
+        self.plant.step()
 
     def _tick(self) -> None:
         self._advance()
-        measured_at = self._plant.time
+        measured_at = self.plant.time
         if self._sim_clock is not None:
             self._sim_clock.publish(Clock(clock=self._stamp(measured_at)))
         self._joint_states.publish(
-            self._joint_state(measured_at, self._plant.positions, self._plant.velocities)
+            self._joint_state(measured_at, self.plant.positions, self.plant.velocities)
         )
-        desired = self._follower.desired(measured_at)
+        desired = self.follower.desired(measured_at)
         self._reference.publish(
             self._joint_state(measured_at, desired.positions, desired.velocities)
         )
         if self._cameras is not None and measured_at >= self._next_picture:
             self._cameras.check()
-            self._cameras.draw(self._plant.snapshot())
+            self._cameras.draw(self.plant.snapshot())
             self._next_picture = max(self._next_picture + self._camera_period, measured_at)
 
     def _joint_state(self, seconds: float, positions: Vector, velocities: Vector) -> JointState:
@@ -152,11 +176,19 @@ class SimRobotNode(Node):
             self._images[name].publish(message)
 
     def _on_trajectory(self, message: JointTrajectory) -> None:
-        now = self._advance()
+        self._advance()
         try:
-            self._follower.accept(self._parse(message), now)
+            self.receive(self._parse(message), self.time)
         except TrajectoryRejectedError as error:
             self._log.error(f"trajectory rejected: {error}")
+
+    def receive(self, trajectory: Trajectory, now: float) -> None:
+        """Let the controller take a trajectory at its next step, which is at `now`.
+
+        Raises:
+          TrajectoryRejectedError: it does not.
+        """
+        self.follower.accept(trajectory, now)
 
     def _parse(self, message: JointTrajectory) -> Trajectory:
         stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec

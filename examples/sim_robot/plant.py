@@ -83,9 +83,13 @@ class Plant:
         inside = clipped == positions
         self._data.ctrl[self._actuators] = clipped + np.where(inside, velocities, 0.0) * self._lag
 
-    def step(self) -> None:
-        """Advance by one timestep."""
+    def step(self, *, brakes: bool = False) -> None:
+        """Advance by one timestep; with brakes nothing moves, whatever the servos want."""
+        stood = self._data.qpos.copy()
         mujoco.mj_step(self.model, self._data)
+        if brakes:
+            self._data.qpos[:] = stood
+            self._data.qvel[:] = 0.0
 
     def snapshot(self) -> Snapshot:
         """Copy what a camera needs, so that it can draw while the physics goes on."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+ADJUSTED = 5_000_000
+"""ns; two clocks that are read one after the other differ by less, unless one was adjusted."""
+
 
 class SimTime:
     """Maps steady seconds to simulated seconds, and those to ROS nanoseconds and back.
 
-    At speed 1 stamps follow the system clock, also where it is adjusted. At any other speed
-    they count from the start, and the node publishes them on /clock for `use_sim_time`.
+    At speed 1 stamps follow the system clock, also where it is adjusted, but not the noise of
+    reading it: a controller would shake by that. At any other speed they count from the start,
+    and the node publishes them on /clock for `use_sim_time`.
     """
 
     def __init__(self, speed: float, steady: float, ros_nanoseconds: int) -> None:
@@ -25,8 +29,9 @@ class SimTime:
     def now(self, steady: float, ros_nanoseconds: int) -> float:
         """Return the simulated seconds that have passed since the start."""
         seconds = self.speed * (steady - self._steady_start)
-        if self.is_wall_time:
-            self._offset = ros_nanoseconds - round(seconds * 1e9)
+        offset = ros_nanoseconds - round(seconds * 1e9)
+        if self.is_wall_time and abs(offset - self._offset) > ADJUSTED:
+            self._offset = offset
         return seconds
 
     def to_ros(self, seconds: float) -> int:

@@ -27,6 +27,7 @@ class World:
 
     def __init__(self, settings):
         self.bridge = Bridge(settings)
+        self.bridge.command_topics(0, [])
         self.now = 1_000 * MS
         self.effects = []
         self.controller = Controller(MEASURED)

@@ -53,10 +53,13 @@ from openpi_flash_client_node.play.chunk_player import ChunkPlayer, Targets
 from openpi_flash_client_node.play.plan import Plan
 from openpi_flash_client_node.play.tracking_guard import TrackingGuard
 from openpi_flash_client_node.senses.frames import CameraFrames, Message
-from openpi_flash_client_node.senses.joints import JointPositions, JointReading
+from openpi_flash_client_node.senses.joints import MOVED_WITHIN_NS, JointPositions, JointReading
 from openpi_flash_client_node.senses.observation import Observation
 from openpi_flash_client_node.settings.node_settings import NodeSettings
 from openpi_flash_client_node.settings.server_contract import Agreement
+
+AT_REST = 0.01
+"""rad or m; a robot that moves by less before its start stands."""
 
 
 class Bridge(Generic[Message]):
@@ -86,7 +89,7 @@ class Bridge(Generic[Message]):
             settings.moved_joints,
         )
         self._latched: Hold | None = None
-        self._topic_problem: Hold | None = None
+        self._topic_problem = _LOOKING_AROUND if self._commander.commands else None
         self._sequence = 0
         self._planner = PlannerFeed()
         self.tally = Tally()
@@ -166,7 +169,7 @@ class Bridge(Generic[Message]):
     # --- the controllers ---
 
     def command_topics(self, now: int, topics: Sequence[CommandTopic]) -> None:
-        """Take who is at the controllers' topics; nothing moves unless it is this node alone."""
+        """Take who is at the controllers' topics; nothing moves before it is this node alone."""
         self._topic_problem = objection(topics)
         if self._topic_problem is not None and self._player.plan is not None:
             self._requests.forget()
@@ -254,6 +257,8 @@ class Bridge(Generic[Message]):
         chunk = Chunk(answer.actions, agreement.step_ns, observation.oldest_ns, self._sequence + 1)
         self._keep_up(now)
         was_holding = self._player.plan is None
+        if was_holding and (stranger := self._moved_by_another(now)):
+            return self._player.hold(stranger, now)
         plan = self._player.accept(chunk, now=now, measured=self._measured(now))
         if isinstance(plan, Hold):
             return plan
@@ -273,6 +278,22 @@ class Bridge(Generic[Message]):
         )
         self._command(now)
         return plan
+
+    def _moved_by_another(self, now: int) -> Hold | None:
+        """Why the robot may not start: it moves already, and not by this node."""
+        if not self._commander.commands or self._player.is_moving(now - MOVED_WITHIN_NS):
+            return None
+        watched = np.asarray(self._settings.player.max_tracking_error) > 0
+        moved = np.where(watched, self.joints.moved(), 0.0)
+        joint = int(np.argmax(moved))
+        if moved[joint] <= AT_REST:
+            return None
+        return Hold(
+            HoldKind.COMMANDER,
+            f"joint {self._settings.joints[joint]} moves, and not by this node: by "
+            f"{moved[joint]:.3f} in the last {to_seconds(MOVED_WITHIN_NS):.1f} s; wait until it "
+            "stands, and stop what moves it",
+        )
 
     # --- time ---
 
@@ -448,6 +469,9 @@ _NO_CLOCK = Hold(
     HoldKind.OBSERVATION,
     "no message on /clock yet: use_sim_time is true, and ROS time has not begun; start the "
     "simulator or the bag (`ros2 bag play --clock`), or set use_sim_time to false",
+)
+_LOOKING_AROUND = Hold(
+    HoldKind.COMMANDER, "looking whether controllers listen and no other node commands them"
 )
 _WAITING = Hold(HoldKind.WAITING, "waiting for the first chunk")
 _HOLD_KINDS = {

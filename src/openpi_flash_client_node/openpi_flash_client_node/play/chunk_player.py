@@ -12,7 +12,8 @@ A chunk that comes while another one runs belongs to the moment of its observati
 passed are dropped. While the robot is at rest no step passes: a chunk observed at rest begins with
 its step 0, however long inference took, and of one observed in motion only the steps up to the
 moment of rest are dropped. Either way the chunk departs from what is commanded a moment from now,
-`lead_ns`, so that a controller hears of it in time; the steps are faded in.
+`lead_ns`, so that a controller hears of it in time; the steps are faded in. Braking begins as much
+later, for the same reason.
 """
 
 from __future__ import annotations
@@ -91,6 +92,10 @@ class ChunkPlayer:
         """What is commanded, from the last chunk or hold on; None before the first chunk."""
         return self._motion
 
+    def is_moving(self, at_ns: int) -> bool:
+        """Whether anything was commanded to move at a moment, or later."""
+        return self._motion is not None and self._motion.end_ns > at_ns
+
     @property
     def limits(self) -> JointLimits:
         """What every joint may do."""
@@ -147,7 +152,7 @@ class ChunkPlayer:
 
     def hold(self, reason: Hold, now: int) -> Hold:
         """Forget the running plan and brake along it; the next chunk starts from there."""
-        begin_ns = now + self._settings.brake_lead_ns
+        begin_ns = now + self._settings.lead_ns
         if self._plan is not None and self._motion is not None and self._motion.end_ns > begin_ns:
             tail = brake(self._motion.sample(begin_ns), begin_ns, 0, self._limits)
             self._motion = self._motion.until(begin_ns, tail)
@@ -165,7 +170,7 @@ class ChunkPlayer:
         """
         if self._motion is None or not np.isfinite(measured).all():
             return self.hold(reason, now)
-        begin_ns = now + self._settings.brake_lead_ns
+        begin_ns = now + self._settings.lead_ns
         back = follow(
             self._motion.sample(begin_ns),
             begin_ns,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -61,6 +62,8 @@ from openpi_flash_msgs.srv import SetPrompt
 
 HEARTBEAT_S = 0.5
 GRAPH_CHECK_S = 0.2
+DISCOVERY_S = 1.0
+"""How long DDS is given to find the other nodes before the graph is believed."""
 DIAGNOSTICS_S = 1.0
 ACKNOWLEDGE_TIMEOUT_S = 0.5
 """How long a process that ends waits until controllers have acknowledged the hold command."""
@@ -95,6 +98,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._controllers: dict[str, Any] = {}
         self._made: list[Callable[[], Any]] = []
         self._last_status: Status | None = None
+        self._made_at = 0.0
 
     @property
     def wants_autostart(self) -> bool:
@@ -135,8 +139,6 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         """Begin to send requests and to play chunks."""
         result = super().on_activate(state)
         self._live_bridge.activate(self._now())
-        if self._controllers:
-            self._on_graph_check()
         self._carry_out()
         return result
 
@@ -183,6 +185,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def _make(self, settings: NodeSettings) -> None:
         keep_image_memory()
         self._settings = settings
+        self._made_at = time.monotonic()
         self._bridge = Bridge(settings)
         self._make_publishers(settings)
         self._make_subscriptions(settings)
@@ -429,6 +432,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
 
     def _on_graph_check(self) -> None:
         assert self._settings is not None
+        if time.monotonic() - self._made_at < DISCOVERY_S:
+            return
         topics = [command_topic_of(self, c.name, c.topic) for c in self._settings.controllers]
         self._live_bridge.command_topics(self._now(), topics)
         self._carry_out()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from openpi_flash_client_node.hold import Hold, HoldKind
 from openpi_flash_client_node.nanoseconds import to_seconds
 from openpi_flash_client_node.senses.frames import CLOCK_JUMP_NS
+
+MOVED_WITHIN_NS = 300_000_000
+"""How far back `moved` looks; long enough to see a slow joint, and to see it stand."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,7 @@ class JointPositions:
         self._topics = ", ".join(topics)
         self._positions = np.full(len(self._joints), np.nan)
         self._stamps_ns = [0] * len(self._joints)
+        self._past: deque[tuple[int, NDArray[np.float64]]] = deque()
         self._unstamped = False
 
     def add(self, stamp_ns: int, names: Sequence[str], positions: Sequence[float]) -> bool:
@@ -61,7 +66,24 @@ class JointPositions:
                 continue
             self._positions[column] = position
             self._stamps_ns[column] = stamp_ns
+        self._remember(stamp_ns)
         return True
+
+    def _remember(self, stamp_ns: int) -> None:
+        if self._past and stamp_ns < self._past[-1][0]:
+            if self._past[-1][0] - stamp_ns < CLOCK_JUMP_NS:
+                return
+            self._past.clear()
+        self._past.append((stamp_ns, self._positions.copy()))
+        while stamp_ns - self._past[0][0] > MOVED_WITHIN_NS:
+            self._past.popleft()
+
+    def moved(self) -> NDArray[np.float64]:
+        """How far each joint has moved in the last `MOVED_WITHIN_NS`, [N]; 0 where unknown."""
+        if not self._past:
+            return np.zeros(len(self._joints))
+        past = np.array([positions for _, positions in self._past])
+        return np.nan_to_num(past.max(axis=0) - past.min(axis=0))
 
     def blind(self, now: int, max_blind_ns: int) -> Hold | None:
         """Which joint has been silent for too long to move by it; None if none is.

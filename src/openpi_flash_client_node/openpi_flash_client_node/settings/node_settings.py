@@ -127,8 +127,8 @@ class PlayerSettings:
         max_acceleration: per joint, rad/s^2 or m/s^2.
         position_lower: per joint, rad or m; -inf for none.
         position_upper: per joint, rad or m; inf for none.
-        lead_ns: from a chunk's arrival to where it departs from what was commanded before.
-        brake_lead_ns: the same of braking.
+        lead_ns: from a chunk's arrival, or the cause to hold, to where the motion departs from
+            what was commanded before.
         is_commanded: whether the robot moves by the plans; not in a dry run.
     """
 
@@ -141,7 +141,6 @@ class PlayerSettings:
     position_lower: tuple[float, ...]
     position_upper: tuple[float, ...]
     lead_ns: int
-    brake_lead_ns: int
     is_commanded: bool
 
 
@@ -217,7 +216,7 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
         action_columns=action_columns,
         action_rate_hz=values.get("action_rate_hz", float),
         execution_horizon=values.get("execution_horizon", int),
-        control_period_ns=_control_period_ns(values),
+        control_period_ns=from_seconds(1.0 / values.get("control_rate_hz", float)),
         command_window_ns=values.seconds("command_window"),
         tracking_delay_ns=values.seconds("tracking_delay"),
         stamp_trajectories=values.get("trajectory_stamp", str) == "absolute",
@@ -376,10 +375,6 @@ def _check_paths(paths: list[RequestPath]) -> None:
                 )
 
 
-def _control_period_ns(values: _Values) -> int:
-    return from_seconds(1.0 / values.get("control_rate_hz", float))
-
-
 def _player(values: _Values, joints: tuple[str, ...]) -> PlayerSettings:
     lower = values.per_joint("position_lower", joints, float("-inf"))
     upper = values.per_joint("position_upper", joints, float("inf"))
@@ -391,7 +386,6 @@ def _player(values: _Values, joints: tuple[str, ...]) -> PlayerSettings:
     is_commanded = not values.get("dry_run", bool)
     if is_commanded:
         _require_position_limits(joints, lower, upper)
-    lead_ns, period_ns = values.seconds("min_lead_time"), _control_period_ns(values)
     return PlayerSettings(
         max_chunk_age_ns=values.seconds("max_chunk_age"),
         blend_ns=values.seconds("blend_time"),
@@ -401,8 +395,7 @@ def _player(values: _Values, joints: tuple[str, ...]) -> PlayerSettings:
         max_acceleration=values.per_joint("max_acceleration", joints, None),
         position_lower=lower,
         position_upper=upper,
-        lead_ns=lead_ns,
-        brake_lead_ns=min(lead_ns, period_ns),
+        lead_ns=values.seconds("min_lead_time"),
         is_commanded=is_commanded,
     )
 

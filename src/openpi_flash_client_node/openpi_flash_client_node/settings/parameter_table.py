@@ -437,8 +437,9 @@ PARAMETERS: tuple[Parameter, ...] = (
         "min_lead_time",
         ParameterKind.DOUBLE,
         0.04,
-        "Longest time that a command takes to a controller: so much later a new chunk takes over, "
-        "and so much longer a window goes on. For controllers behind a network measure it.",
+        "Longest time that a command takes to a controller: so much later a chunk takes over or "
+        "braking begins, and so much longer a window goes on. Measure it for controllers behind a "
+        "network.",
         unit="s",
         low=0.0,
         high=0.5,
@@ -455,7 +456,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "max_tracking_error",
         ParameterKind.DOUBLES,
-        (0.1,),
+        (0.08,),
         "An arm that is farther from what it was commanded is stopped until ~/reset. 0 is for "
         "grippers, which hold something: they are not watched, and start from where they are "
         "commanded to be. One value for all joints, or one per joint.",
@@ -466,7 +467,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "tracking_delay",
         ParameterKind.DOUBLE,
-        0.1,
+        0.05,
         "Delay of an arm that follows well, joint states included: a measured position is compared "
         "with all that was commanded in the time before it.",
         unit="s",

@@ -95,7 +95,7 @@ def test_whatever_stops_the_robot_brakes_along_the_plan_until_it_stands(world, c
     world.silent = {"scene", "wrist"}  # no request, and so no chunk, follows
     assert comes_to_rest(world, within_ms=200)
     gone = world.controller.reference(world.now).positions - before
-    assert 0 <= gone[0] < 0.04
+    assert 0 <= gone[0] < 0.05
     np.testing.assert_allclose(gone[1:], 0.0, atol=1e-9)
 
 
@@ -204,7 +204,7 @@ def test_an_arm_that_does_not_follow_is_stopped_until_a_person_says_otherwise(wo
         world.pass_time(20)
         assert world.now - since <= 1_000 * MS
     assert world.status.state is State.HOLDING
-    assert world.status.message.startswith("joint shoulder does not follow: it is 0.1")
+    assert world.status.message.startswith("joint shoulder does not follow: it is 0.0")
     assert comes_to_rest(world, within_ms=1_000)
     world.event(RequestFailure(world.in_flight, FailureKind.TIMEOUT, "no answer"))
     # its command has come back to it: when it is released nothing jumps
@@ -216,6 +216,24 @@ def test_an_arm_that_does_not_follow_is_stopped_until_a_person_says_otherwise(wo
     assert world.status.cause == "tracking"
     world.bridge.reset(world.now)
     world.answer(world.pass_time(400, until=SendRequest))
+    assert world.status.state is State.RUNNING
+
+
+def test_an_arm_that_somebody_else_moves_is_not_started(world):
+    world.bridge.activate(world.now)
+    world.up()
+    world.stuck_at = list(MEASURED)
+    request = world.pass_time(100, until=SendRequest)
+    for _ in range(10):
+        world.stuck_at[0] += 0.01  # half a radian a second
+        world.pass_time(20)
+    world.event(RequestDone(request.request_id, {"actions": still()}, 0.0, 0.2, COST))
+    assert world.all(PublishTrajectory) == []
+    assert (world.status.state, world.status.cause) == (State.HOLDING, "commander")
+    assert world.status.message.startswith("joint shoulder moves, and not by this node: by 0.1")
+    world.stuck_at = list(MEASURED)
+    world.pass_time(600)
+    world.answer(world.all(SendRequest)[-1])
     assert world.status.state is State.RUNNING
 
 
@@ -294,4 +312,4 @@ def test_a_clock_that_is_set_back_stops_a_moving_robot_where_it_is(world):
     world.controller = Controller(here)
     assert comes_to_rest(world)
     gone = world.controller.reference(world.now).positions - here
-    assert 0 <= gone[0] < 0.04
+    assert 0 <= gone[0] < 0.05

@@ -50,6 +50,7 @@ def test_a_running_number_in_a_message_is_no_news_but_another_cause_is(world):
 
 def test_ros_time_that_has_not_begun_is_named_before_the_server_and_every_sensor(settings):
     bridge = Bridge(settings)
+    bridge.command_topics(0, [])
     bridge.activate(0)
     for connect in (lambda: None, lambda: bridge.link_event(0, LinkUp(METADATA))):
         connect()

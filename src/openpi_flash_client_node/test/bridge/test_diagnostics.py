@@ -22,6 +22,7 @@ def test_levels_have_the_numbers_of_the_message():
 
 def test_a_bridge_that_connects_warns_and_a_lost_link_is_an_error(settings):
     bridge = Bridge(settings)
+    bridge.command_topics(0, [])
     assert by_name(bridge, settings)["connection"].level is Level.WARN
     bridge.link_event(0, LinkUp(METADATA))
     report = by_name(bridge, settings)["connection"]
@@ -34,6 +35,7 @@ def test_a_bridge_that_connects_warns_and_a_lost_link_is_an_error(settings):
 
 def test_a_server_for_another_robot_is_an_error(settings):
     bridge = Bridge(settings)
+    bridge.command_topics(0, [])
     bridge.link_event(0, LinkUp(METADATA | {"action_dim": 7}))
     for name in ("connection", "execution"):
         report = by_name(bridge, settings)[name]
@@ -43,6 +45,7 @@ def test_a_server_for_another_robot_is_an_error(settings):
 
 def test_every_camera_has_its_age_and_a_missing_one_is_a_warning(settings):
     bridge = Bridge(settings)
+    bridge.command_topics(0, [])
     bridge.link_event(0, LinkUp(METADATA))
     bridge.activate(0)
     bridge.add_frame("scene", SECOND // 2, "picture")
@@ -55,6 +58,7 @@ def test_every_camera_has_its_age_and_a_missing_one_is_a_warning(settings):
 
 def test_execution_says_state_and_counts(settings):
     bridge = Bridge(settings)
+    bridge.command_topics(0, [])
     bridge.link_event(0, LinkUp(METADATA))
     report = by_name(bridge, settings)["execution"]
     assert report.level is Level.OK
@@ -66,6 +70,7 @@ def test_execution_says_state_and_counts(settings):
 
 def test_a_planner_that_fails_is_a_warning_in_its_own_words(settings, monkeypatch):
     bridge = Bridge(settings)
+    bridge.command_topics(0, [])
     report = by_name(bridge, settings)["planner"]
     assert (report.level, report.message) == (Level.OK, "")
     monkeypatch.setattr(Bridge, "planner_error", "internal: out of memory")

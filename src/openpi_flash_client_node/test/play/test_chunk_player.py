@@ -29,7 +29,6 @@ SETTINGS = PlayerSettings(
     position_lower=(-2.0, -2.0),
     position_upper=(2.0, 2.0),
     lead_ns=40 * MS,
-    brake_lead_ns=20 * MS,
     is_commanded=True,
 )
 LEAD = SETTINGS.lead_ns
@@ -305,7 +304,7 @@ def test_a_hold_brakes_along_the_plan_and_never_backwards():
     old, now = playing.plan, 300 * MS
     playing.hold(Hold(HoldKind.REQUESTED, "held"), now)
     braking = playing.motion
-    begin = now + SETTINGS.brake_lead_ns
+    begin = now + SETTINGS.lead_ns
     start = old.motion.sample(begin)
     hardest = (start.velocities / np.asarray(SETTINGS.max_acceleration)).max()
     assert braking.end_ns - begin == pytest.approx(hardest * 1e9, abs=1)

@@ -98,3 +98,22 @@ def test_a_message_that_comes_out_of_order_changes_nothing_but_a_clock_set_back_
     np.testing.assert_array_equal(table.newest(5_000 * MS, max_age_ns=AGE).positions, [1, 2, 3])
     table.add(100 * MS, ["shoulder", "elbow", "gripper"], [4, 5, 6])
     np.testing.assert_array_equal(table.newest(100 * MS, max_age_ns=AGE).positions, [4, 5, 6])
+
+
+def test_it_knows_how_far_each_joint_has_moved_lately():
+    joints = JointPositions(("a", "b"), ["/joint_states"])
+    assert joints.moved().tolist() == [0.0, 0.0]
+    for k in range(100):
+        joints.add((k + 1) * 20_000_000, ["a"], [0.01 * k])
+    assert joints.moved()[0] == pytest.approx(0.15)  # 0.3 s of 0.5 rad/s
+    assert joints.moved()[1] == 0.0  # not known
+    for k in range(100, 120):
+        joints.add((k + 1) * 20_000_000, ["a", "b"], [1.0, 2.0])
+    assert joints.moved().tolist() == [0.0, 0.0]
+
+
+def test_where_time_was_set_back_what_was_before_does_not_count():
+    joints = JointPositions(("a",), ["/joint_states"])
+    joints.add(10_000_000_000, ["a"], [0.0])
+    joints.add(5_000_000_000, ["a"], [1.0])
+    assert joints.moved().tolist() == [0.0]

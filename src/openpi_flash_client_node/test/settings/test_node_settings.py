@@ -77,13 +77,6 @@ def test_without_position_limits_there_are_none_and_only_a_dry_run_is_possible(p
     assert player.position_upper == (float("inf"),) * 3
 
 
-def test_a_chunk_takes_over_after_the_lead_and_braking_after_a_control_period_at_most(parameters):
-    for lead, brake_lead in ((0.04, 20), (0.15, 20), (0.01, 10), (0.0, 0)):
-        player = settings_from_parameters(parameters | {"min_lead_time": lead}).player
-        assert player.lead_ns == round(lead * 1e9)
-        assert player.brake_lead_ns == brake_lead * 1_000_000
-
-
 @pytest.mark.parametrize(
     ("transport", "port", "server"),
     [("quic", 0, "127.0.0.1:5555"), ("websocket", 0, "127.0.0.1:8000"), ("quic", 7, "127.0.0.1:7")],
