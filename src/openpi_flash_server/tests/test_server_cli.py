@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import openpi_flash_models
-import openpi_flash_server.logs.setup
+import openpi_flash_server.logs.log_output
 import openpi_flash_server.serving.process
 from openpi_flash_server.cli import app
 from openpi_flash_server.commands.make_demo_checkpoint import MARKER
@@ -117,7 +117,7 @@ def served(monkeypatch):
         return 0
 
     monkeypatch.setattr(openpi_flash_server.serving.process, "serve", serve)
-    monkeypatch.setattr(openpi_flash_server.logs.setup, "configure", lambda level: None)
+    monkeypatch.setattr(openpi_flash_server.logs.log_output, "configure", lambda level: None)
     return settings
 
 

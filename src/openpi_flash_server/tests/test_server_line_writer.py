@@ -7,7 +7,7 @@ import pytest
 from server_fakes import WAIT
 
 from openpi_flash_server.logs.line_writer import LineWriter
-from openpi_flash_server.logs.setup import _FileLines
+from openpi_flash_server.logs.log_output import _FileLines
 
 
 class Stuck:

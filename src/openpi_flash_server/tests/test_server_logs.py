@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from server_fakes import WAIT
 
-from openpi_flash_server.logs import setup
+from openpi_flash_server.logs import log_output
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.logs.line_format import LineFormatter
 from openpi_flash_server.logs.outside_text import LONGEST, shown, shown_lines
@@ -19,11 +19,11 @@ def configured():
     """`configured(level)` is a function that gives the lines logged so far, without the time."""
     root = logging.getLogger()
     before = (list(root.handlers), root.level)
-    levels = {name: logging.getLogger(name).level for name in setup.OURS}
+    levels = {name: logging.getLogger(name).level for name in log_output.OURS}
 
     def configure(level="info"):
         stream = io.StringIO()
-        writer = setup.configure(level, stream=stream)
+        writer = log_output.configure(level, stream=stream)
 
         def lines():
             assert writer.flush(timeout=WAIT)

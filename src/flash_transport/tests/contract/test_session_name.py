@@ -16,6 +16,8 @@ CLIENTS = [FlashTransportPolicy, aio.FlashTransportPolicy, aio.AsyncFlashTranspo
         ("arm\x1b[2J", r"the control character \\x1b"),
         ("arm\n", r"the control character \\n"),
         ("arm\u202e", r"the control character \\u202e"),
+        ("arm\ufeff", r"the control character \\ufeff"),
+        ("arm\x85", r"the control character \\x85"),
         ("a" * 129, "129 characters, at most 128"),
         (b"arm", "bytes, expected text"),
     ],
@@ -26,7 +28,9 @@ def test_what_is_no_session_name_is_refused(client, session, problem):
 
 
 @pytest.mark.parametrize("client", CLIENTS[:2])
-@pytest.mark.parametrize("session", ["arm", "", "left arm 7", "Ärmchen", "a" * 128])
+@pytest.mark.parametrize(
+    "session", ["arm", "", "left arm 7", "Ärmchen", "left\u00a0arm", "\ue000", "a" * 128]
+)
 def test_a_session_name_comes_to_the_server_as_it_is(client, session):
     with Served() as served, client("127.0.0.1", served.port, session=session) as policy:
         assert policy.infer({}, timeout=LONG)["session"] == session

@@ -118,11 +118,11 @@ def serve(
     keeps_to_itself = config is None and not settings.keys and settings.is_default("host")
     if keeps_to_itself:
         settings = read_config(config, [*flags, Flag(("host",), flags[0].name, "127.0.0.1")])
-    from openpi_flash_server.logs import setup
+    from openpi_flash_server.logs import log_output
     from openpi_flash_server.logs.events import EventLogger
     from openpi_flash_server.serving import process
 
-    output = setup.configure(settings.log_level)
+    output = log_output.configure(settings.log_level)
     log = EventLogger(__name__)
     if config is not None:
         log.info("configuration read", file=config, mode=settings.mode)

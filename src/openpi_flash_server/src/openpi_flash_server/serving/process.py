@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from openpi_flash_models.errors import InferenceConfigError
 from openpi_flash_server.config.server_config import ServerConfig
-from openpi_flash_server.logs import setup
+from openpi_flash_server.logs import log_output
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.logs.line_writer import LineWriter
 from openpi_flash_server.serving.endpoint import StartError
@@ -116,7 +116,7 @@ def _fail_with(error: BaseException) -> int:
 
 
 def _fail(message: str) -> int:
-    writer = setup.stderr_writer()
+    writer = log_output.stderr_writer()
     writer.put(f"error: {message}")
     writer.flush(timeout=_LAST_WORDS)
     return EXIT_FAILED
