@@ -115,7 +115,7 @@ def decode_image(
     """
 
 def encode_jpeg(image: NDArray[np.uint8], quality: int = 92) -> bytes:
-    """Encode an RGB image as JPEG, such that a policy sees as much of it as its bytes can say.
+    """Encode an RGB image as JPEG, with tables made for policies rather than for eyes.
 
     Each pixel keeps its own colour (4:4:4), and all frequencies are kept in equal steps.
 
@@ -209,21 +209,21 @@ class PackedRequest:
 
     @property
     def serialize_ms(self) -> float:
-        """What packing it took."""
+        """Milliseconds that packing took."""
 
     def cancel(self) -> None:
-        """Want the answer no more: the server is told to drop the work."""
+        """Cancel the request; the server is told to drop it."""
 
 @final
 class Completions:
-    """The outcomes of submitted requests, in the order of their coming."""
+    """The outcomes of submitted requests, in the order in which they arrive."""
 
     def next(
         self,
     ) -> (
         tuple[int, dict[str, Any] | None, BaseException | None, tuple[float, int, int, int]] | None
     ):
-        """Wait for the next outcome; None when the client is closed and all are out.
+        """Wait for the next outcome; None when the client is closed and all were returned.
 
         Returns:
             Its ticket, the answer or None, the error or None, and the last four arguments of
@@ -232,14 +232,14 @@ class Completions:
 
 @disjoint_base
 class TransportServer:
-    """What `QuicServer` and `LocalServer` have in common; made only as one of them."""
+    """The common base of `QuicServer` and `LocalServer`; not made by itself."""
 
     @property
     def counters(self) -> dict[str, int]:
-        """What happened since the start, for metrics; docs/server.md lists the counters."""
+        """Counters since the start, for metrics; docs/server.md lists them."""
 
     def set_metadata(self, metadata: dict[str, Any]) -> None:
-        """Let clients in: from now on a hello is answered with `metadata`."""
+        """Become ready: from now on each hello is answered with `metadata`."""
 
     def next_request(self, timeout: float | None = None) -> TransportRequest | None:
         """Wait for the next request. Any number of threads may.
@@ -257,7 +257,7 @@ class TransportServer:
     def next_client_events(
         self, timeout: float | None = None
     ) -> list[tuple[Literal["connected", "disconnected", "refused", "lost"], str, str, int]] | None:
-        """Wait for news of clients, for a log: who connected, who left, who was refused.
+        """Wait for events of clients, for a log: who connected, who left, who was refused.
 
         Args:
             timeout: seconds; None waits until there is something.
@@ -266,7 +266,7 @@ class TransportServer:
             For each event its kind; the client, `ip:port#connection` or `pid=…,uid=…#connection`,
             of `refused` only `ip`, IPv6's `network::/64` or `uid=…`; the client's session, of
             `refused` the reason; and how often it happened since the last call. `lost` counts
-            events that were forgotten because nobody took them. An empty list when `timeout` has
+            events that were dropped because they were not fetched in time. An empty list when `timeout` has
             passed, None when the server is closed and all events were returned. No text holds a
             key or a control character.
         """
@@ -274,21 +274,21 @@ class TransportServer:
     def stop_accepting(self) -> None:
         """Answer hellos and new requests with `not_ready` from now on.
 
-        What was accepted goes on: it comes out of `next_request`, and its answers are sent.
+        Accepted requests still come out of `next_request`, and their answers are sent.
         """
 
     def drain(self, timeout: float | None) -> bool:
-        """Accept nothing more, wait until what was accepted is answered, and close.
+        """Accept nothing more, wait until accepted requests are answered, and close.
 
-        Other threads must go on to take requests and to answer them. Clients that are not answered
-        when `timeout` seconds are over are told so, as `close` does.
+        Other threads must go on to take and answer requests. After `timeout` seconds the clients
+        of unanswered requests get `not_ready`, as from `close`.
 
         Returns:
-            Whether everything that was accepted is answered and the answers have arrived.
+            Whether every accepted request is answered and its answer has arrived.
         """
 
     def close(self) -> None:
-        """Stop. Sent answers arrive, and what nobody has taken yet is answered `not_ready`.
+        """Stop. Sent answers still arrive; requests that were not taken yet get `not_ready`.
 
         A request that was taken and is not answered may have been carried out; its client gets
         Disconnected.
@@ -314,13 +314,13 @@ class QuicServer(TransportServer):
     Args:
         host: address to listen on; `::` listens on IPv4, too.
         port: UDP port; 0 lets the system choose.
-        metadata: what each client is told when it connects; None lets nobody in yet.
+        metadata: what each client is told when it connects; None answers `not_ready`.
         certificate_dir: where the certificate and its key are kept, made on the first start. None
             makes a new certificate each time, which no client can pin.
         tls_certificate: PEM file of a certificate from elsewhere, with its chain, instead of one in
             `certificate_dir`.
         tls_key: PEM file of its private key.
-        api_keys: a client must know one of them; empty lets everybody in. Each is one line of
+        api_keys: a client must give one of them; empty accepts every client. Each is one line of
             visible ASCII.
         max_message_bytes: the largest request. One client may have requests of twice, all of them
             together of eight times that waiting for their answers.
@@ -378,7 +378,7 @@ class LocalServer(TransportServer):
         path: the socket's file, of at most 107 bytes. Clients name it `unix:` and the path.
         metadata: what each client is told when it connects. None: there is no policy yet, and
             clients are answered `not_ready` until `set_metadata`.
-        api_keys: a client must know one of them; empty lets in whom the file's permissions let in.
+        api_keys: a client must give one of them; empty accepts every process that may open the file.
         max_message_bytes: the largest request. One client may have requests of twice, all of them
             together of eight times that waiting for their answers.
         mode: permissions of the file. The default is for processes of the server's user only.
@@ -412,15 +412,15 @@ class TransportRequest:
 
     @property
     def kind(self) -> Literal["infer", "reset"]:
-        """What the client wants."""
+        """The kind of request."""
 
     @property
     def session(self) -> str:
-        """What the client calls itself; its `peer` where it said nothing."""
+        """The session that the client named; its `peer` if it named none."""
 
     @property
     def peer(self) -> str:
-        """Where the client is: `ip:port#connection`, or `pid=…,uid=…#connection`."""
+        """The client's address: `ip:port#connection`, or `pid=…,uid=…#connection`."""
 
     @property
     def observation(self) -> dict[str, Any]:
@@ -432,7 +432,7 @@ class TransportRequest:
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits for the answer any more."""
+        """Whether the client has cancelled the request or is gone."""
 
     def respond(self, result: dict[str, Any]) -> None:
         """Answer with a result. Harmless when the client has left.
