@@ -266,9 +266,9 @@ class TransportServer:
             For each event its kind; the client, `ip:port#connection` or `pid=…,uid=…#connection`,
             of `refused` only `ip`, IPv6's `network::/64` or `uid=…`; the client's session, of
             `refused` the reason; and how often it happened since the last call. `lost` counts
-            events that were dropped because they were not fetched in time. An empty list when `timeout` has
-            passed, None when the server is closed and all events were returned. No text holds a
-            key or a control character.
+            events that were dropped because they were not fetched in time. An empty list when
+            `timeout` has passed, None when the server is closed and all events were returned. No
+            text holds a key or a control character.
         """
 
     def stop_accepting(self) -> None:
@@ -378,7 +378,8 @@ class LocalServer(TransportServer):
         path: the socket's file, of at most 107 bytes. Clients name it `unix:` and the path.
         metadata: what each client is told when it connects. None: there is no policy yet, and
             clients are answered `not_ready` until `set_metadata`.
-        api_keys: a client must give one of them; empty accepts every process that may open the file.
+        api_keys: a client must give one of them; empty accepts every process that may
+            open the file.
         max_message_bytes: the largest request. One client may have requests of twice, all of them
             together of eight times that waiting for their answers.
         mode: permissions of the file. The default is for processes of the server's user only.

@@ -68,7 +68,7 @@ def serve(
     api_key: Annotated[
         list[str] | None,
         typer.Option(
-            help="An API key that clients may give; may be given again. `ps` shows it: prefer a file.",
+            help="An API key that clients may give; repeatable. `ps` shows it: prefer a file.",
             metavar="<key>",
         ),
     ] = None,
