@@ -64,19 +64,30 @@ impl Raw {
         asked
     }
 
+    /// As [`Self::ask`]; None if the server has closed the connection already.
+    pub fn ask_if_open(&self, request: &[u8]) -> Option<Asked> {
+        let mut asked = self.begin_if_open(request)?;
+        let _ = asked.send.finish();
+        Some(asked)
+    }
+
     /// Send bytes without an end.
     pub fn begin(&self, request: &[u8]) -> Asked {
+        self.begin_if_open(request).expect("an open connection")
+    }
+
+    fn begin_if_open(&self, request: &[u8]) -> Option<Asked> {
         let (send, receive) = self.runtime.block_on(async {
-            let (mut send, receive) = self.connection.open_bi().await.unwrap();
+            let (mut send, receive) = self.connection.open_bi().await.ok()?;
             // A server that has read enough stops it.
             let _ = send.write_all(request).await;
-            (send, receive)
-        });
-        Asked {
+            Some((send, receive))
+        })?;
+        Some(Asked {
             runtime: self.runtime.clone(),
             send,
             receive,
-        }
+        })
     }
 
     /// Send a request that does not end, until nothing more is taken for a time; returns how many bytes were.
