@@ -36,6 +36,7 @@ CAMERA_PERIOD = 0.05
 VELOCITY, ACCELERATION = 0.5, 5.0
 PARAMETERS = {
     "transport": "quic",
+    "action_kind": "position",
     "prompt": "move",
     "dry_run": False,
     "cameras": list(CAMERAS),
@@ -139,9 +140,9 @@ class BreakableArm(SimRobotNode):
 class Server:
     """A real QUIC server with a policy that a test writes: observation -> actions [H, 7]."""
 
-    def __init__(self, policy, *, rate_hz=25.0, horizon=50, think=0.0):
+    def __init__(self, policy, *, rate_hz=25.0, horizon=50, think=0.0, **metadata):
         self.policy, self.think = policy, think
-        metadata = {
+        metadata |= {
             "action_horizon": horizon,
             "action_dim": len(JOINTS),
             "action_rate_hz": rate_hz,

@@ -18,7 +18,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 from arm_rig import ACCELERATION, PARAMETERS, VELOCITY, rig, swing
 
 from openpi_flash_msgs.msg import PolicyStatus
-from sim_robot.robot import HOME
+from sim_robot.robot import HOME, JOINTS
 
 # rclpy imports a message's type support on first use, and that a parser that warns
 pytestmark = pytest.mark.filterwarnings("ignore:module 'sre_:DeprecationWarning")
@@ -164,6 +164,18 @@ def test_jumps_reversals_start_and_hold_keep_to_the_limits(tmp_path, policy):
         )
         assert_within_limits(made, 0.0)
         assert np.abs(velocities).max() >= 0.9 * VELOCITY
+
+
+def test_velocities_are_never_played_as_positions(tmp_path):
+    """DROID's policies: seven velocities and a gripper."""
+    velocity = {"interface": "velocity", "unit": "rad/s", "reference": "absolute"}
+    actions = [{"name": name} | velocity for name in JOINTS]
+    with rig(tmp_path, lambda _: np.full((50, 7), 0.3, np.float32), actions=actions) as made:
+        made.start_node()
+        made.until_status(PolicyStatus.FAULT, "shoulder_pan (velocity, rad/s, absolute) and 6 more")
+        made.wait(2.0)
+        assert made.server.answered == 0
+        assert made.arm.lateness == []  # not one trajectory
 
 
 def test_a_hold_brakes_ahead_and_never_backwards(moving):

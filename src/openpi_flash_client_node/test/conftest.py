@@ -40,6 +40,7 @@ PARAMETERS = {
     "controllers": ["arm", "hand"],
     "controller.arm.joints": ["shoulder", "elbow"],
     "controller.hand.joints": ["gripper"],
+    "action_kind": "position",
 }
 
 

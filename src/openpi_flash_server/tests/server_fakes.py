@@ -13,6 +13,7 @@ from openpi_flash_models.policy.policy_protocol import (
     InferenceControls,
     PolicySpec,
 )
+from openpi_flash_models.robots import ActionColumn
 from openpi_flash_server.slot.request import Request, RequestMode
 
 WAIT = 20.0
@@ -24,7 +25,7 @@ SPEC = PolicySpec(
     action_horizon=3,
     action_dim=2,
     action_rate_hz=25.0,
-    action_names=("shoulder", "elbow"),
+    actions=(ActionColumn("shoulder"), ActionColumn("elbow", "velocity", "rad/s")),
     image_specs=(ImageSpec(path=("observation/image",), shape=(4, 4, 3)),),
     metadata={"reset_pose": [0.5, -0.5]},
 )

@@ -21,7 +21,7 @@ from typing import Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from openpi_flash_client_node.bridge.command_topic import CommandTopic, objection
+from openpi_flash_client_node.bridge.command_topic import CommandTopic
 from openpi_flash_client_node.bridge.commander import Commander
 from openpi_flash_client_node.bridge.effects import (
     Effect,
@@ -33,6 +33,7 @@ from openpi_flash_client_node.bridge.effects import (
 )
 from openpi_flash_client_node.bridge.planner_feed import PlannerFeed
 from openpi_flash_client_node.bridge.request_schedule import PendingRequest, RequestSchedule
+from openpi_flash_client_node.bridge.safety_watch import SafetyWatch
 from openpi_flash_client_node.bridge.server_state import ServerState
 from openpi_flash_client_node.bridge.status import State, Status
 from openpi_flash_client_node.bridge.tally import Tally
@@ -51,15 +52,11 @@ from openpi_flash_client_node.nanoseconds import to_seconds
 from openpi_flash_client_node.play.chunk import Chunk
 from openpi_flash_client_node.play.chunk_player import ChunkPlayer, Targets
 from openpi_flash_client_node.play.plan import Plan
-from openpi_flash_client_node.play.tracking_guard import TrackingGuard
 from openpi_flash_client_node.senses.frames import CameraFrames, Message
 from openpi_flash_client_node.senses.joints import MOVED_WITHIN_NS, JointPositions, JointReading
 from openpi_flash_client_node.senses.observation import Observation
 from openpi_flash_client_node.settings.node_settings import NodeSettings
 from openpi_flash_client_node.settings.server_contract import Agreement
-
-AT_REST = 0.01
-"""rad or m; a robot that moves by less before its start stands."""
 
 
 class Bridge(Generic[Message]):
@@ -82,14 +79,7 @@ class Bridge(Generic[Message]):
         self._requests: RequestSchedule[Message] = RequestSchedule()
         self._observation_problem: Hold | None = None
         self._commander = Commander(settings)
-        self._guard = TrackingGuard(
-            settings.joints,
-            settings.player.max_tracking_error,
-            settings.tracking_delay_ns,
-            settings.moved_joints,
-        )
-        self._latched: Hold | None = None
-        self._topic_problem = _LOOKING_AROUND if self._commander.commands else None
+        self._watch = SafetyWatch(settings, self.frames, self.joints)
         self._sequence = 0
         self._planner = PlannerFeed()
         self.tally = Tally()
@@ -110,7 +100,7 @@ class Bridge(Generic[Message]):
         """Begin to send requests and, unless it is a dry run, to move."""
         self._active = True
         self._paused = self._held = False
-        self._latched = None
+        self._watch.latched = None
         self.tally.start_anew()
         self._player.hold(_WAITING, now)
 
@@ -140,7 +130,7 @@ class Bridge(Generic[Message]):
     def reset(self, now: int) -> None:
         """Forget the running chunk and the policy's state; ends `hold` and what needs a person."""
         self._held = False
-        self._latched = None
+        self._watch.latched = None
         self._start_anew(now)
 
     def _start_anew(self, now: int) -> None:
@@ -162,18 +152,18 @@ class Bridge(Generic[Message]):
     def update_settings(self, settings: NodeSettings) -> None:
         """Take new values of the dynamic parameters."""
         self._settings = settings
+        self._watch.update_settings(settings)
         self._player.update_settings(settings.player)
         self._commander.update_settings(settings)
-        self._guard.update_limits(settings.player.max_tracking_error, settings.tracking_delay_ns)
 
     # --- the controllers ---
 
     def command_topics(self, now: int, topics: Sequence[CommandTopic]) -> None:
         """Take who is at the controllers' topics; nothing moves before it is this node alone."""
-        self._topic_problem = objection(topics)
-        if self._topic_problem is not None and self._player.plan is not None:
+        problem = self._watch.look_at_topics(topics)
+        if problem is not None and self._player.plan is not None:
             self._requests.forget()
-            self._hold(now, self._topic_problem)
+            self._hold(now, problem)
 
     # --- the link ---
 
@@ -257,13 +247,15 @@ class Bridge(Generic[Message]):
         chunk = Chunk(answer.actions, agreement.step_ns, observation.oldest_ns, self._sequence + 1)
         self._keep_up(now)
         was_holding = self._player.plan is None
-        if was_holding and (stranger := self._moved_by_another(now)):
-            return self._player.hold(stranger, now)
+        if was_holding and not self._moved_lately(now):
+            stranger = self._watch.moved_by_another() if self._commander.commands else None
+            if stranger is not None:
+                return self._player.hold(stranger, now)
         plan = self._player.accept(chunk, now=now, measured=self._measured(now))
         if isinstance(plan, Hold):
             return plan
         if was_holding:
-            self._guard.forget()
+            self._watch.start()
         self._sequence = plan.sequence
         self._effects.append(
             PublishChunk(
@@ -279,21 +271,9 @@ class Bridge(Generic[Message]):
         self._command(now)
         return plan
 
-    def _moved_by_another(self, now: int) -> Hold | None:
-        """Why the robot may not start: it moves already, and not by this node."""
-        if not self._commander.commands or self._player.is_moving(now - MOVED_WITHIN_NS):
-            return None
-        watched = np.asarray(self._settings.player.max_tracking_error) > 0
-        moved = np.where(watched, self.joints.moved(), 0.0)
-        joint = int(np.argmax(moved))
-        if moved[joint] <= AT_REST:
-            return None
-        return Hold(
-            HoldKind.COMMANDER,
-            f"joint {self._settings.joints[joint]} moves, and not by this node: by "
-            f"{moved[joint]:.3f} in the last {to_seconds(MOVED_WITHIN_NS):.1f} s; wait until it "
-            "stands, and stop what moves it",
-        )
+    def _moved_lately(self, now: int) -> bool:
+        """Whether this node has moved the robot itself."""
+        return self._player.is_moving(now - MOVED_WITHIN_NS)
 
     # --- time ---
 
@@ -302,7 +282,7 @@ class Bridge(Generic[Message]):
         self._keep_up(now)
         outcome = self._player.step(now)
         if isinstance(outcome, Targets):
-            self._watch(now, outcome)
+            self._look(now, outcome)
         if self._active:
             self._command(now)
         if self.server.take_recheck(now):
@@ -318,24 +298,17 @@ class Bridge(Generic[Message]):
             self._player.resume_from(played, Hold(HoldKind.EXHAUSTED, message), now)
             self._commander.forget()
 
-    def _watch(self, now: int, targets: Targets) -> None:
+    def _look(self, now: int, targets: Targets) -> None:
         """Hold if the robot moves blindly, or does not follow."""
-        max_blind_ns = self._settings.observation.max_blind_ns
-        blind = self.frames.blind(now, max_blind_ns) or self.joints.blind(now, max_blind_ns)
+        blind = self._watch.blind(now)
         if blind is not None:
             self._hold(now, blind)
             return
-        if not self._commander.commands:
-            return
-        self._guard.command(now, targets.positions)
-        reading = self.joints.newest(now, max_age_ns=max_blind_ns)
-        if not isinstance(reading, JointReading):
-            return
-        lost = self._guard.check(reading.oldest_ns, reading.positions)
+        lost = self._watch.lost(now, targets.positions) if self._commander.commands else None
         if lost is not None:
-            self._latched = lost
+            reason, measured = lost
             self._requests.forget()
-            self._player.retreat(lost, now, reading.positions)
+            self._player.retreat(reason, now, measured)
 
     def _is_due(self, now: int) -> bool:
         if self._stopped() is not None:
@@ -436,18 +409,22 @@ class Bridge(Generic[Message]):
 
     def _stopped(self) -> tuple[State, str, str] | None:
         """Why the bridge sends no request; None if it does."""
-        if self.server.status is not None:
-            return self.server.status
+        if self._watch.unready is not None and self._active:
+            return State.FAULT, "settings", self._watch.unready
+        return self.server.status or self._told_to_stop() or self._unsafe()
+
+    def _told_to_stop(self) -> tuple[State, str, str] | None:
         if not self._active:
             return State.PAUSED, "inactive", "not active"
         if self._paused:
             return State.PAUSED, "paused", "paused by ~/pause"
         if self._held:
             return State.HOLDING, "held", "held by ~/hold; call ~/reset to go on"
-        for problem in (self._latched, self._topic_problem):
-            if problem is not None:
-                return State.HOLDING, problem.kind.value, problem.message
         return None
+
+    def _unsafe(self) -> tuple[State, str, str] | None:
+        problem = self._watch.problem
+        return None if problem is None else (State.HOLDING, problem.kind.value, problem.message)
 
     @property
     def observation_problem(self) -> Hold | None:
@@ -469,9 +446,6 @@ _NO_CLOCK = Hold(
     HoldKind.OBSERVATION,
     "no message on /clock yet: use_sim_time is true, and ROS time has not begun; start the "
     "simulator or the bag (`ros2 bag play --clock`), or set use_sim_time to false",
-)
-_LOOKING_AROUND = Hold(
-    HoldKind.COMMANDER, "looking whether controllers listen and no other node commands them"
 )
 _WAITING = Hold(HoldKind.WAITING, "waiting for the first chunk")
 _HOLD_KINDS = {

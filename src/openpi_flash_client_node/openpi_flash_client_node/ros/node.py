@@ -288,11 +288,6 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         if not settings.dry_run:
             names = ", ".join(controller.topic for controller in settings.controllers)
             self._log.warning(f"dry_run is false: chunks move the robot through {names}")
-        if settings.controllers and (unmoved := settings.joints_without_controller):
-            self._log.warning(
-                f"no controller moves {', '.join(unmoved)}: what the policy commands there is not "
-                "sent; add them to the joints of a controller (controller.<name>.joints)"
-            )
         if notice := installation_notice():
             self._log.warning(notice)
         is_local = link.host in ("127.0.0.1", "::1", "localhost") or link.is_unix

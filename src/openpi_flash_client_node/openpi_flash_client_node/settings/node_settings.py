@@ -5,7 +5,6 @@ Times are integer nanoseconds, and per-joint values are tuples in the order of `
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -152,8 +151,12 @@ class NodeSettings:
     observation: ObservationSettings
     player: PlayerSettings
     controllers: tuple[Controller, ...]
+    unmoved_joints: tuple[str, ...]
+    """The joints that no controller moves on purpose."""
     action_columns: tuple[str, ...]
     """The server's names of the action columns, in the order of the joints."""
+    action_kind: str
+    """What the actions of a server mean that does not say; empty: not known."""
     action_rate_hz: float
     """0 asks the server."""
     execution_horizon: int
@@ -213,7 +216,9 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
         observation=_observation(values, joints),
         player=_player(values, joints),
         controllers=_controllers(values, joints),
+        unmoved_joints=_unmoved(values, joints),
         action_columns=action_columns,
+        action_kind=values.get("action_kind", str),
         action_rate_hz=values.get("action_rate_hz", float),
         execution_horizon=values.get("execution_horizon", int),
         control_period_ns=from_seconds(1.0 / values.get("control_rate_hz", float)),
@@ -383,9 +388,6 @@ def _player(values: _Values, joints: tuple[str, ...]) -> PlayerSettings:
             raise ParameterError(
                 f"position_lower of {joint} ({low:g}) must be below its position_upper ({high:g})"
             )
-    is_commanded = not values.get("dry_run", bool)
-    if is_commanded:
-        _require_position_limits(joints, lower, upper)
     return PlayerSettings(
         max_chunk_age_ns=values.seconds("max_chunk_age"),
         blend_ns=values.seconds("blend_time"),
@@ -396,20 +398,16 @@ def _player(values: _Values, joints: tuple[str, ...]) -> PlayerSettings:
         position_lower=lower,
         position_upper=upper,
         lead_ns=values.seconds("min_lead_time"),
-        is_commanded=is_commanded,
+        is_commanded=not values.get("dry_run", bool),
     )
 
 
-def _require_position_limits(
-    joints: tuple[str, ...], lower: tuple[float, ...], upper: tuple[float, ...]
-) -> None:
-    for name, limits in (("position_lower", lower), ("position_upper", upper)):
-        missing = [j for j, limit in zip(joints, limits, strict=True) if math.isinf(limit)]
-        if missing:
-            raise ParameterError(
-                f"parameter {name} is not set for {', '.join(missing)}, and dry_run is false: a "
-                "robot is not moved without position limits; take them from its data sheet or URDF"
-            )
+def _unmoved(values: _Values, joints: tuple[str, ...]) -> tuple[str, ...]:
+    unmoved = values.names("unmoved_joints")
+    for joint in unmoved:
+        if joint not in joints:
+            raise ParameterError(f"unmoved_joints has {joint}, which is not one of joints")
+    return unmoved
 
 
 def _controllers(values: _Values, joints: tuple[str, ...]) -> tuple[Controller, ...]:

@@ -314,6 +314,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Empty: the joints' own names.",
     ),
     Parameter(
+        "action_kind",
+        ParameterKind.STRING,
+        "",
+        "What the actions of a server mean that does not say it, as openpi's: position is absolute "
+        "positions of the joints. Empty: such a server is refused. Ours say it.",
+        choices=("", "position"),
+    ),
+    Parameter(
         "action_rate_hz",
         ParameterKind.DOUBLE,
         0.0,
@@ -421,6 +429,13 @@ PARAMETERS: tuple[Parameter, ...] = (
         (),
         "The controller's joints, all of them. Empty: every entry of joints.",
         each_of="controllers",
+    ),
+    Parameter(
+        "unmoved_joints",
+        ParameterKind.STRINGS,
+        (),
+        "Joints that no controller moves on purpose; the robot does not move while another joint "
+        "has none.",
     ),
     Parameter(
         "command_window",

@@ -12,6 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard, TypeVar
 
 from openpi_flash_client_node.nanoseconds import SECOND
+from openpi_flash_client_node.settings.action_meaning import (
+    ActionMeaning,
+    objection,
+    parse_meanings,
+)
 from openpi_flash_client_node.settings.node_settings import NodeSettings, RequestPath
 
 T = TypeVar("T")
@@ -39,6 +44,7 @@ class ServerContract:
     action_dim: int | None = None
     action_rate_hz: float | None = None
     action_names: tuple[str, ...] | None = None
+    actions: tuple[ActionMeaning, ...] | None = None
     robot: str = ""
     supports: frozenset[str] = frozenset()
 
@@ -78,6 +84,10 @@ def parse_contract(metadata: Mapping[str, Any]) -> ServerContract:
     names = metadata.get("action_names")
     if names is not None and not _is_list_of(names, str):
         raise ContractError(f"the server's action_names is {names!r}, expected a list of names")
+    try:
+        actions = parse_meanings(metadata.get("actions"))
+    except ValueError as error:
+        raise ContractError(str(error)) from error
     supports = metadata.get("supports") or []
     return ServerContract(
         images=_images(metadata.get("image_specs") or []),
@@ -85,6 +95,7 @@ def parse_contract(metadata: Mapping[str, Any]) -> ServerContract:
         action_dim=_positive(metadata, "action_dim"),
         action_rate_hz=None if rate is None else float(rate),
         action_names=tuple(names) if names else None,
+        actions=actions,
         robot=str(metadata.get("robot") or ""),
         supports=frozenset(supports) if _is_list_of(supports, str) else frozenset(),
     )
@@ -103,6 +114,8 @@ def agree(contract: ServerContract, settings: NodeSettings) -> Agreement:
             "steps per second of its actions (openpi's servers never send it)"
         )
     columns, column_count = _columns(contract, settings)
+    if problem := objection(contract.actions, settings.action_kind):
+        raise ContractError(problem)
     return Agreement(
         step_ns=round(SECOND / rate_hz),
         columns=columns,

@@ -1,8 +1,14 @@
 """bridge.py: servers that do not fit, turn into others, or are lost."""
 
-from bridge_world import PERIOD, comes_to_rest, of
+from bridge_world import PERIOD, World, comes_to_rest, of
 
-from openpi_flash_client_node.bridge.effects import PublishChunk, Reconnect, SendRequest, Warn
+from openpi_flash_client_node.bridge.effects import (
+    PublishChunk,
+    PublishTrajectory,
+    Reconnect,
+    SendRequest,
+    Warn,
+)
 from openpi_flash_client_node.bridge.server_state import RECHECK_NS
 from openpi_flash_client_node.bridge.status import State
 from openpi_flash_client_node.link.events import FailureKind, LinkDown, RequestFailure
@@ -29,6 +35,27 @@ def test_a_server_that_does_not_fit_is_asked_again_and_again_who_it_is(world):
         assert world.pass_time(5_000, until=Reconnect) is None
     world.up()
     assert world.pass_time(5_000, until=Reconnect) is None
+
+
+def test_a_server_of_velocities_is_a_fault_and_nothing_moves(world):
+    world.bridge.activate(world.now)
+    velocity = {"interface": "velocity", "unit": "rad/s", "reference": "absolute"}
+    world.up(actions=[{"name": name} | velocity for name in ("shoulder", "elbow", "gripper")])
+    assert world.pass_time(2_000, until=SendRequest) is None
+    assert world.status.state is State.FAULT
+    assert "shoulder (velocity, rad/s, absolute) and 2 more cannot be played" in (
+        world.status.message
+    )
+    assert world.all(PublishTrajectory) == []
+
+
+def test_settings_that_do_not_allow_to_move_are_a_fault_before_the_server(settings, replace):
+    world = World(replace(settings, unmoved_joints=(), controllers=settings.controllers[:1]))
+    world.bridge.activate(world.now)
+    world.up()
+    assert world.pass_time(2_000, until=SendRequest) is None
+    assert world.status.state is State.FAULT
+    assert world.status.message.startswith("no controller moves gripper")
 
 
 def test_a_server_that_turns_into_another_one_in_the_middle_stops_the_robot(world):

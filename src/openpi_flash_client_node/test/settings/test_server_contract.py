@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from openpi_flash_client_node.settings.action_meaning import ActionMeaning
 from openpi_flash_client_node.settings.server_contract import (
     ContractError,
     ImageTarget,
@@ -25,6 +26,10 @@ METADATA = {
     "action_dim": 3,
     "action_rate_hz": 25.0,
     "action_names": ["shoulder", "elbow", "gripper"],
+    "actions": [
+        {"name": name, "interface": "position", "unit": "rad", "reference": "absolute"}
+        for name in ("shoulder", "elbow", "gripper")
+    ],
     "supports": ["deadline_ms", "subtask"],
 }
 TWO_CAMERAS = {
@@ -43,6 +48,10 @@ def test_everything_the_server_says_is_read():
         action_dim=3,
         action_rate_hz=25.0,
         action_names=("shoulder", "elbow", "gripper"),
+        actions=tuple(
+            ActionMeaning(name, "position", "rad", "absolute")
+            for name in ("shoulder", "elbow", "gripper")
+        ),
         robot="sim_arm",
         supports=frozenset({"deadline_ms", "subtask"}),
     )
@@ -155,3 +164,22 @@ def test_a_server_that_does_not_read_jpeg_gets_arrays_and_a_warning(settings, re
     assert agree(contract, ours).warnings == (warning,)
     assert agree(replace(contract, supports=frozenset({"jpeg"})), ours).warnings == ()
     assert agree(contract, settings).warnings == ()
+
+
+def test_velocities_are_not_played_as_positions(settings):
+    velocity = {"interface": "velocity", "unit": "rad/s", "reference": "absolute"}
+    actions = [{"name": name} | velocity for name in settings.joints]
+    with pytest.raises(ContractError, match=r"shoulder \(velocity, rad/s, absolute\) and 2 more"):
+        agree(parse_contract(METADATA | {"actions": actions}), settings)
+
+
+def test_a_server_that_does_not_say_what_its_actions_mean_is_refused(settings):
+    silent = {key: value for key, value in METADATA.items() if key != "actions"}
+    with pytest.raises(ContractError, match="does not say what its actions mean"):
+        agree(parse_contract(silent), dataclasses.replace(settings, action_kind=""))
+    agree(parse_contract(silent), settings)
+
+
+def test_actions_that_make_no_sense_are_refused():
+    with pytest.raises(ContractError, match="the server's actions is 7, expected a list of maps"):
+        parse_contract({"actions": 7})

@@ -22,6 +22,7 @@ from openpi_flash_models.config.inference_config import InferenceConfig
 from openpi_flash_models.errors import InferenceConfigError
 from openpi_flash_models.model.inputs import CAMERAS
 from openpi_flash_models.model.shape import MODEL_NAMES
+from openpi_flash_models.robots.action_column import ActionColumn
 from openpi_flash_models.robots.robot import CameraInput, Robot, StateInput
 from openpi_flash_models.transforms.delta import delta_mask
 
@@ -198,7 +199,10 @@ def _robot(reader: _Reader, entry: Any, place: str) -> Robot:
         if size < 1:
             raise reader.fail(f"{where}.size", f"is {size}, expected at least 1")
         state.append(StateInput(reader.get(keys, "key", where, str), size))
-    actions = tuple(map(str, reader.sequence(entry.get("actions"), f"{place}.actions")))
+    actions = tuple(
+        _action(reader, action, f"{place}.actions[{i}]")
+        for i, action in enumerate(reader.sequence(entry.get("actions"), f"{place}.actions"))
+    )
     if not actions or not state or not cameras:
         raise reader.fail(place, "cameras, state and actions need at least one entry each")
     conversions: dict[str, Any] = {}
@@ -217,11 +221,25 @@ def _robot(reader: _Reader, entry: Any, place: str) -> Robot:
             name=name,
             cameras=tuple(sorted(cameras, key=lambda camera: _order(camera.slot))),
             state=tuple(state),
-            action_names=actions,
+            actions=actions,
             control_hz=rate,
             ignored_images=tuple(_path(key) for key in ignored),
             **conversions,
         )
+    except InferenceConfigError as error:
+        raise reader.fail(place, str(error)) from error
+
+
+def _action(reader: _Reader, entry: Any, place: str) -> ActionColumn:
+    """A name alone is a joint's absolute position in rad."""
+    if not isinstance(entry, Mapping):
+        return ActionColumn(str(entry))
+    entry = reader.mapping(entry, place, {field.name for field in fields(ActionColumn)})
+    values = {key: reader.get(entry, key, place, str) for key in {"name", *entry}}
+    if "unit" not in values and values.get("interface", "position") != "position":
+        raise reader.fail(place, f"unit is missing: it is needed for {values['interface']}")
+    try:
+        return ActionColumn(**values)
     except InferenceConfigError as error:
         raise reader.fail(place, str(error)) from error
 

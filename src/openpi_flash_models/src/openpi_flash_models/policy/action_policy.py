@@ -157,7 +157,7 @@ class ModelPolicy:
             action_horizon=self._config.action_horizon,
             action_dim=len(robot.action_names),
             action_rate_hz=robot.control_hz,
-            action_names=robot.action_names,
+            actions=robot.actions,
             image_specs=tuple(ImageSpec(camera.path, camera.shape) for camera in robot.cameras),
             metadata=self._config.metadata,
             supports=supports,

@@ -169,6 +169,6 @@ _ANY_ROBOT = Robot(
     name="any",
     cameras=tuple(CameraInput(("images", name), name, required=False) for name in CAMERAS),
     state=(),
-    action_names=(),
+    actions=(),
     control_hz=1.0,
 )

@@ -15,6 +15,7 @@ from openpi_flash_models.actions.malformed import Substitute
 from openpi_flash_models.actions.rtc import RtcControls
 from openpi_flash_models.checkpoints.digest import CheckpointIdentity
 from openpi_flash_models.errors import ModelOutputError, ObservationError
+from openpi_flash_models.robots.action_column import ActionColumn
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class PolicySpec:
         action_horizon: steps of a chunk.
         action_dim: numbers of a step.
         action_rate_hz: steps per second.
-        action_names: of each number of a step.
+        actions: what each number of a step means.
         image_specs: of each camera.
         metadata: sent to clients as it is.
         supports: the controls that a request may use, by their keys on the wire.
@@ -88,12 +89,17 @@ class PolicySpec:
     action_horizon: int
     action_dim: int
     action_rate_hz: float
-    action_names: tuple[str, ...]
+    actions: tuple[ActionColumn, ...]
     image_specs: tuple[ImageSpec, ...]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     supports: tuple[str, ...] = ("seed", "noise", "num_steps")
     config: str = ""
     checkpoint: CheckpointIdentity | None = None
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """The name of each number of a step."""
+        return tuple(action.name for action in self.actions)
 
 
 class ActionPolicy(Protocol):

@@ -1,6 +1,7 @@
 """The robots, one file each: which keys their requests have, and what their actions mean."""
 
 from openpi_flash_models.errors import InferenceConfigError
+from openpi_flash_models.robots.action_column import ActionColumn
 from openpi_flash_models.robots.aloha import ALOHA
 from openpi_flash_models.robots.droid import DROID, DROID_JOINT_POSITION
 from openpi_flash_models.robots.libero import LIBERO
@@ -37,4 +38,4 @@ def get_robot(name: str) -> Robot:
         ) from None
 
 
-__all__ = ["ROBOTS", "Robot", "get_robot", "register"]
+__all__ = ["ROBOTS", "ActionColumn", "Robot", "get_robot", "register"]

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from openpi_flash_models.robots.action_column import gripper, joints
 from openpi_flash_models.robots.robot import CameraInput, Robot, StateInput
 
-_ARM = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate", "gripper")
+_ARM = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate")
 _FLIP = np.array([1, -1, -1, 1, 1, 1, 1] * 2)
 _GRIPPERS = [6, 13]
 
@@ -63,7 +64,11 @@ ALOHA = Robot(
     ),
     ignored_images=(("images", "cam_low"),),
     state=(StateInput("state", 14),),
-    action_names=tuple(f"{side}_{joint}" for side in ("left", "right") for joint in _ARM),
+    actions=tuple(
+        column
+        for side in ("left", "right")
+        for column in (*joints(*(f"{side}_{joint}" for joint in _ARM)), gripper(f"{side}_gripper"))
+    ),
     control_hz=50.0,
     state_to_model=_state_to_model,
     actions_to_robot=_actions_to_robot,

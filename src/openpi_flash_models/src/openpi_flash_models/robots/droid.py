@@ -5,6 +5,7 @@ Source: ``openpi/policies/droid_policy.py``. The gripper is a position in both, 
 
 from dataclasses import replace
 
+from openpi_flash_models.robots.action_column import gripper, joint_velocities, joints
 from openpi_flash_models.robots.robot import CameraInput, Robot, StateInput
 
 DROID = Robot(
@@ -17,7 +18,7 @@ DROID = Robot(
         StateInput("observation/joint_position", 7),
         StateInput("observation/gripper_position", 1),
     ),
-    action_names=(*(f"joint_{i}" for i in range(1, 8)), "gripper"),
+    actions=(*joint_velocities(*(f"joint_{i}" for i in range(1, 8))), gripper()),
     control_hz=15.0,
     hold=(*(None,) * 7, 7),
 )
@@ -26,7 +27,7 @@ DROID = Robot(
 DROID_JOINT_POSITION = replace(
     DROID,
     name="droid_joint_position",
-    action_names=(*(f"joint_{i}_position" for i in range(1, 8)), "gripper"),
+    actions=(*joints(*(f"joint_{i}_position" for i in range(1, 8))), gripper()),
     hold=tuple(range(8)),
 )
 """Actions are joint positions."""

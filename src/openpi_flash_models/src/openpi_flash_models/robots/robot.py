@@ -10,6 +10,7 @@ import numpy as np
 
 from openpi_flash_models.errors import InferenceConfigError, ObservationError
 from openpi_flash_models.model.inputs import IMAGE_SIZE
+from openpi_flash_models.robots.action_column import ActionColumn
 from openpi_flash_models.transforms.arrays import parse_numbers
 from openpi_flash_models.transforms.images import parse_image
 
@@ -62,10 +63,10 @@ class Robot:
         name: as configs call it.
         cameras: in the order of ``inputs.CAMERAS``.
         state: its parts.
-        action_names: name of each action; the model's further dimensions are dropped.
+        actions: what each number of an action means; the model's further dimensions are dropped.
         control_hz: rate of the actions.
         state_to_model: robot's state [S] -> the space the model was trained in.
-        actions_to_robot: the model's actions [H, A], A = len(action_names), -> the robot's.
+        actions_to_robot: the model's actions [H, A], A = len(actions), -> the robot's.
         actions_to_model: the inverse of ``actions_to_robot``, for real-time chunking; None: not
             known.
         hold: for each action the number of the state [S] that it commands, counted from 0 in the
@@ -77,7 +78,7 @@ class Robot:
     name: str
     cameras: tuple[CameraInput, ...]
     state: tuple[StateInput, ...]
-    action_names: tuple[str, ...]
+    actions: tuple[ActionColumn, ...]
     control_hz: float
     state_to_model: Callable[[np.ndarray], np.ndarray] = _unchanged
     actions_to_robot: Callable[[np.ndarray], np.ndarray] = _unchanged
@@ -90,6 +91,11 @@ class Robot:
             self._check_hold(self.hold)
         if self.actions_to_robot is not _unchanged and self.actions_to_model is _unchanged:
             object.__setattr__(self, "actions_to_model", None)  # not known
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """The name of each action."""
+        return tuple(action.name for action in self.actions)
 
     def _check_hold(self, hold: tuple[int | None, ...]) -> None:
         size = sum(part.size for part in self.state)

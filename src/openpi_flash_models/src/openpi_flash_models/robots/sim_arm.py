@@ -1,5 +1,6 @@
 """The simulated arm of the demo: six joints and a gripper, a scene and a wrist camera."""
 
+from openpi_flash_models.robots.action_column import gripper, joints
 from openpi_flash_models.robots.robot import CameraInput, Robot, StateInput
 
 SIM_ARM = Robot(
@@ -9,14 +10,16 @@ SIM_ARM = Robot(
         CameraInput(("observation/wrist_image",), "left_wrist_0_rgb"),
     ),
     state=(StateInput("observation/state", 7),),
-    action_names=(
-        "shoulder_pan",
-        "shoulder_lift",
-        "elbow",
-        "wrist_pitch",
-        "wrist_yaw",
-        "wrist_roll",
-        "gripper",
+    actions=(
+        *joints(
+            "shoulder_pan",
+            "shoulder_lift",
+            "elbow",
+            "wrist_pitch",
+            "wrist_yaw",
+            "wrist_roll",
+        ),
+        gripper(),
     ),
     control_hz=25.0,
     hold=tuple(range(7)),

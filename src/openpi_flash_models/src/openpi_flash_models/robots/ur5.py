@@ -1,5 +1,6 @@
 """UR5 and UR5e with a gripper, by the keys of openpi's ``examples/ur5``; joint positions, 20 Hz."""
 
+from openpi_flash_models.robots.action_column import gripper, joints
 from openpi_flash_models.robots.robot import CameraInput, Robot, StateInput
 
 UR5 = Robot(
@@ -9,14 +10,16 @@ UR5 = Robot(
         CameraInput(("wrist_rgb",), "left_wrist_0_rgb"),
     ),
     state=(StateInput("joints", 6), StateInput("gripper", 1)),
-    action_names=(
-        "shoulder_pan",
-        "shoulder_lift",
-        "elbow",
-        "wrist_1",
-        "wrist_2",
-        "wrist_3",
-        "gripper",
+    actions=(
+        *joints(
+            "shoulder_pan",
+            "shoulder_lift",
+            "elbow",
+            "wrist_1",
+            "wrist_2",
+            "wrist_3",
+        ),
+        gripper(),
     ),
     control_hz=20.0,
     hold=tuple(range(7)),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from openpi_flash_models.policy.policy_protocol import ActionResult, InferenceControls, PolicySpec
+from openpi_flash_models.robots import ActionColumn
 
 HORIZON = 50
 DIM = 32
@@ -27,7 +28,7 @@ class NullPolicy:
             action_horizon=HORIZON,
             action_dim=DIM,
             action_rate_hz=25.0,
-            action_names=tuple(f"action_{index}" for index in range(DIM)),
+            actions=tuple(ActionColumn(f"action_{index}") for index in range(DIM)),
             image_specs=(),
             metadata={},
         )

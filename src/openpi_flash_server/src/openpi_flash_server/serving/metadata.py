@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from openpi_flash_models.checkpoints.digest import CheckpointIdentity
@@ -27,6 +28,7 @@ def action_metadata(spec: PolicySpec, *, has_planner: bool) -> dict[str, Any]:
         "action_dim": spec.action_dim,
         "action_rate_hz": spec.action_rate_hz,
         "action_names": list(spec.action_names),
+        "actions": [dataclasses.asdict(action) for action in spec.actions],
         "supports": [*_REQUEST_KEYS, *spec.supports, *(["mode", "subtask"] if has_planner else [])],
     }
 
