@@ -27,6 +27,8 @@ class HoldKind(enum.Enum):
     """The arm does not do what it is told; a person must look, then call ~/reset."""
     COMMANDER = "commander"
     """Nobody listens to the controller's topic, or another node commands the controller too."""
+    EMERGENCY_STOP = "emergency_stop"
+    """An emergency stop is pressed, or not heard; a person must look, then call ~/reset."""
     LINK = "link"
     """There is no connection to the server."""
     REQUESTED = "requested"

@@ -36,6 +36,7 @@ from openpi_flash_client_node.bridge.request_schedule import PendingRequest, Req
 from openpi_flash_client_node.bridge.safety_watch import SafetyWatch
 from openpi_flash_client_node.bridge.server_state import ServerState
 from openpi_flash_client_node.bridge.status import State, Status
+from openpi_flash_client_node.bridge.stop_inputs import StopInputs
 from openpi_flash_client_node.bridge.tally import Tally
 from openpi_flash_client_node.hold import Hold, HoldKind
 from openpi_flash_client_node.link.answer import AnswerError, ParsedAnswer, parse_answer
@@ -80,6 +81,8 @@ class Bridge(Generic[Message]):
         self._observation_problem: Hold | None = None
         self._commander = Commander(settings)
         self._watch = SafetyWatch(settings, self.frames, self.joints)
+        self._stops = StopInputs(settings.stops)
+        self._stop = self._stops.problem(0)
         self._sequence = 0
         self._planner = PlannerFeed()
         self.tally = Tally()
@@ -155,6 +158,22 @@ class Bridge(Generic[Message]):
         self._watch.update_settings(settings)
         self._player.update_settings(settings.player)
         self._commander.update_settings(settings)
+
+    def hear_stop(self, now: int, topic: str, value: bool) -> None:
+        """A message of an emergency stop, an enabling or a hold switch has arrived."""
+        self._stops.hear(now, topic, value)
+        self._heed_stops(now)
+
+    def _heed_stops(self, now: int) -> None:
+        """Hold while a stop is pressed or not heard; after an emergency stop until `reset`."""
+        self._stop = stop = self._stops.problem(now)
+        if stop is None or self._player.plan is None:
+            return
+        if stop.kind is HoldKind.EMERGENCY_STOP:
+            look = "has stopped the robot; look at it, then call ~/reset"
+            self._watch.latched = Hold(stop.kind, f"{stop.message}: it {look}")
+        self._requests.forget()
+        self._hold(now, stop)
 
     # --- the controllers ---
 
@@ -280,6 +299,7 @@ class Bridge(Generic[Message]):
     def tick(self, now: int) -> None:
         """Hold if a plan has ended or must end; command the controllers; ask if that is due."""
         self._keep_up(now)
+        self._heed_stops(now)
         outcome = self._player.step(now)
         if isinstance(outcome, Targets):
             self._look(now, outcome)
@@ -423,7 +443,7 @@ class Bridge(Generic[Message]):
         return None
 
     def _unsafe(self) -> tuple[State, str, str] | None:
-        problem = self._watch.problem
+        problem = self._stop or self._watch.problem
         return None if problem is None else (State.HOLDING, problem.kind.value, problem.message)
 
     @property

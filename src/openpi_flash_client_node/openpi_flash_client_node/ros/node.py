@@ -18,7 +18,7 @@ from rclpy.duration import Duration
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image, JointState
-from std_msgs.msg import String
+from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
@@ -239,6 +239,15 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         for topic in settings.observation.joint_state_topics:
             self._subscribe(JointState, topic, self._on_joints, qos.JOINT_STATES_DEPTH)
 
+        for topic in settings.stops.topics:
+            subscription = self.create_subscription(
+                Bool,
+                topic,
+                partial(self._on_stop, topic),
+                qos.stop_input(is_latched=settings.stops.timeout_ns == 0),
+            )
+            self._made.append(partial(self.destroy_subscription, subscription))
+
     def _subscribe(
         self, kind: type, topic: str, callback: Callable[[Any], None], depth: int
     ) -> None:
@@ -311,6 +320,10 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def _on_joints(self, message: JointState) -> None:
         stamp_ns = messages.stamp_of(message.header.stamp)
         self._live_bridge.add_joints(stamp_ns, message.name, message.position)
+
+    def _on_stop(self, topic: str, message: Bool) -> None:
+        self._live_bridge.hear_stop(self._now(), topic, message.data)
+        self._carry_out()
 
     def _on_link(self) -> None:
         if self._link is None:

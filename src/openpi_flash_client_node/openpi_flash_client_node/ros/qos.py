@@ -24,6 +24,17 @@ IMAGES_DEPTH = 2
 JOINT_STATES_DEPTH = 10
 
 
+def stop_input(*, is_latched: bool) -> QoSProfile:
+    """What emergency stops and switches are subscribed with.
+
+    Args:
+        is_latched: whether they speak on change only; then the last message has to be kept for us.
+    """
+    if is_latched:
+        return LATCHED
+    return QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
 def sensor(depth: int, *, reliable: bool) -> QoSProfile:
     """What cameras and joints are subscribed with; see sensor_subscription."""
     reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT

@@ -144,12 +144,36 @@ class PlayerSettings:
 
 
 @dataclass(frozen=True)
+class StopSettings:
+    """The topics, std_msgs/Bool, by which people stop the robot.
+
+    Attributes:
+        emergency_stops: true is pressed.
+        enable: true while the robot may move; empty for none.
+        hold: true while it should hold; empty for none.
+        timeout_ns: an emergency stop or enabling switch that is silent for longer stops the robot;
+            0: they speak on change only, and are latched.
+    """
+
+    emergency_stops: tuple[str, ...] = ()
+    enable: str = ""
+    hold: str = ""
+    timeout_ns: int = 0
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(t for t in (*self.emergency_stops, self.enable, self.hold) if t)
+
+
+@dataclass(frozen=True)
 class NodeSettings:
     """All parameters of the node, checked."""
 
     link: LinkSettings
     observation: ObservationSettings
     player: PlayerSettings
+    stops: StopSettings
     controllers: tuple[Controller, ...]
     unmoved_joints: tuple[str, ...]
     """The joints that no controller moves on purpose."""
@@ -215,6 +239,12 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
         link=_link(values),
         observation=_observation(values, joints),
         player=_player(values, joints),
+        stops=StopSettings(
+            emergency_stops=values.names("emergency_stop_topics"),
+            enable=values.get("enable_topic", str),
+            hold=values.get("hold_topic", str),
+            timeout_ns=values.seconds("stop_timeout"),
+        ),
         controllers=_controllers(values, joints),
         unmoved_joints=_unmoved(values, joints),
         action_columns=action_columns,

@@ -491,6 +491,36 @@ PARAMETERS: tuple[Parameter, ...] = (
         dynamic=True,
     ),
     Parameter(
+        "emergency_stop_topics",
+        ParameterKind.STRINGS,
+        (),
+        "Topics with std_msgs/Bool, true while an emergency stop is pressed. Silence for "
+        "stop_timeout counts as pressed. A robot that one has stopped waits for ~/reset.",
+    ),
+    Parameter(
+        "enable_topic",
+        ParameterKind.STRING,
+        "",
+        "Topic with std_msgs/Bool, true while the robot may move, such as a dead man's switch. "
+        "Silence for stop_timeout counts as false. Empty: none.",
+    ),
+    Parameter(
+        "hold_topic",
+        ParameterKind.STRING,
+        "",
+        "Topic with std_msgs/Bool, true while the robot should hold. Empty: none.",
+    ),
+    Parameter(
+        "stop_timeout",
+        ParameterKind.DOUBLE,
+        0.5,
+        "How long an emergency stop or enabling switch may be silent. 0 is for topics that are "
+        "published on change only, with transient local durability.",
+        unit="s",
+        low=0.0,
+        high=10.0,
+    ),
+    Parameter(
         "control_rate_hz",
         ParameterKind.DOUBLE,
         50.0,

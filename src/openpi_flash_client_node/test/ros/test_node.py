@@ -270,6 +270,46 @@ def test_a_configure_that_fails_leaves_nothing_behind(make_node, changes):
     assert node._state_machine.current_state[0] == LifecycleState.PRIMARY_STATE_UNCONFIGURED
 
 
+@pytest.mark.parametrize("is_latched", [False, True])
+def test_an_emergency_stop_and_an_enabling_switch_stop_the_robot(ros, robot, make_node, is_latched):
+    from conftest import latched
+    from std_msgs.msg import Bool
+
+    quality = latched() if is_latched else 1
+    estop = robot.node.create_publisher(Bool, "/estop", quality)
+    enable = robot.node.create_publisher(Bool, "/enable", quality)
+    pressed, enabled = Bool(data=False), Bool(data=True)
+
+    def speak():
+        estop.publish(pressed)
+        enable.publish(enabled)
+
+    if is_latched:
+        speak()
+    else:
+        robot.node.create_timer(0.05, speak)
+    make_node(
+        emergency_stop_topics=["/estop"],
+        enable_topic="/enable",
+        stop_timeout=0.0 if is_latched else 0.5,
+    )
+    robot.until_state(PolicyStatus.RUNNING)
+    pressed.data = True
+    speak()
+    robot.until_state(PolicyStatus.HOLDING, "emergency stop /estop is pressed")
+    pressed.data = False
+    speak()
+    robot.until_state(PolicyStatus.HOLDING, "call ~/reset")
+    assert robot.call(Trigger, "reset").success
+    robot.until_state(PolicyStatus.RUNNING)
+    enabled.data = False
+    speak()
+    robot.until_state(PolicyStatus.HOLDING, "the switch on /enable that enables is not pressed")
+    enabled.data = True
+    speak()
+    robot.until_state(PolicyStatus.RUNNING)
+
+
 def test_shutdown_holds(ros, robot, make_node):
     node = make_node()
     ros.until(lambda: robot.trajectories["arm"], "a trajectory")
