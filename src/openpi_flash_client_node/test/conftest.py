@@ -11,11 +11,8 @@ import pytest
 from bridge_world import World
 
 from flash_transport import encode_jpeg
-from openpi_flash_client_node.settings.node_settings import (
-    NodeSettings,
-    PlayerSettings,
-    settings_from_parameters,
-)
+from openpi_flash_client_node.settings.node_settings import NodeSettings, PlayerSettings
+from openpi_flash_client_node.settings.parse_settings import settings_from_parameters
 
 
 def pytest_configure(config):

@@ -22,7 +22,6 @@ from openpi_flash_client_node.settings.node_settings import (
     SECRET_IS_NOT_SET,
     SECRET_IS_SET,
     NodeSettings,
-    settings_from_parameters,
 )
 from openpi_flash_client_node.settings.parameter_kinds import (
     Parameter,
@@ -31,6 +30,7 @@ from openpi_flash_client_node.settings.parameter_kinds import (
     ParameterValue,
 )
 from openpi_flash_client_node.settings.parameter_table import expand
+from openpi_flash_client_node.settings.parse_settings import settings_from_parameters
 
 
 class RosParameters:

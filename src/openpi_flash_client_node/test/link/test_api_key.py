@@ -12,8 +12,8 @@ from openpi_flash_client_node.link.api_key import (
     ApiKey,
     find_api_key,
 )
-from openpi_flash_client_node.settings.node_settings import settings_from_parameters
 from openpi_flash_client_node.settings.parameter_kinds import ParameterError
+from openpi_flash_client_node.settings.parse_settings import settings_from_parameters
 
 KEY = "k3y-of-the-robot"
 

@@ -9,8 +9,8 @@ import flash_transport
 import flash_transport.pure
 from openpi_flash_client_node.link import transport
 from openpi_flash_client_node.link.events import FailureKind
-from openpi_flash_client_node.settings.node_settings import settings_from_parameters
 from openpi_flash_client_node.settings.parameter_kinds import ParameterError
+from openpi_flash_client_node.settings.parse_settings import settings_from_parameters
 
 
 class Message:

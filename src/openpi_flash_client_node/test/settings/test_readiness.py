@@ -2,7 +2,7 @@
 
 import pytest
 
-from openpi_flash_client_node.settings.node_settings import settings_from_parameters
+from openpi_flash_client_node.settings.parse_settings import settings_from_parameters
 from openpi_flash_client_node.settings.readiness import why_not_move
 
 

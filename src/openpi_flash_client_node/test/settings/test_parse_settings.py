@@ -1,16 +1,13 @@
-"""node_settings.py: parameters checked against each other; and the example configurations."""
+"""parse_settings.py: parameters checked against each other; and the example configurations."""
 
 from pathlib import Path
 
 import pytest
 import yaml
 
-from openpi_flash_client_node.settings.node_settings import (
-    Camera,
-    Controller,
-    settings_from_parameters,
-)
+from openpi_flash_client_node.settings.node_settings import Camera, Controller
 from openpi_flash_client_node.settings.parameter_kinds import ParameterError
+from openpi_flash_client_node.settings.parse_settings import settings_from_parameters
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 CONFIGS = sorted((REPOSITORY / "config").glob("robot.*.yaml"))
