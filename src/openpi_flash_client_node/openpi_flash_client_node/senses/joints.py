@@ -48,19 +48,30 @@ class JointPositions:
         self._stamps_ns = [0] * len(self._joints)
         self._past: deque[tuple[int, NDArray[np.float64]]] = deque()
         self._unstamped = False
+        self._ambiguous = ""
+        self._not_finite: dict[str, float] = {}
 
     def add(self, stamp_ns: int, names: Sequence[str], positions: Sequence[float]) -> bool:
-        """Take the positions of one message. False if it was dropped: it has no stamp.
+        """Take the positions of one message. False if it was dropped.
 
-        Joints of other names, values that are not finite and names without a position are ignored.
+        That is one without a stamp, and one that names a joint of ours twice: nobody knows which
+        position is right. Joints of other names and names without a position are ignored, and
+        values that are not finite are no positions.
         """
         if stamp_ns == 0:
             self._unstamped = True
             return False
+        self._ambiguous = next((name for name in self._joints if list(names).count(name) > 1), "")
+        if self._ambiguous:
+            return False
         for name, position in zip(names, positions):  # noqa: B905 - drivers may leave positions out
             column = self._columns.get(name)
-            if column is None or not math.isfinite(position):
+            if column is None:
                 continue
+            if not math.isfinite(position):
+                self._not_finite[name] = position
+                continue
+            self._not_finite.pop(name, None)
             behind_ns = self._stamps_ns[column] - stamp_ns
             if 0 < behind_ns < CLOCK_JUMP_NS:
                 continue
@@ -96,7 +107,7 @@ class JointPositions:
         if now - oldest_ns <= max_blind_ns:
             return None
         oldest = self._joints[self._stamps_ns.index(oldest_ns)]
-        return self._reason(
+        return self._unusable() or self._reason(
             f"joint {oldest} on {self._topics} is silent: its newest position is "
             f"{to_seconds(now - oldest_ns):.2f} s old, max_blind_time is "
             f"{to_seconds(max_blind_ns):.2f} s"
@@ -107,6 +118,8 @@ class JointPositions:
         missing = [
             name for name, stamp in zip(self._joints, self._stamps_ns, strict=True) if not stamp
         ]
+        if missing and (unusable := self._unusable()):
+            return unusable
         if missing:
             why = "; messages came without header.stamp, which is required"
             return self._reason(
@@ -117,7 +130,7 @@ class JointPositions:
         oldest = self._joints[self._stamps_ns.index(oldest_ns)]
         age = to_seconds(now - oldest_ns)
         if now - oldest_ns > max_age_ns:
-            return self._reason(
+            return self._unusable() or self._reason(
                 f"joint {oldest} on {self._topics} is stale: its newest position is {age:.2f} s "
                 f"old, max_observation_age is {to_seconds(max_age_ns):.2f} s"
             )
@@ -128,6 +141,17 @@ class JointPositions:
                 f"future; synchronise the clocks of the robot and of this computer"
             )
         return JointReading(self._positions.copy(), oldest_ns)
+
+    def _unusable(self) -> Hold | None:
+        """What is wrong with the newest messages, where that is why a position is missing."""
+        if self._ambiguous:
+            return self._reason(
+                f"joint {self._ambiguous} is named twice in a message on {self._topics}: two "
+                "drivers publish it, or one does wrongly"
+            )
+        for name, value in self._not_finite.items():
+            return self._reason(f"the position of joint {name} on {self._topics} is {value}")
+        return None
 
     def _reason(self, message: str) -> Hold:
         return Hold(HoldKind.OBSERVATION, message)

@@ -117,3 +117,32 @@ def test_where_time_was_set_back_what_was_before_does_not_count():
     joints.add(10_000_000_000, ["a"], [0.0])
     joints.add(5_000_000_000, ["a"], [1.0])
     assert joints.moved().tolist() == [0.0]
+
+
+def test_a_joint_that_is_named_twice_has_no_position_and_is_named():
+    joints = JointPositions(("a", "b"), ["/joint_states"])
+    assert joints.add(1_000_000_000, ["a", "b"], [0.1, 0.2])
+    assert not joints.add(1_020_000_000, ["a", "b", "a"], [0.1, 0.2, 1.3])
+    assert joints.newest(1_020_000_000, max_age_ns=500_000_000).positions.tolist() == [0.1, 0.2]
+    reason = joints.newest(1_600_000_000, max_age_ns=500_000_000)
+    assert reason.message.startswith("joint a is named twice in a message on /joint_states")
+    assert joints.blind(1_400_000_000, 500_000_000) is None
+    assert "named twice" in joints.blind(1_600_000_000, 500_000_000).message
+    joints.add(1_620_000_000, ["b", "a"], [0.2, 0.1])
+    assert joints.newest(1_620_000_000, max_age_ns=500_000_000).positions.tolist() == [0.1, 0.2]
+
+
+def test_a_joint_of_others_may_be_named_as_often_as_it_likes():
+    joints = JointPositions(("a",), ["/joint_states"])
+    assert joints.add(1_000_000_000, ["a", "wheel", "wheel"], [0.1, 1.0, 2.0])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_position_that_is_not_finite_is_named(value):
+    joints = JointPositions(("a", "b"), ["/joint_states"])
+    joints.add(1_000_000_000, ["a", "b"], [0.1, 0.2])
+    joints.add(1_020_000_000, ["a", "b"], [0.1, value])
+    reason = joints.newest(1_600_000_000, max_age_ns=500_000_000)
+    assert reason.message == f"the position of joint b on /joint_states is {value}"
+    joints.add(1_040_000_000, ["a", "b"], [0.1, 0.3])
+    assert joints.newest(1_040_000_000, max_age_ns=500_000_000).positions.tolist() == [0.1, 0.3]
