@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,7 +61,7 @@ class JointPositions:
         if stamp_ns == 0:
             self._unstamped = True
             return False
-        self._ambiguous = next((name for name in self._joints if list(names).count(name) > 1), "")
+        self._ambiguous = self._named_twice(names)
         if self._ambiguous:
             return False
         for name, position in zip(names, positions):  # noqa: B905 - drivers may leave positions out
@@ -79,6 +79,13 @@ class JointPositions:
             self._stamps_ns[column] = stamp_ns
         self._remember(stamp_ns)
         return True
+
+    def _named_twice(self, names: Sequence[str]) -> str:
+        """The first of our joints that stands twice among the names; empty if none does."""
+        if len(set(names)) == len(names):
+            return ""
+        counts = Counter(names)
+        return next((name for name in self._joints if counts[name] > 1), "")
 
     def _remember(self, stamp_ns: int) -> None:
         if self._past and stamp_ns < self._past[-1][0]:
