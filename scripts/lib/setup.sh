@@ -18,6 +18,8 @@ logged() {
   printf '\n### %s\n' "$what" >>"$SETUP_LOG"
   # in a process group of its own, which ends with this script; the trap comes first, as a signal may come at once
   trap 'kill -TERM -- "-${!-}" 2>/dev/null' EXIT
+  # without a trap bash goes on if the command that it waits for ends by itself at the moment of a Ctrl-C
+  trap 'exit 130' INT
   set -m
   "$@" >>"$SETUP_LOG" 2>&1 </dev/null &
   pid=$!
@@ -28,7 +30,7 @@ logged() {
     elif [ $(((SECONDS - started) % 30)) -eq 29 ]; then printf '    %d s ...\n' $((SECONDS - started)); fi
   done
   wait "$pid" || status=$?
-  trap - EXIT
+  trap - EXIT INT
   [ -t 1 ] && printf '\r             \r'
   if [ "$status" -ne 0 ]; then
     tail -n 40 "$SETUP_LOG" >&2
