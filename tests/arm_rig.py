@@ -20,10 +20,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import rclpy
 import yaml
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
-from std_srvs.srv import SetBool, Trigger
+from std_srvs.srv import Trigger
 
 from demo.ros_domain import reserved_ros_domain
 from flash_transport import QuicServer
@@ -227,8 +229,13 @@ class Rig:
         self.until(future.done, f"an answer of {service}")
         return future.result()
 
-    def pause(self, is_paused):
-        self.call("pause", SetBool, data=is_paused)
+    def bring_up(self, node):
+        """Configure and activate a node that was started without autostart."""
+        for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+            answer = self.call(
+                "change_state", ChangeState, node=node, transition=Transition(id=transition)
+            )
+            assert answer.success, self.log()
 
     def until(self, condition, what, timeout=WAIT):
         """Wait until something is true; its value."""

@@ -220,19 +220,17 @@ def type_of_trajectory():
     return JointTrajectory
 
 
-def test_two_nodes_never_fight_for_an_arm(moving):
-    moving.start_node(name="second_node")
-    since = moving.now
-    moving.until(
-        lambda: sum(
-            "only one node may command" in status.message
-            for at, status in list(moving.statuses)
-            if at >= since
-        ),
-        "both nodes hold",
-    )
-    moving.until_standing()
-    assert_within_limits(moving, since)
+def test_two_nodes_never_fight_for_an_arm(tmp_path):
+    with rig(tmp_path, swing()) as made:
+        made.start_node(name="second_node", autostart=False)
+        made.start_node()
+        made.until_moving()
+        since = made.now
+        made.bring_up("second_node")
+        for other in ("second_node", "client_node"):  # as the other one of them sees it
+            made.until_status(PolicyStatus.HOLDING, f"/openpi/{other} also publishes", since)
+        made.until_standing()
+        assert_within_limits(made, since)
 
 
 @pytest.mark.parametrize(("horizon", "rate_hz"), [(10, 15.0), (16, 20.0), (50, 50.0)])
