@@ -35,7 +35,7 @@ from openpi_flash_client_node.bridge.planner_feed import PlannerFeed
 from openpi_flash_client_node.bridge.request_schedule import PendingRequest, RequestSchedule
 from openpi_flash_client_node.bridge.safety_watch import SafetyWatch
 from openpi_flash_client_node.bridge.server_state import ServerState
-from openpi_flash_client_node.bridge.status import State, Status
+from openpi_flash_client_node.bridge.status import Cause, Condition, State, Status, holding
 from openpi_flash_client_node.bridge.stop_inputs import StopInputs
 from openpi_flash_client_node.bridge.tally import Tally
 from openpi_flash_client_node.hold import Hold, HoldKind
@@ -398,53 +398,60 @@ class Bridge(Generic[Message]):
 
     def status(self, now: int) -> Status:
         """What the bridge does and why."""
-        plan = self._player.plan
-        state, cause, message = self._state(now)
+        plan, agreement = self._player.plan, self.server.agreement
         return Status(
-            state=state,
-            cause=cause,
-            message=message,
+            condition=self._condition(now),
             prompt=self._prompt,
+            model=agreement.model if agreement else "",
+            checkpoint=agreement.checkpoint if agreement else "",
             sequence=plan.sequence if plan else 0,
             chunk_age=to_seconds(now - plan.observation_ns) if plan else 0.0,
             steps_buffered=plan.steps_after(now) if plan else 0,
+            limited_share=plan.limited_steps / len(plan.due_ns) if plan else 0.0,
+            tracking_error=self._watch.tracking_error if plan else float("nan"),
         )
 
-    def _state(self, now: int) -> tuple[State, str, str]:
-        """State, cause and message; what must be repaired first comes first."""
+    def _condition(self, now: int) -> Condition:
+        """The state, and why; what must be repaired first comes first."""
         if self._active and now <= 0 and not self.server.fault:
-            return State.HOLDING, "clock", _NO_CLOCK.message
+            return Condition(State.HOLDING, Cause.CLOCK, _NO_CLOCK.message)
         stopped = self._stopped()
         if stopped is not None:
             return stopped
         outcome, problem = self._player.step(now), self._observation_problem
         if isinstance(outcome, Hold):
-            reason = problem or outcome
-            return State.HOLDING, reason.kind.value, reason.message
+            return holding(problem or outcome)
         if problem is not None:
-            return State.RUNNING, "observation", f"playing what is left: {problem.message}"
+            message = f"playing what is left: {problem.message}"
+            return Condition(State.RUNNING, Cause.OBSERVATION, message)
         if self.planner_error:
-            return State.RUNNING, "planner", f"acting without a subtask: {self.planner_error}"
-        return State.RUNNING, "running", ""
+            message = f"acting without a subtask: {self.planner_error}"
+            return Condition(State.RUNNING, Cause.PLANNER, message)
+        return Condition(State.RUNNING, Cause.NONE, "")
 
-    def _stopped(self) -> tuple[State, str, str] | None:
+    def _stopped(self) -> Condition | None:
         """Why the bridge sends no request; None if it does."""
         if self._watch.unready is not None and self._active:
-            return State.FAULT, "settings", self._watch.unready
-        return self.server.status or self._told_to_stop() or self._unsafe()
+            return Condition(
+                State.FAULT, Cause.SETTINGS, self._watch.unready, resumes_by_itself=False
+            )
+        return self.server.condition or self._told_to_stop() or self._unsafe()
 
-    def _told_to_stop(self) -> tuple[State, str, str] | None:
+    def _told_to_stop(self) -> Condition | None:
+        told = None
         if not self._active:
-            return State.PAUSED, "inactive", "not active"
-        if self._paused:
-            return State.PAUSED, "paused", "paused by ~/pause"
-        if self._held:
-            return State.HOLDING, "held", "held by ~/hold; call ~/reset to go on"
-        return None
+            told = State.PAUSED, Cause.INACTIVE, "not active"
+        elif self._paused:
+            told = State.PAUSED, Cause.PAUSED, "paused by ~/pause"
+        elif self._held:
+            told = State.HOLDING, Cause.HELD, "held by ~/hold; call ~/reset to go on"
+        return Condition(*told, resumes_by_itself=False) if told else None
 
-    def _unsafe(self) -> tuple[State, str, str] | None:
+    def _unsafe(self) -> Condition | None:
         problem = self._stop or self._watch.problem
-        return None if problem is None else (State.HOLDING, problem.kind.value, problem.message)
+        if problem is None:
+            return None
+        return holding(problem, resumes_by_itself=self._watch.latched is None)
 
     @property
     def observation_problem(self) -> Hold | None:

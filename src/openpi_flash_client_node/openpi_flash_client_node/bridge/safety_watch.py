@@ -27,6 +27,8 @@ class SafetyWatch:
     Attributes:
         latched: what a person must look at before the robot goes on; None if nothing.
         unready: why the settings do not allow to move; None if they do.
+        tracking_error: of the joint that followed worst when it was last looked at, rad or m; NaN
+            before.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class SafetyWatch:
             settings.moved_joints,
         )
         self.latched: Hold | None = None
+        self.tracking_error = float("nan")
         self._topics: Hold | None = _LOOKING_AROUND if settings.player.is_commanded else None
         self.update_settings(settings)
 
@@ -69,6 +72,7 @@ class SafetyWatch:
     def start(self) -> None:
         """The robot begins to move: what was commanded before does not count any more."""
         self._guard.forget()
+        self.tracking_error = float("nan")
 
     def blind(self, now: int) -> Hold | None:
         """Which input has been missing for longer than the robot may move without it."""
@@ -87,6 +91,7 @@ class SafetyWatch:
         if not isinstance(reading, JointReading):
             return None
         reason = self._guard.check(reading.oldest_ns, reading.positions)
+        self.tracking_error = self._guard.greatest_error
         if reason is None:
             return None
         self.latched = reason

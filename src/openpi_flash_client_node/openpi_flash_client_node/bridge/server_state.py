@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openpi_flash_client_node.bridge.status import State
+from openpi_flash_client_node.bridge.status import Cause, Condition, State
 from openpi_flash_client_node.hold import Hold, HoldKind
 from openpi_flash_client_node.link.events import LinkDown, LinkUp
 from openpi_flash_client_node.nanoseconds import SECOND
@@ -37,7 +37,9 @@ class ServerState:
         self.agreement: Agreement | None = None
         self.fault = ""
         self.connections = 0
-        self._trouble: tuple[State, str] | None = (State.CONNECTING, f"connecting to {server}")
+        self._trouble: Condition | None = Condition(
+            State.CONNECTING, Cause.LINK, f"connecting to {server}"
+        )
         self._recheck_at_ns: int | None = None
 
     @property
@@ -46,14 +48,11 @@ class ServerState:
         return self._trouble is None
 
     @property
-    def status(self) -> tuple[State, str, str] | None:
-        """State, cause and message while the server keeps the robot from moving; else None."""
+    def condition(self) -> Condition | None:
+        """The condition while the server keeps the robot from moving; else None."""
         if self.fault:
-            return State.FAULT, "fault", self.fault
-        if self._trouble is not None:
-            state, message = self._trouble
-            return state, "link", message
-        return None
+            return Condition(State.FAULT, Cause.MISMATCH, self.fault)
+        return self._trouble
 
     def connect(self, now: int, event: LinkUp, settings: NodeSettings) -> Hold | None:
         """Take the server's metadata; the reason to hold if it does not fit this robot."""
@@ -70,7 +69,7 @@ class ServerState:
 
     def disconnect(self, event: LinkDown) -> Hold:
         """Take the loss of the connection; the reason to hold."""
-        self._trouble = (State.DISCONNECTED, event.message)
+        self._trouble = Condition(State.DISCONNECTED, Cause.LINK, event.message)
         self.fault = event.message if event.needs_human else ""
         self.agreement = self._recheck_at_ns = None
         return Hold(HoldKind.LINK, event.message)

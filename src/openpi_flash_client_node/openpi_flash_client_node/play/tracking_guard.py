@@ -20,7 +20,11 @@ KEPT_NS = 2_000_000_000
 
 
 class TrackingGuard:
-    """Remembers what was commanded, and says which joint does not follow."""
+    """Remembers what was commanded, and says which joint does not follow.
+
+    Attributes:
+        greatest_error: of the watched joints at the last check, rad or m; NaN before.
+    """
 
     def __init__(
         self,
@@ -40,6 +44,7 @@ class TrackingGuard:
         self._joints = tuple(joints)
         self._watched = np.asarray(watched, dtype=np.bool_)
         self._commands: deque[tuple[int, Joints]] = deque()
+        self.greatest_error = float("nan")
         self.update_limits(max_error, delay_ns)
 
     def update_limits(self, max_error: Sequence[float], delay_ns: int) -> None:
@@ -82,6 +87,8 @@ class TrackingGuard:
         lowest, highest = np.min(around, axis=0), np.max(around, axis=0)
         error = np.maximum(np.maximum(lowest - measured, measured - highest), 0.0)
         excess = error - self._max_error
+        watched = np.isfinite(self._max_error)
+        self.greatest_error = float(error[watched].max()) if watched.any() else float("nan")
         worst = int(np.argmax(excess))
         if not excess[worst] > 0:
             return None

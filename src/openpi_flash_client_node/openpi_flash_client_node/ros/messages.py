@@ -96,6 +96,12 @@ def status_message(status: Status, settings: NodeSettings, now: int) -> PolicySt
     """An openpi_flash_msgs/PolicyStatus."""
     message = PolicyStatus(
         state=int(status.state),
+        cause=int(status.cause),
+        resumes_by_itself=status.condition.resumes_by_itself,
+        model=status.model,
+        checkpoint=status.checkpoint,
+        limited_share=status.limited_share,
+        tracking_error=status.tracking_error,
         dry_run=settings.dry_run,
         transport=settings.link.transport,
         server=settings.link.server,

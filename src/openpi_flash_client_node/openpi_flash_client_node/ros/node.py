@@ -35,7 +35,7 @@ from openpi_flash_client_node.bridge.effects import (
     SendRequest,
     Warn,
 )
-from openpi_flash_client_node.bridge.status import State, Status
+from openpi_flash_client_node.bridge.status import Cause, State, Status
 from openpi_flash_client_node.link.api_key import find_api_key
 from openpi_flash_client_node.link.events import LinkEvent
 from openpi_flash_client_node.link.policy_link import Job, PolicyLink, backoff
@@ -457,9 +457,10 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         log = self._log
         if status.state is State.FAULT:
             log.error(line)
-        elif (
-            status.state in (State.DISCONNECTED, State.HOLDING) and status.cause != "waiting"
-        ) or status.cause == "planner":
+        elif status.cause is Cause.PLANNER or (
+            status.state in (State.DISCONNECTED, State.HOLDING)
+            and status.cause is not Cause.WAITING
+        ):
             log.warning(line)
         else:
             log.info(line)

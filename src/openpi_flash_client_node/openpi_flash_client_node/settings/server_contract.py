@@ -46,6 +46,8 @@ class ServerContract:
     action_names: tuple[str, ...] | None = None
     actions: tuple[ActionMeaning, ...] | None = None
     robot: str = ""
+    model: str = ""
+    checkpoint: str = ""
     supports: frozenset[str] = frozenset()
 
 
@@ -60,6 +62,8 @@ class Agreement:
         horizon: how many steps a chunk must have; None for any number.
         images: what each image must look like, by its place in the request.
         supports: optional request keys the server reads.
+        model: what the server serves; empty where it does not say.
+        checkpoint: name of its weights; empty where it does not say.
         warnings: for people; the robot moves all the same.
     """
 
@@ -69,6 +73,8 @@ class Agreement:
     horizon: int | None
     images: Mapping[RequestPath, ImageTarget]
     supports: frozenset[str]
+    model: str
+    checkpoint: str
     warnings: tuple[str, ...]
 
 
@@ -96,7 +102,9 @@ def parse_contract(metadata: Mapping[str, Any]) -> ServerContract:
         action_rate_hz=None if rate is None else float(rate),
         action_names=tuple(names) if names else None,
         actions=actions,
-        robot=str(metadata.get("robot") or ""),
+        robot=_text(metadata, "robot"),
+        model=_text(metadata, "model"),
+        checkpoint=_checkpoint_name(metadata),
         supports=frozenset(supports) if _is_list_of(supports, str) else frozenset(),
     )
 
@@ -123,6 +131,8 @@ def agree(contract: ServerContract, settings: NodeSettings) -> Agreement:
         horizon=contract.action_horizon,
         images=contract.images,
         supports=contract.supports,
+        model=contract.model,
+        checkpoint=contract.checkpoint,
         warnings=_warnings(contract, settings),
     )
 
@@ -195,6 +205,20 @@ def _image(spec: Any) -> tuple[RequestPath, ImageTarget]:
     raise ContractError(
         f"the server wants {where} in the shape {list(shape)}, expected [H, W, 3] or [3, H, W]"
     )
+
+
+LONGEST_TEXT = 200
+"""Characters of a server's text that status messages show."""
+
+
+def _text(metadata: Mapping[str, Any], key: str) -> str:
+    value = metadata.get(key)
+    return value[:LONGEST_TEXT] if isinstance(value, str) else ""
+
+
+def _checkpoint_name(metadata: Mapping[str, Any]) -> str:
+    checkpoint = metadata.get("checkpoint")
+    return _text(checkpoint, "name") if isinstance(checkpoint, Mapping) else ""
 
 
 def _positive(metadata: Mapping[str, Any], key: str) -> int | None:

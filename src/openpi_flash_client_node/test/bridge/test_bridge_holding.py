@@ -10,7 +10,7 @@ from played_curves import Controller
 
 from openpi_flash_client_node.bridge.command_topic import CommandTopic
 from openpi_flash_client_node.bridge.effects import PublishChunk, PublishTrajectory, SendRequest
-from openpi_flash_client_node.bridge.status import State
+from openpi_flash_client_node.bridge.status import Cause, State
 from openpi_flash_client_node.link.events import FailureKind, LinkDown, RequestDone, RequestFailure
 
 CAUSES = {
@@ -120,6 +120,13 @@ def test_at_the_end_of_a_plan_it_stays_where_the_plan_has_led_it(world):
     assert world.controller.reference(world.now).positions[0] > MEASURED[0] + 0.15
 
 
+@pytest.mark.parametrize("cause", CAUSES)
+def test_the_status_says_whether_the_robot_waits_for_a_persons_word(world, cause):
+    CAUSES[cause][0](moving_world(world))
+    waits = cause in ("pause", "hold", "deactivation")
+    assert world.status.condition.resumes_by_itself is not waits
+
+
 @pytest.mark.parametrize("cause", [c for c in CAUSES if c not in ("pause", "hold", "deactivation")])
 def test_when_the_cause_is_gone_it_goes_on_by_itself(world, cause):
     world.run()
@@ -200,7 +207,7 @@ def test_an_arm_that_does_not_follow_is_stopped_until_a_person_says_otherwise(wo
     moving_world(world)
     stuck = world.stuck_at = world.measured
     since = world.now
-    while world.status.cause != "tracking":
+    while world.status.cause is not Cause.TRACKING:
         world.pass_time(20)
         assert world.now - since <= 1_000 * MS
     assert world.status.state is State.HOLDING
@@ -213,7 +220,7 @@ def test_an_arm_that_does_not_follow_is_stopped_until_a_person_says_otherwise(wo
     world.bridge.pause(world.now, True)
     world.bridge.pause(world.now, False)
     assert world.pass_time(2_000, until=SendRequest) is None
-    assert world.status.cause == "tracking"
+    assert world.status.cause is Cause.TRACKING
     world.bridge.reset(world.now)
     world.answer(world.pass_time(400, until=SendRequest))
     assert world.status.state is State.RUNNING
@@ -229,7 +236,7 @@ def test_an_arm_that_somebody_else_moves_is_not_started(world):
         world.pass_time(20)
     world.event(RequestDone(request.request_id, {"actions": still()}, 0.0, 0.2, COST))
     assert world.all(PublishTrajectory) == []
-    assert (world.status.state, world.status.cause) == (State.HOLDING, "commander")
+    assert (world.status.state, world.status.cause) == (State.HOLDING, Cause.COMMANDER)
     assert world.status.message.startswith("joint shoulder moves, and not by this node: by 0.1")
     world.stuck_at = list(MEASURED)
     world.pass_time(600)
@@ -241,13 +248,26 @@ def test_activating_again_ends_what_needs_a_person(world):
     moving_world(world)
     world.stuck_at = world.measured
     world.pass_time(1_000)
-    assert world.status.cause == "tracking"
+    assert world.status.cause is Cause.TRACKING
     world.event(RequestFailure(world.in_flight, FailureKind.TIMEOUT, "no answer"))
     world.bridge.deactivate(world.now)
     world.bridge.activate(world.now)
     world.stuck_at = None
     world.answer(world.pass_time(400, until=SendRequest))
     assert world.status.state is State.RUNNING
+
+
+def test_the_status_shows_how_well_the_arm_follows_and_how_far_limits_act(world):
+    assert np.isnan(world.status.tracking_error)
+    moving_world(world)
+    world.pass_time(100)
+    assert world.status.tracking_error < 0.02
+    assert world.status.limited_share > 0.8  # it speeds up from rest, and stays behind
+    world.offset = np.array([-0.05, 0.0, 0.0])
+    world.pass_time(100)
+    assert world.status.tracking_error == pytest.approx(
+        0.03, abs=0.02
+    )  # less what a delay explains
 
 
 def test_an_arm_that_lags_by_less_than_the_delay_follows(world):
@@ -264,7 +284,7 @@ def test_with_nobody_or_somebody_else_at_a_controllers_topic_it_holds_and_says_s
     assert world.status.state is State.RUNNING
     world.bridge.command_topics(world.now, [dataclasses.replace(good, other_publishers=("/b",))])
     world.collect()
-    assert (world.status.state, world.status.cause) == (State.HOLDING, "commander")
+    assert (world.status.state, world.status.cause) == (State.HOLDING, Cause.COMMANDER)
     assert "/b also publishes to /arm/joint_trajectory" in world.status.message
     assert comes_to_rest(world)
     world.event(RequestFailure(world.in_flight, FailureKind.TIMEOUT, "no answer"))

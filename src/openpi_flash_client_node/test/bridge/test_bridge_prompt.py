@@ -4,7 +4,7 @@ import pytest
 from bridge_world import MS, comes_to_rest, of
 
 from openpi_flash_client_node.bridge.effects import PublishSubtask, ResetPolicy, SendRequest
-from openpi_flash_client_node.bridge.status import State
+from openpi_flash_client_node.bridge.status import Cause, State
 from openpi_flash_client_node.link.events import LinkDown
 
 
@@ -59,7 +59,7 @@ def test_a_planner_that_fails_is_in_the_status_until_it_answers_again(world):
     world.run()
     words = {"text": "reach for the cube", "ms": 10.0, "age_ms": 0.0}
     world.answer(world.pass_time(2_000, until=SendRequest), subtask=words)
-    assert (world.status.cause, world.status.message) == ("running", "")
+    assert (world.status.cause, world.status.message) == (Cause.NONE, "")
     before = world.status
     request = world.pass_time(2_000, until=SendRequest)
     (shown,) = of(world.answer(request, subtask=FAILED_PLANNER), PublishSubtask)
@@ -69,7 +69,7 @@ def test_a_planner_that_fails_is_in_the_status_until_it_answers_again(world):
     assert world.status.differs_from(before)
     assert world.bridge.planner_error == "internal: out of memory"
     world.answer(world.pass_time(2_000, until=SendRequest), subtask=words)
-    assert (world.status.cause, world.status.message) == ("running", "")
+    assert (world.status.cause, world.status.message) == (Cause.NONE, "")
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ from openpi_flash_client_node.bridge.effects import (
     PublishSubtask,
     PublishTrajectory,
 )
-from openpi_flash_client_node.bridge.status import State, Status
+from openpi_flash_client_node.bridge.status import Cause, Condition, State, Status
+from openpi_flash_client_node.hold import HoldKind
 from openpi_flash_client_node.play.trajectory import Trajectory
 from openpi_flash_client_node.ros import messages
 from openpi_flash_client_node.settings.node_settings import Controller
-from openpi_flash_msgs.msg import InferenceStats
+from openpi_flash_msgs.msg import InferenceStats, PolicyStatus
 
 
 def test_times_keep_every_nanosecond():
@@ -95,12 +96,23 @@ def test_stats_keep_what_is_unknown_unknown():
 
 
 def test_a_status_says_what_the_settings_and_the_bridge_say(settings):
-    status = Status(State.HOLDING, "late", "why", "go", 3, 0.25, 9)
+    condition = Condition(State.HOLDING, Cause.LATE, "why", resumes_by_itself=True)
+    status = Status(condition, "go", "pi05", "19999", 3, 0.25, 9, 0.5, 0.01)
     message = messages.status_message(status, settings, 5)
     assert (message.state, message.message, message.prompt) == (4, "why", "go")
+    assert (message.cause, message.resumes_by_itself) == (PolicyStatus.CAUSE_LATE, True)
+    assert (message.model, message.checkpoint) == ("pi05", "19999")
+    assert message.limited_share == pytest.approx(0.5)
+    assert message.tracking_error == pytest.approx(0.01)
     assert (message.transport, message.server) == ("quic", "127.0.0.1:5555")
     assert (message.dry_run, message.sequence, message.steps_buffered) == (False, 3, 9)
     assert message.chunk_age == pytest.approx(0.25)
+
+
+def test_causes_have_the_numbers_of_the_message_and_every_reason_to_hold_is_one():
+    ours = {f"CAUSE_{cause.name}": cause.value for cause in Cause}
+    assert ours == {name: getattr(PolicyStatus, name) for name in ours}
+    assert {kind.name for kind in HoldKind} <= {cause.name for cause in Cause}
 
 
 def test_diagnostics_name_their_entries():

@@ -18,6 +18,7 @@ METADATA = {
     "protocol": "openpi-flash/1",
     "model": "pi05",
     "robot": "sim_arm",
+    "checkpoint": {"name": "19999", "digest": "0123"},
     "image_specs": [
         {"path": ["observation/scene_image"], "target_shape": [224, 224, 3], "dtype": "uint8"},
         {"path": ["images", "cam_high"], "target_shape": [3, 120, 160], "dtype": "uint8"},
@@ -53,6 +54,8 @@ def test_everything_the_server_says_is_read():
             for name in ("shoulder", "elbow", "gripper")
         ),
         robot="sim_arm",
+        model="pi05",
+        checkpoint="19999",
         supports=frozenset({"deadline_ms", "subtask"}),
     )
 
@@ -183,3 +186,12 @@ def test_a_server_that_does_not_say_what_its_actions_mean_is_refused(settings):
 def test_actions_that_make_no_sense_are_refused():
     with pytest.raises(ContractError, match="the server's actions is 7, expected a list of maps"):
         parse_contract({"actions": 7})
+
+
+@pytest.mark.parametrize("value", [7, None, {"name": 7}, "x"])
+def test_a_checkpoint_that_is_no_name_is_left_out(value):
+    assert parse_contract({"checkpoint": value}).checkpoint == ""
+
+
+def test_a_long_text_of_the_server_is_cut():
+    assert len(parse_contract({"model": "x" * 10_000}).model) == 200
