@@ -349,6 +349,7 @@ class Server:
                 continue
             observation = request.observation
             self.requests.append(observation)
+            self.sessions.add(request.session)
             answer = self.answer(observation)
             if isinstance(answer, tuple):
                 request.fail(*answer)

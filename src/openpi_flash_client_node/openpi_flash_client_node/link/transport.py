@@ -239,6 +239,7 @@ def _open_quic(link: LinkSettings) -> PolicyConnection:
         ca_file=_path(link.ca_file),
         known_servers=_path(link.known_servers),
         connect_timeout=link.connect_timeout,
+        session=link.session or None,
         open_loop_horizon=0,  # whole chunks, also where OPENPI_OPEN_LOOP_HORIZON is set
     )
     return policy

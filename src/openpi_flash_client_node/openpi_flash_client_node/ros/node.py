@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -99,6 +100,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._made: list[Callable[[], Any]] = []
         self._last_status: Status | None = None
         self._made_at = 0.0
+        self._session = f"{self.get_name()}-{secrets.token_hex(4)}"
 
     @property
     def wants_autostart(self) -> bool:
@@ -133,7 +135,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         key = find_api_key(link, os.environ)
         for warning in key.warnings:
             self._log.warning(warning)
-        return replace(settings, link=replace(link, api_key=key.text))
+        return replace(settings, link=replace(link, api_key=key.text, session=self._session))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to send requests and to play chunks."""
@@ -417,6 +419,9 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def _send(self, effect: SendRequest) -> None:
         assert self._settings is not None
         supports, observation = effect.agreement.supports, self._settings.observation
+        link = self._settings.link
+        # over QUIC the hello says it
+        says_session = link.transport == "websocket" and "session" in supports
         build = partial(
             build_request,
             effect.observation,
@@ -425,6 +430,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             IMAGE_WORK,
             deadline_ms=effect.timeout * 1e3 if "deadline_ms" in supports else None,
             jpeg_quality=observation.jpeg_quality if "jpeg" in supports else None,
+            session=link.session if says_session else None,
         )
         self._live_link.send(Job(effect.request_id, build, effect.timeout))
 

@@ -69,6 +69,7 @@ def build_request(
     *,
     deadline_ms: float | None = None,
     jpeg_quality: int | None = None,
+    session: str | None = None,
 ) -> dict[str, Any]:
     """Decode, resize, encode and name everything.
 
@@ -80,11 +81,15 @@ def build_request(
         work: how to decode, resize and encode.
         deadline_ms: time after which the answer is useless; None where the server does not take it.
         jpeg_quality: of the images, None sends arrays.
+        session: the robot's name for the server; None where the connection has said it, or the
+            server does not take it.
 
     Raises:
         CameraImageError: a camera's image cannot be decoded.
     """
     request: dict[str, Any] = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
+    if session is not None:
+        request["session"] = session
     for camera in settings.cameras:
         wanted = targets.get(camera.key)
         size = (wanted.height, wanted.width) if wanted else settings.image_size

@@ -60,6 +60,8 @@ class LinkSettings:
         server: host and port for messages.
         api_key: empty for none.
         api_key_file: file that holds the key instead; empty for none.
+        session: the name under which the server keeps this robot's requests apart from others'; the
+            same through every reconnection. Empty: each connection has its own.
     """
 
     host: str
@@ -74,6 +76,7 @@ class LinkSettings:
     connect_timeout: float
     reconnect_delay_max: float
     request_timeout: float
+    session: str = ""
 
     @property
     def is_unix(self) -> bool:

@@ -61,6 +61,8 @@ def test_a_server_that_leaves_in_the_middle_is_a_hold_and_its_return_a_recovery(
     held_at(robot)
     server.start()
     running(robot)
+    (session,) = server.sessions  # the same through the loss
+    assert session.startswith("client_node-")
 
 
 def test_a_server_that_is_not_there_yet_is_waited_for(robot, server, make_node):

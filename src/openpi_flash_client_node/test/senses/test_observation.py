@@ -140,6 +140,12 @@ def test_a_deadline_is_sent_to_a_server_that_wants_to_know(observation, settings
     assert request["deadline_ms"] == 250.0
 
 
+def test_the_session_is_said_where_the_connection_has_not_said_it(observation, settings, work):
+    assert "session" not in build_request(observation, settings.observation, {}, work)
+    request = build_request(observation, settings.observation, {}, work, session="arm-7")
+    assert request["session"] == "arm-7"
+
+
 def test_an_observation_is_as_old_as_its_oldest_input(observation, replace):
     assert observation.oldest_ns == 900
     later = replace(observation, joints=JointReading(np.zeros(3), 5_000))
