@@ -15,6 +15,8 @@ AGREEMENT = Agreement(
     horizon=4,
     images={},
     supports=frozenset(),
+    model="",
+    checkpoint="",
     warnings=(),
 )
 ACTIONS = np.arange(12, dtype=np.float32).reshape(4, 3)
