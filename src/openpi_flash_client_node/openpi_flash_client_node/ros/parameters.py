@@ -24,6 +24,7 @@ from openpi_flash_client_node.settings.node_settings import (
     NodeSettings,
 )
 from openpi_flash_client_node.settings.parameter_kinds import (
+    NO_NAMES,
     Parameter,
     ParameterError,
     ParameterKind,
@@ -122,11 +123,8 @@ class RosParameters:
 
     def _declare(self, name: str, parameter: Parameter, value: ParameterValue) -> None:
         descriptor = descriptor_of(parameter, name)
-        if value == ():
-            # rclpy takes an empty list for a list of bytes: declare the type without a value
-            self._node.declare_parameter(name, _ROS_TYPES[parameter.kind], descriptor)
-            return
-        plain = list(value) if isinstance(value, tuple) else value
+        # a parameter without a value would end `ros2 param dump`
+        plain = NO_NAMES if value == () else list(value) if isinstance(value, tuple) else value
         self._node.declare_parameter(name, plain, descriptor, ignore_override=True)
 
 
@@ -138,6 +136,8 @@ def descriptor_of(parameter: Parameter, name: str) -> ParameterDescriptor:
         description=f"{parameter.text}{f' [{parameter.unit}]' if parameter.unit else ''}",
         additional_constraints=", ".join(parameter.choices) or parameter.range_text(),
         read_only=not parameter.dynamic,
+        # one number may stand for a list of equal ones
+        dynamic_typing=parameter.kind is ParameterKind.DOUBLES,
     )
     low, high = parameter.low, parameter.high
     if low is not None and high is not None:

@@ -50,8 +50,13 @@ def _default(value: ParameterValue) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):
-        return f"`[{', '.join(map(str, value))}]`"
+        return f"`[{', '.join(map(_as_yaml, value))}]`"
     return f"`{value}`"
+
+
+def _as_yaml(item: str | float) -> str:
+    """Infinities as YAML reads them."""
+    return str(item).replace("inf", ".inf") if isinstance(item, float) else item
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ class Parameter:
         dynamic: may be changed while the node runs.
         is_secret: no message and no other node may see the value.
         each_of: name of the list parameter whose every entry has a parameter of this kind.
+        may_be_infinite: whether an infinity is a value, for no limit.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Parameter:
     dynamic: bool = False
     is_secret: bool = False
     each_of: str = ""
+    may_be_infinite: bool = False
 
     def named(self, entry: str) -> str:
         """The full name of this parameter for one entry of `each_of`."""
@@ -89,6 +91,8 @@ class Parameter:
         for number in numbers:
             if isinstance(number, (str, bool)):
                 continue
+            if math.isinf(number) and self.may_be_infinite:
+                continue
             if not math.isfinite(number):
                 raise ParameterError(f"parameter {name} must be finite, got {value!r}")
             if (self.low is not None and number < self.low) or (
@@ -109,18 +113,40 @@ class Parameter:
         return ""
 
 
+NO_NAMES = [""]
+"""An empty list of names, in a form that ROS can write to a file and read again."""
+
+
 def _converted(kind: ParameterKind, value: Any) -> ParameterValue | None:
     """The value as the kind's Python type; None if it is something else."""
-    if kind in (ParameterKind.STRINGS, ParameterKind.DOUBLES):
-        if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
-            return None
-        if kind is ParameterKind.STRINGS:
-            return tuple(value) if all(isinstance(item, str) for item in value) else None
-        return tuple(map(float, value)) if all(map(_is_number, value)) else None
+    if kind is ParameterKind.STRINGS:
+        return _strings(value)
+    if kind is ParameterKind.DOUBLES:
+        return _doubles(value)
     if kind is ParameterKind.DOUBLE:
         return float(value) if _is_number(value) else None
     parsed: ParameterValue = value
     return parsed if type(value) is _PYTHON_TYPES[kind] else None
+
+
+def _strings(value: Any) -> tuple[str, ...] | None:
+    if value == NO_NAMES:
+        return ()
+    if not _is_list(value) or not all(isinstance(item, str) for item in value):
+        return None
+    return tuple(value)
+
+
+def _doubles(value: Any) -> tuple[float, ...] | None:
+    if _is_number(value):
+        return (float(value),)
+    if not _is_list(value) or not all(map(_is_number, value)):
+        return None
+    return tuple(map(float, value))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
 def _is_number(value: Any) -> bool:

@@ -396,17 +396,21 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "position_lower",
         ParameterKind.DOUBLES,
-        (),
-        "Lowest commanded position, one per joint. Without it only dry_run is possible.",
+        (float("-inf"),),
+        "Lowest commanded position. Without it only dry_run is possible. "
+        "One value for all joints, or one per joint.",
         unit="rad or m",
+        may_be_infinite=True,
         dynamic=True,
     ),
     Parameter(
         "position_upper",
         ParameterKind.DOUBLES,
-        (),
-        "Highest commanded position, one per joint. Without it only dry_run is possible.",
+        (float("inf"),),
+        "Highest commanded position. Without it only dry_run is possible. "
+        "One value for all joints, or one per joint.",
         unit="rad or m",
+        may_be_infinite=True,
         dynamic=True,
     ),
     Parameter(

@@ -107,14 +107,10 @@ class _Values:
             raise ParameterError(f"parameter {name} has an empty key between its dots")
         return path
 
-    def per_joint(
-        self, name: str, joints: tuple[str, ...], empty: float | None
-    ) -> tuple[float, ...]:
+    def per_joint(self, name: str, joints: tuple[str, ...]) -> tuple[float, ...]:
         """One value per joint, from one for all of them or one for each."""
         values = tuple(float(item) for item in self.get(name, tuple))
-        if not values and empty is not None:
-            return (empty,) * len(joints)
-        if len(values) == 1 and empty is None:
+        if len(values) == 1:
             return values * len(joints)
         if len(values) != len(joints):
             raise ParameterError(
@@ -218,8 +214,8 @@ def _check_paths(paths: list[RequestPath]) -> None:
 
 
 def _player(values: _Values, joints: tuple[str, ...]) -> PlayerSettings:
-    lower = values.per_joint("position_lower", joints, float("-inf"))
-    upper = values.per_joint("position_upper", joints, float("inf"))
+    lower = values.per_joint("position_lower", joints)
+    upper = values.per_joint("position_upper", joints)
     for joint, low, high in zip(joints, lower, upper, strict=True):
         if low >= high:
             raise ParameterError(
@@ -228,10 +224,10 @@ def _player(values: _Values, joints: tuple[str, ...]) -> PlayerSettings:
     return PlayerSettings(
         max_chunk_age_ns=values.seconds("max_chunk_age"),
         blend_ns=values.seconds("blend_time"),
-        max_start_delta=values.per_joint("max_start_delta", joints, None),
-        max_tracking_error=values.per_joint("max_tracking_error", joints, None),
-        max_velocity=values.per_joint("max_velocity", joints, None),
-        max_acceleration=values.per_joint("max_acceleration", joints, None),
+        max_start_delta=values.per_joint("max_start_delta", joints),
+        max_tracking_error=values.per_joint("max_tracking_error", joints),
+        max_velocity=values.per_joint("max_velocity", joints),
+        max_acceleration=values.per_joint("max_acceleration", joints),
         position_lower=lower,
         position_upper=upper,
         lead_ns=values.seconds("min_lead_time"),

@@ -1,6 +1,7 @@
 """parameters.py: the table in ROS."""
 
 import pytest
+import yaml
 from rcl_interfaces.msg import ParameterType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -8,6 +9,7 @@ from rclpy.parameter import Parameter
 from openpi_flash_client_node.ros.parameters import RosParameters
 from openpi_flash_client_node.settings.parameter_kinds import ParameterError
 from openpi_flash_client_node.settings.parameter_table import PARAMETERS
+from openpi_flash_client_node.settings.parse_settings import settings_from_parameters
 
 
 @pytest.fixture
@@ -108,3 +110,27 @@ def test_a_list_without_a_default_can_be_set_later(declared):
     (result,) = node.set_parameters([Parameter("position_lower", value=[-1.0, -1.0, -1.0])])
     assert result.successful
     assert seen[0].player.position_lower == (-1.0, -1.0, -1.0)
+
+
+def test_one_number_may_be_set_for_all_joints_and_later_one_each(declared):
+    node, table = declared(max_velocity=0.8)
+    seen = []
+    table.on_change(seen.append)
+    assert table.settings().player.max_velocity == (0.8,) * 3
+    for value, expected in ((0.5, (0.5,) * 3), ([0.1, 0.2, 0.3], (0.1, 0.2, 0.3))):
+        (result,) = node.set_parameters([Parameter("max_velocity", value=value)])
+        assert result.successful, result.reason
+        assert seen[-1].player.max_velocity == expected
+
+
+def test_every_parameter_has_a_value_that_a_file_can_give_back(ros, declared, parameters):
+    """What `ros2 param dump` writes is a parameter file that means the same."""
+    node, table = declared()
+    dumped = {name: value.value for name, value in node.get_parameters_by_prefix("").items()}
+    assert [name for name, value in dumped.items() if value is None] == []
+    assert [name for name, value in dumped.items() if value in ([], ())] == []
+    ours = {k: v for k, v in dumped.items() if k not in ("use_sim_time", "api_key")}
+    ours.pop("start_type_description_service", None)
+    ours = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in ours.items()}
+    again = yaml.safe_load(yaml.safe_dump(ours))
+    assert settings_from_parameters(again) == table.settings()

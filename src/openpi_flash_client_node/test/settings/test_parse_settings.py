@@ -65,6 +65,15 @@ def test_images_are_sent_raw_until_jpeg_is_asked_for(parameters):
     assert quality(image_encoding="jpeg", jpeg_quality=50) == 50
 
 
+@pytest.mark.parametrize("value", [0.8, [0.8], 1])
+def test_one_number_is_for_all_joints(parameters, value):
+    player = settings_from_parameters(parameters | {"max_velocity": value}).player
+    number = value[0] if isinstance(value, list) else value
+    assert player.max_velocity == (float(number),) * 3
+    limits = settings_from_parameters(parameters | {"position_lower": -3.0}).player
+    assert limits.position_lower == (-3.0,) * 3
+
+
 def test_without_position_limits_there_are_none(parameters):
     del parameters["position_lower"], parameters["position_upper"]
     player = settings_from_parameters(parameters).player
@@ -118,11 +127,13 @@ def test_dry_run_is_on_unless_someone_turns_it_off(parameters):
         ),
         ({"camera.scene.key": "prompt.image"}, "two inputs go to the same place in the request:"),
         ({"joint_state_topics": []}, "parameter joint_state_topics is empty; list the topics"),
-        ({"joint_state_topics": [""]}, "parameter joint_state_topics has an empty name in it"),
+        ({"joint_state_topics": [""]}, "parameter joint_state_topics is empty; list the topics"),
+        ({"joint_state_topics": ["/a", ""]}, "parameter joint_state_topics has an empty name in"),
         ({"action_columns": ["a"]}, "parameter action_columns has 1 names for 3 joints"),
         ({"max_velocity": [1.0, 1.0]}, "parameter max_velocity has 2 values for 3 joints"),
         ({"max_velocity": []}, "parameter max_velocity has 0 values for 3 joints"),
-        ({"position_lower": [0.0]}, "parameter position_lower has 1 values for 3 joints"),
+        ({"position_lower": [0.0, 0.0]}, "parameter position_lower has 2 values for 3 joints"),
+        ({"max_velocity": float("inf")}, "parameter max_velocity must be finite, got inf"),
         (
             {"position_lower": [-2.0, 2.5, 0.0]},
             "position_lower of elbow (2.5) must be below its position_upper (2)",
