@@ -43,8 +43,11 @@ def start(context: LaunchContext) -> list[Node]:
             package="openpi_flash_client_node",
             executable="client_node",
             namespace=found.namespace,
+            name=found.node_name,
             parameters=[found.params_file, dict(found.overrides)],
             arguments=["--ros-args", "--log-level", found.log_level],
             output="screen",
+            respawn=found.respawn,
+            respawn_delay=2.0,
         )
     ]

@@ -55,7 +55,7 @@ def _run(stopping: _Stopping) -> int:
     try:
         if node.wants_autostart and not node.bring_up():
             return 2
-        while not stopping.is_requested:
+        while not (stopping.is_requested or node.is_finished):
             executor.spin_once(timeout_sec=0.1)
         return 0
     finally:

@@ -102,7 +102,13 @@ def test_arguments_reach_the_node(stand_in):
     node = start(stand_in, dry_run="false", log_level="debug", namespace="left", port="7")
     assert node["parameters"][1] == {"dry_run": False, "port": 7}
     assert node["arguments"][-1] == "debug"
-    assert node["namespace"] == "left"
+    assert (node["namespace"], node["name"], node["respawn"]) == ("left", "client_node", False)
+
+
+def test_the_node_may_have_another_name_and_be_started_again(stand_in):
+    node = start(stand_in, node_name="left_arm", respawn="true", use_sim_time="true")
+    assert (node["name"], node["respawn"], node["respawn_delay"]) == ("left_arm", True, 2.0)
+    assert node["parameters"][1] == {"use_sim_time": True}
 
 
 def test_an_unknown_robot_is_one_clear_error(stand_in):

@@ -115,6 +115,19 @@ def test_without_autostart_it_waits_for_a_lifecycle_manager(robot, start, parame
     assert process.wait(WAIT) == 0
 
 
+def test_the_transition_shutdown_holds_and_ends_the_process(robot, server, start, parameter_file):
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    server.answer = move_slowly
+    process = start("--params-file", str(parameter_file(max_tracking_error=[0.0])))
+    until_moving(robot)
+    shutdown = Transition(id=Transition.TRANSITION_ACTIVE_SHUTDOWN)
+    assert robot.call(ChangeState, "change_state", transition=shutdown).success
+    assert process.wait(WAIT) == 0
+    assert_braked(robot)
+
+
 def test_a_signal_before_anything_was_configured_ends_it_with_0(robot, start, parameter_file):
     process = start("--params-file", str(parameter_file()), "-p", "autostart:=false")
     assert robot.until_answering() == "unconfigured"

@@ -115,13 +115,21 @@ def status_message(status: Status, settings: NodeSettings, now: int) -> PolicySt
     return message
 
 
-def diagnostics_message(reports: Sequence[DiagnosticReport], now: int) -> DiagnosticArray:
-    """A diagnostic_msgs/DiagnosticArray."""
+def diagnostics_message(
+    reports: Sequence[DiagnosticReport], node: str, now: int
+) -> DiagnosticArray:
+    """A diagnostic_msgs/DiagnosticArray.
+
+    Args:
+        reports: its entries.
+        node: full name of the node, so that two of them are told apart.
+        now: this moment.
+    """
     message = DiagnosticArray(
         status=[
             DiagnosticStatus(
                 level=bytes([report.level]),
-                name=f"openpi: {report.name}",
+                name=f"{node}: {report.name}",
                 hardware_id="openpi_flash",
                 message=report.message,
                 values=[KeyValue(key=key, value=value) for key, value in report.values.items()],

@@ -78,6 +78,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def __init__(self, *, open_policy: OpenPolicy = open_policy, **arguments: Any) -> None:
         """Declare the parameters; everything else waits for `configure`.
 
+        `is_finished` becomes true by the transition `shutdown`: the process has nothing left to do.
+
         Args:
             open_policy: makes the connection to the server.
             arguments: go to rclpy's node.
@@ -100,6 +102,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._made: list[Callable[[], Any]] = []
         self._last_status: Status | None = None
         self._made_at = 0.0
+        self.is_finished = False
         self._session = f"{self.get_name()}-{secrets.token_hex(4)}"
 
     @property
@@ -158,6 +161,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def on_shutdown(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Hold if anything moves, and end."""
         self._hold_and_unmake("shutting down")
+        self.is_finished = True
         return TransitionCallbackReturn.SUCCESS
 
     def on_error(self, _: LifecycleState) -> TransitionCallbackReturn:
@@ -456,7 +460,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         assert self._settings is not None
         now = self._now()
         entries = reports(self._live_bridge, self._settings, now)
-        self._topics[DiagnosticArray].publish(messages.diagnostics_message(entries, now))
+        name: str = self.get_fully_qualified_name()
+        self._topics[DiagnosticArray].publish(messages.diagnostics_message(entries, name, now))
 
     def _log_status(self, status: Status) -> None:
         line = f"{status.state.name}: {status.message}" if status.message else status.state.name

@@ -31,6 +31,8 @@ class LaunchArgument:
     choices: tuple[str, ...] = ()
 
 
+_FLAG = ("", "true", "false")
+
 ARGUMENTS = (
     LaunchArgument("server", "", "name or address of the policy server, with or without a port"),
     LaunchArgument("port", "", "port of the policy server; 0 is the transport's own"),
@@ -40,9 +42,17 @@ ARGUMENTS = (
     LaunchArgument("robot", "sim_arm", "which robot: the NAME of config/robot.NAME.yaml"),
     LaunchArgument("params_file", "", "a parameter file of your own, instead of the robot's"),
     LaunchArgument("namespace", "openpi", "namespace of the node"),
+    LaunchArgument("node_name", "client_node", "name of the node"),
     LaunchArgument(
-        "dry_run", "", "false moves the robot; true only shows chunks", ("", "true", "false")
+        "use_sim_time", "", "true takes the time from /clock (a simulator, a bag)", _FLAG
     ),
+    LaunchArgument(
+        "respawn",
+        "false",
+        "true starts the node again 2 s after it has ended by itself; the arm then goes on moving",
+        ("true", "false"),
+    ),
+    LaunchArgument("dry_run", "", "false moves the robot; true only shows chunks", _FLAG),
     LaunchArgument(
         "log_level",
         "info",
@@ -53,7 +63,7 @@ ARGUMENTS = (
         "autostart",
         "",
         "configure and activate at start; false leaves it to a lifecycle manager",
-        ("", "true", "false"),
+        _FLAG,
     ),
 )
 
@@ -64,15 +74,19 @@ class LaunchPlan:
 
     Attributes:
         namespace: where it lives.
+        node_name: its name.
         params_file: its parameters.
         overrides: parameters that win over the file.
         log_level: how much it logs.
+        respawn: whether it is started again after it has ended by itself.
     """
 
     namespace: str
+    node_name: str
     params_file: str
     overrides: Mapping[str, str | int | bool]
     log_level: str
+    respawn: bool
 
 
 def plan(arguments: Mapping[str, str], config: Path) -> LaunchPlan:
@@ -90,14 +104,16 @@ def plan(arguments: Mapping[str, str], config: Path) -> LaunchPlan:
     }
     if arguments["port"]:
         overrides["port"] = _port(arguments["port"])
-    for name in ("dry_run", "autostart"):
+    for name in ("dry_run", "autostart", "use_sim_time"):
         if arguments[name]:
             overrides[name] = arguments[name] == "true"
     return LaunchPlan(
         namespace=arguments["namespace"],
+        node_name=arguments["node_name"],
         params_file=arguments["params_file"] or _robot_file(arguments["robot"], config),
         overrides=overrides,
         log_level=arguments["log_level"],
+        respawn=arguments["respawn"] == "true",
     )
 
 

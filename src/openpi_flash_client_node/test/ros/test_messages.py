@@ -117,10 +117,14 @@ def test_causes_have_the_numbers_of_the_message_and_every_reason_to_hold_is_one(
 
 def test_diagnostics_name_their_entries():
     message = messages.diagnostics_message(
-        [DiagnosticReport("execution", Level.WARN, "why", {"a": "1"})], 5
+        [DiagnosticReport("execution", Level.WARN, "why", {"a": "1"})], "/left/client_node", 5
     )
     (entry,) = message.status
-    assert (entry.name, entry.level, entry.message) == ("openpi: execution", b"\x01", "why")
+    assert (entry.name, entry.level, entry.message) == (
+        "/left/client_node: execution",
+        b"\x01",
+        "why",
+    )
     assert [(value.key, value.value) for value in entry.values] == [("a", "1")]
 
 

@@ -146,7 +146,7 @@ def test_a_planner_that_fails_is_shown_while_the_actions_go_on(ros, robot, serve
     message = "acting without a subtask: internal: out of memory"
     robot.until_state(PolicyStatus.RUNNING, message)
     entries = {entry.name: entry for entry in robot.until_new(heard, "diagnostics").status}
-    planner = entries["openpi: planner"]
+    planner = entries["/openpi/client_node: planner"]
     assert (planner.level, planner.message) == (DiagnosticStatus.WARN, "internal: out of memory")
     robot.until_new(robot.chunks, "another chunk")
     words = {"text": "reach for the cube", "ms": 1.0, "age_ms": 0.0}

@@ -18,7 +18,8 @@ def test_empty_arguments_leave_everything_to_the_parameter_file(config):
     found = plan(DEFAULTS | {"robot": "arm"}, config)
     assert found.params_file == str(config / "robot.arm.yaml")
     assert found.overrides == {}
-    assert (found.namespace, found.log_level) == ("openpi", "info")
+    assert (found.namespace, found.node_name) == ("openpi", "client_node")
+    assert (found.log_level, found.respawn) == ("info", False)
 
 
 def test_arguments_win_over_the_file_with_their_own_types(config):
@@ -29,6 +30,7 @@ def test_arguments_win_over_the_file_with_their_own_types(config):
         "prompt": "1",
         "dry_run": "false",
         "autostart": "true",
+        "use_sim_time": "true",
     }
     assert plan(DEFAULTS | given | {"robot": "arm"}, config).overrides == {
         "server": "10.0.0.5",
@@ -37,6 +39,7 @@ def test_arguments_win_over_the_file_with_their_own_types(config):
         "prompt": "1",
         "dry_run": False,
         "autostart": True,
+        "use_sim_time": True,
     }
 
 
