@@ -368,7 +368,8 @@ class Bridge(Generic[Message]):
         joints = self.joints.newest(now, max_age_ns=limits.max_age_ns)
         if isinstance(joints, Hold):
             return joints
-        return Observation(frames, joints, self._prompt)
+        # where the joints were when the images were taken, not where they are now
+        return Observation(frames, self.joints.at(frames.newest_ns, joints), self._prompt)
 
     # --- holding ---
 

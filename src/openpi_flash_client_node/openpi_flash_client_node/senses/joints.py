@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -11,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openpi_flash_client_node.hold import Hold, HoldKind
-from openpi_flash_client_node.nanoseconds import to_seconds
+from openpi_flash_client_node.nanoseconds import SECOND, to_seconds
 from openpi_flash_client_node.senses.frames import CLOCK_JUMP_NS
 
 MOVED_WITHIN_NS = 300_000_000
 """How far back `moved` looks; long enough to see a slow joint, and to see it stand."""
+
+REMEMBERED_NS = SECOND
+"""How far back `at` looks; images are not older when they are used."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,15 +97,36 @@ class JointPositions:
                 return
             self._past.clear()
         self._past.append((stamp_ns, self._positions.copy()))
-        while stamp_ns - self._past[0][0] > MOVED_WITHIN_NS:
+        while stamp_ns - self._past[0][0] > REMEMBERED_NS:
             self._past.popleft()
 
     def moved(self) -> NDArray[np.float64]:
         """How far each joint has moved in the last `MOVED_WITHIN_NS`, [N]; 0 where unknown."""
         if not self._past:
             return np.zeros(len(self._joints))
-        past = np.array([positions for _, positions in self._past])
+        since_ns = self._past[-1][0] - MOVED_WITHIN_NS
+        past = np.array([positions for stamp, positions in self._past if stamp >= since_ns])
         return np.nan_to_num(past.max(axis=0) - past.min(axis=0))
+
+    def at(self, moment_ns: int, reading: JointReading) -> JointReading:
+        """Where the joints were at a moment, between two messages; never beyond the newest one.
+
+        Args:
+            moment_ns: such as the stamp of an image.
+            reading: the newest one.
+        """
+        if not self._past or moment_ns >= reading.oldest_ns:
+            return reading
+        stamps = [stamp for stamp, _ in self._past]
+        after = bisect.bisect_right(stamps, moment_ns)
+        if after == 0 or after == len(stamps):
+            return reading
+        (begin_ns, before), (end_ns, then) = self._past[after - 1], self._past[after]
+        share = (moment_ns - begin_ns) / (end_ns - begin_ns)
+        positions = before + share * (then - before)
+        if not np.isfinite(positions).all():
+            return reading
+        return JointReading(positions, moment_ns)
 
     def blind(self, now: int, max_blind_ns: int) -> Hold | None:
         """Which joint has been silent for too long to move by it; None if none is.

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from bridge_world import MEASURED, MS, PERIOD, World, of, still
+from bridge_world import MEASURED, MS, PERIOD, World, moving, of, still
 
 from openpi_flash_client_node.bridge.effects import PublishChunk, PublishTrajectory, SendRequest
 from openpi_flash_client_node.bridge.status import State
@@ -88,3 +88,15 @@ def test_new_settings_are_used_from_the_next_decision_on(world, settings):
     link = dataclasses.replace(settings.link, request_timeout=0.25)
     world.bridge.update_settings(dataclasses.replace(settings, link=link, execution_horizon=0))
     assert world.pass_time(40, until=SendRequest).timeout == 0.25
+
+
+def test_the_joints_of_a_request_are_those_of_the_moment_of_its_images(world):
+    world.run()
+    world.answer(world.pass_time(2_000, until=SendRequest), moving())
+    request = world.pass_time(2_000, until=SendRequest)
+    images = request.observation.frames.newest_ns
+    assert request.observation.joints.oldest_ns == images
+    # joint states are 4 ms newer than images here, and the shoulder moves at 0.4 rad/s
+    here = world.bridge.joints.newest(world.now, max_age_ns=500 * MS).positions
+    behind = here[0] - request.observation.joints.positions[0]
+    assert behind == pytest.approx(0.4 * 4e-3, rel=0.1)

@@ -146,3 +146,36 @@ def test_a_position_that_is_not_finite_is_named(value):
     assert reason.message == f"the position of joint b on /joint_states is {value}"
     joints.add(1_040_000_000, ["a", "b"], [0.1, 0.3])
     assert joints.newest(1_040_000_000, max_age_ns=500_000_000).positions.tolist() == [0.1, 0.3]
+
+
+def swinging(period_ns=20_000_000, count=60):
+    joints = JointPositions(("a", "b"), ["/joint_states"])
+    for k in range(1, count + 1):
+        joints.add(k * period_ns, ["a", "b"], [0.5 * k * period_ns / 1e9, -0.1])
+    return joints, joints.newest(count * period_ns, max_age_ns=500_000_000)
+
+
+def test_between_two_messages_a_position_lies_between_theirs():
+    joints, newest = swinging()
+    reading = joints.at(1_013_000_000, newest)
+    assert reading.oldest_ns == 1_013_000_000
+    np.testing.assert_allclose(reading.positions, [0.5 * 1.013, -0.1])
+
+
+def test_after_the_newest_message_nothing_is_guessed():
+    joints, newest = swinging()
+    assert joints.at(1_200_000_000, newest) is newest
+    assert joints.at(9_000_000_000, newest) is newest
+
+
+def test_what_is_not_remembered_any_more_is_not_guessed():
+    joints, newest = swinging()
+    assert joints.at(150_000_000, newest) is newest
+
+
+def test_before_every_joint_was_heard_there_is_nothing_between():
+    joints = JointPositions(("a", "b"), ["/joint_states"])
+    joints.add(1_000_000_000, ["a"], [0.1])
+    joints.add(1_100_000_000, ["a", "b"], [0.2, 0.3])
+    newest = joints.newest(1_100_000_000, max_age_ns=500_000_000)
+    assert joints.at(1_050_000_000, newest) is newest
