@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard, TypeVar
 
-from openpi_flash_client_node.nanoseconds import SECOND
+from openpi_flash_client_node.nanoseconds import SECOND, to_seconds
 from openpi_flash_client_node.settings.action_meaning import (
     ActionMeaning,
     objection,
@@ -124,8 +124,10 @@ def agree(contract: ServerContract, settings: NodeSettings) -> Agreement:
     columns, column_count = _columns(contract, settings)
     if problem := objection(contract.actions, settings.action_kind):
         raise ContractError(problem)
+    step_ns = round(SECOND / rate_hz)
+    _refuse_unplayable(contract, settings, step_ns)
     return Agreement(
-        step_ns=round(SECOND / rate_hz),
+        step_ns=step_ns,
         columns=columns,
         column_count=column_count,
         horizon=contract.action_horizon,
@@ -134,6 +136,24 @@ def agree(contract: ServerContract, settings: NodeSettings) -> Agreement:
         model=contract.model,
         checkpoint=contract.checkpoint,
         warnings=_warnings(contract, settings),
+    )
+
+
+def _refuse_unplayable(contract: ServerContract, settings: NodeSettings, step_ns: int) -> None:
+    """Refuse settings by which a chunk would be too old before a step of it is played."""
+    player = settings.player
+    length_ns = (contract.action_horizon or 0) * step_ns
+    longest_ns, why = player.max_chunk_age_ns, "max_chunk_age"
+    if not longest_ns:
+        longest_ns, why = length_ns // 2, "half of a chunk, because max_chunk_age is 0"
+    elif length_ns and length_ns < longest_ns:
+        longest_ns, why = length_ns, "the whole chunk"
+    if not longest_ns or longest_ns > player.lead_ns + step_ns:
+        return
+    raise ContractError(
+        f"a chunk may be played until its observation is {to_seconds(longest_ns):g} s old ({why}), "
+        f"and takes over {to_seconds(player.lead_ns):g} s after it has come (min_lead_time): no "
+        f"step of {to_seconds(step_ns):g} s is left to play"
     )
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from openpi_flash_client_node.settings.action_meaning import ActionMeaning
+from openpi_flash_client_node.settings.parse_settings import settings_from_parameters
 from openpi_flash_client_node.settings.server_contract import (
     ContractError,
     ImageTarget,
@@ -195,3 +196,32 @@ def test_a_checkpoint_that_is_no_name_is_left_out(value):
 
 def test_a_long_text_of_the_server_is_cut():
     assert len(parse_contract({"model": "x" * 10_000}).model) == 200
+
+
+@pytest.mark.parametrize(
+    ("horizon", "rate", "max_age", "message"),
+    [
+        (
+            2,
+            20.0,
+            0.0,
+            "until its observation is 0.05 s old (half of a chunk, because max_chunk_age is 0)",
+        ),
+        (50, 20.0, 0.08, "until its observation is 0.08 s old (max_chunk_age)"),
+        (1, 20.0, 5.0, "until its observation is 0.05 s old (the whole chunk)"),
+    ],
+)
+def test_settings_by_which_no_step_is_ever_played_are_refused(
+    parameters, horizon, rate, max_age, message
+):
+    settings = settings_from_parameters(parameters | {"max_chunk_age": max_age})
+    changes = {"action_horizon": horizon, "action_rate_hz": rate}
+    with pytest.raises(ContractError) as error:
+        agree(parse_contract(METADATA | changes), settings)
+    assert message in str(error.value)
+    assert str(error.value).endswith("no step of 0.05 s is left to play")
+
+
+def test_short_chunks_that_can_be_played_are_taken(settings):
+    agree(parse_contract(METADATA | {"action_horizon": 10, "action_rate_hz": 15.0}), settings)
+    agree(ServerContract(action_rate_hz=15.0), settings)
