@@ -246,7 +246,7 @@ class Bridge(Generic[Message]):
             subtask = self._planner.take(answer, observation.prompt, observation.oldest_ns)
             if subtask is not None:
                 self._effects.append(subtask)
-            outcome = self._accepted(now, observation, answer, agreement)
+            outcome = self._accepted(now, request, answer, agreement)
         if isinstance(outcome, Hold):
             self.tally.chunks_dropped += 1
             self.tally.deadline_misses += outcome.kind is HoldKind.LATE
@@ -258,12 +258,20 @@ class Bridge(Generic[Message]):
     def _accepted(
         self,
         now: int,
-        observation: Observation[Message],
+        request: PendingRequest[Message],
         answer: ParsedAnswer,
         agreement: Agreement,
     ) -> Plan | Hold:
         """Hand a chunk to the player, and show and command the plan it becomes."""
-        chunk = Chunk(answer.actions, agreement.step_ns, observation.oldest_ns, self._sequence + 1)
+        observation = request.observation
+        chunk = Chunk(
+            actions=answer.actions,
+            step_ns=agreement.step_ns,
+            observation_ns=observation.oldest_ns,
+            sequence=self._sequence + 1,
+            is_continuation=request.is_continuation,
+            grippers=agreement.grippers,
+        )
         self._keep_up(now)
         was_holding = self._player.plan is None
         if was_holding and not self._moved_lately(now):
@@ -351,9 +359,18 @@ class Bridge(Generic[Message]):
             return
         agreement = self.server.agreement
         assert agreement is not None
-        request = self._requests.send(now, observation)
+        continuation = None
+        if "rtc" in agreement.supports:
+            continuation = self._player.continuation(
+                observation.oldest_ns,
+                now + self._requests.expected_ns + self._settings.player.lead_ns,
+                self._settings.execution_horizon,
+            )
+        request = self._requests.send(now, observation, is_continuation=continuation is not None)
         timeout = self._settings.link.request_timeout
-        self._effects.append(SendRequest(request.request_id, observation, agreement, timeout))
+        self._effects.append(
+            SendRequest(request.request_id, observation, agreement, timeout, continuation)
+        )
 
     def _observe(self, now: int) -> Observation[Message] | Hold:
         """The inputs of this moment, or which of them is missing, old or of another moment."""

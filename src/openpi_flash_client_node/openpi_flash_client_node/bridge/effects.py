@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openpi_flash_client_node.play.splice.rtc import Continuation
 from openpi_flash_client_node.play.trajectory import Trajectory
 from openpi_flash_client_node.senses.observation import Observation
 from openpi_flash_client_node.settings.node_settings import Controller
@@ -16,12 +17,16 @@ from openpi_flash_client_node.settings.server_contract import Agreement
 
 @dataclass(frozen=True, eq=False)
 class SendRequest:
-    """Build a request from an observation and send it. Times are seconds."""
+    """Build a request from an observation and send it. Times are seconds.
+
+    `continuation` is what it says of the running chunk; None if nothing.
+    """
 
     request_id: int
     observation: Observation[Any]
     agreement: Agreement
     timeout: float
+    continuation: Continuation | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openpi_flash_client_node.play.splice.rtc import Continuation
 from openpi_flash_client_node.settings.server_contract import Agreement
+
+
+def rtc_of(continuation: Continuation, agreement: Agreement) -> dict[str, Any]:
+    """What a request says of the running chunk, in the server's columns and words."""
+    known = continuation.previous_actions[: agreement.horizon]
+    previous = np.zeros((len(known), agreement.column_count), dtype=np.float32)
+    previous[:, list(agreement.columns)] = known
+    horizon = agreement.horizon or continuation.execution_horizon
+    return {
+        "previous_actions": previous,
+        "delay": min(continuation.delay, len(known)),
+        "execution_horizon": min(continuation.execution_horizon, horizon),
+    }
 
 
 class AnswerError(ValueError):

@@ -12,12 +12,14 @@ A chunk that comes while another one runs belongs to the moment of its observati
 passed are dropped. While the robot is at rest no step passes: a chunk observed at rest begins with
 its step 0, however long inference took, and of one observed in motion only the steps up to the
 moment of rest are dropped. Either way the chunk departs from what is commanded a moment from now,
-`lead_ns`, so that a controller hears of it in time; the steps are faded in. Braking begins as much
+`lead_ns`, so that a controller hears of it in time; how it is joined to those before is a method
+of its own (`splice/`). Braking begins as much
 later, for the same reason.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +33,10 @@ from openpi_flash_client_node.play.joint_limits import JointLimits, brake
 from openpi_flash_client_node.play.motion import Motion, rest
 from openpi_flash_client_node.play.plan import Plan
 from openpi_flash_client_node.play.smooth_path import Polygon, SmoothPath
+from openpi_flash_client_node.play.splice.ensemble import ensemble
+from openpi_flash_client_node.play.splice.fade import faded
+from openpi_flash_client_node.play.splice.rtc import Continuation, continuation
+from openpi_flash_client_node.play.splice.timed_chunk import TimedChunk
 from openpi_flash_client_node.settings.node_settings import PlayerSettings
 
 JOIN_NS = 100_000_000
@@ -39,6 +45,9 @@ measured, before a motion begins there."""
 
 RETREAT_NS = 200_000_000
 """How long a command takes at least to go back to an arm that does not follow."""
+
+REMEMBERED_CHUNKS = 16
+"""Chunks that an ensemble is made of at most."""
 
 OFF_CHUNK = 1e-3
 """rad or m; a motion that is farther from the chunk than this is limited there."""
@@ -70,6 +79,7 @@ class ChunkPlayer:
         self._motion: Motion | None = None
         self._hold = Hold(HoldKind.WAITING, "waiting for the first chunk")
         self._last_now = 0
+        self._recent: deque[TimedChunk] = deque(maxlen=REMEMBERED_CHUNKS)
         self.update_settings(settings)
 
     def update_settings(self, settings: PlayerSettings) -> None:
@@ -229,7 +239,8 @@ class ChunkPlayer:
                 return jump
         steps = np.arange(first_step, last_step + 1, dtype=np.int64)
         due_ns = start_ns + steps * chunk.step_ns
-        desired = self._faded(before, begin_ns, chunk.actions[steps], due_ns)
+        raw = TimedChunk(chunk.actions, start_ns, chunk.step_ns)
+        desired = self._spliced(chunk, raw, before, begin_ns, due_ns)
         after = follow(
             start, begin_ns, due_ns, desired, smoothing_ns=chunk.step_ns, limits=self._limits
         )
@@ -283,22 +294,42 @@ class ChunkPlayer:
             f"{self._joints[worst]}, max_start_delta is {self._settings.max_start_delta[worst]:g}",
         )
 
-    def _faded(
+    def _spliced(
         self,
+        chunk: Chunk,
+        raw: TimedChunk,
         before: Motion,
         begin_ns: int,
-        actions: NDArray[np.float64],
         due_ns: NDArray[np.int64],
     ) -> NDArray[np.float64]:
-        """The chunk's steps, drawn towards what was commanded before, where the border is near."""
-        faded = actions.copy()
-        for index, due in enumerate(due_ns.tolist()):
-            if due - begin_ns >= self._settings.blend_ns:
-                break
-            weight = (due - begin_ns) / self._settings.blend_ns
-            old = before.sample(due).positions
-            faded[index] = (1.0 - weight) * old + weight * actions[index]
-        return faded
+        """Where the steps that are played want the joints to be, [K, N], and remember the chunk."""
+        method, is_start = self._settings.chunk_method, self._plan is None
+        if is_start:
+            self._recent.clear()
+        self._recent.append(raw)
+        desired = own = raw.at(due_ns)
+        if method == "temporal_ensemble":
+            desired = ensemble(self._recent, due_ns, self._settings.ensemble_decay)
+        goes_on = method == "temporal_ensemble" or (method == "rtc" and chunk.is_continuation)
+        if is_start or not goes_on:
+            desired = faded(before, begin_ns, due_ns, desired, self._settings.blend_ns)
+        if chunk.grippers:
+            desired = np.where(np.asarray(chunk.grippers), own, desired)
+        return desired
+
+    def continuation(
+        self, observation_ns: int, takes_over_ns: int, execution_horizon: int
+    ) -> Continuation | None:
+        """What a request says of the running chunk; None if none runs, or another method does.
+
+        Args:
+            observation_ns: stamp of the request's observation.
+            takes_over_ns: when its answer is expected to take over.
+            execution_horizon: steps of the answer that will be played.
+        """
+        if self._settings.chunk_method != "rtc" or self._plan is None or not self._recent:
+            return None
+        return continuation(self._recent[-1], observation_ns, takes_over_ns, execution_horizon)
 
 
 def _limited_steps(

@@ -37,6 +37,7 @@ from openpi_flash_client_node.bridge.effects import (
     Warn,
 )
 from openpi_flash_client_node.bridge.status import Cause, State, Status
+from openpi_flash_client_node.link.answer import rtc_of
 from openpi_flash_client_node.link.api_key import find_api_key
 from openpi_flash_client_node.link.events import LinkEvent
 from openpi_flash_client_node.link.policy_link import Job, PolicyLink, backoff
@@ -435,6 +436,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             deadline_ms=effect.timeout * 1e3 if "deadline_ms" in supports else None,
             jpeg_quality=observation.jpeg_quality if "jpeg" in supports else None,
             session=link.session if says_session else None,
+            rtc=rtc_of(effect.continuation, effect.agreement) if effect.continuation else None,
         )
         self._live_link.send(Job(effect.request_id, build, effect.timeout))
 

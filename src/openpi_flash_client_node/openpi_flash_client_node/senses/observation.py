@@ -70,6 +70,7 @@ def build_request(
     deadline_ms: float | None = None,
     jpeg_quality: int | None = None,
     session: str | None = None,
+    rtc: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Decode, resize, encode and name everything.
 
@@ -83,6 +84,7 @@ def build_request(
         jpeg_quality: of the images, None sends arrays.
         session: the robot's name for the server; None where the connection has said it, or the
             server does not take it.
+        rtc: what the server is told of the running chunk; None for nothing.
 
     Raises:
         CameraImageError: a camera's image cannot be decoded.
@@ -90,6 +92,8 @@ def build_request(
     request: dict[str, Any] = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
     if session is not None:
         request["session"] = session
+    if rtc is not None:
+        request["rtc"] = dict(rtc)
     for camera in settings.cameras:
         wanted = targets.get(camera.key)
         size = (wanted.height, wanted.width) if wanted else settings.image_size

@@ -115,6 +115,8 @@ class PlayerSettings:
 
     Attributes:
         max_chunk_age_ns: oldest observation to play for; 0 is half of the chunk.
+        chunk_method: how a chunk goes on from those before: latest, temporal_ensemble or rtc.
+        ensemble_decay: of the weights of temporal_ensemble, per chunk.
         blend_ns: how long the running plan fades into a new chunk.
         max_start_delta: per joint, rad or m.
         max_tracking_error: per joint, rad or m; 0 for a joint that is not where it is commanded
@@ -128,6 +130,8 @@ class PlayerSettings:
         is_commanded: whether the robot moves by the plans; not in a dry run.
     """
 
+    chunk_method: str
+    ensemble_decay: float
     max_chunk_age_ns: int
     blend_ns: int
     max_start_delta: tuple[float, ...]
@@ -172,6 +176,8 @@ class NodeSettings:
     player: PlayerSettings
     stops: StopSettings
     controllers: tuple[Controller, ...]
+    gripper_joints: tuple[str, ...]
+    """The joints that are grippers, for a server that does not say."""
     unmoved_joints: tuple[str, ...]
     """The joints that no controller moves on purpose."""
     action_columns: tuple[str, ...]

@@ -354,6 +354,33 @@ PARAMETERS: tuple[Parameter, ...] = (
         dynamic=True,
     ),
     Parameter(
+        "chunk_method",
+        ParameterKind.STRING,
+        "latest",
+        "How a chunk goes on from those before. latest: the newest one, faded in. "
+        "temporal_ensemble: the mean of all recent ones. rtc: the server makes it go on from the "
+        "running one, where it can; else as latest.",
+        choices=("latest", "temporal_ensemble", "rtc"),
+        dynamic=True,
+    ),
+    Parameter(
+        "ensemble_decay",
+        ParameterKind.DOUBLE,
+        0.01,
+        "Of temporal_ensemble: a chunk weighs exp(-ensemble_decay) times as much as the one before "
+        "it. 0 is the plain mean; negative trusts the newest most.",
+        low=-10.0,
+        high=10.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "gripper_joints",
+        ParameterKind.STRINGS,
+        (),
+        "Joints that are grippers, for a server that does not say it: they are neither faded nor "
+        "averaged.",
+    ),
+    Parameter(
         "blend_time",
         ParameterKind.DOUBLE,
         0.1,

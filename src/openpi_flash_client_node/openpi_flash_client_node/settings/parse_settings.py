@@ -53,7 +53,8 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
             timeout_ns=values.seconds("stop_timeout"),
         ),
         controllers=_controllers(values, joints),
-        unmoved_joints=_unmoved(values, joints),
+        gripper_joints=_some_joints(values, "gripper_joints", joints),
+        unmoved_joints=_some_joints(values, "unmoved_joints", joints),
         action_columns=action_columns,
         action_kind=values.get("action_kind", str),
         action_rate_hz=values.get("action_rate_hz", float),
@@ -222,6 +223,8 @@ def _player(values: _Values, joints: tuple[str, ...]) -> PlayerSettings:
                 f"position_lower of {joint} ({low:g}) must be below its position_upper ({high:g})"
             )
     return PlayerSettings(
+        chunk_method=values.get("chunk_method", str),
+        ensemble_decay=values.get("ensemble_decay", float),
         max_chunk_age_ns=values.seconds("max_chunk_age"),
         blend_ns=values.seconds("blend_time"),
         max_start_delta=values.per_joint("max_start_delta", joints),
@@ -235,12 +238,12 @@ def _player(values: _Values, joints: tuple[str, ...]) -> PlayerSettings:
     )
 
 
-def _unmoved(values: _Values, joints: tuple[str, ...]) -> tuple[str, ...]:
-    unmoved = values.names("unmoved_joints")
-    for joint in unmoved:
+def _some_joints(values: _Values, name: str, joints: tuple[str, ...]) -> tuple[str, ...]:
+    some = values.names(name)
+    for joint in some:
         if joint not in joints:
-            raise ParameterError(f"unmoved_joints has {joint}, which is not one of joints")
-    return unmoved
+            raise ParameterError(f"{name} has {joint}, which is not one of joints")
+    return some
 
 
 def _controllers(values: _Values, joints: tuple[str, ...]) -> tuple[Controller, ...]:

@@ -59,6 +59,7 @@ class Agreement:
         step_ns: spacing of the steps of a chunk.
         columns: index in the server's columns of each joint.
         column_count: how many columns a chunk must have.
+        grippers: whether each joint is a gripper.
         horizon: how many steps a chunk must have; None for any number.
         images: what each image must look like, by its place in the request.
         supports: optional request keys the server reads.
@@ -70,6 +71,7 @@ class Agreement:
     step_ns: int
     columns: tuple[int, ...]
     column_count: int
+    grippers: tuple[bool, ...]
     horizon: int | None
     images: Mapping[RequestPath, ImageTarget]
     supports: frozenset[str]
@@ -122,6 +124,10 @@ def agree(contract: ServerContract, settings: NodeSettings) -> Agreement:
             "steps per second of its actions (openpi's servers never send it)"
         )
     columns, column_count = _columns(contract, settings)
+    if contract.actions is not None and len(contract.actions) != column_count:
+        raise ContractError(
+            f"the server describes {len(contract.actions)} actions, and has {column_count}"
+        )
     if problem := objection(contract.actions, settings.action_kind):
         raise ContractError(problem)
     step_ns = round(SECOND / rate_hz)
@@ -130,6 +136,7 @@ def agree(contract: ServerContract, settings: NodeSettings) -> Agreement:
         step_ns=step_ns,
         columns=columns,
         column_count=column_count,
+        grippers=_grippers(contract, settings, columns),
         horizon=contract.action_horizon,
         images=contract.images,
         supports=contract.supports,
@@ -175,6 +182,18 @@ def _columns(contract: ServerContract, settings: NodeSettings) -> tuple[tuple[in
     return tuple(range(len(wanted))), len(wanted)
 
 
+def _grippers(
+    contract: ServerContract, settings: NodeSettings, columns: Sequence[int]
+) -> tuple[bool, ...]:
+    """Whether each joint is a gripper, by the server's word or the node's."""
+    actions = contract.actions
+    return tuple(
+        joint in settings.gripper_joints
+        or (actions is not None and actions[column].interface == "gripper")
+        for joint, column in zip(settings.joints, columns, strict=True)
+    )
+
+
 def _warnings(contract: ServerContract, settings: NodeSettings) -> tuple[str, ...]:
     warnings = []
     ours = {camera.key: camera.name for camera in settings.observation.cameras}
@@ -191,6 +210,8 @@ def _warnings(contract: ServerContract, settings: NodeSettings) -> tuple[str, ..
         ]
     if settings.observation.jpeg_quality is not None and "jpeg" not in contract.supports:
         warnings.append("the server does not read jpeg; images are sent raw")
+    if settings.player.chunk_method == "rtc" and "rtc" not in contract.supports:
+        warnings.append("the server cannot continue a chunk (rtc); chunks are faded in instead")
     rate_hz = contract.action_rate_hz
     if rate_hz is not None and settings.action_rate_hz not in (0.0, rate_hz):
         warnings.append(

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from bridge_world import MEASURED, MS, PERIOD, World, moving, of, still
 
-from openpi_flash_client_node.bridge.effects import PublishChunk, PublishTrajectory, SendRequest
+from openpi_flash_client_node.bridge.effects import (
+    PublishChunk,
+    PublishTrajectory,
+    SendRequest,
+    Warn,
+)
 from openpi_flash_client_node.bridge.status import State
 from openpi_flash_client_node.link.events import FailureKind, RequestFailure
 from openpi_flash_client_node.play.chunk_player import JOIN_NS
@@ -100,3 +105,30 @@ def test_the_joints_of_a_request_are_those_of_the_moment_of_its_images(world):
     here = world.bridge.joints.newest(world.now, max_age_ns=500 * MS).positions
     behind = here[0] - request.observation.joints.positions[0]
     assert behind == pytest.approx(0.4 * 4e-3, rel=0.1)
+
+
+def test_with_rtc_a_request_says_what_is_left_of_the_running_chunk(settings, replace):
+    player = replace(settings.player, chunk_method="rtc")
+    world = World(replace(settings, player=player))
+    world.bridge.activate(world.now)
+    world.up(supports=["rtc"])
+    first = world.pass_time(100, until=SendRequest)
+    assert first.continuation is None
+    world.answer(first, moving())
+    request = world.pass_time(2_000, until=SendRequest)
+    said = request.continuation
+    assert said.execution_horizon == 10
+    # the first answer took 40 ms, and a chunk takes over 40 ms after it has come
+    assert said.delay == 3
+    assert len(said.previous_actions) > 30
+    np.testing.assert_allclose(np.diff(said.previous_actions[:, 0]), 0.8 / 49, rtol=1e-6)
+
+
+def test_without_rtc_on_the_server_a_request_says_nothing_and_the_node_warns(settings, replace):
+    player = replace(settings.player, chunk_method="rtc")
+    world = World(replace(settings, player=player))
+    world.bridge.activate(world.now)
+    (warning,) = of(world.up(), Warn)
+    assert warning.message.startswith("the server cannot continue a chunk (rtc)")
+    world.answer(world.pass_time(100, until=SendRequest), moving())
+    assert world.pass_time(2_000, until=SendRequest).continuation is None

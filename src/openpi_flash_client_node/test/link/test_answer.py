@@ -5,13 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from openpi_flash_client_node.link.answer import AnswerError, PlannerSubtask, parse_answer
+from openpi_flash_client_node.link.answer import AnswerError, PlannerSubtask, parse_answer, rtc_of
+from openpi_flash_client_node.play.splice.rtc import Continuation
 from openpi_flash_client_node.settings.server_contract import Agreement
 
 AGREEMENT = Agreement(
     step_ns=20_000_000,
     columns=(2, 0, 1),
     column_count=3,
+    grippers=(False, False, False),
     horizon=4,
     images={},
     supports=frozenset(),
@@ -92,3 +94,11 @@ def test_without_a_horizon_from_the_server_any_number_of_steps_will_do(replace):
     assert parse_answer({"actions": ACTIONS[:2]}, agreement).actions.shape == (2, 3)
     with pytest.raises(AnswerError, match=r"shape \[0, 3\], expected \[steps, 3\]"):
         parse_answer({"actions": ACTIONS[:0]}, agreement)
+
+
+def test_the_running_chunk_is_told_in_the_servers_columns():
+    said = rtc_of(Continuation(np.array([[1.0, 2.0, 3.0]]), 1, 10), AGREEMENT)
+    # joints 0, 1, 2 are the server's columns 2, 0, 1
+    assert said["previous_actions"].tolist() == [[2.0, 3.0, 1.0]]
+    assert said["previous_actions"].dtype == np.float32
+    assert (said["delay"], said["execution_horizon"]) == (1, 4)

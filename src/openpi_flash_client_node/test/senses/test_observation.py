@@ -150,3 +150,10 @@ def test_an_observation_is_as_old_as_its_oldest_input(observation, replace):
     assert observation.oldest_ns == 900
     later = replace(observation, joints=JointReading(np.zeros(3), 5_000))
     assert later.oldest_ns == 1_000
+
+
+def test_what_the_server_is_told_of_the_running_chunk_goes_along(observation, settings, work):
+    said = {"delay": 2}
+    request = build_request(observation, settings.observation, {}, work, rtc=said)
+    assert request["rtc"] == said
+    assert "rtc" not in build_request(observation, settings.observation, {}, work)

@@ -225,3 +225,19 @@ def test_settings_by_which_no_step_is_ever_played_are_refused(
 def test_short_chunks_that_can_be_played_are_taken(settings):
     agree(parse_contract(METADATA | {"action_horizon": 10, "action_rate_hz": 15.0}), settings)
     agree(ServerContract(action_rate_hz=15.0), settings)
+
+
+def test_grippers_are_known_by_the_servers_word_or_the_nodes(parameters):
+    actions = [dict(action) for action in METADATA["actions"]]
+    actions[2] |= {"interface": "gripper", "unit": "1"}
+    by_server = agree(
+        parse_contract(METADATA | {"actions": actions}), settings_from_parameters(parameters)
+    )
+    assert by_server.grippers == (False, False, True)
+    named = settings_from_parameters(parameters | {"gripper_joints": ["gripper"]})
+    assert agree(ServerContract(action_rate_hz=25.0), named).grippers == (False, False, True)
+
+
+def test_as_many_actions_are_described_as_there_are(settings):
+    with pytest.raises(ContractError, match="describes 2 actions, and has 3"):
+        agree(parse_contract(METADATA | {"actions": METADATA["actions"][:2]}), settings)

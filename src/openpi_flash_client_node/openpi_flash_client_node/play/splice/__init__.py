@@ -1,0 +1,1 @@
+"""How a chunk goes on from those before it: one file per method."""
