@@ -328,9 +328,11 @@ class Bridge(Generic[Message]):
 
     def _look(self, now: int, targets: Targets) -> None:
         """Hold if the robot moves blindly, or does not follow."""
-        blind = self._watch.blind(now)
-        if blind is not None:
-            self._hold(now, blind)
+        stop = self._watch.blind(now)
+        if self._watch.unready is not None:  # a limit was taken away while the robot moves
+            stop = Hold(HoldKind.REQUESTED, self._watch.unready)
+        if stop is not None:
+            self._hold(now, stop)
             return
         lost = self._watch.lost(now, targets.positions) if self._commander.commands else None
         if lost is not None:

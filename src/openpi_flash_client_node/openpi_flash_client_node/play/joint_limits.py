@@ -62,6 +62,7 @@ def brake(state: MotionState, at_ns: int, shortest_ns: int, limits: JointLimits)
     hardest = speed / limits.acceleration
     together = max(float(np.max(hardest)), to_seconds(shortest_ns))
     bound = np.where(state.velocities > 0, limits.upper, limits.lower)
+    bound = np.where(speed > STILL, bound, state.positions)  # a joint at rest needs no room
     room = np.maximum(np.sign(state.velocities) * (bound - state.positions), 0.0)
     durations = np.where(
         speed > STILL,

@@ -244,6 +244,28 @@ def test_an_arm_that_somebody_else_moves_is_not_started(world):
     assert world.status.state is State.RUNNING
 
 
+def test_limits_that_are_taken_away_stop_a_moving_robot(world, settings, replace):
+    moving_world(world)
+    none = replace(settings.player, position_lower=(float("-inf"),) * 3)
+    world.bridge.update_settings(replace(settings, player=none))
+    assert comes_to_rest(world)
+    assert world.status.state is State.FAULT
+    assert world.status.message.startswith("parameter position_lower is not set for shoulder")
+    world.bridge.update_settings(settings)
+    world.answer(world.all(SendRequest)[-1])
+    assert world.status.state is State.RUNNING
+
+
+def test_limits_that_are_lowered_hold_from_the_next_chunk_on(world, settings, replace):
+    moving_world(world)
+    slow = replace(settings.player, max_velocity=(0.1,) * 3)
+    world.bridge.update_settings(replace(settings, player=slow))
+    world.answer(world.all(SendRequest)[-1], moving())
+    world.pass_time(400)
+    assert world.status.state is State.RUNNING
+    assert 0 < world.speed <= 0.1 + 1e-6
+
+
 def test_activating_again_ends_what_needs_a_person(world):
     moving_world(world)
     world.stuck_at = world.measured

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from played_curves import MS, limits_of, play
 
 from openpi_flash_client_node.play.follow import follow
+from openpi_flash_client_node.play.joint_limits import brake
 from openpi_flash_client_node.play.motion import MotionState
 
 STEP = 40 * MS
@@ -173,3 +174,10 @@ def test_a_stop_of_the_path_where_the_robot_is_brakes_and_comes_back(velocity):
     motion = motion_of(np.zeros((10, 2)), start=moving)
     np.testing.assert_allclose(motion.positions[-1], np.zeros(2), atol=1e-9)
     assert max(play(motion).shares_of(LIMITS)) <= 1.0 + 1e-6
+
+
+def test_joints_without_position_limits_brake_also_beside_joints_at_rest():
+    free = limits_of(2, lower=-np.inf, upper=np.inf)
+    motion = brake(MotionState(np.zeros(2), np.array([0.5, 0.0])), 0, 0, free)
+    np.testing.assert_allclose(motion.positions[-1], [0.025, 0.0])
+    assert np.isfinite(motion.positions).all()
