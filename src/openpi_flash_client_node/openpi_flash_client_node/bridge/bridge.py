@@ -26,6 +26,7 @@ from openpi_flash_client_node.bridge.commander import Commander
 from openpi_flash_client_node.bridge.effects import (
     Effect,
     PublishChunk,
+    PublishPlan,
     Reconnect,
     ResetPolicy,
     SendRequest,
@@ -53,6 +54,7 @@ from openpi_flash_client_node.nanoseconds import to_seconds
 from openpi_flash_client_node.play.chunk import Chunk
 from openpi_flash_client_node.play.chunk_player import ChunkPlayer, Targets
 from openpi_flash_client_node.play.plan import Plan
+from openpi_flash_client_node.play.trajectory import trajectory_of
 from openpi_flash_client_node.senses.frames import CameraFrames, Message
 from openpi_flash_client_node.senses.joints import MOVED_WITHIN_NS, JointPositions, JointReading
 from openpi_flash_client_node.senses.observation import Observation
@@ -294,6 +296,10 @@ class Bridge(Generic[Message]):
                 actions=answer.actions,
                 prompt=observation.prompt,
             )
+        )
+        every_joint = range(len(self._settings.joints))
+        self._effects.append(
+            PublishPlan(trajectory_of(plan.motion, now, every_joint, is_stamped=True))
         )
         self._command(now)
         return plan

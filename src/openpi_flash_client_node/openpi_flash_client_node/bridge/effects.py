@@ -63,6 +63,13 @@ class PublishChunk:
 
 
 @dataclass(frozen=True, eq=False)
+class PublishPlan:
+    """Publish what has become of a chunk, within the limits: for people, not for controllers."""
+
+    trajectory: Trajectory
+
+
+@dataclass(frozen=True, eq=False)
 class PublishTrajectory:
     """Command a controller."""
 
@@ -112,6 +119,7 @@ Effect = (
     | ResetPolicy
     | Reconnect
     | PublishChunk
+    | PublishPlan
     | PublishTrajectory
     | PublishSubtask
     | PublishStats

@@ -15,10 +15,10 @@ from openpi_flash_client_node.bridge.effects import (
     PublishChunk,
     PublishStats,
     PublishSubtask,
-    PublishTrajectory,
 )
 from openpi_flash_client_node.bridge.status import Status
 from openpi_flash_client_node.nanoseconds import from_stamp, split
+from openpi_flash_client_node.play.trajectory import Trajectory
 from openpi_flash_client_node.settings.node_settings import NodeSettings
 from openpi_flash_msgs.msg import ActionChunk, InferenceStats, PolicyStatus, Subtask
 
@@ -56,11 +56,10 @@ def chunk_message(chunk: PublishChunk, joints: Sequence[str]) -> ActionChunk:
     return message
 
 
-def trajectory_message(effect: PublishTrajectory) -> JointTrajectory:
+def trajectory_message(trajectory: Trajectory, joints: Sequence[str]) -> JointTrajectory:
     """A trajectory_msgs/JointTrajectory; a stamp of zero means: start at reception."""
     message = JointTrajectory()
-    message.joint_names = list(effect.controller.joints)
-    trajectory = effect.trajectory
+    message.joint_names = list(joints)
     if trajectory.start_ns is not None:
         message.header.stamp = time_message(trajectory.start_ns)
     message.points = [

@@ -28,6 +28,7 @@ from openpi_flash_client_node.bridge.diagnostics import reports
 from openpi_flash_client_node.bridge.effects import (
     Effect,
     PublishChunk,
+    PublishPlan,
     PublishStats,
     PublishSubtask,
     PublishTrajectory,
@@ -218,6 +219,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def _make_publishers(self, settings: NodeSettings) -> None:
         profiles = {
             ActionChunk: ("action_chunk", qos.COMMANDS),
+            JointTrajectory: ("preview/joint_trajectory", qos.COMMANDS),
             Subtask: ("subtask", qos.LATCHED),
             PolicyStatus: ("status", qos.LATCHED),
             InferenceStats: ("stats", qos.STATISTICS),
@@ -404,7 +406,11 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             self._send(effect)
         elif isinstance(effect, PublishTrajectory):
             publisher = self._controllers[effect.controller.name]
-            publisher.publish(messages.trajectory_message(effect))
+            joints = effect.controller.joints
+            publisher.publish(messages.trajectory_message(effect.trajectory, joints))
+        elif isinstance(effect, PublishPlan):
+            plan = messages.trajectory_message(effect.trajectory, self._settings.joints)
+            self._topics[JointTrajectory].publish(plan)
         elif isinstance(effect, PublishChunk):
             message = messages.chunk_message(effect, self._settings.joints)
             self._topics[ActionChunk].publish(message)

@@ -8,6 +8,7 @@ from bridge_world import MEASURED, MS, PERIOD, World, moving, of, still
 
 from openpi_flash_client_node.bridge.effects import (
     PublishChunk,
+    PublishPlan,
     PublishTrajectory,
     SendRequest,
     Warn,
@@ -86,6 +87,8 @@ def test_a_dry_run_shows_chunks_but_commands_nothing(settings, replace):
     world.collect()
     assert len(world.all(PublishChunk)) == 1
     assert world.all(PublishTrajectory) == []
+    (plan,) = world.all(PublishPlan)
+    np.testing.assert_allclose(plan.trajectory.positions[-1], MEASURED)
 
 
 def test_new_settings_are_used_from_the_next_decision_on(world, settings):

@@ -11,13 +11,11 @@ from openpi_flash_client_node.bridge.effects import (
     PublishChunk,
     PublishStats,
     PublishSubtask,
-    PublishTrajectory,
 )
 from openpi_flash_client_node.bridge.status import Cause, Condition, State, Status
 from openpi_flash_client_node.hold import HoldKind
 from openpi_flash_client_node.play.trajectory import Trajectory
 from openpi_flash_client_node.ros import messages
-from openpi_flash_client_node.settings.node_settings import Controller
 from openpi_flash_msgs.msg import InferenceStats, PolicyStatus
 
 
@@ -53,8 +51,7 @@ def test_a_trajectory_has_a_stamp_positions_velocities_and_times(start_ns, stamp
         np.array([[1.0, 2.0], [3.0, 4.0]]),
         np.array([[0.5, 0.6], [0.0, 0.0]]),
     )
-    effect = PublishTrajectory(Controller("arm", "/arm", ("a", "b"), (0, 1)), trajectory)
-    message = messages.trajectory_message(effect)
+    message = messages.trajectory_message(trajectory, ("a", "b"))
     assert message.joint_names == ["a", "b"]
     assert messages.stamp_of(message.header.stamp) == stamp
     assert [list(point.positions) for point in message.points] == [[1.0, 2.0], [3.0, 4.0]]

@@ -119,10 +119,17 @@ def test_later_chunks_belong_to_the_moment_of_their_observation(ros, robot, make
         assert chunk.first_step >= 1
 
 
-def test_a_dry_run_publishes_chunks_and_status_but_not_one_trajectory(ros, robot, make_node):
+def test_a_dry_run_shows_chunks_and_plans_but_commands_nothing(ros, robot, make_node):
+    plans = []
+    robot.node.create_subscription(
+        JointTrajectory, "/openpi/preview/joint_trajectory", plans.append, 10
+    )
     make_node(dry_run=True)
     ros.until(lambda: len(robot.chunks) >= 3, "chunks")
     assert robot.until_state(PolicyStatus.RUNNING).dry_run is True
+    plan = ros.until(lambda: plans, "a plan")[0]
+    assert list(plan.joint_names) == ["shoulder", "elbow", "gripper"]
+    np.testing.assert_allclose(plan.points[-1].positions, [0.1, 0.2, 0.5], rtol=1e-6)
     assert robot.node.count_publishers("/arm/joint_trajectory") == 0
     assert robot.trajectories == {"arm": [], "hand": []}
 
