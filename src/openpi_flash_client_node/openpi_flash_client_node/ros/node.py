@@ -60,6 +60,12 @@ from openpi_flash_client_node.ros.sensor_subscription import SensorSubscription
 from openpi_flash_client_node.senses.observation import build_request
 from openpi_flash_client_node.settings.node_settings import LinkSettings, NodeSettings
 from openpi_flash_client_node.settings.parameter_kinds import ParameterError
+from openpi_flash_client_node.settings.robot_description import (
+    Bounds,
+    DescriptionError,
+    bounded,
+    parse_description,
+)
 from openpi_flash_msgs.msg import ActionChunk, InferenceStats, PolicyStatus, Subtask
 from openpi_flash_msgs.srv import SetPrompt
 
@@ -95,6 +101,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._open_policy = open_policy
         self._table = RosParameters(self, self.secrets)
         self._settings: NodeSettings | None = None
+        self._unbounded: NodeSettings | None = None
+        self._description: dict[str, Bounds] = {}
         self._bridge: Bridge[ImageMessage] | None = None
         self._link: PolicyLink | None = None
         self._wake_up: Any = None
@@ -192,7 +200,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
 
     def _make(self, settings: NodeSettings) -> None:
         keep_image_memory()
-        self._settings = settings
+        self._settings = self._unbounded = settings
         self._made_at = time.monotonic()
         self._bridge = Bridge(settings)
         self._make_publishers(settings)
@@ -248,6 +256,9 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         for topic in settings.observation.joint_state_topics:
             self._subscribe(JointState, topic, self._on_joints, qos.JOINT_STATES_DEPTH)
 
+        if topic := settings.robot_description_topic:
+            description = self.create_subscription(String, topic, self._on_description, qos.LATCHED)
+            self._made.append(partial(self.destroy_subscription, description))
         for topic in settings.stops.topics:
             subscription = self.create_subscription(
                 Bool,
@@ -287,6 +298,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         while self._made:
             self._made.pop()()
         self._settings = self._bridge = self._link = self._wake_up = self._last_status = None
+        self._unbounded, self._description = None, {}
         self._sensors.clear()
         self._topics.clear()
         self._controllers.clear()
@@ -330,6 +342,18 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         stamp_ns = messages.stamp_of(message.header.stamp)
         self._live_bridge.add_joints(stamp_ns, message.name, message.position)
 
+    def _on_description(self, message: String) -> None:
+        try:
+            self._description = parse_description(message.data)
+        except DescriptionError as error:
+            assert self._settings is not None
+            topic = self._settings.robot_description_topic
+            self._log.warning(f"the description of the robot on {topic} {error}")
+            return
+        assert self._unbounded is not None
+        self._use(self._unbounded)
+        self._carry_out()
+
     def _on_stop(self, topic: str, message: Bool) -> None:
         self._live_bridge.hear_stop(self._now(), topic, message.data)
         self._carry_out()
@@ -357,8 +381,13 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         # the link of the running node has its address and key from `_resolved`
         timeout = settings.link.request_timeout
         settings = replace(settings, link=replace(self._settings.link, request_timeout=timeout))
-        self._settings = settings
-        self._live_bridge.update_settings(settings)
+        self._use(settings)
+
+    def _use(self, settings: NodeSettings) -> None:
+        """Take settings, within the bounds of the robot's description."""
+        self._unbounded = settings
+        self._settings = bounded(settings, self._description)
+        self._live_bridge.update_settings(self._settings)
 
     # --- services ---
 

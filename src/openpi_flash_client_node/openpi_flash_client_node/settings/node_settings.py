@@ -194,6 +194,8 @@ class NodeSettings:
     """Greatest delay of an arm that follows its commands."""
     stamp_trajectories: bool
     """Whether the points of a trajectory belong to moments of the ROS clock."""
+    robot_description_topic: str
+    """Where the robot's URDF is; empty for nowhere."""
     prompt: str
     dry_run: bool
     publish_subtask_text: bool

@@ -421,10 +421,19 @@ PARAMETERS: tuple[Parameter, ...] = (
         dynamic=True,
     ),
     Parameter(
+        "robot_description_topic",
+        ParameterKind.STRING,
+        "/robot_description",
+        "Topic with the robot's URDF, std_msgs/String, as robot_state_publisher publishes it. Its "
+        "position and velocity limits bound those of the parameters, and take their place where "
+        "none are set. Empty: none.",
+    ),
+    Parameter(
         "position_lower",
         ParameterKind.DOUBLES,
         (float("-inf"),),
-        "Lowest commanded position. Without it only dry_run is possible. "
+        "Lowest commanded position. Without it, here or in the robot's description, only dry_run "
+        "is possible. "
         "One value for all joints, or one per joint.",
         unit="rad or m",
         may_be_infinite=True,
@@ -434,7 +443,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         "position_upper",
         ParameterKind.DOUBLES,
         (float("inf"),),
-        "Highest commanded position. Without it only dry_run is possible. "
+        "Highest commanded position. Without it, here or in the robot's description, only dry_run "
+        "is possible. "
         "One value for all joints, or one per joint.",
         unit="rad or m",
         may_be_infinite=True,

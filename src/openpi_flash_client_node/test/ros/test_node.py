@@ -322,6 +322,19 @@ def test_an_emergency_stop_and_an_enabling_switch_stop_the_robot(ros, robot, mak
     robot.until_state(PolicyStatus.RUNNING)
 
 
+def test_the_robots_description_bounds_the_limits_whenever_it_comes(ros, robot, server, make_node):
+    from conftest import latched
+
+    make_node(position_lower=None, position_upper=None)
+    robot.until_state(PolicyStatus.FAULT, "parameter position_lower is not set for shoulder")
+    joint = '<joint name="{}" type="revolute"><limit lower="-1" upper="1" velocity="9"/></joint>'
+    joints = "".join(joint.format(name) for name in ("shoulder", "elbow", "gripper"))
+    descriptions = robot.node.create_publisher(String, "/robot_description", latched())
+    descriptions.publish(String(data="<no robot/>"))
+    descriptions.publish(String(data=f"<robot>{joints}</robot>"))
+    robot.until_state(PolicyStatus.RUNNING)
+
+
 def test_shutdown_holds(ros, robot, make_node):
     node = make_node()
     ros.until(lambda: robot.trajectories["arm"], "a trajectory")
