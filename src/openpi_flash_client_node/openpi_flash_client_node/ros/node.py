@@ -13,25 +13,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # where Humble has it
-from rclpy.duration import Duration
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
-from trajectory_msgs.msg import JointTrajectory
 
 from openpi_flash_client_node.bridge.bridge import Bridge
 from openpi_flash_client_node.bridge.diagnostics import reports
 from openpi_flash_client_node.bridge.effects import (
     Effect,
-    PublishChunk,
-    PublishPlan,
-    PublishStats,
-    PublishSubtask,
-    PublishTrajectory,
     Reconnect,
     ResetPolicy,
     SendRequest,
@@ -54,6 +46,7 @@ from openpi_flash_client_node.nanoseconds import to_seconds
 from openpi_flash_client_node.ros import messages, qos
 from openpi_flash_client_node.ros.graph import command_topic_of
 from openpi_flash_client_node.ros.malloc_tuning import keep_image_memory
+from openpi_flash_client_node.ros.outputs import Outputs
 from openpi_flash_client_node.ros.parameters import RosParameters
 from openpi_flash_client_node.ros.secret_parameters import NodeWithSecrets
 from openpi_flash_client_node.ros.sensor_subscription import SensorSubscription
@@ -66,7 +59,6 @@ from openpi_flash_client_node.settings.robot_description import (
     bounded,
     parse_description,
 )
-from openpi_flash_msgs.msg import ActionChunk, InferenceStats, PolicyStatus, Subtask
 from openpi_flash_msgs.srv import SetPrompt
 
 HEARTBEAT_S = 0.5
@@ -74,8 +66,6 @@ GRAPH_CHECK_S = 0.2
 DISCOVERY_S = 1.0
 """How long DDS is given to find the other nodes before the graph is believed."""
 DIAGNOSTICS_S = 1.0
-ACKNOWLEDGE_TIMEOUT_S = 0.5
-"""How long a process that ends waits until controllers have acknowledged the hold command."""
 
 OpenPolicy = Callable[[LinkSettings], PolicyConnection]
 
@@ -107,8 +97,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._link: PolicyLink | None = None
         self._wake_up: Any = None
         self._sensors: list[SensorSubscription] = []
-        self._topics: dict[type, Any] = {}
-        self._controllers: dict[str, Any] = {}
+        self._outputs: Outputs | None = None
         self._made: list[Callable[[], Any]] = []
         self._last_status: Status | None = None
         self._made_at = 0.0
@@ -194,8 +183,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         if self._bridge is not None:
             self._bridge.deactivate(self._now(), message)
             self._carry_out()
-            for publisher in self._controllers.values():
-                publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_TIMEOUT_S))
+            self._live_outputs.wait_for_controllers()
         self._unmake()
 
     def _make(self, settings: NodeSettings) -> None:
@@ -203,7 +191,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._settings = self._unbounded = settings
         self._made_at = time.monotonic()
         self._bridge = Bridge(settings)
-        self._make_publishers(settings)
+        self._outputs = Outputs(self, settings)
+        self._made.append(self._outputs.destroy)
         self._make_subscriptions(settings)
         self._make_services()
         self._wake_up = self.create_guard_condition(self._on_link)
@@ -218,35 +207,11 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         # real time for what people read: with use_sim_time the node's own clock may stand still
         real_time = Clock(clock_type=ClockType.STEADY_TIME)
         self._make_timer(HEARTBEAT_S, self._on_heartbeat, real_time)
-        if self._controllers:
+        if self._outputs.commands:
             self._make_timer(GRAPH_CHECK_S, self._on_graph_check, real_time)
         self._make_timer(DIAGNOSTICS_S, self._on_diagnostics, real_time)
         changed = self._table.on_change(self._on_settings)
         self._made.append(partial(self.remove_on_set_parameters_callback, changed))
-
-    def _make_publishers(self, settings: NodeSettings) -> None:
-        profiles = {
-            ActionChunk: ("action_chunk", qos.COMMANDS),
-            JointTrajectory: ("preview/joint_trajectory", qos.COMMANDS),
-            Subtask: ("subtask", qos.LATCHED),
-            PolicyStatus: ("status", qos.LATCHED),
-            InferenceStats: ("stats", qos.STATISTICS),
-            DiagnosticArray: ("/diagnostics", qos.DIAGNOSTICS),
-        }
-        if settings.publish_subtask_text:
-            profiles[String] = ("subtask_text", qos.LATCHED)
-        for kind, (topic, profile) in profiles.items():
-            self._topics[kind] = self.create_publisher(kind, topic, profile)
-            self._made.append(partial(self.destroy_publisher, self._topics[kind]))
-        if settings.dry_run:
-            return
-        for controller in settings.controllers:
-            # a second safeguard: a lifecycle publisher sends nothing unless the node is active
-            publisher = self.create_lifecycle_publisher(  # type: ignore[no-untyped-call]
-                JointTrajectory, controller.topic, qos.COMMANDS
-            )
-            self._controllers[controller.name] = publisher
-            self._made.append(partial(self.destroy_lifecycle_publisher, publisher))
 
     def _make_subscriptions(self, settings: NodeSettings) -> None:
         for camera in settings.observation.cameras:
@@ -298,15 +263,18 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         while self._made:
             self._made.pop()()
         self._settings = self._bridge = self._link = self._wake_up = self._last_status = None
-        self._unbounded, self._description = None, {}
+        self._outputs, self._unbounded, self._description = None, None, {}
         self._sensors.clear()
-        self._topics.clear()
-        self._controllers.clear()
 
     @property
     def _live_bridge(self) -> Bridge[ImageMessage]:
         assert self._bridge is not None, "the node is not configured"
         return self._bridge
+
+    @property
+    def _live_outputs(self) -> Outputs:
+        assert self._outputs is not None, "the node is not configured"
+        return self._outputs
 
     @property
     def _live_link(self) -> PolicyLink:
@@ -430,31 +398,16 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             self._show_status(status, now)
 
     def _do(self, effect: Effect) -> None:
-        assert self._settings is not None
         if isinstance(effect, SendRequest):
             self._send(effect)
-        elif isinstance(effect, PublishTrajectory):
-            publisher = self._controllers[effect.controller.name]
-            joints = effect.controller.joints
-            publisher.publish(messages.trajectory_message(effect.trajectory, joints))
-        elif isinstance(effect, PublishPlan):
-            plan = messages.trajectory_message(effect.trajectory, self._settings.joints)
-            self._topics[JointTrajectory].publish(plan)
-        elif isinstance(effect, PublishChunk):
-            message = messages.chunk_message(effect, self._settings.joints)
-            self._topics[ActionChunk].publish(message)
-        elif isinstance(effect, PublishStats):
-            self._topics[InferenceStats].publish(messages.stats_message(effect))
-        elif isinstance(effect, PublishSubtask):
-            self._topics[Subtask].publish(messages.subtask_message(effect))
-            if String in self._topics:
-                self._topics[String].publish(String(data=effect.text))
         elif isinstance(effect, ResetPolicy):
             self._live_link.reset()
         elif isinstance(effect, Reconnect):
             self._live_link.reconnect()
         elif isinstance(effect, Warn):
             self._log.warning(effect.message)
+        else:
+            self._live_outputs.publish(effect)
 
     def _send(self, effect: SendRequest) -> None:
         assert self._settings is not None
@@ -476,9 +429,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._live_link.send(Job(effect.request_id, build, effect.timeout))
 
     def _show_status(self, status: Status, now: int) -> None:
-        assert self._settings is not None
         self._last_status = status
-        self._topics[PolicyStatus].publish(messages.status_message(status, self._settings, now))
+        self._live_outputs.show_status(status, now)
 
     def _on_heartbeat(self) -> None:
         self._on_tick()
@@ -497,8 +449,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         assert self._settings is not None
         now = self._now()
         entries = reports(self._live_bridge, self._settings, now)
-        name: str = self.get_fully_qualified_name()
-        self._topics[DiagnosticArray].publish(messages.diagnostics_message(entries, name, now))
+        self._live_outputs.show_diagnostics(entries, now)
 
     def _log_status(self, status: Status) -> None:
         line = f"{status.state.name}: {status.message}" if status.message else status.state.name
