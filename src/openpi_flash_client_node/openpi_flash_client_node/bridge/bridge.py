@@ -61,6 +61,9 @@ from openpi_flash_client_node.senses.observation import Observation
 from openpi_flash_client_node.settings.node_settings import NodeSettings
 from openpi_flash_client_node.settings.server_contract import Agreement
 
+SETTLE_NS = 1_500_000_000
+"""How long after its end a motion is looked at: whether the arm has come to where it ends."""
+
 
 class Bridge(Generic[Message]):
     """Decides when to ask the policy, what to do with its answers, and when to hold."""
@@ -104,17 +107,18 @@ class Bridge(Generic[Message]):
     def activate(self, now: int) -> None:
         """Begin to send requests and, unless it is a dry run, to move."""
         self._active = True
-        self._paused = self._held = False
-        self._watch.latched = None
         self.tally.start_anew()
+        self._commander.forget()
         self._player.hold(_WAITING, now)
+        self._player.forget()
 
     def deactivate(self, now: int, message: str = "not active") -> None:
-        """Stop sending requests and moving."""
-        self._active = False
+        """Stop sending requests and moving; ends a pause, a hold and what needs a person."""
         self._planner.forget_error()
         self._requests.forget()
         self._hold(now, Hold(HoldKind.INACTIVE, message))
+        self._active = self._paused = self._held = False
+        self._watch.latched = None
         self._commander.forget()
 
     def pause(self, now: int, paused: bool) -> None:
@@ -132,11 +136,18 @@ class Bridge(Generic[Message]):
         self._requests.forget()
         self._hold(now, Hold(HoldKind.REQUESTED, "held by ~/hold"))
 
-    def reset(self, now: int) -> None:
-        """Forget the running chunk and the policy's state; ends `hold` and what needs a person."""
+    def reset(self, now: int) -> Hold | None:
+        """Forget the running chunk and the policy's state; ends `hold` and what needs a person.
+
+        An emergency stop that is still pressed is not ended: it is returned.
+        """
         self._held = False
-        self._watch.latched = None
+        self._heed_stops(now)
+        pressed = self._stop
+        if pressed is None or pressed.kind is not HoldKind.EMERGENCY_STOP:
+            pressed, self._watch.latched = None, None
         self._start_anew(now)
+        return pressed
 
     def _start_anew(self, now: int) -> None:
         self._requests.forget()
@@ -168,22 +179,34 @@ class Bridge(Generic[Message]):
 
     def _heed_stops(self, now: int) -> None:
         """Hold while a stop is pressed or not heard; after an emergency stop until `reset`."""
-        self._stop = stop = self._stops.problem(now)
-        if stop is None or self._player.plan is None:
+        before, self._stop = self._stop, self._stops.problem(now)
+        stop = self._stop
+        if stop is None:
             return
-        if stop.kind is HoldKind.EMERGENCY_STOP:
+        if before is None:
+            self._requests.forget()
+        # once: a command that is led back to an arm without power goes on
+        moves = before is None and self._player.is_moving(now)
+        if self._player.plan is None and not moves:
+            return
+        if stop.kind is HoldKind.EMERGENCY_STOP and self._watch.latched is None:
             look = "has stopped the robot; look at it, then call ~/reset"
             self._watch.latched = Hold(stop.kind, f"{stop.message}: it {look}")
-        self._requests.forget()
         self._hold(now, stop)
 
     # --- the controllers ---
 
     def command_topics(self, now: int, topics: Sequence[CommandTopic]) -> None:
         """Take who is at the controllers' topics; nothing moves before it is this node alone."""
+        before = self._watch.topic_problem
         problem = self._watch.look_at_topics(topics)
-        if problem is not None and self._player.plan is not None:
+        if problem is None:
+            if before is not None and not self._player.is_moving(now):
+                self._player.forget()  # somebody else may have moved the controllers
+            return
+        if before is None:
             self._requests.forget()
+        if self._player.plan is not None:
             self._hold(now, problem)
 
     # --- the link ---
@@ -207,13 +230,13 @@ class Bridge(Generic[Message]):
                 self._failed(now, event)
 
     def _connected(self, now: int, event: LinkUp) -> None:
-        was_connected = self.server.is_connected
+        was_well = self.server.is_connected and not self.server.fault
         refusal = self.server.connect(now, event, self._settings)
         if refusal is not None:
             self._requests.lose()
             self._hold(now, refusal)
             return
-        if not was_connected:
+        if not was_well:
             self._hold(now, _WAITING)
         assert self.server.agreement is not None
         self._effects += [Warn(warning) for warning in self.server.agreement.warnings]
@@ -275,7 +298,12 @@ class Bridge(Generic[Message]):
             grippers=agreement.grippers,
         )
         self._keep_up(now)
+        self._heed_stops(now)
+        if stopped := self._stopped():
+            return Hold(HoldKind.REQUESTED, stopped.message)
         was_holding = self._player.plan is None
+        if was_holding and (blind := self._watch.blind(now)):
+            return blind
         if was_holding and not self._moved_lately(now):
             stranger = self._watch.moved_by_another() if self._commander.commands else None
             if stranger is not None:
@@ -317,6 +345,8 @@ class Bridge(Generic[Message]):
         outcome = self._player.step(now)
         if isinstance(outcome, Targets):
             self._look(now, outcome)
+        elif self._active and self._commander.commands:
+            self._look_after(now)
         if self._active:
             self._command(now)
         if self.server.take_recheck(now):
@@ -342,9 +372,26 @@ class Bridge(Generic[Message]):
             return
         lost = self._watch.lost(now, targets.positions) if self._commander.commands else None
         if lost is not None:
-            reason, measured = lost
             self._requests.forget()
-            self._player.retreat(reason, now, measured)
+            self._hold(now, lost)
+
+    def _look_after(self, now: int) -> None:
+        """Look whether an arm follows its braking, and lead the command back to one that did not.
+
+        The motion of the robot is commanded until it stands, also while a stop is pressed: an arm
+        whose brakes have closed stands elsewhere.
+        """
+        motion = self._player.motion
+        if motion is None or not self._player.is_moving(now - SETTLE_NS):
+            return
+        if self._player.is_braking:
+            self._watch.lost(now, motion.sample(now).positions)
+        is_told_to_stay = self._held or self._paused or self._player.is_moving(now)
+        if is_told_to_stay or not self._watch.arm_did_not_follow:
+            return
+        blocked = self._watch.blocked_at(now)
+        if blocked is not None:
+            self._player.lead_back(now, blocked)
 
     def _is_due(self, now: int) -> bool:
         if self._stopped() is not None:
@@ -402,7 +449,8 @@ class Bridge(Generic[Message]):
         """The one way to stop: forget the plan, brake along it, remember why."""
         self._keep_up(now)
         self._player.hold(reason, now)
-        self._command(now)
+        if self._active:
+            self._command(now)
 
     def _command(self, now: int) -> None:
         """Send the controllers what they may play from now on."""
@@ -410,7 +458,7 @@ class Bridge(Generic[Message]):
             self._player.motion,
             now,
             self._player.limits,
-            to_its_end=self._player.plan is None,
+            to_its_end=self._player.is_braking,
         )
 
     def _measured(self, now: int) -> NDArray[np.float64]:

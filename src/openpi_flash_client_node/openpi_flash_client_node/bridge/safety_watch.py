@@ -64,6 +64,11 @@ class SafetyWatch:
         """Why no request is sent: a person has to look, or the controllers are not ours alone."""
         return self.latched or self._topics
 
+    @property
+    def topic_problem(self) -> Hold | None:
+        """Why nothing may be commanded on the controllers' topics; None if it may."""
+        return self._topics
+
     def look_at_topics(self, topics: Sequence[CommandTopic]) -> Hold | None:
         """Take who is at the controllers' topics; why nothing may be commanded there."""
         self._topics = objection(topics)
@@ -79,8 +84,8 @@ class SafetyWatch:
         max_blind_ns = self._settings.observation.max_blind_ns
         return self._frames.blind(now, max_blind_ns) or self._joints.blind(now, max_blind_ns)
 
-    def lost(self, now: int, commanded: Joints) -> tuple[Hold, Joints] | None:
-        """Which joint does not follow, and where all are; it stays so until a person has looked.
+    def lost(self, now: int, commanded: Joints) -> Hold | None:
+        """Which joint does not follow; it stays so until a person has looked.
 
         Args:
             now: this moment.
@@ -95,7 +100,23 @@ class SafetyWatch:
         if reason is None:
             return None
         self.latched = reason
-        return reason, reading.positions
+        return reason
+
+    def blocked_at(self, now: int) -> Joints | None:
+        """Where the joints stand, if they were commanded to be there lately, [N]; else None."""
+        reading = self._joints.newest(now, max_age_ns=self._settings.observation.max_blind_ns)
+        if not isinstance(reading, JointReading):
+            return None
+        watched = np.asarray(self._settings.player.max_tracking_error) > 0
+        moves = np.any(np.where(watched, self._joints.moved(), 0.0) > AT_REST)
+        if moves or not self._guard.has_been_near(reading.positions):
+            return None
+        return reading.positions
+
+    @property
+    def arm_did_not_follow(self) -> bool:
+        """Whether a person has to look at an arm that did not follow."""
+        return self.latched is not None and self.latched.kind is HoldKind.TRACKING
 
     def moved_by_another(self) -> Hold | None:
         """Why a robot that was not commanded may not start: it moves already."""

@@ -5,6 +5,7 @@ Sans-IO: no clock, no ROS. `now` is an argument, integer nanoseconds on the cloc
 - `accept(chunk, now=, measured=)` takes a chunk: it becomes the running plan, or a reason to hold.
 - `step(now)` says whether a plan runs at this moment, or why the robot holds.
 - `hold(reason, now)` is the one way to stop; every refusal takes it too.
+- `lead_back(now, measured)` leads the command of a robot that holds to an arm that did not follow.
 - `motion` is what to command: the running plan, or the braking after it. It keeps to the limits of
   position, velocity and acceleration at every moment, also where one chunk takes over from another.
 
@@ -20,7 +21,7 @@ later, for the same reason.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ from openpi_flash_client_node.nanoseconds import SECOND, to_seconds
 from openpi_flash_client_node.play.chunk import Chunk, malformed, untimely
 from openpi_flash_client_node.play.follow import follow
 from openpi_flash_client_node.play.joint_limits import JointLimits, brake
-from openpi_flash_client_node.play.motion import Motion, rest
+from openpi_flash_client_node.play.motion import Motion, MotionState, rest
 from openpi_flash_client_node.play.plan import Plan
 from openpi_flash_client_node.play.smooth_path import Polygon, SmoothPath
 from openpi_flash_client_node.play.splice.ensemble import ensemble
@@ -44,7 +45,10 @@ JOIN_NS = 100_000_000
 measured, before a motion begins there."""
 
 RETREAT_NS = 200_000_000
-"""How long a command takes at least to go back to an arm that does not follow."""
+"""How long a command takes at least to go back to an arm that did not follow."""
+
+ARRIVED = 5e-3
+"""rad or m; a command that is nearer to the arm than this need not be led back."""
 
 REMEMBERED_CHUNKS = 16
 """Chunks that an ensemble is made of at most."""
@@ -79,18 +83,21 @@ class ChunkPlayer:
         self._motion: Motion | None = None
         self._hold = Hold(HoldKind.WAITING, "waiting for the first chunk")
         self._last_now = 0
+        self._is_braking = False
+        self._narrowed: Hold | None = None
         self._recent: deque[TimedChunk] = deque(maxlen=REMEMBERED_CHUNKS)
-        self.update_settings(settings)
+        self._settings = settings
+        self._limits = self._braking = _limits_of(settings)
 
     def update_settings(self, settings: PlayerSettings) -> None:
-        """Use other limits from the next chunk on."""
+        """Use other limits from the next chunk on; a plan that narrower ones forbid is stopped."""
         self._settings = settings
-        self._limits = JointLimits(
-            np.asarray(settings.position_lower, dtype=np.float64),
-            np.asarray(settings.position_upper, dtype=np.float64),
-            np.asarray(settings.max_velocity, dtype=np.float64),
-            np.asarray(settings.max_acceleration, dtype=np.float64),
-        )
+        before, self._limits = self._limits, _limits_of(settings)
+        # a speed that was reached under the old limits must not be braked more softly than by them
+        hardest = np.maximum(before.acceleration, self._limits.acceleration)
+        self._braking = replace(self._limits, acceleration=hardest)
+        if self._plan is not None and _is_narrower(self._limits, before):
+            self._narrowed = Hold(HoldKind.REQUESTED, "the limits have become narrower")
 
     @property
     def plan(self) -> Plan | None:
@@ -107,9 +114,14 @@ class ChunkPlayer:
         return self._motion is not None and self._motion.end_ns > at_ns
 
     @property
+    def is_braking(self) -> bool:
+        """Whether all that is left to command is to brake and stand."""
+        return self._is_braking
+
+    @property
     def limits(self) -> JointLimits:
-        """What every joint may do."""
-        return self._limits
+        """What every joint may do now, braking included."""
+        return self._braking
 
     def accept(self, chunk: Chunk, *, now: int, measured: NDArray[np.float64]) -> Plan | Hold:
         """Make a chunk the running plan.
@@ -131,6 +143,7 @@ class ChunkPlayer:
             planned = self._planned(chunk, now, measured)
             if isinstance(planned, Plan):
                 self._plan, self._motion = planned, planned.motion
+                self._is_braking, self._braking = False, self._limits
                 return planned
             reason = planned
         return self.hold(reason, now)
@@ -139,11 +152,13 @@ class ChunkPlayer:
         """What is commanded now, or why the robot holds."""
         plan, last_now, self._last_now = self._plan, self._last_now, now
         set_back_ns = last_now - now
-        if self._motion is not None and set_back_ns > (plan.step_ns if plan else 0):
-            # what was commanded belongs to moments that come again
-            self._motion = self._motion.since(last_now).shifted(-set_back_ns)
+        if set_back_ns > 0:
+            self._set_back(last_now, set_back_ns)
+            plan = self._plan
         if plan is None:
             return self._hold
+        if self._narrowed is not None:
+            return self.hold(self._narrowed, now)
         if set_back_ns > plan.step_ns:
             message = f"the clock was set back by {to_seconds(set_back_ns):.2f} s"
             return self.hold(Hold(HoldKind.EXHAUSTED, message), now)
@@ -160,39 +175,67 @@ class ChunkPlayer:
         here = plan.motion.sample(now)
         return Targets(here.positions, here.velocities, plan.sequence, plan.steps_after(now))
 
+    def _set_back(self, last_now: int, by_ns: int) -> None:
+        """What was commanded until now belongs to moments that come again."""
+        if self._motion is not None:
+            self._motion = self._motion.since(last_now).shifted(-by_ns)
+        if self._plan is not None and self._motion is not None:
+            plan = self._plan
+            self._plan = replace(
+                plan,
+                motion=self._motion,
+                due_ns=plan.due_ns - by_ns,
+                start_ns=plan.start_ns - by_ns,
+            )
+
     def hold(self, reason: Hold, now: int) -> Hold:
         """Forget the running plan and brake along it; the next chunk starts from there."""
-        begin_ns = now + self._settings.lead_ns
-        if self._plan is not None and self._motion is not None and self._motion.end_ns > begin_ns:
-            tail = brake(self._motion.sample(begin_ns), begin_ns, 0, self._limits)
-            self._motion = self._motion.until(begin_ns, tail)
+        motion = self._motion
+        if motion is not None and not self._is_braking:
+            begin_ns = max(now + self._settings.lead_ns, motion.start_ns)
+            if motion.end_ns > begin_ns:
+                tail = brake(motion.sample(begin_ns), begin_ns, 0, self._braking)
+                self._motion = motion.until(begin_ns, tail)
+        self._is_braking, self._narrowed = True, None
         self._plan = None
         self._hold = reason
         return reason
 
-    def retreat(self, reason: Hold, now: int, measured: NDArray[np.float64]) -> Hold:
-        """Hold where the joints are measured: an arm that does not follow must not spring there.
+    def forget(self) -> None:
+        """Others may have commanded the controllers: nobody knows where they hold the arm.
+
+        The next chunk starts where the robot is measured.
+        """
+        self._motion = None
+
+    def lead_back(self, now: int, measured: NDArray[np.float64]) -> bool:
+        """Lead the command of a robot that holds back to where its joints are; whether it does.
+
+        An arm that has not followed must not spring to its command when it is released. Grippers
+        and the like keep their command.
 
         Args:
-            reason: why it does not follow.
             now: this moment.
-            measured: where the joints are, [N]; with NaN the robot holds as it does elsewhere.
+            measured: where the joints are, at rest, [N]; where they were commanded to be lately.
         """
-        if self._motion is None or not np.isfinite(measured).all():
-            return self.hold(reason, now)
+        near = np.asarray(self._settings.max_tracking_error)
+        if self._plan is not None or self._motion is None or self.is_moving(now):
+            return False
+        here = self._motion.sample(now).positions
+        away = np.where(near > 0, np.abs(here - measured), 0.0)
+        if not np.isfinite(away).all() or np.all(away <= ARRIVED):
+            return False
         begin_ns = now + self._settings.lead_ns
-        back = follow(
-            self._motion.sample(begin_ns),
+        self._motion = follow(
+            MotionState.at_rest(here),
             begin_ns,
             np.array([begin_ns + RETREAT_NS], dtype=np.int64),
-            measured[np.newaxis],
+            np.where(near > 0, measured, here)[np.newaxis],
             smoothing_ns=RETREAT_NS,
             limits=self._limits,
         )
-        self._motion = self._motion.until(begin_ns, back)
-        self._plan = None
-        self._hold = reason
-        return reason
+        self._is_braking = False
+        return True
 
     def resume_from(self, played: Motion, reason: Hold, now: int) -> Hold:
         """Hold where controllers have come to without this process.
@@ -203,6 +246,7 @@ class ChunkPlayer:
             now: this moment.
         """
         self._plan = None
+        self._is_braking = True
         self._motion = played.since(min(now, played.end_ns))
         self._hold = reason
         return reason
@@ -221,7 +265,8 @@ class ChunkPlayer:
             start_ns = begin_ns + chunk.step_ns - self._moved_ns(chunk)
         else:
             before = self._plan.motion
-            begin_ns, start_ns = now + self._settings.lead_ns, chunk.observation_ns
+            begin_ns = max(now + self._settings.lead_ns, before.start_ns)
+            start_ns = chunk.observation_ns
         first_step = max(0, (begin_ns - start_ns) // chunk.step_ns + 1)
         deadline_ns = chunk.observation_ns + self.max_age_ns(chunk.horizon, chunk.step_ns)
         last_step = min(chunk.horizon - 1, (deadline_ns - start_ns) // chunk.step_ns)
@@ -241,9 +286,8 @@ class ChunkPlayer:
         due_ns = start_ns + steps * chunk.step_ns
         raw = TimedChunk(chunk.actions, start_ns, chunk.step_ns)
         desired = self._spliced(chunk, raw, before, begin_ns, due_ns)
-        after = follow(
-            start, begin_ns, due_ns, desired, smoothing_ns=chunk.step_ns, limits=self._limits
-        )
+        limits = self._braking if self.is_moving(begin_ns) else self._limits
+        after = follow(start, begin_ns, due_ns, desired, smoothing_ns=chunk.step_ns, limits=limits)
         times = np.concatenate([[0.0], (due_ns - begin_ns) / SECOND])
         unlimited = Polygon(times, np.vstack([start.positions, desired]))
         return Plan(
@@ -272,6 +316,8 @@ class ChunkPlayer:
             away = np.abs(motion.sample(now).positions - measured)
             if now < motion.end_ns or np.all((away <= near) | (near == 0.0)):
                 return motion
+            # a gripper keeps its command, and with it what it holds
+            measured = np.where(near > 0, measured, motion.sample(now).positions)
         return rest(measured, now + JOIN_NS)
 
     def _moved_ns(self, chunk: Chunk) -> int:
@@ -330,6 +376,24 @@ class ChunkPlayer:
         if self._settings.chunk_method != "rtc" or self._plan is None or not self._recent:
             return None
         return continuation(self._recent[-1], observation_ns, takes_over_ns, execution_horizon)
+
+
+def _limits_of(settings: PlayerSettings) -> JointLimits:
+    return JointLimits(
+        np.asarray(settings.position_lower, dtype=np.float64),
+        np.asarray(settings.position_upper, dtype=np.float64),
+        np.asarray(settings.max_velocity, dtype=np.float64),
+        np.asarray(settings.max_acceleration, dtype=np.float64),
+    )
+
+
+def _is_narrower(limits: JointLimits, before: JointLimits) -> bool:
+    """Whether a motion within the limits of before may go beyond these."""
+    return bool(
+        np.any(limits.lower > before.lower)
+        or np.any(limits.upper < before.upper)
+        or np.any(limits.velocity < before.velocity)
+    )
 
 
 def _limited_steps(

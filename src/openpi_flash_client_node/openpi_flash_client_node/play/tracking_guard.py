@@ -15,8 +15,9 @@ import numpy as np
 from openpi_flash_client_node.hold import Hold, HoldKind
 from openpi_flash_client_node.play.motion import Joints
 
-KEPT_NS = 2_000_000_000
-"""How long commands are remembered; far beyond any delay and age of a joint state."""
+KEPT_NS = 4_000_000_000
+"""How long commands are remembered: far beyond any delay and age of a joint state, and until an
+arm that did not follow has been looked at."""
 
 
 class TrackingGuard:
@@ -43,6 +44,7 @@ class TrackingGuard:
         """
         self._joints = tuple(joints)
         self._watched = np.asarray(watched, dtype=np.bool_)
+        self._suspected_ns: int | None = None
         self._commands: deque[tuple[int, Joints]] = deque()
         self.greatest_error = float("nan")
         self.update_limits(max_error, delay_ns)
@@ -56,6 +58,7 @@ class TrackingGuard:
     def forget(self) -> None:
         """Nothing that was commanded before counts any more."""
         self._commands.clear()
+        self._suspected_ns = None
 
     def command(self, at_ns: int, positions: Joints) -> None:
         """Note what is commanded for a moment; moments ascend, or the clock was set back."""
@@ -64,6 +67,19 @@ class TrackingGuard:
         self._commands.append((at_ns, positions))
         while at_ns - self._commands[0][0] > KEPT_NS:
             self._commands.popleft()
+
+    def has_been_near(self, measured: Joints) -> bool:
+        """Whether the joints are where they were commanded to be lately, [N] rad or m.
+
+        So is an arm that was blocked on its way. One that somebody has moved, and a driver that
+        says zeros, are elsewhere.
+        """
+        if not self._commands:
+            return False
+        commanded = np.array([positions for _, positions in self._commands])
+        lowest = commanded.min(axis=0) - self._max_error
+        highest = commanded.max(axis=0) + self._max_error
+        return bool(np.all((measured >= lowest) & (measured <= highest)))
 
     def check(self, stamp_ns: int, measured: Joints) -> Hold | None:
         """Why the arm does not follow; None if it does, or if nothing can be said.
@@ -91,7 +107,12 @@ class TrackingGuard:
         self.greatest_error = float(error[watched].max()) if watched.any() else float("nan")
         worst = int(np.argmax(excess))
         if not excess[worst] > 0:
+            self._suspected_ns = None
             return None
+        if self._suspected_ns is None:
+            self._suspected_ns = stamp_ns
+        if stamp_ns <= self._suspected_ns:
+            return None  # one message alone may be wrong
         return Hold(
             HoldKind.TRACKING,
             f"joint {self._joints[worst]} does not follow: it is {error[worst]:.3f} away from its "

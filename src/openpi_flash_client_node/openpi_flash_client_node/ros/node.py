@@ -368,9 +368,10 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         return response
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._live_bridge.reset(self._now())
+        pressed = self._live_bridge.reset(self._now())
         self._carry_out()
-        response.success, response.message = True, "the running chunk is forgotten"
+        response.success = pressed is None
+        response.message = "the running chunk is forgotten" if pressed is None else pressed.message
         return response
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:

@@ -350,20 +350,93 @@ def test_once_held_it_stays_held_until_a_new_chunk():
     assert isinstance(playing.accept(chunk(observed=50 * MS), now=90 * MS, measured=REST), Plan)
 
 
-def test_an_arm_that_does_not_follow_is_commanded_back_to_where_it_is():
-    playing = running_player()
-    measured = np.array([0.01, 0.02])
-    reason = playing.retreat(Hold(HoldKind.TRACKING, "stuck"), 300 * MS, measured)
-    assert playing.step(300 * MS) == reason
-    np.testing.assert_allclose(playing.motion.positions[-1], measured, atol=1e-9)
-    assert playing.motion.end_ns < 1_500 * MS
+def test_an_arm_that_did_not_follow_is_led_back_to_within_the_limits():
+    playing, stood = held_player(300 * MS)
+    here = playing.motion.sample(stood).positions
+    measured = here - np.array([0.2, 0.3])
+    assert not playing.lead_back(stood - MS, measured)  # it still moves
+    assert playing.lead_back(stood + 100 * MS, measured)
+    assert not playing.is_braking
+    played = play(playing.motion)
+    np.testing.assert_allclose(played.positions[-1], measured, atol=1e-9)
+    assert np.all(np.abs(played.velocities) <= np.asarray(SETTINGS.max_velocity) * (1 + 1e-6))
+    assert not playing.lead_back(playing.motion.end_ns, measured)  # it is there
 
 
-def test_an_arm_that_does_not_follow_and_is_not_seen_is_braked():
+def test_nothing_is_led_to_where_nobody_knows():
+    playing, stood = held_player(300 * MS)
+    here = playing.motion.sample(stood).positions
+    assert not playing.lead_back(stood + 100 * MS, np.array([np.nan, 0.0]))
+    np.testing.assert_array_equal(playing.motion.sample(stood + 900 * MS).positions, here)
+
+
+def test_a_gripper_keeps_its_command_when_the_arm_is_led_back():
+    playing = player(max_tracking_error=(0.1, 0.0))
+    playing.accept(chunk(), now=40 * MS, measured=REST)
+    playing.hold(Hold(HoldKind.REQUESTED, "held"), 300 * MS)
+    stood = playing.motion.end_ns
+    here = playing.motion.sample(stood).positions
+    assert playing.lead_back(stood + 100 * MS, here - 0.2)
+    np.testing.assert_allclose(playing.motion.positions[-1], here - [0.2, 0.0], atol=1e-9)
+
+
+def test_a_hold_brakes_what_leads_back_too():
+    playing, stood = held_player(300 * MS)
+    here = playing.motion.sample(stood).positions
+    playing.lead_back(stood + 100 * MS, here - np.array([0.3, 0.0]))
+    now = stood + 250 * MS
+    speed = playing.motion.sample(now + LEAD).velocities
+    assert speed[0] < -0.2
+    playing.hold(Hold(HoldKind.REQUESTED, "held"), now)
+    assert playing.is_braking
+    assert playing.motion.end_ns < now + LEAD + 250 * MS
+    assert playing.motion.positions[-1][0] > here[0] - 0.25
+
+
+def test_a_hold_while_controllers_come_to_the_robot_leaves_them_their_time():
+    playing = player()
+    measured = np.array([0.3, 0.0])
+    playing.accept(chunk(ramp(start=measured)), now=0, measured=measured)
+    playing.hold(Hold(HoldKind.REQUESTED, "held"), 10 * MS)
+    assert playing.motion.start_ns == JOIN_NS
+
+
+def test_a_clock_that_is_set_back_by_little_moves_what_is_commanded_along():
     playing = running_player()
-    playing.retreat(Hold(HoldKind.TRACKING, "stuck"), 300 * MS, np.array([np.nan, 0.0]))
-    assert playing.plan is None
-    assert playing.motion.end_ns <= 520 * MS
+    playing.accept(chunk(observed=100 * MS, sequence=2), now=200 * MS, measured=REST)
+    playing.step(240 * MS)
+    before = playing.motion.sample(240 * MS)
+    for set_back in (1, 15 * MS):
+        playing.step(240 * MS - set_back)
+        here = playing.motion.sample(240 * MS - set_back)
+        np.testing.assert_allclose(here.velocities, before.velocities, atol=1e-6)
+        np.testing.assert_allclose(here.positions, before.positions, atol=1e-6)
+        playing.step(240 * MS)
+        before = playing.motion.sample(240 * MS)
+    assert playing.plan is not None
+
+
+def test_narrower_limits_stop_the_running_plan_and_brake_as_hard_as_before():
+    playing = running_player()
+    playing.step(300 * MS)
+    speed = playing.motion.sample(300 * MS + LEAD).velocities
+    soft = dataclasses.replace(SETTINGS, max_velocity=(0.1, 0.1), max_acceleration=(0.5, 0.5))
+    playing.update_settings(soft)
+    assert playing.step(301 * MS).message == "the limits have become narrower"
+    hardest = (speed / np.asarray(SETTINGS.max_acceleration)).max()
+    assert playing.motion.end_ns <= 301 * MS + LEAD + round(hardest * 1e9) + 5 * MS
+    stood = playing.motion.end_ns
+    here = playing.motion.sample(stood).positions
+    plan = playing.accept(
+        chunk(ramp(start=here), observed=stood, sequence=2), now=stood + MS, measured=here
+    )
+    assert np.abs(play(plan.motion).velocities).max() <= 0.1 + 1e-9
+
+
+def test_wider_limits_stop_nothing():
+    playing = running_player()
+    playing.update_settings(dataclasses.replace(SETTINGS, max_velocity=(2.0, 2.0)))
+    assert isinstance(playing.step(300 * MS), Targets)
 
 
 def test_what_controllers_played_without_this_process_is_where_it_goes_on_from():

@@ -15,6 +15,12 @@ def guard():
     return TrackingGuard(("shoulder", "elbow"), (0.05, 0.05), 100 * MS, (True, True))
 
 
+def check(guard, stamp, measured):
+    """Two messages that say the same: one alone may be wrong."""
+    guard.check(stamp, measured)
+    return guard.check(stamp + 1, measured)
+
+
 def command(guard, until, begin=0):
     """Commands of a steady motion, 50 a second."""
     for at in range(begin, until + 1, 20 * MS):
@@ -53,9 +59,9 @@ def test_an_arm_that_stands_still_is_named_with_its_distance(guard):
 
 def test_an_arm_that_runs_ahead_or_away_does_not_follow(guard):
     command(guard, 500 * MS)
-    assert guard.check(500 * MS, SPEED * 0.5 + [0.0, -0.06]) is not None
-    assert guard.check(500 * MS, SPEED * 0.5 + [0.06, 0.0]) is not None
-    assert guard.check(500 * MS, SPEED * 0.5 + [0.04, 0.0]) is None
+    assert check(guard, 500 * MS, SPEED * 0.5 + [0.0, -0.06]) is not None
+    assert check(guard, 500 * MS, SPEED * 0.5 + [0.06, 0.0]) is not None
+    assert check(guard, 500 * MS, SPEED * 0.5 + [0.04, 0.0]) is None
 
 
 @pytest.mark.parametrize(
@@ -64,8 +70,28 @@ def test_an_arm_that_runs_ahead_or_away_does_not_follow(guard):
 def test_a_joint_without_a_limit_or_a_controller_is_not_watched(max_error, watched):
     guard = TrackingGuard(("shoulder", "elbow"), max_error, 100 * MS, watched)
     command(guard, 500 * MS)
-    assert guard.check(500 * MS, SPEED * 0.5 + [0.0, 3.0]) is None
-    assert guard.check(500 * MS, SPEED * 0.5 + [3.0, 0.0]) is not None
+    assert check(guard, 500 * MS, SPEED * 0.5 + [0.0, 3.0]) is None
+    assert check(guard, 500 * MS, SPEED * 0.5 + [3.0, 0.0]) is not None
+
+
+def test_one_wrong_message_is_no_arm_that_does_not_follow(guard):
+    command(guard, 500 * MS)
+    here = SPEED * 0.5
+    assert guard.check(480 * MS, here) is None
+    assert guard.check(490 * MS, np.zeros(2) + 3.0) is None
+    assert guard.check(490 * MS, np.zeros(2) + 3.0) is None  # the same one again
+    assert guard.check(500 * MS, here) is None
+    assert guard.check(501 * MS, np.zeros(2) + 3.0) is None
+    assert guard.check(502 * MS, np.zeros(2) + 3.0) is not None
+
+
+def test_a_blocked_arm_is_where_it_was_commanded_to_be_and_a_wrong_message_is_not(guard):
+    assert not guard.has_been_near(np.zeros(2))
+    command(guard, 1_000 * MS)
+    assert guard.has_been_near(SPEED * 0.3)
+    assert guard.has_been_near(SPEED * 1.0 + [0.04, 0.0])
+    assert not guard.has_been_near(SPEED * 1.0 + [0.06, 0.0])
+    assert not guard.has_been_near(np.array([-1.2, 0.0]))
 
 
 def test_what_is_forgotten_and_what_a_clock_set_back_undoes_counts_no_more(guard):
@@ -80,9 +106,9 @@ def test_what_is_forgotten_and_what_a_clock_set_back_undoes_counts_no_more(guard
 def test_new_limits_hold_at_once(guard):
     command(guard, 500 * MS)
     guard.update_limits((0.5, 0.5), 100 * MS)
-    assert guard.check(500 * MS, SPEED * 0.5 + [0.4, 0.0]) is None
+    assert check(guard, 500 * MS, SPEED * 0.5 + [0.4, 0.0]) is None
 
 
 def test_it_remembers_no_more_than_it_needs(guard):
     command(guard, 60_000 * MS)
-    assert len(guard._commands) <= 110
+    assert len(guard._commands) <= 210
