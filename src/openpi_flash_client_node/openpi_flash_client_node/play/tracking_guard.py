@@ -20,6 +20,10 @@ KEPT_NS = 4_000_000_000
 arm that did not follow has been looked at."""
 
 
+SUSPICIOUS = 0.75
+"""Share of the greatest error from which on a message makes the next one count."""
+
+
 class TrackingGuard:
     """Remembers what was commanded, and says which joint does not follow.
 
@@ -105,14 +109,15 @@ class TrackingGuard:
         excess = error - self._max_error
         watched = np.isfinite(self._max_error)
         self.greatest_error = float(error[watched].max()) if watched.any() else float("nan")
-        worst = int(np.argmax(excess))
-        if not excess[worst] > 0:
+        if not np.any(error > SUSPICIOUS * self._max_error):
             self._suspected_ns = None
             return None
         if self._suspected_ns is None:
             self._suspected_ns = stamp_ns
-        if stamp_ns <= self._suspected_ns:
-            return None  # one message alone may be wrong
+        worst = int(np.argmax(excess))
+        # one message alone may be wrong: the distance of a blocked arm grows from one to the next
+        if not excess[worst] > 0 or stamp_ns <= self._suspected_ns:
+            return None
         return Hold(
             HoldKind.TRACKING,
             f"joint {self._joints[worst]} does not follow: it is {error[worst]:.3f} away from its "
