@@ -223,11 +223,17 @@ class Rig:
 
     def call(self, service, kind=Trigger, node="client_node", **fields):
         """Call a service of the node."""
-        client = self.watcher.create_client(kind, f"/openpi/{node}/{service}")
-        assert client.wait_for_service(WAIT), service
-        future = client.call_async(kind.Request(**fields))
+        client = self.on_ros(lambda: self.watcher.create_client(kind, f"/openpi/{node}/{service}"))
+        self.until(client.service_is_ready, f"service {service}")
+        future = self.on_ros(lambda: client.call_async(kind.Request(**fields)))
         self.until(future.done, f"an answer of {service}")
         return future.result()
+
+    def on_ros(self, work):
+        """Run something in the thread that turns the executor, which alone makes entities."""
+        task = self.executor.create_task(work)
+        self.until(task.done, "a task of the executor")
+        return task.result()
 
     def bring_up(self, node):
         """Configure and activate a node that was started without autostart."""
@@ -305,7 +311,9 @@ class Rig:
             process.kill()
             process.wait()
         self._turning = False
-        self._thread.join(10)
+        self._thread.join()  # from here on one thread alone uses the nodes
+        for node in (self.watcher, self.arm):
+            self.executor.remove_node(node)
         self.executor.shutdown()
         self.watcher.destroy_node()
         self.arm.close()

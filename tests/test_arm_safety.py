@@ -208,14 +208,13 @@ def test_trajectories_that_come_late_do_not_make_the_arm_faster(tmp_path):
 
 
 def test_a_second_commander_and_no_controller_hold_the_arm(moving):
-    other = moving.watcher.create_publisher(
-        type_of_trajectory(), "/arm_controller/joint_trajectory", 1
-    )
+    topic = "/arm_controller/joint_trajectory"
+    other = moving.on_ros(lambda: moving.watcher.create_publisher(type_of_trajectory(), topic, 1))
     since = moving.now
     _, status = moving.until_status(PolicyStatus.HOLDING, "also publishes to", since=since)
     assert status.message.startswith("/watcher also publishes to /arm_controller/joint_trajectory")
     moving.until_standing()
-    moving.watcher.destroy_publisher(other)
+    moving.on_ros(lambda: moving.watcher.destroy_publisher(other))
     moving.until_moving()
     assert_within_limits(moving, since)
 
