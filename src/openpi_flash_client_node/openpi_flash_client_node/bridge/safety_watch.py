@@ -107,8 +107,7 @@ class SafetyWatch:
         reading = self._joints.newest(now, max_age_ns=self._settings.observation.max_blind_ns)
         if not isinstance(reading, JointReading):
             return None
-        watched = np.asarray(self._settings.player.max_tracking_error) > 0
-        moves = np.any(np.where(watched, self._joints.moved(), 0.0) > AT_REST)
+        moves = bool(np.any(self._watched_joints_moved() > AT_REST))
         if moves or not self._guard.has_been_near(reading.positions):
             return None
         return reading.positions
@@ -120,8 +119,7 @@ class SafetyWatch:
 
     def moved_by_another(self) -> Hold | None:
         """Why a robot that was not commanded may not start: it moves already."""
-        watched = np.asarray(self._settings.player.max_tracking_error) > 0
-        moved = np.where(watched, self._joints.moved(), 0.0)
+        moved = self._watched_joints_moved()
         joint = int(np.argmax(moved))
         if moved[joint] <= AT_REST:
             return None
@@ -131,6 +129,11 @@ class SafetyWatch:
             f"{moved[joint]:.3f} in the last {to_seconds(MOVED_WITHIN_NS):.1f} s; wait until it "
             "stands, and stop what moves it",
         )
+
+    def _watched_joints_moved(self) -> Joints:
+        """How far each joint moved lately, 0 where its tracking error is not watched, [N]."""
+        watched = np.asarray(self._settings.player.max_tracking_error) > 0
+        return np.where(watched, self._joints.moved(), 0.0)
 
 
 _LOOKING_AROUND = Hold(

@@ -59,14 +59,19 @@ def give_up(world):
     world.event(RequestFailure(request, FailureKind.TIMEOUT, "no answer"))
 
 
-def test_one_wrong_joint_state_moves_nothing_and_stops_nothing(world):
+def stand_by_command(world):
+    """The reference of an arm away from zero whose chunk tells it to stay where it is."""
     world.controller = Controller([1.2, 0.2, 0.5])
     world.bridge.activate(world.now)
     world.up()
     here = np.tile(world.measured, (50, 1))
     world.answer(world.pass_time(100, until=SendRequest), here)
     world.pass_time(200)
-    stood = reference(world)
+    return reference(world)
+
+
+def test_one_wrong_joint_state_moves_nothing_and_stops_nothing(world):
+    stood = stand_by_command(world)
     world.bridge.add_joints(world.now - MS // 2, ("shoulder", "elbow", "gripper"), [0.0, 0.0, 0.0])
     world.bridge.tick(world.now)
     world.collect()
@@ -76,13 +81,7 @@ def test_one_wrong_joint_state_moves_nothing_and_stops_nothing(world):
 
 
 def test_joint_states_that_stay_wrong_stop_the_robot_and_lead_it_nowhere(world):
-    world.controller = Controller([1.2, 0.2, 0.5])
-    world.bridge.activate(world.now)
-    world.up()
-    here = np.tile(world.measured, (50, 1))
-    world.answer(world.pass_time(100, until=SendRequest), here)
-    world.pass_time(200)
-    stood = reference(world)
+    stood = stand_by_command(world)
     world.stuck_at = [0.0, 0.0, 0.0]  # the driver was started again
     world.pass_time(3_000)
     assert world.status.cause is Cause.TRACKING
