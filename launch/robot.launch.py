@@ -11,7 +11,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from openpi_flash_client_node.settings.launch_plan import ARGUMENTS, plan
+from openpi_flash_client_node.launch_plan import ARGUMENTS, plan
 
 
 def generate_launch_description() -> LaunchDescription:

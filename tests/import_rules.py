@@ -1,4 +1,6 @@
-"""Which module may import what. One way: training -> models <- server -> transport <- node -> msgs.
+"""Which module may import what.
+
+One way: training -> models <- server -> transport <- robot <- node -> msgs.
 
 `test_import_boundaries.py` holds the source to these tables. A new package or pure module gets a
 row here; a rule is loosened here or nowhere.
@@ -34,6 +36,7 @@ OUR_PACKAGES = frozenset(
         "flash_transport",
         "openpi_flash_client_node",
         "openpi_flash_models",
+        "openpi_flash_robot",
         "openpi_flash_server",
         "openpi_flash_training",
     }
@@ -74,10 +77,16 @@ PACKAGES = {
         may_import=frozenset({"flash_transport", "openpi_flash_models"}),
         forbidden=ROS_MODULES,
     ),
+    "openpi_flash_robot": PackageRule(
+        ROOT / "src/openpi_flash_robot/openpi_flash_robot",
+        may_import=frozenset({"flash_transport"}),
+        forbidden=ROS_MODULES,
+        third_party=frozenset({"numpy", "yaml"}),
+    ),
     "openpi_flash_client_node": PackageRule(
         ROOT / "src/openpi_flash_client_node/openpi_flash_client_node",
-        may_import=frozenset({"flash_transport"}),
-        third_party=ROS_MODULES | {"numpy"},
+        may_import=frozenset({"openpi_flash_robot"}),
+        third_party=ROS_MODULES,
     ),
 }
 
@@ -118,7 +127,7 @@ PURE_MODULES = (
     ),
     PureModules("openpi_flash_server", ("config.prompt_template", "slot.scheduler")),
     PureModules(
-        "openpi_flash_client_node",
+        "openpi_flash_robot",
         (
             "bridge",
             "hold",
@@ -135,13 +144,16 @@ PURE_MODULES = (
 imports pure modules only."""
 
 ROOMS = {
-    "openpi_flash_client_node": (
+    "openpi_flash_robot": (
         ("hold", "nanoseconds"),
         ("settings",),
         ("senses",),
         ("play",),
         ("link",),
         ("bridge",),
+    ),
+    "openpi_flash_client_node": (
+        ("launch_plan",),
         ("ros",),
         ("__main__",),
     ),

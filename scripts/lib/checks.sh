@@ -35,8 +35,8 @@ clippy() {
 
 types() {
   # examples and scripts are roots of their own, as they are when they run
-  MYPYPATH=examples:src/openpi_flash_client_node mypy \
-    -p flash_transport -p openpi_flash_models -p openpi_flash_server -p openpi_flash_client_node -p sim_robot -p demo &&
+  MYPYPATH=examples:src/openpi_flash_robot:src/openpi_flash_client_node mypy \
+    -p flash_transport -p openpi_flash_models -p openpi_flash_server -p openpi_flash_robot -p openpi_flash_client_node -p sim_robot -p demo &&
     MYPYPATH=examples mypy benchmarks/*.py &&
     MYPYPATH=benchmarks:benchmarks/network mypy benchmarks/network/*.py benchmarks/models/*.py &&
     # from inside: at the root the folder hides the ROS package `launch`

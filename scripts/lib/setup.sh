@@ -181,8 +181,8 @@ install_torch() {
 
 setup_ros() {
   local key
-  key=$(fingerprint src/openpi_flash src/openpi_flash_msgs src/openpi_flash_client_node/setup.py src/openpi_flash_client_node/setup.cfg \
-    src/openpi_flash_client_node/package.xml src/flash_transport/{CMakeLists.txt,package.xml,cmake} launch config \
+  key=$(fingerprint src/openpi_flash src/openpi_flash_msgs src/openpi_flash_{client_node,robot}/{setup.py,package.xml} src/openpi_flash_client_node/setup.cfg \
+    src/flash_transport/{CMakeLists.txt,package.xml,cmake} launch config \
     scripts/lib/{setup.sh,ros_wheel_paths.cmake} uv.lock)
   is_done install/.setup "$key" && return
   logged "building the ROS 2 packages with colcon" bash -c "cd '$ROOT' && source scripts/ros_env &&

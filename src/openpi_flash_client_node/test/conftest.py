@@ -1,82 +1,21 @@
-"""Fixtures of the node's tests: one robot that all of them speak about."""
+"""Fixtures of the node's tests: a robot that speaks ROS, and a server on a real socket."""
 
 import array
-import dataclasses
 import socket
 import threading
 import time
 
 import numpy as np
 import pytest
-from bridge_world import World
 
 from flash_transport import encode_jpeg
-from openpi_flash_client_node.settings.node_settings import NodeSettings, PlayerSettings
-from openpi_flash_client_node.settings.parse_settings import settings_from_parameters
+
+pytest_plugins = ["robot_fixtures"]
 
 
 def pytest_configure(config):
     # rclpy loads a parser of message definitions that imports it
     config.addinivalue_line("filterwarnings", "ignore:module 'sre_:DeprecationWarning")
-
-
-PARAMETERS = {
-    "server": "127.0.0.1",
-    "prompt": "stack the cubes",
-    "dry_run": False,
-    "cameras": ["scene", "wrist"],
-    "camera.scene.topic": "/scene/image_raw",
-    "camera.scene.key": "observation/scene_image",
-    "camera.wrist.topic": "/wrist/image_raw",
-    "camera.wrist.key": "observation/wrist_image",
-    "joints": ["shoulder", "elbow", "gripper"],
-    "max_velocity": [1.0, 1.0, 2.0],
-    "max_start_delta": [0.5],
-    "position_lower": [-2.0, -2.0, 0.0],
-    "position_upper": [2.0, 2.0, 1.0],
-    "controllers": ["arm", "hand"],
-    "controller.arm.joints": ["shoulder", "elbow"],
-    "controller.hand.joints": ["gripper"],
-    "action_kind": "position",
-}
-
-
-@pytest.fixture
-def parameters() -> dict:
-    return dict(PARAMETERS)
-
-
-@pytest.fixture
-def settings() -> NodeSettings:
-    return settings_from_parameters(PARAMETERS)
-
-
-@pytest.fixture
-def player_settings(settings) -> PlayerSettings:
-    return settings.player
-
-
-@pytest.fixture
-def replace():
-    return dataclasses.replace
-
-
-@pytest.fixture
-def world(settings) -> World:
-    return World(settings)
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(7)
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A port that nobody listens on, neither by TCP nor by UDP."""
-    with socket.socket() as tcp:
-        tcp.bind(("127.0.0.1", 0))
-        return tcp.getsockname()[1]
 
 
 # --- real ROS, real sockets ---

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from openpi_flash_client_node.settings.launch_plan import ARGUMENTS
+from openpi_flash_client_node.launch_plan import ARGUMENTS
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 FILE = REPOSITORY / "launch" / "robot.launch.py"

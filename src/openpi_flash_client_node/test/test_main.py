@@ -190,7 +190,7 @@ def test_an_empty_list_in_the_file_ends_it_with_2(start, tmp_path, parameter_fil
 BUGGY = """
 import sys
 from openpi_flash_client_node.__main__ import main
-from openpi_flash_client_node.bridge.bridge import Bridge
+from openpi_flash_robot.bridge.bridge import Bridge
 tick = Bridge.tick
 def buggy(self, now):
     if self.status(now).sequence > 2:

@@ -35,6 +35,7 @@ def printable():
     packages = (
         src / "openpi_flash_client_node" / "openpi_flash_client_node",
         src / "flash_transport" / "python",
+        src / "openpi_flash_robot" / "openpi_flash_robot",
         src / "openpi_flash_models" / "src",
         src / "openpi_flash_server" / "src",
     )

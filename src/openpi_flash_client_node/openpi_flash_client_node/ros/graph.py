@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rclpy.node import Node
 
-from openpi_flash_client_node.bridge.command_topic import CommandTopic
+from openpi_flash_robot.bridge.command_topic import CommandTopic
 
 
 def command_topic_of(node: Node, controller: str, topic: str) -> CommandTopic:

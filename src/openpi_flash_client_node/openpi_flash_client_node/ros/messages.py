@@ -10,17 +10,17 @@ from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from openpi_flash_client_node.bridge.diagnostics import DiagnosticReport
-from openpi_flash_client_node.bridge.effects import (
+from openpi_flash_msgs.msg import ActionChunk, InferenceStats, PolicyStatus, Subtask
+from openpi_flash_robot.bridge.diagnostics import DiagnosticReport
+from openpi_flash_robot.bridge.effects import (
     PublishChunk,
     PublishStats,
     PublishSubtask,
 )
-from openpi_flash_client_node.bridge.status import Status
-from openpi_flash_client_node.nanoseconds import from_stamp, split
-from openpi_flash_client_node.play.trajectory import Trajectory
-from openpi_flash_client_node.settings.node_settings import NodeSettings
-from openpi_flash_msgs.msg import ActionChunk, InferenceStats, PolicyStatus, Subtask
+from openpi_flash_robot.bridge.status import Status
+from openpi_flash_robot.nanoseconds import from_stamp, split
+from openpi_flash_robot.play.trajectory import Trajectory
+from openpi_flash_robot.settings.node_settings import NodeSettings
 
 
 def time_message(nanoseconds: int) -> Time:

@@ -20,29 +20,6 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
-from openpi_flash_client_node.bridge.bridge import Bridge
-from openpi_flash_client_node.bridge.diagnostics import reports
-from openpi_flash_client_node.bridge.effects import (
-    Effect,
-    Reconnect,
-    ResetPolicy,
-    SendRequest,
-    Warn,
-)
-from openpi_flash_client_node.bridge.status import Cause, State, Status
-from openpi_flash_client_node.link.answer import rtc_of
-from openpi_flash_client_node.link.api_key import find_api_key
-from openpi_flash_client_node.link.events import LinkEvent
-from openpi_flash_client_node.link.policy_link import Job, PolicyLink, backoff
-from openpi_flash_client_node.link.transport import (
-    IMAGE_WORK,
-    ImageMessage,
-    PolicyConnection,
-    installation_notice,
-    open_policy,
-    resolve_server,
-)
-from openpi_flash_client_node.nanoseconds import to_seconds
 from openpi_flash_client_node.ros import messages, qos
 from openpi_flash_client_node.ros.graph import command_topic_of
 from openpi_flash_client_node.ros.malloc_tuning import keep_image_memory
@@ -50,16 +27,39 @@ from openpi_flash_client_node.ros.outputs import Outputs
 from openpi_flash_client_node.ros.parameters import RosParameters
 from openpi_flash_client_node.ros.secret_parameters import NodeWithSecrets
 from openpi_flash_client_node.ros.sensor_subscription import SensorSubscription
-from openpi_flash_client_node.senses.observation import build_request
-from openpi_flash_client_node.settings.node_settings import LinkSettings, NodeSettings
-from openpi_flash_client_node.settings.parameter_kinds import ParameterError
-from openpi_flash_client_node.settings.robot_description import (
+from openpi_flash_msgs.srv import SetPrompt
+from openpi_flash_robot.bridge.bridge import Bridge
+from openpi_flash_robot.bridge.diagnostics import reports
+from openpi_flash_robot.bridge.effects import (
+    Effect,
+    Reconnect,
+    ResetPolicy,
+    SendRequest,
+    Warn,
+)
+from openpi_flash_robot.bridge.status import Cause, State, Status
+from openpi_flash_robot.link.answer import rtc_of
+from openpi_flash_robot.link.api_key import find_api_key
+from openpi_flash_robot.link.events import LinkEvent
+from openpi_flash_robot.link.policy_link import Job, PolicyLink, backoff
+from openpi_flash_robot.link.transport import (
+    IMAGE_WORK,
+    ImageMessage,
+    PolicyConnection,
+    installation_notice,
+    open_policy,
+    resolve_server,
+)
+from openpi_flash_robot.nanoseconds import to_seconds
+from openpi_flash_robot.senses.observation import build_request
+from openpi_flash_robot.settings.node_settings import LinkSettings, NodeSettings
+from openpi_flash_robot.settings.parameter_kinds import ParameterError
+from openpi_flash_robot.settings.robot_description import (
     Bounds,
     DescriptionError,
     bounded,
     parse_description,
 )
-from openpi_flash_msgs.srv import SetPrompt
 
 HEARTBEAT_S = 0.5
 GRAPH_CHECK_S = 0.2

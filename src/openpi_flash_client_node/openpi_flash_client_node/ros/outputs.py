@@ -11,18 +11,18 @@ from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
-from openpi_flash_client_node.bridge.diagnostics import DiagnosticReport
-from openpi_flash_client_node.bridge.effects import (
+from openpi_flash_client_node.ros import messages, qos
+from openpi_flash_msgs.msg import ActionChunk, InferenceStats, PolicyStatus, Subtask
+from openpi_flash_robot.bridge.diagnostics import DiagnosticReport
+from openpi_flash_robot.bridge.effects import (
     PublishChunk,
     PublishPlan,
     PublishStats,
     PublishSubtask,
     PublishTrajectory,
 )
-from openpi_flash_client_node.bridge.status import Status
-from openpi_flash_client_node.ros import messages, qos
-from openpi_flash_client_node.settings.node_settings import NodeSettings
-from openpi_flash_msgs.msg import ActionChunk, InferenceStats, PolicyStatus, Subtask
+from openpi_flash_robot.bridge.status import Status
+from openpi_flash_robot.settings.node_settings import NodeSettings
 
 ACKNOWLEDGE_TIMEOUT_S = 0.5
 """How long a process that ends waits until controllers have acknowledged the hold command."""

@@ -18,20 +18,20 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from openpi_flash_client_node.settings.node_settings import (
+from openpi_flash_robot.settings.node_settings import (
     SECRET_IS_NOT_SET,
     SECRET_IS_SET,
     NodeSettings,
 )
-from openpi_flash_client_node.settings.parameter_kinds import (
+from openpi_flash_robot.settings.parameter_kinds import (
     NO_NAMES,
     Parameter,
     ParameterError,
     ParameterKind,
     ParameterValue,
 )
-from openpi_flash_client_node.settings.parameter_table import expand
-from openpi_flash_client_node.settings.parse_settings import settings_from_parameters
+from openpi_flash_robot.settings.parameter_table import expand
+from openpi_flash_robot.settings.parse_settings import settings_from_parameters
 
 
 class RosParameters:

@@ -15,7 +15,7 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from openpi_flash_client_node.settings.node_settings import SECRET_IS_NOT_SET, SECRET_IS_SET
+from openpi_flash_robot.settings.node_settings import SECRET_IS_NOT_SET, SECRET_IS_SET
 
 
 def is_secret(name: str) -> bool:

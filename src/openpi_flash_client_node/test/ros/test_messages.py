@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 
-from openpi_flash_client_node.bridge.diagnostics import DiagnosticReport, Level
-from openpi_flash_client_node.bridge.effects import (
+from openpi_flash_client_node.ros import messages
+from openpi_flash_msgs.msg import InferenceStats, PolicyStatus
+from openpi_flash_robot.bridge.diagnostics import DiagnosticReport, Level
+from openpi_flash_robot.bridge.effects import (
     PublishChunk,
     PublishStats,
     PublishSubtask,
 )
-from openpi_flash_client_node.bridge.status import Cause, Condition, State, Status
-from openpi_flash_client_node.hold import HoldKind
-from openpi_flash_client_node.play.trajectory import Trajectory
-from openpi_flash_client_node.ros import messages
-from openpi_flash_msgs.msg import InferenceStats, PolicyStatus
+from openpi_flash_robot.bridge.status import Cause, Condition, State, Status
+from openpi_flash_robot.hold import HoldKind
+from openpi_flash_robot.play.trajectory import Trajectory
 
 
 def test_times_keep_every_nanosecond():

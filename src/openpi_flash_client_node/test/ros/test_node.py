@@ -12,10 +12,10 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from flash_transport import decode_image
-from openpi_flash_client_node.bridge.status import State
 from openpi_flash_client_node.ros.node import ClientNode
 from openpi_flash_msgs.msg import ActionChunk, PolicyStatus, Subtask
 from openpi_flash_msgs.srv import SetPrompt
+from openpi_flash_robot.bridge.status import State
 
 
 def seconds(stamp):

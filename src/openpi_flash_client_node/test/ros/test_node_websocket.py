@@ -7,10 +7,10 @@ import pytest
 
 import flash_transport
 from flash_transport import packb, pure, unpackb
-from openpi_flash_client_node.link import transport
 from openpi_flash_client_node.ros import node
-from openpi_flash_client_node.senses.observation import ImageWork
 from openpi_flash_msgs.msg import PolicyStatus
+from openpi_flash_robot.link import transport
+from openpi_flash_robot.senses.observation import ImageWork
 
 sync_server = pytest.importorskip("websockets.sync.server")
 pytest.importorskip("flash_transport.websocket")

@@ -7,9 +7,9 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from openpi_flash_client_node.ros.parameters import RosParameters
-from openpi_flash_client_node.settings.parameter_kinds import ParameterError
-from openpi_flash_client_node.settings.parameter_table import PARAMETERS
-from openpi_flash_client_node.settings.parse_settings import settings_from_parameters
+from openpi_flash_robot.settings.parameter_kinds import ParameterError
+from openpi_flash_robot.settings.parameter_table import PARAMETERS
+from openpi_flash_robot.settings.parse_settings import settings_from_parameters
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""The robot side of a remote action policy, without ROS."""

@@ -1,0 +1,556 @@
+"""How one observation travels on the robot's side, without ROS, sockets or a clock.
+
+Feed it what happens, always with `now` in integer nanoseconds on the clock of the stamps; it
+answers with effects for the node to carry out:
+
+- `add_frame`, `add_joints`: images and joint positions;
+- `link_event`: what the link to the server reports;
+- `command_topics`: who listens to the controllers' topics, and who else speaks there;
+- `activate`, `deactivate`, `pause`, `hold`, `reset`, `set_prompt`: the services of the node;
+- `tick(now)`: time has passed;
+- `take_effects()`: what to do now. Call it after each of the above.
+
+Whatever stops the robot goes through `_hold`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openpi_flash_robot.bridge.command_topic import CommandTopic
+from openpi_flash_robot.bridge.commander import Commander
+from openpi_flash_robot.bridge.effects import (
+    Effect,
+    PublishChunk,
+    PublishPlan,
+    Reconnect,
+    ResetPolicy,
+    SendRequest,
+    Warn,
+)
+from openpi_flash_robot.bridge.planner_feed import PlannerFeed
+from openpi_flash_robot.bridge.request_schedule import PendingRequest, RequestSchedule
+from openpi_flash_robot.bridge.safety_watch import SafetyWatch
+from openpi_flash_robot.bridge.server_state import ServerState
+from openpi_flash_robot.bridge.status import Cause, Condition, State, Status, holding
+from openpi_flash_robot.bridge.stop_inputs import StopInputs
+from openpi_flash_robot.bridge.tally import Tally
+from openpi_flash_robot.hold import Hold, HoldKind
+from openpi_flash_robot.link.answer import AnswerError, ParsedAnswer, parse_answer
+from openpi_flash_robot.link.events import (
+    FailureKind,
+    LinkDown,
+    LinkEvent,
+    LinkUp,
+    RequestDone,
+    RequestFailure,
+    ResetFailed,
+)
+from openpi_flash_robot.nanoseconds import to_seconds
+from openpi_flash_robot.play.chunk import Chunk
+from openpi_flash_robot.play.chunk_player import ChunkPlayer, Targets
+from openpi_flash_robot.play.plan import Plan
+from openpi_flash_robot.play.trajectory import trajectory_of
+from openpi_flash_robot.senses.frames import CameraFrames, Message
+from openpi_flash_robot.senses.joints import MOVED_WITHIN_NS, JointPositions, JointReading
+from openpi_flash_robot.senses.observation import Observation
+from openpi_flash_robot.settings.node_settings import NodeSettings
+from openpi_flash_robot.settings.server_contract import Agreement
+
+SETTLE_NS = 1_500_000_000
+"""How long after its end a motion is looked at: whether the arm has come to where it ends."""
+
+
+class Bridge(Generic[Message]):
+    """Decides when to ask the policy, what to do with its answers, and when to hold."""
+
+    def __init__(self, settings: NodeSettings) -> None:
+        observation = settings.observation
+        self._settings = settings
+        self.frames: CameraFrames[Message] = CameraFrames(
+            {camera.name: camera.topic for camera in observation.cameras}
+        )
+        self.joints = JointPositions(settings.joints, observation.joint_state_topics)
+        self._player = ChunkPlayer(settings.joints, settings.player)
+        self._effects: list[Effect] = []
+        self._active = False
+        self._paused = False
+        self._held = False
+        self._prompt = settings.prompt
+        self.server = ServerState(settings.link.server)
+        self._requests: RequestSchedule[Message] = RequestSchedule()
+        self._observation_problem: Hold | None = None
+        self._commander = Commander(settings)
+        self._watch = SafetyWatch(settings, self.frames, self.joints)
+        self._stops = StopInputs(settings.stops)
+        self._stop = self._stops.problem(0)
+        self._sequence = 0
+        self._planner = PlannerFeed()
+        self.tally = Tally()
+
+    # --- sensors ---
+
+    def add_frame(self, camera: str, stamp_ns: int, message: Message) -> None:
+        """An image has arrived."""
+        self.frames.add(camera, stamp_ns, message)
+
+    def add_joints(self, stamp_ns: int, names: Sequence[str], positions: Sequence[float]) -> None:
+        """Joint positions have arrived."""
+        self.joints.add(stamp_ns, names, positions)
+
+    # --- services ---
+
+    def activate(self, now: int) -> None:
+        """Begin to send requests and, unless it is a dry run, to move."""
+        self._active = True
+        self.tally.start_anew()
+        self._commander.forget()
+        self._player.hold(_WAITING, now)
+        self._player.forget()
+
+    def deactivate(self, now: int, message: str = "not active") -> None:
+        """Stop sending requests and moving; ends a pause, a hold and what needs a person."""
+        self._planner.forget_error()
+        self._requests.forget()
+        self._hold(now, Hold(HoldKind.INACTIVE, message))
+        self._active = self._paused = self._held = False
+        self._watch.latched = None
+        self._commander.forget()
+
+    def pause(self, now: int, paused: bool) -> None:
+        """Stop sending requests and moving, or go on."""
+        was_paused, self._paused = self._paused, paused
+        if paused:
+            self._requests.forget()
+            self._hold(now, Hold(HoldKind.REQUESTED, "paused by ~/pause"))
+        elif was_paused:
+            self._hold(now, _WAITING)
+
+    def hold(self, now: int) -> None:
+        """Hold position until `reset`."""
+        self._held = True
+        self._requests.forget()
+        self._hold(now, Hold(HoldKind.REQUESTED, "held by ~/hold"))
+
+    def reset(self, now: int) -> Hold | None:
+        """Forget the running chunk and the policy's state; ends `hold` and what needs a person.
+
+        An emergency stop that is still pressed is not ended: it is returned.
+        """
+        self._held = False
+        self._heed_stops(now)
+        pressed = self._stop
+        if pressed is None or pressed.kind is not HoldKind.EMERGENCY_STOP:
+            pressed, self._watch.latched = None, None
+        self._start_anew(now)
+        return pressed
+
+    def _start_anew(self, now: int) -> None:
+        self._requests.forget()
+        self._planner.forget()
+        self._hold(now, Hold(HoldKind.REQUESTED, "reset; waiting for the first chunk"))
+        self._effects.append(ResetPolicy())
+
+    def set_prompt(self, now: int, prompt: str, *, reset: bool) -> None:
+        """Change the instruction; the next request carries it, and is due at once.
+
+        `reset` starts anew as well, but does not end a `hold`.
+        """
+        self._prompt = prompt
+        self._requests.ask_at_once()
+        if reset:
+            self._start_anew(now)
+
+    def update_settings(self, settings: NodeSettings) -> None:
+        """Take new values of the dynamic parameters."""
+        self._settings = settings
+        self._watch.update_settings(settings)
+        self._player.update_settings(settings.player)
+        self._commander.update_settings(settings)
+
+    def hear_stop(self, now: int, topic: str, value: bool) -> None:
+        """A message of an emergency stop, an enabling or a hold switch has arrived."""
+        self._stops.hear(now, topic, value)
+        self._heed_stops(now)
+
+    def _heed_stops(self, now: int) -> None:
+        """Hold while a stop is pressed or not heard; after an emergency stop until `reset`."""
+        before, self._stop = self._stop, self._stops.problem(now)
+        stop = self._stop
+        if stop is None:
+            return
+        if before is None:
+            self._requests.forget()
+        # once: a command that is led back to an arm without power goes on
+        moves = before is None and self._player.is_moving(now)
+        if self._player.plan is None and not moves:
+            return
+        if stop.kind is HoldKind.EMERGENCY_STOP and self._watch.latched is None:
+            look = "has stopped the robot; look at it, then call ~/reset"
+            self._watch.latched = Hold(stop.kind, f"{stop.message}: it {look}")
+        self._hold(now, stop)
+
+    # --- the controllers ---
+
+    def command_topics(self, now: int, topics: Sequence[CommandTopic]) -> None:
+        """Take who is at the controllers' topics; nothing moves before it is this node alone."""
+        before = self._watch.topic_problem
+        problem = self._watch.look_at_topics(topics)
+        if problem is None:
+            if before is not None and not self._player.is_moving(now):
+                self._player.forget()  # somebody else may have moved the controllers
+            return
+        if before is None:
+            self._requests.forget()
+        if self._player.plan is not None:
+            self._hold(now, problem)
+
+    # --- the link ---
+
+    def link_event(self, now: int, event: LinkEvent) -> None:
+        """Take what the link reports."""
+        if isinstance(event, LinkUp):
+            self._connected(now, event)
+        elif isinstance(event, LinkDown):
+            self._disconnected(now, event)
+        elif isinstance(event, ResetFailed):
+            self._effects.append(Warn(f"the policy was not reset: {event.message}"))
+        else:
+            is_answered = isinstance(event, RequestDone)
+            request = self._requests.finish(now, event.request_id, is_answered=is_answered)
+            if request is None:
+                return
+            if isinstance(event, RequestDone):
+                self._answered(now, request, event)
+            else:
+                self._failed(now, event)
+
+    def _connected(self, now: int, event: LinkUp) -> None:
+        was_well = self.server.is_connected and not self.server.fault
+        refusal = self.server.connect(now, event, self._settings)
+        if refusal is not None:
+            self._requests.lose()
+            self._hold(now, refusal)
+            return
+        if not was_well:
+            self._hold(now, _WAITING)
+        assert self.server.agreement is not None
+        self._effects += [Warn(warning) for warning in self.server.agreement.warnings]
+
+    def _disconnected(self, now: int, event: LinkDown) -> None:
+        self._planner.forget_error()
+        self._requests.lose()
+        self._hold(now, self.server.disconnect(event))
+
+    def _failed(self, now: int, event: RequestFailure) -> None:
+        if event.kind is FailureKind.SUPERSEDED:
+            return
+        self._requests.retry_later(now)
+        if event.kind is FailureKind.LINK:
+            return  # a `LinkDown` with the reason follows
+        if event.kind is FailureKind.TIMEOUT:
+            self.tally.deadline_misses += 1
+        self._hold(now, Hold(_HOLD_KINDS[event.kind], event.message))
+
+    def _answered(self, now: int, request: PendingRequest[Message], event: RequestDone) -> None:
+        agreement = self.server.agreement
+        assert agreement is not None, "an answer came without a connection"
+        server_s = float("nan")
+        outcome: Plan | Hold
+        try:
+            answer = parse_answer(event.result, agreement)
+        except AnswerError as error:
+            outcome = Hold(HoldKind.BAD_CHUNK, str(error))
+        else:
+            server_s = answer.server_s
+            observation = request.observation
+            subtask = self._planner.take(answer, observation.prompt, observation.oldest_ns)
+            if subtask is not None:
+                self._effects.append(subtask)
+            outcome = self._accepted(now, request, answer, agreement)
+        if isinstance(outcome, Hold):
+            self.tally.chunks_dropped += 1
+            self.tally.deadline_misses += outcome.kind is HoldKind.LATE
+            self._requests.retry_later(now)
+            self._hold(now, outcome)
+        plan = outcome if isinstance(outcome, Plan) else None
+        self._effects.append(self.tally.stats(now, request, event, server_s, plan))
+
+    def _accepted(
+        self,
+        now: int,
+        request: PendingRequest[Message],
+        answer: ParsedAnswer,
+        agreement: Agreement,
+    ) -> Plan | Hold:
+        """Hand a chunk to the player, and show and command the plan it becomes."""
+        observation = request.observation
+        chunk = Chunk(
+            actions=answer.actions,
+            step_ns=agreement.step_ns,
+            observation_ns=observation.oldest_ns,
+            sequence=self._sequence + 1,
+            is_continuation=request.is_continuation,
+            grippers=agreement.grippers,
+        )
+        self._keep_up(now)
+        self._heed_stops(now)
+        if stopped := self._stopped():
+            return Hold(HoldKind.REQUESTED, stopped.message)
+        was_holding = self._player.plan is None
+        if was_holding and (blind := self._watch.blind(now)):
+            return blind
+        if was_holding and not self._moved_lately(now):
+            stranger = self._watch.moved_by_another() if self._commander.commands else None
+            if stranger is not None:
+                return self._player.hold(stranger, now)
+        plan = self._player.accept(chunk, now=now, measured=self._measured(now))
+        if isinstance(plan, Hold):
+            return plan
+        if was_holding:
+            self._watch.start()
+        self._sequence = plan.sequence
+        self._effects.append(
+            PublishChunk(
+                start_ns=plan.start_ns,
+                observation_ns=plan.observation_ns,
+                step_ns=plan.step_ns,
+                sequence=plan.sequence,
+                first_step=plan.first_step,
+                actions=answer.actions,
+                prompt=observation.prompt,
+            )
+        )
+        every_joint = range(len(self._settings.joints))
+        self._effects.append(
+            PublishPlan(trajectory_of(plan.motion, now, every_joint, is_stamped=True))
+        )
+        self._command(now)
+        return plan
+
+    def _moved_lately(self, now: int) -> bool:
+        """Whether this node has moved the robot itself."""
+        return self._player.is_moving(now - MOVED_WITHIN_NS)
+
+    # --- time ---
+
+    def tick(self, now: int) -> None:
+        """Hold if a plan has ended or must end; command the controllers; ask if that is due."""
+        self._keep_up(now)
+        self._heed_stops(now)
+        outcome = self._player.step(now)
+        if isinstance(outcome, Targets):
+            self._look(now, outcome)
+        elif self._active and self._commander.commands:
+            self._look_after(now)
+        if self._active:
+            self._command(now)
+        if self.server.take_recheck(now):
+            self._effects.append(Reconnect())
+        if self._is_due(now):
+            self._ask(now)
+
+    def _keep_up(self, now: int) -> None:
+        """If nothing was commanded for too long, hold where that has led the controllers."""
+        alone = self._commander.left_alone(now)
+        if alone is not None:
+            played, message = alone
+            self._player.resume_from(played, Hold(HoldKind.EXHAUSTED, message), now)
+            self._commander.forget()
+
+    def _look(self, now: int, targets: Targets) -> None:
+        """Hold if the robot moves blindly, or does not follow."""
+        stop = self._watch.blind(now)
+        if self._watch.unready is not None:  # a limit was taken away while the robot moves
+            stop = Hold(HoldKind.REQUESTED, self._watch.unready)
+        if stop is not None:
+            self._hold(now, stop)
+            return
+        lost = self._watch.lost(now, targets.positions) if self._commander.commands else None
+        if lost is not None:
+            self._requests.forget()
+            self._hold(now, lost)
+
+    def _look_after(self, now: int) -> None:
+        """Look whether an arm follows its braking, and lead the command back to one that did not.
+
+        The motion of the robot is commanded until it stands, also while a stop is pressed: an arm
+        whose brakes have closed stands elsewhere.
+        """
+        motion = self._player.motion
+        if motion is None or not self._player.is_moving(now - SETTLE_NS):
+            return
+        if self._player.is_braking:
+            self._watch.lost(now, motion.sample(now).positions)
+        is_told_to_stay = self._held or self._paused or self._player.is_moving(now)
+        if is_told_to_stay or not self._watch.arm_did_not_follow:
+            return
+        blocked = self._watch.blocked_at(now)
+        if blocked is not None:
+            self._player.lead_back(now, blocked)
+
+    def _is_due(self, now: int) -> bool:
+        if self._stopped() is not None:
+            self._observation_problem = None
+            return False
+        return self._requests.is_due(
+            now,
+            self._player.plan,
+            self._settings.execution_horizon,
+            self._settings.player.lead_ns,
+        )
+
+    def _ask(self, now: int) -> None:
+        observation = self._observe(now)
+        if isinstance(observation, Hold):
+            self._observation_problem = observation
+            return
+        self._observation_problem = None
+        if self._requests.has_seen(observation.frames):
+            return
+        agreement = self.server.agreement
+        assert agreement is not None
+        continuation = None
+        if "rtc" in agreement.supports:
+            continuation = self._player.continuation(
+                observation.oldest_ns,
+                now + self._requests.expected_ns + self._settings.player.lead_ns,
+                self._settings.execution_horizon,
+            )
+        request = self._requests.send(now, observation, is_continuation=continuation is not None)
+        timeout = self._settings.link.request_timeout
+        self._effects.append(
+            SendRequest(request.request_id, observation, agreement, timeout, continuation)
+        )
+
+    def _observe(self, now: int) -> Observation[Message] | Hold:
+        """The inputs of this moment, or which of them is missing, old or of another moment."""
+        if now <= 0:
+            return _NO_CLOCK
+        limits = self._settings.observation
+        frames = self.frames.newest_set(
+            now, max_age_ns=limits.max_age_ns, max_skew_ns=limits.max_skew_ns
+        )
+        if isinstance(frames, Hold):
+            return frames
+        joints = self.joints.newest(now, max_age_ns=limits.max_age_ns)
+        if isinstance(joints, Hold):
+            return joints
+        # where the joints were when the images were taken, not where they are now
+        return Observation(frames, self.joints.at(frames.newest_ns, joints), self._prompt)
+
+    # --- holding ---
+
+    def _hold(self, now: int, reason: Hold) -> None:
+        """The one way to stop: forget the plan, brake along it, remember why."""
+        self._keep_up(now)
+        self._player.hold(reason, now)
+        if self._active:
+            self._command(now)
+
+    def _command(self, now: int) -> None:
+        """Send the controllers what they may play from now on."""
+        self._effects += self._commander.command(
+            self._player.motion,
+            now,
+            self._player.limits,
+            to_its_end=self._player.is_braking,
+        )
+
+    def _measured(self, now: int) -> NDArray[np.float64]:
+        """Where the joints are; NaN if that is not known any more."""
+        reading = self.joints.newest(now, max_age_ns=self._settings.observation.max_age_ns)
+        if isinstance(reading, JointReading):
+            return reading.positions
+        return np.full(len(self._settings.joints), np.nan)
+
+    # --- status ---
+
+    def status(self, now: int) -> Status:
+        """What the bridge does and why."""
+        plan, agreement = self._player.plan, self.server.agreement
+        return Status(
+            condition=self._condition(now),
+            prompt=self._prompt,
+            model=agreement.model if agreement else "",
+            checkpoint=agreement.checkpoint if agreement else "",
+            sequence=plan.sequence if plan else 0,
+            chunk_age=to_seconds(now - plan.observation_ns) if plan else 0.0,
+            steps_buffered=plan.steps_after(now) if plan else 0,
+            limited_share=plan.limited_steps / len(plan.due_ns) if plan else 0.0,
+            tracking_error=self._watch.tracking_error if plan else float("nan"),
+        )
+
+    def _condition(self, now: int) -> Condition:
+        """The state, and why; what must be repaired first comes first."""
+        if self._active and now <= 0 and not self.server.fault:
+            return Condition(State.HOLDING, Cause.CLOCK, _NO_CLOCK.message)
+        stopped = self._stopped()
+        if stopped is not None:
+            return stopped
+        outcome, problem = self._player.step(now), self._observation_problem
+        if isinstance(outcome, Hold):
+            return holding(problem or outcome)
+        if problem is not None:
+            message = f"playing what is left: {problem.message}"
+            return Condition(State.RUNNING, Cause.OBSERVATION, message)
+        if self.planner_error:
+            message = f"acting without a subtask: {self.planner_error}"
+            return Condition(State.RUNNING, Cause.PLANNER, message)
+        return Condition(State.RUNNING, Cause.NONE, "")
+
+    def _stopped(self) -> Condition | None:
+        """Why the bridge sends no request; None if it does."""
+        if self._watch.unready is not None and self._active:
+            return Condition(
+                State.FAULT, Cause.SETTINGS, self._watch.unready, resumes_by_itself=False
+            )
+        return self.server.condition or self._told_to_stop() or self._unsafe()
+
+    def _told_to_stop(self) -> Condition | None:
+        told = None
+        if not self._active:
+            told = State.PAUSED, Cause.INACTIVE, "not active"
+        elif self._paused:
+            told = State.PAUSED, Cause.PAUSED, "paused by ~/pause"
+        elif self._held:
+            told = State.HOLDING, Cause.HELD, "held by ~/hold; call ~/reset to go on"
+        return Condition(*told, resumes_by_itself=False) if told else None
+
+    def _unsafe(self) -> Condition | None:
+        problem = self._stop or self._watch.problem
+        if problem is None:
+            return None
+        return holding(problem, resumes_by_itself=self._watch.latched is None)
+
+    @property
+    def observation_problem(self) -> Hold | None:
+        """Why the last observation that was due could not be taken; None if it could."""
+        return self._observation_problem
+
+    @property
+    def planner_error(self) -> str:
+        """Why the planner gave no subtask for the last answer; empty if it did."""
+        return self._planner.error
+
+    def take_effects(self) -> list[Effect]:
+        """What to do now, in order; each effect is handed out once."""
+        effects, self._effects = self._effects, []
+        return effects
+
+
+_NO_CLOCK = Hold(
+    HoldKind.OBSERVATION,
+    "no message on /clock yet: use_sim_time is true, and ROS time has not begun; start the "
+    "simulator or the bag (`ros2 bag play --clock`), or set use_sim_time to false",
+)
+_WAITING = Hold(HoldKind.WAITING, "waiting for the first chunk")
+_HOLD_KINDS = {
+    FailureKind.TIMEOUT: HoldKind.LATE,
+    FailureKind.SERVER: HoldKind.REFUSED,
+    FailureKind.PREPARE: HoldKind.OBSERVATION,
+}

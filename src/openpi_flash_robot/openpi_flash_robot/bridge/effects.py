@@ -1,0 +1,127 @@
+"""What the bridge asks the node to do, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openpi_flash_robot.play.splice.rtc import Continuation
+from openpi_flash_robot.play.trajectory import Trajectory
+from openpi_flash_robot.senses.observation import Observation
+from openpi_flash_robot.settings.node_settings import Controller
+from openpi_flash_robot.settings.server_contract import Agreement
+
+
+@dataclass(frozen=True, eq=False)
+class SendRequest:
+    """Build a request from an observation and send it. Times are seconds.
+
+    `continuation` is what it says of the running chunk; None if nothing.
+    """
+
+    request_id: int
+    observation: Observation[Any]
+    agreement: Agreement
+    timeout: float
+    continuation: Continuation | None = None
+
+
+@dataclass(frozen=True)
+class ResetPolicy:
+    """Tell the policy to forget its state."""
+
+
+@dataclass(frozen=True)
+class Reconnect:
+    """Connect again, to read the server's metadata again."""
+
+
+@dataclass(frozen=True, eq=False)
+class PublishChunk:
+    """Publish a chunk that has become the running plan.
+
+    Attributes:
+        start_ns: when step 0 is, or was, due.
+        observation_ns: stamp of the oldest input.
+        step_ns: spacing of the steps.
+        sequence: its number.
+        first_step: steps before this one have passed.
+        actions: as the policy gave them, [H, N], before limits.
+        prompt: what it was asked for.
+    """
+
+    start_ns: int
+    observation_ns: int
+    step_ns: int
+    sequence: int
+    first_step: int
+    actions: NDArray[np.float64]
+    prompt: str
+
+
+@dataclass(frozen=True, eq=False)
+class PublishPlan:
+    """Publish what has become of a chunk, within the limits: for people, not for controllers."""
+
+    trajectory: Trajectory
+
+
+@dataclass(frozen=True, eq=False)
+class PublishTrajectory:
+    """Command a controller."""
+
+    controller: Controller
+    trajectory: Trajectory
+
+
+@dataclass(frozen=True)
+class PublishSubtask:
+    """Publish the planner's subtask."""
+
+    stamp_ns: int
+    text: str
+    prompt: str
+    sequence: int
+
+
+@dataclass(frozen=True)
+class PublishStats:
+    """Publish what one inference cost. Times are seconds, NaN where unknown."""
+
+    stamp_ns: int
+    observation_age: float
+    camera_skew: float
+    preprocess: float
+    serialize: float
+    network: float
+    server: float
+    total: float
+    bytes_up: int
+    bytes_down: int
+    steps_skipped: int
+    sequence: int
+    chunks_dropped: int
+    deadline_misses: int
+
+
+@dataclass(frozen=True)
+class Warn:
+    """Log a warning."""
+
+    message: str
+
+
+Effect = (
+    SendRequest
+    | ResetPolicy
+    | Reconnect
+    | PublishChunk
+    | PublishPlan
+    | PublishTrajectory
+    | PublishSubtask
+    | PublishStats
+    | Warn
+)

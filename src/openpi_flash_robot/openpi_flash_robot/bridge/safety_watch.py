@@ -1,0 +1,141 @@
+"""What stops a robot that moves, or keeps it from starting, apart from chunks and the server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from openpi_flash_robot.bridge.command_topic import CommandTopic, objection
+from openpi_flash_robot.hold import Hold, HoldKind
+from openpi_flash_robot.nanoseconds import to_seconds
+from openpi_flash_robot.play.motion import Joints
+from openpi_flash_robot.play.tracking_guard import TrackingGuard
+from openpi_flash_robot.senses.frames import CameraFrames
+from openpi_flash_robot.senses.joints import MOVED_WITHIN_NS, JointPositions, JointReading
+from openpi_flash_robot.settings.node_settings import NodeSettings
+from openpi_flash_robot.settings.readiness import why_not_move
+
+AT_REST = 0.01
+"""rad or m; a robot that moves by less before its start stands."""
+
+
+class SafetyWatch:
+    """Looks at the senses, the controllers' topics and the settings.
+
+    Attributes:
+        latched: what a person must look at before the robot goes on; None if nothing.
+        unready: why the settings do not allow to move; None if they do.
+        tracking_error: of the joint that followed worst when it was last looked at, rad or m; NaN
+            before.
+    """
+
+    def __init__(
+        self, settings: NodeSettings, frames: CameraFrames[Any], joints: JointPositions
+    ) -> None:
+        """Begin with controllers that nobody has looked for yet.
+
+        Args:
+            settings: of the node.
+            frames: of the cameras.
+            joints: their positions.
+        """
+        self._frames, self._joints = frames, joints
+        self._guard = TrackingGuard(
+            settings.joints,
+            settings.player.max_tracking_error,
+            settings.tracking_delay_ns,
+            settings.moved_joints,
+        )
+        self.latched: Hold | None = None
+        self.tracking_error = float("nan")
+        self._topics: Hold | None = _LOOKING_AROUND if settings.player.is_commanded else None
+        self.update_settings(settings)
+
+    def update_settings(self, settings: NodeSettings) -> None:
+        """Take new values of the dynamic parameters."""
+        self._settings = settings
+        self.unready = why_not_move(settings)
+        self._guard.update_limits(settings.player.max_tracking_error, settings.tracking_delay_ns)
+
+    @property
+    def problem(self) -> Hold | None:
+        """Why no request is sent: a person has to look, or the controllers are not ours alone."""
+        return self.latched or self._topics
+
+    @property
+    def topic_problem(self) -> Hold | None:
+        """Why nothing may be commanded on the controllers' topics; None if it may."""
+        return self._topics
+
+    def look_at_topics(self, topics: Sequence[CommandTopic]) -> Hold | None:
+        """Take who is at the controllers' topics; why nothing may be commanded there."""
+        self._topics = objection(topics)
+        return self._topics
+
+    def start(self) -> None:
+        """The robot begins to move: what was commanded before does not count any more."""
+        self._guard.forget()
+        self.tracking_error = float("nan")
+
+    def blind(self, now: int) -> Hold | None:
+        """Which input has been missing for longer than the robot may move without it."""
+        max_blind_ns = self._settings.observation.max_blind_ns
+        return self._frames.blind(now, max_blind_ns) or self._joints.blind(now, max_blind_ns)
+
+    def lost(self, now: int, commanded: Joints) -> Hold | None:
+        """Which joint does not follow; it stays so until a person has looked.
+
+        Args:
+            now: this moment.
+            commanded: positions of this moment, [N].
+        """
+        self._guard.command(now, commanded)
+        reading = self._joints.newest(now, max_age_ns=self._settings.observation.max_blind_ns)
+        if not isinstance(reading, JointReading):
+            return None
+        reason = self._guard.check(reading.oldest_ns, reading.positions)
+        self.tracking_error = self._guard.greatest_error
+        if reason is None:
+            return None
+        self.latched = reason
+        return reason
+
+    def blocked_at(self, now: int) -> Joints | None:
+        """Where the joints stand, if they were commanded to be there lately, [N]; else None."""
+        reading = self._joints.newest(now, max_age_ns=self._settings.observation.max_blind_ns)
+        if not isinstance(reading, JointReading):
+            return None
+        moves = bool(np.any(self._watched_joints_moved() > AT_REST))
+        if moves or not self._guard.has_been_near(reading.positions):
+            return None
+        return reading.positions
+
+    @property
+    def arm_did_not_follow(self) -> bool:
+        """Whether a person has to look at an arm that did not follow."""
+        return self.latched is not None and self.latched.kind is HoldKind.TRACKING
+
+    def moved_by_another(self) -> Hold | None:
+        """Why a robot that was not commanded may not start: it moves already."""
+        moved = self._watched_joints_moved()
+        joint = int(np.argmax(moved))
+        if moved[joint] <= AT_REST:
+            return None
+        return Hold(
+            HoldKind.COMMANDER,
+            f"joint {self._settings.joints[joint]} moves, and not by this node: by "
+            f"{moved[joint]:.3f} in the last {to_seconds(MOVED_WITHIN_NS):.1f} s; wait until it "
+            "stands, and stop what moves it",
+        )
+
+    def _watched_joints_moved(self) -> Joints:
+        """How far each joint moved lately, 0 where its tracking error is not watched, [N]."""
+        watched = np.asarray(self._settings.player.max_tracking_error) > 0
+        return np.where(watched, self._joints.moved(), 0.0)
+
+
+_LOOKING_AROUND = Hold(
+    HoldKind.COMMANDER, "looking whether controllers listen and no other node commands them"
+)

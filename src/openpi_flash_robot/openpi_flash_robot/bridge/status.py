@@ -1,0 +1,121 @@
+"""The state of the bridge, for people and for `/openpi/status`."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from openpi_flash_robot.hold import Hold
+
+
+class State(enum.IntEnum):
+    """The same numbers as openpi_flash_msgs/PolicyStatus; a test holds them equal."""
+
+    DISCONNECTED = 0
+    CONNECTING = 1
+    PAUSED = 2
+    RUNNING = 3
+    HOLDING = 4
+    FAULT = 5
+
+
+class Cause(enum.IntEnum):
+    """Why it is in its state; the numbers of PolicyStatus's CAUSE_ constants."""
+
+    NONE = 0
+    WAITING = 1
+    LINK = 2
+    MISMATCH = 3
+    SETTINGS = 4
+    INACTIVE = 5
+    PAUSED = 6
+    HELD = 7
+    REQUESTED = 8
+    CLOCK = 9
+    OBSERVATION = 10
+    EXHAUSTED = 11
+    LATE = 12
+    BAD_CHUNK = 13
+    START_JUMP = 14
+    REFUSED = 15
+    TRACKING = 16
+    COMMANDER = 17
+    EMERGENCY_STOP = 18
+    PLANNER = 19
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The state, and why.
+
+    Attributes:
+        state: for programs.
+        cause: constant while only numbers in `message` change.
+        message: the reason, for people.
+        resumes_by_itself: whether the robot goes on when the cause is gone, without a person's word
+            to this node.
+    """
+
+    state: State
+    cause: Cause
+    message: str
+    resumes_by_itself: bool = True
+
+
+def holding(reason: Hold, *, resumes_by_itself: bool = True) -> Condition:
+    """The condition of a robot that holds."""
+    return Condition(State.HOLDING, Cause[reason.kind.name], reason.message, resumes_by_itself)
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of the bridge at one moment.
+
+    Attributes:
+        condition: the state, and why.
+        prompt: the current instruction.
+        model: what the server serves; empty where it does not say.
+        checkpoint: name of its weights; empty where it does not say.
+        sequence: of the running chunk; 0 if there is none.
+        chunk_age: seconds since the observation behind it; 0 if there is none.
+        steps_buffered: steps of it that are still ahead.
+        limited_share: of its steps, at which limits keep the robot off them.
+        tracking_error: rad or m, of the joint that follows worst; NaN while nothing is commanded.
+    """
+
+    condition: Condition
+    prompt: str
+    model: str
+    checkpoint: str
+    sequence: int
+    chunk_age: float
+    steps_buffered: int
+    limited_share: float
+    tracking_error: float
+
+    @property
+    def state(self) -> State:
+        """For programs."""
+        return self.condition.state
+
+    @property
+    def cause(self) -> Cause:
+        """Why, for programs."""
+        return self.condition.cause
+
+    @property
+    def message(self) -> str:
+        """Why, for people."""
+        return self.condition.message
+
+    def differs_from(self, last: Status | None) -> bool:
+        """Whether state, cause or instruction differ; numbers in `message` do not count."""
+        if last is None:
+            return True
+        ours, theirs = self.condition, last.condition
+        return (ours.state, ours.cause, ours.resumes_by_itself, self.prompt) != (
+            theirs.state,
+            theirs.cause,
+            theirs.resumes_by_itself,
+            last.prompt,
+        )

@@ -1,0 +1,266 @@
+"""All that the node uses of flash_transport, and the only module that imports it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import flash_transport
+from flash_transport import (
+    AuthenticationFailed,
+    Disconnected,
+    FlashTransportError,
+    ImageError,
+    ServerError,
+    Superseded,
+    Timeout,
+    UntrustedServer,
+    decode_image,
+    image_to_rgb,
+    jpeg_message,
+    resize_with_pad,
+)
+from flash_transport.address import parse_address
+from flash_transport.api_key import checked_api_key
+from flash_transport.stats import CallStats
+from openpi_flash_robot.link.events import FailureKind
+from openpi_flash_robot.senses.observation import CameraImageError, Image, ImageWork, Size
+from openpi_flash_robot.settings.node_settings import DEFAULT_PORTS, LinkSettings
+from openpi_flash_robot.settings.parameter_kinds import ParameterError
+
+
+class PolicyConnection(Protocol):
+    """What the node uses of flash_transport's clients."""
+
+    def infer_with_stats(
+        self, observation: dict[str, Any], timeout: float | None = None
+    ) -> tuple[dict[str, Any], CallStats]:
+        """The answer and what the call cost; blocks for at most `timeout` seconds."""
+
+    def get_server_metadata(self) -> dict[str, Any]:
+        """The server's metadata."""
+
+    def reset(self) -> None:
+        """Have the policy forget its state."""
+
+    def close(self) -> None:
+        """End the connection; another thread's `infer` fails at once."""
+
+
+class RawImage(Protocol):
+    """What is read of a sensor_msgs/Image."""
+
+    data: Any
+    height: int
+    width: int
+    step: int
+    encoding: str
+    is_bigendian: int
+
+
+class EncodedImage(Protocol):
+    """What is read of a sensor_msgs/CompressedImage."""
+
+    data: Any
+    format: str
+
+
+ImageMessage = RawImage | EncodedImage
+
+
+def resolve_server(link: LinkSettings) -> LinkSettings:
+    """The settings with host, port and `server` as `open_policy` and messages need them.
+
+    The parameter `server` may be a name or an address, with or without a port; for QUIC also
+    `unix:/path`, for WebSocket also a URI (`wss://host/path`).
+
+    Raises:
+        ParameterError: it is none of these, or the parameter `port` contradicts it.
+    """
+    try:
+        return _RESOLVERS[link.transport](link)
+    except ValueError as error:
+        raise ParameterError(f"parameter server: {error}") from None
+
+
+def check_api_key(text: str) -> None:
+    """Refuse what cannot be sent as an API key.
+
+    Raises:
+        ValueError: which kind of character is wrong; never shows the key.
+    """
+    checked_api_key(text)
+
+
+def open_policy(link: LinkSettings) -> PolicyConnection:
+    """Connect to the server and read its metadata.
+
+    Blocks for at most twice `link.connect_timeout`.
+
+    Raises:
+        FlashTransportError: there is no connection, or the server does not let this robot in.
+    """
+    policy = _OPENERS[link.transport](link)
+    try:
+        policy.get_server_metadata()
+    except Exception:
+        policy.close()
+        raise
+    return policy
+
+
+def installation_notice() -> str:
+    """A warning where flash_transport is installed without its compiled half; else empty."""
+    if flash_transport.implementation == "native":
+        return ""
+    return (
+        "flash_transport is installed without its compiled half: images and messages are handled "
+        "in Python, about 10 ms per camera and request slower, and transport quic is not "
+        "available; `pip install ./src/flash_transport` in a clone of openpi-flash builds it"
+    )
+
+
+def failure_kind(error: Exception) -> FailureKind:
+    """Why a request failed, as the bridge distinguishes it."""
+    if isinstance(error, Timeout):
+        return FailureKind.TIMEOUT
+    if isinstance(error, Superseded):
+        return FailureKind.SUPERSEDED
+    if isinstance(error, ServerError):
+        is_late = error.code == "deadline_exceeded"
+        return FailureKind.TIMEOUT if is_late else FailureKind.SERVER
+    if isinstance(error, FlashTransportError) and not isinstance(error, _LINK_ERRORS):
+        return FailureKind.PREPARE
+    return FailureKind.LINK
+
+
+def needs_human(error: Exception) -> bool:
+    """Whether connecting again cannot help: a wrong key or certificate, a missing package."""
+    is_final = isinstance(error, (AuthenticationFailed, UntrustedServer, ImportError))
+    return is_final or _is_malformed(error)
+
+
+def _is_malformed(error: Exception) -> bool:
+    """Whether a setting of the link is malformed; the error names it."""
+    return isinstance(error, ValueError) and not isinstance(error, FlashTransportError)
+
+
+def failure_message(error: Exception) -> str:
+    """The error for a person; an unexpected error with its type."""
+    if isinstance(error, ServerError):
+        return f"the server answered {error}"
+    if isinstance(error, AuthenticationFailed):
+        return (
+            f"{error}; write a key of the server into the file of the parameter api_key_file, or "
+            "into OPENPI_FLASH_API_KEY, and start the node again"
+        )
+    if isinstance(error, (FlashTransportError, CameraImageError, ImportError)) or _is_malformed(
+        error
+    ):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def decode_message(message: ImageMessage, at_least: Size | None = None) -> Image:
+    """A camera message as RGB [H, W, 3].
+
+    Args:
+        message: a sensor_msgs/Image or sensor_msgs/CompressedImage.
+        at_least: rows and columns into which a CompressedImage will be fitted.
+
+    Raises:
+        ImageError: its encoding or size cannot be handled.
+    """
+    if hasattr(message, "format"):
+        return _decode_encoded(cast(EncodedImage, message), at_least)
+    return image_to_rgb(
+        message.data,
+        height=message.height,
+        width=message.width,
+        step=message.step,
+        encoding=message.encoding,
+        is_bigendian=bool(message.is_bigendian),
+    )
+
+
+def _decode_encoded(message: EncodedImage, at_least: Size | None) -> Image:
+    # drivers differ in what they write there, so only what has another head than a file is told
+    if "compressedDepth" in message.format:
+        raise ImageError(f"image format {message.format!r} is a depth image, expected jpeg or png")
+    if "bayer" in message.format:
+        raise ImageError(
+            f"image format {message.format!r} is a Bayer pattern, expected jpeg or png of "
+            f"rgb, bgr or mono"
+        )
+    try:
+        return decode_image(message.data, at_least=at_least)
+    except ImageError as error:
+        raise ImageError(f"image format {message.format!r}: {error}") from error
+
+
+IMAGE_WORK: ImageWork[ImageMessage] = ImageWork(
+    decode=decode_message, resize=resize_with_pad, encode=jpeg_message
+)
+
+
+def _resolve_quic(link: LinkSettings) -> LinkSettings:
+    if link.is_unix:
+        return replace(link, server=link.host)
+    host, port = parse_address(link.host, link.port).with_default(DEFAULT_PORTS["quic"])
+    return replace(link, host=host, port=port, server=_host_and_port(host, port))
+
+
+def _resolve_websocket(link: LinkSettings) -> LinkSettings:
+    try:
+        from flash_transport.websocket.target import parse_target
+    except ImportError:  # no `websockets`: `open_policy` raises with what to install
+        return link
+    target = parse_target(link.host, link.port)
+    if "://" in link.host:
+        return replace(link, server=str(target))
+    return replace(
+        link, host=target.host, port=target.port, server=_host_and_port(target.host, target.port)
+    )
+
+
+def _host_and_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _open_quic(link: LinkSettings) -> PolicyConnection:
+    from flash_transport import FlashTransportPolicy
+
+    policy: PolicyConnection = FlashTransportPolicy(
+        link.host,
+        link.port or DEFAULT_PORTS["quic"],
+        api_key=link.api_key or None,
+        server_fingerprint=link.server_fingerprint or None,
+        ca_file=_path(link.ca_file),
+        known_servers=_path(link.known_servers),
+        connect_timeout=link.connect_timeout,
+        session=link.session or None,
+        open_loop_horizon=0,  # whole chunks, also where OPENPI_OPEN_LOOP_HORIZON is set
+    )
+    return policy
+
+
+def _path(name: str) -> str | None:
+    return str(Path(name).expanduser()) if name else None
+
+
+def _open_websocket(link: LinkSettings) -> PolicyConnection:
+    from flash_transport import WebsocketPolicy  # imported late: it needs `websockets`
+
+    return WebsocketPolicy(
+        link.host,
+        link.port,
+        api_key=link.api_key or None,
+        connect_timeout=link.connect_timeout,
+        open_loop_horizon=0,
+    )
+
+
+_OPENERS = {"quic": _open_quic, "websocket": _open_websocket}
+_RESOLVERS = {"quic": _resolve_quic, "websocket": _resolve_websocket}
+_LINK_ERRORS = (Disconnected, AuthenticationFailed, UntrustedServer)

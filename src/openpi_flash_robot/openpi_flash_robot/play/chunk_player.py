@@ -1,0 +1,412 @@
+"""Owns time on the robot: which step of which chunk is due, and when the robot must hold.
+
+Sans-IO: no clock, no ROS. `now` is an argument, integer nanoseconds on the clock of the stamps.
+
+- `accept(chunk, now=, measured=)` takes a chunk: it becomes the running plan, or a reason to hold.
+- `step(now)` says whether a plan runs at this moment, or why the robot holds.
+- `hold(reason, now)` is the one way to stop; every refusal takes it too.
+- `lead_back(now, measured)` leads the command of a robot that holds to an arm that did not follow.
+- `motion` is what to command: the running plan, or the braking after it. It keeps to the limits of
+  position, velocity and acceleration at every moment, also where one chunk takes over from another.
+
+A chunk that comes while another one runs belongs to the moment of its observation: steps that have
+passed are dropped. While the robot is at rest no step passes: a chunk observed at rest begins with
+its step 0, however long inference took, and of one observed in motion only the steps up to the
+moment of rest are dropped. Either way the chunk departs from what is commanded a moment from now,
+`lead_ns`, so that a controller hears of it in time; how it is joined to those before is a method
+of its own (`splice/`). Braking begins as much
+later, for the same reason.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openpi_flash_robot.hold import Hold, HoldKind
+from openpi_flash_robot.nanoseconds import SECOND, to_seconds
+from openpi_flash_robot.play.chunk import Chunk, malformed, untimely
+from openpi_flash_robot.play.follow import follow
+from openpi_flash_robot.play.joint_limits import JointLimits, brake
+from openpi_flash_robot.play.motion import Motion, MotionState, rest
+from openpi_flash_robot.play.plan import Plan
+from openpi_flash_robot.play.smooth_path import Polygon, SmoothPath
+from openpi_flash_robot.play.splice.ensemble import ensemble
+from openpi_flash_robot.play.splice.fade import faded
+from openpi_flash_robot.play.splice.rtc import Continuation, continuation
+from openpi_flash_robot.play.splice.timed_chunk import TimedChunk
+from openpi_flash_robot.settings.node_settings import PlayerSettings
+
+JOIN_NS = 100_000_000
+"""How long a controller has to go from where it holds, which nobody knows, to where the robot is
+measured, before a motion begins there."""
+
+RETREAT_NS = 200_000_000
+"""How long a command takes at least to go back to an arm that did not follow."""
+
+ARRIVED = 5e-3
+"""rad or m; a command that is nearer to the arm than this need not be led back."""
+
+REMEMBERED_CHUNKS = 16
+"""Chunks that an ensemble is made of at most."""
+
+OFF_CHUNK = 1e-3
+"""rad or m; a motion that is farther from the chunk than this is limited there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What is commanded at one moment.
+
+    Attributes:
+        positions: [N], rad or m.
+        velocities: [N], rad/s or m/s.
+        sequence: of the chunk it comes from.
+        steps_left: how many steps of the plan are still ahead.
+    """
+
+    positions: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+    sequence: int
+    steps_left: int
+
+
+class ChunkPlayer:
+    """Plays one chunk after the other within the limits, and never a stale one."""
+
+    def __init__(self, joints: tuple[str, ...], settings: PlayerSettings) -> None:
+        self._joints = joints
+        self._plan: Plan | None = None
+        self._motion: Motion | None = None
+        self._hold = Hold(HoldKind.WAITING, "waiting for the first chunk")
+        self._last_now = 0
+        self._is_braking = False
+        self._narrowed: Hold | None = None
+        self._recent: deque[TimedChunk] = deque(maxlen=REMEMBERED_CHUNKS)
+        self._settings = settings
+        self._limits = self._braking = _limits_of(settings)
+
+    def update_settings(self, settings: PlayerSettings) -> None:
+        """Use other limits from the next chunk on; a plan that narrower ones forbid is stopped."""
+        self._settings = settings
+        before, self._limits = self._limits, _limits_of(settings)
+        # a speed that was reached under the old limits must not be braked more softly than by them
+        hardest = np.maximum(before.acceleration, self._limits.acceleration)
+        self._braking = replace(self._limits, acceleration=hardest)
+        if self._plan is not None and _is_narrower(self._limits, before):
+            self._narrowed = Hold(HoldKind.REQUESTED, "the limits have become narrower")
+
+    @property
+    def plan(self) -> Plan | None:
+        """The running plan; None while the robot holds."""
+        return self._plan
+
+    @property
+    def motion(self) -> Motion | None:
+        """What is commanded, from the last chunk or hold on; None before the first chunk."""
+        return self._motion
+
+    def is_moving(self, at_ns: int) -> bool:
+        """Whether anything was commanded to move at a moment, or later."""
+        return self._motion is not None and self._motion.end_ns > at_ns
+
+    @property
+    def is_braking(self) -> bool:
+        """Whether all that is left to command is to brake and stand."""
+        return self._is_braking
+
+    @property
+    def limits(self) -> JointLimits:
+        """What every joint may do now, braking included."""
+        return self._braking
+
+    def accept(self, chunk: Chunk, *, now: int, measured: NDArray[np.float64]) -> Plan | Hold:
+        """Make a chunk the running plan.
+
+        Args:
+            chunk: the answer.
+            now: this moment.
+            measured: where the joints are, [N]; matters only if the robot is at rest.
+
+        Returns:
+            The plan that runs from now on, or why the robot holds instead.
+        """
+        self.step(now)  # a plan that has ended must not be spliced onto
+        reason = malformed(chunk, self._joints)
+        if reason is None:
+            max_age = self.max_age_ns(chunk.horizon, chunk.step_ns)
+            reason = untimely(chunk, now, self._plan, max_age)
+        if reason is None:
+            planned = self._planned(chunk, now, measured)
+            if isinstance(planned, Plan):
+                self._plan, self._motion = planned, planned.motion
+                self._is_braking, self._braking = False, self._limits
+                return planned
+            reason = planned
+        return self.hold(reason, now)
+
+    def step(self, now: int) -> Targets | Hold:
+        """What is commanded now, or why the robot holds."""
+        plan, last_now, self._last_now = self._plan, self._last_now, now
+        set_back_ns = last_now - now
+        if set_back_ns > 0:
+            self._set_back(last_now, set_back_ns)
+            plan = self._plan
+        if plan is None:
+            return self._hold
+        if self._narrowed is not None:
+            return self.hold(self._narrowed, now)
+        if set_back_ns > plan.step_ns:
+            message = f"the clock was set back by {to_seconds(set_back_ns):.2f} s"
+            return self.hold(Hold(HoldKind.EXHAUSTED, message), now)
+        if now > plan.end_ns:
+            age = to_seconds(now - plan.observation_ns)
+            return self.hold(
+                Hold(
+                    HoldKind.EXHAUSTED,
+                    f"no newer chunk: the observation of chunk {plan.sequence} "
+                    f"is {age:.2f} s old and its steps have ended",
+                ),
+                now,
+            )
+        here = plan.motion.sample(now)
+        return Targets(here.positions, here.velocities, plan.sequence, plan.steps_after(now))
+
+    def _set_back(self, last_now: int, by_ns: int) -> None:
+        """What was commanded until now belongs to moments that come again."""
+        if self._motion is not None:
+            self._motion = self._motion.since(last_now).shifted(-by_ns)
+        if self._plan is not None and self._motion is not None:
+            plan = self._plan
+            self._plan = replace(
+                plan,
+                motion=self._motion,
+                due_ns=plan.due_ns - by_ns,
+                start_ns=plan.start_ns - by_ns,
+            )
+
+    def hold(self, reason: Hold, now: int) -> Hold:
+        """Forget the running plan and brake along it; the next chunk starts from there."""
+        motion = self._motion
+        if motion is not None and not self._is_braking:
+            begin_ns = max(now + self._settings.lead_ns, motion.start_ns)
+            if motion.end_ns > begin_ns:
+                tail = brake(motion.sample(begin_ns), begin_ns, 0, self._braking)
+                self._motion = motion.until(begin_ns, tail)
+        self._is_braking, self._narrowed = True, None
+        self._plan = None
+        self._hold = reason
+        return reason
+
+    def forget(self) -> None:
+        """Others may have commanded the controllers: nobody knows where they hold the arm.
+
+        The next chunk starts where the robot is measured.
+        """
+        self._motion = None
+
+    def lead_back(self, now: int, measured: NDArray[np.float64]) -> bool:
+        """Lead the command of a robot that holds back to where its joints are; whether it does.
+
+        An arm that has not followed must not spring to its command when it is released. Grippers
+        and the like keep their command.
+
+        Args:
+            now: this moment.
+            measured: where the joints are, at rest, [N]; where they were commanded to be lately.
+        """
+        near = np.asarray(self._settings.max_tracking_error)
+        if self._plan is not None or self._motion is None or self.is_moving(now):
+            return False
+        here = self._motion.sample(now).positions
+        away = np.where(near > 0, np.abs(here - measured), 0.0)
+        if not np.isfinite(away).all() or np.all(away <= ARRIVED):
+            return False
+        begin_ns = now + self._settings.lead_ns
+        self._motion = follow(
+            MotionState.at_rest(here),
+            begin_ns,
+            np.array([begin_ns + RETREAT_NS], dtype=np.int64),
+            np.where(near > 0, measured, here)[np.newaxis],
+            smoothing_ns=RETREAT_NS,
+            limits=self._limits,
+        )
+        self._is_braking = False
+        return True
+
+    def resume_from(self, played: Motion, reason: Hold, now: int) -> Hold:
+        """Hold where controllers have come to without this process.
+
+        Args:
+            played: what they had, ending at rest.
+            reason: why they had no more.
+            now: this moment.
+        """
+        self._plan = None
+        self._is_braking = True
+        self._motion = played.since(min(now, played.end_ns))
+        self._hold = reason
+        return reason
+
+    def max_age_ns(self, horizon: int, step_ns: int) -> int:
+        """How old the observation of a chunk of this length may be while it is played."""
+        return self._settings.max_chunk_age_ns or horizon * step_ns // 2
+
+    def _planned(self, chunk: Chunk, now: int, measured: NDArray[np.float64]) -> Plan | Hold:
+        """The plan from what is commanded a moment from now through the chunk's steps."""
+        if self._plan is None:
+            before = self._before_start(now, measured)
+            if isinstance(before, Hold):
+                return before
+            begin_ns = max(now + self._settings.lead_ns, before.start_ns)
+            start_ns = begin_ns + chunk.step_ns - self._moved_ns(chunk)
+        else:
+            before = self._plan.motion
+            begin_ns = max(now + self._settings.lead_ns, before.start_ns)
+            start_ns = chunk.observation_ns
+        first_step = max(0, (begin_ns - start_ns) // chunk.step_ns + 1)
+        deadline_ns = chunk.observation_ns + self.max_age_ns(chunk.horizon, chunk.step_ns)
+        last_step = min(chunk.horizon - 1, (deadline_ns - start_ns) // chunk.step_ns)
+        if last_step < first_step:
+            return Hold(
+                HoldKind.LATE,
+                f"chunk {chunk.sequence} has no step left that is due before its observation is "
+                f"{to_seconds(deadline_ns - chunk.observation_ns):.2f} s old",
+            )
+        start = before.sample(begin_ns)
+        if self._plan is None:
+            watched = np.asarray(self._settings.max_tracking_error) > 0
+            here = np.where(watched, measured, start.positions)
+            if jump := self._start_jump(chunk, first_step, here):
+                return jump
+        steps = np.arange(first_step, last_step + 1, dtype=np.int64)
+        due_ns = start_ns + steps * chunk.step_ns
+        raw = TimedChunk(chunk.actions, start_ns, chunk.step_ns)
+        desired = self._spliced(chunk, raw, before, begin_ns, due_ns)
+        limits = self._braking if self.is_moving(begin_ns) else self._limits
+        after = follow(start, begin_ns, due_ns, desired, smoothing_ns=chunk.step_ns, limits=limits)
+        times = np.concatenate([[0.0], (due_ns - begin_ns) / SECOND])
+        unlimited = Polygon(times, np.vstack([start.positions, desired]))
+        return Plan(
+            motion=before.since(now).until(begin_ns, after),
+            due_ns=due_ns,
+            step_ns=chunk.step_ns,
+            start_ns=start_ns,
+            first_step=first_step,
+            observation_ns=chunk.observation_ns,
+            sequence=chunk.sequence,
+            limited_steps=_limited_steps(
+                SmoothPath(unlimited, to_seconds(chunk.step_ns)), after, due_ns, self._limits
+            ),
+        )
+
+    def _before_start(self, now: int, measured: NDArray[np.float64]) -> Motion | Hold:
+        """What the robot does before a chunk that finds it holding.
+
+        It stays where it was commanded to be, not where it sags to, if it was commanded and is
+        there. Else its controllers get a moment to come to where it is.
+        """
+        if measured.shape != (len(self._joints),) or not np.isfinite(measured).all():
+            return Hold(HoldKind.OBSERVATION, "the measured joint positions are not known")
+        motion, near = self._motion, np.asarray(self._settings.max_tracking_error)
+        if motion is not None and self._settings.is_commanded:
+            away = np.abs(motion.sample(now).positions - measured)
+            if now < motion.end_ns or np.all((away <= near) | (near == 0.0)):
+                return motion
+            # a gripper keeps its command, and with it what it holds
+            measured = np.where(near > 0, measured, motion.sample(now).positions)
+        return rest(measured, now + JOIN_NS)
+
+    def _moved_ns(self, chunk: Chunk) -> int:
+        """How long the robot, which holds now, still moved after the chunk's observation."""
+        if self._motion is None:
+            return 0
+        return max(0, self._motion.end_ns - chunk.observation_ns)
+
+    def _start_jump(self, chunk: Chunk, first_step: int, here: NDArray[np.float64]) -> Hold | None:
+        """Why the robot cannot start from rest, here [N], with this chunk."""
+        first = np.clip(chunk.actions[first_step], self._limits.lower, self._limits.upper)
+        delta = np.abs(first - here)
+        excess = delta - np.asarray(self._settings.max_start_delta)
+        worst = int(np.argmax(excess))
+        if excess[worst] <= 0:
+            return None
+        return Hold(
+            HoldKind.START_JUMP,
+            f"chunk {chunk.sequence} starts {delta[worst]:.3f} away from the measured position of "
+            f"{self._joints[worst]}, max_start_delta is {self._settings.max_start_delta[worst]:g}",
+        )
+
+    def _spliced(
+        self,
+        chunk: Chunk,
+        raw: TimedChunk,
+        before: Motion,
+        begin_ns: int,
+        due_ns: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        """Where the steps that are played want the joints to be, [K, N], and remember the chunk."""
+        method, is_start = self._settings.chunk_method, self._plan is None
+        if is_start:
+            self._recent.clear()
+        self._recent.append(raw)
+        desired = own = raw.at(due_ns)
+        if method == "temporal_ensemble":
+            desired = ensemble(self._recent, due_ns, self._settings.ensemble_decay)
+        goes_on = method == "temporal_ensemble" or (method == "rtc" and chunk.is_continuation)
+        if is_start or not goes_on:
+            desired = faded(before, begin_ns, due_ns, desired, self._settings.blend_ns)
+        if chunk.grippers:
+            desired = np.where(np.asarray(chunk.grippers), own, desired)
+        return desired
+
+    def continuation(
+        self, observation_ns: int, takes_over_ns: int, execution_horizon: int
+    ) -> Continuation | None:
+        """What a request says of the running chunk; None if none runs, or another method does.
+
+        Args:
+            observation_ns: stamp of the request's observation.
+            takes_over_ns: when its answer is expected to take over.
+            execution_horizon: steps of the answer that will be played.
+        """
+        if self._settings.chunk_method != "rtc" or self._plan is None or not self._recent:
+            return None
+        return continuation(self._recent[-1], observation_ns, takes_over_ns, execution_horizon)
+
+
+def _limits_of(settings: PlayerSettings) -> JointLimits:
+    return JointLimits(
+        np.asarray(settings.position_lower, dtype=np.float64),
+        np.asarray(settings.position_upper, dtype=np.float64),
+        np.asarray(settings.max_velocity, dtype=np.float64),
+        np.asarray(settings.max_acceleration, dtype=np.float64),
+    )
+
+
+def _is_narrower(limits: JointLimits, before: JointLimits) -> bool:
+    """Whether a motion within the limits of before may go beyond these."""
+    return bool(
+        np.any(limits.lower > before.lower)
+        or np.any(limits.upper < before.upper)
+        or np.any(limits.velocity < before.velocity)
+    )
+
+
+def _limited_steps(
+    path: SmoothPath, motion: Motion, due_ns: NDArray[np.int64], limits: JointLimits
+) -> int:
+    """At how many steps a motion is off the path that begins with it and knows no limits.
+
+    The braking at the end does not count: a newer chunk takes its place.
+    """
+    at = (due_ns - motion.start_ns) / SECOND
+    fastest = np.minimum(np.abs(path.velocities(at[-1:])[0]), limits.velocity)
+    braking = fastest / limits.acceleration
+    counted = due_ns[at <= at[-1] - braking.max()]
+    wanted = path.positions((counted - motion.start_ns) / SECOND)
+    reached = np.array([motion.sample(due).positions for due in counted.tolist()])
+    return int(np.any(np.abs(wanted - reached.reshape(wanted.shape)) > OFF_CHUNK, axis=1).sum())

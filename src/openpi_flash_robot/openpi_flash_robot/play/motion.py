@@ -1,0 +1,125 @@
+"""A motion: the curve that a joint trajectory controller plays, as points with velocities.
+
+Between two points the controller draws the cubic that meets their positions and velocities. Where
+the acceleration between two points is constant, that cubic is the motion itself, so that a bound
+on the acceleration of a `Motion` is a bound on what the arm is told to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openpi_flash_robot.nanoseconds import to_seconds
+
+CLOSEST_NS = 20_000
+"""Points that are cut out of a motion lie at least this far apart: a cubic over less is noise."""
+
+Joints = NDArray[np.float64]
+"""One value per joint, [N]."""
+
+
+@dataclass(frozen=True, eq=False)
+class MotionState:
+    """Where the joints are at one moment of a motion, and how fast they go.
+
+    Attributes:
+        positions: [N], rad or m.
+        velocities: [N], rad/s or m/s.
+    """
+
+    positions: Joints
+    velocities: Joints
+
+    @staticmethod
+    def at_rest(positions: Joints) -> MotionState:
+        """These positions, with no velocity."""
+        return MotionState(np.array(positions, dtype=np.float64), np.zeros(len(positions)))
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """Points in time with positions and velocities; at rest before the first and after the last.
+
+    Attributes:
+        times_ns: int64 [K], strictly increasing, on the ROS clock; K >= 1.
+        positions: float64 [K, N], rad or m.
+        velocities: float64 [K, N], rad/s or m/s; the last is zero.
+    """
+
+    times_ns: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+
+    @property
+    def start_ns(self) -> int:
+        """When the first point is due."""
+        return int(self.times_ns[0])
+
+    @property
+    def end_ns(self) -> int:
+        """When the last point is due; from then on the joints rest."""
+        return int(self.times_ns[-1])
+
+    def sample(self, at_ns: int) -> MotionState:
+        """The state at a moment."""
+        after = int(np.searchsorted(self.times_ns, at_ns, side="right"))
+        if after == 0:
+            return MotionState.at_rest(self.positions[0])
+        if after == len(self.times_ns):
+            return MotionState.at_rest(self.positions[-1])
+        begin_ns = int(self.times_ns[after - 1])
+        length = to_seconds(int(self.times_ns[after]) - begin_ns)
+        elapsed = to_seconds(at_ns - begin_ns)
+        p0, p1 = self.positions[after - 1], self.positions[after]
+        v0, v1 = self.velocities[after - 1], self.velocities[after]
+        quadratic = (3.0 * (p1 - p0) / length - 2.0 * v0 - v1) / length
+        cubic = (2.0 * (p0 - p1) / length + v0 + v1) / length**2
+        return MotionState(
+            p0 + elapsed * (v0 + elapsed * (quadratic + elapsed * cubic)),
+            v0 + elapsed * (2.0 * quadratic + elapsed * 3.0 * cubic),
+        )
+
+    def until(self, at_ns: int, tail: Motion) -> Motion:
+        """This motion until a moment, then another one, which begins there in the same state.
+
+        Points before the tail's first one are kept, and points of the past cost nothing: a motion
+        that does not reach the tail rests until then.
+        """
+        kept = self.times_ns <= min(at_ns, tail.start_ns) - CLOSEST_NS
+        if not kept.any():
+            return tail
+        joint = [self.times_ns[kept], tail.times_ns]
+        positions = [self.positions[kept], tail.positions]
+        velocities = [self.velocities[kept], tail.velocities]
+        return Motion(np.concatenate(joint), np.vstack(positions), np.vstack(velocities))
+
+    def since(self, at_ns: int) -> Motion:
+        """This motion without what lies before a moment."""
+        if at_ns <= self.start_ns:
+            return self
+        after = self.times_ns >= at_ns + CLOSEST_NS
+        times_ns, positions = self.times_ns[after], self.positions[after]
+        velocities = self.velocities[after]
+        here = self.sample(at_ns) if after.any() else MotionState.at_rest(self.positions[-1])
+        return Motion(
+            np.concatenate([[at_ns], times_ns]),
+            np.vstack([here.positions, positions]),
+            np.vstack([here.velocities, velocities]),
+        )
+
+    def shifted(self, by_ns: int) -> Motion:
+        """The same motion at another time."""
+        return Motion(self.times_ns + by_ns, self.positions, self.velocities)
+
+
+def rest(positions: Joints, at_ns: int) -> Motion:
+    """The motion that stays at these positions [N]."""
+    state = MotionState.at_rest(positions)
+    return Motion(
+        np.array([at_ns], dtype=np.int64),
+        state.positions[np.newaxis],
+        state.velocities[np.newaxis],
+    )

@@ -1,0 +1,53 @@
+"""`rtc`: the server makes the new chunk go on from the one that the robot is playing.
+
+Source: Black et al. 2025, "Real-Time Execution of Action Chunking Flow Policies" (arXiv
+2506.07339): the request carries the rest of the running chunk, and how many of its steps will have
+been played when the answer takes over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openpi_flash_robot.play.splice.timed_chunk import TimedChunk
+
+
+@dataclass(frozen=True, eq=False)
+class Continuation:
+    """What a request says of the running chunk.
+
+    Attributes:
+        previous_actions: [n, N], rad or m; step i is for the moment of the new chunk's step i.
+        delay: steps that will have been played when the new chunk takes over.
+        execution_horizon: steps of the new chunk that will be played before the next one.
+    """
+
+    previous_actions: NDArray[np.float64]
+    delay: int
+    execution_horizon: int
+
+
+def continuation(
+    running: TimedChunk, observation_ns: int, takes_over_ns: int, execution_horizon: int
+) -> Continuation | None:
+    """What is left of a chunk from an observation on; None if nothing is.
+
+    Args:
+        running: the chunk that is played.
+        observation_ns: when step 0 of the new chunk is due.
+        takes_over_ns: when the new chunk is expected to take over.
+        execution_horizon: steps of it that will be played before the next one.
+    """
+    left_ns = running.end_ns - observation_ns
+    if left_ns < 0:
+        return None
+    moments_ns = observation_ns + np.arange(left_ns // running.step_ns + 1) * running.step_ns
+    delay = -(-max(takes_over_ns - observation_ns, 0) // running.step_ns)
+    return Continuation(
+        previous_actions=running.at(moments_ns),
+        delay=min(int(delay), len(moments_ns)),
+        execution_horizon=execution_horizon,
+    )

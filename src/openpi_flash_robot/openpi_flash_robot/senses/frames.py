@@ -1,0 +1,162 @@
+"""The newest set of camera frames that belong to one moment.
+
+One ring of references per camera; no pixel is touched. A set is asked for when an inference is
+due, not on every frame.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from openpi_flash_robot.hold import Hold, HoldKind
+from openpi_flash_robot.nanoseconds import SECOND, to_seconds
+
+RING_SIZE = 8
+"""Frames kept per camera: a quarter of a second at 30 Hz, more than any skew that is allowed."""
+
+CLOCK_JUMP_NS = SECOND
+"""A stamp this much older than the newest one means that time was set back (a bag, a simulator)."""
+
+Message = TypeVar("Message")
+
+
+@dataclass(frozen=True, eq=False)
+class Frame(Generic[Message]):
+    """A camera message and the acquisition stamp in its header."""
+
+    stamp_ns: int
+    message: Message
+
+
+@dataclass(frozen=True, eq=False)
+class FrameSet(Generic[Message]):
+    """One frame per camera, of one moment.
+
+    Attributes:
+        frames: by camera name.
+        oldest_ns: the oldest stamp among them.
+        newest_ns: the newest stamp among them.
+    """
+
+    frames: Mapping[str, Frame[Message]]
+    oldest_ns: int
+    newest_ns: int
+
+    @property
+    def skew_ns(self) -> int:
+        """How far apart the frames are."""
+        return self.newest_ns - self.oldest_ns
+
+
+class CameraFrames(Generic[Message]):
+    """Rings of the latest frames of every camera."""
+
+    def __init__(self, topics: Mapping[str, str]) -> None:
+        """Start empty.
+
+        Args:
+            topics: topic by camera name; the topics appear in reasons.
+        """
+        self._topics = dict(topics)
+        self._rings: dict[str, deque[Frame[Message]]] = {
+            name: deque(maxlen=RING_SIZE) for name in topics
+        }
+        self._unstamped: set[str] = set()
+
+    def add(self, camera: str, stamp_ns: int, message: Message) -> bool:
+        """Keep a frame. False if it was dropped: no stamp, or older than the newest one."""
+        ring = self._rings[camera]
+        if stamp_ns == 0:
+            self._unstamped.add(camera)
+            return False
+        if ring and stamp_ns <= ring[-1].stamp_ns:
+            if ring[-1].stamp_ns - stamp_ns < CLOCK_JUMP_NS:
+                return False
+            ring.clear()
+        ring.append(Frame(stamp_ns, message))
+        return True
+
+    def clear(self) -> None:
+        """Forget every frame."""
+        for ring in self._rings.values():
+            ring.clear()
+
+    def newest_stamp(self, camera: str) -> int | None:
+        """Stamp of a camera's newest frame; None if there is none."""
+        ring = self._rings[camera]
+        return ring[-1].stamp_ns if ring else None
+
+    def blind(self, now: int, max_blind_ns: int) -> Hold | None:
+        """Which camera has shown nothing for too long to move by it; None if all do.
+
+        Args:
+            now: this moment.
+            max_blind_ns: `max_blind_time`.
+        """
+        for name, ring in self._rings.items():
+            if not ring:
+                return self._no_image(name)
+            age_ns = now - ring[-1].stamp_ns
+            if age_ns > max_blind_ns:
+                return self._reason(
+                    name,
+                    f"is silent: its newest image is {to_seconds(age_ns):.2f} s old, "
+                    f"max_blind_time is {to_seconds(max_blind_ns):.2f} s",
+                )
+        return None
+
+    def newest_set(
+        self, now: int, *, max_age_ns: int, max_skew_ns: int
+    ) -> FrameSet[Message] | Hold:
+        """The newest frames that all cameras have of one moment, or why there are none.
+
+        The moment is the newest stamp that every camera has reached; of each camera the frame
+        nearest to it is taken.
+        """
+        for name, ring in self._rings.items():
+            if not ring:
+                return self._no_image(name)
+        newest = {name: ring[-1].stamp_ns for name, ring in self._rings.items()}
+        for name, stamp_ns in newest.items():
+            if stamp_ns - now > max_age_ns:
+                return self._reason(
+                    name,
+                    f"is stamped {to_seconds(stamp_ns - now):.2f} s in the future; "
+                    f"synchronise the clocks of the camera and of this computer",
+                )
+            if now - stamp_ns > max_age_ns:
+                return self._reason(
+                    name,
+                    f"is stale: its newest image is {to_seconds(now - stamp_ns):.2f} s old, "
+                    f"max_observation_age is {to_seconds(max_age_ns):.2f} s",
+                )
+        reference_ns = min(newest.values())
+        frames = {
+            name: min(ring, key=lambda frame: abs(frame.stamp_ns - reference_ns))
+            for name, ring in self._rings.items()
+        }
+        stamps = {name: frame.stamp_ns for name, frame in frames.items()}
+        found = FrameSet(frames, min(stamps.values()), max(stamps.values()))
+        if found.skew_ns > max_skew_ns:
+            first = min(stamps, key=stamps.__getitem__)
+            last = max(stamps, key=stamps.__getitem__)
+            return Hold(
+                HoldKind.OBSERVATION,
+                f"cameras {first} and {last} are {to_seconds(found.skew_ns):.3f} s apart, "
+                f"max_camera_skew is {to_seconds(max_skew_ns):.3f} s",
+            )
+        return found
+
+    def _no_image(self, camera: str) -> Hold:
+        if camera in self._unstamped:
+            return self._reason(camera, "sends images without header.stamp; they are not used")
+        return Hold(
+            HoldKind.OBSERVATION,
+            f"no image received yet from camera {camera} ({self._topics[camera]})",
+        )
+
+    def _reason(self, camera: str, what: str) -> Hold:
+        return Hold(HoldKind.OBSERVATION, f"camera {camera} ({self._topics[camera]}) {what}")

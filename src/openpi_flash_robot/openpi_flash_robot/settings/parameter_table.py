@@ -1,0 +1,576 @@
+"""The node's parameters: name, type, default, unit, range and text, once.
+
+The descriptors that `ros2 param describe` shows, the checks, `settings.Settings` and the page
+`docs/robot_parameters.md` all come from `PARAMETERS`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from openpi_flash_robot.settings.parameter_kinds import (
+    Parameter,
+    ParameterError,
+    ParameterKind,
+    ParameterValue,
+)
+
+
+def expand(given: Mapping[str, Any]) -> dict[str, Parameter]:
+    """Every parameter that this node has, by full name, with the maps written out.
+
+    Args:
+        given: what the user set; decides which cameras and controllers there are.
+
+    Raises:
+        ParameterError: a list that names entries is not a list of names.
+    """
+    expanded: dict[str, Parameter] = {}
+    for parameter in PARAMETERS:
+        if not parameter.each_of:
+            expanded[parameter.name] = parameter
+            continue
+        owner = _BY_NAME[parameter.each_of]
+        entries = owner.parse(given.get(owner.name, owner.default))
+        assert isinstance(entries, tuple)
+        for entry in entries:
+            expanded[parameter.named(str(entry))] = parameter
+    return expanded
+
+
+def parse_values(given: Mapping[str, Any]) -> dict[str, ParameterValue]:
+    """Check what the user set and fill in the defaults.
+
+    Raises:
+        ParameterError: names every parameter that is unknown, or the first that is wrong.
+    """
+    expanded = expand(given)
+    unknown = sorted(set(given) - set(expanded))
+    if unknown:
+        raise ParameterError(
+            f"unknown parameter{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}"
+            f"{_closest(unknown[0], list(expanded))}"
+        )
+    return {
+        name: parameter.parse(given[name], name) if name in given else parameter.default
+        for name, parameter in expanded.items()
+    }
+
+
+def _closest(name: str, known: list[str]) -> str:
+    matches = difflib.get_close_matches(name, known, n=1)
+    return f"; the closest known one is {matches[0]}" if matches else ""
+
+
+PARAMETERS: tuple[Parameter, ...] = (
+    # --- the server ---
+    Parameter(
+        "server",
+        ParameterKind.STRING,
+        "127.0.0.1",
+        "Name or address of the policy server, with or without a port (10.0.0.5:5555, [::1]:5555); "
+        "for quic also unix:/path, for websocket also ws://… and wss://….",
+    ),
+    Parameter(
+        "port",
+        ParameterKind.INTEGER,
+        0,
+        "Port of the policy server; 0 is the transport's own: 5555 for quic, 8000 for websocket.",
+        low=0,
+        high=65535,
+    ),
+    Parameter(
+        "transport",
+        ParameterKind.STRING,
+        "quic",
+        "How to reach the server. websocket also reaches openpi's own server.",
+        choices=("quic", "websocket"),
+    ),
+    Parameter(
+        "api_key_file",
+        ParameterKind.STRING,
+        "",
+        "File that holds the API key, for a server with api_keys. Only its owner should be able to "
+        "read it (chmod 600). Overrides the environment variable OPENPI_FLASH_API_KEY, which "
+        "overrides api_key.",
+    ),
+    Parameter(
+        "api_key",
+        ParameterKind.STRING,
+        "",
+        "The API key itself. Prefer api_key_file or OPENPI_FLASH_API_KEY: other users of the "
+        "computer can read command lines. Reads back as `set` or `not set`.",
+        is_secret=True,
+    ),
+    Parameter(
+        "server_fingerprint",
+        ParameterKind.STRING,
+        "",
+        "SHA-256 of the server's certificate in hex, as the server prints it at start (quic only). "
+        "Without server_fingerprint, ca_file or known_servers the server is not authenticated.",
+    ),
+    Parameter(
+        "ca_file",
+        ParameterKind.STRING,
+        "",
+        "PEM file of certificate authorities; one of them must have signed the server's "
+        "certificate for the name in server (quic only).",
+    ),
+    Parameter(
+        "known_servers",
+        ParameterKind.STRING,
+        "",
+        "File of known servers, such as ~/.config/openpi-flash/known_servers (quic only): the "
+        "first connection to a server stores its certificate there; later, a different "
+        "certificate is refused.",
+    ),
+    Parameter(
+        "connect_timeout",
+        ParameterKind.DOUBLE,
+        5.0,
+        "How long one attempt to connect may take.",
+        unit="s",
+        low=0.1,
+        high=60.0,
+    ),
+    Parameter(
+        "reconnect_delay_max",
+        ParameterKind.DOUBLE,
+        2.0,
+        "Longest pause between attempts to connect; the first pause is 0.1 s and doubles.",
+        unit="s",
+        low=0.1,
+        high=60.0,
+    ),
+    Parameter(
+        "request_timeout",
+        ParameterKind.DOUBLE,
+        1.0,
+        "A request without an answer after this time is given up, and the robot holds.",
+        unit="s",
+        low=0.01,
+        high=60.0,
+        dynamic=True,
+    ),
+    # --- the task ---
+    Parameter(
+        "prompt",
+        ParameterKind.STRING,
+        "",
+        "The instruction at start; change it with the service ~/set_prompt. "
+        "Empty leaves it to the server's default.",
+    ),
+    Parameter(
+        "dry_run",
+        ParameterKind.BOOL,
+        True,
+        "True publishes chunks and status but sends nothing to a controller. "
+        "False moves the robot.",
+    ),
+    Parameter(
+        "autostart",
+        ParameterKind.BOOL,
+        True,
+        "Configure and activate at start; false leaves that to a lifecycle manager.",
+    ),
+    Parameter(
+        "publish_subtask_text",
+        ParameterKind.BOOL,
+        True,
+        "Mirror the subtask on subtask_text as std_msgs/String.",
+    ),
+    # --- observations ---
+    Parameter(
+        "cameras",
+        ParameterKind.STRINGS,
+        (),
+        "Names of the cameras; each has the entries camera.<name>.*.",
+    ),
+    Parameter(
+        "camera.<name>.topic",
+        ParameterKind.STRING,
+        "",
+        "Topic of this camera, sensor_msgs/Image or sensor_msgs/CompressedImage.",
+        each_of="cameras",
+    ),
+    Parameter(
+        "camera.<name>.image_transport",
+        ParameterKind.STRING,
+        "auto",
+        "What is on the topic: raw is sensor_msgs/Image, compressed is sensor_msgs/CompressedImage "
+        "with JPEG or PNG, auto is compressed for a topic that ends in /compressed.",
+        choices=("auto", "raw", "compressed"),
+        each_of="cameras",
+    ),
+    Parameter(
+        "camera.<name>.key",
+        ParameterKind.STRING,
+        "",
+        "Where the image goes in the request; a dot steps into a nested map (images.cam_high).",
+        each_of="cameras",
+    ),
+    Parameter(
+        "image_height",
+        ParameterKind.INTEGER,
+        224,
+        "Height that images are resized to if the server's metadata has no size; 0 leaves them.",
+        unit="pixels",
+        low=0,
+        high=4096,
+    ),
+    Parameter(
+        "image_width",
+        ParameterKind.INTEGER,
+        224,
+        "Width that images are resized to if the server's metadata has no size; 0 leaves them.",
+        unit="pixels",
+        low=0,
+        high=4096,
+    ),
+    Parameter(
+        "image_layout",
+        ParameterKind.STRING,
+        "hwc",
+        "Order of the image axes if the server's metadata has no shape.",
+        choices=("hwc", "chw"),
+    ),
+    Parameter(
+        "image_encoding",
+        ParameterKind.STRING,
+        "raw",
+        "How images go to the server. raw is exact, 150 kB for each camera of 224x224; jpeg is a "
+        "tenth to a fifth of that, for links below 1 Gb/s. A server that cannot decode jpeg gets "
+        "raw.",
+        choices=("raw", "jpeg"),
+    ),
+    Parameter(
+        "jpeg_quality",
+        ParameterKind.INTEGER,
+        92,
+        "Quality of jpeg, much as libjpeg's: 92 keeps an image of 224x224 in about 17 kB.",
+        low=1,
+        high=100,
+    ),
+    Parameter(
+        "joint_state_topics",
+        ParameterKind.STRINGS,
+        ("/joint_states",),
+        "Topics with sensor_msgs/JointState; joints are merged by name.",
+    ),
+    Parameter(
+        "joints",
+        ParameterKind.STRINGS,
+        (),
+        "Names of the joints in the order of the policy's state and actions.",
+    ),
+    Parameter(
+        "state_key",
+        ParameterKind.STRING,
+        "observation/state",
+        "Where the joint positions go in the request; a dot steps into a nested map.",
+    ),
+    Parameter(
+        "prompt_key", ParameterKind.STRING, "prompt", "Where the instruction goes in the request."
+    ),
+    Parameter(
+        "max_observation_age",
+        ParameterKind.DOUBLE,
+        0.2,
+        "Oldest input that may be sent. With an older one nothing is sent, and the robot holds "
+        "when its chunk has become too old.",
+        unit="s",
+        low=0.001,
+        high=10.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "max_camera_skew",
+        ParameterKind.DOUBLE,
+        0.05,
+        "Greatest difference between the stamps of the cameras of one observation.",
+        unit="s",
+        low=0.0,
+        high=10.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "max_blind_time",
+        ParameterKind.DOUBLE,
+        0.5,
+        "How long the robot may move while a camera or its joint states are missing.",
+        unit="s",
+        low=0.05,
+        high=10.0,
+        dynamic=True,
+    ),
+    # --- playing chunks ---
+    Parameter(
+        "action_columns",
+        ParameterKind.STRINGS,
+        (),
+        "The server's names of the action columns, one per entry of joints. "
+        "Empty: the joints' own names.",
+    ),
+    Parameter(
+        "action_kind",
+        ParameterKind.STRING,
+        "",
+        "What the actions of a server mean that does not say it, as openpi's: position is absolute "
+        "positions of the joints. Empty: such a server is refused. Ours say it.",
+        choices=("", "position"),
+    ),
+    Parameter(
+        "action_rate_hz",
+        ParameterKind.DOUBLE,
+        0.0,
+        "Steps per second of a chunk; 0 takes the server's (openpi's own server does not send it).",
+        unit="Hz",
+        low=0.0,
+        high=1000.0,
+    ),
+    Parameter(
+        "execution_horizon",
+        ParameterKind.INTEGER,
+        10,
+        "Steps after an observation at which the next one is taken at the latest; it is taken "
+        "sooner where its answer would come after the running chunk's end, by the slowest of the "
+        "last 100 answers. 0 takes it as soon as the last answer is in.",
+        unit="steps",
+        low=0,
+        high=10000,
+        dynamic=True,
+    ),
+    Parameter(
+        "max_chunk_age",
+        ParameterKind.DOUBLE,
+        0.0,
+        "Oldest observation whose chunk may be played; then the robot holds. "
+        "0 is half of the chunk's length.",
+        unit="s",
+        low=0.0,
+        high=60.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "chunk_method",
+        ParameterKind.STRING,
+        "latest",
+        "How a chunk goes on from those before. latest: the newest one, faded in. "
+        "temporal_ensemble: the mean of all recent ones. rtc: the server makes it go on from the "
+        "running one, where it can; else as latest.",
+        choices=("latest", "temporal_ensemble", "rtc"),
+        dynamic=True,
+    ),
+    Parameter(
+        "ensemble_decay",
+        ParameterKind.DOUBLE,
+        0.01,
+        "Of temporal_ensemble: a chunk weighs exp(-ensemble_decay) times as much as the one before "
+        "it. 0 is the plain mean; negative trusts the newest most.",
+        low=-10.0,
+        high=10.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "gripper_joints",
+        ParameterKind.STRINGS,
+        (),
+        "Joints that are grippers, for a server that does not say it: they are neither faded nor "
+        "averaged.",
+    ),
+    Parameter(
+        "blend_time",
+        ParameterKind.DOUBLE,
+        0.1,
+        "How long the running plan, or rest, is faded into a new chunk.",
+        unit="s",
+        low=0.0,
+        high=10.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "max_start_delta",
+        ParameterKind.DOUBLES,
+        (0.3,),
+        "When the robot starts from rest, a chunk whose first step is farther from the measured "
+        "position is refused. One value for all joints, or one per joint.",
+        unit="rad or m",
+        low=0.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "max_velocity",
+        ParameterKind.DOUBLES,
+        (0.5,),
+        "Fastest commanded motion. Where a chunk asks for more, all joints take longer on the same "
+        "path. One value for all joints, or one per joint.",
+        unit="rad/s or m/s",
+        low=0.001,
+        dynamic=True,
+    ),
+    Parameter(
+        "max_acceleration",
+        ParameterKind.DOUBLES,
+        (5.0,),
+        "Hardest change of the commanded velocity, braking included. "
+        "One value for all joints, or one per joint.",
+        unit="rad/s^2 or m/s^2",
+        low=0.01,
+        dynamic=True,
+    ),
+    Parameter(
+        "robot_description_topic",
+        ParameterKind.STRING,
+        "/robot_description",
+        "Topic with the robot's URDF, std_msgs/String, as robot_state_publisher publishes it. Its "
+        "position and velocity limits bound those of the parameters, and take their place where "
+        "none are set. Empty: none.",
+    ),
+    Parameter(
+        "position_lower",
+        ParameterKind.DOUBLES,
+        (float("-inf"),),
+        "Lowest commanded position. Without it, here or in the robot's description, only dry_run "
+        "is possible. "
+        "One value for all joints, or one per joint.",
+        unit="rad or m",
+        may_be_infinite=True,
+        dynamic=True,
+    ),
+    Parameter(
+        "position_upper",
+        ParameterKind.DOUBLES,
+        (float("inf"),),
+        "Highest commanded position. Without it, here or in the robot's description, only dry_run "
+        "is possible. "
+        "One value for all joints, or one per joint.",
+        unit="rad or m",
+        may_be_infinite=True,
+        dynamic=True,
+    ),
+    Parameter(
+        "controllers",
+        ParameterKind.STRINGS,
+        (),
+        "Names of the joint trajectory controllers; each has the entries controller.<name>.*.",
+    ),
+    Parameter(
+        "controller.<name>.topic",
+        ParameterKind.STRING,
+        "",
+        "Topic of the controller, trajectory_msgs/JointTrajectory. "
+        "Empty: /<name>/joint_trajectory.",
+        each_of="controllers",
+    ),
+    Parameter(
+        "controller.<name>.joints",
+        ParameterKind.STRINGS,
+        (),
+        "The controller's joints, all of them. Empty: every entry of joints.",
+        each_of="controllers",
+    ),
+    Parameter(
+        "unmoved_joints",
+        ParameterKind.STRINGS,
+        (),
+        "Joints that no controller moves on purpose; the robot does not move while another joint "
+        "has none.",
+    ),
+    Parameter(
+        "command_window",
+        ParameterKind.DOUBLE,
+        0.3,
+        "How much of the motion a controller is sent at a time, in every control period again; "
+        "each window ends in braking, so that the arm stands if this process is gone. With 0.3 s "
+        "an arm at 0.5 rad/s goes on for 0.1 rad.",
+        unit="s",
+        low=0.1,
+        high=2.0,
+    ),
+    Parameter(
+        "min_lead_time",
+        ParameterKind.DOUBLE,
+        0.04,
+        "Longest time that a command takes to a controller: so much later a chunk takes over or "
+        "braking begins, and so much longer a window goes on. Measure it for controllers behind a "
+        "network.",
+        unit="s",
+        low=0.0,
+        high=0.5,
+    ),
+    Parameter(
+        "trajectory_stamp",
+        ParameterKind.STRING,
+        "absolute",
+        "What the points of a trajectory count from: absolute is the ROS clock, which a controller "
+        "on another computer must share (chrony, PTP); zero is reception, where every delay of the "
+        "delivery moves the arm late and unevenly.",
+        choices=("absolute", "zero"),
+    ),
+    Parameter(
+        "max_tracking_error",
+        ParameterKind.DOUBLES,
+        (0.08,),
+        "An arm that is farther from what it was commanded is stopped until ~/reset. 0 is for "
+        "grippers, which hold something: they are not watched, and start from where they are "
+        "commanded to be. One value for all joints, or one per joint.",
+        unit="rad or m",
+        low=0.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "tracking_delay",
+        ParameterKind.DOUBLE,
+        0.05,
+        "Delay of an arm that follows well, joint states included: a measured position is compared "
+        "with all that was commanded in the time before it.",
+        unit="s",
+        low=0.0,
+        high=1.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "emergency_stop_topics",
+        ParameterKind.STRINGS,
+        (),
+        "Topics with std_msgs/Bool, true while an emergency stop is pressed. Silence for "
+        "stop_timeout counts as pressed. A robot that one has stopped waits for ~/reset.",
+    ),
+    Parameter(
+        "enable_topic",
+        ParameterKind.STRING,
+        "",
+        "Topic with std_msgs/Bool, true while the robot may move, such as a dead man's switch. "
+        "Silence for stop_timeout counts as false. Empty: none.",
+    ),
+    Parameter(
+        "hold_topic",
+        ParameterKind.STRING,
+        "",
+        "Topic with std_msgs/Bool, true while the robot should hold. Empty: none.",
+    ),
+    Parameter(
+        "stop_timeout",
+        ParameterKind.DOUBLE,
+        0.5,
+        "How long an emergency stop or enabling switch may be silent. 0 is for topics that are "
+        "published on change only, with transient local durability.",
+        unit="s",
+        low=0.0,
+        high=10.0,
+    ),
+    Parameter(
+        "control_rate_hz",
+        ParameterKind.DOUBLE,
+        50.0,
+        "How often the node commands the controllers, and looks whether an observation is due or "
+        "the robot must hold.",
+        unit="Hz",
+        low=1.0,
+        high=1000.0,
+    ),
+)
+
+_BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}

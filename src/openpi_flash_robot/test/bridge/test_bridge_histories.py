@@ -1,0 +1,173 @@
+"""bridge.py: whatever happens in whatever order, the limits hold, and the robot goes on in the end.
+
+Random histories of eight seconds, by their seeds; the controller's reference is looked at a
+thousand times a second.
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from bridge_world import COST, JOINTS, METADATA, MS, World
+
+from openpi_flash_robot.bridge.command_topic import CommandTopic
+from openpi_flash_robot.bridge.effects import SendRequest
+from openpi_flash_robot.bridge.status import State
+from openpi_flash_robot.link.events import (
+    FailureKind,
+    LinkDown,
+    LinkUp,
+    RequestDone,
+    RequestFailure,
+)
+from openpi_flash_robot.settings.node_settings import StopSettings
+
+ESTOP, ENABLE = "/estop", "/enable"
+CONTRACT = METADATA | {"supports": ["rtc"]}
+
+
+class History:
+    """A world in which a generator of random numbers decides what happens."""
+
+    def __init__(self, settings, seed):
+        self.rng = np.random.default_rng(seed)
+        player = dataclasses.replace(
+            settings.player,
+            chunk_method=str(self.rng.choice(["latest", "temporal_ensemble", "rtc"])),
+            max_velocity=tuple(self.rng.choice([0.2, 1.0, 3.0], 3)),
+            max_acceleration=tuple(self.rng.choice([0.5, 5.0, 20.0], 3)),
+            max_start_delta=(9.0,) * 3,
+            max_tracking_error=(0.08, 0.08, 0.0),
+            lead_ns=int(self.rng.choice([0, 40, 150])) * MS,
+        )
+        stops = StopSettings(emergency_stops=(ESTOP,), enable=ENABLE)
+        self.world = World(dataclasses.replace(settings, player=player, stops=stops))
+        self.player, self.pending = player, []
+        self.is_pressed, self.is_enabled, self.is_active, self.is_paused = False, True, True, False
+        self.switch()
+        self.world.bridge.activate(self.world.now)
+        self.world.bridge.link_event(self.world.now, LinkUp(CONTRACT))
+
+    def switch(self):
+        bridge, now = self.world.bridge, self.world.now
+        bridge.hear_stop(now, ESTOP, self.is_pressed)
+        bridge.hear_stop(now, ENABLE, self.is_enabled)
+
+    def chunk(self):
+        here = self.world.controller.reference(self.world.now).positions
+        steps = np.arange(1, 51)[:, np.newaxis]
+        kind = self.rng.integers(4)
+        if kind == 0:
+            return here + self.rng.uniform(-0.05, 0.05, 3) * steps
+        if kind == 1:
+            return here + 0.3 * np.sin(steps * self.rng.uniform(0.05, 3.0, 3))
+        if kind == 2:
+            return self.rng.uniform(-5.0, 5.0, (50, 3))
+        return np.tile(here + self.rng.uniform(-0.3, 0.3, 3), (50, 1))
+
+    def happen(self):
+        """One thing that people, networks and machines do."""
+        bridge, now = self.world.bridge, self.world.now
+        kind = int(self.rng.integers(16))  # clearing all is the most likely
+        if kind == 0:
+            bridge.hold(now)
+        elif kind == 1:
+            bridge.reset(now)
+        elif kind == 2:
+            self.is_paused = not self.is_paused
+            bridge.pause(now, self.is_paused)
+        elif kind == 3:
+            self.is_active = not self.is_active
+            (bridge.activate if self.is_active else bridge.deactivate)(now)
+            self.is_paused = False
+        elif kind == 4:
+            self.is_pressed = not self.is_pressed
+        elif kind == 5:
+            self.is_enabled = not self.is_enabled
+        elif kind == 6:
+            bridge.link_event(now, LinkDown("lost"))
+            self.pending.clear()
+        elif kind == 7:
+            bridge.link_event(now, LinkUp(CONTRACT))
+        elif kind == 8:
+            bridge.set_prompt(now, "go on", reset=bool(self.rng.integers(2)))
+        elif kind == 9:
+            others = ("/moveit",) if self.rng.integers(2) else ()
+            bridge.command_topics(now, [CommandTopic("arm", "/arm", 1, others)])
+        else:
+            self.clear()
+
+    def clear(self):
+        """Every cause is gone."""
+        bridge, now = self.world.bridge, self.world.now
+        self.is_pressed, self.is_enabled, self.is_paused = False, True, False
+        self.switch()
+        if not self.is_active:
+            self.is_active = True
+            bridge.activate(now)
+        bridge.pause(now, False)
+        bridge.link_event(now, LinkUp(CONTRACT))
+        bridge.command_topics(now, [])
+        bridge.reset(now)
+
+    def answer(self):
+        for due, request in list(self.pending):
+            if due > self.world.now:
+                continue
+            self.pending.remove((due, request))
+            if self.rng.random() < 0.9:
+                event = RequestDone(request, {"actions": self.chunk()}, 0.003, 0.04, COST)
+            else:
+                event = RequestFailure(request, FailureKind.TIMEOUT, "no answer")
+            self.world.bridge.link_event(self.world.now, event)
+            self.collect()
+
+    def collect(self):
+        for request in self.world.collect(SendRequest):
+            late = int(self.rng.choice([5, 40, 120, 400])) * MS
+            self.pending.append((self.world.now + late, request.request_id))
+
+    def pass_time(self, milliseconds):
+        """The reference meanwhile, each millisecond: positions and velocities."""
+        world, bridge = self.world, self.world.bridge
+        begin, world.now = world.now, world.now + milliseconds * MS
+        seen = [world.controller.reference(begin + k * MS) for k in range(milliseconds)]
+        for camera in ("scene", "wrist"):
+            bridge.add_frame(camera, world.now - 5 * MS, "image")
+        bridge.add_joints(world.now - MS, JOINTS, world.measured)
+        self.switch()
+        self.answer()
+        bridge.tick(world.now)
+        self.collect()
+        return seen
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_limits_hold_nothing_fails_and_the_robot_goes_on_in_the_end(settings, seed):
+    history = History(settings, seed)
+    seen = []
+    for _ in range(400):
+        late = history.rng.random() < 0.03
+        seen += history.pass_time(int(history.rng.choice([100, 200, 400]) if late else 20))
+        if history.rng.random() < 0.03:
+            history.happen()
+            history.collect()
+        bridge = history.world.bridge
+        if bridge._stopped() is not None:
+            assert bridge._player.plan is None, "a plan runs although the robot has to stand"
+    positions = np.array([state.positions for state in seen])
+    velocities = np.array([state.velocities for state in seen])
+    accelerations = np.diff(velocities, axis=0) / 1e-3
+    player = history.player
+    assert np.all(positions >= np.asarray(player.position_lower) - 1e-6)
+    assert np.all(positions <= np.asarray(player.position_upper) + 1e-6)
+    assert np.all(np.abs(velocities) <= 1.01 * np.asarray(player.max_velocity))
+    assert np.all(np.abs(accelerations) <= 1.05 * np.asarray(player.max_acceleration))
+    assert np.abs(velocities).max() > 0.05, "nothing was tried: the robot has not moved"
+    for _ in range(400):
+        history.clear()
+        for _ in range(20):
+            history.pass_time(20)
+            if history.world.status.state is State.RUNNING:
+                return
+    pytest.fail(f"it does not go on: {history.world.status}")

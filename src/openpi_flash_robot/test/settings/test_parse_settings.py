@@ -1,0 +1,185 @@
+"""parse_settings.py: parameters checked against each other; and the example configurations."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from openpi_flash_robot.settings.node_settings import Camera, Controller
+from openpi_flash_robot.settings.parameter_kinds import ParameterError
+from openpi_flash_robot.settings.parse_settings import settings_from_parameters
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+CONFIGS = sorted((REPOSITORY / "config").glob("robot.*.yaml"))
+
+
+def flat(tree, prefix=""):
+    values = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            values |= flat(value, f"{prefix}{key}.")
+        else:
+            values[f"{prefix}{key}"] = value
+    return values
+
+
+def test_parameters_become_settings(settings):
+    assert settings.observation.cameras == (
+        Camera("scene", "/scene/image_raw", ("observation/scene_image",)),
+        Camera("wrist", "/wrist/image_raw", ("observation/wrist_image",)),
+    )
+    assert settings.controllers == (
+        Controller("arm", "/arm/joint_trajectory", ("shoulder", "elbow"), (0, 1)),
+        Controller("hand", "/hand/joint_trajectory", ("gripper",), (2,)),
+    )
+    assert settings.joints == settings.action_columns == ("shoulder", "elbow", "gripper")
+    assert settings.observation.max_age_ns == 200_000_000
+    assert settings.player.max_start_delta == (0.5, 0.5, 0.5)
+    assert settings.player.max_velocity == (1.0, 1.0, 2.0)
+    assert settings.control_period_ns == 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("topic", "kind", "is_compressed"),
+    [
+        ("/camera/image_raw", "auto", False),
+        ("/camera/image_raw/compressed", "auto", True),
+        ("/camera/image_raw/compressed", "raw", False),
+        ("/camera/jpeg", "compressed", True),
+    ],
+)
+def test_a_camera_is_compressed_if_its_topic_or_the_user_says_so(
+    parameters, topic, kind, is_compressed
+):
+    ours = {"camera.scene.topic": topic, "camera.scene.image_transport": kind}
+    scene, wrist = settings_from_parameters(parameters | ours).observation.cameras
+    assert (scene.is_compressed, wrist.is_compressed) == (is_compressed, False)
+
+
+def test_images_are_sent_raw_until_jpeg_is_asked_for(parameters):
+    def quality(**ours):
+        return settings_from_parameters(parameters | ours).observation.jpeg_quality
+
+    assert quality() is quality(jpeg_quality=50) is None
+    assert quality(image_encoding="jpeg") == 92
+    assert quality(image_encoding="jpeg", jpeg_quality=50) == 50
+
+
+@pytest.mark.parametrize("value", [0.8, [0.8], 1])
+def test_one_number_is_for_all_joints(parameters, value):
+    player = settings_from_parameters(parameters | {"max_velocity": value}).player
+    number = value[0] if isinstance(value, list) else value
+    assert player.max_velocity == (float(number),) * 3
+    limits = settings_from_parameters(parameters | {"position_lower": -3.0}).player
+    assert limits.position_lower == (-3.0,) * 3
+
+
+def test_without_position_limits_there_are_none(parameters):
+    del parameters["position_lower"], parameters["position_upper"]
+    player = settings_from_parameters(parameters).player
+    assert player.position_lower == (float("-inf"),) * 3
+    assert player.position_upper == (float("inf"),) * 3
+
+
+@pytest.mark.parametrize(
+    ("transport", "port", "server"),
+    [("quic", 0, "127.0.0.1:5555"), ("websocket", 0, "127.0.0.1:8000"), ("quic", 7, "127.0.0.1:7")],
+)
+def test_port_0_is_the_transports_own(parameters, transport, port, server):
+    link = settings_from_parameters(parameters | {"transport": transport, "port": port}).link
+    assert link.server == server
+
+
+def test_trust_in_the_server_is_asked_for_in_one_way(parameters):
+    for name in ("server_fingerprint", "ca_file", "known_servers"):
+        link = settings_from_parameters(parameters | {name: "x"}).link
+        assert not link.is_unauthenticated
+    assert settings_from_parameters(parameters).link.is_unauthenticated
+    with pytest.raises(
+        ParameterError, match="ca_file and known_servers are set; each alone authenticates"
+    ):
+        settings_from_parameters(parameters | {"ca_file": "a", "known_servers": "b"})
+
+
+def test_a_dot_in_a_key_steps_into_a_nested_map(parameters):
+    parameters["camera.scene.key"] = "images.cam_high"
+    assert settings_from_parameters(parameters).observation.cameras[0].key == ("images", "cam_high")
+
+
+def test_dry_run_is_on_unless_someone_turns_it_off(parameters):
+    del parameters["dry_run"]
+    assert settings_from_parameters(parameters).dry_run is True
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"joints": []}, "parameter joints is empty; name the robot's joints in policy order"),
+        ({"joints": ["a", "b", "a"]}, "parameter joints has a more than once"),
+        ({"cameras": []}, "parameter cameras is empty; list the names of the robot's cameras"),
+        ({"server": ""}, "parameter server is not set; give the policy server's host name or"),
+        ({"camera.scene.topic": ""}, "parameter camera.scene.topic is not set; give the topic of"),
+        ({"camera.scene.key": ""}, "parameter camera.scene.key is not set; give the key of its"),
+        ({"camera.scene.key": "a..b"}, "parameter camera.scene.key has an empty key between its"),
+        (
+            {"camera.scene.key": "observation/wrist_image"},
+            "two inputs go to the same place in the request: observation/wrist_image and",
+        ),
+        ({"camera.scene.key": "prompt.image"}, "two inputs go to the same place in the request:"),
+        ({"joint_state_topics": []}, "parameter joint_state_topics is empty; list the topics"),
+        ({"joint_state_topics": [""]}, "parameter joint_state_topics is empty; list the topics"),
+        ({"joint_state_topics": ["/a", ""]}, "parameter joint_state_topics has an empty name in"),
+        ({"action_columns": ["a"]}, "parameter action_columns has 1 names for 3 joints"),
+        ({"max_velocity": [1.0, 1.0]}, "parameter max_velocity has 2 values for 3 joints"),
+        ({"max_velocity": []}, "parameter max_velocity has 0 values for 3 joints"),
+        ({"position_lower": [0.0, 0.0]}, "parameter position_lower has 2 values for 3 joints"),
+        ({"max_velocity": float("inf")}, "parameter max_velocity must be finite, got inf"),
+        (
+            {"position_lower": [-2.0, 2.5, 0.0]},
+            "position_lower of elbow (2.5) must be below its position_upper (2)",
+        ),
+        ({"image_height": 0}, "parameters image_height and image_width must both be 0 or neither"),
+        (
+            {"controller.arm.joints": ["wrist"]},
+            "controller.arm.joints has wrist, which is not one of joints",
+        ),
+        (
+            {"controller.hand.joints": ["elbow"]},
+            "joint elbow belongs to two controllers, arm and hand",
+        ),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused_and_named(parameters, change, message):
+    # an entry for a camera that is no longer in the list would be refused first
+    given = {
+        name: value
+        for name, value in (parameters | change).items()
+        if not (change.get("cameras") == [] and name.startswith("camera."))
+    }
+    with pytest.raises(ParameterError) as error:
+        settings_from_parameters(given)
+    assert str(error.value).startswith(message)
+
+
+def test_without_a_controller_only_a_dry_run_is_possible(parameters):
+    given = {k: v for k, v in parameters.items() if not k.startswith("controller")}
+    with pytest.raises(ParameterError, match="without one only dry_run is possible"):
+        settings_from_parameters(given)
+    assert settings_from_parameters(given | {"dry_run": True}).controllers == ()
+
+
+def test_there_are_example_configurations():
+    assert "robot.sim_arm.yaml" in [path.name for path in CONFIGS]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_example_configuration_is_valid_and_does_not_move_the_robot(path):
+    given = flat(yaml.safe_load(path.read_text())["/**"]["ros__parameters"])
+    assert settings_from_parameters(given).dry_run is True
+
+
+def test_a_joint_that_no_controller_has_is_known(parameters):
+    assert settings_from_parameters(parameters).joints_without_controller == ()
+    ours = {"controllers": ["arm"], "controller.arm.joints": ["elbow", "shoulder"]}
+    del parameters["controller.hand.joints"]
+    assert settings_from_parameters(parameters | ours).joints_without_controller == ("gripper",)

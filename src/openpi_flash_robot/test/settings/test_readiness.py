@@ -1,0 +1,31 @@
+"""readiness.py: what must be set before a robot moves."""
+
+import pytest
+
+from openpi_flash_robot.settings.parse_settings import settings_from_parameters
+from openpi_flash_robot.settings.readiness import why_not_move
+
+
+def problem(parameters, **changes):
+    given = parameters | {name.replace("__", "."): value for name, value in changes.items()}
+    return why_not_move(settings_from_parameters({k: v for k, v in given.items() if v is not None}))
+
+
+def test_a_robot_with_limits_and_controllers_may_move(parameters):
+    assert problem(parameters) is None
+
+
+@pytest.mark.parametrize("name", ["position_lower", "position_upper"])
+def test_without_position_limits_no_robot_moves(parameters, name):
+    message = problem(parameters, **{name: None})
+    assert message.startswith(
+        f"parameter {name} is not set for shoulder, elbow, gripper, and dry_run is false"
+    )
+    assert problem(parameters, dry_run=True, **{name: None}) is None
+
+
+def test_a_joint_that_no_controller_moves_is_named_unless_that_is_meant(parameters):
+    changes = {"controllers": ["arm"], "controller__hand__joints": None}
+    assert problem(parameters, **changes).startswith("no controller moves gripper")
+    assert problem(parameters, dry_run=True, **changes) is None
+    assert problem(parameters, unmoved_joints=["gripper"], **changes) is None
