@@ -85,6 +85,11 @@ class World:
         self.event(RequestDone(request.request_id, result, 0.003, latency_ms / 1e3, COST))
         return self.effects[before:]
 
+    def answer_anew(self, actions=None):
+        """Answer the request in flight, which was observed before the robot held, and the next."""
+        self.answer(self.all(SendRequest)[-1], actions)
+        self.answer(self.pass_time(200, until=SendRequest), actions)
+
     def run(self):
         """Bring it to play its first chunk."""
         self.bridge.activate(self.now)

@@ -16,6 +16,7 @@ Whatever stops the robot goes through `_hold`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Generic
 
 import numpy as np
@@ -32,8 +33,22 @@ from openpi_flash_robot.bridge.effects import (
     SendRequest,
     Warn,
 )
+from openpi_flash_robot.bridge.patience import Patience
 from openpi_flash_robot.bridge.planner_feed import PlannerFeed
 from openpi_flash_robot.bridge.request_schedule import PendingRequest, RequestSchedule
+from openpi_flash_robot.bridge.run_state import (
+    NOT_ACTIVE,
+    Order,
+    Stopped,
+    condition_of,
+    is_active,
+    is_ordered,
+    latch,
+    latched,
+    looked_at,
+    ordered,
+    without,
+)
 from openpi_flash_robot.bridge.safety_watch import SafetyWatch
 from openpi_flash_robot.bridge.server_state import ServerState
 from openpi_flash_robot.bridge.status import Cause, Condition, State, Status, holding
@@ -77,9 +92,8 @@ class Bridge(Generic[Message]):
         self.joints = JointPositions(settings.joints, observation.joint_state_topics)
         self._player = ChunkPlayer(settings.joints, settings.player)
         self._effects: list[Effect] = []
-        self._active = False
-        self._paused = False
-        self._held = False
+        self._run = NOT_ACTIVE
+        self._patience = Patience(settings.fault_after_ns)
         self._prompt = settings.prompt
         self.server = ServerState(settings.link.server)
         self._requests: RequestSchedule[Message] = RequestSchedule()
@@ -106,7 +120,8 @@ class Bridge(Generic[Message]):
 
     def activate(self, now: int) -> None:
         """Begin to send requests and, unless it is a dry run, to move."""
-        self._active = True
+        self._run = without(self._run, Order.INACTIVE)
+        self._patience.forget()
         self.tally.start_anew()
         self._commander.forget()
         self._player.hold(_WAITING, now)
@@ -117,22 +132,25 @@ class Bridge(Generic[Message]):
         self._planner.forget_error()
         self._requests.forget()
         self._hold(now, Hold(HoldKind.INACTIVE, message))
-        self._active = self._paused = self._held = False
-        self._watch.latched = None
+        self._run = NOT_ACTIVE
         self._commander.forget()
 
     def pause(self, now: int, paused: bool) -> None:
         """Stop sending requests and moving, or go on."""
-        was_paused, self._paused = self._paused, paused
+        was_paused = is_ordered(self._run, Order.PAUSED)
+        self._patience.forget()
         if paused:
+            self._run = ordered(self._run, Order.PAUSED)
             self._requests.forget()
             self._hold(now, Hold(HoldKind.REQUESTED, "paused by ~/pause"))
         elif was_paused:
+            self._run = without(self._run, Order.PAUSED)
             self._hold(now, _WAITING)
 
     def hold(self, now: int) -> None:
         """Hold position until `reset`."""
-        self._held = True
+        self._run = ordered(self._run, Order.HELD)
+        self._patience.forget()
         self._requests.forget()
         self._hold(now, Hold(HoldKind.REQUESTED, "held by ~/hold"))
 
@@ -141,17 +159,18 @@ class Bridge(Generic[Message]):
 
         An emergency stop that is still pressed is not ended: it is returned.
         """
-        self._held = False
+        self._run = without(self._run, Order.HELD)
         self._heed_stops(now)
         pressed = self._stop
         if pressed is None or pressed.kind is not HoldKind.EMERGENCY_STOP:
-            pressed, self._watch.latched = None, None
+            pressed, self._run = None, looked_at(self._run)
         self._start_anew(now)
         return pressed
 
     def _start_anew(self, now: int) -> None:
         self._requests.forget()
         self._planner.forget()
+        self._patience.forget()
         self._hold(now, Hold(HoldKind.REQUESTED, "reset; waiting for the first chunk"))
         self._effects.append(ResetPolicy())
 
@@ -169,6 +188,7 @@ class Bridge(Generic[Message]):
         """Take new values of the dynamic parameters."""
         self._settings = settings
         self._watch.update_settings(settings)
+        self._patience.fault_after_ns = settings.fault_after_ns
         self._player.update_settings(settings.player)
         self._commander.update_settings(settings)
 
@@ -189,9 +209,9 @@ class Bridge(Generic[Message]):
         moves = before is None and self._player.is_moving(now)
         if self._player.plan is None and not moves:
             return
-        if stop.kind is HoldKind.EMERGENCY_STOP and self._watch.latched is None:
+        if stop.kind is HoldKind.EMERGENCY_STOP and latched(self._run) is None:
             look = "has stopped the robot; look at it, then call ~/reset"
-            self._watch.latched = Hold(stop.kind, f"{stop.message}: it {look}")
+            self._run = latch(self._run, Hold(stop.kind, f"{stop.message}: it {look}"))
         self._hold(now, stop)
 
     # --- the controllers ---
@@ -260,7 +280,7 @@ class Bridge(Generic[Message]):
         agreement = self.server.agreement
         assert agreement is not None, "an answer came without a connection"
         server_s = float("nan")
-        outcome: Plan | Hold
+        outcome: Plan | Hold | None
         try:
             answer = parse_answer(event.result, agreement)
         except AnswerError as error:
@@ -272,6 +292,9 @@ class Bridge(Generic[Message]):
             if subtask is not None:
                 self._effects.append(subtask)
             outcome = self._accepted(now, request, answer, agreement)
+        if outcome is None:
+            self.tally.chunks_dropped += 1
+            self._requests.ask_at_once()
         if isinstance(outcome, Hold):
             self.tally.chunks_dropped += 1
             self.tally.deadline_misses += outcome.kind is HoldKind.LATE
@@ -286,8 +309,11 @@ class Bridge(Generic[Message]):
         request: PendingRequest[Message],
         answer: ParsedAnswer,
         agreement: Agreement,
-    ) -> Plan | Hold:
-        """Hand a chunk to the player, and show and command the plan it becomes."""
+    ) -> Plan | Hold | None:
+        """Hand a chunk to the player, and show and command the plan it becomes.
+
+        None: nothing changes, as `ChunkPlayer.accept` says.
+        """
         observation = request.observation
         chunk = Chunk(
             actions=answer.actions,
@@ -309,7 +335,7 @@ class Bridge(Generic[Message]):
             if stranger is not None:
                 return self._player.hold(stranger, now)
         plan = self._player.accept(chunk, now=now, measured=self._measured(now))
-        if isinstance(plan, Hold):
+        if not isinstance(plan, Plan):
             return plan
         if was_holding:
             self._watch.start()
@@ -344,10 +370,12 @@ class Bridge(Generic[Message]):
         self._heed_stops(now)
         outcome = self._player.step(now)
         if isinstance(outcome, Targets):
+            self._patience.move()
             self._look(now, outcome)
-        elif self._active and self._commander.commands:
+        elif is_active(self._run) and self._commander.commands:
             self._look_after(now)
-        if self._active:
+            self._wait(now, outcome)
+        if is_active(self._run):
             self._command(now)
         if self.server.take_recheck(now):
             self._effects.append(Reconnect())
@@ -362,6 +390,13 @@ class Bridge(Generic[Message]):
             self._player.resume_from(played, Hold(HoldKind.EXHAUSTED, message), now)
             self._commander.forget()
 
+    def _wait(self, now: int, reason: Hold) -> None:
+        """Leave it to a person whether a robot goes on that has stood for long."""
+        stranded = self._patience.wait(now, reason)
+        if stranded is not None and latched(self._run) is None:
+            self._requests.forget()
+            self._run = latch(self._run, stranded)
+
     def _look(self, now: int, targets: Targets) -> None:
         """Hold if the robot moves blindly, or does not follow."""
         stop = self._watch.blind(now)
@@ -373,6 +408,7 @@ class Bridge(Generic[Message]):
         lost = self._watch.lost(now, targets.positions) if self._commander.commands else None
         if lost is not None:
             self._requests.forget()
+            self._run = latch(self._run, lost)
             self._hold(now, lost)
 
     def _look_after(self, now: int) -> None:
@@ -385,9 +421,12 @@ class Bridge(Generic[Message]):
         if motion is None or not self._player.is_moving(now - SETTLE_NS):
             return
         if self._player.is_braking:
-            self._watch.lost(now, motion.sample(now).positions)
-        is_told_to_stay = self._held or self._paused or self._player.is_moving(now)
-        if is_told_to_stay or not self._watch.arm_did_not_follow:
+            lost = self._watch.lost(now, motion.sample(now).positions)
+            self._run = latch(self._run, lost) if lost is not None else self._run
+        if is_ordered(self._run, Order.HELD, Order.PAUSED) or self._player.is_moving(now):
+            return
+        reason = latched(self._run)
+        if reason is None or reason.kind is not HoldKind.TRACKING:
             return
         blocked = self._watch.blocked_at(now)
         if blocked is not None:
@@ -410,7 +449,10 @@ class Bridge(Generic[Message]):
             self._observation_problem = observation
             return
         self._observation_problem = None
-        if self._requests.has_seen(observation.frames):
+        is_from_before = (
+            self._player.plan is None and observation.oldest_ns < self._player.held_since_ns
+        )
+        if is_from_before or self._requests.has_seen(observation.frames):
             return
         agreement = self.server.agreement
         assert agreement is not None
@@ -449,7 +491,7 @@ class Bridge(Generic[Message]):
         """The one way to stop: forget the plan, brake along it, remember why."""
         self._keep_up(now)
         self._player.hold(reason, now)
-        if self._active:
+        if is_active(self._run):
             self._command(now)
 
     def _command(self, now: int) -> None:
@@ -487,7 +529,7 @@ class Bridge(Generic[Message]):
 
     def _condition(self, now: int) -> Condition:
         """The state, and why; what must be repaired first comes first."""
-        if self._active and now <= 0 and not self.server.fault:
+        if is_active(self._run) and now <= 0 and not self.server.fault:
             return Condition(State.HOLDING, Cause.CLOCK, _NO_CLOCK.message)
         stopped = self._stopped()
         if stopped is not None:
@@ -505,27 +547,21 @@ class Bridge(Generic[Message]):
 
     def _stopped(self) -> Condition | None:
         """Why the bridge sends no request; None if it does."""
-        if self._watch.unready is not None and self._active:
+        if self._watch.unready is not None and is_active(self._run):
             return Condition(
                 State.FAULT, Cause.SETTINGS, self._watch.unready, resumes_by_itself=False
             )
-        return self.server.condition or self._told_to_stop() or self._unsafe()
-
-    def _told_to_stop(self) -> Condition | None:
-        told = None
-        if not self._active:
-            told = State.PAUSED, Cause.INACTIVE, "not active"
-        elif self._paused:
-            told = State.PAUSED, Cause.PAUSED, "paused by ~/pause"
-        elif self._held:
-            told = State.HOLDING, Cause.HELD, "held by ~/hold; call ~/reset to go on"
-        return Condition(*told, resumes_by_itself=False) if told else None
+        server = self.server.condition
+        if server is not None and isinstance(self._run, Stopped):
+            return replace(server, resumes_by_itself=False)
+        return server or self._unsafe()
 
     def _unsafe(self) -> Condition | None:
-        problem = self._stop or self._watch.problem
-        if problem is None:
-            return None
-        return holding(problem, resumes_by_itself=self._watch.latched is None)
+        told = condition_of(self._run)
+        if self._stop is not None and not is_ordered(self._run, *Order):
+            return holding(self._stop, resumes_by_itself=told is None)
+        topics = self._watch.topic_problem
+        return told or (holding(topics) if topics is not None else None)
 
     @property
     def observation_problem(self) -> Hold | None:

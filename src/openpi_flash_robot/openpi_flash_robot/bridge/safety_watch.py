@@ -25,7 +25,6 @@ class SafetyWatch:
     """Looks at the senses, the controllers' topics and the settings.
 
     Attributes:
-        latched: what a person must look at before the robot goes on; None if nothing.
         unready: why the settings do not allow to move; None if they do.
         tracking_error: of the joint that followed worst when it was last looked at, rad or m; NaN
             before.
@@ -48,7 +47,6 @@ class SafetyWatch:
             settings.tracking_delay_ns,
             settings.moved_joints,
         )
-        self.latched: Hold | None = None
         self.tracking_error = float("nan")
         self._topics: Hold | None = _LOOKING_AROUND if settings.player.is_commanded else None
         self.update_settings(settings)
@@ -58,11 +56,6 @@ class SafetyWatch:
         self._settings = settings
         self.unready = why_not_move(settings)
         self._guard.update_limits(settings.player.max_tracking_error, settings.tracking_delay_ns)
-
-    @property
-    def problem(self) -> Hold | None:
-        """Why no request is sent: a person has to look, or the controllers are not ours alone."""
-        return self.latched or self._topics
 
     @property
     def topic_problem(self) -> Hold | None:
@@ -85,7 +78,7 @@ class SafetyWatch:
         return self._frames.blind(now, max_blind_ns) or self._joints.blind(now, max_blind_ns)
 
     def lost(self, now: int, commanded: Joints) -> Hold | None:
-        """Which joint does not follow; it stays so until a person has looked.
+        """Which joint does not follow; None if all do.
 
         Args:
             now: this moment.
@@ -97,9 +90,6 @@ class SafetyWatch:
             return None
         reason = self._guard.check(reading.oldest_ns, reading.positions)
         self.tracking_error = self._guard.greatest_error
-        if reason is None:
-            return None
-        self.latched = reason
         return reason
 
     def blocked_at(self, now: int) -> Joints | None:
@@ -111,11 +101,6 @@ class SafetyWatch:
         if moves or not self._guard.has_been_near(reading.positions):
             return None
         return reading.positions
-
-    @property
-    def arm_did_not_follow(self) -> bool:
-        """Whether a person has to look at an arm that did not follow."""
-        return self.latched is not None and self.latched.kind is HoldKind.TRACKING
 
     def moved_by_another(self) -> Hold | None:
         """Why a robot that was not commanded may not start: it moves already."""

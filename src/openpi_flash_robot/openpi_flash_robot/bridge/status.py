@@ -104,6 +104,11 @@ class Status:
         return self.condition.cause
 
     @property
+    def resumes_by_itself(self) -> bool:
+        """Whether the robot goes on when the cause is gone."""
+        return self.condition.resumes_by_itself
+
+    @property
     def message(self) -> str:
         """Why, for people."""
         return self.condition.message

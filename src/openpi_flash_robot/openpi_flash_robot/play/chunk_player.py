@@ -82,6 +82,7 @@ class ChunkPlayer:
         self._plan: Plan | None = None
         self._motion: Motion | None = None
         self._hold = Hold(HoldKind.WAITING, "waiting for the first chunk")
+        self._held_since_ns = 0
         self._last_now = 0
         self._is_braking = False
         self._narrowed: Hold | None = None
@@ -105,6 +106,11 @@ class ChunkPlayer:
         return self._plan
 
     @property
+    def held_since_ns(self) -> int:
+        """When the robot came to hold, or a person last told it to; while it holds."""
+        return self._held_since_ns
+
+    @property
     def motion(self) -> Motion | None:
         """What is commanded, from the last chunk or hold on; None before the first chunk."""
         return self._motion
@@ -123,7 +129,9 @@ class ChunkPlayer:
         """What every joint may do now, braking included."""
         return self._braking
 
-    def accept(self, chunk: Chunk, *, now: int, measured: NDArray[np.float64]) -> Plan | Hold:
+    def accept(
+        self, chunk: Chunk, *, now: int, measured: NDArray[np.float64]
+    ) -> Plan | Hold | None:
         """Make a chunk the running plan.
 
         Args:
@@ -132,13 +140,16 @@ class ChunkPlayer:
             measured: where the joints are, [N]; matters only if the robot is at rest.
 
         Returns:
-            The plan that runs from now on, or why the robot holds instead.
+            The plan that runs from now on, or why the robot holds instead. None: it has come to
+            hold since the observation, and what it saw before does not start it again.
         """
         self.step(now)  # a plan that has ended must not be spliced onto
         reason = malformed(chunk, self._joints)
         if reason is None:
             max_age = self.max_age_ns(chunk.horizon, chunk.step_ns)
             reason = untimely(chunk, now, self._plan, max_age)
+        if reason is None and self._plan is None and chunk.observation_ns < self._held_since_ns:
+            return None
         if reason is None:
             planned = self._planned(chunk, now, measured)
             if isinstance(planned, Plan):
@@ -177,6 +188,7 @@ class ChunkPlayer:
 
     def _set_back(self, last_now: int, by_ns: int) -> None:
         """What was commanded until now belongs to moments that come again."""
+        self._held_since_ns -= by_ns
         if self._motion is not None:
             self._motion = self._motion.since(last_now).shifted(-by_ns)
         if self._plan is not None and self._motion is not None:
@@ -197,6 +209,13 @@ class ChunkPlayer:
                 tail = brake(motion.sample(begin_ns), begin_ns, 0, self._braking)
                 self._motion = motion.until(begin_ns, tail)
         self._is_braking, self._narrowed = True, None
+        return self._stay(reason, now)
+
+    def _stay(self, reason: Hold, now: int) -> Hold:
+        if self._plan is not None:
+            self._held_since_ns = min(now, self._plan.end_ns)
+        elif reason.kind is HoldKind.REQUESTED:
+            self._held_since_ns = now
         self._plan = None
         self._hold = reason
         return reason
@@ -245,11 +264,9 @@ class ChunkPlayer:
             reason: why they had no more.
             now: this moment.
         """
-        self._plan = None
         self._is_braking = True
         self._motion = played.since(min(now, played.end_ns))
-        self._hold = reason
-        return reason
+        return self._stay(reason, now)
 
     def max_age_ns(self, horizon: int, step_ns: int) -> int:
         """How old the observation of a chunk of this length may be while it is played."""

@@ -196,6 +196,9 @@ class NodeSettings:
     """Whether the points of a trajectory belong to moments of the ROS clock."""
     robot_description_topic: str
     """Where the robot's URDF is; empty for nowhere."""
+    fault_after_ns: int
+    """How long a robot that has moved may stand without a chunk before a person must look; 0: for
+    ever."""
     prompt: str
     dry_run: bool
     publish_subtask_text: bool

@@ -451,6 +451,17 @@ PARAMETERS: tuple[Parameter, ...] = (
         dynamic=True,
     ),
     Parameter(
+        "fault_after",
+        ParameterKind.DOUBLE,
+        10.0,
+        "A robot that has moved, and then stood for so long because no chunk came that it could "
+        "play, does not go on by itself: look at it, then call ~/reset. 0: it always does.",
+        unit="s",
+        low=0.0,
+        high=3600.0,
+        dynamic=True,
+    ),
+    Parameter(
         "controllers",
         ParameterKind.STRINGS,
         (),

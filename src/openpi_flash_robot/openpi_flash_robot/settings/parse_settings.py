@@ -64,6 +64,7 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
         tracking_delay_ns=values.seconds("tracking_delay"),
         stamp_trajectories=values.get("trajectory_stamp", str) == "absolute",
         robot_description_topic=values.get("robot_description_topic", str),
+        fault_after_ns=values.seconds("fault_after"),
         prompt=values.get("prompt", str),
         dry_run=values.get("dry_run", bool),
         publish_subtask_text=values.get("publish_subtask_text", bool),

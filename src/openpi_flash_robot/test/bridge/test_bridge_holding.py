@@ -252,7 +252,7 @@ def test_limits_that_are_taken_away_stop_a_moving_robot(world, settings, replace
     assert world.status.state is State.FAULT
     assert world.status.message.startswith("parameter position_lower is not set for shoulder")
     world.bridge.update_settings(settings)
-    world.answer(world.all(SendRequest)[-1])
+    world.answer_anew()
     assert world.status.state is State.RUNNING
 
 
@@ -260,7 +260,7 @@ def test_limits_that_are_lowered_hold_from_the_next_chunk_on(world, settings, re
     moving_world(world)
     slow = replace(settings.player, max_velocity=(0.1,) * 3)
     world.bridge.update_settings(replace(settings, player=slow))
-    world.answer(world.all(SendRequest)[-1], moving())
+    world.answer_anew(moving())
     world.pass_time(400)
     assert world.status.state is State.RUNNING
     assert 0 < world.speed <= 0.1 + 1e-6
@@ -342,7 +342,7 @@ def test_a_clock_that_is_set_back_is_a_hold_and_then_it_goes_on_in_the_new_time(
     world.controller = Controller(MEASURED)
     world.pass_time(20)
     assert world.status.message.startswith("the clock was set back by 1.0")
-    world.answer(world.all(SendRequest)[-1])
+    world.answer(world.pass_time(100, until=SendRequest))
     assert world.status.state is State.RUNNING
 
 

@@ -330,7 +330,7 @@ def test_a_clock_that_is_set_back_stops_the_robot_where_it_is():
         playing.motion.sample(100 * MS).positions, here.positions, atol=1e-12
     )
     assert playing.motion.end_ns < 400 * MS
-    plan = playing.accept(chunk(observed=95 * MS), now=100 * MS, measured=REST)
+    plan = playing.accept(chunk(observed=100 * MS), now=110 * MS, measured=REST)
     assert isinstance(plan, Plan)
 
 
