@@ -308,7 +308,9 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
 
     def _on_joints(self, message: JointState) -> None:
         stamp_ns = messages.stamp_of(message.header.stamp)
-        self._live_bridge.add_joints(stamp_ns, message.name, message.position)
+        self._live_bridge.add_joints(
+            stamp_ns, message.name, message.position, message.velocity, message.effort
+        )
 
     def _on_description(self, message: String) -> None:
         try:

@@ -82,10 +82,10 @@ class Outputs:
             message = messages.trajectory_message(effect.trajectory, joints)
             self._controllers[effect.controller.name].publish(message)
         elif isinstance(effect, PublishPlan):
-            plan = messages.trajectory_message(effect.trajectory, self._settings.joints)
+            plan = messages.trajectory_message(effect.trajectory, self._settings.axes)
             self._topics[JointTrajectory].publish(plan)
         elif isinstance(effect, PublishChunk):
-            chunk = messages.chunk_message(effect, self._settings.joints)
+            chunk = messages.chunk_message(effect, self._settings.axes)
             self._topics[ActionChunk].publish(chunk)
         elif isinstance(effect, PublishStats):
             self._topics[InferenceStats].publish(messages.stats_message(effect))

@@ -137,7 +137,7 @@ def descriptor_of(parameter: Parameter, name: str) -> ParameterDescriptor:
         additional_constraints=", ".join(parameter.choices) or parameter.range_text(),
         read_only=not parameter.dynamic,
         # one number may stand for a list of equal ones
-        dynamic_typing=parameter.kind is ParameterKind.DOUBLES,
+        dynamic_typing=parameter.kind is ParameterKind.DOUBLES or parameter.may_be_one,
     )
     low, high = parameter.low, parameter.high
     if low is not None and high is not None:

@@ -68,11 +68,13 @@ from openpi_flash_robot.link.events import (
 from openpi_flash_robot.nanoseconds import to_seconds
 from openpi_flash_robot.play.chunk import Chunk
 from openpi_flash_robot.play.chunk_player import ChunkPlayer, Targets
+from openpi_flash_robot.play.columns import of_axes
 from openpi_flash_robot.play.plan import Plan
 from openpi_flash_robot.play.trajectory import trajectory_of
 from openpi_flash_robot.senses.frames import CameraFrames, Message
-from openpi_flash_robot.senses.joints import MOVED_WITHIN_NS, JointPositions, JointReading
+from openpi_flash_robot.senses.joints import MOVED_WITHIN_NS, JointReading
 from openpi_flash_robot.senses.observation import Observation
+from openpi_flash_robot.senses.states import StateSources
 from openpi_flash_robot.settings.node_settings import NodeSettings
 from openpi_flash_robot.settings.server_contract import Agreement
 
@@ -89,8 +91,8 @@ class Bridge(Generic[Message]):
         self.frames: CameraFrames[Message] = CameraFrames(
             {camera.name: camera.topic for camera in observation.cameras}
         )
-        self.joints = JointPositions(settings.joints, observation.joint_state_topics)
-        self._player = ChunkPlayer(settings.joints, settings.player)
+        self.states = StateSources(observation)
+        self._player = ChunkPlayer(settings.axes, settings.player)
         self._effects: list[Effect] = []
         self._run = NOT_ACTIVE
         self._patience = Patience(settings.fault_after_ns)
@@ -99,7 +101,7 @@ class Bridge(Generic[Message]):
         self._requests: RequestSchedule[Message] = RequestSchedule()
         self._observation_problem: Hold | None = None
         self._commander = Commander(settings)
-        self._watch = SafetyWatch(settings, self.frames, self.joints)
+        self._watch = SafetyWatch(settings, self.frames, self.states)
         self._stops = StopInputs(settings.stops)
         self._stop = self._stops.problem(0)
         self._sequence = 0
@@ -112,9 +114,20 @@ class Bridge(Generic[Message]):
         """An image has arrived."""
         self.frames.add(camera, stamp_ns, message)
 
-    def add_joints(self, stamp_ns: int, names: Sequence[str], positions: Sequence[float]) -> None:
-        """Joint positions have arrived."""
-        self.joints.add(stamp_ns, names, positions)
+    def add_joints(
+        self,
+        stamp_ns: int,
+        names: Sequence[str],
+        positions: Sequence[float],
+        velocities: Sequence[float] = (),
+        efforts: Sequence[float] = (),
+    ) -> None:
+        """Joint states have arrived."""
+        self.states.add_joints(stamp_ns, names, positions, velocities, efforts)
+
+    def add_vector(self, state: str, stamp_ns: int, values: Sequence[float]) -> None:
+        """A pose, a wrench or another vector has arrived, by the name of its input."""
+        self.states.add_vector(state, stamp_ns, values)
 
     # --- services ---
 
@@ -315,13 +328,15 @@ class Bridge(Generic[Message]):
         None: nothing changes, as `ChunkPlayer.accept` says.
         """
         observation = request.observation
+        observed = self._watch.by_axis(observation.joints.positions)
         chunk = Chunk(
-            actions=answer.actions,
+            actions=of_axes(answer.actions, agreement.axes, agreement.step_ns, observed),
             step_ns=agreement.step_ns,
             observation_ns=observation.oldest_ns,
             sequence=self._sequence + 1,
             is_continuation=request.is_continuation,
-            grippers=agreement.grippers,
+            grippers=tuple(axis.is_gripper for axis in agreement.axes),
+            rates=tuple(axis.reading.is_rate for axis in agreement.axes),
         )
         self._keep_up(now)
         self._heed_stops(now)
@@ -351,9 +366,9 @@ class Bridge(Generic[Message]):
                 prompt=observation.prompt,
             )
         )
-        every_joint = range(len(self._settings.joints))
+        every_axis = range(len(self._settings.axes))
         self._effects.append(
-            PublishPlan(trajectory_of(plan.motion, now, every_joint, is_stamped=True))
+            PublishPlan(trajectory_of(plan.motion, now, every_axis, is_stamped=True))
         )
         self._command(now)
         return plan
@@ -479,11 +494,15 @@ class Bridge(Generic[Message]):
         )
         if isinstance(frames, Hold):
             return frames
-        joints = self.joints.newest(now, max_age_ns=limits.max_age_ns)
+        joints = self.states.joints.newest(now, max_age_ns=limits.max_age_ns)
         if isinstance(joints, Hold):
             return joints
         # where the joints were when the images were taken, not where they are now
-        return Observation(frames, self.joints.at(frames.newest_ns, joints), self._prompt)
+        joints = self.states.joints.at(frames.newest_ns, joints)
+        states = self.states.newest(now, max_age_ns=limits.max_age_ns, joints=joints)
+        if isinstance(states, Hold):
+            return states
+        return Observation(frames, joints, states, self._prompt)
 
     # --- holding ---
 
@@ -504,11 +523,11 @@ class Bridge(Generic[Message]):
         )
 
     def _measured(self, now: int) -> NDArray[np.float64]:
-        """Where the joints are; NaN if that is not known any more."""
-        reading = self.joints.newest(now, max_age_ns=self._settings.observation.max_age_ns)
+        """Where the axes are; NaN if that is not known any more."""
+        reading = self.states.joints.newest(now, max_age_ns=self._settings.observation.max_age_ns)
         if isinstance(reading, JointReading):
-            return reading.positions
-        return np.full(len(self._settings.joints), np.nan)
+            return self._watch.by_axis(reading.positions)
+        return np.full(len(self._settings.axes), np.nan)
 
     # --- status ---
 

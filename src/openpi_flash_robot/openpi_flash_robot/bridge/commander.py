@@ -84,7 +84,10 @@ class Commander:
             PublishTrajectory(
                 controller,
                 trajectory_of(
-                    window, now, controller.columns, is_stamped=self._settings.stamp_trajectories
+                    window,
+                    now,
+                    controller.columns,
+                    is_stamped=self._settings.stamp_trajectories or controller.kind.is_streamed,
                 ),
             )
             for controller in self._settings.controllers

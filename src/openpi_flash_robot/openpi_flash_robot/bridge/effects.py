@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from openpi_flash_robot.play.splice.rtc import Continuation
 from openpi_flash_robot.play.trajectory import Trajectory
 from openpi_flash_robot.senses.observation import Observation
-from openpi_flash_robot.settings.node_settings import Controller
+from openpi_flash_robot.settings.controllers import Controller
 from openpi_flash_robot.settings.server_contract import Agreement
 
 

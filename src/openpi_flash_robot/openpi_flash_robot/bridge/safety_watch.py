@@ -13,7 +13,8 @@ from openpi_flash_robot.nanoseconds import to_seconds
 from openpi_flash_robot.play.motion import Joints
 from openpi_flash_robot.play.tracking_guard import TrackingGuard
 from openpi_flash_robot.senses.frames import CameraFrames
-from openpi_flash_robot.senses.joints import MOVED_WITHIN_NS, JointPositions, JointReading
+from openpi_flash_robot.senses.joints import MOVED_WITHIN_NS, JointReading
+from openpi_flash_robot.senses.states import StateSources
 from openpi_flash_robot.settings.node_settings import NodeSettings
 from openpi_flash_robot.settings.readiness import why_not_move
 
@@ -31,21 +32,23 @@ class SafetyWatch:
     """
 
     def __init__(
-        self, settings: NodeSettings, frames: CameraFrames[Any], joints: JointPositions
+        self, settings: NodeSettings, frames: CameraFrames[Any], states: StateSources
     ) -> None:
         """Begin with controllers that nobody has looked for yet.
 
         Args:
             settings: of the node.
             frames: of the cameras.
-            joints: their positions.
+            states: joints and other numbers.
         """
-        self._frames, self._joints = frames, joints
+        self._frames, self._states, self._joints = frames, states, states.joints
+        joint_of = {joint: index for index, joint in enumerate(settings.joints)}
+        self._joint_of_axis = [joint_of.get(axis, -1) for axis in settings.axes]
         self._guard = TrackingGuard(
-            settings.joints,
+            settings.axes,
             settings.player.max_tracking_error,
             settings.tracking_delay_ns,
-            settings.moved_joints,
+            settings.moved_axes,
         )
         self.tracking_error = float("nan")
         self._topics: Hold | None = _LOOKING_AROUND if settings.player.is_commanded else None
@@ -75,7 +78,11 @@ class SafetyWatch:
     def blind(self, now: int) -> Hold | None:
         """Which input has been missing for longer than the robot may move without it."""
         max_blind_ns = self._settings.observation.max_blind_ns
-        return self._frames.blind(now, max_blind_ns) or self._joints.blind(now, max_blind_ns)
+        return self._frames.blind(now, max_blind_ns) or self._states.blind(now, max_blind_ns)
+
+    def by_axis(self, of_joints: Joints) -> Joints:
+        """Values of the joints in the order of the axes, [N]; 0 for one that is no joint."""
+        return np.append(of_joints, 0.0)[self._joint_of_axis]
 
     def lost(self, now: int, commanded: Joints) -> Hold | None:
         """Which joint does not follow; None if all do.
@@ -88,7 +95,7 @@ class SafetyWatch:
         reading = self._joints.newest(now, max_age_ns=self._settings.observation.max_blind_ns)
         if not isinstance(reading, JointReading):
             return None
-        reason = self._guard.check(reading.oldest_ns, reading.positions)
+        reason = self._guard.check(reading.oldest_ns, self.by_axis(reading.positions))
         self.tracking_error = self._guard.greatest_error
         return reason
 
@@ -98,9 +105,10 @@ class SafetyWatch:
         if not isinstance(reading, JointReading):
             return None
         moves = bool(np.any(self._watched_joints_moved() > AT_REST))
-        if moves or not self._guard.has_been_near(reading.positions):
+        here = self.by_axis(reading.positions)
+        if moves or not self._guard.has_been_near(here):
             return None
-        return reading.positions
+        return here
 
     def moved_by_another(self) -> Hold | None:
         """Why a robot that was not commanded may not start: it moves already."""
@@ -110,15 +118,15 @@ class SafetyWatch:
             return None
         return Hold(
             HoldKind.COMMANDER,
-            f"joint {self._settings.joints[joint]} moves, and not by this node: by "
+            f"joint {self._settings.axes[joint]} moves, and not by this node: by "
             f"{moved[joint]:.3f} in the last {to_seconds(MOVED_WITHIN_NS):.1f} s; wait until it "
             "stands, and stop what moves it",
         )
 
     def _watched_joints_moved(self) -> Joints:
-        """How far each joint moved lately, 0 where its tracking error is not watched, [N]."""
+        """How far each axis moved lately, 0 where its tracking error is not watched, [N]."""
         watched = np.asarray(self._settings.player.max_tracking_error) > 0
-        return np.where(watched, self._joints.moved(), 0.0)
+        return np.where(watched, self.by_axis(self._joints.moved()), 0.0)
 
 
 _LOOKING_AROUND = Hold(

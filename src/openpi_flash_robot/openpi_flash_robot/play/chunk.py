@@ -18,12 +18,14 @@ class Chunk:
     """A policy's answer.
 
     Attributes:
-        actions: absolute joint targets [H, N] in the order of the joints, rad or m; not trusted.
+        actions: [H, N] in the order of the axes, not trusted: where each should be at a step, rad
+            or m, or how far it should go in a step.
         step_ns: spacing of the steps, > 0.
         observation_ns: stamp of the oldest input it was inferred from.
         sequence: its number.
         is_continuation: whether the server made it go on from the running chunk (`rtc`).
         grippers: bool [N], whether a column is a gripper: such a one is neither faded nor averaged.
+        rates: bool [N], whether a column says how far to go; empty for none.
     """
 
     actions: NDArray[np.float64]
@@ -32,6 +34,7 @@ class Chunk:
     sequence: int
     is_continuation: bool = False
     grippers: tuple[bool, ...] = ()
+    rates: tuple[bool, ...] = ()
 
     @property
     def horizon(self) -> int:

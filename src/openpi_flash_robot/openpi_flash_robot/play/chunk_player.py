@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from openpi_flash_robot.hold import Hold, HoldKind
 from openpi_flash_robot.nanoseconds import SECOND, to_seconds
 from openpi_flash_robot.play.chunk import Chunk, malformed, untimely
+from openpi_flash_robot.play.columns import positions
 from openpi_flash_robot.play.follow import follow
 from openpi_flash_robot.play.joint_limits import JointLimits, brake
 from openpi_flash_robot.play.motion import Motion, MotionState, rest
@@ -87,6 +88,7 @@ class ChunkPlayer:
         self._is_braking = False
         self._narrowed: Hold | None = None
         self._recent: deque[TimedChunk] = deque(maxlen=REMEMBERED_CHUNKS)
+        self._asked: TimedChunk | None = None  # as the policy said it, rates as rates
         self._settings = settings
         self._limits = self._braking = _limits_of(settings)
 
@@ -137,7 +139,8 @@ class ChunkPlayer:
         Args:
             chunk: the answer.
             now: this moment.
-            measured: where the joints are, [N]; matters only if the robot is at rest.
+            measured: where the axes are, [N]; matters only if the robot is at rest, and only of
+                those that are measured.
 
         Returns:
             The plan that runs from now on, or why the robot holds instead. None: it has come to
@@ -275,7 +278,7 @@ class ChunkPlayer:
     def _planned(self, chunk: Chunk, now: int, measured: NDArray[np.float64]) -> Plan | Hold:
         """The plan from what is commanded a moment from now through the chunk's steps."""
         if self._plan is None:
-            before = self._before_start(now, measured)
+            before = self._before_start(chunk, now, measured)
             if isinstance(before, Hold):
                 return before
             begin_ns = max(now + self._settings.lead_ns, before.start_ns)
@@ -297,11 +300,21 @@ class ChunkPlayer:
         if self._plan is None:
             watched = np.asarray(self._settings.max_tracking_error) > 0
             here = np.where(watched, measured, start.positions)
+            here = np.where(chunk.rates or [False], chunk.actions[first_step], here)
             if jump := self._start_jump(chunk, first_step, here):
                 return jump
         steps = np.arange(first_step, last_step + 1, dtype=np.int64)
         due_ns = start_ns + steps * chunk.step_ns
-        raw = TimedChunk(chunk.actions, start_ns, chunk.step_ns)
+        self._asked = TimedChunk(chunk.actions, start_ns, chunk.step_ns)
+        where = positions(
+            chunk.actions,
+            chunk.rates,
+            start_ns=start_ns,
+            step_ns=chunk.step_ns,
+            begin_ns=begin_ns,
+            begin=start.positions,
+        )
+        raw = TimedChunk(where, start_ns, chunk.step_ns)
         desired = self._spliced(chunk, raw, before, begin_ns, due_ns)
         limits = self._braking if self.is_moving(begin_ns) else self._limits
         after = follow(start, begin_ns, due_ns, desired, smoothing_ns=chunk.step_ns, limits=limits)
@@ -320,15 +333,19 @@ class ChunkPlayer:
             ),
         )
 
-    def _before_start(self, now: int, measured: NDArray[np.float64]) -> Motion | Hold:
+    def _before_start(self, chunk: Chunk, now: int, measured: NDArray[np.float64]) -> Motion | Hold:
         """What the robot does before a chunk that finds it holding.
 
         It stays where it was commanded to be, not where it sags to, if it was commanded and is
         there. Else its controllers get a moment to come to where it is.
         """
-        if measured.shape != (len(self._joints),) or not np.isfinite(measured).all():
-            return Hold(HoldKind.OBSERVATION, "the measured joint positions are not known")
         motion, near = self._motion, np.asarray(self._settings.max_tracking_error)
+        is_measured = np.asarray(self._settings.measured or [True] * len(self._joints))
+        if measured.shape != is_measured.shape or not np.isfinite(measured[is_measured]).all():
+            return Hold(HoldKind.OBSERVATION, "the measured joint positions are not known")
+        # an axis that nobody measures is where the chunk begins, or at nothing if that says how far
+        unknown = np.where(chunk.rates or [False], 0.0, chunk.actions[0])
+        measured = np.where(is_measured, measured, unknown)
         if motion is not None and self._settings.is_commanded:
             away = np.abs(motion.sample(now).positions - measured)
             if now < motion.end_ns or np.all((away <= near) | (near == 0.0)):
@@ -390,9 +407,9 @@ class ChunkPlayer:
             takes_over_ns: when its answer is expected to take over.
             execution_horizon: steps of the answer that will be played.
         """
-        if self._settings.chunk_method != "rtc" or self._plan is None or not self._recent:
+        if self._settings.chunk_method != "rtc" or self._plan is None or self._asked is None:
             return None
-        return continuation(self._recent[-1], observation_ns, takes_over_ns, execution_horizon)
+        return continuation(self._asked, observation_ns, takes_over_ns, execution_horizon)
 
 
 def _limits_of(settings: PlayerSettings) -> JointLimits:

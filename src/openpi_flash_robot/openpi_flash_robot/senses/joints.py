@@ -38,16 +38,20 @@ class JointReading:
 class JointPositions:
     """The newest position of every joint."""
 
-    def __init__(self, joints: Sequence[str], topics: Sequence[str]) -> None:
+    def __init__(
+        self, joints: Sequence[str], topics: Sequence[str], quantity: str = "position"
+    ) -> None:
         """Start empty.
 
         Args:
             joints: names in the policy's order; others are ignored.
             topics: where they come from; named in reasons.
+            quantity: what the numbers are, if not positions; named in reasons.
         """
         self._joints = tuple(joints)
         self._columns = {name: index for index, name in enumerate(joints)}
         self._topics = ", ".join(topics)
+        self._quantity = quantity
         self._positions = np.full(len(self._joints), np.nan)
         self._stamps_ns = [0] * len(self._joints)
         self._past: deque[tuple[int, NDArray[np.float64]]] = deque()
@@ -135,12 +139,12 @@ class JointPositions:
             now: this moment.
             max_blind_ns: `max_blind_time`.
         """
-        oldest_ns = min(self._stamps_ns)
+        oldest_ns = min(self._stamps_ns, default=now)
         if now - oldest_ns <= max_blind_ns:
             return None
         oldest = self._joints[self._stamps_ns.index(oldest_ns)]
         return self._unusable() or self._reason(
-            f"joint {oldest} on {self._topics} is silent: its newest position is "
+            f"joint {oldest} on {self._topics} is silent: its newest {self._quantity} is "
             f"{to_seconds(now - oldest_ns):.2f} s old, max_blind_time is "
             f"{to_seconds(max_blind_ns):.2f} s"
         )
@@ -155,16 +159,18 @@ class JointPositions:
         if missing:
             why = "; messages came without header.stamp, which is required"
             return self._reason(
-                f"no position received yet of {', '.join(missing)} on {self._topics}"
+                f"no {self._quantity} received yet of {', '.join(missing)} on {self._topics}"
                 f"{why if self._unstamped else ''}"
             )
+        if not self._joints:
+            return JointReading(self._positions, now)
         oldest_ns = min(self._stamps_ns)
         oldest = self._joints[self._stamps_ns.index(oldest_ns)]
         age = to_seconds(now - oldest_ns)
         if now - oldest_ns > max_age_ns:
             return self._unusable() or self._reason(
-                f"joint {oldest} on {self._topics} is stale: its newest position is {age:.2f} s "
-                f"old, max_observation_age is {to_seconds(max_age_ns):.2f} s"
+                f"joint {oldest} on {self._topics} is stale: its newest {self._quantity} is "
+                f"{age:.2f} s old, max_observation_age is {to_seconds(max_age_ns):.2f} s"
             )
         ahead_ns = max(self._stamps_ns) - now
         if ahead_ns > max_age_ns:
@@ -182,7 +188,9 @@ class JointPositions:
                 "drivers publish it, or one does wrongly"
             )
         for name, value in self._not_finite.items():
-            return self._reason(f"the position of joint {name} on {self._topics} is {value}")
+            return self._reason(
+                f"the {self._quantity} of joint {name} on {self._topics} is {value}"
+            )
         return None
 
     def _reason(self, message: str) -> Hold:

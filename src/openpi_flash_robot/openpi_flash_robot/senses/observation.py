@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from openpi_flash_robot.senses.frames import FrameSet, Message
 from openpi_flash_robot.senses.joints import JointReading
-from openpi_flash_robot.settings.node_settings import Camera, ObservationSettings, RequestPath
+from openpi_flash_robot.senses.states import StateReading
+from openpi_flash_robot.settings.node_settings import Camera, ObservationSettings
 from openpi_flash_robot.settings.server_contract import ImageTarget
+from openpi_flash_robot.settings.state_inputs import RequestPath
 
 
 class CameraImageError(ValueError):
@@ -49,16 +51,24 @@ class ImageWork(Generic[Message]):
 
 @dataclass(frozen=True, eq=False)
 class Observation(Generic[Message]):
-    """The inputs of one inference: images, joint positions and instruction of one moment."""
+    """The inputs of one inference, all of one moment.
+
+    Attributes:
+        frames: the images.
+        joints: positions of all joints that are measured.
+        states: the numbers of the request.
+        prompt: the instruction.
+    """
 
     frames: FrameSet[Message]
     joints: JointReading
+    states: StateReading
     prompt: str
 
     @property
     def oldest_ns(self) -> int:
         """The oldest stamp among its inputs: the observation's own."""
-        return min(self.frames.oldest_ns, self.joints.oldest_ns)
+        return min(self.frames.oldest_ns, self.states.oldest_ns)
 
 
 def build_request(
@@ -105,7 +115,8 @@ def build_request(
             image = np.ascontiguousarray(image.transpose(2, 0, 1))
         encoded = None if jpeg_quality is None else work.encode(image, jpeg_quality)
         _put(request, camera.key, image if encoded is None else encoded)
-    _put(request, settings.state_key, observation.joints.positions.astype(np.float32))
+    for path, values in observation.states.values.items():
+        _put(request, path, values.astype(np.float32))
     if observation.prompt:
         _put(request, settings.prompt_key, observation.prompt)
     return request

@@ -1,17 +1,21 @@
-"""What the server says that its actions mean, and whether this node may play them.
+"""What the numbers of an action mean: by the server's word, and by the node's own parameters.
 
-The node commands absolute positions of joints and grippers. Other numbers (velocities, deltas of
-the end effector) would move the robot wrongly, and look like positions.
+Velocities or deltas of the end effector that are played as positions move the robot wrongly, and
+look like positions. So both sides say what they mean, and the node refuses where they differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PLAYED = ("position", "gripper")
-UNITS = ("rad", "m", "1")
+KINDS = ("position", "gripper", "velocity", "eef_delta", "base_twist")
+"""What the node can play. effort and eef_pose it cannot."""
+
+ABSOLUTE, OBSERVED_STATE, PREVIOUS_STEP = "absolute", "observed_state", "previous_step"
+NOT_KNOWN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -23,21 +27,24 @@ class ActionMeaning:
         interface: such as position, velocity, eef_delta.
         unit: such as rad, rad/s; 1 is a share of the whole range.
         reference: absolute, or what the number is added to.
+        frame: in which a Cartesian number counts; empty where it has none, or is not known.
+        rotation: how a rotation is written; empty where it is none.
+        closed: of a gripper: the number for the closed hand; NaN where it is not known.
+        open: of a gripper: the number for the open hand; NaN where it is not known.
     """
 
     name: str
     interface: str
     unit: str
-    reference: str
+    reference: str = ABSOLUTE
+    frame: str = ""
+    rotation: str = ""
+    closed: float = NOT_KNOWN
+    open: float = NOT_KNOWN
 
     def __str__(self) -> str:
         """Such as "joint_1 (velocity, rad/s, absolute)"."""
         return f"{self.name} ({self.interface}, {self.unit}, {self.reference})"
-
-    @property
-    def is_played(self) -> bool:
-        """Whether it is an absolute position."""
-        return self.interface in PLAYED and self.unit in UNITS and self.reference == "absolute"
 
 
 def parse_meanings(value: Any) -> tuple[ActionMeaning, ...] | None:
@@ -59,29 +66,16 @@ def _meaning(entry: Any) -> ActionMeaning:
         raise ValueError(
             f"an entry of the server's actions is {entry!r}, expected the texts {', '.join(keys)}"
         )
-    return ActionMeaning(*(entry[key] for key in keys))
-
-
-def objection(meanings: Sequence[ActionMeaning] | None, action_kind: str) -> str | None:
-    """Why these actions may not be played; None if they may.
-
-    Args:
-        meanings: None: the server does not say.
-        action_kind: the node's parameter; empty if it is not set.
-    """
-    if meanings is None:
-        if action_kind:
-            return None
-        return (
-            "the server does not say what its actions mean (openpi's servers never do); if they "
-            "are absolute positions of the joints, set the parameter action_kind to position. "
-            "Velocities or deltas of the end effector cannot be played by this node"
-        )
-    others = [meaning for meaning in meanings if not meaning.is_played]
-    if not others:
-        return None
-    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-    return (
-        f"the server's action {others[0]}{more} cannot be played: this node commands absolute "
-        f"positions (rad, m, or 1 for a share of the range)"
+    texts = (entry.get(key) for key in ("frame", "rotation"))
+    numbers = (entry.get(key) for key in ("closed", "open"))
+    return ActionMeaning(
+        *(entry[key] for key in keys),
+        *(text if isinstance(text, str) else "" for text in texts),
+        *(_number(number) for number in numbers),
     )
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    return NOT_KNOWN

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from openpi_flash_robot.settings.controllers import Controller, Gripper
+from openpi_flash_robot.settings.state_inputs import RequestPath, StateInput
+
 DEFAULT_PORTS = {"quic": 5555, "websocket": 8000}
 
 SECRET_IS_SET, SECRET_IS_NOT_SET = "set", "not set"
 """What a secret parameter reads back as."""
-
-RequestPath = tuple[str, ...]
-"""Keys from the outside in: ("images", "cam_high") is request["images"]["cam_high"]."""
 
 
 @dataclass(frozen=True)
@@ -31,23 +31,6 @@ class Camera:
     topic: str
     key: RequestPath
     is_compressed: bool = False
-
-
-@dataclass(frozen=True)
-class Controller:
-    """A joint trajectory controller.
-
-    Attributes:
-        name: as in the parameters.
-        topic: where it takes trajectories.
-        joints: its joints, in the order of the trajectory.
-        columns: index of each of them in `NodeSettings.joints`.
-    """
-
-    name: str
-    topic: str
-    joints: tuple[str, ...]
-    columns: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -101,7 +84,8 @@ class ObservationSettings:
     """None sends arrays."""
     joint_state_topics: tuple[str, ...]
     joints: tuple[str, ...]
-    state_key: RequestPath
+    """Those that are measured."""
+    states: tuple[StateInput, ...]
     prompt_key: RequestPath
     max_age_ns: int
     max_skew_ns: int
@@ -128,6 +112,7 @@ class PlayerSettings:
         lead_ns: from a chunk's arrival, or the cause to hold, to where the motion departs from
             what was commanded before.
         is_commanded: whether the robot moves by the plans; not in a dry run.
+        measured: per axis, whether it is a joint that is measured; empty: all are.
     """
 
     chunk_method: str
@@ -142,6 +127,7 @@ class PlayerSettings:
     position_upper: tuple[float, ...]
     lead_ns: int
     is_commanded: bool
+    measured: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,14 +162,19 @@ class NodeSettings:
     player: PlayerSettings
     stops: StopSettings
     controllers: tuple[Controller, ...]
-    gripper_joints: tuple[str, ...]
-    """The joints that are grippers, for a server that does not say."""
+    axes: tuple[str, ...]
+    """What is commanded, in the order of the player's columns; the measured ones have the names of
+    their joints."""
+    grippers: tuple[Gripper, ...]
     unmoved_joints: tuple[str, ...]
-    """The joints that no controller moves on purpose."""
+    """The axes that no controller moves on purpose."""
     action_columns: tuple[str, ...]
-    """The server's names of the action columns, in the order of the joints."""
-    action_kind: str
-    """What the actions of a server mean that does not say; empty: not known."""
+    """The server's names of the action columns, in the order of the axes."""
+    action_kinds: tuple[str, ...]
+    """What the numbers of each axis mean: position, gripper, velocity, eef_delta, base_twist; empty
+    where the node takes the server's word, if that is a position or a gripper."""
+    action_scale: tuple[float, ...]
+    """What one unit of the policy is in units of each axis."""
     action_rate_hz: float
     """0 asks the server."""
     execution_horizon: int
@@ -205,20 +196,31 @@ class NodeSettings:
 
     @property
     def joints(self) -> tuple[str, ...]:
-        """The joints in the order of the policy's state and actions."""
+        """The joints that are measured."""
         return self.observation.joints
 
     @property
-    def moved_joints(self) -> tuple[bool, ...]:
-        """Whether a controller moves each joint, in their order."""
-        moved = {joint for controller in self.controllers for joint in controller.joints}
-        return tuple(joint in moved for joint in self.joints)
+    def measured_axes(self) -> tuple[bool, ...]:
+        """Whether each axis is a joint that is measured."""
+        return tuple(axis in self.joints for axis in self.axes)
 
     @property
-    def joints_without_controller(self) -> tuple[str, ...]:
-        """The joints that no controller moves; their columns of a chunk go nowhere."""
+    def moved_axes(self) -> tuple[bool, ...]:
+        """Whether a controller moves each axis, in their order."""
+        moved = {axis for controller in self.controllers for axis in controller.joints}
+        return tuple(axis in moved for axis in self.axes)
+
+    @property
+    def axes_without_controller(self) -> tuple[str, ...]:
+        """The axes that no controller moves; their columns of a chunk go nowhere."""
         return tuple(
-            joint
-            for joint, is_moved in zip(self.joints, self.moved_joints, strict=True)
-            if not is_moved
+            axis for axis, is_moved in zip(self.axes, self.moved_axes, strict=True) if not is_moved
         )
+
+    def controller_of(self, axis: str) -> Controller | None:
+        """The controller that moves an axis; None if none does."""
+        return next((c for c in self.controllers if axis in c.joints), None)
+
+    def gripper_of(self, axis: str) -> Gripper | None:
+        """The gripper that an axis is; None if it is none, as far as the node knows."""
+        return next((g for g in self.grippers if g.joint == axis), None)

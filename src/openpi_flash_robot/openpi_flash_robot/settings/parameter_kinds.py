@@ -48,6 +48,7 @@ class Parameter:
         is_secret: no message and no other node may see the value.
         each_of: name of the list parameter whose every entry has a parameter of this kind.
         may_be_infinite: whether an infinity is a value, for no limit.
+        may_be_one: of a list: whether one value may stand for a list of equal ones.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Parameter:
     is_secret: bool = False
     each_of: str = ""
     may_be_infinite: bool = False
+    may_be_one: bool = False
 
     def named(self, entry: str) -> str:
         """The full name of this parameter for one entry of `each_of`."""
@@ -74,6 +76,8 @@ class Parameter:
             ParameterError: the type is wrong or the value is not allowed.
         """
         name = name or self.name
+        if self.may_be_one and isinstance(value, str):
+            value = [value]
         parsed = _converted(self.kind, value)
         if parsed is None and self.is_secret:
             raise ParameterError(
@@ -83,12 +87,12 @@ class Parameter:
             raise ParameterError(
                 f"parameter {name} must be {self.kind.with_article}, got {value!r}"
             )
-        if self.choices and parsed not in self.choices:
+        items = parsed if isinstance(parsed, tuple) else (parsed,)
+        if self.choices and any(item not in self.choices for item in items):
             raise ParameterError(
                 f"parameter {name} must be one of {', '.join(self.choices)}, got {value!r}"
             )
-        numbers = parsed if isinstance(parsed, tuple) else (parsed,)
-        for number in numbers:
+        for number in items:
             if isinstance(number, (str, bool)):
                 continue
             if math.isinf(number) and self.may_be_infinite:

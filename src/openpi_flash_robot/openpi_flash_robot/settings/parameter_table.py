@@ -10,12 +10,15 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from openpi_flash_robot.settings.action_meaning import KINDS
+from openpi_flash_robot.settings.controllers import ControllerKind
 from openpi_flash_robot.settings.parameter_kinds import (
     Parameter,
     ParameterError,
     ParameterKind,
     ParameterValue,
 )
+from openpi_flash_robot.settings.state_inputs import Rotation, StateKind
 
 
 def expand(given: Mapping[str, Any]) -> dict[str, Parameter]:
@@ -263,13 +266,85 @@ PARAMETERS: tuple[Parameter, ...] = (
         "joints",
         ParameterKind.STRINGS,
         (),
-        "Names of the joints in the order of the policy's state and actions.",
+        "Names of the joints whose states are read; without states and axes they are the policy's "
+        "state and actions, in its order.",
     ),
     Parameter(
         "state_key",
         ParameterKind.STRING,
         "observation/state",
         "Where the joint positions go in the request; a dot steps into a nested map.",
+    ),
+    Parameter(
+        "states",
+        ParameterKind.STRINGS,
+        (),
+        "Names of the parts of the policy's state; each has the entries state.<name>.*. Parts with "
+        "one key stand there one after the other. Empty: the positions of joints, at state_key.",
+    ),
+    Parameter(
+        "state.<name>.kind",
+        ParameterKind.STRING,
+        "joint_positions",
+        "What it is: joint_positions, joint_velocities or joint_efforts of joint_state_topics; a "
+        "pose (geometry_msgs/PoseStamped), twist (TwistStamped) or wrench (WrenchStamped); or a "
+        "vector (std_msgs/Float64MultiArray, which has no stamp: its arrival counts).",
+        choices=tuple(kind.value for kind in StateKind),
+        each_of="states",
+    ),
+    Parameter(
+        "state.<name>.key",
+        ParameterKind.STRING,
+        "",
+        "Where it goes in the request; a dot steps into a nested map. Empty: state_key.",
+        each_of="states",
+    ),
+    Parameter(
+        "state.<name>.joints",
+        ParameterKind.STRINGS,
+        (),
+        "Its joints, in order, each one of joints. Empty: all of joints.",
+        each_of="states",
+    ),
+    Parameter(
+        "state.<name>.topic",
+        ParameterKind.STRING,
+        "",
+        "Topic of a pose, twist, wrench or vector.",
+        each_of="states",
+    ),
+    Parameter(
+        "state.<name>.rotation",
+        ParameterKind.STRING,
+        "rotvec",
+        "How the rotation of a pose is written: rpy (rad, about fixed axes), rotvec (axis times "
+        "angle), quat_xyzw, or rot6d (two columns of the matrix).",
+        choices=tuple(rotation.value for rotation in Rotation),
+        each_of="states",
+    ),
+    Parameter(
+        "state.<name>.size",
+        ParameterKind.INTEGER,
+        0,
+        "How many numbers a vector has.",
+        low=0,
+        high=1000,
+        each_of="states",
+    ),
+    Parameter(
+        "state.<name>.scale",
+        ParameterKind.DOUBLES,
+        (1.0,),
+        "A value is sent times scale, plus offset: 57.29578 makes degrees of rad. One value for "
+        "all, or one for each.",
+        each_of="states",
+    ),
+    Parameter(
+        "state.<name>.offset",
+        ParameterKind.DOUBLES,
+        (0.0,),
+        "Added to a value after scale. One value for all, or one for each.",
+        each_of="states",
     ),
     Parameter(
         "prompt_key", ParameterKind.STRING, "prompt", "Where the instruction goes in the request."
@@ -307,19 +382,37 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     # --- playing chunks ---
     Parameter(
+        "axes",
+        ParameterKind.STRINGS,
+        (),
+        "Names of what the policy commands, in the order of action_columns: joints, a gripper, the "
+        "directions of an end effector or a base. Those in joints are measured. Empty: joints. "
+        "Lists with one value per joint have one per axis.",
+    ),
+    Parameter(
         "action_columns",
         ParameterKind.STRINGS,
         (),
-        "The server's names of the action columns, one per entry of joints. "
-        "Empty: the joints' own names.",
+        "The server's names of the action columns, one per axis. Empty: the axes' own names.",
     ),
     Parameter(
         "action_kind",
-        ParameterKind.STRING,
-        "",
-        "What the actions of a server mean that does not say it, as openpi's: position is absolute "
-        "positions of the joints. Empty: such a server is refused. Ours say it.",
-        choices=("", "position"),
+        ParameterKind.STRINGS,
+        (),
+        "What the policy's numbers mean, for all axes or for each: position and gripper are "
+        "absolute; velocity is of a joint; eef_delta is the way of an end effector in one step; "
+        "base_twist is the velocity of a base. What the server says must be the same. Empty: "
+        "positions and grippers by the server's word; a server that says nothing, as openpi's, is "
+        "refused.",
+        choices=("", *KINDS),
+        may_be_one=True,
+    ),
+    Parameter(
+        "action_scale",
+        ParameterKind.DOUBLES,
+        (1.0,),
+        "What 1 of the policy is in rad or m (per second for velocities, per step for eef_delta): "
+        "0.01745329 for degrees, 0.05 for LIBERO's metres. One value for all, or one per axis.",
     ),
     Parameter(
         "action_rate_hz",
@@ -377,8 +470,49 @@ PARAMETERS: tuple[Parameter, ...] = (
         "gripper_joints",
         ParameterKind.STRINGS,
         (),
-        "Joints that are grippers, for a server that does not say it: they are neither faded nor "
-        "averaged.",
+        "Axes that are grippers; each may have the entries gripper.<name>.*. They are neither "
+        "faded nor averaged, and a hold keeps their command.",
+    ),
+    Parameter(
+        "gripper.<name>.closed",
+        ParameterKind.DOUBLE,
+        0.0,
+        "Where the axis is when the hand is closed. closed and open equal: the policy's numbers "
+        "are the axis's own.",
+        unit="rad or m",
+        each_of="gripper_joints",
+    ),
+    Parameter(
+        "gripper.<name>.open",
+        ParameterKind.DOUBLE,
+        0.0,
+        "Where the axis is when the hand is open.",
+        unit="rad or m",
+        each_of="gripper_joints",
+    ),
+    Parameter(
+        "gripper.<name>.policy_closed",
+        ParameterKind.DOUBLE,
+        0.0,
+        "The policy's number for the closed hand, for a server that does not say it.",
+        each_of="gripper_joints",
+    ),
+    Parameter(
+        "gripper.<name>.policy_open",
+        ParameterKind.DOUBLE,
+        0.0,
+        "The policy's number for the open hand, for a server that does not say it.",
+        each_of="gripper_joints",
+    ),
+    Parameter(
+        "gripper.<name>.threshold",
+        ParameterKind.DOUBLE,
+        0.0,
+        "Share of the way from closed to open from which on the hand is opened wholly, and else "
+        "closed. 0: it goes in between as well.",
+        low=0.0,
+        high=0.99,
+        each_of="gripper_joints",
     ),
     Parameter(
         "blend_time",
@@ -465,29 +599,64 @@ PARAMETERS: tuple[Parameter, ...] = (
         "controllers",
         ParameterKind.STRINGS,
         (),
-        "Names of the joint trajectory controllers; each has the entries controller.<name>.*.",
+        "Names of the controllers; each has the entries controller.<name>.*.",
+    ),
+    Parameter(
+        "controller.<name>.kind",
+        ParameterKind.STRING,
+        "joint_trajectory",
+        "What it takes: joint_trajectory (trajectory_msgs/JointTrajectory); position or velocity "
+        "(std_msgs/Float64MultiArray, as forward_command_controller); twist "
+        "(geometry_msgs/TwistStamped with six axes, as MoveIt Servo); base (TwistStamped or Twist "
+        "with the axes x and rotation, or x, y and rotation); gripper (an action of control_msgs). "
+        "All but the first and the last are sent by a process of its own, which brakes if the node "
+        "is gone.",
+        choices=tuple(kind.value for kind in ControllerKind),
+        each_of="controllers",
     ),
     Parameter(
         "controller.<name>.topic",
         ParameterKind.STRING,
         "",
-        "Topic of the controller, trajectory_msgs/JointTrajectory. "
-        "Empty: /<name>/joint_trajectory.",
+        "Topic of the controller, or name of a gripper's action. Empty: /<name>/joint_trajectory, "
+        "/<name>/commands, /servo_node/delta_twist_cmds, /cmd_vel or /<name>/gripper_cmd.",
         each_of="controllers",
     ),
     Parameter(
         "controller.<name>.joints",
         ParameterKind.STRINGS,
         (),
-        "The controller's joints, all of them. Empty: every entry of joints.",
+        "The controller's joints or axes, all of them, in its order. Empty: every axis.",
+        each_of="controllers",
+    ),
+    Parameter(
+        "controller.<name>.frame",
+        ParameterKind.STRING,
+        "",
+        "Of a twist: the frame in which the policy's directions count, as ROS names it.",
+        each_of="controllers",
+    ),
+    Parameter(
+        "controller.<name>.stamped",
+        ParameterKind.BOOL,
+        True,
+        "Of a base: true sends TwistStamped (the default from Kilted on), false Twist.",
+        each_of="controllers",
+    ),
+    Parameter(
+        "controller.<name>.action",
+        ParameterKind.STRING,
+        "parallel_gripper_command",
+        "Of a gripper: parallel_gripper_command (Jazzy and later) or gripper_command (Humble).",
+        choices=("parallel_gripper_command", "gripper_command"),
         each_of="controllers",
     ),
     Parameter(
         "unmoved_joints",
         ParameterKind.STRINGS,
         (),
-        "Joints that no controller moves on purpose; the robot does not move while another joint "
-        "has none.",
+        "Axes that no controller moves on purpose; the robot does not move while another axis has "
+        "none.",
     ),
     Parameter(
         "command_window",

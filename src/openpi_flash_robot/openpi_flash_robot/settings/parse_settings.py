@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from openpi_flash_robot.nanoseconds import from_seconds
 from openpi_flash_robot.settings.node_settings import (
     DEFAULT_PORTS,
     SECRET_IS_NOT_SET,
     SECRET_IS_SET,
-    Camera,
-    Controller,
     LinkSettings,
     NodeSettings,
-    ObservationSettings,
     PlayerSettings,
-    RequestPath,
     StopSettings,
 )
-from openpi_flash_robot.settings.parameter_kinds import ParameterError, ParameterValue
+from openpi_flash_robot.settings.parameter_kinds import ParameterError
 from openpi_flash_robot.settings.parameter_table import parse_values
+from openpi_flash_robot.settings.parse_controllers import (
+    check_measured,
+    parse_action_kinds,
+    parse_controllers,
+    parse_grippers,
+)
+from openpi_flash_robot.settings.parse_observation import parse_observation
+from openpi_flash_robot.settings.typed_values import Values
 
 
 def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
@@ -30,33 +34,39 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
         ParameterError: a parameter is unknown, missing, of the wrong type, out of range, or does
             not fit another one.
     """
-    values = _Values(parse_values(given))
+    values = Values(parse_values(given))
     joints = values.names("joints")
-    if not joints:
+    axes = values.names("axes") or joints
+    if not axes:
         raise ParameterError(
             "parameter joints is empty; name the robot's joints in policy order, in a parameter "
             "file below `/**:` (or the node's name) and `ros__parameters:`"
         )
-    action_columns = values.names("action_columns") or joints
-    if len(action_columns) != len(joints):
+    action_columns = values.names("action_columns") or axes
+    if len(action_columns) != len(axes):
         raise ParameterError(
-            f"parameter action_columns has {len(action_columns)} names for {len(joints)} joints"
+            f"parameter action_columns has {len(action_columns)} names for {len(axes)} joints"
         )
+    kinds = parse_action_kinds(values, axes)
+    grippers, controllers = parse_grippers(values, axes), parse_controllers(values, axes)
+    check_measured(axes, joints, kinds, controllers, grippers)
     return NodeSettings(
         link=_link(values),
-        observation=_observation(values, joints),
-        player=_player(values, joints),
+        observation=parse_observation(values, joints),
+        player=_player(values, axes, joints),
         stops=StopSettings(
             emergency_stops=values.names("emergency_stop_topics"),
             enable=values.get("enable_topic", str),
             hold=values.get("hold_topic", str),
             timeout_ns=values.seconds("stop_timeout"),
         ),
-        controllers=_controllers(values, joints),
-        gripper_joints=_some_joints(values, "gripper_joints", joints),
-        unmoved_joints=_some_joints(values, "unmoved_joints", joints),
+        controllers=controllers,
+        axes=axes,
+        grippers=grippers,
+        unmoved_joints=values.some_of("unmoved_joints", axes, "axes or joints"),
         action_columns=action_columns,
-        action_kind=values.get("action_kind", str),
+        action_kinds=kinds,
+        action_scale=values.per_joint("action_scale", axes),
         action_rate_hz=values.get("action_rate_hz", float),
         execution_horizon=values.get("execution_horizon", int),
         control_period_ns=from_seconds(1.0 / values.get("control_rate_hz", float)),
@@ -71,58 +81,7 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
     )
 
 
-T = TypeVar("T")
-
-
-class _Values:
-    """Typed access to values that `parse_values` has checked."""
-
-    def __init__(self, values: Mapping[str, ParameterValue]) -> None:
-        self._values = values
-
-    def get(self, name: str, kind: type[T]) -> T:
-        value = self._values[name]
-        assert isinstance(value, kind), name
-        return value
-
-    def seconds(self, name: str) -> int:
-        return from_seconds(self.get(name, float))
-
-    def required(self, name: str, hint: str) -> str:
-        value = self.get(name, str)
-        if not value:
-            raise ParameterError(f"parameter {name} is not set; {hint}")
-        return value
-
-    def names(self, name: str) -> tuple[str, ...]:
-        """A list of names that are all there and all different."""
-        names = tuple(str(item) for item in self.get(name, tuple))
-        if "" in names:
-            raise ParameterError(f"parameter {name} has an empty name in it")
-        twice = sorted({item for item in names if names.count(item) > 1})
-        if twice:
-            raise ParameterError(f"parameter {name} has {', '.join(twice)} more than once")
-        return names
-
-    def path(self, name: str, hint: str) -> RequestPath:
-        path = tuple(self.required(name, hint).split("."))
-        if "" in path:
-            raise ParameterError(f"parameter {name} has an empty key between its dots")
-        return path
-
-    def per_joint(self, name: str, joints: tuple[str, ...]) -> tuple[float, ...]:
-        """One value per joint, from one for all of them or one for each."""
-        values = tuple(float(item) for item in self.get(name, tuple))
-        if len(values) == 1:
-            return values * len(joints)
-        if len(values) != len(joints):
-            raise ParameterError(
-                f"parameter {name} has {len(values)} values for {len(joints)} joints"
-            )
-        return values
-
-
-def _link(values: _Values) -> LinkSettings:
+def _link(values: Values) -> LinkSettings:
     transport = values.get("transport", str)
     ways_to_trust = ("server_fingerprint", "ca_file", "known_servers")
     given = [name for name in ways_to_trust if values.get(name, str)]
@@ -149,7 +108,7 @@ def _link(values: _Values) -> LinkSettings:
     )
 
 
-def _api_key(values: _Values) -> str:
+def _api_key(values: Values) -> str:
     key = values.get("api_key", str)
     if key == SECRET_IS_SET:
         raise ParameterError(
@@ -159,67 +118,10 @@ def _api_key(values: _Values) -> str:
     return "" if key == SECRET_IS_NOT_SET else key
 
 
-def _observation(values: _Values, joints: tuple[str, ...]) -> ObservationSettings:
-    names = values.names("cameras")
-    if not names:
-        raise ParameterError("parameter cameras is empty; list the names of the robot's cameras")
-    cameras = tuple(_camera(values, name) for name in names)
-    topics = values.names("joint_state_topics")
-    if not topics:
-        raise ParameterError(
-            "parameter joint_state_topics is empty; list the topics with sensor_msgs/JointState"
-        )
-    state_key = values.path("state_key", "give the key of the joint positions in the request")
-    prompt_key = values.path("prompt_key", "give the key of the instruction in the request")
-    _check_paths([*(camera.key for camera in cameras), state_key, prompt_key])
-    height, width = values.get("image_height", int), values.get("image_width", int)
-    if (height == 0) != (width == 0):
-        raise ParameterError("parameters image_height and image_width must both be 0 or neither")
-    return ObservationSettings(
-        cameras=cameras,
-        image_size=(height, width) if height else None,
-        image_layout=values.get("image_layout", str),
-        jpeg_quality=(
-            values.get("jpeg_quality", int) if values.get("image_encoding", str) == "jpeg" else None
-        ),
-        joint_state_topics=topics,
-        joints=joints,
-        state_key=state_key,
-        prompt_key=prompt_key,
-        max_age_ns=values.seconds("max_observation_age"),
-        max_skew_ns=values.seconds("max_camera_skew"),
-        max_blind_ns=values.seconds("max_blind_time"),
-    )
-
-
-def _camera(values: _Values, name: str) -> Camera:
-    topic = values.required(f"camera.{name}.topic", "give the topic of its images")
-    kind = values.get(f"camera.{name}.image_transport", str)
-    return Camera(
-        name,
-        topic,
-        values.path(f"camera.{name}.key", "give the key of its image in the request"),
-        # image_transport's own name for such a topic
-        is_compressed=topic.endswith("/compressed") if kind == "auto" else kind == "compressed",
-    )
-
-
-def _check_paths(paths: list[RequestPath]) -> None:
-    """No two inputs may land in the same place, nor one inside another."""
-    for index, path in enumerate(paths):
-        for other in paths[index + 1 :]:
-            shorter = min(len(path), len(other))
-            if path[:shorter] == other[:shorter]:
-                raise ParameterError(
-                    f"two inputs go to the same place in the request: "
-                    f"{'.'.join(path)} and {'.'.join(other)}"
-                )
-
-
-def _player(values: _Values, joints: tuple[str, ...]) -> PlayerSettings:
-    lower = values.per_joint("position_lower", joints)
-    upper = values.per_joint("position_upper", joints)
-    for joint, low, high in zip(joints, lower, upper, strict=True):
+def _player(values: Values, axes: tuple[str, ...], joints: tuple[str, ...]) -> PlayerSettings:
+    lower = values.per_joint("position_lower", axes)
+    upper = values.per_joint("position_upper", axes)
+    for joint, low, high in zip(axes, lower, upper, strict=True):
         if low >= high:
             raise ParameterError(
                 f"position_lower of {joint} ({low:g}) must be below its position_upper ({high:g})"
@@ -229,48 +131,16 @@ def _player(values: _Values, joints: tuple[str, ...]) -> PlayerSettings:
         ensemble_decay=values.get("ensemble_decay", float),
         max_chunk_age_ns=values.seconds("max_chunk_age"),
         blend_ns=values.seconds("blend_time"),
-        max_start_delta=values.per_joint("max_start_delta", joints),
-        max_tracking_error=values.per_joint("max_tracking_error", joints),
-        max_velocity=values.per_joint("max_velocity", joints),
-        max_acceleration=values.per_joint("max_acceleration", joints),
+        max_start_delta=values.per_joint("max_start_delta", axes),
+        max_tracking_error=tuple(
+            error if axis in joints else 0.0  # what is not measured is not watched
+            for axis, error in zip(axes, values.per_joint("max_tracking_error", axes), strict=True)
+        ),
+        max_velocity=values.per_joint("max_velocity", axes),
+        max_acceleration=values.per_joint("max_acceleration", axes),
         position_lower=lower,
         position_upper=upper,
+        measured=tuple(axis in joints for axis in axes),
         lead_ns=values.seconds("min_lead_time"),
         is_commanded=not values.get("dry_run", bool),
     )
-
-
-def _some_joints(values: _Values, name: str, joints: tuple[str, ...]) -> tuple[str, ...]:
-    some = values.names(name)
-    for joint in some:
-        if joint not in joints:
-            raise ParameterError(f"{name} has {joint}, which is not one of joints")
-    return some
-
-
-def _controllers(values: _Values, joints: tuple[str, ...]) -> tuple[Controller, ...]:
-    controllers = []
-    owner: dict[str, str] = {}
-    for name in values.names("controllers"):
-        group = values.names(f"controller.{name}.joints") or joints
-        for joint in group:
-            if joint not in joints:
-                raise ParameterError(
-                    f"controller.{name}.joints has {joint}, which is not one of joints"
-                )
-            if joint in owner:
-                raise ParameterError(
-                    f"joint {joint} belongs to two controllers, {owner[joint]} and {name}"
-                )
-            owner[joint] = name
-        controllers.append(
-            Controller(
-                name=name,
-                topic=values.get(f"controller.{name}.topic", str) or f"/{name}/joint_trajectory",
-                joints=group,
-                columns=tuple(joints.index(joint) for joint in group),
-            )
-        )
-    if not controllers and not values.get("dry_run", bool):
-        raise ParameterError("parameter controllers is empty; without one only dry_run is possible")
-    return tuple(controllers)

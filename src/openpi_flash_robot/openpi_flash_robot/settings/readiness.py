@@ -5,24 +5,33 @@ from __future__ import annotations
 import math
 
 from openpi_flash_robot.settings.node_settings import NodeSettings
+from openpi_flash_robot.settings.parse_controllers import RATE_KINDS
 
 
 def why_not_move(settings: NodeSettings) -> str | None:
     """What is missing before the robot may move; None if nothing is."""
     if settings.dry_run:
         return None
-    joints, player = settings.joints, settings.player
+    axes, player = settings.axes, settings.player
+    is_bounded = [
+        is_measured or kind not in RATE_KINDS
+        for is_measured, kind in zip(player.measured, settings.action_kinds, strict=True)
+    ]
     for name, limits in (
         ("position_lower", player.position_lower),
         ("position_upper", player.position_upper),
     ):
-        missing = [j for j, limit in zip(joints, limits, strict=True) if math.isinf(limit)]
+        missing = [
+            axis
+            for axis, limit, wants in zip(axes, limits, is_bounded, strict=True)
+            if wants and math.isinf(limit)
+        ]
         if missing:
             return (
                 f"parameter {name} is not set for {', '.join(missing)}, and dry_run is false: a "
                 "robot is not moved without position limits; take them from its data sheet or URDF"
             )
-    unmoved = [j for j in settings.joints_without_controller if j not in settings.unmoved_joints]
+    unmoved = [a for a in settings.axes_without_controller if a not in settings.unmoved_joints]
     if unmoved:
         return (
             f"no controller moves {', '.join(unmoved)}: what the policy commands there is not "

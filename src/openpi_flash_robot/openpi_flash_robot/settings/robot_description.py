@@ -89,8 +89,8 @@ def bounded(settings: NodeSettings, bounds: Mapping[str, Bounds]) -> NodeSetting
 
     A joint that the description does not know, or gives no room, keeps its own limits.
     """
-    player, joints = settings.player, settings.joints
-    known = [bounds.get(joint, Bounds()) for joint in joints]
+    player = settings.player
+    known = [bounds.get(axis, Bounds()) for axis in settings.axes]
     known = [bound if bound.lower < bound.upper else Bounds() for bound in known]
     lower = tuple(max(o, b.lower) for o, b in zip(player.position_lower, known, strict=True))
     upper = tuple(min(o, b.upper) for o, b in zip(player.position_upper, known, strict=True))

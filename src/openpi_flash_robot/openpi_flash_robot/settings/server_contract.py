@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard, TypeVar
 
 from openpi_flash_robot.nanoseconds import SECOND, to_seconds
-from openpi_flash_robot.settings.action_meaning import (
-    ActionMeaning,
-    objection,
-    parse_meanings,
-)
-from openpi_flash_robot.settings.node_settings import NodeSettings, RequestPath
+from openpi_flash_robot.settings.action_meaning import ActionMeaning, parse_meanings
+from openpi_flash_robot.settings.axis_play import AxisPlay, CannotPlayError, Reading, play_of
+from openpi_flash_robot.settings.input_meaning import InputMeaning, objections, parse_inputs
+from openpi_flash_robot.settings.node_settings import NodeSettings
+from openpi_flash_robot.settings.state_inputs import RequestPath
 
 T = TypeVar("T")
 
@@ -45,6 +44,7 @@ class ServerContract:
     action_rate_hz: float | None = None
     action_names: tuple[str, ...] | None = None
     actions: tuple[ActionMeaning, ...] | None = None
+    inputs: tuple[InputMeaning, ...] = ()
     robot: str = ""
     model: str = ""
     checkpoint: str = ""
@@ -57,9 +57,9 @@ class Agreement:
 
     Attributes:
         step_ns: spacing of the steps of a chunk.
-        columns: index in the server's columns of each joint.
+        columns: index in the server's columns of each axis.
         column_count: how many columns a chunk must have.
-        grippers: whether each joint is a gripper.
+        axes: how each axis is played.
         horizon: how many steps a chunk must have; None for any number.
         images: what each image must look like, by its place in the request.
         supports: optional request keys the server reads.
@@ -71,7 +71,7 @@ class Agreement:
     step_ns: int
     columns: tuple[int, ...]
     column_count: int
-    grippers: tuple[bool, ...]
+    axes: tuple[AxisPlay, ...]
     horizon: int | None
     images: Mapping[RequestPath, ImageTarget]
     supports: frozenset[str]
@@ -94,6 +94,7 @@ def parse_contract(metadata: Mapping[str, Any]) -> ServerContract:
         raise ContractError(f"the server's action_names is {names!r}, expected a list of names")
     try:
         actions = parse_meanings(metadata.get("actions"))
+        inputs = parse_inputs(metadata.get("inputs"))
     except ValueError as error:
         raise ContractError(str(error)) from error
     supports = metadata.get("supports") or []
@@ -104,6 +105,7 @@ def parse_contract(metadata: Mapping[str, Any]) -> ServerContract:
         action_rate_hz=None if rate is None else float(rate),
         action_names=tuple(names) if names else None,
         actions=actions,
+        inputs=inputs,
         robot=_text(metadata, "robot"),
         model=_text(metadata, "model"),
         checkpoint=_checkpoint_name(metadata),
@@ -128,21 +130,23 @@ def agree(contract: ServerContract, settings: NodeSettings) -> Agreement:
         raise ContractError(
             f"the server describes {len(contract.actions)} actions, and has {column_count}"
         )
-    if problem := objection(contract.actions, settings.action_kind):
-        raise ContractError(problem)
+    axes = _axes(contract, settings, columns)
+    refusals, warnings = objections(contract.inputs, settings.observation)
+    if refusals:
+        raise ContractError("; ".join(refusals))
     step_ns = round(SECOND / rate_hz)
     _refuse_unplayable(contract, settings, step_ns)
     return Agreement(
         step_ns=step_ns,
         columns=columns,
         column_count=column_count,
-        grippers=_grippers(contract, settings, columns),
+        axes=axes,
         horizon=contract.action_horizon,
         images=contract.images,
-        supports=contract.supports,
+        supports=_supports(contract, axes),
         model=contract.model,
         checkpoint=contract.checkpoint,
-        warnings=_warnings(contract, settings),
+        warnings=(*_warnings(contract, settings), *warnings),
     )
 
 
@@ -177,32 +181,52 @@ def _columns(contract: ServerContract, settings: NodeSettings) -> tuple[tuple[in
     if contract.action_dim is not None and contract.action_dim != len(wanted):
         raise ContractError(
             f"the server's actions have {contract.action_dim} columns, "
-            f"this robot has {len(wanted)} joints"
+            f"this robot has {len(wanted)} axes"
         )
     return tuple(range(len(wanted))), len(wanted)
 
 
-def _grippers(
+def _axes(
     contract: ServerContract, settings: NodeSettings, columns: Sequence[int]
-) -> tuple[bool, ...]:
-    """Whether each joint is a gripper, by the server's word or the node's."""
-    actions = contract.actions
-    return tuple(
-        joint in settings.gripper_joints
-        or (actions is not None and actions[column].interface == "gripper")
-        for joint, column in zip(settings.joints, columns, strict=True)
-    )
+) -> tuple[AxisPlay, ...]:
+    """How each axis is played."""
+    axes, problems = [], []
+    for axis, column, kind, scale in zip(
+        settings.axes, columns, settings.action_kinds, settings.action_scale, strict=True
+    ):
+        meaning = contract.actions[column] if contract.actions is not None else None
+        gripper, controller = settings.gripper_of(axis), settings.controller_of(axis)
+        try:
+            play = play_of(
+                axis, meaning, kind=kind, scale=scale, gripper=gripper, controller=controller
+            )
+        except CannotPlayError as error:
+            problems.append(str(error))
+        else:
+            axes.append(play)
+    if problems:
+        more = f" (and {len(problems) - 1} more axes)" if len(problems) > 1 else ""
+        raise ContractError(f"{problems[0]}{more}")
+    return tuple(axes)
+
+
+def _supports(contract: ServerContract, axes: Sequence[AxisPlay]) -> frozenset[str]:
+    """What the server reads besides; no rtc where offsets count from each observation anew."""
+    if any(axis.reading is Reading.FROM_OBSERVED for axis in axes):
+        return contract.supports - {"rtc", "rtc_prefix"}
+    return contract.supports
 
 
 def _warnings(contract: ServerContract, settings: NodeSettings) -> tuple[str, ...]:
     warnings = []
     ours = {camera.key: camera.name for camera in settings.observation.cameras}
-    if contract.images:
+    if contract.images and not contract.inputs:
         warnings += [
             f"the server reads an image at {'.'.join(path)}, but no camera.<name>.key is that"
             for path in contract.images
             if path not in ours
         ]
+    if contract.images:
         warnings += [
             f"camera {name} goes to {'.'.join(path)}, where the server reads no image"
             for path, name in ours.items()

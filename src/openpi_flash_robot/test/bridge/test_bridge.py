@@ -105,7 +105,7 @@ def test_the_joints_of_a_request_are_those_of_the_moment_of_its_images(world):
     images = request.observation.frames.newest_ns
     assert request.observation.joints.oldest_ns == images
     # joint states are 4 ms newer than images here, and the shoulder moves at 0.4 rad/s
-    here = world.bridge.joints.newest(world.now, max_age_ns=500 * MS).positions
+    here = world.bridge.states.joints.newest(world.now, max_age_ns=500 * MS).positions
     behind = here[0] - request.observation.joints.positions[0]
     assert behind == pytest.approx(0.4 * 4e-3, rel=0.1)
 

@@ -8,12 +8,15 @@ from openpi_flash_robot.play.plan import Plan
 from openpi_flash_robot.senses.frames import FrameSet
 from openpi_flash_robot.senses.joints import JointReading
 from openpi_flash_robot.senses.observation import Observation
+from openpi_flash_robot.senses.states import StateReading
 
 MS = 1_000_000
 
 
 def observation(stamp):
-    return Observation(FrameSet({}, stamp, stamp), JointReading(np.zeros(1), stamp), "")
+    return Observation(
+        FrameSet({}, stamp, stamp), JointReading(np.zeros(1), stamp), StateReading({}, stamp), ""
+    )
 
 
 def plan(observed, step=20 * MS, steps=1000):
@@ -88,7 +91,9 @@ def test_a_clock_that_is_set_back_does_not_make_it_wait_for_the_old_time():
 def test_the_same_frames_are_known_again():
     requests = RequestSchedule()
     assert not requests.has_seen(FrameSet({}, 1, 2))
-    requests.send(0, Observation(FrameSet({}, 1, 2), JointReading(np.zeros(1), 1), ""))
+    requests.send(
+        0, Observation(FrameSet({}, 1, 2), JointReading(np.zeros(1), 1), StateReading({}, 1), "")
+    )
     assert requests.has_seen(FrameSet({}, 1, 2))
     assert not requests.has_seen(FrameSet({}, 2, 2))
 

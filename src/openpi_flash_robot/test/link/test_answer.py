@@ -7,13 +7,17 @@ import pytest
 
 from openpi_flash_robot.link.answer import AnswerError, PlannerSubtask, parse_answer, rtc_of
 from openpi_flash_robot.play.splice.rtc import Continuation
+from openpi_flash_robot.settings.action_meaning import ActionMeaning
+from openpi_flash_robot.settings.axis_play import AxisPlay, Reading
 from openpi_flash_robot.settings.server_contract import Agreement
 
 AGREEMENT = Agreement(
     step_ns=20_000_000,
     columns=(2, 0, 1),
     column_count=3,
-    grippers=(False, False, False),
+    axes=tuple(
+        AxisPlay(ActionMeaning(name, "position", "rad"), Reading.ABSOLUTE) for name in "abc"
+    ),
     horizon=4,
     images={},
     supports=frozenset(),

@@ -11,6 +11,7 @@ from openpi_flash_robot.senses.observation import (
     Observation,
     build_request,
 )
+from openpi_flash_robot.senses.states import StateReading
 from openpi_flash_robot.settings.server_contract import ImageTarget
 
 SCENE, WRIST = ("observation/scene_image",), ("observation/wrist_image",)
@@ -28,7 +29,9 @@ def observation():
     frames = FrameSet(
         {"scene": Frame(1_000, (480, 640, 10)), "wrist": Frame(1_200, (224, 224, 20))}, 1_000, 1_200
     )
-    return Observation(frames, JointReading(np.array([0.1, 0.2, 0.3]), 900), "stack the cubes")
+    here = np.array([0.1, 0.2, 0.3])
+    states = StateReading({("observation/state",): here}, 900)
+    return Observation(frames, JointReading(here, 900), states, "stack the cubes")
 
 
 @pytest.fixture
@@ -92,10 +95,13 @@ def test_paths_with_more_than_one_key_become_nested_maps(observation, settings, 
         replace(scene, key=("images", "cam_high")),
         replace(wrist, key=("images", "cam_wrist")),
     )
-    ours = replace(settings.observation, cameras=cameras, state_key=("state",))
-    request = build_request(observation, ours, {}, work)
+    ours = replace(settings.observation, cameras=cameras)
+    states = StateReading({("state", "arm"): np.zeros(2), ("state", "hand"): np.ones(1)}, 900)
+    request = build_request(replace(observation, states=states), ours, {}, work)
     assert set(request) == {"images", "state", "prompt"}
     assert set(request["images"]) == {"cam_high", "cam_wrist"}
+    assert set(request["state"]) == {"arm", "hand"}
+    assert request["state"]["hand"].dtype == np.float32
 
 
 def test_without_an_instruction_the_server_uses_its_own(observation, settings, work, replace):
@@ -148,7 +154,7 @@ def test_the_session_is_said_where_the_connection_has_not_said_it(observation, s
 
 def test_an_observation_is_as_old_as_its_oldest_input(observation, replace):
     assert observation.oldest_ns == 900
-    later = replace(observation, joints=JointReading(np.zeros(3), 5_000))
+    later = replace(observation, states=StateReading({}, 5_000))
     assert later.oldest_ns == 1_000
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from openpi_flash_robot.settings.node_settings import Camera, Controller
+from openpi_flash_robot.settings.controllers import Controller
+from openpi_flash_robot.settings.node_settings import Camera
 from openpi_flash_robot.settings.parameter_kinds import ParameterError
 from openpi_flash_robot.settings.parse_settings import settings_from_parameters
 
@@ -141,7 +142,7 @@ def test_dry_run_is_on_unless_someone_turns_it_off(parameters):
         ({"image_height": 0}, "parameters image_height and image_width must both be 0 or neither"),
         (
             {"controller.arm.joints": ["wrist"]},
-            "controller.arm.joints has wrist, which is not one of joints",
+            "controller.arm.joints has wrist, which is not one of axes or joints",
         ),
         (
             {"controller.hand.joints": ["elbow"]},
@@ -179,7 +180,7 @@ def test_every_example_configuration_is_valid_and_does_not_move_the_robot(path):
 
 
 def test_a_joint_that_no_controller_has_is_known(parameters):
-    assert settings_from_parameters(parameters).joints_without_controller == ()
+    assert settings_from_parameters(parameters).axes_without_controller == ()
     ours = {"controllers": ["arm"], "controller.arm.joints": ["elbow", "shoulder"]}
     del parameters["controller.hand.joints"]
-    assert settings_from_parameters(parameters | ours).joints_without_controller == ("gripper",)
+    assert settings_from_parameters(parameters | ours).axes_without_controller == ("gripper",)

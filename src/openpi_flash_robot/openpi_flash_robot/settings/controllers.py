@@ -1,0 +1,85 @@
+"""What is commanded: the axes of the robot, and the controllers that take them."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class ControllerKind(enum.Enum):
+    """What a controller takes, by the names of `controller.<name>.kind`."""
+
+    JOINT_TRAJECTORY = "joint_trajectory"
+    """trajectory_msgs/JointTrajectory: joint_trajectory_controller."""
+    POSITION = "position"
+    """std_msgs/Float64MultiArray of positions: forward_command_controller."""
+    VELOCITY = "velocity"
+    """std_msgs/Float64MultiArray of velocities: forward_command_controller."""
+    TWIST = "twist"
+    """geometry_msgs/TwistStamped of an end effector, as MoveIt Servo takes it."""
+    BASE = "base"
+    """geometry_msgs/TwistStamped, or Twist, of a mobile base."""
+    GRIPPER = "gripper"
+    """control_msgs/GripperCommand or ParallelGripperCommand, an action."""
+
+    @property
+    def takes_rates(self) -> bool:
+        """Whether it is told how fast to go, not where to be."""
+        return self in (ControllerKind.VELOCITY, ControllerKind.TWIST, ControllerKind.BASE)
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether it wants every moment of the motion by itself, and has no plan of its own."""
+        return self not in (ControllerKind.JOINT_TRAJECTORY, ControllerKind.GRIPPER)
+
+
+AXES_OF = {ControllerKind.TWIST: (6,), ControllerKind.BASE: (2, 3), ControllerKind.GRIPPER: (1,)}
+"""How many axes a controller of a kind has, where that is fixed: a twist is x, y, z and the
+rotation about them; a base x and the rotation, or x, y and the rotation."""
+
+
+@dataclass(frozen=True)
+class Controller:
+    """A controller and the axes that it moves.
+
+    Attributes:
+        name: as in the parameters.
+        topic: where it takes commands; for a gripper the name of the action.
+        joints: its axes, in the order of the command.
+        columns: index of each of them in `NodeSettings.axes`.
+        kind: what it takes.
+        frame: of a twist: what the policy's directions count in.
+        is_stamped: of a base: whether it takes TwistStamped.
+        action: of a gripper: gripper_command or parallel_gripper_command.
+    """
+
+    name: str
+    topic: str
+    joints: tuple[str, ...]
+    columns: tuple[int, ...]
+    kind: ControllerKind = ControllerKind.JOINT_TRAJECTORY
+    frame: str = ""
+    is_stamped: bool = True
+    action: str = ""
+
+
+@dataclass(frozen=True)
+class Gripper:
+    """How the policy's numbers for a gripper become commands.
+
+    Attributes:
+        joint: its axis.
+        closed: the axis's position of the closed hand, rad, m or 1; NaN: as the policy says it.
+        open: of the open hand.
+        policy_closed: the policy's number for the closed hand, where the server does not say it.
+        policy_open: for the open hand.
+        threshold: share of the way from closed to open, above 0 and below 1, from which on it is
+            opened wholly, and else closed; 0 for a hand that goes in between.
+    """
+
+    joint: str
+    closed: float
+    open: float
+    policy_closed: float
+    policy_open: float
+    threshold: float

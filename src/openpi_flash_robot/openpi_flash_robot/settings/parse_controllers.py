@@ -1,0 +1,122 @@
+"""The parameters of what is commanded: axes, grippers, controllers."""
+
+from __future__ import annotations
+
+from openpi_flash_robot.settings.controllers import AXES_OF, Controller, ControllerKind, Gripper
+from openpi_flash_robot.settings.parameter_kinds import ParameterError
+from openpi_flash_robot.settings.typed_values import Values
+
+RATE_KINDS = ("velocity", "eef_delta", "base_twist")
+"""Kinds of actions that say how fast to go."""
+
+
+def parse_action_kinds(values: Values, axes: tuple[str, ...]) -> tuple[str, ...]:
+    """What the policy's numbers mean, one for each axis; empty where nothing is said."""
+    kinds = tuple(str(kind) for kind in values.get("action_kind", tuple)) or ("",)
+    if len(kinds) == 1:
+        return kinds * len(axes)
+    if len(kinds) != len(axes):
+        raise ParameterError(f"parameter action_kind has {len(kinds)} values for {len(axes)} axes")
+    return kinds
+
+
+def parse_grippers(values: Values, axes: tuple[str, ...]) -> tuple[Gripper, ...]:
+    """The axes that are grippers."""
+    return tuple(
+        Gripper(
+            joint=joint,
+            closed=values.get(f"gripper.{joint}.closed", float),
+            open=values.get(f"gripper.{joint}.open", float),
+            policy_closed=values.get(f"gripper.{joint}.policy_closed", float),
+            policy_open=values.get(f"gripper.{joint}.policy_open", float),
+            threshold=values.get(f"gripper.{joint}.threshold", float),
+        )
+        for joint in values.some_of("gripper_joints", axes, "axes or joints")
+    )
+
+
+def parse_controllers(values: Values, axes: tuple[str, ...]) -> tuple[Controller, ...]:
+    """The controllers; no two of them move one axis.
+
+    Raises:
+        ParameterError: an axis that is none, or that two controllers move; or there is no
+            controller, and the robot is to move.
+    """
+    controllers = []
+    owner: dict[str, str] = {}
+    for name in values.names("controllers"):
+        controller = _controller(values, name, axes)
+        for joint in controller.joints:
+            if joint in owner:
+                raise ParameterError(
+                    f"joint {joint} belongs to two controllers, {owner[joint]} and {name}"
+                )
+            owner[joint] = name
+        controllers.append(controller)
+    if not controllers and not values.get("dry_run", bool):
+        raise ParameterError("parameter controllers is empty; without one only dry_run is possible")
+    return tuple(controllers)
+
+
+def _controller(values: Values, name: str, axes: tuple[str, ...]) -> Controller:
+    prefix = f"controller.{name}"
+    kind = ControllerKind(values.get(f"{prefix}.kind", str))
+    group = values.some_of(f"{prefix}.joints", axes, "axes or joints") or axes
+    allowed = AXES_OF.get(kind)
+    if allowed is not None and len(group) not in allowed:
+        raise ParameterError(
+            f"{prefix}.joints has {len(group)} axes, and a controller of kind {kind.value} has "
+            f"{' or '.join(map(str, allowed))}"
+        )
+    frame = values.get(f"{prefix}.frame", str)
+    if kind is ControllerKind.TWIST and not frame:
+        raise ParameterError(
+            f"parameter {prefix}.frame is not set; name the frame in which the policy's directions "
+            "count, such as base_link"
+        )
+    return Controller(
+        name=name,
+        topic=values.get(f"{prefix}.topic", str) or _TOPICS[kind].format(name=name),
+        joints=group,
+        columns=tuple(axes.index(joint) for joint in group),
+        kind=kind,
+        frame=frame,
+        is_stamped=values.get(f"{prefix}.stamped", bool),
+        action=values.get(f"{prefix}.action", str) if kind is ControllerKind.GRIPPER else "",
+    )
+
+
+def check_measured(
+    axes: tuple[str, ...],
+    joints: tuple[str, ...],
+    kinds: tuple[str, ...],
+    controllers: tuple[Controller, ...],
+    grippers: tuple[Gripper, ...],
+) -> None:
+    """Refuse an axis that is commanded to be somewhere, and that nobody measures.
+
+    Raises:
+        ParameterError: names it.
+    """
+    hands = {gripper.joint for gripper in grippers}
+    for axis, kind in zip(axes, kinds, strict=True):
+        owner = next((c for c in controllers if axis in c.joints), None)
+        if owner is None or axis in joints or axis in hands or kind == "gripper":
+            continue
+        if owner.kind.takes_rates and kind in RATE_KINDS:
+            continue
+        if owner.kind is not ControllerKind.GRIPPER:
+            raise ParameterError(
+                f"axis {axis} is commanded by {owner.name} and is not one of joints: where it is "
+                "would not be known; add it to joints, or set its action_kind"
+            )
+
+
+_TOPICS = {
+    ControllerKind.JOINT_TRAJECTORY: "/{name}/joint_trajectory",
+    ControllerKind.POSITION: "/{name}/commands",
+    ControllerKind.VELOCITY: "/{name}/commands",
+    ControllerKind.TWIST: "/servo_node/delta_twist_cmds",
+    ControllerKind.BASE: "/cmd_vel",
+    ControllerKind.GRIPPER: "/{name}/gripper_cmd",
+}

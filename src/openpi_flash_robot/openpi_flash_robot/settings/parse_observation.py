@@ -1,0 +1,131 @@
+"""The parameters of what goes into a request: cameras, states, the instruction."""
+
+from __future__ import annotations
+
+from openpi_flash_robot.settings.node_settings import Camera, ObservationSettings
+from openpi_flash_robot.settings.parameter_kinds import ParameterError
+from openpi_flash_robot.settings.state_inputs import (
+    RequestPath,
+    Rotation,
+    StateInput,
+    StateKind,
+)
+from openpi_flash_robot.settings.typed_values import Values
+
+
+def parse_observation(values: Values, joints: tuple[str, ...]) -> ObservationSettings:
+    """What goes into a request.
+
+    Raises:
+        ParameterError: something is missing, or two inputs go to one place.
+    """
+    names = values.names("cameras")
+    if not names:
+        raise ParameterError("parameter cameras is empty; list the names of the robot's cameras")
+    cameras = tuple(_camera(values, name) for name in names)
+    topics = values.names("joint_state_topics")
+    if joints and not topics:
+        raise ParameterError(
+            "parameter joint_state_topics is empty; list the topics with sensor_msgs/JointState"
+        )
+    states = _states(values, joints)
+    prompt_key = values.path("prompt_key", "give the key of the instruction in the request")
+    state_keys = dict.fromkeys(state.key for state in states)
+    _check_paths([*(camera.key for camera in cameras), *state_keys, prompt_key])
+    height, width = values.get("image_height", int), values.get("image_width", int)
+    if (height == 0) != (width == 0):
+        raise ParameterError("parameters image_height and image_width must both be 0 or neither")
+    return ObservationSettings(
+        cameras=cameras,
+        image_size=(height, width) if height else None,
+        image_layout=values.get("image_layout", str),
+        jpeg_quality=(
+            values.get("jpeg_quality", int) if values.get("image_encoding", str) == "jpeg" else None
+        ),
+        joint_state_topics=topics,
+        joints=joints,
+        states=states,
+        prompt_key=prompt_key,
+        max_age_ns=values.seconds("max_observation_age"),
+        max_skew_ns=values.seconds("max_camera_skew"),
+        max_blind_ns=values.seconds("max_blind_time"),
+    )
+
+
+def _camera(values: Values, name: str) -> Camera:
+    topic = values.required(f"camera.{name}.topic", "give the topic of its images")
+    kind = values.get(f"camera.{name}.image_transport", str)
+    return Camera(
+        name,
+        topic,
+        values.path(f"camera.{name}.key", "give the key of its image in the request"),
+        # image_transport's own name for such a topic
+        is_compressed=topic.endswith("/compressed") if kind == "auto" else kind == "compressed",
+    )
+
+
+def _check_paths(paths: list[RequestPath]) -> None:
+    """No two inputs may land in the same place, nor one inside another."""
+    for index, path in enumerate(paths):
+        for other in paths[index + 1 :]:
+            shorter = min(len(path), len(other))
+            if path[:shorter] == other[:shorter]:
+                raise ParameterError(
+                    f"two inputs go to the same place in the request: "
+                    f"{'.'.join(path)} and {'.'.join(other)}"
+                )
+
+
+def _states(values: Values, joints: tuple[str, ...]) -> tuple[StateInput, ...]:
+    names = values.names("states")
+    if names:
+        return tuple(_state(values, name, joints) for name in names)
+    key = values.path("state_key", "give the key of the joint positions in the request")
+    size = len(joints)
+    return (
+        StateInput(
+            name="joints",
+            key=key,
+            kind=StateKind.JOINT_POSITIONS,
+            joints=joints,
+            topic="",
+            rotation=Rotation.ROTVEC,
+            size=size,
+            scale=(1.0,) * size,
+            offset=(0.0,) * size,
+        ),
+    )
+
+
+def _state(values: Values, name: str, joints: tuple[str, ...]) -> StateInput:
+    prefix = f"state.{name}"
+    kind = StateKind(values.get(f"{prefix}.kind", str))
+    rotation = Rotation(values.get(f"{prefix}.rotation", str))
+    key = f"{prefix}.key" if values.get(f"{prefix}.key", str) else "state_key"
+    group: tuple[str, ...] = ()
+    topic = ""
+    if kind.is_of_joints:
+        group = values.some_of(f"{prefix}.joints", joints, "joints") or joints
+        if not group:
+            raise ParameterError(f"{prefix} is of kind {kind.value}, and parameter joints is empty")
+    else:
+        topic = values.required(f"{prefix}.topic", f"give the topic of the {kind.value}")
+    size = {
+        StateKind.POSE: 3 + rotation.size,
+        StateKind.TWIST: 6,
+        StateKind.WRENCH: 6,
+        StateKind.VECTOR: values.get(f"{prefix}.size", int),
+    }.get(kind, len(group))
+    if not size:
+        raise ParameterError(f"parameter {prefix}.size is not set; say how many numbers it has")
+    return StateInput(
+        name=name,
+        key=values.path(key, "give its key in the request"),
+        kind=kind,
+        joints=group,
+        topic=topic,
+        rotation=rotation,
+        size=size,
+        scale=values.numbers(f"{prefix}.scale", size, "numbers"),
+        offset=values.numbers(f"{prefix}.offset", size, "numbers"),
+    )
