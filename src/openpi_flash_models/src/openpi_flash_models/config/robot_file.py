@@ -149,6 +149,13 @@ class _Reader:
             raise self.fail(f"{place}.{key}", f"is {_shown(value)}, expected {_named(kind)}")
         return value
 
+    def path(self, entry: Mapping[str, Any], place: str) -> tuple[str, ...]:
+        """The keys under ``key``: one, or a list of those that lead to it."""
+        path = _path(self.get(entry, "key", place, (str, list)))
+        if not path:
+            raise self.fail(f"{place}.key", "has no keys, expected at least one")
+        return path
+
     def texts(self, value: Any, place: str) -> tuple[str, ...]:
         texts = self.sequence(value, place)
         for text in texts:
@@ -218,7 +225,7 @@ def _robot(reader: _Reader, entry: Any, place: str) -> Robot:
 
 def _state(reader: _Reader, entry: Any, place: str) -> StateInput:
     entry = reader.mapping(entry, place, {field.name for field in fields(StateInput)})
-    key = reader.get(entry, "key", place, (str, list))
+    path = reader.path(entry, place)
     size = reader.get(entry, "size", place, int)
     if size < 1:
         raise reader.fail(f"{place}.size", f"is {size}, expected at least 1")
@@ -233,7 +240,7 @@ def _state(reader: _Reader, entry: Any, place: str) -> StateInput:
         unit = entry["unit"]
         values["unit"] = unit if isinstance(unit, str) else reader.texts(unit, f"{place}.unit")
     try:
-        return StateInput(key if isinstance(key, str) else _path(key), size, **values)
+        return StateInput(path, size, **values)
     except InferenceConfigError as error:
         raise reader.fail(place, str(error)) from error
 
@@ -274,7 +281,7 @@ def _camera(reader: _Reader, entry: Any, place: str) -> CameraInput:
     required = entry.get("required", True)
     if not isinstance(required, bool):
         raise reader.fail(f"{place}.required", f"is {_shown(required)}, expected true or false")
-    return CameraInput(_path(reader.get(entry, "key", place, (str, list))), slot, layout, required)
+    return CameraInput(reader.path(entry, place), slot, layout, required)
 
 
 def _config(reader: _Reader, entry: Any, place: str, own: Mapping[str, Robot]) -> InferenceConfig:

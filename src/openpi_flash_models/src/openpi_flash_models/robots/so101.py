@@ -1,7 +1,7 @@
 """SO-101: an arm of five joints and a gripper, with a front and an optional wrist camera.
 
-The robot speaks rad, and the gripper is 0 closed and 1 open. Models are trained on LeRobot's
-numbers: degrees, and 0 to 100 for the gripper (``lerobot/robots/so_follower``, with
+Requests and actions are in rad, and the gripper is 0 closed and 1 open. Models are trained on
+LeRobot's numbers: degrees, and 0 to 100 for the gripper (``lerobot/robots/so_follower``, with
 ``use_degrees``). Names, zeros and directions are LeRobot's, which those of
 ``so101_new_calib.urdf`` follow.
 """
