@@ -3,8 +3,8 @@
 Joints are named as in Galaxea's URDF, keys after the columns of its datasets
 (``OpenGalaxea/GalaxeaLeRobotToolkit``). Arms: ``/hdas/feedback_arm_left`` and ``_right``; grippers:
 ``/hdas/feedback_gripper_left`` and ``_right``, 0 closed to 100 open. Models are trained on these;
-requests and actions have shares, 0 to 1. Torso: ``/hdas/feedback_torso``, whose fourth number is no joint of the
-R1 Lite. The base is not in the state: no model was trained on it.
+requests and actions have shares, 0 to 1. Torso: ``/hdas/feedback_torso``, whose fourth number is no
+joint of the R1 Lite. The base is not in the state, as in openpi's base models.
 
 The torso of the R1 Lite is one linkage: its three joints must move together, and Galaxea's joint
 tracker ignores them unless it is started with the torso.
