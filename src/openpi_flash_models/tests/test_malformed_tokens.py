@@ -163,8 +163,8 @@ def test_a_robot_that_does_not_say_how_cannot_hold(make):
     ("hold", "problem"),
     [
         ((0,), "hold has 1 entries, expected one for each of the 8 actions"),
-        ((0,) * 7 + (8,), "hold names number 8 of the state, expected 0 to 7, or nothing"),
-        ((-1,) * 8, "hold names number -1 of the state"),
+        ((None,) * 7 + (8,), "hold names number 8 of the state, expected 0 to 7, or nothing"),
+        ((None,) * 7 + (-1,), "hold names number -1 of the state"),
     ],
 )
 def test_a_hold_that_does_not_fit_the_robot_is_refused(hold, problem):

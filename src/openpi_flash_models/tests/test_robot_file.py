@@ -47,20 +47,27 @@ def test_the_yaml_of_the_page_is_a_robot_that_reads_its_observation(write):
     observation = robot.example_observation("wave")
     assert observation["images"]["wrist"].shape == (3, 224, 224)
     observation["observation/joints"] = np.arange(1.0, 7.0)
-    observation["observation/gripper"] = np.array([50.0])
+    observation["observation/gripper"] = np.array([0.04])
     assert robot.read_state(observation).tolist() == [1, -2, 3, 4, 5, 6, 0.5]
     assert set(robot.read_images(observation)) == {"base_0_rgb", "left_wrist_0_rgb"}
     del observation["images"]
     assert set(robot.read_images(observation)) == {"base_0_rgb"}
     assert robot.hold == tuple(range(7))
+    arm, hand = robot.inputs[2:4]
+    assert (arm.kind, arm.names[0], arm.units) == ("joints", "base", ("rad",) * 6)
+    assert (hand.path, hand.units) == (("observation/gripper",), ("m",))
+    assert (robot.actions[6].closed, robot.actions[6].open) == (0, 0.08)
     assert config.normalization == "auto"
     actions = robot.actions_to_robot(np.ones((2, 7)))
-    assert actions.tolist() == [[1, -1, 1, 1, 1, 1, 100]] * 2
+    assert actions.tolist() == [[1, -1, 1, 1, 1, 1, 0.08]] * 2
     assert robot.actions_to_model(actions).tolist() == [[1.0] * 7] * 2
 
 
 def test_the_yaml_may_say_how_numbers_are_scaled_and_which_actions_are_velocities(write):
     text = edited("hold: [0, 1, 2", "hold: [null, null, 2")
+    for name in ("base", "shoulder"):
+        velocity = f"- {{name: {name}, interface: velocity, unit: rad/s}}"
+        text = text.replace(f"      - {name}\n", f"      {velocity}\n")
     add_robot_file(write(text.replace("delta: [6, -1]", "normalization: mean_std")))
     config = named_configs.get_config("pi05_my_arm")
     assert config.normalization == "mean_std"
@@ -72,6 +79,27 @@ def test_the_python_of_the_page_is_a_robot_with_a_formula(write):
     robot = named_configs.get_config("pi05_my_other_arm").robot
     state = robot.read_state({"observation/state": np.array([0, 0, 0, 0, 0, 0, 0.11])})
     assert state[-1] == pytest.approx(np.pi / 2)
+
+
+def test_the_yaml_may_say_rotations_and_a_path_of_keys(write):
+    text = edited(
+        "      - {key: observation/gripper,",
+        "      - {key: [observation, eef], size: 7, kind: pose, names: [x, y, z, qx, qy, qz, qw], "
+        "unit: [m, m, m, '1', '1', '1', '1'], frame: base_link, rotation: quat_xyzw}\n"
+        "      - {key: observation/gripper,",
+    )
+    text = text.replace("    state_to_model:", "    # state_to_model:").replace("hold:", "# hold:")
+    twist = "- {name: rx, interface: eef_delta, unit: rad, frame: base_link, rotation: rotvec}"
+    (robot,) = read_robot_file(write(text.replace("- base\n", f"{twist}\n"))).robots
+    pose = robot.inputs[3]
+    assert (pose.path, pose.rotation) == (("observation", "eef"), "quat_xyzw")
+    assert robot.actions[0].rotation == "rotvec"
+    assert robot.example_observation()["observation"]["eef"].shape == (7,)
+
+
+def test_the_page_shows_a_config_for_a_robot_of_ours(write):
+    (config,) = read_robot_file(write(example("yaml config"))).configs
+    assert (config.robot.name, config.delta_mask) == ("so101", (True,) * 5 + (False,))
 
 
 def test_every_robot_and_config_is_on_the_page():
@@ -119,12 +147,29 @@ def edited(old, new):
         ("size: 6", "size: six", r"state\[0\].size: is 'six', expected a whole number"),
         ("key: observation/joints", "key: 3", r"state\[0\].key: is 3, expected a text"),
         ("delta: [6, -1]", f"delta: {'6' * 80}", r"delta: expected a list, got 6{56} \.\.\."),
-        ("size: 6", "siez: 6", r"robots\[0\].state\[0\]: unknown key 'siez', known: key, size"),
+        (
+            "size: 6",
+            "siez: 6",
+            r"robots\[0\].state\[0\]: unknown key 'siez', known: frame, key, kind",
+        ),
+        ("kind: joints", "kind: joint", r"state\[0\]: state observation/joints: kind is 'joint'"),
+        ("unit: rad", "unit: deg", r"robots\[0\]\.state\[0\]: .*unit is 'deg', expected one of"),
+        ("unit: rad", "unit: [rad, m]", r"state\[0\]: .*2 units for 6 numbers, expected one"),
+        ("unit: rad", "unit: 3", r"state\[0\].unit: expected a list, got 3"),
+        ("unit: rad", "unit: [1]", r"state\[0\].unit: expected texts, got 1"),
+        ("names: [base, ", "names: [", r"state\[0\]: .*5 names for 6 numbers, expected one"),
+        ("names: [gripper]", "names: gripper", r"state\[1\].names: expected a list, got 'grip"),
+        ("unit: rad", "rotation: 3", r"state\[0\].rotation: is 3, expected a text"),
+        ("kind: joints\n", "kind: pose\n", r"state\[0\]: .*frame is missing, a pose needs it"),
+        ("key: observation/joints", "key: []", r"state\[0\].key: has no keys, expected at least"),
+        ("closed: 0", "closed: shut", r"actions\[6\].closed: is 'shut', expected a number"),
+        (", open: 0.08", "", r"actions\[6\]: .*closed is 0 and open is None, expected two"),
+        ("      - elbow\n", "      - shoulder\n", "my_arm: two actions are named shoulder"),
         ("layout: chw", "layout: hcw", r"cameras\[1\].layout: is 'hcw', expected hwc or chw"),
         ("slot: left_wrist_0_rgb", "slot: base_0_rgb", r"cameras: two cameras fill base_0_rgb"),
         ("slot: left_wrist_0_rgb", "slot: tail", r"the model has no camera tail"),
         ("required: false", "required: 'no'", r"required: is 'no', expected true or false"),
-        ("1, 1, 0.01]", "1, 1]", r"state_to_model.scale: expected 7 numbers, got"),
+        ("1, 1, 12.5]", "1, 1]", r"state_to_model.scale: expected 7 numbers, got"),
         ("model: pi05", "model: pi5", r"configs\[0\].model: is 'pi5', expected one of pi0, pi05"),
         (
             "robot: my_arm",
@@ -139,6 +184,8 @@ def edited(old, new):
         ("name: pi05_my_arm", "name: pi05_droid", "a config named 'pi05_droid' already"),
         ("hold: [0, 1", "hold: [0", r"robots\[0\]: robot my_arm: hold has 6 entries, expected"),
         ("5, 6]", "5, 7]", "robot my_arm: hold names number 7 of the state, expected 0 to 6"),
+        ("hold: [0, 1", "hold: [0, null", "hold has nothing for shoulder, which zero would move"),
+        ("5, 6]", "5, 5]", "hold names number 5 of the state, in rad, for gripper, in m"),
         ("hold: [0, 1", "hold: [0, 1.5", r"hold: expected whole numbers and null, got \[0, 1.5"),
         ("hold: [0, 1", "hold: [0, yes", r"hold: expected whole numbers and null, got \[0, True"),
         (

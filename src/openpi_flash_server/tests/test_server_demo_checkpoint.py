@@ -105,6 +105,13 @@ def test_quic_gets_the_same_for_the_same_seed_and_the_planner_says_the_same(serv
         np.testing.assert_array_equal(seeded[0]["actions"], seeded[1]["actions"])
     assert (metadata["action_horizon"], metadata["action_dim"]) == (50, 7)
     assert metadata["action_names"][0] == "shoulder_pan"
+    assert [given["path"][0] for given in metadata["inputs"]] == [
+        "observation/scene_image",
+        "observation/wrist_image",
+        "observation/state",
+        "prompt",
+    ]
+    assert [metadata["actions"][6][key] for key in ("unit", "closed", "open")] == ["1", 1.0, 0.0]
     assert {tuple(spec["path"]) for spec in metadata["image_specs"]} == {
         ("observation/scene_image",),
         ("observation/wrist_image",),

@@ -23,7 +23,9 @@ from openpi_flash_models.errors import InferenceConfigError
 from openpi_flash_models.model.inputs import CAMERAS
 from openpi_flash_models.model.shape import MODEL_NAMES
 from openpi_flash_models.robots.action_column import ActionColumn
-from openpi_flash_models.robots.robot import CameraInput, Robot, StateInput
+from openpi_flash_models.robots.linear import Linear
+from openpi_flash_models.robots.robot import Robot
+from openpi_flash_models.robots.robot_input import CameraInput, StateInput
 from openpi_flash_models.transforms.delta import delta_mask
 
 _PROMPT_SLOTS = {"pi0": 48, "pi05": 200, "pi0_fast": 250}
@@ -36,25 +38,6 @@ class RobotFile:
 
     robots: tuple[Robot, ...]
     configs: tuple[InferenceConfig, ...]
-
-
-@dataclass(frozen=True)
-class Linear:
-    """``scale * x + offset``, number by number along the last axis."""
-
-    scale: np.ndarray
-    offset: np.ndarray
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Convert [..., D]."""
-        return values * self.scale + self.offset
-
-    @property
-    def inverse(self) -> Linear | None:
-        """The inverse; None if a scale is zero."""
-        if not self.scale.all():
-            return None
-        return Linear(1 / self.scale, -self.offset / self.scale)
 
 
 def add_robot_file(path: Path) -> RobotFile:
@@ -166,6 +149,20 @@ class _Reader:
             raise self.fail(f"{place}.{key}", f"is {_shown(value)}, expected {_named(kind)}")
         return value
 
+    def path(self, entry: Mapping[str, Any], place: str) -> tuple[str, ...]:
+        """The keys under ``key``: one, or a list of those that lead to it."""
+        path = _path(self.get(entry, "key", place, (str, list)))
+        if not path:
+            raise self.fail(f"{place}.key", "has no keys, expected at least one")
+        return path
+
+    def texts(self, value: Any, place: str) -> tuple[str, ...]:
+        texts = self.sequence(value, place)
+        for text in texts:
+            if not isinstance(text, str):
+                raise self.fail(place, f"expected texts, got {_shown(text)}")
+        return tuple(texts)
+
     def numbers(self, value: Any, place: str, size: int) -> np.ndarray:
         numbers = self.sequence(value, place)
         if len(numbers) != size or not all(
@@ -191,14 +188,10 @@ def _robot(reader: _Reader, entry: Any, place: str) -> Robot:
     for slot in slots:
         if slots.count(slot) > 1:
             raise reader.fail(f"{place}.cameras", f"two cameras fill {slot}")
-    state = []
-    for i, part in enumerate(reader.sequence(entry.get("state"), f"{place}.state")):
-        where = f"{place}.state[{i}]"
-        keys = reader.mapping(part, where, {"key", "size"})
-        size = reader.get(keys, "size", where, int)
-        if size < 1:
-            raise reader.fail(f"{where}.size", f"is {size}, expected at least 1")
-        state.append(StateInput(reader.get(keys, "key", where, str), size))
+    state = [
+        _state(reader, part, f"{place}.state[{i}]")
+        for i, part in enumerate(reader.sequence(entry.get("state"), f"{place}.state"))
+    ]
     actions = tuple(
         _action(reader, action, f"{place}.actions[{i}]")
         for i, action in enumerate(reader.sequence(entry.get("actions"), f"{place}.actions"))
@@ -230,12 +223,37 @@ def _robot(reader: _Reader, entry: Any, place: str) -> Robot:
         raise reader.fail(place, str(error)) from error
 
 
+def _state(reader: _Reader, entry: Any, place: str) -> StateInput:
+    entry = reader.mapping(entry, place, {field.name for field in fields(StateInput)})
+    path = reader.path(entry, place)
+    size = reader.get(entry, "size", place, int)
+    if size < 1:
+        raise reader.fail(f"{place}.size", f"is {size}, expected at least 1")
+    values: dict[str, Any] = {
+        what: reader.get(entry, what, place, str)
+        for what in ("kind", "frame", "rotation")
+        if what in entry
+    }
+    if "names" in entry:
+        values["names"] = reader.texts(entry["names"], f"{place}.names")
+    if "unit" in entry:
+        unit = entry["unit"]
+        values["unit"] = unit if isinstance(unit, str) else reader.texts(unit, f"{place}.unit")
+    try:
+        return StateInput(path, size, **values)
+    except InferenceConfigError as error:
+        raise reader.fail(place, str(error)) from error
+
+
 def _action(reader: _Reader, entry: Any, place: str) -> ActionColumn:
     """A name alone is a joint's absolute position in rad."""
     if not isinstance(entry, Mapping):
         return ActionColumn(str(entry))
     entry = reader.mapping(entry, place, {field.name for field in fields(ActionColumn)})
-    values = {key: reader.get(entry, key, place, str) for key in {"name", *entry}}
+    kinds: dict[str, tuple[type, ...]] = {"closed": (int, float), "open": (int, float)}
+    values = {
+        key: reader.get(entry, key, place, kinds.get(key, (str,))) for key in {"name", *entry}
+    }
     if "unit" not in values and values.get("interface", "position") != "position":
         raise reader.fail(place, f"unit is missing: it is needed for {values['interface']}")
     try:
@@ -263,7 +281,7 @@ def _camera(reader: _Reader, entry: Any, place: str) -> CameraInput:
     required = entry.get("required", True)
     if not isinstance(required, bool):
         raise reader.fail(f"{place}.required", f"is {_shown(required)}, expected true or false")
-    return CameraInput(_path(reader.get(entry, "key", place, (str, list))), slot, layout, required)
+    return CameraInput(reader.path(entry, place), slot, layout, required)
 
 
 def _config(reader: _Reader, entry: Any, place: str, own: Mapping[str, Robot]) -> InferenceConfig:

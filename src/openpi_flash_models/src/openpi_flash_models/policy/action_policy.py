@@ -163,6 +163,7 @@ class ModelPolicy:
             supports=supports,
             config=self._config.name,
             checkpoint=self._checkpoint,
+            inputs=self._reader.inputs,
         )
 
     def infer(

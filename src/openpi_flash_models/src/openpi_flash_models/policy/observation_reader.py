@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from openpi_flash_models.config.named_configs import InferenceConfig
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_models.model.inputs import IMAGE_SIZE, ModelInputs
 from openpi_flash_models.model.shape import ModelShape
+from openpi_flash_models.robots.robot_input import RobotInput
 from openpi_flash_models.text.prompts import action_prompt, fast_prompt
 from openpi_flash_models.text.task import task_of
 from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
@@ -55,6 +57,16 @@ class ObservationReader:
     def can_read_actions(self) -> bool:
         """Whether actions in the robot's units can be converted to the model's."""
         return self._config.robot.actions_to_model is not None
+
+    @property
+    def inputs(self) -> tuple[RobotInput, ...]:
+        """What a request holds. The task may be left out where there is a default."""
+        defaults = (self._default_prompt, self._config.default_prompt)
+        needed = not any(default and default.strip() for default in defaults)
+        return tuple(
+            replace(given, required=needed) if given.kind == "text" else given
+            for given in self._config.robot.inputs
+        )
 
     def model_inputs(self, observation: Mapping[str, Any], state: np.ndarray) -> ModelInputs:
         """A batch of one, with every camera slot and every prompt slot.
@@ -146,5 +158,5 @@ class ObservationReader:
                 break
             number -= part.size
         raise ObservationError(
-            part.key, f"number {number} is too far from the training data to be scaled"
+            part.name, f"number {number} is too far from the training data to be scaled"
         )

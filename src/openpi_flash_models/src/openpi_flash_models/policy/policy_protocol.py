@@ -16,6 +16,7 @@ from openpi_flash_models.actions.rtc import RtcControls
 from openpi_flash_models.checkpoints.digest import CheckpointIdentity
 from openpi_flash_models.errors import ModelOutputError, ObservationError
 from openpi_flash_models.robots.action_column import ActionColumn
+from openpi_flash_models.robots.robot_input import RobotInput
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class PolicySpec:
         supports: the controls that a request may use, by their keys on the wire.
         config: name of the inference config; empty for a policy without one.
         checkpoint: which weights answer; None for a policy without weights.
+        inputs: what it reads of a request; None for a policy that does not say.
     """
 
     model: str
@@ -95,6 +97,7 @@ class PolicySpec:
     supports: tuple[str, ...] = ("seed", "noise", "num_steps")
     config: str = ""
     checkpoint: CheckpointIdentity | None = None
+    inputs: tuple[RobotInput, ...] | None = None
 
     @property
     def action_names(self) -> tuple[str, ...]:

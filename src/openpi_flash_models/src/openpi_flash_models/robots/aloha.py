@@ -2,7 +2,8 @@
 
 Source: ``openpi/policies/aloha_policy.py``. Models were trained on another zero and direction of
 some joints, and on the gripper's angle instead of its opening. The gripper's conversions for state
-and for actions are openpi's, and are not each other's inverse.
+and for actions are openpi's, and are not each other's inverse. The robot's gripper is 0 closed and
+1 open (``PUPPET_GRIPPER_POSITION_CLOSE`` and ``_OPEN`` of ALOHA's ``constants.py``).
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from openpi_flash_models.robots.action_column import gripper, joints
-from openpi_flash_models.robots.robot import CameraInput, Robot, StateInput
+from openpi_flash_models.robots.robot import Robot
+from openpi_flash_models.robots.robot_input import CameraInput, StateInput
 
 _ARM = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate")
 _FLIP = np.array([1, -1, -1, 1, 1, 1, 1] * 2)
@@ -55,6 +57,15 @@ def gripper_from_angle(value: np.ndarray) -> np.ndarray:
     return (value + 0.5476 + 0.6213) / (1.4910 + 0.6213)
 
 
+_ACTIONS = tuple(
+    column
+    for side in ("left", "right")
+    for column in (
+        *joints(*(f"{side}_{joint}" for joint in _ARM)),
+        gripper(f"{side}_gripper", closed=0.0, open=1.0),
+    )
+)
+
 ALOHA = Robot(
     name="aloha",
     cameras=(
@@ -63,12 +74,16 @@ ALOHA = Robot(
         CameraInput(("images", "cam_right_wrist"), "right_wrist_0_rgb", "chw", required=False),
     ),
     ignored_images=(("images", "cam_low"),),
-    state=(StateInput("state", 14),),
-    actions=tuple(
-        column
-        for side in ("left", "right")
-        for column in (*joints(*(f"{side}_{joint}" for joint in _ARM)), gripper(f"{side}_gripper"))
+    state=(
+        StateInput(
+            "state",
+            14,
+            kind="joints",
+            names=tuple(column.name for column in _ACTIONS),
+            unit=tuple(column.unit for column in _ACTIONS),
+        ),
     ),
+    actions=_ACTIONS,
     control_hz=50.0,
     state_to_model=_state_to_model,
     actions_to_robot=_actions_to_robot,

@@ -2,53 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from openpi_flash_models.errors import InferenceConfigError, ObservationError
-from openpi_flash_models.model.inputs import IMAGE_SIZE
 from openpi_flash_models.robots.action_column import ActionColumn
+from openpi_flash_models.robots.robot_input import PROMPT, CameraInput, RobotInput, StateInput
 from openpi_flash_models.transforms.arrays import parse_numbers
 from openpi_flash_models.transforms.images import parse_image
 
-
-@dataclass(frozen=True)
-class CameraInput:
-    """One camera of a robot.
-
-    Attributes:
-        path: keys that lead to the image in a request.
-        slot: the model's name for it, one of ``inputs.CAMERAS``.
-        layout: the layout that clients are asked to send; both are accepted.
-        required: whether a request without it is refused; otherwise its slot is masked.
-    """
-
-    path: tuple[str, ...]
-    slot: str
-    layout: Literal["hwc", "chw"] = "hwc"
-    required: bool = True
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """The shape that needs no resizing."""
-        side = IMAGE_SIZE
-        return (side, side, 3) if self.layout == "hwc" else (3, side, side)
-
-
-@dataclass(frozen=True)
-class StateInput:
-    """One part of the state, in the order in which the model reads them.
-
-    Attributes:
-        key: its key in a request.
-        size: its number of dimensions.
-    """
-
-    key: str
-    size: int
+__all__ = ["CameraInput", "Robot", "StateInput"]
 
 
 def _unchanged(values: np.ndarray) -> np.ndarray:
@@ -70,9 +36,12 @@ class Robot:
         actions_to_model: the inverse of ``actions_to_robot``, for real-time chunking; None: not
             known.
         hold: for each action the number of the state [S] that it commands, counted from 0 in the
-            order of ``state``; None for an action whose zero keeps the robot still (a velocity, an
-            offset). None: not known.
+            order of ``state``, in the action's unit; None for an action whose zero keeps the robot
+            still (a velocity, an offset). None: not known.
         ignored_images: image paths that clients of this robot send and no model reads.
+
+    Raises:
+        InferenceConfigError: two actions have one name, or ``hold`` would move the robot.
     """
 
     name: str
@@ -87,6 +56,7 @@ class Robot:
     hold: tuple[int | None, ...] | None = None
 
     def __post_init__(self) -> None:
+        self._check_names()
         if self.hold is not None:
             self._check_hold(self.hold)
         if self.actions_to_robot is not _unchanged and self.actions_to_model is _unchanged:
@@ -97,19 +67,28 @@ class Robot:
         """The name of each action."""
         return tuple(action.name for action in self.actions)
 
+    @property
+    def inputs(self) -> tuple[RobotInput, ...]:
+        """What a request holds: the cameras, the state in the model's order, and the task."""
+        cameras = (camera.described for camera in self.cameras)
+        return (*cameras, *(part.described for part in self.state), PROMPT)
+
+    def _check_names(self) -> None:
+        names = self.action_names
+        for name in names:
+            if names.count(name) > 1:
+                raise InferenceConfigError(f"robot {self.name}: two actions are named {name}")
+
     def _check_hold(self, hold: tuple[int | None, ...]) -> None:
-        size = sum(part.size for part in self.state)
-        if len(hold) != len(self.action_names):
+        if len(hold) != len(self.actions):
             raise InferenceConfigError(
                 f"robot {self.name}: hold has {len(hold)} entries, expected one for each of the "
-                f"{len(self.action_names)} actions"
+                f"{len(self.actions)} actions"
             )
-        for index in hold:
-            if index is not None and not 0 <= index < size:
-                raise InferenceConfigError(
-                    f"robot {self.name}: hold names number {index} of the state, expected 0 to "
-                    f"{size - 1}, or nothing"
-                )
+        units = [unit for part in self.state for unit in (part.units or ("",) * part.size)]
+        for index, action in zip(hold, self.actions, strict=True):
+            if problem := _hold_problem(index, action, units):
+                raise InferenceConfigError(f"robot {self.name}: hold {problem}")
 
     def read_images(self, observation: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Images of a request by the model's slot, uint8 [H, W, 3] of any size.
@@ -143,13 +122,13 @@ class Robot:
         """
         parts = []
         for part in self.state:
-            value = observation.get(part.key)
+            value = _lookup(observation, part.path)
             if value is None:
-                raise ObservationError(part.key, f"missing: {_present(observation)}")
-            numbers = parse_numbers(value, part.key)
+                raise ObservationError(part.name, f"missing: {_present(observation)}")
+            numbers = parse_numbers(value, part.name)
             if numbers.size != part.size or numbers.ndim > 1:
                 raise ObservationError(
-                    part.key, f"expected shape [{part.size}], got {list(numbers.shape)}"
+                    part.name, f"expected shape [{part.size}], got {list(numbers.shape)}"
                 )
             parts.append(numbers.reshape(-1))
         state = np.concatenate(parts)
@@ -160,25 +139,44 @@ class Robot:
         """A request that this robot could send: zeros, of the sizes that need no resizing."""
         observation: dict[str, Any] = {"prompt": prompt}
         for camera in self.cameras:
-            branch = observation
-            for key in camera.path[:-1]:
-                branch = branch.setdefault(key, {})
-            branch[camera.path[-1]] = np.zeros(camera.shape, np.uint8)
+            _place(observation, camera.path, np.zeros(camera.shape, np.uint8))
         for part in self.state:
-            observation[part.key] = np.zeros(part.size, np.float32)
+            _place(observation, part.path, np.zeros(part.size, np.float32))
         return observation
 
     def _refuse_unknown_images(self, observation: Mapping[str, Any]) -> None:
         known = {camera.path for camera in self.cameras} | set(self.ignored_images)
+        others = {part.path[:2] for part in self.state}
         for group in {path[0] for path in known if len(path) > 1}:
             images = observation.get(group)
             if isinstance(images, Mapping):
                 for name in images:
-                    if (group, name) not in known:
+                    if (group, name) not in known | others:
                         names = sorted(path[-1] for path in known)
                         raise ObservationError(
                             f"{group}/{name}", f"no such camera, known: {', '.join(names)}"
                         )
+
+
+def _hold_problem(index: int | None, action: ActionColumn, units: Sequence[str]) -> str:
+    """Why this number of the state does not hold this action; empty if it does."""
+    if index is None:
+        if action.stays_at_zero:
+            return ""
+        return (
+            f"has nothing for {action.name}, which zero would move; name the number of the state "
+            "that it commands"
+        )
+    if not 0 <= index < len(units):
+        return f"names number {index} of the state, expected 0 to {len(units) - 1}, or nothing"
+    if action.stays_at_zero:
+        return f"names number {index} of the state for {action.name}, which zero holds"
+    if units[index] not in ("", action.unit):
+        return (
+            f"names number {index} of the state, in {units[index]}, for {action.name}, in "
+            f"{action.unit}"
+        )
+    return ""
 
 
 def _lookup(observation: Mapping[str, Any], path: tuple[str, ...]) -> Any:
@@ -188,6 +186,13 @@ def _lookup(observation: Mapping[str, Any], path: tuple[str, ...]) -> Any:
             return None
         value = value.get(key)
     return value
+
+
+def _place(observation: dict[str, Any], path: tuple[str, ...], value: np.ndarray) -> None:
+    branch = observation
+    for key in path[:-1]:
+        branch = branch.setdefault(key, {})
+    branch[path[-1]] = value
 
 
 def _present(observation: Mapping[str, Any]) -> str:

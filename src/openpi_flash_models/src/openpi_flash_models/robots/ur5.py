@@ -1,7 +1,23 @@
-"""UR5 and UR5e with a gripper, by the keys of openpi's ``examples/ur5``; joint positions, 20 Hz."""
+"""UR5 and UR5e with a gripper, by the keys of openpi's ``examples/ur5``; joint positions, 20 Hz.
+
+Joints are named as ``ur_robot_driver`` names them. The gripper is 0 open and 1 closed, as in the
+models' training data (``docs/norm_stats.md`` of openpi).
+"""
+
+from dataclasses import replace
 
 from openpi_flash_models.robots.action_column import gripper, joints
-from openpi_flash_models.robots.robot import CameraInput, Robot, StateInput
+from openpi_flash_models.robots.robot import Robot
+from openpi_flash_models.robots.robot_input import CameraInput, gripper_state, joint_state
+
+_ARM = (
+    "shoulder_pan_joint",
+    "shoulder_lift_joint",
+    "elbow_joint",
+    "wrist_1_joint",
+    "wrist_2_joint",
+    "wrist_3_joint",
+)
 
 UR5 = Robot(
     name="ur5",
@@ -9,18 +25,11 @@ UR5 = Robot(
         CameraInput(("base_rgb",), "base_0_rgb"),
         CameraInput(("wrist_rgb",), "left_wrist_0_rgb"),
     ),
-    state=(StateInput("joints", 6), StateInput("gripper", 1)),
-    actions=(
-        *joints(
-            "shoulder_pan",
-            "shoulder_lift",
-            "elbow",
-            "wrist_1",
-            "wrist_2",
-            "wrist_3",
-        ),
-        gripper(),
-    ),
+    state=(joint_state("joints", *_ARM), gripper_state("gripper")),
+    actions=(*joints(*_ARM), gripper(closed=1.0, open=0.0)),
     control_hz=20.0,
     hold=tuple(range(7)),
 )
+
+UR5E = replace(UR5, name="ur5e")
+"""The same by its newer name."""

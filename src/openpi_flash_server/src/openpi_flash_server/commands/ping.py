@@ -158,20 +158,9 @@ def observation_of(robot_name: str) -> dict[str, Any]:
     Raises:
         InferenceConfigError: no such robot is known here.
     """
-    import numpy as np
-
     from openpi_flash_models.robots import get_robot
 
-    robot = get_robot(robot_name)
-    observation: dict[str, Any] = {"prompt": "ping", "seed": 0}
-    for camera in robot.cameras:
-        place = observation
-        for key in camera.path[:-1]:
-            place = place.setdefault(key, {})
-        place[camera.path[-1]] = np.zeros(camera.shape, np.uint8)
-    for part in robot.state:
-        observation[part.key] = np.zeros(part.size, np.float32)
-    return observation
+    return get_robot(robot_name).example_observation("ping") | {"seed": 0}
 
 
 def _call(

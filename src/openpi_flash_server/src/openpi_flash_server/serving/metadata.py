@@ -24,6 +24,7 @@ def action_metadata(spec: PolicySpec, *, has_planner: bool) -> dict[str, Any]:
         **_checkpoint(spec.checkpoint),
         "robot": spec.robot,
         "image_specs": _image_specs(spec),
+        **_inputs(spec),
         "action_horizon": spec.action_horizon,
         "action_dim": spec.action_dim,
         "action_rate_hz": spec.action_rate_hz,
@@ -63,3 +64,9 @@ def _image_specs(spec: PolicySpec) -> list[dict[str, Any]]:
         {"path": list(image.path), "target_shape": list(image.shape), "dtype": image.dtype}
         for image in spec.image_specs
     ]
+
+
+def _inputs(spec: PolicySpec) -> dict[str, Any]:
+    if spec.inputs is None:
+        return {}
+    return {"inputs": [given.as_metadata() for given in spec.inputs]}
