@@ -18,7 +18,9 @@ ROS_MODULES = frozenset(
         "action_msgs",
         "ament_index_python",
         "builtin_interfaces",
+        "control_msgs",
         "diagnostic_msgs",
+        "geometry_msgs",
         "lifecycle_msgs",
         "openpi_flash_msgs",
         "rcl_interfaces",
@@ -86,7 +88,7 @@ PACKAGES = {
     "openpi_flash_client_node": PackageRule(
         ROOT / "src/openpi_flash_client_node/openpi_flash_client_node",
         may_import=frozenset({"openpi_flash_robot"}),
-        third_party=ROS_MODULES,
+        third_party=ROS_MODULES | {"numpy"},
     ),
 }
 
@@ -154,6 +156,7 @@ ROOMS = {
     ),
     "openpi_flash_client_node": (
         ("launch_plan",),
+        ("sender",),
         ("ros",),
         ("__main__",),
     ),

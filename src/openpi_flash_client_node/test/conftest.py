@@ -311,14 +311,13 @@ def make_node(ros, server, parameters):
     from openpi_flash_client_node.ros.node import ClientNode
 
     def make(*, bring_up=True, **changes):
+        changes = {name.replace("__", "."): value for name, value in changes.items()}
         given = parameters | {"port": server.port} | changes
         node = ClientNode(
             context=ros.context,
             use_global_arguments=False,
             parameter_overrides=[
-                Parameter(name.replace("__", "."), value=value)
-                for name, value in given.items()
-                if value is not None
+                Parameter(name, value=value) for name, value in given.items() if value is not None
             ],
         )
         ros.add(node)

@@ -21,12 +21,12 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
 from openpi_flash_client_node.ros import messages, qos
-from openpi_flash_client_node.ros.graph import command_topic_of
 from openpi_flash_client_node.ros.malloc_tuning import keep_image_memory
 from openpi_flash_client_node.ros.outputs import Outputs
 from openpi_flash_client_node.ros.parameters import RosParameters
 from openpi_flash_client_node.ros.secret_parameters import NodeWithSecrets
 from openpi_flash_client_node.ros.sensor_subscription import SensorSubscription
+from openpi_flash_client_node.ros.state_messages import MESSAGES, numbers_of, stamp_of_state
 from openpi_flash_msgs.srv import SetPrompt
 from openpi_flash_robot.bridge.bridge import Bridge
 from openpi_flash_robot.bridge.diagnostics import reports
@@ -60,6 +60,7 @@ from openpi_flash_robot.settings.robot_description import (
     bounded,
     parse_description,
 )
+from openpi_flash_robot.settings.state_inputs import StateInput
 
 HEARTBEAT_S = 0.5
 GRAPH_CHECK_S = 0.2
@@ -221,6 +222,12 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         for topic in settings.observation.joint_state_topics:
             self._subscribe(JointState, topic, self._on_joints, qos.JOINT_STATES_DEPTH)
 
+        for state in settings.observation.states:
+            if not state.kind.is_of_joints:
+                kind = MESSAGES[state.kind]
+                callback = partial(self._on_vector, state)
+                self._subscribe(kind, state.topic, callback, qos.JOINT_STATES_DEPTH)
+
         if topic := settings.robot_description_topic:
             description = self.create_subscription(String, topic, self._on_description, qos.LATCHED)
             self._made.append(partial(self.destroy_subscription, description))
@@ -311,6 +318,10 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._live_bridge.add_joints(
             stamp_ns, message.name, message.position, message.velocity, message.effort
         )
+
+    def _on_vector(self, state: StateInput, message: Any) -> None:
+        stamp_ns = stamp_of_state(state, message, self._now())
+        self._live_bridge.add_vector(state.name, stamp_ns, numbers_of(state, message))
 
     def _on_description(self, message: String) -> None:
         try:
@@ -444,7 +455,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         assert self._settings is not None
         if time.monotonic() - self._made_at < DISCOVERY_S:
             return
-        topics = [command_topic_of(self, c.name, c.topic) for c in self._settings.controllers]
+        topics = self._live_outputs.command_topics()
         self._live_bridge.command_topics(self._now(), topics)
         self._carry_out()
 

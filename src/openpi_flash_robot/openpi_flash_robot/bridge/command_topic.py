@@ -17,17 +17,21 @@ class CommandTopic:
         topic: where it takes trajectories.
         subscribers: how many nodes listen.
         other_publishers: full names of the nodes that publish too, this one left out.
+        problem: why nothing can be said there; empty if it can.
     """
 
     controller: str
     topic: str
     subscribers: int
     other_publishers: tuple[str, ...] = ()
+    problem: str = ""
 
 
 def objection(topics: Sequence[CommandTopic]) -> Hold | None:
     """Why nothing may be commanded; None if every controller listens to this node alone."""
     for topic in topics:
+        if topic.problem:
+            return Hold(HoldKind.COMMANDER, f"{topic.topic}: {topic.problem}")
         if not topic.subscribers:
             return Hold(
                 HoldKind.COMMANDER,

@@ -54,6 +54,9 @@ ARRIVED = 5e-3
 REMEMBERED_CHUNKS = 16
 """Chunks that an ensemble is made of at most."""
 
+SLOWEST = 1e-3
+"""rad/s or m/s; a velocity limit must be above zero."""
+
 OFF_CHUNK = 1e-3
 """rad or m; a motion that is farther from the chunk than this is limited there."""
 
@@ -317,6 +320,7 @@ class ChunkPlayer:
         raw = TimedChunk(where, start_ns, chunk.step_ns)
         desired = self._spliced(chunk, raw, before, begin_ns, due_ns)
         limits = self._braking if self.is_moving(begin_ns) else self._limits
+        limits = _no_faster_than_asked(limits, chunk, first_step, last_step)
         after = follow(start, begin_ns, due_ns, desired, smoothing_ns=chunk.step_ns, limits=limits)
         times = np.concatenate([[0.0], (due_ns - begin_ns) / SECOND])
         unlimited = Polygon(times, np.vstack([start.positions, desired]))
@@ -395,6 +399,8 @@ class ChunkPlayer:
             desired = faded(before, begin_ns, due_ns, desired, self._settings.blend_ns)
         if chunk.grippers:
             desired = np.where(np.asarray(chunk.grippers), own, desired)
+        if chunk.rates:
+            desired = np.where(np.asarray(chunk.rates), own, desired)
         return desired
 
     def continuation(
@@ -418,6 +424,19 @@ def _limits_of(settings: PlayerSettings) -> JointLimits:
         np.asarray(settings.position_upper, dtype=np.float64),
         np.asarray(settings.max_velocity, dtype=np.float64),
         np.asarray(settings.max_acceleration, dtype=np.float64),
+    )
+
+
+def _no_faster_than_asked(
+    limits: JointLimits, chunk: Chunk, first_step: int, last_step: int
+) -> JointLimits:
+    """The limits, and of a rate no more than the policy says: what it lost is not caught up."""
+    if not any(chunk.rates):
+        return limits
+    steps = np.abs(chunk.actions[first_step : last_step + 1]) / to_seconds(chunk.step_ns)
+    asked = np.maximum(steps.max(axis=0), SLOWEST)
+    return replace(
+        limits, velocity=np.where(chunk.rates, np.minimum(limits.velocity, asked), limits.velocity)
     )
 
 

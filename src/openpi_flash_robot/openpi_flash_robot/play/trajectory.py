@@ -59,3 +59,11 @@ def trajectory_of(
         positions=window.positions[kept][:, list(columns)],
         velocities=window.velocities[kept][:, list(columns)],
     )
+
+
+def motion_of(trajectory: Trajectory) -> Motion:
+    """The motion of a trajectory whose points belong to moments of the ROS clock."""
+    assert trajectory.start_ns is not None, "the trajectory counts from its reception"
+    return Motion(
+        trajectory.start_ns + trajectory.times_ns, trajectory.positions, trajectory.velocities
+    )

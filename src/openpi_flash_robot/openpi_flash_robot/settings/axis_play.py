@@ -92,7 +92,7 @@ def play_of(
     said = meaning or _own(axis, kind, gripper)
     is_gripper = said.interface == "gripper" or gripper is not None
     _compare(said, meaning is not None, kind, is_gripper=is_gripper)
-    reading = _reading(said)
+    reading = _reading(said, is_either_way=gripper is not None and gripper.threshold > 0.0)
     _check_controller(said, reading, controller)
     if is_gripper:
         return _gripper_play(said, scale, gripper)
@@ -134,7 +134,7 @@ def _compare(said: ActionMeaning, is_servers: bool, kind: str, *, is_gripper: bo
         )
 
 
-def _reading(said: ActionMeaning) -> Reading:
+def _reading(said: ActionMeaning, *, is_either_way: bool) -> Reading:
     if said.interface in ("velocity", "base_twist"):
         reading = Reading.PER_SECOND if said.reference == ABSOLUTE else None
     elif said.interface == "eef_delta":
@@ -145,10 +145,19 @@ def _reading(said: ActionMeaning) -> Reading:
             OBSERVED_STATE: Reading.FROM_OBSERVED,
             PREVIOUS_STEP: Reading.PER_STEP,
         }.get(said.reference)
-    if reading is None or (said.interface == "gripper" and reading is not Reading.ABSOLUTE):
+    if said.interface == "gripper":
+        # which way to go, as in robosuite: the threshold of the node makes it open or closed
+        goes = said.reference == PREVIOUS_STEP and is_either_way
+        reading = Reading.ABSOLUTE if goes or said.reference == ABSOLUTE else None
+    if reading is None:
+        hint = (
+            "; set gripper.<name>.threshold, to open or close the hand wholly"
+            if said.interface == "gripper" and said.reference == PREVIOUS_STEP
+            else ""
+        )
         raise CannotPlayError(
             f"the server's action {said} cannot be played: this node does not play a "
-            f"{said.interface} with the reference {said.reference}"
+            f"{said.interface} with the reference {said.reference}{hint}"
         )
     return reading
 
@@ -204,7 +213,7 @@ _OWN_UNITS = {
 _UNITS = {
     "position": ("rad", "m", "1"),
     "gripper": ("rad", "m", "1"),
-    "velocity": ("rad/s", "m/s"),
+    "velocity": ("rad/s", "m/s", "1"),
     "eef_delta": ("m", "rad", "1"),
     "base_twist": ("m/s", "rad/s"),
 }

@@ -51,6 +51,7 @@ class Controller:
         frame: of a twist: what the policy's directions count in.
         is_stamped: of a base: whether it takes TwistStamped.
         action: of a gripper: gripper_command or parallel_gripper_command.
+        max_effort: of a gripper: N or N m; 0 leaves it to the gripper.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Controller:
     frame: str = ""
     is_stamped: bool = True
     action: str = ""
+    max_effort: float = 0.0
 
 
 @dataclass(frozen=True)

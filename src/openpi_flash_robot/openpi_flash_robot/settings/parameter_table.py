@@ -652,6 +652,16 @@ PARAMETERS: tuple[Parameter, ...] = (
         each_of="controllers",
     ),
     Parameter(
+        "controller.<name>.max_effort",
+        ParameterKind.DOUBLE,
+        0.0,
+        "Of a gripper: the greatest effort it may close with. 0 leaves it to the gripper.",
+        unit="N or N m",
+        low=0.0,
+        high=10000.0,
+        each_of="controllers",
+    ),
+    Parameter(
         "unmoved_joints",
         ParameterKind.STRINGS,
         (),

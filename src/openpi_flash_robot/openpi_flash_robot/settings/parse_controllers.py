@@ -83,6 +83,7 @@ def _controller(values: Values, name: str, axes: tuple[str, ...]) -> Controller:
         frame=frame,
         is_stamped=values.get(f"{prefix}.stamped", bool),
         action=values.get(f"{prefix}.action", str) if kind is ControllerKind.GRIPPER else "",
+        max_effort=values.get(f"{prefix}.max_effort", float),
     )
 
 

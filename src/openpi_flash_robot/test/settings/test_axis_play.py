@@ -105,6 +105,15 @@ def test_or_by_the_nodes_own_and_never_by_a_guess():
         play(ActionMeaning("hand", "gripper", "1"), gripper=HAND)
 
 
+def test_a_hand_that_is_told_which_way_to_go_is_opened_or_closed_wholly():
+    said = ActionMeaning("hand", "gripper", "1", "previous_step", closed=1.0, open=-1.0)
+    with pytest.raises(CannotPlayError, match="set gripper.<name>.threshold"):
+        play(said, gripper=HAND)
+    either = Gripper("hand", 0.8, 0.0, 0.0, 0.0, threshold=0.5)
+    found = play(said, gripper=either)
+    assert (found.reading, found.threshold) == (Reading.ABSOLUTE, pytest.approx(0.4))
+
+
 def test_a_gripper_whose_ends_nobody_sets_is_passed_through():
     plain = Gripper("hand", 0.0, 0.0, 0.0, 0.0, 0.0)
     found = play(ActionMeaning("hand", "gripper", "1", closed=1.0, open=0.0), gripper=plain)

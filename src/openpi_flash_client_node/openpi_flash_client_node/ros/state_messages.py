@@ -1,0 +1,60 @@
+"""Poses, twists, wrenches and vectors as the numbers of an input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from geometry_msgs.msg import PoseStamped, TwistStamped, WrenchStamped
+from std_msgs.msg import Float64MultiArray
+
+from openpi_flash_client_node.ros.messages import stamp_of
+from openpi_flash_robot.senses.rotation import rotation_numbers
+from openpi_flash_robot.settings.state_inputs import StateInput, StateKind
+
+MESSAGES: dict[StateKind, type] = {
+    StateKind.POSE: PoseStamped,
+    StateKind.TWIST: TwistStamped,
+    StateKind.WRENCH: WrenchStamped,
+    StateKind.VECTOR: Float64MultiArray,
+}
+
+
+def numbers_of(state: StateInput, message: Any) -> Sequence[float]:
+    """The numbers of a message of the input's kind, in its order."""
+    return _READERS[state.kind](message, state)
+
+
+def stamp_of_state(state: StateInput, message: Any, now: int) -> int:
+    """When they were measured; a vector has no stamp, and counts from its arrival."""
+    return now if state.kind is StateKind.VECTOR else stamp_of(message.header.stamp)
+
+
+def _pose(message: PoseStamped, state: StateInput) -> Sequence[float]:
+    position, q = message.pose.position, message.pose.orientation
+    rotation = rotation_numbers((q.x, q.y, q.z, q.w), state.rotation)
+    return (position.x, position.y, position.z, *rotation.tolist())
+
+
+def _twist(message: TwistStamped, _: StateInput) -> Sequence[float]:
+    return (*_xyz(message.twist.linear), *_xyz(message.twist.angular))
+
+
+def _wrench(message: WrenchStamped, _: StateInput) -> Sequence[float]:
+    return (*_xyz(message.wrench.force), *_xyz(message.wrench.torque))
+
+
+def _vector(message: Float64MultiArray, _: StateInput) -> Sequence[float]:
+    return tuple(message.data)
+
+
+def _xyz(vector: Any) -> Sequence[float]:
+    return (vector.x, vector.y, vector.z)
+
+
+_READERS: dict[StateKind, Callable[[Any, StateInput], Sequence[float]]] = {
+    StateKind.POSE: _pose,
+    StateKind.TWIST: _twist,
+    StateKind.WRENCH: _wrench,
+    StateKind.VECTOR: _vector,
+}

@@ -1,0 +1,87 @@
+"""The node's hold on the process that sends: starts it, hands it windows, lets it end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from openpi_flash_client_node.sender.controllers_text import to_text
+from openpi_flash_client_node.sender.protocol import encode
+from openpi_flash_robot.play.motion import Motion
+from openpi_flash_robot.settings.controllers import Controller
+
+LONGEST_REST = 1 << 16
+"""Bytes that wait for a process that is slow to read; then newer windows are dropped, and it brakes
+at the end of those it has."""
+
+END_TIMEOUT_S = 2.0
+"""How long the process may take to play its last window, which is shorter, and to end."""
+
+
+class CommandSender:
+    """A process that plays windows to controllers which know one command only."""
+
+    def __init__(
+        self, controllers: Sequence[Controller], *, name: str, namespace: str, is_sim_time: bool
+    ) -> None:
+        """Start the process.
+
+        Args:
+            controllers: those that it commands.
+            name: of its node.
+            namespace: of its node.
+            is_sim_time: whether its clock is /clock.
+        """
+        self._indexes = {controller.name: i for i, controller in enumerate(controllers)}
+        self.full_name = f"{namespace.rstrip('/')}/{name}"
+        self._arguments = [
+            *(sys.executable, "-m", "openpi_flash_client_node.sender", to_text(controllers)),
+            *("--ros-args", "-r", f"__node:={name}", "-r", f"__ns:={namespace}"),
+            *("-p", f"use_sim_time:={'true' if is_sim_time else 'false'}"),
+        ]
+        self._rest = b""
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # in a session of its own: what ends the node's group must not end what brakes its robot
+        process = subprocess.Popen(self._arguments, stdin=subprocess.PIPE, start_new_session=True)
+        assert process.stdin is not None
+        # a process that is stuck must not block the node
+        os.set_blocking(process.stdin.fileno(), False)
+        self._rest = b""
+        return process
+
+    def send(self, controller: str, window: Motion) -> None:
+        """Hand over a window; it is lost if the process is gone, as `problem` tells."""
+        stdin = self._process.stdin
+        assert stdin is not None
+        if len(self._rest) < LONGEST_REST:
+            self._rest += encode(self._indexes[controller], window)
+        try:
+            self._rest = self._rest[os.write(stdin.fileno(), self._rest) :]
+        except (BlockingIOError, BrokenPipeError):
+            return
+
+    def problem(self) -> str:
+        """Why nothing can be commanded; empty if it can. Starts a process anew that has ended."""
+        code = self._process.poll()
+        if code is None:
+            return ""
+        self._close_pipe()
+        self._process = self._start()
+        return f"the process that sends commands has ended with code {code}; it is started again"
+
+    def close(self) -> None:
+        """Let the process play its last window and end."""
+        self._close_pipe()
+        try:
+            self._process.wait(END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _close_pipe(self) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()
