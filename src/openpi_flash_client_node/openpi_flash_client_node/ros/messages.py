@@ -101,6 +101,7 @@ def status_message(status: Status, settings: NodeSettings, now: int) -> PolicySt
         checkpoint=status.checkpoint,
         limited_share=status.limited_share,
         tracking_error=status.tracking_error,
+        intervention=status.intervention,
         dry_run=settings.dry_run,
         transport=settings.link.transport,
         server=settings.link.server,

@@ -239,6 +239,13 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
                 qos.stop_input(is_latched=settings.stops.timeout_ns == 0),
             )
             self._made.append(partial(self.destroy_subscription, subscription))
+        if topic := settings.takeover.switch_topic:
+            quality = qos.stop_input(is_latched=settings.takeover.timeout_ns == 0)
+            switch = self.create_subscription(Bool, topic, self._on_takeover, quality)
+            self._made.append(partial(self.destroy_subscription, switch))
+            self._subscribe(
+                JointState, settings.takeover.topic, self._on_target, qos.JOINT_STATES_DEPTH
+            )
 
     def _subscribe(
         self, kind: type, topic: str, callback: Callable[[Any], None], depth: int
@@ -338,6 +345,13 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def _on_stop(self, topic: str, message: Bool) -> None:
         self._live_bridge.hear_stop(self._now(), topic, message.data)
         self._carry_out()
+
+    def _on_takeover(self, message: Bool) -> None:
+        self._live_bridge.hear_takeover(self._now(), message.data)
+        self._carry_out()
+
+    def _on_target(self, message: JointState) -> None:
+        self._live_bridge.hear_target(self._now(), message.name, message.position)
 
     def _on_link(self) -> None:
         if self._link is None:

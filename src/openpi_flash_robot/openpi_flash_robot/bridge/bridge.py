@@ -33,6 +33,7 @@ from openpi_flash_robot.bridge.effects import (
     SendRequest,
     Warn,
 )
+from openpi_flash_robot.bridge.leading import Leading
 from openpi_flash_robot.bridge.patience import Patience
 from openpi_flash_robot.bridge.planner_feed import PlannerFeed
 from openpi_flash_robot.bridge.request_schedule import PendingRequest, RequestSchedule
@@ -104,6 +105,7 @@ class Bridge(Generic[Message]):
         self._watch = SafetyWatch(settings, self.frames, self.states)
         self._stops = StopInputs(settings.stops)
         self._stop = self._stops.problem(0)
+        self._leading = Leading(settings, self._player, self._watch)
         self._sequence = 0
         self._planner = PlannerFeed()
         self.tally = Tally()
@@ -134,6 +136,8 @@ class Bridge(Generic[Message]):
     def activate(self, now: int) -> None:
         """Begin to send requests and, unless it is a dry run, to move."""
         self._run = without(self._run, Order.INACTIVE)
+        if self._leading.is_taken:
+            self._run = ordered(self._run, Order.TAKEN)
         self._patience.forget()
         self.tally.start_anew()
         self._commander.forget()
@@ -204,6 +208,7 @@ class Bridge(Generic[Message]):
         self._patience.fault_after_ns = settings.fault_after_ns
         self._player.update_settings(settings.player)
         self._commander.update_settings(settings)
+        self._leading.update_settings(settings)
 
     def hear_stop(self, now: int, topic: str, value: bool) -> None:
         """A message of an emergency stop, an enabling or a hold switch has arrived."""
@@ -226,6 +231,38 @@ class Bridge(Generic[Message]):
             look = "has stopped the robot; look at it, then call ~/reset"
             self._run = latch(self._run, Hold(stop.kind, f"{stop.message}: it {look}"))
         self._hold(now, stop)
+
+    # --- a person at the controls ---
+
+    def hear_takeover(self, now: int, value: bool) -> None:
+        """A message of the switch by which a person takes the robot has arrived."""
+        if not self._leading.hear_switch(now, value):
+            return
+        self._requests.forget()
+        self._patience.forget()
+        if value:
+            self._run = ordered(self._run, Order.TAKEN)
+            self._hold(now, Hold(HoldKind.REQUESTED, "a person has taken the robot"))
+        else:
+            self._run = without(self._run, Order.TAKEN)
+            self._start_anew(now)
+
+    def hear_target(self, now: int, names: Sequence[str], positions: Sequence[float]) -> None:
+        """Where the person wants the axes has arrived."""
+        self._leading.hear_target(now, names, positions)
+
+    def _lead(self, now: int) -> None:
+        """Follow the person, unless something stands in the way."""
+        unready = self._watch.unready
+        obstacle = (
+            latched(self._run)
+            or self._stop
+            or self._watch.topic_problem
+            or self.states.joints.blind(now, self._settings.observation.max_blind_ns)
+        )
+        if unready is not None:
+            obstacle = Hold(HoldKind.REQUESTED, unready)
+        self._leading.lead(now, self._measured(now), obstacle)
 
     # --- the controllers ---
 
@@ -388,6 +425,8 @@ class Bridge(Generic[Message]):
             self._patience.move()
             self._look(now, outcome)
         elif is_active(self._run) and self._commander.commands:
+            if self._leading.is_taken and not is_ordered(self._run, Order.HELD, Order.PAUSED):
+                self._lead(now)
             self._look_after(now)
             self._wait(now, outcome)
         if is_active(self._run):
@@ -435,9 +474,11 @@ class Bridge(Generic[Message]):
         motion = self._player.motion
         if motion is None or not self._player.is_moving(now - SETTLE_NS):
             return
-        if self._player.is_braking:
+        if self._player.is_braking or self._leading.is_led:
             lost = self._watch.lost(now, motion.sample(now).positions)
-            self._run = latch(self._run, lost) if lost is not None else self._run
+            if lost is not None:
+                self._run = latch(self._run, lost)
+                self._hold(now, lost)
         if is_ordered(self._run, Order.HELD, Order.PAUSED) or self._player.is_moving(now):
             return
         reason = latched(self._run)
@@ -508,6 +549,7 @@ class Bridge(Generic[Message]):
 
     def _hold(self, now: int, reason: Hold) -> None:
         """The one way to stop: forget the plan, brake along it, remember why."""
+        self._leading.stop()
         self._keep_up(now)
         self._player.hold(reason, now)
         if is_active(self._run):
@@ -543,7 +585,10 @@ class Bridge(Generic[Message]):
             chunk_age=to_seconds(now - plan.observation_ns) if plan else 0.0,
             steps_buffered=plan.steps_after(now) if plan else 0,
             limited_share=plan.limited_steps / len(plan.due_ns) if plan else 0.0,
-            tracking_error=self._watch.tracking_error if plan else float("nan"),
+            tracking_error=(
+                self._watch.tracking_error if plan or self._leading.is_led else float("nan")
+            ),
+            intervention=self._leading.is_taken,
         )
 
     def _condition(self, now: int) -> Condition:
@@ -570,15 +615,21 @@ class Bridge(Generic[Message]):
             return Condition(
                 State.FAULT, Cause.SETTINGS, self._watch.unready, resumes_by_itself=False
             )
+        if is_ordered(self._run, Order.TAKEN):
+            return self._unsafe()
         server = self.server.condition
         if server is not None and isinstance(self._run, Stopped):
             return replace(server, resumes_by_itself=False)
         return server or self._unsafe()
 
     def _unsafe(self) -> Condition | None:
-        told = condition_of(self._run)
-        if self._stop is not None and not is_ordered(self._run, *Order):
-            return holding(self._stop, resumes_by_itself=told is None)
+        told, waits = condition_of(self._run), self._leading.waits
+        if told is not None and told.cause is Cause.TAKEOVER and waits is not None:
+            told = replace(told, message=waits.message)
+        if self._stop is not None and not is_ordered(
+            self._run, Order.INACTIVE, Order.PAUSED, Order.HELD
+        ):
+            return holding(self._stop, resumes_by_itself=latched(self._run) is None)
         topics = self._watch.topic_problem
         return told or (holding(topics) if topics is not None else None)
 

@@ -20,6 +20,7 @@ class Order(enum.Enum):
     HELD = Condition(
         State.HOLDING, Cause.HELD, "held by ~/hold; call ~/reset to go on", resumes_by_itself=False
     )
+    TAKEN = Condition(State.PAUSED, Cause.TAKEOVER, "a person commands the robot")
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,12 @@ def looked_at(state: RunState) -> RunState:
 
 def condition_of(state: RunState) -> Condition | None:
     """What to show of it; None while the robot may go."""
+    reason = latched(state)
     for order in Order:
+        if order is Order.TAKEN and reason is not None:
+            break
         if order in _orders(state):
             return order.value
-    reason = latched(state)
     return None if reason is None else holding(reason, resumes_by_itself=False)
 
 

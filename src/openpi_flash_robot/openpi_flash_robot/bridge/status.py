@@ -42,6 +42,7 @@ class Cause(enum.IntEnum):
     COMMANDER = 17
     EMERGENCY_STOP = 18
     PLANNER = 19
+    TAKEOVER = 20
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Status:
         steps_buffered: steps of it that are still ahead.
         limited_share: of its steps, at which limits keep the robot off them.
         tracking_error: rad or m, of the joint that follows worst; NaN while nothing is commanded.
+        intervention: whether a person commands the robot.
     """
 
     condition: Condition
@@ -92,6 +94,7 @@ class Status:
     steps_buffered: int
     limited_share: float
     tracking_error: float
+    intervention: bool = False
 
     @property
     def state(self) -> State:

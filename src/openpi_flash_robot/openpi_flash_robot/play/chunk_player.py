@@ -48,6 +48,9 @@ measured, before a motion begins there."""
 RETREAT_NS = 200_000_000
 """How long a command takes at least to go back to an arm that did not follow."""
 
+LED_NS = 100_000_000
+"""How far behind a person's hand the robot is led: the way of its motion to a target."""
+
 ARRIVED = 5e-3
 """rad or m; a command that is nearer to the arm than this need not be led back."""
 
@@ -261,6 +264,33 @@ class ChunkPlayer:
         )
         self._is_braking = False
         return True
+
+    def lead_to(self, now: int, target: NDArray[np.float64]) -> None:
+        """Lead a robot that holds to where a person wants it, at rest.
+
+        Args:
+            now: this moment.
+            target: [N], rad or m; brought within the position limits.
+        """
+        assert self._plan is None, "a chunk is being played"
+        assert self._motion is not None, "nothing was commanded yet"
+        begin_ns = max(now + self._settings.lead_ns, self._motion.start_ns)
+        motion = follow(
+            self._motion.sample(begin_ns),
+            begin_ns,
+            np.array([begin_ns + LED_NS], dtype=np.int64),
+            target[np.newaxis],
+            smoothing_ns=LED_NS,
+            limits=self._braking,
+        )
+        self._motion = self._motion.since(now).until(begin_ns, motion)
+        self._is_braking = False
+
+    def begin_at(self, measured: NDArray[np.float64], now: int) -> NDArray[np.float64]:
+        """Where a motion that no chunk begins would begin, [N]: as commanded, or as measured."""
+        if self._motion is None:
+            self._motion = rest(measured, now + JOIN_NS)
+        return self._motion.sample(now).positions
 
     def resume_from(self, played: Motion, reason: Hold, now: int) -> Hold:
         """Hold where controllers have come to without this process.

@@ -154,6 +154,25 @@ class StopSettings:
 
 
 @dataclass(frozen=True)
+class TakeoverSettings:
+    """How a person takes the robot by teleoperation.
+
+    Attributes:
+        switch_topic: std_msgs/Bool, true while a person commands; empty for never.
+        topic: sensor_msgs/JointState, where the person wants the axes.
+        joints: the names of the axes in these messages, in the order of the axes.
+        timeout_ns: of the switch; 0: it speaks on change only, and is latched.
+        target_timeout_ns: of the targets.
+    """
+
+    switch_topic: str = ""
+    topic: str = ""
+    joints: tuple[str, ...] = ()
+    timeout_ns: int = 0
+    target_timeout_ns: int = 0
+
+
+@dataclass(frozen=True)
 class NodeSettings:
     """All parameters of the node, checked."""
 
@@ -161,6 +180,7 @@ class NodeSettings:
     observation: ObservationSettings
     player: PlayerSettings
     stops: StopSettings
+    takeover: TakeoverSettings
     controllers: tuple[Controller, ...]
     axes: tuple[str, ...]
     """What is commanded, in the order of the player's columns; the measured ones have the names of

@@ -742,11 +742,33 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Topic with std_msgs/Bool, true while the robot should hold. Empty: none.",
     ),
     Parameter(
+        "takeover_topic",
+        ParameterKind.STRING,
+        "",
+        "Topic with std_msgs/Bool, true while a person commands the robot by teleoperation, such "
+        "as a pedal; false gives it back to the policy, which starts anew. Silence for "
+        "stop_timeout leaves the robot standing with the person. Empty: none.",
+    ),
+    Parameter(
+        "teleop_topic",
+        ParameterKind.STRING,
+        "",
+        "Topic with sensor_msgs/JointState: where the person wants the joints, as a leader arm "
+        "says it. The robot goes there within its limits while takeover_topic is true.",
+    ),
+    Parameter(
+        "teleop_joints",
+        ParameterKind.STRINGS,
+        (),
+        "Names of the axes in the messages on teleop_topic, in the order of axes. Empty: the same "
+        "names.",
+    ),
+    Parameter(
         "stop_timeout",
         ParameterKind.DOUBLE,
         0.5,
-        "How long an emergency stop or enabling switch may be silent. 0 is for topics that are "
-        "published on change only, with transient local durability.",
+        "How long an emergency stop, an enabling switch or that of takeover_topic may be silent. 0 "
+        "is for topics that are published on change only, with transient local durability.",
         unit="s",
         low=0.0,
         high=10.0,

@@ -14,6 +14,7 @@ from openpi_flash_robot.settings.node_settings import (
     NodeSettings,
     PlayerSettings,
     StopSettings,
+    TakeoverSettings,
 )
 from openpi_flash_robot.settings.parameter_kinds import ParameterError
 from openpi_flash_robot.settings.parameter_table import parse_values
@@ -60,6 +61,7 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
             hold=values.get("hold_topic", str),
             timeout_ns=values.seconds("stop_timeout"),
         ),
+        takeover=_takeover(values, axes),
         controllers=controllers,
         axes=axes,
         grippers=grippers,
@@ -78,6 +80,22 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
         prompt=values.get("prompt", str),
         dry_run=values.get("dry_run", bool),
         publish_subtask_text=values.get("publish_subtask_text", bool),
+    )
+
+
+def _takeover(values: Values, axes: tuple[str, ...]) -> TakeoverSettings:
+    switch, topic = values.get("takeover_topic", str), values.get("teleop_topic", str)
+    if bool(switch) != bool(topic):
+        raise ParameterError("parameters takeover_topic and teleop_topic must both be set, or none")
+    names = values.names("teleop_joints") or axes
+    if len(names) != len(axes):
+        raise ParameterError(f"parameter teleop_joints has {len(names)} names for {len(axes)} axes")
+    return TakeoverSettings(
+        switch_topic=switch,
+        topic=topic,
+        joints=names,
+        timeout_ns=values.seconds("stop_timeout"),
+        target_timeout_ns=values.seconds("max_blind_time"),
     )
 
 
