@@ -79,6 +79,9 @@ from openpi_flash_robot.senses.states import StateSources
 from openpi_flash_robot.settings.node_settings import NodeSettings
 from openpi_flash_robot.settings.server_contract import Agreement
 
+SHORTEST_S = 0.01
+"""Seconds; a request that is sent is waited for at least so long."""
+
 SETTLE_NS = 1_500_000_000
 """How long after its end a motion is looked at: whether the arm has come to where it ends."""
 
@@ -520,10 +523,18 @@ class Bridge(Generic[Message]):
                 self._settings.execution_horizon,
             )
         request = self._requests.send(now, observation, is_continuation=continuation is not None)
-        timeout = self._settings.link.request_timeout
+        timeout = self._timeout(now, observation, agreement)
         self._effects.append(
             SendRequest(request.request_id, observation, agreement, timeout, continuation)
         )
+
+    def _timeout(self, now: int, observation: Observation[Message], agreement: Agreement) -> float:
+        """How long an answer is waited for: no longer than until its chunk would be refused, s."""
+        longest = self._settings.link.request_timeout
+        if agreement.horizon is None:
+            return longest
+        max_age_ns = self._player.max_age_ns(agreement.horizon, agreement.step_ns)
+        return min(longest, max(to_seconds(observation.oldest_ns + max_age_ns - now), SHORTEST_S))
 
     def _observe(self, now: int) -> Observation[Message] | Hold:
         """The inputs of this moment, or which of them is missing, old or of another moment."""

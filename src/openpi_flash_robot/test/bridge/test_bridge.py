@@ -35,7 +35,7 @@ def test_an_answer_becomes_a_chunk_and_one_trajectory_per_controller(world):
     world.up()
     request = world.pass_time(100, until=SendRequest)
     assert request.observation.prompt == "stack the cubes"
-    assert request.timeout == 1.0
+    assert request.timeout == pytest.approx(0.995)  # its observation is 5 ms old, and may be 1 s
     effects = world.answer(request)
     (chunk,) = of(effects, PublishChunk)
     assert chunk.sequence == 1
