@@ -280,7 +280,8 @@ class ChunkPlayer:
         if self._plan is None:
             watched = np.asarray(self._settings.max_tracking_error) > 0
             here = np.where(watched, measured, start.positions)
-            if jump := self._start_jump(chunk, first_step, here):
+            by_command = ~watched & (self._motion is not None and self._settings.is_commanded)
+            if jump := self._start_jump(chunk, first_step, here, by_command):
                 return jump
         steps = np.arange(first_step, last_step + 1, dtype=np.int64)
         due_ns = start_ns + steps * chunk.step_ns
@@ -326,18 +327,33 @@ class ChunkPlayer:
             return 0
         return max(0, self._motion.end_ns - chunk.observation_ns)
 
-    def _start_jump(self, chunk: Chunk, first_step: int, here: NDArray[np.float64]) -> Hold | None:
-        """Why the robot cannot start from rest, here [N], with this chunk."""
+    def _start_jump(
+        self,
+        chunk: Chunk,
+        first_step: int,
+        here: NDArray[np.float64],
+        by_command: NDArray[np.bool_],
+    ) -> Hold | None:
+        """Why the robot cannot start from rest with this chunk.
+
+        Args:
+            chunk: well-formed.
+            first_step: the first step that would be played.
+            here: where the robot is, [N].
+            by_command: whether that is where a joint was commanded to be, [N], and not measured.
+        """
         first = np.clip(chunk.actions[first_step], self._limits.lower, self._limits.upper)
         delta = np.abs(first - here)
         excess = delta - np.asarray(self._settings.max_start_delta)
         worst = int(np.argmax(excess))
         if excess[worst] <= 0:
             return None
+        position = "commanded" if by_command[worst] else "measured"
         return Hold(
             HoldKind.START_JUMP,
-            f"chunk {chunk.sequence} starts {delta[worst]:.3f} away from the measured position of "
-            f"{self._joints[worst]}, max_start_delta is {self._settings.max_start_delta[worst]:g}",
+            f"chunk {chunk.sequence} starts {delta[worst]:.3f} away from the {position} position "
+            f"of {self._joints[worst]}, max_start_delta is "
+            f"{self._settings.max_start_delta[worst]:g}",
         )
 
     def _spliced(

@@ -209,6 +209,32 @@ def test_a_gripper_that_holds_something_starts_from_its_command_and_keeps_its_gr
     assert plan.motion.positions[:, 1].min() >= held[1] - 1e-9
 
 
+@pytest.mark.parametrize(
+    ("changes", "position", "distance"),
+    [({}, "commanded", 0.76), ({"is_commanded": False}, "measured", 0.6)],
+)
+def test_a_gripper_that_would_jump_is_refused_by_the_position_it_is_compared_with(
+    changes, position, distance
+):
+    playing = player(max_tracking_error=(0.1, 0.0), max_start_delta=(0.5, 0.5), **changes)
+    closed = np.array([0.0, 0.4])
+    playing.accept(chunk(np.tile(closed, (50, 1))), now=0, measured=closed)
+    playing.step(990 * MS)
+    playing.hold(Hold(HoldKind.REQUESTED, "held"), 990 * MS)
+    held = playing.motion.positions[-1, 1]
+    measured = np.array([0.0, 0.24])
+    actions = np.tile([0.0, -0.36], (50, 1))
+    reason = playing.accept(
+        chunk(actions, observed=1_500 * MS, sequence=2), now=1_600 * MS, measured=measured
+    )
+    assert held == pytest.approx(0.4)
+    assert reason == Hold(
+        HoldKind.START_JUMP,
+        f"chunk 2 starts {distance:.3f} away from the {position} position of elbow, "
+        "max_start_delta is 0.5",
+    )
+
+
 # --- splicing ---
 
 
