@@ -30,7 +30,7 @@ from openpi_flash_robot.hold import Hold, HoldKind
 from openpi_flash_robot.nanoseconds import SECOND, to_seconds
 from openpi_flash_robot.play.chunk import Chunk, malformed, untimely
 from openpi_flash_robot.play.follow import follow
-from openpi_flash_robot.play.joint_limits import JointLimits, brake
+from openpi_flash_robot.play.joint_limits import JointLimits, brake, can_stop
 from openpi_flash_robot.play.motion import Motion, MotionState, rest
 from openpi_flash_robot.play.plan import Plan
 from openpi_flash_robot.play.smooth_path import Polygon, SmoothPath
@@ -88,13 +88,14 @@ class ChunkPlayer:
         self._recent: deque[TimedChunk] = deque(maxlen=REMEMBERED_CHUNKS)
         self._settings = settings
         self._limits = self._braking = _limits_of(settings)
+        self._motion_acceleration = self._limits.acceleration
 
     def update_settings(self, settings: PlayerSettings) -> None:
         """Use other limits from the next chunk on; a plan that narrower ones forbid is stopped."""
         self._settings = settings
         before, self._limits = self._limits, _limits_of(settings)
-        # a speed that was reached under the old limits must not be braked more softly than by them
-        hardest = np.maximum(before.acceleration, self._limits.acceleration)
+        # a speed that was reached under other limits must not be braked more softly than by them
+        hardest = np.maximum(self._motion_acceleration, self._limits.acceleration)
         self._braking = replace(self._limits, acceleration=hardest)
         if self._plan is not None and _is_narrower(self._limits, before):
             self._narrowed = Hold(HoldKind.REQUESTED, "the limits have become narrower")
@@ -143,7 +144,7 @@ class ChunkPlayer:
             planned = self._planned(chunk, now, measured)
             if isinstance(planned, Plan):
                 self._plan, self._motion = planned, planned.motion
-                self._is_braking, self._braking = False, self._limits
+                self._is_braking = False
                 return planned
             reason = planned
         return self.hold(reason, now)
@@ -287,10 +288,11 @@ class ChunkPlayer:
         due_ns = start_ns + steps * chunk.step_ns
         raw = TimedChunk(chunk.actions, start_ns, chunk.step_ns)
         desired = self._spliced(chunk, raw, before, begin_ns, due_ns)
-        limits = self._braking if self.is_moving(begin_ns) else self._limits
+        limits = self._limits if can_stop(start, self._limits) else self._braking
         after = follow(start, begin_ns, due_ns, desired, smoothing_ns=chunk.step_ns, limits=limits)
         times = np.concatenate([[0.0], (due_ns - begin_ns) / SECOND])
         unlimited = Polygon(times, np.vstack([start.positions, desired]))
+        self._braking, self._motion_acceleration = limits, limits.acceleration
         return Plan(
             motion=before.since(now).until(begin_ns, after),
             due_ns=due_ns,

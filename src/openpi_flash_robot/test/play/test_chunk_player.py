@@ -459,6 +459,53 @@ def test_narrower_limits_stop_the_running_plan_and_brake_as_hard_as_before():
     assert np.abs(play(plan.motion).velocities).max() <= 0.1 + 1e-9
 
 
+@pytest.mark.parametrize("is_braking", [True, False])
+def test_a_speed_of_harder_limits_is_braked_as_hard_after_the_next_chunks_too(is_braking):
+    """At 1 rad/s and 5 rad/s^2 the shoulder stops in 0.1 rad; at 0.5 rad/s^2 it needs 1 rad."""
+    playing = player(max_chunk_age_ns=2_000 * MS)
+    fast = np.array([0.02, 0.0])
+    near_the_end = np.array([1.2, 0.0])
+    playing.accept(chunk(ramp(start=near_the_end, slope=fast)), now=0, measured=near_the_end)
+    now = 600 * MS
+    playing.step(now)
+    assert playing.motion.sample(now).velocities[0] > 0.95
+    if is_braking:
+        playing.hold(Hold(HoldKind.REQUESTED, "held"), now)
+    playing.update_settings(
+        dataclasses.replace(SETTINGS, max_acceleration=(0.5, 0.5), max_chunk_age_ns=2_000 * MS)
+    )
+    for sequence in (2, 3):
+        now += 45 * MS
+        here = playing.motion.sample(now).positions
+        plan = playing.accept(
+            chunk(ramp(start=here, slope=fast), observed=now - MS, sequence=sequence),
+            now=now,
+            measured=here,
+        )
+        assert isinstance(plan, Plan)
+        assert playing.motion.sample(now + 2 * LEAD).velocities[0] > 0.5
+    playing.hold(Hold(HoldKind.REQUESTED, "held"), now + 50 * MS)
+    assert playing.motion.positions[:, 0].max() <= SETTINGS.position_upper[0]
+
+
+def test_softer_limits_hold_from_the_first_chunk_on_that_can_be_braked_by_them():
+    playing = running_player()
+    soft = dataclasses.replace(SETTINGS, max_acceleration=(0.5, 0.5))
+    playing.update_settings(soft)
+    np.testing.assert_array_equal(playing.limits.acceleration, SETTINGS.max_acceleration)
+    playing.accept(chunk(observed=300 * MS, sequence=2), now=340 * MS, measured=REST)
+    np.testing.assert_array_equal(playing.limits.acceleration, soft.max_acceleration)
+
+
+def test_limits_that_change_twice_brake_by_those_that_the_robot_moved_under():
+    playing = running_player()
+    for acceleration in (100.0, 1.0, 0.5):
+        playing.update_settings(
+            dataclasses.replace(SETTINGS, max_acceleration=(acceleration, acceleration))
+        )
+    np.testing.assert_array_equal(playing.limits.acceleration, SETTINGS.max_acceleration)
+
+
 def test_wider_limits_stop_nothing():
     playing = running_player()
     playing.update_settings(dataclasses.replace(SETTINGS, max_velocity=(2.0, 2.0)))
