@@ -44,6 +44,8 @@ PARAMETERS = {
     "cameras": list(CAMERAS),
     **{f"camera.{name}.topic": camera_topic(name) for name in CAMERAS},
     **{f"camera.{name}.key": f"observation/{name}_image" for name in CAMERAS},
+    # these cameras have no noise
+    "max_frozen_time": 0.0,
     "joints": list(JOINTS),
     "state_key": "observation/state",
     "controllers": ["arm_controller"],

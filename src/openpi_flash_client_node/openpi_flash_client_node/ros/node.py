@@ -190,7 +190,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         keep_image_memory()
         self._settings = self._unbounded = settings
         self._made_at = time.monotonic()
-        self._bridge = Bridge(settings)
+        self._bridge = Bridge(settings, messages.fingerprint_of)
         self._outputs = Outputs(self, settings)
         self._made.append(self._outputs.destroy)
         self._make_subscriptions(settings)

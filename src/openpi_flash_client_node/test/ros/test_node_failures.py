@@ -51,6 +51,25 @@ def test_a_camera_that_falls_silent_stops_the_robot_and_starts_it_again(robot, m
     running(robot)
 
 
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_a_camera_whose_picture_hangs_stops_the_robot_until_it_changes(
+    robot, make_node, is_compressed
+):
+    topic = "/wrist/image_raw"
+    if is_compressed:
+        robot.compress("wrist")
+        topic += "/compressed"
+    brightness = itertools.cycle(range(256))
+    robot.brightness = lambda _: next(brightness)
+    make_node(max_frozen_time=0.4, **{"camera.wrist.topic": topic})
+    running(robot)
+    robot.brightness = lambda name: 7 if name == "wrist" else next(brightness)
+    robot.until_state(PolicyStatus.HOLDING, f"camera wrist ({topic}) is frozen")
+    held_at(robot)
+    robot.brightness = lambda _: next(brightness)
+    running(robot)
+
+
 def test_a_server_that_leaves_in_the_middle_is_a_hold_and_its_return_a_recovery(
     robot, server, make_node
 ):

@@ -15,7 +15,7 @@ Whatever stops the robot goes through `_hold`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic
 
 import numpy as np
@@ -68,7 +68,15 @@ SETTLE_NS = 1_500_000_000
 class Bridge(Generic[Message]):
     """Decides when to ask the policy, what to do with its answers, and when to hold."""
 
-    def __init__(self, settings: NodeSettings) -> None:
+    def __init__(
+        self, settings: NodeSettings, fingerprint: Callable[[Message], int] | None = None
+    ) -> None:
+        """Begin without inputs and without a server.
+
+        Args:
+            settings: of the node.
+            fingerprint: of an image, by which one that never changes is known; None looks at none.
+        """
         observation = settings.observation
         self._settings = settings
         self.frames: CameraFrames[Message] = CameraFrames(
@@ -85,7 +93,7 @@ class Bridge(Generic[Message]):
         self._requests: RequestSchedule[Message] = RequestSchedule()
         self._observation_problem: Hold | None = None
         self._commander = Commander(settings)
-        self._watch = SafetyWatch(settings, self.frames, self.joints)
+        self._watch = SafetyWatch(settings, self.frames, self.joints, fingerprint)
         self._stops = StopInputs(settings.stops)
         self._stop = self._stops.problem(0)
         self._sequence = 0
@@ -437,6 +445,8 @@ class Bridge(Generic[Message]):
         )
         if isinstance(frames, Hold):
             return frames
+        if frozen := self._watch.frozen():
+            return frozen
         joints = self.joints.newest(now, max_age_ns=limits.max_age_ns)
         if isinstance(joints, Hold):
             return joints

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from openpi_flash_robot.nanoseconds import to_seconds
 from openpi_flash_robot.play.motion import Joints
 from openpi_flash_robot.play.tracking_guard import TrackingGuard
 from openpi_flash_robot.senses.frames import CameraFrames
+from openpi_flash_robot.senses.frozen import FrozenImages
 from openpi_flash_robot.senses.joints import MOVED_WITHIN_NS, JointPositions, JointReading
 from openpi_flash_robot.settings.node_settings import NodeSettings
 from openpi_flash_robot.settings.readiness import why_not_move
@@ -32,7 +33,11 @@ class SafetyWatch:
     """
 
     def __init__(
-        self, settings: NodeSettings, frames: CameraFrames[Any], joints: JointPositions
+        self,
+        settings: NodeSettings,
+        frames: CameraFrames[Any],
+        joints: JointPositions,
+        fingerprint: Callable[[Any], int] | None = None,
     ) -> None:
         """Begin with controllers that nobody has looked for yet.
 
@@ -40,8 +45,10 @@ class SafetyWatch:
             settings: of the node.
             frames: of the cameras.
             joints: their positions.
+            fingerprint: of an image, by which one that never changes is known; None looks at none.
         """
         self._frames, self._joints = frames, joints
+        self._images = FrozenImages(frames, fingerprint)
         self._guard = TrackingGuard(
             settings.joints,
             settings.player.max_tracking_error,
@@ -82,7 +89,15 @@ class SafetyWatch:
     def blind(self, now: int) -> Hold | None:
         """Which input has been missing for longer than the robot may move without it."""
         max_blind_ns = self._settings.observation.max_blind_ns
-        return self._frames.blind(now, max_blind_ns) or self._joints.blind(now, max_blind_ns)
+        return (
+            self._frames.blind(now, max_blind_ns)
+            or self._joints.blind(now, max_blind_ns)
+            or self.frozen()
+        )
+
+    def frozen(self) -> Hold | None:
+        """Which camera goes on sending the same image."""
+        return self._images.problem(self._settings.observation.max_frozen_ns)
 
     def lost(self, now: int, commanded: Joints) -> Hold | None:
         """Which joint does not follow; it stays so until a person has looked.

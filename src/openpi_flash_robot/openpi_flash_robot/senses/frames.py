@@ -84,6 +84,10 @@ class CameraFrames(Generic[Message]):
         for ring in self._rings.values():
             ring.clear()
 
+    def newest(self) -> dict[str, Frame[Message]]:
+        """The newest frame of each camera that has one, by its name."""
+        return {name: ring[-1] for name, ring in self._rings.items() if ring}
+
     def newest_stamp(self, camera: str) -> int | None:
         """Stamp of a camera's newest frame; None if there is none."""
         ring = self._rings[camera]
@@ -101,7 +105,7 @@ class CameraFrames(Generic[Message]):
                 return self._no_image(name)
             age_ns = now - ring[-1].stamp_ns
             if age_ns > max_blind_ns:
-                return self._reason(
+                return self.reason(
                     name,
                     f"is silent: its newest image is {to_seconds(age_ns):.2f} s old, "
                     f"max_blind_time is {to_seconds(max_blind_ns):.2f} s",
@@ -122,13 +126,13 @@ class CameraFrames(Generic[Message]):
         newest = {name: ring[-1].stamp_ns for name, ring in self._rings.items()}
         for name, stamp_ns in newest.items():
             if stamp_ns - now > max_age_ns:
-                return self._reason(
+                return self.reason(
                     name,
                     f"is stamped {to_seconds(stamp_ns - now):.2f} s in the future; "
                     f"synchronise the clocks of the camera and of this computer",
                 )
             if now - stamp_ns > max_age_ns:
-                return self._reason(
+                return self.reason(
                     name,
                     f"is stale: its newest image is {to_seconds(now - stamp_ns):.2f} s old, "
                     f"max_observation_age is {to_seconds(max_age_ns):.2f} s",
@@ -152,11 +156,12 @@ class CameraFrames(Generic[Message]):
 
     def _no_image(self, camera: str) -> Hold:
         if camera in self._unstamped:
-            return self._reason(camera, "sends images without header.stamp; they are not used")
+            return self.reason(camera, "sends images without header.stamp; they are not used")
         return Hold(
             HoldKind.OBSERVATION,
             f"no image received yet from camera {camera} ({self._topics[camera]})",
         )
 
-    def _reason(self, camera: str, what: str) -> Hold:
+    def reason(self, camera: str, what: str) -> Hold:
+        """The reason to hold that names a camera and its topic."""
         return Hold(HoldKind.OBSERVATION, f"camera {camera} ({self._topics[camera]}) {what}")

@@ -107,6 +107,8 @@ class ObservationSettings:
     max_skew_ns: int
     max_blind_ns: int
     """How long the robot may move by inputs that are missing."""
+    max_frozen_ns: int
+    """How long a camera may send the same image; 0: for ever."""
 
 
 @dataclass(frozen=True)

@@ -305,6 +305,18 @@ PARAMETERS: tuple[Parameter, ...] = (
         high=10.0,
         dynamic=True,
     ),
+    Parameter(
+        "max_frozen_time",
+        ParameterKind.DOUBLE,
+        1.0,
+        "How long a camera may send the same image, byte for byte, under new stamps; then its "
+        "driver hangs, and the robot holds. 0 is for simulated cameras, which draw a still scene "
+        "without the noise of a real one.",
+        unit="s",
+        low=0.0,
+        high=60.0,
+        dynamic=True,
+    ),
     # --- playing chunks ---
     Parameter(
         "action_columns",

@@ -188,6 +188,7 @@ def _observation(values: _Values, joints: tuple[str, ...]) -> ObservationSetting
         max_age_ns=values.seconds("max_observation_age"),
         max_skew_ns=values.seconds("max_camera_skew"),
         max_blind_ns=values.seconds("max_blind_time"),
+        max_frozen_ns=values.seconds("max_frozen_time"),
     )
 
 
