@@ -111,6 +111,7 @@ class Robot:
         self.silent = set()
         self.measured = [0.1, 0.2, 0.5]
         self.encoding = "rgb8"
+        self.unstamped = set()  # cameras and "joints" whose driver sets no stamp
         self.brightness = len  # of each camera's pixels, by its name
         self._cameras = {
             name: self.node.create_publisher(Image, f"/{name}/image_raw", 2)
@@ -142,7 +143,9 @@ class Robot:
     def speak(self):
         from sensor_msgs.msg import Image, JointState
 
-        stamp = self.node.get_clock().now().to_msg()
+        from builtin_interfaces.msg import Time
+
+        now = self.node.get_clock().now().to_msg()
         for name, publisher in self._cameras.items():
             if name not in self.silent:
                 pixels = np.full((48, 64, 3), self.brightness(name), np.uint8)
@@ -152,11 +155,11 @@ class Robot:
                 else:
                     image = publisher.msg_type(format="rgb8; jpeg compressed bgr8")
                     image.data = array.array("B", encode_jpeg(pixels))
-                image.header.stamp = stamp
+                image.header.stamp = Time() if name in self.unstamped else now
                 publisher.publish(image)
         if "joints" not in self.silent:
             joints = JointState(name=["gripper", "elbow", "shoulder"], position=self.measured[::-1])
-            joints.header.stamp = stamp
+            joints.header.stamp = Time() if "joints" in self.unstamped else now
             self._joints.publish(joints)
 
     def until_commanded_to_stand(self, controller="arm"):

@@ -52,7 +52,7 @@ from openpi_flash_robot.link.transport import (
 )
 from openpi_flash_robot.nanoseconds import to_seconds
 from openpi_flash_robot.senses.observation import build_request
-from openpi_flash_robot.settings.node_settings import LinkSettings, NodeSettings
+from openpi_flash_robot.settings.node_settings import Camera, LinkSettings, NodeSettings
 from openpi_flash_robot.settings.parameter_kinds import ParameterError
 from openpi_flash_robot.settings.robot_description import (
     Bounds,
@@ -215,7 +215,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
 
     def _make_subscriptions(self, settings: NodeSettings) -> None:
         for camera in settings.observation.cameras:
-            callback = partial(self._on_image, camera.name)
+            callback = partial(self._on_image, camera)
             kind = CompressedImage if camera.is_compressed else Image
             self._subscribe(kind, camera.topic, callback, qos.IMAGES_DEPTH)
         for topic in settings.observation.joint_state_topics:
@@ -302,12 +302,15 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         now: int = self.get_clock().now().nanoseconds
         return now
 
-    def _on_image(self, camera: str, message: Image) -> None:
-        stamp_ns = messages.stamp_of(message.header.stamp)
-        self._live_bridge.add_frame(camera, stamp_ns, message)
+    def _on_image(self, camera: Camera, message: Image) -> None:
+        by_arrival = camera.is_stamped_on_arrival
+        stamp_ns = self._now() if by_arrival else messages.stamp_of(message.header.stamp)
+        self._live_bridge.add_frame(camera.name, stamp_ns, message)
 
     def _on_joints(self, message: JointState) -> None:
-        stamp_ns = messages.stamp_of(message.header.stamp)
+        assert self._settings is not None
+        by_arrival = self._settings.observation.joints_are_stamped_on_arrival
+        stamp_ns = self._now() if by_arrival else messages.stamp_of(message.header.stamp)
         self._live_bridge.add_joints(stamp_ns, message.name, message.position)
 
     def _on_description(self, message: String) -> None:

@@ -70,6 +70,30 @@ def test_a_camera_whose_picture_hangs_stops_the_robot_until_it_changes(
     running(robot)
 
 
+def test_drivers_that_set_no_stamp_are_named_or_their_messages_count_from_their_arrival(
+    robot, make_node
+):
+    robot.unstamped = {"wrist", "joints"}
+    make_node(**{"camera.wrist.stamp": "arrival"})
+    robot.until_state(
+        PolicyStatus.HOLDING, "positions of shoulder, elbow, gripper on /joint_states come without"
+    )
+    robot.unstamped = {"scene", "wrist"}
+    robot.until_state(
+        PolicyStatus.HOLDING, "camera scene (/scene/image_raw) sends images without header.stamp"
+    )
+    robot.unstamped = {"wrist"}
+    running(robot)
+    robot.silent = {"wrist"}
+    robot.until_state(PolicyStatus.HOLDING, "camera wrist (/wrist/image_raw) is s")
+
+
+def test_joint_states_without_stamps_count_from_their_arrival(robot, make_node):
+    robot.unstamped = {"joints"}
+    make_node(joint_state_stamp="arrival")
+    running(robot)
+
+
 def test_a_server_that_leaves_in_the_middle_is_a_hold_and_its_return_a_recovery(
     robot, server, make_node
 ):

@@ -72,6 +72,7 @@ class CameraFrames(Generic[Message]):
         if stamp_ns == 0:
             self._unstamped.add(camera)
             return False
+        self._unstamped.discard(camera)
         if ring and stamp_ns <= ring[-1].stamp_ns:
             if ring[-1].stamp_ns - stamp_ns < CLOCK_JUMP_NS:
                 return False
@@ -105,7 +106,7 @@ class CameraFrames(Generic[Message]):
                 return self._no_image(name)
             age_ns = now - ring[-1].stamp_ns
             if age_ns > max_blind_ns:
-                return self.reason(
+                return self._without_stamps(name) or self.reason(
                     name,
                     f"is silent: its newest image is {to_seconds(age_ns):.2f} s old, "
                     f"max_blind_time is {to_seconds(max_blind_ns):.2f} s",
@@ -132,7 +133,7 @@ class CameraFrames(Generic[Message]):
                     f"synchronise the clocks of the camera and of this computer",
                 )
             if now - stamp_ns > max_age_ns:
-                return self.reason(
+                return self._without_stamps(name) or self.reason(
                     name,
                     f"is stale: its newest image is {to_seconds(now - stamp_ns):.2f} s old, "
                     f"max_observation_age is {to_seconds(max_age_ns):.2f} s",
@@ -155,11 +156,19 @@ class CameraFrames(Generic[Message]):
         return found
 
     def _no_image(self, camera: str) -> Hold:
-        if camera in self._unstamped:
-            return self.reason(camera, "sends images without header.stamp; they are not used")
-        return Hold(
+        return self._without_stamps(camera) or Hold(
             HoldKind.OBSERVATION,
             f"no image received yet from camera {camera} ({self._topics[camera]})",
+        )
+
+    def _without_stamps(self, camera: str) -> Hold | None:
+        """The reason to hold if the newest image of a camera had no stamp."""
+        if camera not in self._unstamped:
+            return None
+        return self.reason(
+            camera,
+            f"sends images without header.stamp; they are not used: have its driver set it, or "
+            f"set camera.{camera}.stamp to arrival",
         )
 
     def reason(self, camera: str, what: str) -> Hold:

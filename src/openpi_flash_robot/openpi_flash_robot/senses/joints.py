@@ -51,7 +51,7 @@ class JointPositions:
         self._positions = np.full(len(self._joints), np.nan)
         self._stamps_ns = [0] * len(self._joints)
         self._past: deque[tuple[int, NDArray[np.float64]]] = deque()
-        self._unstamped = False
+        self._unstamped: set[str] = set()
         self._ambiguous = ""
         self._not_finite: dict[str, float] = {}
 
@@ -63,7 +63,7 @@ class JointPositions:
         values that are not finite are no positions.
         """
         if stamp_ns == 0:
-            self._unstamped = True
+            self._unstamped.update(name for name in names if name in self._columns)
             return False
         self._ambiguous = self._named_twice(names)
         if self._ambiguous:
@@ -76,6 +76,7 @@ class JointPositions:
                 self._not_finite[name] = position
                 continue
             self._not_finite.pop(name, None)
+            self._unstamped.discard(name)
             behind_ns = self._stamps_ns[column] - stamp_ns
             if 0 < behind_ns < CLOCK_JUMP_NS:
                 continue
@@ -139,10 +140,14 @@ class JointPositions:
         if now - oldest_ns <= max_blind_ns:
             return None
         oldest = self._joints[self._stamps_ns.index(oldest_ns)]
-        return self._unusable() or self._reason(
-            f"joint {oldest} on {self._topics} is silent: its newest position is "
-            f"{to_seconds(now - oldest_ns):.2f} s old, max_blind_time is "
-            f"{to_seconds(max_blind_ns):.2f} s"
+        return (
+            self._unusable()
+            or self._without_stamps([oldest])
+            or self._reason(
+                f"joint {oldest} on {self._topics} is silent: its newest position is "
+                f"{to_seconds(now - oldest_ns):.2f} s old, max_blind_time is "
+                f"{to_seconds(max_blind_ns):.2f} s"
+            )
         )
 
     def newest(self, now: int, *, max_age_ns: int) -> JointReading | Hold:
@@ -153,18 +158,20 @@ class JointPositions:
         if missing and (unusable := self._unusable()):
             return unusable
         if missing:
-            why = "; messages came without header.stamp, which is required"
-            return self._reason(
+            return self._without_stamps(missing) or self._reason(
                 f"no position received yet of {', '.join(missing)} on {self._topics}"
-                f"{why if self._unstamped else ''}"
             )
         oldest_ns = min(self._stamps_ns)
         oldest = self._joints[self._stamps_ns.index(oldest_ns)]
         age = to_seconds(now - oldest_ns)
         if now - oldest_ns > max_age_ns:
-            return self._unusable() or self._reason(
-                f"joint {oldest} on {self._topics} is stale: its newest position is {age:.2f} s "
-                f"old, max_observation_age is {to_seconds(max_age_ns):.2f} s"
+            return (
+                self._unusable()
+                or self._without_stamps([oldest])
+                or self._reason(
+                    f"joint {oldest} on {self._topics} is stale: its newest position is {age:.2f} s "
+                    f"old, max_observation_age is {to_seconds(max_age_ns):.2f} s"
+                )
             )
         ahead_ns = max(self._stamps_ns) - now
         if ahead_ns > max_age_ns:
@@ -184,6 +191,16 @@ class JointPositions:
         for name, value in self._not_finite.items():
             return self._reason(f"the position of joint {name} on {self._topics} is {value}")
         return None
+
+    def _without_stamps(self, joints: Sequence[str]) -> Hold | None:
+        """The reason to hold if the newest messages with some of these joints had no stamp."""
+        unstamped = [name for name in joints if name in self._unstamped]
+        if not unstamped:
+            return None
+        return self._reason(
+            f"positions of {', '.join(unstamped)} on {self._topics} come without header.stamp; "
+            f"they are not used: have the driver set it, or set joint_state_stamp to arrival"
+        )
 
     def _reason(self, message: str) -> Hold:
         return Hold(HoldKind.OBSERVATION, message)

@@ -212,6 +212,17 @@ PARAMETERS: tuple[Parameter, ...] = (
         each_of="cameras",
     ),
     Parameter(
+        "camera.<name>.stamp",
+        ParameterKind.STRING,
+        "header",
+        "When an image was taken: header is its header.stamp, arrival the moment at which it "
+        "arrives here, for a driver that sets no stamp. arrival costs accuracy: the image is older "
+        "than the node knows by exposure and delivery (often 30 to 100 ms), so that chunks are "
+        "played that much late, and ages, max_camera_skew and delays on the way are not seen.",
+        choices=("header", "arrival"),
+        each_of="cameras",
+    ),
+    Parameter(
         "image_height",
         ParameterKind.INTEGER,
         224,
@@ -258,6 +269,15 @@ PARAMETERS: tuple[Parameter, ...] = (
         ParameterKind.STRINGS,
         ("/joint_states",),
         "Topics with sensor_msgs/JointState; joints are merged by name.",
+    ),
+    Parameter(
+        "joint_state_stamp",
+        ParameterKind.STRING,
+        "header",
+        "When joint positions were measured: header is their header.stamp, arrival the moment at "
+        "which they arrive here, for a driver that sets no stamp. With arrival a delay on the way "
+        "is taken for an arm that lags: raise tracking_delay by it.",
+        choices=("header", "arrival"),
     ),
     Parameter(
         "joints",

@@ -182,6 +182,7 @@ def _observation(values: _Values, joints: tuple[str, ...]) -> ObservationSetting
             values.get("jpeg_quality", int) if values.get("image_encoding", str) == "jpeg" else None
         ),
         joint_state_topics=topics,
+        joints_are_stamped_on_arrival=values.get("joint_state_stamp", str) == "arrival",
         joints=joints,
         state_key=state_key,
         prompt_key=prompt_key,
@@ -201,6 +202,7 @@ def _camera(values: _Values, name: str) -> Camera:
         values.path(f"camera.{name}.key", "give the key of its image in the request"),
         # image_transport's own name for such a topic
         is_compressed=topic.endswith("/compressed") if kind == "auto" else kind == "compressed",
+        is_stamped_on_arrival=values.get(f"camera.{name}.stamp", str) == "arrival",
     )
 
 

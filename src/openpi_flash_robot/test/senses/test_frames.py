@@ -79,9 +79,20 @@ def test_frames_without_a_stamp_are_dropped_and_the_reason_says_so():
     frames = frames_with(scene=[100])
     assert not frames.add("wrist", 0, "no stamp")
     assert reason(frames, 110) == (
-        "camera wrist (/wrist/image_raw) sends images without header.stamp; they are not used"
+        "camera wrist (/wrist/image_raw) sends images without header.stamp; they are not used: "
+        "have its driver set it, or set camera.wrist.stamp to arrival"
     )
     assert frames.newest_stamp("wrist") is None
+
+
+def test_a_camera_that_stops_to_stamp_its_images_is_named_for_that_and_not_as_silent():
+    frames = frames_with(scene=[1_000], wrist=[100])
+    frames.add("wrist", 0, "no stamp")
+    assert "sends images without header.stamp" in reason(frames, 1_010)
+    assert "sends images without header.stamp" in frames.blind(1_010 * MS, 500 * MS).message
+    frames.add("wrist", 200 * MS, "a stamp again")
+    assert "is stale" in reason(frames, 1_010)
+    assert "is silent" in frames.blind(1_010 * MS, 500 * MS).message
 
 
 def test_a_frame_that_comes_out_of_order_is_dropped():

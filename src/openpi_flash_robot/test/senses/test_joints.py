@@ -53,9 +53,23 @@ def test_messages_without_a_stamp_are_dropped_and_the_reason_says_so():
     table = joints(("/joint_states",))
     assert not table.add(0, ["shoulder", "elbow", "gripper"], [1, 2, 3])
     assert reason(table, 110) == (
-        "no position received yet of shoulder, elbow, gripper on /joint_states; "
-        "messages came without header.stamp, which is required"
+        "positions of shoulder, elbow, gripper on /joint_states come without header.stamp; they "
+        "are not used: have the driver set it, or set joint_state_stamp to arrival"
     )
+
+
+def test_of_two_drivers_the_one_that_sets_no_stamp_is_named_by_its_joints():
+    table = joints()
+    table.add(0, ["gripper", "tail"], [0.3, 9.0])
+    table.add(100 * MS, ["shoulder", "elbow"], [1, 2])
+    assert reason(table, 110).startswith("positions of gripper on /arm/joint_states")
+    table.add(100 * MS, ["gripper"], [0.3])
+    table.add(0, ["gripper"], [0.3])
+    table.add(900 * MS, ["shoulder", "elbow"], [1, 2])
+    assert reason(table, 900).startswith("positions of gripper on")
+    assert table.blind(900 * MS, 500 * MS).message.startswith("positions of gripper on")
+    table.add(200 * MS, ["gripper"], [0.3])
+    assert reason(table, 900).startswith("joint gripper on")
 
 
 def test_a_stale_joint_is_named_with_its_age():
