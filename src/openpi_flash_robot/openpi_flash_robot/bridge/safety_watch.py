@@ -88,10 +88,11 @@ class SafetyWatch:
 
     def blind(self, now: int) -> Hold | None:
         """Which input has been missing for longer than the robot may move without it."""
-        max_blind_ns = self._settings.observation.max_blind_ns
+        limits = self._settings.observation
+        longest = {"max_blind_ns": limits.max_blind_ns, "max_age_ns": limits.max_age_ns}
         return (
-            self._frames.blind(now, max_blind_ns)
-            or self._joints.blind(now, max_blind_ns)
+            self._frames.blind(now, **longest)
+            or self._joints.blind(now, **longest)
             or self.frozen()
         )
 

@@ -94,23 +94,31 @@ class CameraFrames(Generic[Message]):
         ring = self._rings[camera]
         return ring[-1].stamp_ns if ring else None
 
-    def blind(self, now: int, max_blind_ns: int) -> Hold | None:
+    def blind(self, now: int, *, max_blind_ns: int, max_age_ns: int) -> Hold | None:
         """Which camera has shown nothing for too long to move by it; None if all do.
 
         Args:
             now: this moment.
             max_blind_ns: `max_blind_time`.
+            max_age_ns: `max_observation_age`; an image that is stamped farther in the future is no
+                image of now.
         """
         for name, ring in self._rings.items():
             if not ring:
                 return self._no_image(name)
-            age_ns = now - ring[-1].stamp_ns
-            if age_ns > max_blind_ns:
-                return self._without_stamps(name) or self.reason(
-                    name,
-                    f"is silent: its newest image is {to_seconds(age_ns):.2f} s old, "
-                    f"max_blind_time is {to_seconds(max_blind_ns):.2f} s",
-                )
+            usable = [f.stamp_ns for f in ring if f.stamp_ns - now <= max_age_ns]
+            if not usable:
+                return self._ahead(name, now)
+            age_ns = now - max(usable)
+            if age_ns <= max_blind_ns:
+                continue
+            if ring[-1].stamp_ns - now > max_age_ns:
+                return self._ahead(name, now)
+            return self._without_stamps(name) or self.reason(
+                name,
+                f"is silent: its newest image is {to_seconds(age_ns):.2f} s old, "
+                f"max_blind_time is {to_seconds(max_blind_ns):.2f} s",
+            )
         return None
 
     def newest_set(
@@ -127,11 +135,7 @@ class CameraFrames(Generic[Message]):
         newest = {name: ring[-1].stamp_ns for name, ring in self._rings.items()}
         for name, stamp_ns in newest.items():
             if stamp_ns - now > max_age_ns:
-                return self.reason(
-                    name,
-                    f"is stamped {to_seconds(stamp_ns - now):.2f} s in the future; "
-                    f"synchronise the clocks of the camera and of this computer",
-                )
+                return self._ahead(name, now)
             if now - stamp_ns > max_age_ns:
                 return self._without_stamps(name) or self.reason(
                     name,
@@ -159,6 +163,15 @@ class CameraFrames(Generic[Message]):
         return self._without_stamps(camera) or Hold(
             HoldKind.OBSERVATION,
             f"no image received yet from camera {camera} ({self._topics[camera]})",
+        )
+
+    def _ahead(self, camera: str, now: int) -> Hold:
+        """The reason to hold because of a camera whose newest image is of the future."""
+        ahead_ns = self._rings[camera][-1].stamp_ns - now
+        return self.reason(
+            camera,
+            f"is stamped {to_seconds(ahead_ns):.2f} s in the future; "
+            f"synchronise the clocks of the camera and of this computer",
         )
 
     def _without_stamps(self, camera: str) -> Hold | None:

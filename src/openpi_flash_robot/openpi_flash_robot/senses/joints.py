@@ -129,13 +129,17 @@ class JointPositions:
             return reading
         return JointReading(positions, moment_ns)
 
-    def blind(self, now: int, max_blind_ns: int) -> Hold | None:
+    def blind(self, now: int, *, max_blind_ns: int, max_age_ns: int) -> Hold | None:
         """Which joint has been silent for too long to move by it; None if none is.
 
         Args:
             now: this moment.
             max_blind_ns: `max_blind_time`.
+            max_age_ns: `max_observation_age`; a position that is stamped farther in the future is
+                none of now, and says nothing of an arm that does not follow.
         """
+        if ahead := self._ahead(now, max_age_ns):
+            return ahead
         oldest_ns = min(self._stamps_ns)
         if now - oldest_ns <= max_blind_ns:
             return None
@@ -173,13 +177,19 @@ class JointPositions:
                     f"old, max_observation_age is {to_seconds(max_age_ns):.2f} s"
                 )
             )
-        ahead_ns = max(self._stamps_ns) - now
-        if ahead_ns > max_age_ns:
-            return self._reason(
-                f"joint states on {self._topics} are stamped {to_seconds(ahead_ns):.2f} s in the "
-                f"future; synchronise the clocks of the robot and of this computer"
-            )
+        if ahead := self._ahead(now, max_age_ns):
+            return ahead
         return JointReading(self._positions.copy(), oldest_ns)
+
+    def _ahead(self, now: int, max_age_ns: int) -> Hold | None:
+        """The reason to hold if a position is of the future."""
+        ahead_ns = max(self._stamps_ns) - now
+        if ahead_ns <= max_age_ns:
+            return None
+        return self._reason(
+            f"joint states on {self._topics} are stamped {to_seconds(ahead_ns):.2f} s in the "
+            f"future; synchronise the clocks of the robot and of this computer"
+        )
 
     def _unusable(self) -> Hold | None:
         """What is wrong with the newest messages, where that is why a position is missing."""

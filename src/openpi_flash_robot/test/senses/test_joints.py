@@ -9,6 +9,7 @@ from openpi_flash_robot.hold import Hold, HoldKind
 from openpi_flash_robot.senses.joints import JointPositions, JointReading
 
 MS = 1_000_000
+BLIND = {"max_blind_ns": 500 * MS, "max_age_ns": 200 * MS}
 AGE = 200 * MS
 
 
@@ -67,7 +68,7 @@ def test_of_two_drivers_the_one_that_sets_no_stamp_is_named_by_its_joints():
     table.add(0, ["gripper"], [0.3])
     table.add(900 * MS, ["shoulder", "elbow"], [1, 2])
     assert reason(table, 900).startswith("positions of gripper on")
-    assert table.blind(900 * MS, 500 * MS).message.startswith("positions of gripper on")
+    assert table.blind(900 * MS, **BLIND).message.startswith("positions of gripper on")
     table.add(200 * MS, ["gripper"], [0.3])
     assert reason(table, 900).startswith("joint gripper on")
 
@@ -140,8 +141,8 @@ def test_a_joint_that_is_named_twice_has_no_position_and_is_named():
     assert joints.newest(1_020_000_000, max_age_ns=500_000_000).positions.tolist() == [0.1, 0.2]
     reason = joints.newest(1_600_000_000, max_age_ns=500_000_000)
     assert reason.message.startswith("joint a is named twice in a message on /joint_states")
-    assert joints.blind(1_400_000_000, 500_000_000) is None
-    assert "named twice" in joints.blind(1_600_000_000, 500_000_000).message
+    assert joints.blind(1_400 * MS, **BLIND) is None
+    assert "named twice" in joints.blind(1_600 * MS, **BLIND).message
     joints.add(1_620_000_000, ["b", "a"], [0.2, 0.1])
     assert joints.newest(1_620_000_000, max_age_ns=500_000_000).positions.tolist() == [0.1, 0.2]
 
