@@ -141,9 +141,8 @@ class Robot:
         self._cameras[name] = self.node.create_publisher(CompressedImage, topic, 2)
 
     def speak(self):
-        from sensor_msgs.msg import Image, JointState
-
         from builtin_interfaces.msg import Time
+        from sensor_msgs.msg import Image, JointState
 
         now = self.node.get_clock().now().to_msg()
         for name, publisher in self._cameras.items():

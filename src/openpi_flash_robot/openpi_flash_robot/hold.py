@@ -29,6 +29,8 @@ class HoldKind(enum.Enum):
     """Nobody listens to the controller's topic, or another node commands the controller too."""
     EMERGENCY_STOP = "emergency_stop"
     """An emergency stop is pressed, or not heard; a person must look, then call ~/reset."""
+    CLOCK = "clock"
+    """ROS time stands still: nobody publishes /clock."""
     LINK = "link"
     """There is no connection to the server."""
     REQUESTED = "requested"

@@ -344,6 +344,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def _on_tick(self) -> None:
         for sensor in self._sensors:
             sensor.settle()
+        self._live_bridge.look_at_clock(self._now(), time.monotonic_ns())
         self._live_bridge.tick(self._now())
         self._carry_out()
 

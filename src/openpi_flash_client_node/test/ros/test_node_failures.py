@@ -1,12 +1,16 @@
 """node.py when things go wrong: it holds, says why on status, and goes on by itself afterwards."""
 
 import itertools
+import logging
 import socket
+import time
 
 import numpy as np
 import pytest
 
 from openpi_flash_msgs.msg import PolicyStatus
+
+log = logging.getLogger(__name__)
 
 
 def held_at(robot, measured=(0.1, 0.2)):
@@ -251,3 +255,44 @@ def test_simulated_time_without_a_clock_is_named_and_its_beginning_noticed(ros, 
 def test_a_joint_that_no_controller_moves_is_named_in_the_log(capfd, robot, make_node):
     make_node(controllers=["arm"], **{"controller.hand.joints": None})
     assert "no controller moves gripper:" in capfd.readouterr().err
+
+
+class SimulatedClock:
+    """Publishes /clock, and the robot's drivers stamp by it."""
+
+    def __init__(self, robot):
+        from rclpy.clock import Clock, ClockType
+        from rclpy.parameter import Parameter
+        from rosgraph_msgs.msg import Clock as ClockMessage
+
+        robot.node.set_parameters([Parameter("use_sim_time", value=True)])
+        publisher = robot.node.create_publisher(ClockMessage, "/clock", 10)
+        self.milliseconds, self.is_running = 5_000, True
+
+        def speak():
+            if self.is_running:
+                self.milliseconds += 20
+                message = ClockMessage()
+                message.clock.sec, rest = divmod(self.milliseconds, 1_000)
+                message.clock.nanosec = rest * 1_000_000
+                publisher.publish(message)
+
+        robot.node.create_timer(0.02, speak, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+
+def test_a_clock_that_falls_silent_stops_all_commands_and_its_return_starts_the_robot(
+    ros, robot, server, make_node
+):
+    clock = SimulatedClock(robot)
+    make_node(use_sim_time=True)
+    running(robot)
+    clock.is_running = False
+    stopped = time.monotonic()
+    robot.until_state(PolicyStatus.HOLDING, "/clock has been silent for")
+    log.info(f"the silent clock was noticed after {time.monotonic() - stopped:.2f} s")
+    assert robot.status.cause == PolicyStatus.CAUSE_CLOCK
+    asked, commanded = len(server.requests), len(robot.trajectories["arm"])
+    ros.turn(1.0)
+    assert (len(server.requests), len(robot.trajectories["arm"])) == (asked, commanded)
+    clock.is_running = True
+    running(robot)

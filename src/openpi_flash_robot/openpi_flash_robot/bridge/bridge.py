@@ -7,6 +7,7 @@ answers with effects for the node to carry out:
 - `link_event`: what the link to the server reports;
 - `command_topics`: who listens to the controllers' topics, and who else speaks there;
 - `activate`, `deactivate`, `pause`, `hold`, `reset`, `set_prompt`: the services of the node;
+- `look_at_clock`: how far `now` and a steady clock have come;
 - `tick(now)`: time has passed;
 - `take_effects()`: what to do now. Call it after each of the above.
 
@@ -21,6 +22,7 @@ from typing import Generic
 import numpy as np
 from numpy.typing import NDArray
 
+from openpi_flash_robot.bridge.clock_watch import ClockWatch
 from openpi_flash_robot.bridge.command_topic import CommandTopic
 from openpi_flash_robot.bridge.commander import Commander
 from openpi_flash_robot.bridge.effects import (
@@ -93,6 +95,7 @@ class Bridge(Generic[Message]):
         self._requests: RequestSchedule[Message] = RequestSchedule()
         self._observation_problem: Hold | None = None
         self._commander = Commander(settings)
+        self._clock = ClockWatch()
         self._watch = SafetyWatch(settings, self.frames, self.joints, fingerprint)
         self._stops = StopInputs(settings.stops)
         self._stop = self._stops.problem(0)
@@ -346,6 +349,18 @@ class Bridge(Generic[Message]):
 
     # --- time ---
 
+    def look_at_clock(self, now: int, steady_ns: int) -> None:
+        """Stop by what the controllers have if the clock of `now` stands still; call it often."""
+        if not self._clock.look(now, steady_ns):
+            return
+        assert self._clock.problem is not None
+        self._requests.forget()
+        played = self._commander.let_go()
+        if played is None:
+            self._hold(now, self._clock.problem)
+        else:
+            self._player.resume_from(played, self._clock.problem, now)
+
     def tick(self, now: int) -> None:
         """Hold if a plan has ended or must end; command the controllers; ask if that is due."""
         self._keep_up(now)
@@ -463,7 +478,9 @@ class Bridge(Generic[Message]):
             self._command(now)
 
     def _command(self, now: int) -> None:
-        """Send the controllers what they may play from now on."""
+        """Send the controllers what they may play from now on, if there is a now."""
+        if self._clock.problem is not None:
+            return
         self._effects += self._commander.command(
             self._player.motion,
             now,
@@ -532,7 +549,7 @@ class Bridge(Generic[Message]):
         return Condition(*told, resumes_by_itself=False) if told else None
 
     def _unsafe(self) -> Condition | None:
-        problem = self._stop or self._watch.problem
+        problem = self._clock.problem or self._stop or self._watch.problem
         if problem is None:
             return None
         return holding(problem, resumes_by_itself=self._watch.latched is None)

@@ -49,6 +49,11 @@ class Commander:
             f"braked: this process was stopped, the computer is overloaded, or its clock was set"
         )
 
+    def let_go(self) -> Motion | None:
+        """Command no more; what the controllers play to its end, None if they rest."""
+        window, self._window = self._window, None
+        return window
+
     def forget(self) -> None:
         """The controllers are where the last window has brought them, at rest."""
         self._window = None

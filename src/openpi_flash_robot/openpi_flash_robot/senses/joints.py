@@ -144,14 +144,10 @@ class JointPositions:
         if now - oldest_ns <= max_blind_ns:
             return None
         oldest = self._joints[self._stamps_ns.index(oldest_ns)]
-        return (
-            self._unusable()
-            or self._without_stamps([oldest])
-            or self._reason(
-                f"joint {oldest} on {self._topics} is silent: its newest position is "
-                f"{to_seconds(now - oldest_ns):.2f} s old, max_blind_time is "
-                f"{to_seconds(max_blind_ns):.2f} s"
-            )
+        return self._unusable([oldest]) or self._reason(
+            f"joint {oldest} on {self._topics} is silent: its newest position is "
+            f"{to_seconds(now - oldest_ns):.2f} s old, max_blind_time is "
+            f"{to_seconds(max_blind_ns):.2f} s"
         )
 
     def newest(self, now: int, *, max_age_ns: int) -> JointReading | Hold:
@@ -159,23 +155,17 @@ class JointPositions:
         missing = [
             name for name, stamp in zip(self._joints, self._stamps_ns, strict=True) if not stamp
         ]
-        if missing and (unusable := self._unusable()):
-            return unusable
         if missing:
-            return self._without_stamps(missing) or self._reason(
+            return self._unusable(missing) or self._reason(
                 f"no position received yet of {', '.join(missing)} on {self._topics}"
             )
         oldest_ns = min(self._stamps_ns)
         oldest = self._joints[self._stamps_ns.index(oldest_ns)]
         age = to_seconds(now - oldest_ns)
         if now - oldest_ns > max_age_ns:
-            return (
-                self._unusable()
-                or self._without_stamps([oldest])
-                or self._reason(
-                    f"joint {oldest} on {self._topics} is stale: its newest position is {age:.2f} s "
-                    f"old, max_observation_age is {to_seconds(max_age_ns):.2f} s"
-                )
+            return self._unusable([oldest]) or self._reason(
+                f"joint {oldest} on {self._topics} is stale: its newest position is {age:.2f} s "
+                f"old, max_observation_age is {to_seconds(max_age_ns):.2f} s"
             )
         if ahead := self._ahead(now, max_age_ns):
             return ahead
@@ -191,8 +181,12 @@ class JointPositions:
             f"future; synchronise the clocks of the robot and of this computer"
         )
 
-    def _unusable(self) -> Hold | None:
-        """What is wrong with the newest messages, where that is why a position is missing."""
+    def _unusable(self, joints: Sequence[str]) -> Hold | None:
+        """What is wrong with the newest messages, where that is why positions are missing.
+
+        Args:
+            joints: whose positions are missing or old.
+        """
         if self._ambiguous:
             return self._reason(
                 f"joint {self._ambiguous} is named twice in a message on {self._topics}: two "
@@ -200,17 +194,14 @@ class JointPositions:
             )
         for name, value in self._not_finite.items():
             return self._reason(f"the position of joint {name} on {self._topics} is {value}")
-        return None
-
-    def _without_stamps(self, joints: Sequence[str]) -> Hold | None:
-        """The reason to hold if the newest messages with some of these joints had no stamp."""
         unstamped = [name for name in joints if name in self._unstamped]
-        if not unstamped:
-            return None
-        return self._reason(
-            f"positions of {', '.join(unstamped)} on {self._topics} come without header.stamp; "
-            f"they are not used: have the driver set it, or set joint_state_stamp to arrival"
-        )
+        if unstamped:
+            return self._reason(
+                f"positions of {', '.join(unstamped)} on {self._topics} come without "
+                "header.stamp; they are not used: have the driver set it, or set "
+                "joint_state_stamp to arrival"
+            )
+        return None
 
     def _reason(self, message: str) -> Hold:
         return Hold(HoldKind.OBSERVATION, message)
