@@ -110,6 +110,7 @@ class Robot:
         self.node = ros.node("robot")
         self.silent = set()
         self.measured = [0.1, 0.2, 0.5]
+        self.names = ["gripper", "elbow", "shoulder"]
         self.encoding = "rgb8"
         self.unstamped = set()  # cameras and "joints" whose driver sets no stamp
         self.brightness = len  # of each camera's pixels, by its name
@@ -157,7 +158,7 @@ class Robot:
                 image.header.stamp = Time() if name in self.unstamped else now
                 publisher.publish(image)
         if "joints" not in self.silent:
-            joints = JointState(name=["gripper", "elbow", "shoulder"], position=self.measured[::-1])
+            joints = JointState(name=self.names, position=self.measured[::-1])
             joints.header.stamp = Time() if "joints" in self.unstamped else now
             self._joints.publish(joints)
 

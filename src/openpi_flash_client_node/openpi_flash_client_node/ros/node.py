@@ -27,6 +27,7 @@ from openpi_flash_client_node.ros.outputs import Outputs
 from openpi_flash_client_node.ros.parameters import RosParameters
 from openpi_flash_client_node.ros.secret_parameters import NodeWithSecrets
 from openpi_flash_client_node.ros.sensor_subscription import SensorSubscription
+from openpi_flash_client_node.ros.silent_inputs import SilentInputs
 from openpi_flash_msgs.srv import SetPrompt
 from openpi_flash_robot.bridge.bridge import Bridge
 from openpi_flash_robot.bridge.diagnostics import reports
@@ -207,6 +208,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         # real time for what people read: with use_sim_time the node's own clock may stand still
         real_time = Clock(clock_type=ClockType.STEADY_TIME)
         self._make_timer(HEARTBEAT_S, self._on_heartbeat, real_time)
+        silent_inputs = SilentInputs(self, self._bridge, settings.observation)
+        self._make_timer(GRAPH_CHECK_S, silent_inputs.look, real_time)
         if self._outputs.commands:
             self._make_timer(GRAPH_CHECK_S, self._on_graph_check, real_time)
         self._make_timer(DIAGNOSTICS_S, self._on_diagnostics, real_time)

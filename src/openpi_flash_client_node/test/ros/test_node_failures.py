@@ -7,6 +7,8 @@ import time
 
 import numpy as np
 import pytest
+from conftest import RosWorld
+from sensor_msgs.msg import CompressedImage, Image
 
 from openpi_flash_msgs.msg import PolicyStatus
 
@@ -34,6 +36,48 @@ def test_a_camera_that_never_speaks_is_named(robot, make_node, name):
     )
     robot.silent = set()
     robot.until_state(PolicyStatus.RUNNING)
+
+
+def test_why_an_input_was_never_heard_is_read_from_the_graph(ros_domain, capfd, robot, make_node):
+    """Another process publishes compressed images where plain ones are expected."""
+    stranger = RosWorld(ros_domain)
+    try:
+        camera = stranger.node("camera")
+        publisher = camera.create_publisher(CompressedImage, "/color", 2)
+        make_node(**{"camera.scene.topic": "/color", "camera.wrist.topic": "/wrist/image"})
+        robot.until_state(
+            PolicyStatus.HOLDING,
+            "no image received yet from camera scene (/color): /color is "
+            "sensor_msgs/msg/CompressedImage, expected sensor_msgs/msg/Image; set "
+            "camera.scene.image_transport to compressed",
+        )
+        camera.destroy_publisher(publisher)
+        robot.until_state(
+            PolicyStatus.HOLDING, "nobody publishes /color; sensor_msgs/msg/Image is on /"
+        )
+        camera.create_publisher(Image, "/color", 2)
+        robot.until_state(
+            PolicyStatus.HOLDING, "/camera publishes /color (reliable), but nothing arrives"
+        )
+        warned = capfd.readouterr().err
+        assert "camera wrist: nobody publishes /wrist/image; sensor_msgs/msg/Image is on" in warned
+        assert warned.count("camera wrist: ") == 1
+    finally:
+        stranger.close()
+
+
+def test_joint_states_that_nobody_publishes_are_explained(robot, make_node):
+    make_node(joint_state_topics=["/joints"])
+    robot.until_state(
+        PolicyStatus.HOLDING,
+        "on /joints: nobody publishes /joints; sensor_msgs/msg/JointState is on /joint_states",
+    )
+
+
+def test_joint_states_with_other_names_say_which(robot, make_node):
+    robot.names = ["j1", "j2", "j3"]
+    make_node()
+    robot.until_state(PolicyStatus.HOLDING, "on /joint_states: messages name j1, j2, j3")
 
 
 def test_joints_that_never_speak_are_named(robot, make_node):

@@ -65,6 +65,7 @@ class CameraFrames(Generic[Message]):
             name: deque(maxlen=RING_SIZE) for name in topics
         }
         self._unstamped: set[str] = set()
+        self._why_unheard: dict[str, str] = {}
 
     def add(self, camera: str, stamp_ns: int, message: Message) -> bool:
         """Keep a frame. False if it was dropped: no stamp, or older than the newest one."""
@@ -84,6 +85,15 @@ class CameraFrames(Generic[Message]):
         """Forget every frame."""
         for ring in self._rings.values():
             ring.clear()
+
+    @property
+    def unheard(self) -> list[str]:
+        """The cameras of which nothing has arrived yet."""
+        return [n for n, ring in self._rings.items() if not ring and n not in self._unstamped]
+
+    def explain_silence(self, camera: str, why: str) -> None:
+        """Say why nothing has arrived from a camera yet; empty if that is not known."""
+        self._why_unheard[camera] = why
 
     def newest(self) -> dict[str, Frame[Message]]:
         """The newest frame of each camera that has one, by its name."""
@@ -160,9 +170,11 @@ class CameraFrames(Generic[Message]):
         return found
 
     def _no_image(self, camera: str) -> Hold:
+        why = self._why_unheard.get(camera)
         return self._without_stamps(camera) or Hold(
             HoldKind.OBSERVATION,
-            f"no image received yet from camera {camera} ({self._topics[camera]})",
+            f"no image received yet from camera {camera} ({self._topics[camera]})"
+            f"{f': {why}' if why else ''}",
         )
 
     def _ahead(self, camera: str, now: int) -> Hold:

@@ -18,6 +18,9 @@ from openpi_flash_robot.senses.frames import CLOCK_JUMP_NS
 MOVED_WITHIN_NS = 300_000_000
 """How far back `moved` looks; long enough to see a slow joint, and to see it stand."""
 
+OTHERS_NAMED = 8
+"""Joints of other names in a message for people."""
+
 REMEMBERED_NS = SECOND
 """How far back `at` looks; images are not older when they are used."""
 
@@ -36,7 +39,11 @@ class JointReading:
 
 
 class JointPositions:
-    """The newest position of every joint."""
+    """The newest position of every joint.
+
+    Attributes:
+        has_heard: whether any message has arrived.
+    """
 
     def __init__(self, joints: Sequence[str], topics: Sequence[str]) -> None:
         """Start empty.
@@ -52,6 +59,9 @@ class JointPositions:
         self._stamps_ns = [0] * len(self._joints)
         self._past: deque[tuple[int, NDArray[np.float64]]] = deque()
         self._unstamped: set[str] = set()
+        self._why_unheard = ""
+        self._others: list[str] = []
+        self.has_heard = False
         self._ambiguous = ""
         self._not_finite: dict[str, float] = {}
 
@@ -62,6 +72,7 @@ class JointPositions:
         position is right. Joints of other names and names without a position are ignored, and
         values that are not finite are no positions.
         """
+        self.has_heard = True
         if stamp_ns == 0:
             self._unstamped.update(name for name in names if name in self._columns)
             return False
@@ -71,6 +82,7 @@ class JointPositions:
         for name, position in zip(names, positions):  # noqa: B905 - drivers may leave positions out
             column = self._columns.get(name)
             if column is None:
+                self._note_other(name)
                 continue
             if not math.isfinite(position):
                 self._not_finite[name] = position
@@ -84,6 +96,24 @@ class JointPositions:
             self._stamps_ns[column] = stamp_ns
         self._remember(stamp_ns)
         return True
+
+    @property
+    def missing(self) -> bool:
+        """Whether a joint has had no position yet."""
+        return not all(self._stamps_ns)
+
+    def explain_silence(self, why: str) -> None:
+        """Say why nothing has arrived yet on topics; empty if that is not known."""
+        self._why_unheard = why
+
+    def _note_other(self, name: str) -> None:
+        if len(self._others) < OTHERS_NAMED and name not in self._others:
+            self._others.append(name)
+
+    def _why_missing(self) -> str:
+        if self._why_unheard:
+            return f": {self._why_unheard}"
+        return f": messages name {', '.join(self._others)}" if self._others else ""
 
     def _named_twice(self, names: Sequence[str]) -> str:
         """The first of our joints that stands twice among the names; empty if none does."""
@@ -158,6 +188,7 @@ class JointPositions:
         if missing:
             return self._unusable(missing) or self._reason(
                 f"no position received yet of {', '.join(missing)} on {self._topics}"
+                f"{self._why_missing()}"
             )
         oldest_ns = min(self._stamps_ns)
         oldest = self._joints[self._stamps_ns.index(oldest_ns)]

@@ -56,6 +56,21 @@ def test_a_camera_that_never_spoke_is_named_with_its_topic():
     )
 
 
+def test_why_a_camera_never_spoke_is_said_until_it_does():
+    frames = frames_with(scene=[100])
+    assert frames.unheard == ["wrist"]
+    frames.explain_silence("wrist", "nobody publishes /wrist/image_raw")
+    assert reason(frames, 110) == (
+        "no image received yet from camera wrist (/wrist/image_raw): nobody publishes "
+        "/wrist/image_raw"
+    )
+    frames.add("wrist", 0, "no stamp")
+    assert frames.unheard == []
+    frames.add("wrist", 100 * MS, "one")
+    assert frames.unheard == []
+    assert chosen(frames, 110)["wrist"] == "one"
+
+
 def test_a_stale_camera_is_named_with_its_age():
     assert reason(frames_with(scene=[500], wrist=[100]), 510) == (
         "camera wrist (/wrist/image_raw) is stale: its newest image is 0.41 s old, "

@@ -48,6 +48,22 @@ def test_joints_that_never_reported_are_named_with_the_topics():
     assert reason(table, 110) == (
         "no position received yet of shoulder, gripper on /arm/joint_states, /hand/joint_states"
     )
+    assert table.missing
+
+
+def test_why_joints_never_reported_is_said_or_else_which_others_did():
+    table = joints(("/joint_states",))
+    missing = "no position received yet of shoulder, elbow, gripper on /joint_states"
+    assert (table.has_heard, table.missing) == (False, True)
+    table.explain_silence("nobody publishes /joint_states")
+    assert reason(table, 110) == f"{missing}: nobody publishes /joint_states"
+    table.explain_silence("")
+    for _ in range(3):
+        table.add(100 * MS, ["joint_1", "joint_2"], [1, 2])
+    assert table.has_heard
+    assert reason(table, 110) == f"{missing}: messages name joint_1, joint_2"
+    table.add(100 * MS, ["shoulder", "elbow", "gripper"], [1, 2, 3])
+    assert not table.missing
 
 
 def test_messages_without_a_stamp_are_dropped_and_the_reason_says_so():
