@@ -29,6 +29,17 @@ def command_topic_of(node: Node, controller: str, topic: str) -> CommandTopic:
     )
 
 
+def listeners_of(node: Node, topic: str) -> dict[str, bytes]:
+    """The nodes that subscribe to a topic, by their full names, and their subscriptions' ids.
+
+    Args:
+        node: that looks.
+        topic: by its full name.
+    """
+    found = node.get_subscriptions_info_by_topic(topic)
+    return {_full_name(info): bytes(info.endpoint_gid) for info in found}
+
+
 def input_topic_of(node: Node, topic: str, expected: str) -> InputTopic:
     """Who publishes on the topic of an input that this node subscribes to.
 

@@ -21,6 +21,7 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
 from openpi_flash_client_node.ros import messages, qos
+from openpi_flash_client_node.ros.controller_check import ControllerCheck
 from openpi_flash_client_node.ros.graph import command_topic_of
 from openpi_flash_client_node.ros.malloc_tuning import keep_image_memory
 from openpi_flash_client_node.ros.outputs import Outputs
@@ -99,6 +100,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._wake_up: Any = None
         self._sensors: list[SensorSubscription] = []
         self._outputs: Outputs | None = None
+        self._controller_check: ControllerCheck | None = None
         self._made: list[Callable[[], Any]] = []
         self._last_status: Status | None = None
         self._made_at = 0.0
@@ -143,6 +145,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to send requests and to play chunks."""
         result = super().on_activate(state)
+        assert self._controller_check is not None
+        self._controller_check.ask_again()
         self._live_bridge.activate(self._now())
         self._carry_out()
         return result
@@ -210,7 +214,9 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._make_timer(HEARTBEAT_S, self._on_heartbeat, real_time)
         silent_inputs = SilentInputs(self, self._bridge, settings.observation)
         self._make_timer(GRAPH_CHECK_S, silent_inputs.look, real_time)
-        if self._outputs.commands:
+        self._controller_check = ControllerCheck(self, settings.controllers)
+        self._made.append(self._controller_check.destroy)
+        if settings.controllers:
             self._make_timer(GRAPH_CHECK_S, self._on_graph_check, real_time)
         self._make_timer(DIAGNOSTICS_S, self._on_diagnostics, real_time)
         changed = self._table.on_change(self._on_settings)
@@ -267,6 +273,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             self._made.pop()()
         self._settings = self._bridge = self._link = self._wake_up = self._last_status = None
         self._outputs, self._unbounded, self._description = None, None, {}
+        self._controller_check = None
         self._sensors.clear()
 
     @property
@@ -449,8 +456,12 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         assert self._settings is not None
         if time.monotonic() - self._made_at < DISCOVERY_S:
             return
+        assert self._controller_check is not None
+        objection = self._controller_check.look()
+        if not self._live_outputs.commands:
+            return
         topics = [command_topic_of(self, c.name, c.topic) for c in self._settings.controllers]
-        self._live_bridge.command_topics(self._now(), topics)
+        self._live_bridge.command_topics(self._now(), topics, objection)
         self._carry_out()
 
     def _on_diagnostics(self) -> None:

@@ -207,10 +207,18 @@ class Bridge(Generic[Message]):
 
     # --- the controllers ---
 
-    def command_topics(self, now: int, topics: Sequence[CommandTopic]) -> None:
-        """Take who is at the controllers' topics; nothing moves before it is this node alone."""
+    def command_topics(
+        self, now: int, topics: Sequence[CommandTopic], objection: Hold | None = None
+    ) -> None:
+        """Take who is at the controllers' topics; nothing moves before it is this node alone.
+
+        Args:
+            now: this moment.
+            topics: of all controllers.
+            objection: why these controllers would not move the arm well; None if they do.
+        """
         before = self._watch.topic_problem
-        problem = self._watch.look_at_topics(topics)
+        problem = self._watch.look_at_topics(topics, objection)
         if problem is None:
             if before is not None and not self._player.is_moving(now):
                 self._player.forget()  # somebody else may have moved the controllers

@@ -76,9 +76,16 @@ class SafetyWatch:
         """Why nothing may be commanded on the controllers' topics; None if it may."""
         return self._topics
 
-    def look_at_topics(self, topics: Sequence[CommandTopic]) -> Hold | None:
-        """Take who is at the controllers' topics; why nothing may be commanded there."""
-        self._topics = objection(topics)
+    def look_at_topics(
+        self, topics: Sequence[CommandTopic], other: Hold | None = None
+    ) -> Hold | None:
+        """Take who is at the controllers' topics; why nothing may be commanded there.
+
+        Args:
+            topics: of all controllers.
+            other: what else speaks against commanding them.
+        """
+        self._topics = objection(topics) or other
         return self._topics
 
     def start(self) -> None:
