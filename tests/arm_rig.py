@@ -44,6 +44,8 @@ PARAMETERS = {
     "cameras": list(CAMERAS),
     **{f"camera.{name}.topic": camera_topic(name) for name in CAMERAS},
     **{f"camera.{name}.key": f"observation/{name}_image" for name in CAMERAS},
+    # these cameras have no noise
+    "max_frozen_time": 0.0,
     "joints": list(JOINTS),
     "state_key": "observation/state",
     "controllers": ["arm_controller"],
@@ -173,18 +175,18 @@ class Server:
 class Rig:
     """Arm, server and node; the arm's time is `now`, in seconds."""
 
-    def __init__(self, domain, directory, server):
+    def __init__(self, domain, directory, server, controller_parameters):
         self.domain, self.directory, self.server = domain, directory, server
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=domain)
         self.executor = SingleThreadedExecutor(context=self.context)
-        self.arm = BreakableArm(context=self.context)
+        self.arm = BreakableArm(context=self.context, controller_parameters=controller_parameters)
         self.statuses = []
         latched = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.watcher = rclpy.create_node("watcher", context=self.context)
         self.watcher.create_subscription(PolicyStatus, "/openpi/status", self._on_status, latched)
         self.processes = []
-        for node in (self.arm, self.watcher):
+        for node in (self.arm, self.arm.controller, self.watcher):
             self.executor.add_node(node)
         self.arm.start()
         self._turning = True
@@ -312,7 +314,7 @@ class Rig:
             process.wait()
         self._turning = False
         self._thread.join()  # from here on one thread alone uses the nodes
-        for node in (self.watcher, self.arm):
+        for node in (self.watcher, self.arm.controller, self.arm):
             self.executor.remove_node(node)
         self.executor.shutdown()
         self.watcher.destroy_node()
@@ -322,10 +324,10 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig(directory, policy, **server):
+def rig(directory, policy, *, controller_parameters=None, **server):
     """Arm and server, in a ROS domain of their own; the test starts the node."""
     with reserved_ros_domain() as domain:
-        made = Rig(domain, directory, Server(policy, **server))
+        made = Rig(domain, directory, Server(policy, **server), controller_parameters)
         try:
             yield made
         finally:

@@ -220,6 +220,24 @@ def test_a_second_commander_and_no_controller_hold_the_arm(moving):
     assert_within_limits(moving, since)
 
 
+def test_an_arm_whose_controller_would_jerk_is_not_moved(tmp_path):
+    wrong = {"interpolate_from_desired_state": False}
+    with rig(tmp_path, swing(), controller_parameters=wrong) as made:
+        made.start_node()
+        message = "controller arm_controller (/arm_controller) has interpolate_from_desired_state"
+        _, status = made.until_status(PolicyStatus.HOLDING, message)
+        assert status.cause == PolicyStatus.CAUSE_COMMANDER
+        made.wait(2.0)
+        assert made.arm.lateness == []
+        assert made.server.answered == 0
+
+
+def test_an_arm_whose_controller_answers_well_is_moved_without_a_warning(moving):
+    assert "arm_controller:" not in moving.log()
+    assert "cannot be checked" not in moving.log()
+    assert "not checked" not in moving.log()
+
+
 def type_of_trajectory():
     from trajectory_msgs.msg import JointTrajectory
 

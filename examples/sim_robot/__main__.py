@@ -53,6 +53,7 @@ def _run(arguments: argparse.Namespace, ros_arguments: list[str], stopping: _Sto
         node.start()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
+        executor.add_node(node.controller)
         while not stopping.is_requested:
             executor.spin_once()  # the physics timer wakes it
     finally:

@@ -18,6 +18,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from sim_robot.camera_worker import CameraWorker
 from sim_robot.cameras import Image
+from sim_robot.controller_node import ControllerNode
 from sim_robot.plant import Plant
 from sim_robot.robot import (
     CAMERAS,
@@ -25,7 +26,6 @@ from sim_robot.robot import (
     JOINT_STATES_TOPIC,
     JOINTS,
     REFERENCE_TOPIC,
-    TRAJECTORY_TOPIC,
     Vector,
     camera_topic,
 )
@@ -52,6 +52,10 @@ class SimRobotNode(Node):
       camera_hz: pictures per second of each camera; 0 leaves the cameras out.
       speed: simulated seconds per second; other than 1 needs `use_sim_time` in the other nodes.
       context: of ROS; None is the process's own.
+      controller_parameters: what the controller says of itself where that is not the truth.
+
+    Attributes:
+      controller: the controller's own node; an executor has to turn it beside this one.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class SimRobotNode(Node):
         camera_hz: float = 10.0,
         speed: float = 1.0,
         context: Context | None = None,
+        controller_parameters: dict[str, object] | None = None,
     ) -> None:
         super().__init__("sim_robot", context=context)
         self._log = get_logger("sim_robot")
@@ -79,7 +84,9 @@ class SimRobotNode(Node):
         self._cameras = (
             CameraWorker(self.plant.model, self._publish_images) if camera_hz > 0 else None
         )
-        self.create_subscription(JointTrajectory, TRAJECTORY_TOPIC, self._on_trajectory, 10)
+        self.controller = ControllerNode(
+            self._on_trajectory, context=context, parameters=controller_parameters
+        )
 
     def start(self) -> None:
         """Open the cameras and let time run.
@@ -100,6 +107,7 @@ class SimRobotNode(Node):
         """Stop the cameras and leave ROS."""
         if self._cameras is not None:
             self._cameras.stop()
+        Node.destroy_node(self.controller)
         Node.destroy_node(self)
 
     def _clock_publisher(self) -> Publisher | None:

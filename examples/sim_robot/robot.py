@@ -26,8 +26,9 @@ CUBES = ("red_cube", "green_cube", "blue_cube")
 CAMERAS = ("scene", "wrist")
 
 JOINT_STATES_TOPIC = "/joint_states"
-TRAJECTORY_TOPIC = "/arm_controller/joint_trajectory"
-REFERENCE_TOPIC = "/arm_controller/reference"
+CONTROLLER = "arm_controller"
+TRAJECTORY_TOPIC = f"/{CONTROLLER}/joint_trajectory"
+REFERENCE_TOPIC = f"/{CONTROLLER}/reference"
 
 
 def camera_topic(camera: str) -> str:

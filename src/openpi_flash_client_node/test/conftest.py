@@ -110,7 +110,10 @@ class Robot:
         self.node = ros.node("robot")
         self.silent = set()
         self.measured = [0.1, 0.2, 0.5]
+        self.names = ["gripper", "elbow", "shoulder"]
         self.encoding = "rgb8"
+        self.unstamped = set()  # cameras and "joints" whose driver sets no stamp
+        self.brightness = len  # of each camera's pixels, by its name
         self._cameras = {
             name: self.node.create_publisher(Image, f"/{name}/image_raw", 2)
             for name in ("scene", "wrist")
@@ -139,23 +142,24 @@ class Robot:
         self._cameras[name] = self.node.create_publisher(CompressedImage, topic, 2)
 
     def speak(self):
+        from builtin_interfaces.msg import Time
         from sensor_msgs.msg import Image, JointState
 
-        stamp = self.node.get_clock().now().to_msg()
+        now = self.node.get_clock().now().to_msg()
         for name, publisher in self._cameras.items():
             if name not in self.silent:
-                pixels = np.full((48, 64, 3), len(name), np.uint8)
+                pixels = np.full((48, 64, 3), self.brightness(name), np.uint8)
                 if publisher.msg_type is Image:
                     image = Image(height=48, width=64, step=192, encoding=self.encoding)
                     image.data = array.array("B", pixels.tobytes())
                 else:
                     image = publisher.msg_type(format="rgb8; jpeg compressed bgr8")
                     image.data = array.array("B", encode_jpeg(pixels))
-                image.header.stamp = stamp
+                image.header.stamp = Time() if name in self.unstamped else now
                 publisher.publish(image)
         if "joints" not in self.silent:
-            joints = JointState(name=["gripper", "elbow", "shoulder"], position=self.measured[::-1])
-            joints.header.stamp = stamp
+            joints = JointState(name=self.names, position=self.measured[::-1])
+            joints.header.stamp = Time() if "joints" in self.unstamped else now
             self._joints.publish(joints)
 
     def until_commanded_to_stand(self, controller="arm"):

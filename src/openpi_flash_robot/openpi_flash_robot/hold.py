@@ -31,6 +31,8 @@ class HoldKind(enum.Enum):
     """An emergency stop is pressed, or not heard; a person must look, then call ~/reset."""
     TAKEOVER = "takeover"
     """A person commands the robot by teleoperation."""
+    CLOCK = "clock"
+    """ROS time stands still: nobody publishes /clock."""
     LINK = "link"
     """There is no connection to the server."""
     REQUESTED = "requested"

@@ -26,7 +26,7 @@ class World:
     """A robot and a link around a bridge, with a clock that only tests move."""
 
     def __init__(self, settings):
-        self.bridge = Bridge(settings)
+        self.bridge = Bridge(settings, fingerprint=hash)
         self.bridge.command_topics(0, [])
         self.now = 1_000 * MS
         self.effects = []
@@ -34,6 +34,7 @@ class World:
         self.offset = np.zeros(len(MEASURED))
         self.stuck_at = None
         self.silent = set()
+        self.frozen = set()
 
     @property
     def measured(self):
@@ -53,7 +54,8 @@ class World:
             self.now += PERIOD
             for camera in ("scene", "wrist"):
                 if camera not in self.silent:
-                    self.bridge.add_frame(camera, self.now - 5 * MS, f"{camera}@{self.now}")
+                    image = camera if camera in self.frozen else f"{camera}@{self.now}"
+                    self.bridge.add_frame(camera, self.now - 5 * MS, image)
             if "joints" not in self.silent:
                 self.bridge.add_joints(self.now - MS, JOINTS, self.measured)
             self.bridge.tick(self.now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -20,6 +21,7 @@ from openpi_flash_robot.bridge.effects import (
 from openpi_flash_robot.bridge.status import Status
 from openpi_flash_robot.nanoseconds import from_stamp, split
 from openpi_flash_robot.play.trajectory import Trajectory
+from openpi_flash_robot.senses.frozen import fingerprint
 from openpi_flash_robot.settings.node_settings import NodeSettings
 
 
@@ -38,6 +40,11 @@ def duration_message(nanoseconds: int) -> Duration:
 def stamp_of(stamp: Time) -> int:
     """The stamp of a header in nanoseconds; 0 if it was never set."""
     return from_stamp(stamp.sec, stamp.nanosec)
+
+
+def fingerprint_of(image: Any) -> int:
+    """By what an Image or a CompressedImage is known again."""
+    return fingerprint(image.data, getattr(image, "step", 0))
 
 
 def chunk_message(chunk: PublishChunk, joints: Sequence[str]) -> ActionChunk:

@@ -21,11 +21,13 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
 from openpi_flash_client_node.ros import messages, qos
+from openpi_flash_client_node.ros.controller_check import ControllerCheck
 from openpi_flash_client_node.ros.malloc_tuning import keep_image_memory
 from openpi_flash_client_node.ros.outputs import Outputs
 from openpi_flash_client_node.ros.parameters import RosParameters
 from openpi_flash_client_node.ros.secret_parameters import NodeWithSecrets
 from openpi_flash_client_node.ros.sensor_subscription import SensorSubscription
+from openpi_flash_client_node.ros.silent_inputs import SilentInputs
 from openpi_flash_client_node.ros.state_messages import MESSAGES, numbers_of, stamp_of_state
 from openpi_flash_msgs.srv import SetPrompt
 from openpi_flash_robot.bridge.bridge import Bridge
@@ -52,7 +54,7 @@ from openpi_flash_robot.link.transport import (
 )
 from openpi_flash_robot.nanoseconds import to_seconds
 from openpi_flash_robot.senses.observation import build_request
-from openpi_flash_robot.settings.node_settings import LinkSettings, NodeSettings
+from openpi_flash_robot.settings.node_settings import Camera, LinkSettings, NodeSettings
 from openpi_flash_robot.settings.parameter_kinds import ParameterError
 from openpi_flash_robot.settings.robot_description import (
     Bounds,
@@ -99,6 +101,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._wake_up: Any = None
         self._sensors: list[SensorSubscription] = []
         self._outputs: Outputs | None = None
+        self._controller_check: ControllerCheck | None = None
         self._made: list[Callable[[], Any]] = []
         self._last_status: Status | None = None
         self._made_at = 0.0
@@ -143,6 +146,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to send requests and to play chunks."""
         result = super().on_activate(state)
+        assert self._controller_check is not None
+        self._controller_check.ask_again()
         self._live_bridge.activate(self._now())
         self._carry_out()
         return result
@@ -191,7 +196,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         keep_image_memory()
         self._settings = self._unbounded = settings
         self._made_at = time.monotonic()
-        self._bridge = Bridge(settings)
+        self._bridge = Bridge(settings, messages.fingerprint_of)
         self._outputs = Outputs(self, settings)
         self._made.append(self._outputs.destroy)
         self._make_subscriptions(settings)
@@ -208,7 +213,11 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         # real time for what people read: with use_sim_time the node's own clock may stand still
         real_time = Clock(clock_type=ClockType.STEADY_TIME)
         self._make_timer(HEARTBEAT_S, self._on_heartbeat, real_time)
-        if self._outputs.commands:
+        silent_inputs = SilentInputs(self, self._bridge, settings.observation)
+        self._make_timer(GRAPH_CHECK_S, silent_inputs.look, real_time)
+        self._controller_check = ControllerCheck(self, settings.controllers)
+        self._made.append(self._controller_check.destroy)
+        if settings.controllers:
             self._make_timer(GRAPH_CHECK_S, self._on_graph_check, real_time)
         self._make_timer(DIAGNOSTICS_S, self._on_diagnostics, real_time)
         changed = self._table.on_change(self._on_settings)
@@ -216,7 +225,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
 
     def _make_subscriptions(self, settings: NodeSettings) -> None:
         for camera in settings.observation.cameras:
-            callback = partial(self._on_image, camera.name)
+            callback = partial(self._on_image, camera)
             kind = CompressedImage if camera.is_compressed else Image
             self._subscribe(kind, camera.topic, callback, qos.IMAGES_DEPTH)
         for topic in settings.observation.joint_state_topics:
@@ -278,6 +287,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             self._made.pop()()
         self._settings = self._bridge = self._link = self._wake_up = self._last_status = None
         self._outputs, self._unbounded, self._description = None, None, {}
+        self._controller_check = None
         self._sensors.clear()
 
     @property
@@ -316,12 +326,15 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         now: int = self.get_clock().now().nanoseconds
         return now
 
-    def _on_image(self, camera: str, message: Image) -> None:
-        stamp_ns = messages.stamp_of(message.header.stamp)
-        self._live_bridge.add_frame(camera, stamp_ns, message)
+    def _on_image(self, camera: Camera, message: Image) -> None:
+        by_arrival = camera.is_stamped_on_arrival
+        stamp_ns = self._now() if by_arrival else messages.stamp_of(message.header.stamp)
+        self._live_bridge.add_frame(camera.name, stamp_ns, message)
 
     def _on_joints(self, message: JointState) -> None:
-        stamp_ns = messages.stamp_of(message.header.stamp)
+        assert self._settings is not None
+        by_arrival = self._settings.observation.joints_are_stamped_on_arrival
+        stamp_ns = self._now() if by_arrival else messages.stamp_of(message.header.stamp)
         self._live_bridge.add_joints(
             stamp_ns, message.name, message.position, message.velocity, message.effort
         )
@@ -368,6 +381,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def _on_tick(self) -> None:
         for sensor in self._sensors:
             sensor.settle()
+        self._live_bridge.look_at_clock(self._now(), time.monotonic_ns())
         self._live_bridge.tick(self._now())
         self._carry_out()
 
@@ -469,8 +483,12 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         assert self._settings is not None
         if time.monotonic() - self._made_at < DISCOVERY_S:
             return
+        assert self._controller_check is not None
+        objection = self._controller_check.look()
+        if not self._live_outputs.commands:
+            return
         topics = self._live_outputs.command_topics()
-        self._live_bridge.command_topics(self._now(), topics)
+        self._live_bridge.command_topics(self._now(), topics, objection)
         self._carry_out()
 
     def _on_diagnostics(self) -> None:

@@ -1,12 +1,18 @@
 """node.py when things go wrong: it holds, says why on status, and goes on by itself afterwards."""
 
 import itertools
+import logging
 import socket
+import time
 
 import numpy as np
 import pytest
+from conftest import RosWorld
+from sensor_msgs.msg import CompressedImage, Image
 
 from openpi_flash_msgs.msg import PolicyStatus
+
+log = logging.getLogger(__name__)
 
 
 def held_at(robot, measured=(0.1, 0.2)):
@@ -32,6 +38,48 @@ def test_a_camera_that_never_speaks_is_named(robot, make_node, name):
     robot.until_state(PolicyStatus.RUNNING)
 
 
+def test_why_an_input_was_never_heard_is_read_from_the_graph(ros_domain, capfd, robot, make_node):
+    """Another process publishes compressed images where plain ones are expected."""
+    stranger = RosWorld(ros_domain)
+    try:
+        camera = stranger.node("camera")
+        publisher = camera.create_publisher(CompressedImage, "/color", 2)
+        make_node(**{"camera.scene.topic": "/color", "camera.wrist.topic": "/wrist/image"})
+        robot.until_state(
+            PolicyStatus.HOLDING,
+            "no image received yet from camera scene (/color): /color is "
+            "sensor_msgs/msg/CompressedImage, expected sensor_msgs/msg/Image; set "
+            "camera.scene.image_transport to compressed",
+        )
+        camera.destroy_publisher(publisher)
+        robot.until_state(
+            PolicyStatus.HOLDING, "nobody publishes /color; sensor_msgs/msg/Image is on /"
+        )
+        camera.create_publisher(Image, "/color", 2)
+        robot.until_state(
+            PolicyStatus.HOLDING, "/camera publishes /color (reliable), but nothing arrives"
+        )
+        warned = capfd.readouterr().err
+        assert "camera wrist: nobody publishes /wrist/image; sensor_msgs/msg/Image is on" in warned
+        assert warned.count("camera wrist: ") == 1
+    finally:
+        stranger.close()
+
+
+def test_joint_states_that_nobody_publishes_are_explained(robot, make_node):
+    make_node(joint_state_topics=["/joints"])
+    robot.until_state(
+        PolicyStatus.HOLDING,
+        "on /joints: nobody publishes /joints; sensor_msgs/msg/JointState is on /joint_states",
+    )
+
+
+def test_joint_states_with_other_names_say_which(robot, make_node):
+    robot.names = ["j1", "j2", "j3"]
+    make_node()
+    robot.until_state(PolicyStatus.HOLDING, "on /joint_states: messages name j1, j2, j3")
+
+
 def test_joints_that_never_speak_are_named(robot, make_node):
     robot.silent = {"joints"}
     make_node()
@@ -48,6 +96,49 @@ def test_a_camera_that_falls_silent_stops_the_robot_and_starts_it_again(robot, m
     robot.until_state(PolicyStatus.HOLDING, "camera wrist (/wrist/image_raw) is s")
     held_at(robot)
     robot.silent = set()
+    running(robot)
+
+
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_a_camera_whose_picture_hangs_stops_the_robot_until_it_changes(
+    robot, make_node, is_compressed
+):
+    topic = "/wrist/image_raw"
+    if is_compressed:
+        robot.compress("wrist")
+        topic += "/compressed"
+    brightness = itertools.cycle(range(256))
+    robot.brightness = lambda _: next(brightness)
+    make_node(max_frozen_time=0.4, **{"camera.wrist.topic": topic})
+    running(robot)
+    robot.brightness = lambda name: 7 if name == "wrist" else next(brightness)
+    robot.until_state(PolicyStatus.HOLDING, f"camera wrist ({topic}) is frozen")
+    held_at(robot)
+    robot.brightness = lambda _: next(brightness)
+    running(robot)
+
+
+def test_drivers_that_set_no_stamp_are_named_or_their_messages_count_from_their_arrival(
+    robot, make_node
+):
+    robot.unstamped = {"wrist", "joints"}
+    make_node(**{"camera.wrist.stamp": "arrival"})
+    robot.until_state(
+        PolicyStatus.HOLDING, "positions of shoulder, elbow, gripper on /joint_states come without"
+    )
+    robot.unstamped = {"scene", "wrist"}
+    robot.until_state(
+        PolicyStatus.HOLDING, "camera scene (/scene/image_raw) sends images without header.stamp"
+    )
+    robot.unstamped = {"wrist"}
+    running(robot)
+    robot.silent = {"wrist"}
+    robot.until_state(PolicyStatus.HOLDING, "camera wrist (/wrist/image_raw) is s")
+
+
+def test_joint_states_without_stamps_count_from_their_arrival(robot, make_node):
+    robot.unstamped = {"joints"}
+    make_node(joint_state_stamp="arrival")
     running(robot)
 
 
@@ -208,3 +299,44 @@ def test_simulated_time_without_a_clock_is_named_and_its_beginning_noticed(ros, 
 def test_a_joint_that_no_controller_moves_is_named_in_the_log(capfd, robot, make_node):
     make_node(controllers=["arm"], **{"controller.hand.joints": None})
     assert "no controller moves gripper:" in capfd.readouterr().err
+
+
+class SimulatedClock:
+    """Publishes /clock, and the robot's drivers stamp by it."""
+
+    def __init__(self, robot):
+        from rclpy.clock import Clock, ClockType
+        from rclpy.parameter import Parameter
+        from rosgraph_msgs.msg import Clock as ClockMessage
+
+        robot.node.set_parameters([Parameter("use_sim_time", value=True)])
+        publisher = robot.node.create_publisher(ClockMessage, "/clock", 10)
+        self.milliseconds, self.is_running = 5_000, True
+
+        def speak():
+            if self.is_running:
+                self.milliseconds += 20
+                message = ClockMessage()
+                message.clock.sec, rest = divmod(self.milliseconds, 1_000)
+                message.clock.nanosec = rest * 1_000_000
+                publisher.publish(message)
+
+        robot.node.create_timer(0.02, speak, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+
+def test_a_clock_that_falls_silent_stops_all_commands_and_its_return_starts_the_robot(
+    ros, robot, server, make_node
+):
+    clock = SimulatedClock(robot)
+    make_node(use_sim_time=True)
+    running(robot)
+    clock.is_running = False
+    stopped = time.monotonic()
+    robot.until_state(PolicyStatus.HOLDING, "/clock has been silent for")
+    log.info(f"the silent clock was noticed after {time.monotonic() - stopped:.2f} s")
+    assert robot.status.cause == PolicyStatus.CAUSE_CLOCK
+    asked, commanded = len(server.requests), len(robot.trajectories["arm"])
+    ros.turn(1.0)
+    assert (len(server.requests), len(robot.trajectories["arm"])) == (asked, commanded)
+    clock.is_running = True
+    running(robot)

@@ -7,6 +7,7 @@ answers with effects for the node to carry out:
 - `link_event`: what the link to the server reports;
 - `command_topics`: who listens to the controllers' topics, and who else speaks there;
 - `activate`, `deactivate`, `pause`, `hold`, `reset`, `set_prompt`: the services of the node;
+- `look_at_clock`: how far `now` and a steady clock have come;
 - `tick(now)`: time has passed;
 - `take_effects()`: what to do now. Call it after each of the above.
 
@@ -15,13 +16,14 @@ Whatever stops the robot goes through `_hold`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
+from openpi_flash_robot.bridge.clock_watch import ClockWatch
 from openpi_flash_robot.bridge.command_topic import CommandTopic
 from openpi_flash_robot.bridge.commander import Commander
 from openpi_flash_robot.bridge.effects import (
@@ -89,7 +91,15 @@ SETTLE_NS = 1_500_000_000
 class Bridge(Generic[Message]):
     """Decides when to ask the policy, what to do with its answers, and when to hold."""
 
-    def __init__(self, settings: NodeSettings) -> None:
+    def __init__(
+        self, settings: NodeSettings, fingerprint: Callable[[Message], int] | None = None
+    ) -> None:
+        """Begin without inputs and without a server.
+
+        Args:
+            settings: of the node.
+            fingerprint: of an image, by which one that never changes is known; None looks at none.
+        """
         observation = settings.observation
         self._settings = settings
         self.frames: CameraFrames[Message] = CameraFrames(
@@ -105,7 +115,8 @@ class Bridge(Generic[Message]):
         self._requests: RequestSchedule[Message] = RequestSchedule()
         self._observation_problem: Hold | None = None
         self._commander = Commander(settings)
-        self._watch = SafetyWatch(settings, self.frames, self.states)
+        self._clock = ClockWatch()
+        self._watch = SafetyWatch(settings, self.frames, self.states, fingerprint)
         self._stops = StopInputs(settings.stops)
         self._stop = self._stops.problem(0)
         self._leading = Leading(settings, self._player, self._watch)
@@ -261,7 +272,7 @@ class Bridge(Generic[Message]):
             latched(self._run)
             or self._stop
             or self._watch.topic_problem
-            or self.states.joints.blind(now, self._settings.observation.max_blind_ns)
+            or self._watch.joints_blind(now)
         )
         if unready is not None:
             obstacle = Hold(HoldKind.REQUESTED, unready)
@@ -269,10 +280,18 @@ class Bridge(Generic[Message]):
 
     # --- the controllers ---
 
-    def command_topics(self, now: int, topics: Sequence[CommandTopic]) -> None:
-        """Take who is at the controllers' topics; nothing moves before it is this node alone."""
+    def command_topics(
+        self, now: int, topics: Sequence[CommandTopic], objection: Hold | None = None
+    ) -> None:
+        """Take who is at the controllers' topics; nothing moves before it is this node alone.
+
+        Args:
+            now: this moment.
+            topics: of all controllers.
+            objection: why these controllers would not move the arm well; None if they do.
+        """
         before = self._watch.topic_problem
-        problem = self._watch.look_at_topics(topics)
+        problem = self._watch.look_at_topics(topics, objection)
         if problem is None:
             if before is not None and not self._player.is_moving(now):
                 self._player.forget()  # somebody else may have moved the controllers
@@ -419,6 +438,18 @@ class Bridge(Generic[Message]):
 
     # --- time ---
 
+    def look_at_clock(self, now: int, steady_ns: int) -> None:
+        """Stop by what the controllers have if the clock of `now` stands still; call it often."""
+        if not self._clock.look(now, steady_ns):
+            return
+        assert self._clock.problem is not None
+        self._requests.forget()
+        played = self._commander.let_go()
+        if played is None:
+            self._hold(now, self._clock.problem)
+        else:
+            self._player.resume_from(played, self._clock.problem, now)
+
     def tick(self, now: int) -> None:
         """Hold if a plan has ended or must end; command the controllers; ask if that is due."""
         self._keep_up(now)
@@ -546,6 +577,8 @@ class Bridge(Generic[Message]):
         )
         if isinstance(frames, Hold):
             return frames
+        if frozen := self._watch.frozen():
+            return frozen
         joints = self.states.joints.newest(now, max_age_ns=limits.max_age_ns)
         if isinstance(joints, Hold):
             return joints
@@ -567,7 +600,9 @@ class Bridge(Generic[Message]):
             self._command(now)
 
     def _command(self, now: int) -> None:
-        """Send the controllers what they may play from now on."""
+        """Send the controllers what they may play from now on, if there is a now."""
+        if self._clock.problem is not None:
+            return
         self._effects += self._commander.command(
             self._player.motion,
             now,
@@ -637,10 +672,9 @@ class Bridge(Generic[Message]):
         told, waits = condition_of(self._run), self._leading.waits
         if told is not None and told.cause is Cause.TAKEOVER and waits is not None:
             told = replace(told, message=waits.message)
-        if self._stop is not None and not is_ordered(
-            self._run, Order.INACTIVE, Order.PAUSED, Order.HELD
-        ):
-            return holding(self._stop, resumes_by_itself=latched(self._run) is None)
+        stop = self._clock.problem or self._stop
+        if stop is not None and not is_ordered(self._run, Order.INACTIVE, Order.PAUSED, Order.HELD):
+            return holding(stop, resumes_by_itself=latched(self._run) is None)
         topics = self._watch.topic_problem
         return told or (holding(topics) if topics is not None else None)
 

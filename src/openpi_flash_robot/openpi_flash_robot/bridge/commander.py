@@ -32,12 +32,7 @@ class Commander:
     @property
     def commands(self) -> bool:
         """Whether the controllers are commanded at all; not in a dry run."""
-        return bool(self._settings.controllers) and not self._settings.dry_run
-
-    @property
-    def is_moving(self) -> bool:
-        """Whether the controllers were sent a motion and not yet its end."""
-        return self._window is not None
+        return self._settings.player.is_commanded
 
     def left_alone(self, now: int) -> tuple[Motion, str] | None:
         """What the controllers play without this process, and why; None if it is still in time.
@@ -53,6 +48,11 @@ class Commander:
             f"nothing could be commanded for {to_seconds(gap_ns):.2f} s, and the controllers have "
             f"braked: this process was stopped, the computer is overloaded, or its clock was set"
         )
+
+    def let_go(self) -> Motion | None:
+        """Command no more; what the controllers play to its end, None if they rest."""
+        window, self._window = self._window, None
+        return window
 
     def forget(self) -> None:
         """The controllers are where the last window has brought them, at rest."""

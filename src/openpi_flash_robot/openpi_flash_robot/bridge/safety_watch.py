@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from openpi_flash_robot.nanoseconds import to_seconds
 from openpi_flash_robot.play.motion import Joints
 from openpi_flash_robot.play.tracking_guard import TrackingGuard
 from openpi_flash_robot.senses.frames import CameraFrames
+from openpi_flash_robot.senses.frozen import FrozenImages
 from openpi_flash_robot.senses.joints import MOVED_WITHIN_NS, JointReading
 from openpi_flash_robot.senses.states import StateSources
 from openpi_flash_robot.settings.node_settings import NodeSettings
@@ -32,7 +33,11 @@ class SafetyWatch:
     """
 
     def __init__(
-        self, settings: NodeSettings, frames: CameraFrames[Any], states: StateSources
+        self,
+        settings: NodeSettings,
+        frames: CameraFrames[Any],
+        states: StateSources,
+        fingerprint: Callable[[Any], int] | None = None,
     ) -> None:
         """Begin with controllers that nobody has looked for yet.
 
@@ -40,8 +45,10 @@ class SafetyWatch:
             settings: of the node.
             frames: of the cameras.
             states: joints and other numbers.
+            fingerprint: of an image, by which one that never changes is known; None looks at none.
         """
         self._frames, self._states, self._joints = frames, states, states.joints
+        self._images = FrozenImages(frames, fingerprint)
         joint_of = {joint: index for index, joint in enumerate(settings.joints)}
         self._joint_of_axis = [joint_of.get(axis, -1) for axis in settings.axes]
         self._guard = TrackingGuard(
@@ -65,9 +72,16 @@ class SafetyWatch:
         """Why nothing may be commanded on the controllers' topics; None if it may."""
         return self._topics
 
-    def look_at_topics(self, topics: Sequence[CommandTopic]) -> Hold | None:
-        """Take who is at the controllers' topics; why nothing may be commanded there."""
-        self._topics = objection(topics)
+    def look_at_topics(
+        self, topics: Sequence[CommandTopic], other: Hold | None = None
+    ) -> Hold | None:
+        """Take who is at the controllers' topics; why nothing may be commanded there.
+
+        Args:
+            topics: of all controllers.
+            other: what else speaks against commanding them.
+        """
+        self._topics = objection(topics) or other
         return self._topics
 
     def start(self) -> None:
@@ -77,8 +91,24 @@ class SafetyWatch:
 
     def blind(self, now: int) -> Hold | None:
         """Which input has been missing for longer than the robot may move without it."""
-        max_blind_ns = self._settings.observation.max_blind_ns
-        return self._frames.blind(now, max_blind_ns) or self._states.blind(now, max_blind_ns)
+        limits = self._settings.observation
+        longest = {"max_blind_ns": limits.max_blind_ns, "max_age_ns": limits.max_age_ns}
+        return (
+            self._frames.blind(now, **longest)
+            or self._states.blind(now, **longest)
+            or self.frozen()
+        )
+
+    def joints_blind(self, now: int) -> Hold | None:
+        """Which joint has been silent for longer than the robot may move without it."""
+        limits = self._settings.observation
+        return self._joints.blind(
+            now, max_blind_ns=limits.max_blind_ns, max_age_ns=limits.max_age_ns
+        )
+
+    def frozen(self) -> Hold | None:
+        """Which camera goes on sending the same image."""
+        return self._images.problem(self._settings.observation.max_frozen_ns)
 
     def by_axis(self, of_joints: Joints) -> Joints:
         """Values of the joints in the order of the axes, [N]; 0 for one that is no joint."""

@@ -31,7 +31,7 @@ from openpi_flash_robot.nanoseconds import SECOND, to_seconds
 from openpi_flash_robot.play.chunk import Chunk, malformed, untimely
 from openpi_flash_robot.play.columns import positions
 from openpi_flash_robot.play.follow import follow
-from openpi_flash_robot.play.joint_limits import JointLimits, brake
+from openpi_flash_robot.play.joint_limits import JointLimits, brake, can_stop
 from openpi_flash_robot.play.motion import Motion, MotionState, rest
 from openpi_flash_robot.play.plan import Plan
 from openpi_flash_robot.play.smooth_path import Polygon, SmoothPath
@@ -97,13 +97,14 @@ class ChunkPlayer:
         self._asked: TimedChunk | None = None  # as the policy said it, rates as rates
         self._settings = settings
         self._limits = self._braking = _limits_of(settings)
+        self._motion_acceleration = self._limits.acceleration
 
     def update_settings(self, settings: PlayerSettings) -> None:
         """Use other limits from the next chunk on; a plan that narrower ones forbid is stopped."""
         self._settings = settings
         before, self._limits = self._limits, _limits_of(settings)
-        # a speed that was reached under the old limits must not be braked more softly than by them
-        hardest = np.maximum(before.acceleration, self._limits.acceleration)
+        # a speed that was reached under other limits must not be braked more softly than by them
+        hardest = np.maximum(self._motion_acceleration, self._limits.acceleration)
         self._braking = replace(self._limits, acceleration=hardest)
         if self._plan is not None and _is_narrower(self._limits, before):
             self._narrowed = Hold(HoldKind.REQUESTED, "the limits have become narrower")
@@ -163,7 +164,7 @@ class ChunkPlayer:
             planned = self._planned(chunk, now, measured)
             if isinstance(planned, Plan):
                 self._plan, self._motion = planned, planned.motion
-                self._is_braking, self._braking = False, self._limits
+                self._is_braking = False
                 return planned
             reason = planned
         return self.hold(reason, now)
@@ -334,7 +335,8 @@ class ChunkPlayer:
             watched = np.asarray(self._settings.max_tracking_error) > 0
             here = np.where(watched, measured, start.positions)
             here = np.where(chunk.rates or [False], chunk.actions[first_step], here)
-            if jump := self._start_jump(chunk, first_step, here):
+            by_command = ~watched & (self._motion is not None and self._settings.is_commanded)
+            if jump := self._start_jump(chunk, first_step, here, by_command):
                 return jump
         steps = np.arange(first_step, last_step + 1, dtype=np.int64)
         due_ns = start_ns + steps * chunk.step_ns
@@ -349,11 +351,12 @@ class ChunkPlayer:
         )
         raw = TimedChunk(where, start_ns, chunk.step_ns)
         desired = self._spliced(chunk, raw, before, begin_ns, due_ns)
-        limits = self._braking if self.is_moving(begin_ns) else self._limits
+        limits = self._limits if can_stop(start, self._limits) else self._braking
         limits = _no_faster_than_asked(limits, chunk, first_step, last_step)
         after = follow(start, begin_ns, due_ns, desired, smoothing_ns=chunk.step_ns, limits=limits)
         times = np.concatenate([[0.0], (due_ns - begin_ns) / SECOND])
         unlimited = Polygon(times, np.vstack([start.positions, desired]))
+        self._braking, self._motion_acceleration = limits, limits.acceleration
         return Plan(
             motion=before.since(now).until(begin_ns, after),
             due_ns=due_ns,
@@ -394,18 +397,33 @@ class ChunkPlayer:
             return 0
         return max(0, self._motion.end_ns - chunk.observation_ns)
 
-    def _start_jump(self, chunk: Chunk, first_step: int, here: NDArray[np.float64]) -> Hold | None:
-        """Why the robot cannot start from rest, here [N], with this chunk."""
+    def _start_jump(
+        self,
+        chunk: Chunk,
+        first_step: int,
+        here: NDArray[np.float64],
+        by_command: NDArray[np.bool_],
+    ) -> Hold | None:
+        """Why the robot cannot start from rest with this chunk.
+
+        Args:
+            chunk: well-formed.
+            first_step: the first step that would be played.
+            here: where the robot is, [N].
+            by_command: whether that is where a joint was commanded to be, [N], and not measured.
+        """
         first = np.clip(chunk.actions[first_step], self._limits.lower, self._limits.upper)
         delta = np.abs(first - here)
         excess = delta - np.asarray(self._settings.max_start_delta)
         worst = int(np.argmax(excess))
         if excess[worst] <= 0:
             return None
+        position = "commanded" if by_command[worst] else "measured"
         return Hold(
             HoldKind.START_JUMP,
-            f"chunk {chunk.sequence} starts {delta[worst]:.3f} away from the measured position of "
-            f"{self._joints[worst]}, max_start_delta is {self._settings.max_start_delta[worst]:g}",
+            f"chunk {chunk.sequence} starts {delta[worst]:.3f} away from the {position} position "
+            f"of {self._joints[worst]}, max_start_delta is "
+            f"{self._settings.max_start_delta[worst]:g}",
         )
 
     def _spliced(

@@ -81,6 +81,21 @@ def brake(state: MotionState, at_ns: int, shortest_ns: int, limits: JointLimits)
     )
 
 
+def can_stop(state: MotionState, limits: JointLimits) -> bool:
+    """Whether joints in a state can come to rest within the position limits.
+
+    Args:
+        state: where the joints are, and how fast.
+        limits: joints at rest beyond them can.
+    """
+    moves = np.abs(state.velocities) > STILL
+    bound = np.where(state.velocities > 0, limits.upper, limits.lower)
+    bound = np.where(moves, bound, state.positions)  # a joint at rest needs no room
+    room = np.sign(state.velocities) * (bound - state.positions)
+    way = state.velocities**2 / (2.0 * limits.acceleration)
+    return bool(np.all((way <= room) | ~moves))
+
+
 def longest_step(room: Joints, change: Joints) -> Joints:
     """The longest step after which a joint can still stop within its room.
 

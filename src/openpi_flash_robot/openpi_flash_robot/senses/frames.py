@@ -65,6 +65,7 @@ class CameraFrames(Generic[Message]):
             name: deque(maxlen=RING_SIZE) for name in topics
         }
         self._unstamped: set[str] = set()
+        self._why_unheard: dict[str, str] = {}
 
     def add(self, camera: str, stamp_ns: int, message: Message) -> bool:
         """Keep a frame. False if it was dropped: no stamp, or older than the newest one."""
@@ -72,6 +73,7 @@ class CameraFrames(Generic[Message]):
         if stamp_ns == 0:
             self._unstamped.add(camera)
             return False
+        self._unstamped.discard(camera)
         if ring and stamp_ns <= ring[-1].stamp_ns:
             if ring[-1].stamp_ns - stamp_ns < CLOCK_JUMP_NS:
                 return False
@@ -84,28 +86,49 @@ class CameraFrames(Generic[Message]):
         for ring in self._rings.values():
             ring.clear()
 
+    @property
+    def unheard(self) -> list[str]:
+        """The cameras of which nothing has arrived yet."""
+        return [n for n, ring in self._rings.items() if not ring and n not in self._unstamped]
+
+    def explain_silence(self, camera: str, why: str) -> None:
+        """Say why nothing has arrived from a camera yet; empty if that is not known."""
+        self._why_unheard[camera] = why
+
+    def newest(self) -> dict[str, Frame[Message]]:
+        """The newest frame of each camera that has one, by its name."""
+        return {name: ring[-1] for name, ring in self._rings.items() if ring}
+
     def newest_stamp(self, camera: str) -> int | None:
         """Stamp of a camera's newest frame; None if there is none."""
         ring = self._rings[camera]
         return ring[-1].stamp_ns if ring else None
 
-    def blind(self, now: int, max_blind_ns: int) -> Hold | None:
+    def blind(self, now: int, *, max_blind_ns: int, max_age_ns: int) -> Hold | None:
         """Which camera has shown nothing for too long to move by it; None if all do.
 
         Args:
             now: this moment.
             max_blind_ns: `max_blind_time`.
+            max_age_ns: `max_observation_age`; an image that is stamped farther in the future is no
+                image of now.
         """
         for name, ring in self._rings.items():
             if not ring:
                 return self._no_image(name)
-            age_ns = now - ring[-1].stamp_ns
-            if age_ns > max_blind_ns:
-                return self._reason(
-                    name,
-                    f"is silent: its newest image is {to_seconds(age_ns):.2f} s old, "
-                    f"max_blind_time is {to_seconds(max_blind_ns):.2f} s",
-                )
+            usable = [f.stamp_ns for f in ring if f.stamp_ns - now <= max_age_ns]
+            if not usable:
+                return self._ahead(name, now)
+            age_ns = now - max(usable)
+            if age_ns <= max_blind_ns:
+                continue
+            if ring[-1].stamp_ns - now > max_age_ns:
+                return self._ahead(name, now)
+            return self._without_stamps(name) or self.reason(
+                name,
+                f"is silent: its newest image is {to_seconds(age_ns):.2f} s old, "
+                f"max_blind_time is {to_seconds(max_blind_ns):.2f} s",
+            )
         return None
 
     def newest_set(
@@ -122,13 +145,9 @@ class CameraFrames(Generic[Message]):
         newest = {name: ring[-1].stamp_ns for name, ring in self._rings.items()}
         for name, stamp_ns in newest.items():
             if stamp_ns - now > max_age_ns:
-                return self._reason(
-                    name,
-                    f"is stamped {to_seconds(stamp_ns - now):.2f} s in the future; "
-                    f"synchronise the clocks of the camera and of this computer",
-                )
+                return self._ahead(name, now)
             if now - stamp_ns > max_age_ns:
-                return self._reason(
+                return self._without_stamps(name) or self.reason(
                     name,
                     f"is stale: its newest image is {to_seconds(now - stamp_ns):.2f} s old, "
                     f"max_observation_age is {to_seconds(max_age_ns):.2f} s",
@@ -151,12 +170,32 @@ class CameraFrames(Generic[Message]):
         return found
 
     def _no_image(self, camera: str) -> Hold:
-        if camera in self._unstamped:
-            return self._reason(camera, "sends images without header.stamp; they are not used")
-        return Hold(
+        why = self._why_unheard.get(camera)
+        return self._without_stamps(camera) or Hold(
             HoldKind.OBSERVATION,
-            f"no image received yet from camera {camera} ({self._topics[camera]})",
+            f"no image received yet from camera {camera} ({self._topics[camera]})"
+            f"{f': {why}' if why else ''}",
         )
 
-    def _reason(self, camera: str, what: str) -> Hold:
+    def _ahead(self, camera: str, now: int) -> Hold:
+        """The reason to hold because of a camera whose newest image is of the future."""
+        ahead_ns = self._rings[camera][-1].stamp_ns - now
+        return self.reason(
+            camera,
+            f"is stamped {to_seconds(ahead_ns):.2f} s in the future; "
+            f"synchronise the clocks of the camera and of this computer",
+        )
+
+    def _without_stamps(self, camera: str) -> Hold | None:
+        """The reason to hold if the newest image of a camera had no stamp."""
+        if camera not in self._unstamped:
+            return None
+        return self.reason(
+            camera,
+            f"sends images without header.stamp; they are not used: have its driver set it, or "
+            f"set camera.{camera}.stamp to arrival",
+        )
+
+    def reason(self, camera: str, what: str) -> Hold:
+        """The reason to hold that names a camera and its topic."""
         return Hold(HoldKind.OBSERVATION, f"camera {camera} ({self._topics[camera]}) {what}")

@@ -18,6 +18,9 @@ from openpi_flash_robot.senses.frames import CLOCK_JUMP_NS
 MOVED_WITHIN_NS = 300_000_000
 """How far back `moved` looks; long enough to see a slow joint, and to see it stand."""
 
+OTHERS_NAMED = 8
+"""Joints of other names in a message for people."""
+
 REMEMBERED_NS = SECOND
 """How far back `at` looks; images are not older when they are used."""
 
@@ -36,7 +39,11 @@ class JointReading:
 
 
 class JointPositions:
-    """The newest position of every joint."""
+    """The newest position of every joint.
+
+    Attributes:
+        has_heard: whether any message has arrived.
+    """
 
     def __init__(
         self, joints: Sequence[str], topics: Sequence[str], quantity: str = "position"
@@ -55,7 +62,10 @@ class JointPositions:
         self._positions = np.full(len(self._joints), np.nan)
         self._stamps_ns = [0] * len(self._joints)
         self._past: deque[tuple[int, NDArray[np.float64]]] = deque()
-        self._unstamped = False
+        self._unstamped: set[str] = set()
+        self._why_unheard = ""
+        self._others: list[str] = []
+        self.has_heard = False
         self._ambiguous = ""
         self._not_finite: dict[str, float] = {}
 
@@ -66,8 +76,9 @@ class JointPositions:
         position is right. Joints of other names and names without a position are ignored, and
         values that are not finite are no positions.
         """
+        self.has_heard = True
         if stamp_ns == 0:
-            self._unstamped = True
+            self._unstamped.update(name for name in names if name in self._columns)
             return False
         self._ambiguous = self._named_twice(names)
         if self._ambiguous:
@@ -75,11 +86,13 @@ class JointPositions:
         for name, position in zip(names, positions):  # noqa: B905 - drivers may leave positions out
             column = self._columns.get(name)
             if column is None:
+                self._note_other(name)
                 continue
             if not math.isfinite(position):
                 self._not_finite[name] = position
                 continue
             self._not_finite.pop(name, None)
+            self._unstamped.discard(name)
             behind_ns = self._stamps_ns[column] - stamp_ns
             if 0 < behind_ns < CLOCK_JUMP_NS:
                 continue
@@ -87,6 +100,24 @@ class JointPositions:
             self._stamps_ns[column] = stamp_ns
         self._remember(stamp_ns)
         return True
+
+    @property
+    def missing(self) -> bool:
+        """Whether a joint has had no position yet."""
+        return not all(self._stamps_ns)
+
+    def explain_silence(self, why: str) -> None:
+        """Say why nothing has arrived yet on topics; empty if that is not known."""
+        self._why_unheard = why
+
+    def _note_other(self, name: str) -> None:
+        if len(self._others) < OTHERS_NAMED and name not in self._others:
+            self._others.append(name)
+
+    def _why_missing(self) -> str:
+        if self._why_unheard:
+            return f": {self._why_unheard}"
+        return f": messages name {', '.join(self._others)}" if self._others else ""
 
     def _named_twice(self, names: Sequence[str]) -> str:
         """The first of our joints that stands twice among the names; empty if none does."""
@@ -132,18 +163,22 @@ class JointPositions:
             return reading
         return JointReading(positions, moment_ns)
 
-    def blind(self, now: int, max_blind_ns: int) -> Hold | None:
+    def blind(self, now: int, *, max_blind_ns: int, max_age_ns: int) -> Hold | None:
         """Which joint has been silent for too long to move by it; None if none is.
 
         Args:
             now: this moment.
             max_blind_ns: `max_blind_time`.
+            max_age_ns: `max_observation_age`; a position that is stamped farther in the future is
+                none of now, and says nothing of an arm that does not follow.
         """
+        if ahead := self._ahead(now, max_age_ns):
+            return ahead
         oldest_ns = min(self._stamps_ns, default=now)
         if now - oldest_ns <= max_blind_ns:
             return None
         oldest = self._joints[self._stamps_ns.index(oldest_ns)]
-        return self._unusable() or self._reason(
+        return self._unusable([oldest]) or self._reason(
             f"joint {oldest} on {self._topics} is silent: its newest {self._quantity} is "
             f"{to_seconds(now - oldest_ns):.2f} s old, max_blind_time is "
             f"{to_seconds(max_blind_ns):.2f} s"
@@ -154,13 +189,10 @@ class JointPositions:
         missing = [
             name for name, stamp in zip(self._joints, self._stamps_ns, strict=True) if not stamp
         ]
-        if missing and (unusable := self._unusable()):
-            return unusable
         if missing:
-            why = "; messages came without header.stamp, which is required"
-            return self._reason(
+            return self._unusable(missing) or self._reason(
                 f"no {self._quantity} received yet of {', '.join(missing)} on {self._topics}"
-                f"{why if self._unstamped else ''}"
+                f"{self._why_missing()}"
             )
         if not self._joints:
             return JointReading(self._positions, now)
@@ -168,20 +200,30 @@ class JointPositions:
         oldest = self._joints[self._stamps_ns.index(oldest_ns)]
         age = to_seconds(now - oldest_ns)
         if now - oldest_ns > max_age_ns:
-            return self._unusable() or self._reason(
+            return self._unusable([oldest]) or self._reason(
                 f"joint {oldest} on {self._topics} is stale: its newest {self._quantity} is "
                 f"{age:.2f} s old, max_observation_age is {to_seconds(max_age_ns):.2f} s"
             )
-        ahead_ns = max(self._stamps_ns) - now
-        if ahead_ns > max_age_ns:
-            return self._reason(
-                f"joint states on {self._topics} are stamped {to_seconds(ahead_ns):.2f} s in the "
-                f"future; synchronise the clocks of the robot and of this computer"
-            )
+        if ahead := self._ahead(now, max_age_ns):
+            return ahead
         return JointReading(self._positions.copy(), oldest_ns)
 
-    def _unusable(self) -> Hold | None:
-        """What is wrong with the newest messages, where that is why a position is missing."""
+    def _ahead(self, now: int, max_age_ns: int) -> Hold | None:
+        """The reason to hold if a position is of the future."""
+        ahead_ns = max(self._stamps_ns, default=now) - now
+        if ahead_ns <= max_age_ns:
+            return None
+        return self._reason(
+            f"joint states on {self._topics} are stamped {to_seconds(ahead_ns):.2f} s in the "
+            f"future; synchronise the clocks of the robot and of this computer"
+        )
+
+    def _unusable(self, joints: Sequence[str]) -> Hold | None:
+        """What is wrong with the newest messages, where that is why positions are missing.
+
+        Args:
+            joints: whose positions are missing or old.
+        """
         if self._ambiguous:
             return self._reason(
                 f"joint {self._ambiguous} is named twice in a message on {self._topics}: two "
@@ -190,6 +232,13 @@ class JointPositions:
         for name, value in self._not_finite.items():
             return self._reason(
                 f"the {self._quantity} of joint {name} on {self._topics} is {value}"
+            )
+        unstamped = [name for name in joints if name in self._unstamped]
+        if unstamped:
+            return self._reason(
+                f"positions of {', '.join(unstamped)} on {self._topics} come without "
+                "header.stamp; they are not used: have the driver set it, or set "
+                "joint_state_stamp to arrival"
             )
         return None
 

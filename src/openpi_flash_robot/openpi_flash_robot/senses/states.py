@@ -82,11 +82,11 @@ class StateSources:
         """Take the numbers of one input that is not of joints."""
         self._vectors[name].add(stamp_ns, values)
 
-    def blind(self, now: int, max_blind_ns: int) -> Hold | None:
+    def blind(self, now: int, *, max_blind_ns: int, max_age_ns: int) -> Hold | None:
         """Which input has been missing for too long to move by it; None if none has."""
         sources: list[JointPositions | VectorSource] = [*self._of_joints.values()]
         for source in (*sources, *self._vectors.values()):
-            if blind := source.blind(now, max_blind_ns):
+            if blind := source.blind(now, max_blind_ns=max_blind_ns, max_age_ns=max_age_ns):
                 return blind
         return None
 

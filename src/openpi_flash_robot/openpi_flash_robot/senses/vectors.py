@@ -48,11 +48,13 @@ class VectorSource:
         self._newest = (stamp_ns, np.asarray(values, dtype=np.float64))
         return True
 
-    def blind(self, now: int, max_blind_ns: int) -> Hold | None:
+    def blind(self, now: int, *, max_blind_ns: int, max_age_ns: int) -> Hold | None:
         """Why it has been missing for too long to move without it; None if it has not."""
         if self._newest is None:
             return self._reason("has not been received yet")
         age_ns = now - self._newest[0]
+        if -age_ns > max_age_ns:
+            return self._ahead(-age_ns)
         if age_ns <= max_blind_ns:
             return None
         return self._reason(
@@ -71,11 +73,14 @@ class VectorSource:
                 f"{to_seconds(max_age_ns):.2f} s"
             )
         if -age_ns > max_age_ns:
-            return self._reason(
-                f"is stamped {to_seconds(-age_ns):.2f} s in the future; synchronise the clocks of "
-                "the robot and of this computer"
-            )
+            return self._ahead(-age_ns)
         return self._newest
+
+    def _ahead(self, by_ns: int) -> Hold:
+        return self._reason(
+            f"is stamped {to_seconds(by_ns):.2f} s in the future; synchronise the clocks of the "
+            "robot and of this computer"
+        )
 
     def _reason(self, what: str) -> Hold:
         return Hold(HoldKind.OBSERVATION, f"{self._what} {self._unusable or what}")

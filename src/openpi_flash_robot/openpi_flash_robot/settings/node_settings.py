@@ -25,12 +25,15 @@ class Camera:
         topic: where its images are.
         key: where an image goes in the request.
         is_compressed: whether they are sensor_msgs/CompressedImage.
+        is_stamped_on_arrival: whether an image belongs to the moment of its arrival, in place of
+            its header's stamp.
     """
 
     name: str
     topic: str
     key: RequestPath
     is_compressed: bool = False
+    is_stamped_on_arrival: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class ObservationSettings:
     jpeg_quality: int | None
     """None sends arrays."""
     joint_state_topics: tuple[str, ...]
+    joints_are_stamped_on_arrival: bool
+    """Whether positions belong to the moment of their arrival, in place of their header's stamp."""
     joints: tuple[str, ...]
     """Those that are measured."""
     states: tuple[StateInput, ...]
@@ -91,6 +96,8 @@ class ObservationSettings:
     max_skew_ns: int
     max_blind_ns: int
     """How long the robot may move by inputs that are missing."""
+    max_frozen_ns: int
+    """How long a camera may send the same image; 0: for ever."""
 
 
 @dataclass(frozen=True)

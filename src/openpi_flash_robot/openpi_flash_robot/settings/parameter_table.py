@@ -215,6 +215,17 @@ PARAMETERS: tuple[Parameter, ...] = (
         each_of="cameras",
     ),
     Parameter(
+        "camera.<name>.stamp",
+        ParameterKind.STRING,
+        "header",
+        "When an image was taken: header is its header.stamp, arrival the moment at which it "
+        "arrives here, for a driver that sets no stamp. arrival costs accuracy: the image is older "
+        "than the node knows by exposure and delivery (often 30 to 100 ms), so that chunks are "
+        "played that much late, and ages, max_camera_skew and delays on the way are not seen.",
+        choices=("header", "arrival"),
+        each_of="cameras",
+    ),
+    Parameter(
         "image_height",
         ParameterKind.INTEGER,
         224,
@@ -261,6 +272,15 @@ PARAMETERS: tuple[Parameter, ...] = (
         ParameterKind.STRINGS,
         ("/joint_states",),
         "Topics with sensor_msgs/JointState; joints are merged by name.",
+    ),
+    Parameter(
+        "joint_state_stamp",
+        ParameterKind.STRING,
+        "header",
+        "When joint positions were measured: header is their header.stamp, arrival the moment at "
+        "which they arrive here, for a driver that sets no stamp. With arrival a delay on the way "
+        "is taken for an arm that lags: raise tracking_delay by it.",
+        choices=("header", "arrival"),
     ),
     Parameter(
         "joints",
@@ -378,6 +398,18 @@ PARAMETERS: tuple[Parameter, ...] = (
         unit="s",
         low=0.05,
         high=10.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "max_frozen_time",
+        ParameterKind.DOUBLE,
+        1.0,
+        "How long a camera may send the same image, byte for byte, under new stamps; then its "
+        "driver hangs, and the robot holds. 0 is for simulated cameras, which draw a still scene "
+        "without the noise of a real one.",
+        unit="s",
+        low=0.0,
+        high=60.0,
         dynamic=True,
     ),
     # --- playing chunks ---

@@ -43,12 +43,14 @@ def parse_observation(values: Values, joints: tuple[str, ...]) -> ObservationSet
             values.get("jpeg_quality", int) if values.get("image_encoding", str) == "jpeg" else None
         ),
         joint_state_topics=topics,
+        joints_are_stamped_on_arrival=values.get("joint_state_stamp", str) == "arrival",
         joints=joints,
         states=states,
         prompt_key=prompt_key,
         max_age_ns=values.seconds("max_observation_age"),
         max_skew_ns=values.seconds("max_camera_skew"),
         max_blind_ns=values.seconds("max_blind_time"),
+        max_frozen_ns=values.seconds("max_frozen_time"),
     )
 
 
@@ -61,6 +63,7 @@ def _camera(values: Values, name: str) -> Camera:
         values.path(f"camera.{name}.key", "give the key of its image in the request"),
         # image_transport's own name for such a topic
         is_compressed=topic.endswith("/compressed") if kind == "auto" else kind == "compressed",
+        is_stamped_on_arrival=values.get(f"camera.{name}.stamp", str) == "arrival",
     )
 
 

@@ -16,6 +16,7 @@ from openpi_flash_robot.bridge.effects import (
 from openpi_flash_robot.bridge.status import State
 from openpi_flash_robot.link.events import FailureKind, RequestFailure
 from openpi_flash_robot.play.chunk_player import JOIN_NS
+from openpi_flash_robot.settings.parse_settings import settings_from_parameters
 
 
 def test_it_asks_nothing_before_it_is_connected_and_active(world):
@@ -80,8 +81,8 @@ def test_the_same_frames_are_not_sent_twice(world):
     assert world.pass_time(20, until=SendRequest) is not None
 
 
-def test_a_dry_run_shows_chunks_but_commands_nothing(settings, replace):
-    world = World(replace(settings, dry_run=True))
+def test_a_dry_run_shows_chunks_but_commands_nothing(parameters):
+    world = World(settings_from_parameters(parameters | {"dry_run": True}))
     world.run()
     world.bridge.hold(world.now)
     world.collect()

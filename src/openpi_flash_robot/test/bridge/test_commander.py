@@ -10,6 +10,7 @@ from openpi_flash_robot.bridge.commander import Commander
 from openpi_flash_robot.play.follow import follow
 from openpi_flash_robot.play.joint_limits import JointLimits, brake
 from openpi_flash_robot.play.motion import MotionState
+from openpi_flash_robot.settings.parse_settings import settings_from_parameters
 
 MS = 1_000_000
 LIMITS = JointLimits(np.full(3, -2.0), np.full(3, 2.0), np.full(3, 0.5), np.full(3, 5.0))
@@ -41,12 +42,11 @@ def test_each_controller_gets_a_window_for_its_own_joints_each_time(commander):
         np.testing.assert_allclose(arm.trajectory.positions[0], here.positions[:2])
         np.testing.assert_allclose(hand.trajectory.velocities[0], here.velocities[2:])
         assert arm.trajectory.start_ns == now
-    assert commander.is_moving
 
 
-def test_a_dry_run_and_no_motion_command_nothing(settings, replace):
+def test_a_dry_run_and_no_motion_command_nothing(settings, parameters):
     assert command(Commander(settings), 0, None) == []
-    dry = Commander(replace(settings, dry_run=True))
+    dry = Commander(settings_from_parameters(parameters | {"dry_run": True}))
     assert command(dry, 0) == []
     assert not dry.commands
     assert dry.left_alone(10_000 * MS) is None
@@ -57,7 +57,7 @@ def test_after_the_end_controllers_are_told_once_more_and_then_left_in_peace(com
     last = window_of(command(commander, MOTION.end_ns + 10 * MS), 3)
     assert last.end_ns > MOTION.end_ns + 10 * MS
     np.testing.assert_array_equal(last.positions[-1], MOTION.positions[-1])
-    assert not commander.is_moving
+    assert commander.left_alone(MOTION.end_ns + 5_000 * MS) is None
     assert command(commander, MOTION.end_ns + 30 * MS) == []
 
 

@@ -209,6 +209,32 @@ def test_a_gripper_that_holds_something_starts_from_its_command_and_keeps_its_gr
     assert plan.motion.positions[:, 1].min() >= held[1] - 1e-9
 
 
+@pytest.mark.parametrize(
+    ("changes", "position", "distance"),
+    [({}, "commanded", 0.76), ({"is_commanded": False}, "measured", 0.6)],
+)
+def test_a_gripper_that_would_jump_is_refused_by_the_position_it_is_compared_with(
+    changes, position, distance
+):
+    playing = player(max_tracking_error=(0.1, 0.0), max_start_delta=(0.5, 0.5), **changes)
+    closed = np.array([0.0, 0.4])
+    playing.accept(chunk(np.tile(closed, (50, 1))), now=0, measured=closed)
+    playing.step(990 * MS)
+    playing.hold(Hold(HoldKind.REQUESTED, "held"), 990 * MS)
+    held = playing.motion.positions[-1, 1]
+    measured = np.array([0.0, 0.24])
+    actions = np.tile([0.0, -0.36], (50, 1))
+    reason = playing.accept(
+        chunk(actions, observed=1_500 * MS, sequence=2), now=1_600 * MS, measured=measured
+    )
+    assert held == pytest.approx(0.4)
+    assert reason == Hold(
+        HoldKind.START_JUMP,
+        f"chunk 2 starts {distance:.3f} away from the {position} position of elbow, "
+        "max_start_delta is 0.5",
+    )
+
+
 # --- splicing ---
 
 
@@ -431,6 +457,53 @@ def test_narrower_limits_stop_the_running_plan_and_brake_as_hard_as_before():
         chunk(ramp(start=here), observed=stood, sequence=2), now=stood + MS, measured=here
     )
     assert np.abs(play(plan.motion).velocities).max() <= 0.1 + 1e-9
+
+
+@pytest.mark.parametrize("is_braking", [True, False])
+def test_a_speed_of_harder_limits_is_braked_as_hard_after_the_next_chunks_too(is_braking):
+    """At 1 rad/s and 5 rad/s^2 the shoulder stops in 0.1 rad; at 0.5 rad/s^2 it needs 1 rad."""
+    playing = player(max_chunk_age_ns=2_000 * MS)
+    fast = np.array([0.02, 0.0])
+    near_the_end = np.array([1.2, 0.0])
+    playing.accept(chunk(ramp(start=near_the_end, slope=fast)), now=0, measured=near_the_end)
+    now = 600 * MS
+    playing.step(now)
+    assert playing.motion.sample(now).velocities[0] > 0.95
+    if is_braking:
+        playing.hold(Hold(HoldKind.REQUESTED, "held"), now)
+    playing.update_settings(
+        dataclasses.replace(SETTINGS, max_acceleration=(0.5, 0.5), max_chunk_age_ns=2_000 * MS)
+    )
+    for sequence in (2, 3):
+        now += 45 * MS
+        here = playing.motion.sample(now).positions
+        plan = playing.accept(
+            chunk(ramp(start=here, slope=fast), observed=now - MS, sequence=sequence),
+            now=now,
+            measured=here,
+        )
+        assert isinstance(plan, Plan)
+        assert playing.motion.sample(now + 2 * LEAD).velocities[0] > 0.5
+    playing.hold(Hold(HoldKind.REQUESTED, "held"), now + 50 * MS)
+    assert playing.motion.positions[:, 0].max() <= SETTINGS.position_upper[0]
+
+
+def test_softer_limits_hold_from_the_first_chunk_on_that_can_be_braked_by_them():
+    playing = running_player()
+    soft = dataclasses.replace(SETTINGS, max_acceleration=(0.5, 0.5))
+    playing.update_settings(soft)
+    np.testing.assert_array_equal(playing.limits.acceleration, SETTINGS.max_acceleration)
+    playing.accept(chunk(observed=300 * MS, sequence=2), now=340 * MS, measured=REST)
+    np.testing.assert_array_equal(playing.limits.acceleration, soft.max_acceleration)
+
+
+def test_limits_that_change_twice_brake_by_those_that_the_robot_moved_under():
+    playing = running_player()
+    for acceleration in (100.0, 1.0, 0.5):
+        playing.update_settings(
+            dataclasses.replace(SETTINGS, max_acceleration=(acceleration, acceleration))
+        )
+    np.testing.assert_array_equal(playing.limits.acceleration, SETTINGS.max_acceleration)
 
 
 def test_wider_limits_stop_nothing():

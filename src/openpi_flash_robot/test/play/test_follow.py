@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from played_curves import MS, limits_of, play
 
 from openpi_flash_robot.play.follow import follow
-from openpi_flash_robot.play.joint_limits import brake
+from openpi_flash_robot.play.joint_limits import brake, can_stop
 from openpi_flash_robot.play.motion import MotionState
 
 STEP = 40 * MS
@@ -181,3 +181,23 @@ def test_joints_without_position_limits_brake_also_beside_joints_at_rest():
     motion = brake(MotionState(np.zeros(2), np.array([0.5, 0.0])), 0, 0, free)
     np.testing.assert_allclose(motion.positions[-1], [0.025, 0.0])
     assert np.isfinite(motion.positions).all()
+
+
+@pytest.mark.parametrize(
+    ("position", "velocity", "lower", "upper", "stops"),
+    [
+        (0.9, 0.9, -1.0, 1.0, True),  # 0.081 rad at 5 rad/s^2
+        (0.93, 0.9, -1.0, 1.0, False),
+        (0.93, -0.9, -1.0, 1.0, True),
+        (-0.93, -0.9, -1.0, 1.0, False),
+        (1.2, 0.0, -1.0, 1.0, True),  # at rest, beyond its end
+        (1.2, 0.1, -1.0, 1.0, False),
+        (0.0, 0.0, -np.inf, np.inf, True),
+        (0.0, 99.0, -np.inf, np.inf, True),
+    ],
+)
+def test_a_joint_can_stop_where_its_braking_way_ends_before_its_limit(
+    position, velocity, lower, upper, stops
+):
+    state = MotionState(np.array([0.0, position]), np.array([0.0, velocity]))
+    assert can_stop(state, limits_of(2, lower=lower, upper=upper)) is stops

@@ -8,6 +8,7 @@ from openpi_flash_robot.hold import Hold, HoldKind
 from openpi_flash_robot.senses.frames import RING_SIZE, CameraFrames, FrameSet
 
 MS = 1_000_000
+BLIND = {"max_blind_ns": 500 * MS, "max_age_ns": 200 * MS}
 TOPICS = {"scene": "/scene/image_raw", "wrist": "/wrist/image_raw"}
 LIMITS = {"max_age_ns": 200 * MS, "max_skew_ns": 50 * MS}
 
@@ -55,6 +56,21 @@ def test_a_camera_that_never_spoke_is_named_with_its_topic():
     )
 
 
+def test_why_a_camera_never_spoke_is_said_until_it_does():
+    frames = frames_with(scene=[100])
+    assert frames.unheard == ["wrist"]
+    frames.explain_silence("wrist", "nobody publishes /wrist/image_raw")
+    assert reason(frames, 110) == (
+        "no image received yet from camera wrist (/wrist/image_raw): nobody publishes "
+        "/wrist/image_raw"
+    )
+    frames.add("wrist", 0, "no stamp")
+    assert frames.unheard == []
+    frames.add("wrist", 100 * MS, "one")
+    assert frames.unheard == []
+    assert chosen(frames, 110)["wrist"] == "one"
+
+
 def test_a_stale_camera_is_named_with_its_age():
     assert reason(frames_with(scene=[500], wrist=[100]), 510) == (
         "camera wrist (/wrist/image_raw) is stale: its newest image is 0.41 s old, "
@@ -79,9 +95,20 @@ def test_frames_without_a_stamp_are_dropped_and_the_reason_says_so():
     frames = frames_with(scene=[100])
     assert not frames.add("wrist", 0, "no stamp")
     assert reason(frames, 110) == (
-        "camera wrist (/wrist/image_raw) sends images without header.stamp; they are not used"
+        "camera wrist (/wrist/image_raw) sends images without header.stamp; they are not used: "
+        "have its driver set it, or set camera.wrist.stamp to arrival"
     )
     assert frames.newest_stamp("wrist") is None
+
+
+def test_a_camera_that_stops_to_stamp_its_images_is_named_for_that_and_not_as_silent():
+    frames = frames_with(scene=[1_000], wrist=[100])
+    frames.add("wrist", 0, "no stamp")
+    assert "sends images without header.stamp" in reason(frames, 1_010)
+    assert "sends images without header.stamp" in frames.blind(1_010 * MS, **BLIND).message
+    frames.add("wrist", 200 * MS, "a stamp again")
+    assert "is stale" in reason(frames, 1_010)
+    assert "is silent" in frames.blind(1_010 * MS, **BLIND).message
 
 
 def test_a_frame_that_comes_out_of_order_is_dropped():

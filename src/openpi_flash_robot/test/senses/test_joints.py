@@ -9,6 +9,7 @@ from openpi_flash_robot.hold import Hold, HoldKind
 from openpi_flash_robot.senses.joints import JointPositions, JointReading
 
 MS = 1_000_000
+BLIND = {"max_blind_ns": 500 * MS, "max_age_ns": 200 * MS}
 AGE = 200 * MS
 
 
@@ -47,15 +48,45 @@ def test_joints_that_never_reported_are_named_with_the_topics():
     assert reason(table, 110) == (
         "no position received yet of shoulder, gripper on /arm/joint_states, /hand/joint_states"
     )
+    assert table.missing
+
+
+def test_why_joints_never_reported_is_said_or_else_which_others_did():
+    table = joints(("/joint_states",))
+    missing = "no position received yet of shoulder, elbow, gripper on /joint_states"
+    assert (table.has_heard, table.missing) == (False, True)
+    table.explain_silence("nobody publishes /joint_states")
+    assert reason(table, 110) == f"{missing}: nobody publishes /joint_states"
+    table.explain_silence("")
+    for _ in range(3):
+        table.add(100 * MS, ["joint_1", "joint_2"], [1, 2])
+    assert table.has_heard
+    assert reason(table, 110) == f"{missing}: messages name joint_1, joint_2"
+    table.add(100 * MS, ["shoulder", "elbow", "gripper"], [1, 2, 3])
+    assert not table.missing
 
 
 def test_messages_without_a_stamp_are_dropped_and_the_reason_says_so():
     table = joints(("/joint_states",))
     assert not table.add(0, ["shoulder", "elbow", "gripper"], [1, 2, 3])
     assert reason(table, 110) == (
-        "no position received yet of shoulder, elbow, gripper on /joint_states; "
-        "messages came without header.stamp, which is required"
+        "positions of shoulder, elbow, gripper on /joint_states come without header.stamp; they "
+        "are not used: have the driver set it, or set joint_state_stamp to arrival"
     )
+
+
+def test_of_two_drivers_the_one_that_sets_no_stamp_is_named_by_its_joints():
+    table = joints()
+    table.add(0, ["gripper", "tail"], [0.3, 9.0])
+    table.add(100 * MS, ["shoulder", "elbow"], [1, 2])
+    assert reason(table, 110).startswith("positions of gripper on /arm/joint_states")
+    table.add(100 * MS, ["gripper"], [0.3])
+    table.add(0, ["gripper"], [0.3])
+    table.add(900 * MS, ["shoulder", "elbow"], [1, 2])
+    assert reason(table, 900).startswith("positions of gripper on")
+    assert table.blind(900 * MS, **BLIND).message.startswith("positions of gripper on")
+    table.add(200 * MS, ["gripper"], [0.3])
+    assert reason(table, 900).startswith("joint gripper on")
 
 
 def test_a_stale_joint_is_named_with_its_age():
@@ -126,8 +157,8 @@ def test_a_joint_that_is_named_twice_has_no_position_and_is_named():
     assert joints.newest(1_020_000_000, max_age_ns=500_000_000).positions.tolist() == [0.1, 0.2]
     reason = joints.newest(1_600_000_000, max_age_ns=500_000_000)
     assert reason.message.startswith("joint a is named twice in a message on /joint_states")
-    assert joints.blind(1_400_000_000, 500_000_000) is None
-    assert "named twice" in joints.blind(1_600_000_000, 500_000_000).message
+    assert joints.blind(1_400 * MS, **BLIND) is None
+    assert "named twice" in joints.blind(1_600 * MS, **BLIND).message
     joints.add(1_620_000_000, ["b", "a"], [0.2, 0.1])
     assert joints.newest(1_620_000_000, max_age_ns=500_000_000).positions.tolist() == [0.1, 0.2]
 

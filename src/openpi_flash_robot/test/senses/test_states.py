@@ -28,6 +28,7 @@ STATES = {
     "state.hand.scale": [-1.25],
     "state.hand.offset": [1.0],
 }
+LONGEST = {"max_blind_ns": 500 * MS, "max_age_ns": 200 * MS}
 POSE = [1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 1.0]
 
 
@@ -83,12 +84,12 @@ def test_a_vector_that_cannot_be_used_is_named_for_what_it_is(sources, stamp, va
 
 
 def test_a_silent_input_of_any_kind_is_blindness(sources):
-    assert "joint shoulder" in sources.blind(NOW, 500 * MS).message
+    assert "joint shoulder" in sources.blind(NOW, **LONGEST).message
     speak(sources)
-    assert sources.blind(NOW, 500 * MS) is None
+    assert sources.blind(NOW, **LONGEST) is None
     names = ["shoulder", "elbow", "gripper"]
     sources.add_joints(NOW + 600 * MS, names, [0.1] * 3, [0.0] * 3)
-    silent = sources.blind(NOW + 600 * MS, 500 * MS)
+    silent = sources.blind(NOW + 600 * MS, **LONGEST)
     assert silent.message == (
         "state eef (/eef) is silent: it is 0.63 s old, max_blind_time is 0.50 s"
     )
@@ -119,5 +120,5 @@ def test_without_joints_nothing_is_asked_of_them(parameters):
     }
     sources = StateSources(settings_from_parameters(parameters | base).observation)
     sources.add_vector("odom", NOW, [1.0, 2.0])
-    assert sources.blind(NOW, MS) is None
+    assert sources.blind(NOW, max_blind_ns=MS, max_age_ns=MS) is None
     np.testing.assert_allclose(read(sources).values[("observation/state",)], [1.0, 2.0])
