@@ -21,6 +21,7 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
 from openpi_flash_client_node.ros import messages, qos
+from openpi_flash_client_node.ros.black_box import BlackBox
 from openpi_flash_client_node.ros.graph import command_topic_of
 from openpi_flash_client_node.ros.malloc_tuning import keep_image_memory
 from openpi_flash_client_node.ros.outputs import Outputs
@@ -98,6 +99,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._wake_up: Any = None
         self._sensors: list[SensorSubscription] = []
         self._outputs: Outputs | None = None
+        self._black_box = BlackBox(self)
         self._made: list[Callable[[], Any]] = []
         self._last_status: Status | None = None
         self._made_at = 0.0
@@ -191,6 +193,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._settings = self._unbounded = settings
         self._made_at = time.monotonic()
         self._bridge = Bridge(settings)
+        self._black_box.start(settings)
+        self._made.append(self._black_box.stop)  # last of all: it takes time when it has to write
         self._outputs = Outputs(self, settings)
         self._made.append(self._outputs.destroy)
         self._make_subscriptions(settings)
@@ -305,10 +309,12 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def _on_image(self, camera: str, message: Image) -> None:
         stamp_ns = messages.stamp_of(message.header.stamp)
         self._live_bridge.add_frame(camera, stamp_ns, message)
+        self._black_box.camera(camera, stamp_ns, message)
 
     def _on_joints(self, message: JointState) -> None:
         stamp_ns = messages.stamp_of(message.header.stamp)
         self._live_bridge.add_joints(stamp_ns, message.name, message.position)
+        self._black_box.joints(stamp_ns, message)
 
     def _on_description(self, message: String) -> None:
         try:
@@ -324,6 +330,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
 
     def _on_stop(self, topic: str, message: Bool) -> None:
         self._live_bridge.hear_stop(self._now(), topic, message.data)
+        self._black_box.stop_input(topic, message.data)
         self._carry_out()
 
     def _on_link(self) -> None:
@@ -336,6 +343,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
 
     def _on_link_event(self, event: LinkEvent) -> None:
         self._live_bridge.link_event(self._now(), event)
+        self._black_box.link_event(event)
         self._carry_out()
 
     def _on_tick(self) -> None:
@@ -356,6 +364,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._unbounded = settings
         self._settings = bounded(settings, self._description)
         self._live_bridge.update_settings(self._settings)
+        self._black_box.settings(self._settings)
 
     # --- services ---
 
@@ -392,8 +401,10 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         """Carry out the effects of the bridge, then publish its status if that has changed."""
         for effect in self._live_bridge.take_effects():
             self._do(effect)
+            self._black_box.effect(effect)
         now = self._now()
         status = self._live_bridge.status(now)
+        self._black_box.status(status)
         if status.differs_from(self._last_status):
             self._log_status(status)
             self._show_status(status, now)
