@@ -77,13 +77,13 @@ def write_recording(
         file.add_message(channels[message.topic], max(0, log_ns), to_json(message.values))
 
     entries = recording.entries
-    began_ns = entries[0].at.ros_ns if entries else 0
+    began_ns = entries[0][0] if entries else 0
     add(began_ns, _about(recording))
-    for entry in recording.standing:
-        add(began_ns, message_of(entry.item, began_ns, recording.joints))
-    for entry in entries:
+    for record in recording.standing:
+        add(began_ns, message_of(record, began_ns, recording.joints))
+    for ros_ns, _, _, record in entries:
         yield
-        add(entry.at.ros_ns, message_of(entry.item, entry.at.ros_ns, recording.joints))
+        add(ros_ns, message_of(record, ros_ns, recording.joints))
     file.finish()
 
 
@@ -145,7 +145,7 @@ def _frame(record: SmallFrame, _: int, __: Sequence[str]) -> JsonMessage:
 def _joints(record: JointsArrived, now: int, _: Sequence[str]) -> JsonMessage:
     values = {"stamp": _time(record.stamp_ns), "age": to_seconds(now - record.stamp_ns)}
     for name in ("positions", "velocities", "efforts"):
-        numbers = [round(number, DECIMALS) for number in getattr(record, name)]
+        numbers = _numbers(np.frombuffer(getattr(record, name)))
         values[name] = dict(zip(record.names, numbers))  # noqa: B905 - drivers may leave some out
     return JsonMessage("/joints", "openpi_flash.Joints", values)
 

@@ -6,6 +6,7 @@ few microseconds for each call; what costs time happens when a file is written.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Sequence
 
@@ -24,7 +25,7 @@ from openpi_flash_robot.black_box.records import (
     SmallFrame,
     StopHeard,
 )
-from openpi_flash_robot.black_box.ring import Entry, Moment, Ring
+from openpi_flash_robot.black_box.ring import Moment, Ring
 from openpi_flash_robot.bridge.effects import (
     Effect,
     PublishChunk,
@@ -114,10 +115,16 @@ class Recorder:
         velocities: Sequence[float] = (),
         efforts: Sequence[float] = (),
     ) -> None:
-        """A joint state has arrived; nobody changes its sequences any more."""
-        size = 8 * (len(positions) + len(velocities) + len(efforts)) + 3 * ARRAY_BYTES
-        kept = self._once(tuple(names))
-        self._ring.add(at, size, JointsArrived(stamp_ns, kept, positions, velocities, efforts))
+        """A joint state has arrived."""
+        arrived = JointsArrived(
+            stamp_ns,
+            self._once(tuple(names)),
+            _packed(positions),
+            _packed(velocities),
+            _packed(efforts),
+        )
+        size = len(arrived.positions) + len(arrived.velocities) + len(arrived.efforts)
+        self._ring.add(at, size, arrived)
 
     def _once(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The same names as an earlier list, if there was one: each message brings its own."""
@@ -136,7 +143,7 @@ class Recorder:
     def settings(self, at: Moment, settings: NodeSettings) -> None:
         """These settings hold from now on."""
         taken = SettingsTaken(public_settings(settings))
-        self._settings.add(Entry(at, 0, taken))
+        self._settings.add(at, taken)
         self._ring.add(at, SETTINGS_BYTES, taken)
 
     # --- the link ---
@@ -149,11 +156,11 @@ class Recorder:
             self._ring.add(at, size, answered)
         elif isinstance(event, LinkUp):
             found = ServerFound(_short(repr(dict(event.metadata))))
-            self._server.add(Entry(at, 0, found))
+            self._server.add(at, found)
             self._ring.add(at, len(found.metadata), found)
         elif isinstance(event, LinkDown):
             down = LinkDown(without_password(_short(event.message)), event.needs_human)
-            self._server.add(Entry(at, 0, down))
+            self._server.add(at, down)
             self._ring.add(at, len(down.message), down)
         elif isinstance(event, ResetFailed):
             return  # the bridge warns of it
@@ -191,7 +198,7 @@ class Recorder:
     def recording(self, cause: str) -> Recording:
         """Everything that a file for this cause holds."""
         entries = self._ring.snapshot()
-        began_ns = entries[0].at.steady_ns if entries else 0
+        began_ns = entries[0][1] if entries else 0
         standing = self._settings.before(began_ns) + self._server.before(began_ns)
         return Recording(
             node=self._node,
@@ -208,17 +215,17 @@ class _Standing:
 
     def __init__(self, length_ns: int) -> None:
         self._length_ns = length_ns
-        self._entries: deque[Entry[Record]] = deque(maxlen=16)
+        self._said: deque[tuple[int, Record]] = deque(maxlen=16)
 
-    def add(self, entry: Entry[Record]) -> None:
-        self._entries.append(entry)
-        began_ns = entry.at.steady_ns - self._length_ns
-        while len(self._entries) > 1 and self._entries[1].at.steady_ns < began_ns:
-            self._entries.popleft()
+    def add(self, at: Moment, record: Record) -> None:
+        self._said.append((at.steady_ns, record))
+        began_ns = at.steady_ns - self._length_ns
+        while len(self._said) > 1 and self._said[1][0] < began_ns:
+            self._said.popleft()
 
-    def before(self, began_ns: int) -> list[Entry[Record]]:
-        """The entry that held when the ring begins, if it is not in the ring itself."""
-        return [entry for entry in self._entries if entry.at.steady_ns < began_ns][-1:]
+    def before(self, began_ns: int) -> list[Record]:
+        """The record that held when the ring begins, if it is not in the ring itself."""
+        return [record for said_ns, record in self._said if said_ns < began_ns][-1:]
 
 
 def _answered(event: RequestDone) -> Answered:
@@ -250,6 +257,13 @@ def _bytes_of(trajectory: Trajectory) -> int:
     # the times and positions of a window are new arrays, so they count as a whole
     arrays = trajectory.times_ns.nbytes + trajectory.positions.nbytes + trajectory.velocities.nbytes
     return arrays + 3 * ARRAY_BYTES
+
+
+def _packed(values: Sequence[float]) -> bytes:
+    """As float64; rclpy hands over arrays of that."""
+    if isinstance(values, array) and values.typecode == "d":
+        return values.tobytes()
+    return array("d", values).tobytes()
 
 
 def _short(text: str) -> str:

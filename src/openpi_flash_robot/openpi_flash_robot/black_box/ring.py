@@ -1,4 +1,8 @@
-"""The newest items, bounded by time and by bytes."""
+"""The newest items, bounded by time and by bytes.
+
+Python's garbage collector walks over whatever it tracks, and the control loop waits for it. So an
+entry is a plain tuple: one that holds numbers, bytes and arrays alone is soon tracked no more.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +24,8 @@ class Moment(NamedTuple):
     steady_ns: int
 
 
-class Entry(NamedTuple, Generic[Item]):
-    """An item of the ring, when it came, and how many bytes of memory it was said to take."""
-
-    at: Moment
-    size: int
-    item: Item
+Entry = tuple[int, int, int, Item]
+"""When an item came (`ros_ns`, `steady_ns` of its moment), how many bytes it takes, the item."""
 
 
 class Ring(Generic[Item]):
@@ -62,13 +62,13 @@ class Ring(Generic[Item]):
             self.dropped += 1
             return
         entries = self._entries
-        entries.append(Entry(at, size, item))
+        entries.append((at.ros_ns, at.steady_ns, size, item))
         self.bytes += size
         oldest_ns = at.steady_ns - self._length_ns
-        while entries[0].at.steady_ns < oldest_ns:
-            self.bytes -= entries.popleft().size
+        while entries[0][1] < oldest_ns:
+            self.bytes -= entries.popleft()[2]
         while self.bytes > self._max_bytes:
-            self.bytes -= entries.popleft().size
+            self.bytes -= entries.popleft()[2]
             self.dropped += 1
 
     def snapshot(self) -> tuple[Entry[Item], ...]:
@@ -79,5 +79,5 @@ class Ring(Generic[Item]):
         return len(self._entries)
 
 
-ENTRY_BYTES = 250
+ENTRY_BYTES = 300
 """What an item takes besides its own bytes: the entry, the moment, a small object."""
