@@ -45,6 +45,7 @@ class BlackBox:
         self._writer: FileWriter | None = None
         self._trigger = Trigger()
         self._frame_problem = ""
+        self._is_simulated = False
 
     def start(self, settings: NodeSettings) -> None:
         """Begin to record, unless `black_box_seconds` is 0."""
@@ -55,6 +56,7 @@ class BlackBox:
         name: str = node.get_fully_qualified_name()
         folder = wanted.folder or default_folder(os.environ)
         self._trigger, self._frame_problem = Trigger(), ""
+        self._is_simulated = node.get_clock().ros_time_is_active
         self._writer = FileWriter(Folder(folder, name, wanted.files))
         if wanted.has_images:
             self._frames = FrameEncoder(IMAGE_WORK)
@@ -124,7 +126,8 @@ class BlackBox:
         self._note(Recorder.effect, effect)
 
     def status(self, status: Status) -> None:
-        """What the bridge does and why."""
+        """What the bridge does and why; comes at least once in every control period."""
+        self._is_simulated = self._node.get_clock().ros_time_is_active
         self._note(Recorder.status, status)
         if self._recorder is not None:
             self._trigger.status(time.monotonic_ns(), status)
@@ -145,7 +148,10 @@ class BlackBox:
             return None
 
     def _moment(self) -> Moment:
-        ros_ns: int = self._node.get_clock().now().nanoseconds
+        # the ROS clock is the system's unless a simulator sets it; asking rclpy costs 2.5 us more
+        ros_ns = time.time_ns()
+        if self._is_simulated:
+            ros_ns = self._node.get_clock().now().nanoseconds
         return Moment(ros_ns, time.monotonic_ns())
 
     # --- files ---
