@@ -140,9 +140,9 @@ def test_without_images_there_are_none(robot, folder, make_recorded):
 def test_with_0_seconds_nothing_is_recorded(robot, folder, make_recorded):
     make_recorded(black_box_seconds=0.0)
     running(robot)
-    services = dict(robot.node.get_service_names_and_types_by_node("client_node", "/openpi"))
-    assert "/openpi/client_node/reset" in services
-    assert "/openpi/client_node/dump" not in services
+    dump = robot.node.create_client(Trigger, "/openpi/client_node/dump")
+    robot.call(Trigger, "hold")  # the service of another name is found
+    assert not dump.service_is_ready()
     assert not folder.exists()
 
 
@@ -227,6 +227,7 @@ def test_configured_again_it_begins_anew(robot, folder, make_recorded):
     node = make_recorded()
     running(robot)
     node.trigger_deactivate()
+    robot.until_state(PolicyStatus.PAUSED)
     node.trigger_cleanup()
     node.trigger_configure()
     node.trigger_activate()
