@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
-from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # where Humble has it
+from rclpy.clock import Clock, ClockType, ROSClock  # type: ignore[attr-defined]  # as in Humble
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger as TriggerService
@@ -56,7 +56,7 @@ class BlackBox:
         name: str = node.get_fully_qualified_name()
         folder = wanted.folder or default_folder(os.environ)
         self._trigger, self._frame_problem = Trigger(), ""
-        self._is_simulated = node.get_clock().ros_time_is_active
+        self._see_clock()
         self._writer = FileWriter(Folder(folder, name, wanted.files))
         if wanted.has_images:
             self._frames = FrameEncoder(IMAGE_WORK)
@@ -127,7 +127,7 @@ class BlackBox:
 
     def status(self, status: Status) -> None:
         """What the bridge does and why; comes at least once in every control period."""
-        self._is_simulated = self._node.get_clock().ros_time_is_active
+        self._see_clock()
         self._note(Recorder.status, status)
         if self._recorder is not None:
             self._trigger.status(time.monotonic_ns(), status)
@@ -146,6 +146,10 @@ class BlackBox:
             self._recorder = None
             self._warn(f"the black box records no more until the next configure: {error!r}")
             return None
+
+    def _see_clock(self) -> None:
+        clock = self._node.get_clock()
+        self._is_simulated = isinstance(clock, ROSClock) and clock.ros_time_is_active
 
     def _moment(self) -> Moment:
         # the ROS clock is the system's unless a simulator sets it; asking rclpy costs 2.5 us more
