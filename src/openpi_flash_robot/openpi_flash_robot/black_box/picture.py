@@ -68,7 +68,8 @@ def draw(contents: Contents, path: Path, *, seconds: float = 0.0) -> None:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(WIDTH, sum(heights) + frames_height + 0.7), layout="constrained")
         figure.suptitle(_title(contents), fontsize=13, x=0.01, ha="left")
-        above, below = figure.subfigures(2, 1, height_ratios=(frames_height, sum(heights))).tolist()
+        parts = figure.subfigures(2, 1, squeeze=False, height_ratios=(frames_height, sum(heights)))
+        above, below = parts.ravel().tolist()
         if contents.frames:
             _draw_frames(above, contents, span, zero)
         grid = below.add_gridspec(len(heights), 2, height_ratios=heights)
@@ -117,7 +118,7 @@ def _draw_frames(
 
 
 def _draw_status(axis: Axes, contents: Contents, span: tuple[float, float], zero: float) -> None:
-    axis.set_title("status, and what was heard of stop buttons")
+    axis.set_title("status, warnings as triangles, and what was heard of stop buttons")
     axis.set_yticks([])
     axis.grid(visible=False)
     width = span[1] - span[0]
@@ -130,6 +131,8 @@ def _draw_status(axis: Axes, contents: Contents, span: tuple[float, float], zero
         name = band.state if band.cause == "NONE" else f"{band.state} {band.cause}"
         lines = [name[:room], *textwrap.wrap(band.message, max(8, room))][:4]
         axis.text(begin - zero, 0.95, "\n".join(lines), va="top", fontsize=8, clip_on=True)
+    for at, _ in contents.warnings:
+        axis.plot(at - zero, 0.06, "^", color=FAULT, ms=5)
     last: dict[str, bool] = {}
     for at, topic, value in contents.stops:
         if last.get(topic) != value and span[0] <= at <= span[1]:
@@ -173,11 +176,14 @@ def _draw_joints(
             _shade(axis, contents, span, zero)
             _frame_axis(axis, span, zero)
             _open_up(axis)
+            axis.tick_params(labelbottom=False)
         row[0].set_ylabel(joint)
         _mark_distance(row[0], contents, joint, span)
     axes[0][0].set_title("positions [rad or m]")
     axes[0][1].set_title("velocities [rad/s or m/s]")
-    axes[0][0].legend(loc="upper left", ncols=2, fontsize=8.5, frameon=False)
+    axes[0][0].legend(
+        loc="lower left", bbox_to_anchor=(0.22, 0.97), ncols=2, fontsize=8.5, frameon=False
+    )
 
 
 def _open_up(axis: Axes) -> None:
@@ -223,7 +229,8 @@ def _draw_times(
         ages = _ages(arrivals, contents.end)
         inputs.plot(ages.times - zero, ages.values * 1e3, color=colour, lw=0.8, label=name)
     inputs.set_title("age of the newest image and joint state [ms]")
-    inputs.legend(loc="upper left", ncols=4, fontsize=8.5, frameon=False)
+    if contents.arrivals:
+        inputs.legend(loc="upper left", ncols=4, fontsize=8.5, frameon=False)
     for axis in (chunks, inputs):
         _shade(axis, contents, span, zero)
         _frame_axis(axis, span, zero)

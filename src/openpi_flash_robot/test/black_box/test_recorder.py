@@ -8,10 +8,11 @@ from array import array
 
 import numpy as np
 import pytest
-from bridge_world import COST, JOINTS, METADATA, MS, World, moving
+from bridge_world import COST, JOINTS, METADATA, MS, moving
 from mcap.reader import make_reader
+from recorded_world import NODE, RecordedWorld, written
 
-from openpi_flash_robot.black_box.messages import message_of, to_json, write_recording
+from openpi_flash_robot.black_box.messages import message_of, to_json
 from openpi_flash_robot.black_box.recorder import MAX_BYTES, MAX_NAME_LISTS, Recorder
 from openpi_flash_robot.black_box.records import SmallFrame
 from openpi_flash_robot.black_box.ring import Moment
@@ -27,45 +28,11 @@ from openpi_flash_robot.link.events import (
 )
 
 SECOND = 1_000 * MS
-NODE = "/openpi/client_node"
-
-
-class RecordedWorld(World):
-    """A world beside which a recorder stands, as the node has it."""
-
-    def __init__(self, settings):
-        super().__init__(settings)
-        self.recorder = Recorder(NODE, settings, self.moment)
-
-    @property
-    def moment(self):
-        return Moment(self.now, self.now)
-
-    def collect(self, kind=object):
-        found = super().collect(kind)
-        for effect in self.effects[getattr(self, "recorded", 0) :]:
-            self.recorder.effect(self.moment, effect)
-        self.recorded = len(self.effects)
-        self.recorder.status(self.moment, self.status)
-        self.recorder.joints(self.moment, self.now - MS, JOINTS, positions=self.measured)
-        self.recorder.camera(self.moment, "scene", self.now - 5 * MS)
-        return found
-
-    def event(self, event):
-        self.recorder.link_event(self.moment, event)
-        return super().event(event)
 
 
 @pytest.fixture
 def world(settings):
     return RecordedWorld(settings)
-
-
-def written(recorder, cause="request"):
-    content = bytearray()
-    for _ in write_recording(recorder.recording(cause), content.extend):
-        pass
-    return bytes(content)
 
 
 def messages(recorder):
