@@ -30,8 +30,8 @@ from openpi_flash_robot.link.transport import IMAGE_WORK, ImageMessage
 from openpi_flash_robot.settings.node_settings import NodeSettings
 
 POLL_S = 0.1
-END_TIMEOUT_S = 4.0
-"""How long a node that ends waits for its file: `ros2 launch` asks a second time after 5 s."""
+END_TIMEOUT_S = 6.0
+"""How long a node that ends waits for its file: `ros2 launch` kills it 10 s after Ctrl-C."""
 
 
 class BlackBox:

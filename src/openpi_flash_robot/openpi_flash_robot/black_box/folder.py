@@ -14,7 +14,8 @@ from typing import IO
 LEAST_FREE_BYTES = 200_000_000
 """Below this much free space nothing is written: a robot with a full disk has other troubles."""
 PART = ".part"
-"""Ends the name of a file that is not whole yet."""
+"""Ends the name of a file that is not whole yet. Of a process that was killed it stays: it can be
+drawn as far as it goes."""
 
 
 class BlackBoxError(Exception):
@@ -55,7 +56,7 @@ class Folder:
         )
 
     def check(self) -> None:
-        """Make the folder; remove what was left of files that were never whole.
+        """Make the folder.
 
         Raises:
             BlackBoxError: nothing can be written there.
@@ -64,9 +65,6 @@ class Folder:
             self.path.mkdir(parents=True, exist_ok=True)
             if not os.access(self.path, os.W_OK | os.X_OK):
                 raise PermissionError(0, "this user may not write there")
-            for path in self._files():
-                if path.name.endswith(PART):
-                    path.unlink()
             self._check_space()
 
     @contextmanager
@@ -111,13 +109,9 @@ class Folder:
                 "black_box_folder to a folder on another disk"
             )
 
-    def _files(self) -> list[Path]:
-        """Our files, oldest first."""
-        return sorted(path for path in self.path.iterdir() if self._ours.fullmatch(path.name))
-
     def _remove_oldest(self) -> None:
-        whole = [path for path in self._files() if not path.name.endswith(PART)]
-        for path in whole[: max(0, len(whole) - self._kept)]:
+        ours = sorted(path for path in self.path.iterdir() if self._ours.fullmatch(path.name))
+        for path in ours[: max(0, len(ours) - self._kept)]:
             path.unlink()
 
     @contextmanager
