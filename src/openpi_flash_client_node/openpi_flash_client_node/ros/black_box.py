@@ -44,7 +44,6 @@ class BlackBox:
         self._frames: FrameEncoder | None = None
         self._writer: FileWriter | None = None
         self._trigger = Trigger()
-        self._frame_problem = ""
         self._is_simulated = False
 
     def start(self, settings: NodeSettings) -> None:
@@ -55,7 +54,7 @@ class BlackBox:
         node = self._node
         name: str = node.get_fully_qualified_name()
         folder = wanted.folder or default_folder(os.environ)
-        self._trigger, self._frame_problem = Trigger(), ""
+        self._trigger = Trigger()
         self._see_clock()
         self._writer = FileWriter(Folder(folder, name, wanted.files))
         if wanted.has_images:
@@ -174,10 +173,8 @@ class BlackBox:
     def _take_frames(self, encoder: FrameEncoder) -> None:
         for frame in encoder.frames():
             self._note(Recorder.frame, frame)
-        if encoder.problem != self._frame_problem:
-            self._frame_problem = encoder.problem
-            if encoder.problem:
-                self._warn(f"the black box has {encoder.problem}")
+        for problem in encoder.problems():
+            self._warn(f"the black box has {problem}")
 
     def _write(self, writer: FileWriter, recorder: Recorder, cause: str) -> str | None:
         return writer.write(self._file_name(cause), recorder.recording(cause))

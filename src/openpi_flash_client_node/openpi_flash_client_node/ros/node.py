@@ -193,8 +193,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._settings = self._unbounded = settings
         self._made_at = time.monotonic()
         self._bridge = Bridge(settings)
-        self._black_box.start(settings)
         self._made.append(self._black_box.stop)  # last of all: it takes time when it has to write
+        self._black_box.start(settings)
         self._outputs = Outputs(self, settings)
         self._made.append(self._outputs.destroy)
         self._make_subscriptions(settings)

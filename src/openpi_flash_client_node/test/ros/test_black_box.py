@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mcap.reader import make_reader
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
@@ -15,6 +14,7 @@ from flash_transport import QuicServer, decode_image
 from openpi_flash_client_node.ros import black_box
 from openpi_flash_msgs.msg import PolicyStatus
 
+make_reader = pytest.importorskip("mcap.reader").make_reader
 KEY = "k3y-of-the-robot"
 SECOND = 1_000_000_000
 

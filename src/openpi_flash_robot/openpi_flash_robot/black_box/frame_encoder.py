@@ -28,8 +28,8 @@ class FrameEncoder:
         self._waiting: dict[str, tuple[int, Any]] = {}
         self._closing = False
         self._frames: deque[SmallFrame] = deque()
-        self.problem = ""
-        """Why the last image gave no frame; empty if it did."""
+        self._failed: set[str] = set()
+        self._problems: deque[str] = deque()
         self._thread = threading.Thread(target=self._run, name="black_box_frames", daemon=True)
         self._thread.start()
 
@@ -45,6 +45,13 @@ class FrameEncoder:
         while self._frames:
             frames.append(self._frames.popleft())
         return frames
+
+    def problems(self) -> list[str]:
+        """Why cameras have no frames, since the last call; once for each camera."""
+        problems = []
+        while self._problems:
+            problems.append(self._problems.popleft())
+        return problems
 
     def close(self) -> None:
         """End the thread after the image that it is at."""
@@ -66,9 +73,10 @@ class FrameEncoder:
             try:
                 frame = SmallFrame(camera, stamp_ns, self._small(message))
             except Exception as error:  # a camera's image is not to be trusted
-                self.problem = f"no small frames of camera {camera}: {error}"
+                if camera not in self._failed:
+                    self._failed.add(camera)
+                    self._problems.append(f"no small frames of camera {camera}: {error}")
             else:
-                self.problem = ""
                 self._frames.append(frame)
             del message
 

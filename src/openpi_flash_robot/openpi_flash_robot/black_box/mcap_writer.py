@@ -1,7 +1,6 @@
 """Writes MCAP: chunks without compression, an index, statistics. Knows neither files nor clocks.
 
-Compression needs packages that a robot may not have; a file of text shrinks to a tenth when it is
-packed to be sent.
+Compression needs packages that a robot may not have; `gzip` makes a quarter of such a file.
 """
 
 from __future__ import annotations

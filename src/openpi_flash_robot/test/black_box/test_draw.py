@@ -6,18 +6,18 @@ import sys
 import numpy as np
 import pytest
 from bridge_world import JOINTS, MEASURED, MS, moving
-from matplotlib.image import imread
 from recorded_world import RecordedWorld, written
 
 from flash_transport import encode_jpeg
 from openpi_flash_robot.black_box import draw
 from openpi_flash_robot.black_box.contents import read_contents
 from openpi_flash_robot.black_box.mcap_reader import NotABlackBoxError
-from openpi_flash_robot.black_box.picture import COMMANDED, _ages
-from openpi_flash_robot.black_box.picture import draw as draw_picture
 from openpi_flash_robot.black_box.records import SmallFrame
 from openpi_flash_robot.bridge.effects import SendRequest, Warn
 from openpi_flash_robot.bridge.status import Cause
+
+imread = pytest.importorskip("matplotlib.image").imread
+picture = pytest.importorskip("openpi_flash_robot.black_box.picture")
 
 
 def moves(world):
@@ -139,7 +139,7 @@ def test_a_dry_run_shows_what_was_planned(settings, replace):
 
 
 def test_an_age_grows_until_the_next_message_and_the_end():
-    ages = _ages(np.array([[1.0, 0.9], [1.5, 1.45]]), 2.0)
+    ages = picture._ages(np.array([[1.0, 0.9], [1.5, 1.45]]), 2.0)
     assert ages.times.tolist() == [1.0, 1.5, 1.5, 2.0]
     assert ages.values == pytest.approx([0.1, 0.6, 0.05, 0.55])
 
@@ -154,16 +154,16 @@ def test_the_file_becomes_a_picture_with_frames_and_commands(stuck, tmp_path, ca
     file.write_bytes(written(world.recorder, "tracking"))
     assert draw.main([str(file)]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'box.png'}\n"
-    picture = np.round(imread(tmp_path / "box.png")[..., :3] * 255).astype(int)
-    assert picture.shape[1] == 1760
-    orange = [int(COMMANDED[index : index + 2], 16) for index in (1, 3, 5)]
-    assert (np.abs(picture - orange).max(axis=-1) < 8).sum() > 500
-    assert (np.abs(picture - (250, 0, 0)).max(axis=-1) < 12).sum() > 2_000
+    drawn = np.round(imread(tmp_path / "box.png")[..., :3] * 255).astype(int)
+    assert drawn.shape[1] == 1760
+    orange = [int(picture.COMMANDED[index : index + 2], 16) for index in (1, 3, 5)]
+    assert (np.abs(drawn - orange).max(axis=-1) < 8).sum() > 500
+    assert (np.abs(drawn - (250, 0, 0)).max(axis=-1) < 12).sum() > 2_000
 
 
 def test_the_smallest_file_becomes_a_picture_too(settings, tmp_path):
     contents = read_contents(written(RecordedWorld(settings).recorder))
-    draw_picture(contents, tmp_path / "box.png", seconds=10.0)
+    picture.draw(contents, tmp_path / "box.png", seconds=10.0)
     assert imread(tmp_path / "box.png").shape[1] == 1760
 
 

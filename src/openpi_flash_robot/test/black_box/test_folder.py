@@ -11,7 +11,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from mcap.reader import make_reader
 
 from openpi_flash_robot.black_box import file_writer
 from openpi_flash_robot.black_box.file_writer import FileWriter, NotWritten, Written
@@ -20,6 +19,7 @@ from openpi_flash_robot.black_box.mcap_reader import read_messages
 from openpi_flash_robot.black_box.recorder import Recorder
 from openpi_flash_robot.black_box.ring import Moment
 
+make_reader = pytest.importorskip("mcap.reader").make_reader
 NODE = "/openpi/client_node"
 AT = datetime(2026, 8, 11, 14, 3, 22, tzinfo=timezone.utc)
 NAME = "openpi.client_node_2026-08-11T14-03-22Z_tracking.mcap"

@@ -5,12 +5,12 @@ import json
 
 import numpy as np
 import pytest
-from mcap.reader import make_reader
 
 from openpi_flash_robot.black_box.mcap_format import MAGIC
 from openpi_flash_robot.black_box.mcap_reader import NotABlackBoxError, read_messages
 from openpi_flash_robot.black_box.mcap_writer import McapWriter
 
+make_reader = pytest.importorskip("mcap.reader").make_reader
 SCHEMA = {"type": "object", "properties": {"value": {"type": "number"}}}
 
 

@@ -9,7 +9,6 @@ from array import array
 import numpy as np
 import pytest
 from bridge_world import COST, JOINTS, METADATA, MS, moving
-from mcap.reader import make_reader
 from recorded_world import NODE, RecordedWorld, written
 
 from openpi_flash_robot.black_box.messages import message_of, to_json
@@ -27,6 +26,7 @@ from openpi_flash_robot.link.events import (
     ResetFailed,
 )
 
+make_reader = pytest.importorskip("mcap.reader").make_reader
 SECOND = 1_000 * MS
 
 
