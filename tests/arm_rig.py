@@ -215,7 +215,8 @@ class Rig:
                 *(sys.executable, "-m", "openpi_flash_client_node"),
                 *("--ros-args", "--params-file", str(path), "-r", f"client_node:__node:={name}"),
             ],
-            env=os.environ | {"ROS_DOMAIN_ID": str(self.domain)},
+            env=os.environ
+            | {"ROS_DOMAIN_ID": str(self.domain), "ROS_HOME": str(self.directory / "ros_home")},
             stdout=log,
             stderr=subprocess.STDOUT,
         )

@@ -83,7 +83,8 @@ PACKAGES = {
         ROOT / "src/openpi_flash_robot/openpi_flash_robot",
         may_import=frozenset({"flash_transport"}),
         forbidden=ROS_MODULES,
-        third_party=frozenset({"numpy", "yaml"}),
+        # matplotlib for `black_box.draw` alone, which says how to install it
+        third_party=frozenset({"matplotlib", "numpy", "yaml"}),
     ),
     "openpi_flash_client_node": PackageRule(
         ROOT / "src/openpi_flash_client_node/openpi_flash_client_node",
@@ -131,6 +132,16 @@ PURE_MODULES = (
     PureModules(
         "openpi_flash_robot",
         (
+            "black_box.mcap_format",
+            "black_box.mcap_reader",
+            "black_box.mcap_writer",
+            "black_box.messages",
+            "black_box.public_settings",
+            "black_box.recorder",
+            "black_box.records",
+            "black_box.ring",
+            "black_box.schemas",
+            "black_box.trigger",
             "bridge",
             "hold",
             "link.answer",
@@ -153,6 +164,7 @@ ROOMS = {
         ("play",),
         ("link",),
         ("bridge",),
+        ("black_box",),
     ),
     "openpi_flash_client_node": (
         ("launch_plan",),

@@ -20,6 +20,9 @@ setup(
     license="Apache-2.0",
     extras_require={"test": ["pytest"]},
     entry_points={
-        "console_scripts": ["client_node = openpi_flash_client_node.__main__:main"],
+        "console_scripts": [
+            "client_node = openpi_flash_client_node.__main__:main",
+            "draw_black_box = openpi_flash_robot.black_box.draw:main",
+        ],
     },
 )

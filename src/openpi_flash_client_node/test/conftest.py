@@ -21,6 +21,13 @@ def pytest_configure(config):
 # --- real ROS, real sockets ---
 
 
+@pytest.fixture(autouse=True)
+def ros_home(tmp_path, monkeypatch):
+    """Black boxes of nodes that hold for a fault go there, not to the user's home."""
+    monkeypatch.setenv("ROS_HOME", str(tmp_path / "ros_home"))
+    return tmp_path / "ros_home"
+
+
 @pytest.fixture(scope="session")
 def ros_domain():
     """A DDS domain of this process alone: the one who holds its lock port may use it."""

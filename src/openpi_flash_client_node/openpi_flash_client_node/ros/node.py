@@ -21,6 +21,7 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
 from openpi_flash_client_node.ros import messages, qos
+from openpi_flash_client_node.ros.black_box import BlackBox
 from openpi_flash_client_node.ros.controller_check import ControllerCheck
 from openpi_flash_client_node.ros.malloc_tuning import keep_image_memory
 from openpi_flash_client_node.ros.outputs import Outputs
@@ -102,6 +103,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._sensors: list[SensorSubscription] = []
         self._outputs: Outputs | None = None
         self._controller_check: ControllerCheck | None = None
+        self._black_box = BlackBox(self)
         self._made: list[Callable[[], Any]] = []
         self._last_status: Status | None = None
         self._made_at = 0.0
@@ -197,6 +199,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._settings = self._unbounded = settings
         self._made_at = time.monotonic()
         self._bridge = Bridge(settings, messages.fingerprint_of)
+        self._made.append(self._black_box.stop)  # last of all: it takes time when it has to write
+        self._black_box.start(settings)
         self._outputs = Outputs(self, settings)
         self._made.append(self._outputs.destroy)
         self._make_subscriptions(settings)
@@ -330,6 +334,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         by_arrival = camera.is_stamped_on_arrival
         stamp_ns = self._now() if by_arrival else messages.stamp_of(message.header.stamp)
         self._live_bridge.add_frame(camera.name, stamp_ns, message)
+        self._black_box.camera(camera.name, stamp_ns, message)
 
     def _on_joints(self, message: JointState) -> None:
         assert self._settings is not None
@@ -338,6 +343,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._live_bridge.add_joints(
             stamp_ns, message.name, message.position, message.velocity, message.effort
         )
+        self._black_box.joints(stamp_ns, message)
 
     def _on_vector(self, state: StateInput, message: Any) -> None:
         stamp_ns = stamp_of_state(state, message, self._now())
@@ -357,10 +363,13 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
 
     def _on_stop(self, topic: str, message: Bool) -> None:
         self._live_bridge.hear_stop(self._now(), topic, message.data)
+        self._black_box.stop_input(topic, message.data)
         self._carry_out()
 
     def _on_takeover(self, message: Bool) -> None:
         self._live_bridge.hear_takeover(self._now(), message.data)
+        assert self._settings is not None
+        self._black_box.stop_input(self._settings.takeover.switch_topic, message.data)
         self._carry_out()
 
     def _on_target(self, message: JointState) -> None:
@@ -376,6 +385,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
 
     def _on_link_event(self, event: LinkEvent) -> None:
         self._live_bridge.link_event(self._now(), event)
+        self._black_box.link_event(event)
         self._carry_out()
 
     def _on_tick(self) -> None:
@@ -397,6 +407,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._unbounded = settings
         self._settings = bounded(settings, self._description)
         self._live_bridge.update_settings(self._settings)
+        self._black_box.settings(self._settings)
 
     # --- services ---
 
@@ -433,8 +444,10 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         """Carry out the effects of the bridge, then publish its status if that has changed."""
         for effect in self._live_bridge.take_effects():
             self._do(effect)
+            self._black_box.effect(effect)
         now = self._now()
         status = self._live_bridge.status(now)
+        self._black_box.status(status)
         if status.differs_from(self._last_status):
             self._log_status(status)
             self._show_status(status, now)

@@ -180,6 +180,23 @@ class TakeoverSettings:
 
 
 @dataclass(frozen=True)
+class BlackBoxSettings:
+    """What is recorded of the last minute, and where it is written after a fault.
+
+    Attributes:
+        length_ns: how far back a file reaches; 0 records nothing.
+        folder: where files go; empty for the default.
+        files: how many are kept.
+        has_images: whether small frames of the cameras are recorded.
+    """
+
+    length_ns: int
+    folder: str
+    files: int
+    has_images: bool
+
+
+@dataclass(frozen=True)
 class NodeSettings:
     """All parameters of the node, checked."""
 
@@ -220,6 +237,7 @@ class NodeSettings:
     prompt: str
     dry_run: bool
     publish_subtask_text: bool
+    black_box: BlackBoxSettings
 
     @property
     def joints(self) -> tuple[str, ...]:

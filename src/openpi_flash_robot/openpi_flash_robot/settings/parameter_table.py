@@ -815,6 +815,40 @@ PARAMETERS: tuple[Parameter, ...] = (
         low=1.0,
         high=1000.0,
     ),
+    # --- the black box ---
+    Parameter(
+        "black_box_seconds",
+        ParameterKind.DOUBLE,
+        60.0,
+        "How far back the black box reaches: what came in, was decided and was commanded is kept "
+        "in memory (at most 64 MB) and written to an MCAP file after a fault and by ~/dump. "
+        "0 records nothing.",
+        unit="s",
+        low=0.0,
+        high=600.0,
+    ),
+    Parameter(
+        "black_box_folder",
+        ParameterKind.STRING,
+        "",
+        "Folder of the black box's files. Empty: openpi_flash in $ROS_HOME, which is ~/.ros unless "
+        "it is set.",
+    ),
+    Parameter(
+        "black_box_files",
+        ParameterKind.INTEGER,
+        20,
+        "How many files of the black box are kept; the oldest are removed.",
+        low=1,
+        high=10000,
+    ),
+    Parameter(
+        "black_box_images",
+        ParameterKind.BOOL,
+        True,
+        "Whether the black box keeps small frames of the cameras, at most 160 pixels wide and two "
+        "per second.",
+    ),
 )
 
 _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}

@@ -10,6 +10,7 @@ from openpi_flash_robot.settings.node_settings import (
     DEFAULT_PORTS,
     SECRET_IS_NOT_SET,
     SECRET_IS_SET,
+    BlackBoxSettings,
     LinkSettings,
     NodeSettings,
     PlayerSettings,
@@ -80,6 +81,12 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
         prompt=values.get("prompt", str),
         dry_run=values.get("dry_run", bool),
         publish_subtask_text=values.get("publish_subtask_text", bool),
+        black_box=BlackBoxSettings(
+            length_ns=values.seconds("black_box_seconds"),
+            folder=values.get("black_box_folder", str),
+            files=values.get("black_box_files", int),
+            has_images=values.get("black_box_images", bool),
+        ),
     )
 
 
