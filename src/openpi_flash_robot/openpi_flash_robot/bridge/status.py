@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from openpi_flash_robot.bridge.instruction import Instruction
 from openpi_flash_robot.hold import Hold
 
 
@@ -42,6 +43,7 @@ class Cause(enum.IntEnum):
     COMMANDER = 17
     EMERGENCY_STOP = 18
     PLANNER = 19
+    GOAL = 20
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Status:
 
     Attributes:
         condition: the state, and why.
-        prompt: the current instruction.
+        instruction: the current one.
         model: what the server serves; empty where it does not say.
         checkpoint: name of its weights; empty where it does not say.
         sequence: of the running chunk; 0 if there is none.
@@ -81,10 +83,11 @@ class Status:
         steps_buffered: steps of it that are still ahead.
         limited_share: of its steps, at which limits keep the robot off them.
         tracking_error: rad or m, of the joint that follows worst; NaN while nothing is commanded.
+        held_for: seconds since the robot came to hold; 0 while it has a chunk, and before the first.
     """
 
     condition: Condition
-    prompt: str
+    instruction: Instruction
     model: str
     checkpoint: str
     sequence: int
@@ -92,6 +95,12 @@ class Status:
     steps_buffered: int
     limited_share: float
     tracking_error: float
+    held_for: float = 0.0
+
+    @property
+    def prompt(self) -> str:
+        """The current instruction's text."""
+        return self.instruction.text
 
     @property
     def state(self) -> State:
@@ -118,9 +127,9 @@ class Status:
         if last is None:
             return True
         ours, theirs = self.condition, last.condition
-        return (ours.state, ours.cause, ours.resumes_by_itself, self.prompt) != (
+        return (ours.state, ours.cause, ours.resumes_by_itself, self.instruction) != (
             theirs.state,
             theirs.cause,
             theirs.resumes_by_itself,
-            last.prompt,
+            last.instruction,
         )
