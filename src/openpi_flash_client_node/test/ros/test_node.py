@@ -13,7 +13,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from flash_transport import decode_image
 from openpi_flash_client_node.ros.node import ClientNode
-from openpi_flash_msgs.msg import ActionChunk, PolicyStatus, Subtask
+from openpi_flash_msgs.msg import ActionChunk, InferenceStats, PolicyStatus, Subtask
 from openpi_flash_msgs.srv import SetPrompt
 from openpi_flash_robot.bridge.status import State
 
@@ -49,7 +49,9 @@ def test_images_and_joints_in_chunks_and_trajectories_out(ros, robot, server, ma
     assert isinstance(chunk, ActionChunk)
     assert (chunk.sequence, chunk.horizon, chunk.first_step) == (1, 50, 0)
     assert list(chunk.names) == ["shoulder", "elbow", "gripper"]
-    assert list(chunk.interfaces) == ["position"]
+    assert list(chunk.kinds) == ["position"] * 3
+    assert list(chunk.units) == [""] * 3, "this server does not say"
+    assert list(chunk.references) == ["absolute"] * 3
     assert seconds(chunk.step_dt) == pytest.approx(0.04)
     np.testing.assert_allclose(
         np.reshape(chunk.values, (50, 3)), np.tile([0.1, 0.2, 0.5], (50, 1)), rtol=1e-6
@@ -71,6 +73,8 @@ def test_images_and_joints_in_chunks_and_trajectories_out(ros, robot, server, ma
 
     stats = ros.until(lambda: robot.stats, "stats")[-1]
     assert stats.sequence >= 1
+    assert stats.drop_reason == InferenceStats.DROP_NONE
+    assert seconds(stats.header.stamp) > seconds(stats.observation_stamp) > 0
     assert stats.server == pytest.approx(5e-5)
     assert stats.total >= stats.preprocess + stats.serialize + stats.server
     assert 0 < stats.serialize < 1

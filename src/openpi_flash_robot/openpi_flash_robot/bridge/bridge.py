@@ -198,16 +198,17 @@ class Bridge(Generic[Message]):
         if reset:
             self._start_anew(now)
 
-    def begin_goal(self, now: int, prompt: str) -> None:
+    def begin_goal(self, now: int, prompt: str, *, anew: bool = False) -> None:
         """Run for a goal; a robot that waited for one starts anew, one that moves goes on.
 
         Args:
             now: this moment.
             prompt: the instruction; empty keeps the current one.
+            anew: start anew also if the robot moves.
         """
         waited = is_ordered(self._run, Order.NO_GOAL)
         self._run = without(self._run, Order.NO_GOAL)
-        self.set_prompt(now, prompt or self._instruction.text, reset=waited)
+        self.set_prompt(now, prompt or self._instruction.text, reset=waited or anew)
 
     def end_goal(self, now: int, why: str) -> None:
         """Hold until the next goal, or until `pause` with false."""

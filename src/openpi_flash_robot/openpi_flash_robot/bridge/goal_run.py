@@ -102,8 +102,14 @@ class GoalRun:
             return told.message
         return self._needs_person()
 
-    def begin(self, now: int, goal: Goal) -> None:
-        """Run for a goal; one that runs is superseded, and the robot goes on without a stop."""
+    def begin(self, now: int, goal: Goal, *, anew: bool = False) -> None:
+        """Run for a goal; one that runs is superseded, and the robot goes on without a stop.
+
+        Args:
+            now: this moment.
+            goal: what the robot is to do.
+            anew: forget the running chunk and the policy's state first.
+        """
         if refusal := self.refusal():
             self._ends.append(GoalEnd(goal.goal_id, EndReason.REJECTED, refusal, 0.0))
             return
@@ -111,7 +117,7 @@ class GoalRun:
         if self._goal is not None:
             self._note_end(EndReason.SUPERSEDED, "a newer goal runs")
         self._goal, self._last_ns, self._ran_ns = goal, now, 0
-        self._bridge.begin_goal(now, goal.prompt)
+        self._bridge.begin_goal(now, goal.prompt, anew=anew)
 
     def cancel(self, now: int, goal_id: Hashable | None = None) -> bool:
         """End a goal at once; whether it ran.

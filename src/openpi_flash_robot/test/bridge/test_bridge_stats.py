@@ -92,7 +92,7 @@ def test_each_dropped_chunk_has_its_reason_and_is_counted(world):
 def test_a_chunk_observed_before_the_robot_came_to_hold_says_so(world):
     world.run()
     request = world.pass_time(2_000, until=SendRequest)
-    (stats,) = of(world.answer(request, still(), latency_ms=1_000), PublishStats)
+    (stats,) = of(world.answer(request, still(), latency_ms=700), PublishStats)
     assert (stats.drop_reason, stats.deadline_misses) == (DropReason.OLDER_THAN_HOLD, 0)
 
 
