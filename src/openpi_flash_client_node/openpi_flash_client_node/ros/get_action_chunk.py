@@ -35,16 +35,14 @@ class GetActionChunkService:
         self._caller: Any = None
         self._service = node.create_service(GetActionChunk, "~/get_action_chunk", _taken)
         self._respond = self._service.send_response
-        self._service.send_response = self._on_request
+        self._service.send_response = self._on_request  # type: ignore[method-assign, assignment]
 
     def answer(self, effect: AnswerChunk) -> None:
         """Answer who waits."""
         header, self._caller = self._caller, None
         if header is None:
             return
-        response = GetActionChunk.Response(
-            success=effect.chunk is not None, message=effect.message
-        )
+        response = GetActionChunk.Response(success=effect.chunk is not None, message=effect.message)
         if effect.chunk is not None:
             response.chunk = chunk_message(effect.chunk)
         self._respond(response, header)
@@ -69,8 +67,6 @@ class GetActionChunkService:
         self._respond(GetActionChunk.Response(success=False, message=why), header)
 
 
-def _taken(
-    request: GetActionChunk.Request, _: GetActionChunk.Response
-) -> GetActionChunk.Request:
+def _taken(request: GetActionChunk.Request, _: GetActionChunk.Response) -> GetActionChunk.Request:
     """Hand the request to `send_response`, the only one who is told the caller."""
     return request

@@ -185,7 +185,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         return True
 
     def halt(self) -> bool:
-        """Hold, as `stop` does; whether a client waits to hear it, so that the executor must turn."""
+        """Hold, as `stop` does; whether a client of a goal has still to hear of it."""
         had_goal = self._goals is not None and self._goals.goal is not None
         if self._bridge is not None:
             self._bridge.deactivate(self._now(), "shutting down")
@@ -438,7 +438,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
 
     def _carry_out(self) -> None:
         """Carry out the effects of the bridge, then publish its status if that has changed."""
-        assert self._goals is not None and self._run_policy is not None
+        assert self._goals is not None
+        assert self._run_policy is not None
         self._goals.tick(self._now())
         for effect in self._live_bridge.take_effects():
             self._do(effect)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ActionServer, CancelResponse, GoalResponse
 from rclpy.lifecycle import LifecycleNode
 from std_srvs.srv import Trigger
 
@@ -49,7 +49,7 @@ class RunPolicyServer:
         self._handles: dict[Hashable, Any] = {}
         self._canceled_by_client: set[Hashable] = set()
         self._canceling: list[GoalEnd] = []
-        self._server = _ResultLater(
+        self._server = _ResultLater(  # type: ignore[no-untyped-call]
             node,
             RunPolicy,
             "~/run_policy",
@@ -69,7 +69,7 @@ class RunPolicyServer:
         for end in waiting + self._goals.take_ends():
             handle = self._handles.get(end.goal_id)
             if handle is None:
-                self._node.get_logger().info(_line(end))  # type: ignore[no-untyped-call]
+                self._node.get_logger().info(_line(end))
             elif end.goal_id in self._canceled_by_client and not handle.is_cancel_requested:
                 self._canceling.append(end)  # rclpy notes it after `_on_cancel`
             else:
@@ -108,9 +108,7 @@ class RunPolicyServer:
             refusal = f"max_duration is {request.max_duration.sec} s, expected 0 or more"
         if not refusal:
             return GoalResponse.ACCEPT
-        self._node.get_logger().warning(  # type: ignore[no-untyped-call]
-            f"a goal of run_policy was rejected: {refusal}"
-        )
+        self._node.get_logger().warning(f"a goal of run_policy was rejected: {refusal}")
         return GoalResponse.REJECT
 
     def _on_accepted(self, handle: Any) -> None:
@@ -136,11 +134,9 @@ class RunPolicyServer:
             handle.canceled()
         else:
             handle.abort()
-        result = RunPolicy.Result(
-            reason=int(end.reason), message=end.message, elapsed=end.elapsed
-        )
+        result = RunPolicy.Result(reason=int(end.reason), message=end.message, elapsed=end.elapsed)
         self._server.notify_execute(handle, lambda _: result)
-        self._node.get_logger().info(_line(end))  # type: ignore[no-untyped-call]
+        self._node.get_logger().info(_line(end))
 
     # --- its twins ---
 
@@ -156,7 +152,9 @@ class RunPolicyServer:
         response.message = refusal or "the goal runs until ~/cancel"
         return response
 
-    def _on_cancel_service(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    def _on_cancel_service(
+        self, _: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
         response.success = self._goals.cancel(self._now())
         response.message = "canceled: the robot holds" if response.success else "no goal runs"
         self._changed()
@@ -169,20 +167,27 @@ class _ResultLater(ActionServer):
     _is_destroyed = False
 
     def notify_execute(self, goal_handle: Any, execute_callback: Any) -> None:
-        if execute_callback is not None:
-            super().notify_execute(goal_handle, execute_callback)
-
-    async def _execute_goal(self, execute_callback: Any, goal_handle: Any) -> None:
-        if not self._is_destroyed:
-            await super()._execute_goal(execute_callback, goal_handle)
+        if execute_callback is None:
+            return
+        giving: Any = self._execute_goal(  # type: ignore[no-untyped-call]
+            execute_callback, goal_handle
+        )
+        try:
+            giving.send(None)  # at once: nothing in it waits
+        except StopIteration:
+            return
+        giving.close()
+        raise AssertionError("the result of a goal was waited for")
 
     def _send_result_response(self, request_header: Any, future: Any) -> None:
         if not self._is_destroyed:
-            super()._send_result_response(request_header, future)
+            super()._send_result_response(  # type: ignore[no-untyped-call]
+                request_header, future
+            )
 
     def destroy(self) -> None:
         self._is_destroyed = True
-        super().destroy()
+        super().destroy()  # type: ignore[no-untyped-call]
 
 
 def _id_of(handle: Any) -> bytes:

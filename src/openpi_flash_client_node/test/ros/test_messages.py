@@ -23,7 +23,6 @@ from openpi_flash_robot.bridge.status import Cause, Condition, State, Status
 from openpi_flash_robot.hold import HoldKind
 from openpi_flash_robot.play.trajectory import Trajectory
 
-
 DESCRIPTION = ChunkDescription(
     names=("a", "b"),
     kinds=("position", "gripper"),
@@ -177,5 +176,11 @@ def test_diagnostics_name_their_entries():
 
 
 def test_the_statistics_of_the_bridge_are_those_of_the_message():
-    ours = {field.name for field in dataclasses.fields(PublishStats)} - {"stamp_ns", "observation_ns"}
-    assert ours == set(InferenceStats.get_fields_and_field_types()) - {"header", "observation_stamp"}
+    ours = {field.name for field in dataclasses.fields(PublishStats)} - {
+        "stamp_ns",
+        "observation_ns",
+    }
+    assert ours == set(InferenceStats.get_fields_and_field_types()) - {
+        "header",
+        "observation_stamp",
+    }

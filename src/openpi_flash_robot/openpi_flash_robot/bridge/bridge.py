@@ -258,7 +258,8 @@ class Bridge(Generic[Message]):
             self._effects += self._single.give_up(problem)
             return
         agreement, description = self.server.agreement, self.server.description
-        assert agreement is not None and description is not None
+        assert agreement is not None
+        assert description is not None
         assert not isinstance(observation, Hold)
         self._effects.append(
             self._single.send(observation, self._instruction, agreement, description)
@@ -350,9 +351,7 @@ class Bridge(Generic[Message]):
         self._effects += self._single.give_up(event.message)
         self._hold(now, self.server.disconnect(event))
 
-    def _failed(
-        self, now: int, request: PendingRequest[Message], event: RequestFailure
-    ) -> None:
+    def _failed(self, now: int, request: PendingRequest[Message], event: RequestFailure) -> None:
         self._effects.append(self.tally.failed(now, request, drop_reason(event.kind)))
         if event.kind is FailureKind.SUPERSEDED:
             return

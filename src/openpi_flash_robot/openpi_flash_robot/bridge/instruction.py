@@ -26,3 +26,6 @@ class Instruction:
     def anew(self) -> Instruction:
         """In a new episode."""
         return replace(self, episode=self.episode + 1)
+
+
+NO_INSTRUCTION = Instruction("")

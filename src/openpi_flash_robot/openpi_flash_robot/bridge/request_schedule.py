@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Generic
 
-from openpi_flash_robot.bridge.instruction import Instruction
+from openpi_flash_robot.bridge.instruction import NO_INSTRUCTION, Instruction
 from openpi_flash_robot.bridge.turnaround import Turnaround
 from openpi_flash_robot.play.plan import Plan
 from openpi_flash_robot.senses.frames import FrameSet, Message
@@ -33,7 +33,7 @@ class PendingRequest(Generic[Message]):
     sent_ns: int
     is_wanted: bool = True
     is_continuation: bool = False
-    instruction: Instruction = Instruction("")
+    instruction: Instruction = NO_INSTRUCTION
 
 
 class RequestSchedule(Generic[Message]):
@@ -94,7 +94,7 @@ class RequestSchedule(Generic[Message]):
         observation: Observation[Message],
         *,
         is_continuation: bool = False,
-        instruction: Instruction = Instruction(""),
+        instruction: Instruction = NO_INSTRUCTION,
     ) -> PendingRequest[Message]:
         """Note that a request with this observation leaves now."""
         self._count += 1

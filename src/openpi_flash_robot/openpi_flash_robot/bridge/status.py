@@ -83,7 +83,7 @@ class Status:
         steps_buffered: steps of it that are still ahead.
         limited_share: of its steps, at which limits keep the robot off them.
         tracking_error: rad or m, of the joint that follows worst; NaN while nothing is commanded.
-        held_for: seconds since the robot came to hold; 0 while it has a chunk, and before the first.
+        held_for: seconds since the robot came to hold; 0 while it plays a chunk.
     """
 
     condition: Condition

@@ -179,8 +179,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         "wait_for_goal",
         ParameterKind.BOOL,
         False,
-        "After activation, wait for a goal (run_policy or ~/start) before moving; false begins with "
-        "the instruction at once.",
+        "After activation, wait for a goal (~/run_policy or ~/start) before moving; false begins "
+        "at once, with the instruction.",
     ),
     Parameter(
         "prompt_topic",

@@ -218,9 +218,7 @@ def test_a_clock_that_is_set_back_neither_ends_a_goal_nor_gives_it_time(running)
 
 
 def pressed(settings):
-    return GoalWorld(
-        dataclasses.replace(settings, stops=StopSettings(emergency_stops=("/estop",)))
-    )
+    return GoalWorld(dataclasses.replace(settings, stops=StopSettings(emergency_stops=("/estop",))))
 
 
 def test_no_goal_begins_while_an_emergency_stop_is_pressed_latched_or_not_heard(settings):
