@@ -70,5 +70,6 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     ]
 
 
-def on_robot_exit(event: ProcessExited, _: LaunchContext) -> None:
-    check_end("the simulated robot", event.returncode, SIM_HINT)
+def on_robot_exit(event: ProcessExited, context: LaunchContext) -> None:
+    if not context.is_shutdown:
+        check_end("the simulated robot", event.returncode, SIM_HINT)

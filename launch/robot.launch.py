@@ -55,6 +55,7 @@ def start(context: LaunchContext) -> list[Node]:
     ]
 
 
-def on_node_exit(event: ProcessExited, _: LaunchContext) -> None:
+def on_node_exit(event: ProcessExited, context: LaunchContext) -> None:
     # an exception ends `ros2 launch` with 1; it would return 0 for a node that could not start
-    check_end("client_node", event.returncode, NODE_HINT)
+    if not context.is_shutdown:
+        check_end("client_node", event.returncode, NODE_HINT)

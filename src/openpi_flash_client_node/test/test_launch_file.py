@@ -36,6 +36,16 @@ class Recorded:
         self.named = named
 
 
+class Context(dict):
+    """The values of the arguments, and whether the launch is ending anyway."""
+
+    is_shutdown = False
+
+
+class Ending(Context):
+    is_shutdown = True
+
+
 @dataclass
 class ProcessExited:
     returncode: int
@@ -55,7 +65,7 @@ def stand_in(monkeypatch, tmp_path):
 
     modules = {
         "launch": {
-            "LaunchContext": dict,
+            "LaunchContext": Context,
             "LaunchDescription": action("LaunchDescription"),
             "LaunchDescriptionEntity": Recorded,
         },
@@ -154,9 +164,10 @@ def test_a_node_that_cannot_start_ends_the_launch_with_an_error_unless_it_is_sta
     stand_in,
 ):
     on_exit = start(stand_in)["on_exit"]
-    on_exit(ProcessExited(0), {})
+    on_exit(ProcessExited(0), Context())
     with pytest.raises(ProcessEndedError, match="client_node has ended with 2: its last lines"):
-        on_exit(ProcessExited(2), {})
+        on_exit(ProcessExited(2), Context())
+    on_exit(ProcessExited(-2), Ending())
     assert start(stand_in, respawn="true")["on_exit"] is None
 
 
@@ -200,9 +211,9 @@ def test_the_simulated_robot_understands_its_arguments(demo):
 
 def test_a_simulated_robot_that_cannot_start_ends_the_demo_with_an_error(demo):
     robot, _ = started(demo, DEMO_ARGUMENTS, {})
-    robot.named["on_exit"](ProcessExited(0), {})
+    robot.named["on_exit"](ProcessExited(0), Context())
     with pytest.raises(ProcessEndedError, match="pip install mujoco"):
-        robot.named["on_exit"](ProcessExited(1), {})
+        robot.named["on_exit"](ProcessExited(1), Context())
 
 
 def test_the_demo_needs_its_robot(demo, tmp_path):

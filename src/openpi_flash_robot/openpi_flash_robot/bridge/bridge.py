@@ -146,15 +146,19 @@ class Bridge(Generic[Message]):
         self._commander.forget()
 
     def pause(self, now: int, paused: bool) -> None:
-        """Stop sending requests and moving, or go on, also without a goal."""
-        was_paused = is_ordered(self._run, Order.PAUSED, Order.NO_GOAL)
+        """Stop sending requests and moving, or go on.
+
+        A robot that was not paused but waits for a goal goes on without one. One that was paused
+        goes back to waiting: who ends a pause may not know that the goal has ended meanwhile.
+        """
+        what_ends = Order.PAUSED if is_ordered(self._run, Order.PAUSED) else Order.NO_GOAL
         self._patience.forget()
         if paused:
             self._run = ordered(self._run, Order.PAUSED)
             self._requests.forget()
             self._hold(now, Hold(HoldKind.REQUESTED, "paused by ~/pause"))
-        elif was_paused:
-            self._run = without(without(self._run, Order.PAUSED), Order.NO_GOAL)
+        elif is_ordered(self._run, what_ends):
+            self._run = without(self._run, what_ends)
             self._hold(now, _WAITING)
 
     def hold(self, now: int) -> None:

@@ -194,6 +194,17 @@ def test_pause_with_false_lets_the_robot_go_on_without_a_goal(running):
     assert running.status.state is State.RUNNING
 
 
+def test_a_goal_that_ends_in_a_pause_does_not_let_the_robot_go_when_the_pause_ends(running):
+    running.bridge.pause(running.now, paused=True)
+    running.goals.cancel(running.now)
+    running.bridge.pause(running.now, paused=False)
+    assert running.status.cause is Cause.GOAL
+    assert running.pass_time(500, until=SendRequest) is None
+    running.bridge.pause(running.now, paused=False)
+    running.play(400)
+    assert running.status.state is State.RUNNING
+
+
 def test_a_lost_link_leaves_the_goal_waiting_for_it(running):
     running.event(LinkDown("gone"))
     running.pass_time(500)
