@@ -166,6 +166,21 @@ def test_hold_stays_until_reset_which_reaches_the_policy_too(ros, robot, server,
     ros.until(lambda: server.resets == 1, "the reset to reach the policy")
 
 
+def test_services_say_what_the_robot_does_now(robot, make_node):
+    node = make_node()
+    robot.until_state(PolicyStatus.RUNNING)
+    answer = robot.call(SetPrompt, "set_prompt", prompt="open the drawer", reset=False)
+    assert answer.message == "the instruction is now 'open the drawer'; now RUNNING"
+    answer = robot.call(Trigger, "hold")
+    assert answer.message.startswith("held until ~/reset is called; now HOLDING: held by ~/hold")
+    robot.call(SetBool, "pause", data=True)
+    answer = robot.call(SetBool, "pause", data=False)
+    assert answer.message.startswith("not paused any more; now HOLDING: held by ~/hold")
+    node.trigger_deactivate()
+    answer = robot.call(Trigger, "reset")
+    assert answer.message == "the running chunk is forgotten; now PAUSED: not active"
+
+
 def test_a_new_prompt_is_in_the_next_request_and_in_the_status(ros, robot, server, make_node):
     make_node()
     robot.until_state(PolicyStatus.RUNNING)
@@ -253,6 +268,7 @@ def entities(node):
         sorted(service.srv_name for service in node.services),
         len(list(node.timers)),
         len(list(node.guards)),
+        len(list(node.waitables)),
     )
 
 
@@ -275,6 +291,7 @@ def test_what_configure_makes_cleanup_unmakes_as_often_as_one_likes(ros, robot, 
         {"max_velocty": 1.0},
         {"camera.scene.topic": "/not a topic"},
         {"controller.hand.topic": "/not a topic"},
+        {"prompt_topic": "/not a topic"},
     ],
     ids=str,
 )

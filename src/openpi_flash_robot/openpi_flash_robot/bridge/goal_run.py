@@ -168,8 +168,8 @@ class GoalRun:
         return self._bridge.unready or self._bridge.server.fault
 
     def _count(self, now: int) -> None:
-        # a clock that was set back takes nothing away
-        self._ran_ns += max(0, now - self._last_ns)
+        # a clock that was set back takes nothing away, and 0 is one that has not begun
+        self._ran_ns += max(0, now - self._last_ns) if self._last_ns > 0 else 0
         self._last_ns = now
 
     def _end(self, now: int, reason: EndReason, message: str) -> None:

@@ -96,14 +96,22 @@ class History:
         elif kind == 9:
             others = ("/moveit",) if self.rng.integers(2) else ()
             bridge.command_topics(now, [CommandTopic("arm", "/arm", 1, others)])
-        elif kind == 10:
-            self.goals.begin(now, Goal(now, "do it", int(self.rng.integers(3)) * 500 * MS))
-        elif kind == 11:
-            self.goals.cancel(now)
-        elif kind == 12:
-            self.asked += bridge.infer_once(now, "", 0.0) == ""
+        elif kind <= 12:
+            self.ask_for_something(kind - 10)
         else:
             self.clear()
+
+    def ask_for_something(self, kind):
+        """What behaviour trees do."""
+        bridge, now = self.world.bridge, self.world.now
+        if kind == 0:
+            self.goals.begin(now, Goal(now, "do it", int(self.rng.integers(3)) * 500 * MS))
+        elif kind == 1:
+            self.goals.cancel(now)
+        else:
+            self.is_paused = True
+            bridge.pause(now, True)
+            self.asked += bridge.infer_once(now, "", 0.0) == ""
 
     def clear(self):
         """Every cause is gone."""

@@ -222,10 +222,20 @@ def test_a_server_that_refuses_the_key_ends_the_goal(running):
 
 def test_a_clock_that_is_set_back_neither_ends_a_goal_nor_gives_it_time(running):
     before = running.goals.elapsed
-    running.goals.tick(running.now - 5 * SECOND)
+    running.goals.tick(running.now - SECOND)
     assert running.goals.elapsed == before
-    running.goals.tick(running.now - 4 * SECOND)
-    assert running.goals.elapsed == pytest.approx(before + 1.0)
+    running.goals.tick(running.now - SECOND // 2)
+    assert running.goals.elapsed == pytest.approx(before + 0.5)
+
+
+def test_the_time_of_a_goal_begins_with_the_clock(world):
+    world.bridge.activate(0)
+    world.goals.begin(0, Goal("A", "", max_duration_ns=SECOND))
+    world.goals.tick(0)
+    world.goals.tick(1_700_000_000 * SECOND)
+    assert world.goals.take_ends() == []
+    world.goals.tick(1_700_000_001 * SECOND)
+    assert [end.reason for end in world.goals.take_ends()] == [EndReason.TIMEOUT]
 
 
 def pressed(settings):
