@@ -56,7 +56,7 @@ from openpi_flash_robot.bridge.run_state import (
 )
 from openpi_flash_robot.bridge.safety_watch import SafetyWatch
 from openpi_flash_robot.bridge.server_state import ServerState
-from openpi_flash_robot.bridge.single_chunk import ChunkWish, SingleChunk
+from openpi_flash_robot.bridge.single_chunk import ChunkWish, SingleChunk, why_not
 from openpi_flash_robot.bridge.status import Cause, Condition, State, Status, holding
 from openpi_flash_robot.bridge.stop_inputs import StopInputs
 from openpi_flash_robot.bridge.tally import Tally
@@ -232,39 +232,26 @@ class Bridge(Generic[Message]):
         Returns:
             Why it cannot be asked for; empty if it is.
         """
-        if self._single.is_busy:
-            return "another chunk is being inferred"
-        if refusal := self._refuses_single():
+        if refusal := self._single.refusal(self._stop, self._stopped()):
             return refusal
         self._single.wish = ChunkWish(prompt, timeout or self._settings.link.request_timeout)
         self._ask_once(now)
         return ""
 
-    def _refuses_single(self) -> str:
-        """Why no chunk is inferred that others may play; empty if one is."""
-        if self._stop is not None and self._stop.kind is HoldKind.EMERGENCY_STOP:
-            return self._stop.message
-        condition = self._stopped()
-        if condition is None:
-            return "the robot plays chunks; pause it (~/pause), or take those on action_chunk"
-        if condition.cause in (Cause.PAUSED, Cause.GOAL):
-            return ""
-        return f"{condition.state.name}: {condition.message}"
-
     def _ask_once(self, now: int) -> None:
         """Send the request of `infer_once` as soon as the link is free."""
         if self._single.wish is None or self._requests.is_in_flight:
             return
-        problem, observation = self._refuses_single(), self._observe(now)
+        if refusal := why_not(self._stop, self._stopped()):
+            self._effects += self._single.give_up(refusal)
+            return
+        observation = self._observe(now)
         if isinstance(observation, Hold):
-            problem = problem or observation.message
-        if problem:
-            self._effects += self._single.give_up(problem)
+            self._effects += self._single.give_up(observation.message)
             return
         agreement, description = self.server.agreement, self.server.description
         assert agreement is not None
         assert description is not None
-        assert not isinstance(observation, Hold)
         self._effects.append(
             self._single.send(observation, self._instruction, agreement, description)
         )

@@ -8,6 +8,8 @@ from typing import Generic
 from openpi_flash_robot.bridge.chunk_description import ChunkDescription
 from openpi_flash_robot.bridge.effects import AnswerChunk, PublishChunk, SendRequest
 from openpi_flash_robot.bridge.instruction import Instruction
+from openpi_flash_robot.bridge.status import Cause, Condition
+from openpi_flash_robot.hold import Hold, HoldKind
 from openpi_flash_robot.link.answer import AnswerError, parse_answer
 from openpi_flash_robot.link.events import RequestDone, RequestFailure
 from openpi_flash_robot.play.chunk import Chunk, malformed
@@ -38,6 +40,22 @@ class _Sent(Generic[Message]):
     description: ChunkDescription
 
 
+def why_not(stop: Hold | None, condition: Condition | None) -> str:
+    """Why no chunk is inferred that another node may play; empty if one is.
+
+    Args:
+        stop: what keeps the robot from moving; None for nothing.
+        condition: why the robot sends no requests of its own; None if it does.
+    """
+    if stop is not None and stop.kind is HoldKind.EMERGENCY_STOP:
+        return stop.message
+    if condition is None:
+        return "the robot plays chunks; pause it (~/pause), or take those on action_chunk"
+    if condition.cause in (Cause.PAUSED, Cause.GOAL):
+        return ""
+    return f"{condition.state.name}: {condition.message}"
+
+
 class SingleChunk(Generic[Message]):
     """At most one wish at a time; its requests count down from -1, to differ from all others.
 
@@ -51,14 +69,18 @@ class SingleChunk(Generic[Message]):
         self._last_id = 0
 
     @property
-    def is_busy(self) -> bool:
-        """Whether somebody waits for a chunk."""
-        return self.wish is not None or self._sent is not None
-
-    @property
     def is_sent(self) -> bool:
         """Whether its request is on the link."""
         return self._sent is not None
+
+    def refusal(self, stop: Hold | None, condition: Condition | None) -> str:
+        """Why nobody may ask now; empty if one may. The arguments are those of `why_not`."""
+        return "another chunk is being inferred" if self._is_busy else why_not(stop, condition)
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether somebody waits for a chunk."""
+        return self.wish is not None or self._sent is not None
 
     def send(
         self,
@@ -118,7 +140,7 @@ class SingleChunk(Generic[Message]):
 
     def give_up(self, message: str) -> list[AnswerChunk]:
         """Answer who waits, if anybody does, that there will be no chunk."""
-        if not self.is_busy:
+        if not self._is_busy:
             return []
         self.wish = self._sent = None
         return [AnswerChunk(None, message)]
