@@ -8,10 +8,11 @@ from pathlib import Path
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from openpi_flash_client_node.launch_plan import ARGUMENTS, plan
+from openpi_flash_client_node.launch_plan import ARGUMENTS, NODE_HINT, check_end, plan
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -49,5 +50,12 @@ def start(context: LaunchContext) -> list[Node]:
             output="screen",
             respawn=found.respawn,
             respawn_delay=2.0,
+            on_exit=None if found.respawn else on_node_exit,
         )
     ]
+
+
+def on_node_exit(event: ProcessExited, context: LaunchContext) -> None:
+    # an exception ends `ros2 launch` with 1; it would return 0 for a node that could not start
+    if not context.is_shutdown:
+        check_end("client_node", event.returncode, NODE_HINT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -277,6 +278,8 @@ class Monitor:
         )
 
     def _keep_inference(self, message: InferenceStats, received: float) -> None:
+        if math.isnan(message.preprocess):
+            return  # it got no answer, so there is no time to draw
         self.inferences.append(
             Inference(
                 received=received,

@@ -18,6 +18,9 @@ from rclpy.signals import SignalHandlerOptions
 from openpi_flash_client_node.ros.node import ClientNode
 from openpi_flash_client_node.ros.secret_parameters import is_secret
 
+RESULT_TURNS = 10
+"""Turns of the executor in which the client of a running goal gets its result, at most 0.1 s."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until a signal comes; the process's exit code."""
@@ -57,6 +60,9 @@ def _run(stopping: _Stopping) -> int:
             return 2
         while not (stopping.is_requested or node.is_finished):
             executor.spin_once(timeout_sec=0.1)
+        if node.halt():
+            for _ in range(RESULT_TURNS):
+                executor.spin_once(timeout_sec=0.01)
         return 0
     finally:
         node.stop()

@@ -1,10 +1,12 @@
-"""Turns the arguments of the launch file into the node's start. Independent of `launch`.
+"""Turns the arguments of the launch files into what they start. Independent of `launch`.
 
 An empty argument keeps the value of the parameter file.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +51,8 @@ ARGUMENTS = (
     LaunchArgument(
         "respawn",
         "false",
-        "true starts the node again 2 s after it has ended by itself; the arm then goes on moving",
+        "true starts the node again 2 s after it has ended by itself, also after a wrong "
+        "parameter; the arm then goes on moving",
         ("true", "false"),
     ),
     LaunchArgument("dry_run", "", "false moves the robot; true only shows chunks", _FLAG),
@@ -66,6 +69,19 @@ ARGUMENTS = (
         _FLAG,
     ),
 )
+
+
+DEMO_ARGUMENTS = (
+    LaunchArgument("server", "127.0.0.1", "name or address of the policy server"),
+    LaunchArgument("port", "", "port of the policy server; 0 is the transport's own"),
+    LaunchArgument("transport", "", "how to reach the server", ("", "quic", "websocket")),
+    LaunchArgument("prompt", "", "the instruction at start"),
+    LaunchArgument("dry_run", "false", "true only shows chunks", ("true", "false")),
+    LaunchArgument("camera_hz", "10", "images per second of each simulated camera"),
+    LaunchArgument("seed", "0", "moves the cubes"),
+    LaunchArgument("python", sys.executable, "a Python that has MuJoCo and ROS's rclpy"),
+)
+"""Those of the demo; all but the last three go on to robot.launch.py."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +133,63 @@ def plan(arguments: Mapping[str, str], config: Path) -> LaunchPlan:
     )
 
 
+@dataclass(frozen=True)
+class SimulatedRobot:
+    """How to start the simulated robot.
+
+    Attributes:
+        command: program and arguments.
+        python_path: where Python finds it, for PYTHONPATH.
+    """
+
+    command: tuple[str, ...]
+    python_path: str
+
+
+def simulated_robot(arguments: Mapping[str, str], share: Path, python_path: str) -> SimulatedRobot:
+    """Read the arguments of the demo.
+
+    Args:
+        arguments: every entry of `DEMO_ARGUMENTS`, as text.
+        share: the folder of the installed openpi_flash.
+        python_path: the PYTHONPATH of now.
+
+    Raises:
+        LaunchArgumentError: the simulated robot is not installed.
+    """
+    examples = share / "examples"
+    if not (examples / "sim_robot").is_dir():
+        raise LaunchArgumentError(
+            f"no simulated robot in {examples}; build openpi_flash from a whole clone"
+        )
+    command = (
+        *(arguments["python"], "-m", "sim_robot"),
+        *("--camera-hz", arguments["camera_hz"], "--seed", arguments["seed"]),
+    )
+    return SimulatedRobot(command, os.pathsep.join(filter(None, (str(examples), python_path))))
+
+
+class ProcessEndedError(RuntimeError):
+    """A process that the rest depends on has ended; ends `ros2 launch` with 1."""
+
+
+def check_end(what: str, return_code: int | None, hint: str) -> None:
+    """Take the end of a process.
+
+    Args:
+        what: the process, for people.
+        return_code: of its end; 0 and None are as they should be.
+        hint: what to look at.
+
+    Raises:
+        ProcessEndedError: it has ended with an error.
+    """
+    if return_code:
+        raise ProcessEndedError(f"{what} has ended with {return_code}: {hint}")
+
+
+NODE_HINT = "its last lines say why; a wrong parameter or argument ends it with 2"
+SIM_HINT = "its last lines say why; it needs MuJoCo (`pip install mujoco`), see the argument python"
 _TEXTS = ("server", "transport", "api_key_file", "prompt")
 
 

@@ -1,20 +1,28 @@
-"""The launch file against a stand-in of the launch API, and against the real one if it is there."""
+"""The launch files against a stand-in of the launch API, and against the real one where it is."""
 
 import importlib.util
+import os
+import subprocess
 import sys
 import types
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from openpi_flash_client_node.launch_plan import ARGUMENTS
+from openpi_flash_client_node.launch_plan import (
+    ARGUMENTS,
+    DEMO_ARGUMENTS,
+    LaunchArgumentError,
+    ProcessEndedError,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-FILE = REPOSITORY / "launch" / "robot.launch.py"
 
 
-def load():
-    spec = importlib.util.spec_from_file_location("robot_launch", FILE)
+def load(name="robot"):
+    path = REPOSITORY / "launch" / f"{name}.launch.py"
+    spec = importlib.util.spec_from_file_location(f"{name}_launch", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -26,6 +34,21 @@ class Recorded:
     def __init__(self, *arguments, **named):
         self.arguments = arguments
         self.named = named
+
+
+class Context(dict):
+    """The values of the arguments, and whether the launch is ending anyway."""
+
+    is_shutdown = False
+
+
+class Ending(Context):
+    is_shutdown = True
+
+
+@dataclass
+class ProcessExited:
+    returncode: int
 
 
 class LaunchConfiguration(Recorded):
@@ -41,10 +64,25 @@ def stand_in(monkeypatch, tmp_path):
         return type(name, (Recorded,), {})
 
     modules = {
-        "launch": {"LaunchContext": dict, "LaunchDescription": action("LaunchDescription")},
+        "launch": {
+            "LaunchContext": Context,
+            "LaunchDescription": action("LaunchDescription"),
+            "LaunchDescriptionEntity": Recorded,
+        },
         "launch.actions": {
             name: action(name)
-            for name in ("DeclareLaunchArgument", "OpaqueFunction", "SetEnvironmentVariable")
+            for name in (
+                "DeclareLaunchArgument",
+                "ExecuteProcess",
+                "IncludeLaunchDescription",
+                "OpaqueFunction",
+                "SetEnvironmentVariable",
+            )
+        },
+        "launch.events": {},
+        "launch.events.process": {"ProcessExited": ProcessExited},
+        "launch.launch_description_sources": {
+            "PythonLaunchDescriptionSource": action("PythonLaunchDescriptionSource")
         },
         "launch.substitutions": {"LaunchConfiguration": LaunchConfiguration},
         "launch_ros": {},
@@ -56,7 +94,8 @@ def stand_in(monkeypatch, tmp_path):
         monkeypatch.setitem(sys.modules, name, module)
     share = tmp_path / "share" / "openpi_flash"
     share.mkdir(parents=True)
-    (share / "config").symlink_to(REPOSITORY / "config")
+    for folder in ("config", "launch", "examples"):
+        (share / folder).symlink_to(REPOSITORY / folder)
     index = tmp_path / "share" / "ament_index" / "resource_index" / "packages"
     index.mkdir(parents=True)
     (index / "openpi_flash").touch()
@@ -69,12 +108,17 @@ def actions_of(description, kind):
     return [action for action in actions if type(action).__name__ == kind]
 
 
+def started(module, declared, given):
+    """What `ros2 launch` would start."""
+    description = module.generate_launch_description()
+    context = {argument.name: argument.default for argument in declared} | given
+    (opaque,) = actions_of(description, "OpaqueFunction")
+    return opaque.named["function"](context)
+
+
 def start(module, **given):
     """The node that `ros2 launch` would start."""
-    description = module.generate_launch_description()
-    context = {argument.name: argument.default for argument in ARGUMENTS} | given
-    (opaque,) = actions_of(description, "OpaqueFunction")
-    (node,) = opaque.named["function"](context)
+    (node,) = started(module, ARGUMENTS, given)
     return node.named
 
 
@@ -116,15 +160,84 @@ def test_an_unknown_robot_is_one_clear_error(stand_in):
         start(stand_in, robot="leg")
 
 
+def test_a_node_that_cannot_start_ends_the_launch_with_an_error_unless_it_is_started_again(
+    stand_in,
+):
+    on_exit = start(stand_in)["on_exit"]
+    on_exit(ProcessExited(0), Context())
+    with pytest.raises(ProcessEndedError, match="client_node has ended with 2: its last lines"):
+        on_exit(ProcessExited(2), Context())
+    on_exit(ProcessExited(-2), Ending())
+    assert start(stand_in, respawn="true")["on_exit"] is None
+
+
+# --- the demo ---
+
+
+@pytest.fixture
+def demo(stand_in):
+    return load("demo")
+
+
+def test_the_demo_declares_every_argument_once(demo):
+    declared = actions_of(demo.generate_launch_description(), "DeclareLaunchArgument")
+    assert [action.arguments[0] for action in declared] == [a.name for a in DEMO_ARGUMENTS]
+
+
+def test_the_demo_starts_the_simulated_robot_and_the_node_that_moves_it(demo):
+    robot, node = started(demo, DEMO_ARGUMENTS, {"server": "10.0.0.5", "seed": "3"})
+    command = [sys.executable, "-m", "sim_robot", "--camera-hz", "10", "--seed", "3"]
+    assert robot.named["cmd"] == command
+    folder = robot.named["additional_env"]["PYTHONPATH"].split(os.pathsep)[0]
+    assert (Path(folder) / "sim_robot" / "__main__.py").is_file()
+    (source,) = node.arguments
+    assert Path(source.arguments[0]).is_file()
+    given = dict(node.named["launch_arguments"])
+    assert (given["robot"], given["server"], given["dry_run"]) == ("sim_arm", "10.0.0.5", "false")
+    assert set(given) <= {argument.name for argument in ARGUMENTS}
+
+
+def test_the_simulated_robot_understands_its_arguments(demo):
+    robot, _ = started(demo, DEMO_ARGUMENTS, {})
+    environment = os.environ | robot.named["additional_env"]
+    command = [*robot.named["cmd"], "--help"]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for argument in ("--camera-hz", "--seed"):
+        assert argument in done.stdout
+
+
+def test_a_simulated_robot_that_cannot_start_ends_the_demo_with_an_error(demo):
+    robot, _ = started(demo, DEMO_ARGUMENTS, {})
+    robot.named["on_exit"](ProcessExited(0), Context())
+    with pytest.raises(ProcessEndedError, match="pip install mujoco"):
+        robot.named["on_exit"](ProcessExited(1), Context())
+
+
+def test_the_demo_needs_its_robot(demo, tmp_path):
+    share = tmp_path / "share" / "openpi_flash"
+    (share / "examples").unlink()
+    with pytest.raises(LaunchArgumentError, match="build openpi_flash from a whole clone"):
+        started(demo, DEMO_ARGUMENTS, {})
+
+
+def test_what_the_demo_starts_is_installed():
+    rules = (REPOSITORY / "src" / "openpi_flash" / "CMakeLists.txt").read_text()
+    assert "../../examples/sim_robot" in rules
+
+
 def test_the_executable_that_is_launched_is_the_one_that_is_installed():
     setup = (REPOSITORY / "src" / "openpi_flash_client_node" / "setup.py").read_text()
     assert '"client_node = openpi_flash_client_node.__main__:main"' in setup
 
 
-def test_a_real_launch_reads_the_file():
+@pytest.mark.parametrize(("name", "arguments"), [("robot", ARGUMENTS), ("demo", DEMO_ARGUMENTS)])
+def test_a_real_launch_reads_the_file(name, arguments):
     pytest.importorskip("launch_ros", reason="ROS's launch is in no wheel")
     launch = pytest.importorskip("launch")
-    description = load().generate_launch_description()
+    description = load(name).generate_launch_description()
     assert isinstance(description, launch.LaunchDescription)
     names = {argument.name for argument in description.get_launch_arguments()}
-    assert names == {argument.name for argument in ARGUMENTS}
+    assert names == {argument.name for argument in arguments}

@@ -2,7 +2,13 @@
 
 import pytest
 
-from openpi_flash_client_node.launch_plan import ARGUMENTS, LaunchArgumentError, plan
+from openpi_flash_client_node.launch_plan import (
+    ARGUMENTS,
+    DEMO_ARGUMENTS,
+    LaunchArgumentError,
+    check_end,
+    plan,
+)
 
 DEFAULTS = {argument.name: argument.default for argument in ARGUMENTS}
 
@@ -63,6 +69,11 @@ def test_a_port_that_is_no_number_is_refused(config):
 
 def test_every_argument_has_a_description_and_a_default_among_its_choices():
     assert len(DEFAULTS) == len(ARGUMENTS)
-    for argument in ARGUMENTS:
+    for argument in ARGUMENTS + DEMO_ARGUMENTS:
         assert argument.description
         assert not argument.choices or argument.default in argument.choices
+
+
+@pytest.mark.parametrize("return_code", [0, None])
+def test_a_process_that_ends_as_it_should_is_no_error(return_code):
+    check_end("client_node", return_code, "look")

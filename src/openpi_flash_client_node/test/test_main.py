@@ -76,6 +76,28 @@ def assert_braked(robot):
     assert 0 <= way < speed * 0.04 + speed**2 / (2 * 5.0) + 1e-4
 
 
+def test_a_goal_that_runs_gets_its_result_before_the_process_ends(
+    ros, robot, start, parameter_file
+):
+    from rclpy.action import ActionClient
+
+    from openpi_flash_msgs.action import RunPolicy
+
+    process = start("--params-file", str(parameter_file()))
+    robot.until_state(PolicyStatus.RUNNING, timeout=WAIT)
+    client = ActionClient(robot.node, RunPolicy, "/openpi/client_node/run_policy")
+    ros.until(client.server_is_ready, "the action server")
+    sent = client.send_goal_async(RunPolicy.Goal())
+    ros.until(sent.done, "an answer to the goal")
+    future = sent.result().get_result_async()
+    ros.turn(0.3)
+    process.send_signal(signal.SIGTERM)
+    ros.until(future.done, "the result of the goal")
+    assert future.result().result.reason == RunPolicy.Result.DEACTIVATED
+    assert process.wait(WAIT) == 0
+    client.destroy()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_makes_it_hold_and_end_with_0(robot, server, start, parameter_file, number):
     server.answer = move_slowly

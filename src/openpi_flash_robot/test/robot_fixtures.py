@@ -3,12 +3,17 @@
 import dataclasses
 import socket
 
+import hypothesis
 import numpy as np
 import pytest
 from bridge_world import World
 
 from openpi_flash_robot.settings.node_settings import NodeSettings, PlayerSettings
 from openpi_flash_robot.settings.parse_settings import settings_from_parameters
+
+# an example may take long on a busy machine
+hypothesis.settings.register_profile("any_machine", deadline=None)
+hypothesis.settings.load_profile("any_machine")
 
 PARAMETERS = {
     "server": "127.0.0.1",

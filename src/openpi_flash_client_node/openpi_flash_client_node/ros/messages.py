@@ -47,7 +47,7 @@ def fingerprint_of(image: Any) -> int:
     return fingerprint(image.data, getattr(image, "step", 0))
 
 
-def chunk_message(chunk: PublishChunk, joints: Sequence[str]) -> ActionChunk:
+def chunk_message(chunk: PublishChunk) -> ActionChunk:
     """An openpi_flash_msgs/ActionChunk."""
     message = ActionChunk()
     message.header.stamp = time_message(chunk.start_ns)
@@ -56,10 +56,16 @@ def chunk_message(chunk: PublishChunk, joints: Sequence[str]) -> ActionChunk:
     message.sequence = chunk.sequence
     message.horizon = chunk.actions.shape[0]
     message.first_step = chunk.first_step
-    message.names = list(joints)
-    message.interfaces = ["position"]
+    description = chunk.description
+    message.names = list(description.names)
+    message.kinds = list(description.kinds)
+    message.units = list(description.units)
+    message.references = list(description.references)
+    message.model, message.checkpoint = description.model, description.checkpoint
     message.values = array.array("d", chunk.actions.tobytes())
-    message.prompt = chunk.prompt
+    message.prompt = chunk.instruction.text
+    message.prompt_version = chunk.instruction.version
+    message.episode = chunk.instruction.episode
     return message
 
 
@@ -84,7 +90,13 @@ def trajectory_message(trajectory: Trajectory, joints: Sequence[str]) -> JointTr
 
 def subtask_message(subtask: PublishSubtask) -> Subtask:
     """An openpi_flash_msgs/Subtask."""
-    message = Subtask(text=subtask.text, prompt=subtask.prompt, sequence=subtask.sequence)
+    message = Subtask(
+        text=subtask.text,
+        prompt=subtask.prompt,
+        sequence=subtask.sequence,
+        age=subtask.age,
+        error=subtask.error,
+    )
     message.header.stamp = time_message(subtask.stamp_ns)
     return message
 
@@ -92,9 +104,11 @@ def subtask_message(subtask: PublishSubtask) -> Subtask:
 def stats_message(stats: PublishStats) -> InferenceStats:
     """An openpi_flash_msgs/InferenceStats."""
     values = dataclasses.asdict(stats)
-    stamp_ns = values.pop("stamp_ns")
+    stamp_ns, observation_ns = values.pop("stamp_ns"), values.pop("observation_ns")
+    values["drop_counts"] = array.array("I", values["drop_counts"])
     message = InferenceStats(**values)
     message.header.stamp = time_message(stamp_ns)
+    message.observation_stamp = time_message(observation_ns)
     return message
 
 
@@ -112,7 +126,11 @@ def status_message(status: Status, settings: NodeSettings, now: int) -> PolicySt
         dry_run=settings.dry_run,
         transport=settings.link.transport,
         server=settings.link.server,
-        prompt=status.prompt,
+        session=settings.link.session,
+        prompt=status.instruction.text,
+        prompt_version=status.instruction.version,
+        episode=status.instruction.episode,
+        held_for=status.held_for,
         sequence=status.sequence,
         chunk_age=status.chunk_age,
         steps_buffered=status.steps_buffered,

@@ -23,9 +23,12 @@ from std_srvs.srv import SetBool, Trigger
 from openpi_flash_client_node.ros import messages, qos
 from openpi_flash_client_node.ros.black_box import BlackBox
 from openpi_flash_client_node.ros.controller_check import ControllerCheck
+from openpi_flash_client_node.ros.get_action_chunk import GetActionChunkService
 from openpi_flash_client_node.ros.malloc_tuning import keep_image_memory
 from openpi_flash_client_node.ros.outputs import Outputs
 from openpi_flash_client_node.ros.parameters import RosParameters
+from openpi_flash_client_node.ros.prompt_topic import PromptTopic
+from openpi_flash_client_node.ros.run_policy import RunPolicyServer
 from openpi_flash_client_node.ros.secret_parameters import NodeWithSecrets
 from openpi_flash_client_node.ros.sensor_subscription import SensorSubscription
 from openpi_flash_client_node.ros.silent_inputs import SilentInputs
@@ -34,12 +37,14 @@ from openpi_flash_msgs.srv import SetPrompt
 from openpi_flash_robot.bridge.bridge import Bridge
 from openpi_flash_robot.bridge.diagnostics import reports
 from openpi_flash_robot.bridge.effects import (
+    AnswerChunk,
     Effect,
     Reconnect,
     ResetPolicy,
     SendRequest,
     Warn,
 )
+from openpi_flash_robot.bridge.goal_run import GoalRun
 from openpi_flash_robot.bridge.status import Cause, State, Status
 from openpi_flash_robot.link.answer import rtc_of
 from openpi_flash_robot.link.api_key import find_api_key
@@ -98,6 +103,10 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._unbounded: NodeSettings | None = None
         self._description: dict[str, Bounds] = {}
         self._bridge: Bridge[ImageMessage] | None = None
+        self._goals: GoalRun | None = None
+        self._run_policy: RunPolicyServer | None = None
+        self._get_action_chunk: GetActionChunkService | None = None
+        self._prompt_topic: PromptTopic | None = None
         self._link: PolicyLink | None = None
         self._wake_up: Any = None
         self._sensors: list[SensorSubscription] = []
@@ -183,6 +192,14 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
                 return False
         return True
 
+    def halt(self) -> bool:
+        """Hold, as `stop` does; whether a client of a goal has still to hear of it."""
+        had_goal = self._goals is not None and self._goals.goal is not None
+        if self._bridge is not None:
+            self._bridge.deactivate(self._now(), "shutting down")
+            self._carry_out()
+        return had_goal
+
     def stop(self) -> None:
         """Hold, wait until the controllers have acknowledged it, and undo everything."""
         self._hold_and_unmake("shutting down")
@@ -199,6 +216,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._settings = self._unbounded = settings
         self._made_at = time.monotonic()
         self._bridge = Bridge(settings, messages.fingerprint_of)
+        self._goals = GoalRun(self._bridge)
         self._made.append(self._black_box.stop)  # last of all: it takes time when it has to write
         self._black_box.start(settings)
         self._outputs = Outputs(self, settings)
@@ -244,6 +262,9 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         if topic := settings.robot_description_topic:
             description = self.create_subscription(String, topic, self._on_description, qos.LATCHED)
             self._made.append(partial(self.destroy_subscription, description))
+        if topic := settings.prompt_topic:
+            self._prompt_topic = PromptTopic(self, topic, self._on_prompt)
+            self._made.append(self._prompt_topic.destroy)
         for topic in settings.stops.topics:
             subscription = self.create_subscription(
                 Bool,
@@ -276,6 +297,13 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         ):
             service = self.create_service(kind, name, callback)
             self._made.append(partial(self.destroy_service, service))
+        assert self._goals is not None
+        self._run_policy = RunPolicyServer(
+            self, self._goals, now=self._now, changed=self._carry_out
+        )
+        self._made.append(self._run_policy.destroy)
+        self._get_action_chunk = GetActionChunkService(self, self._on_get_action_chunk)
+        self._made.append(self._get_action_chunk.destroy)
 
     def _make_timer(
         self, period: float, callback: Callable[[], None], clock: Clock | None = None
@@ -292,6 +320,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._settings = self._bridge = self._link = self._wake_up = self._last_status = None
         self._outputs, self._unbounded, self._description = None, None, {}
         self._controller_check = None
+        self._goals = self._run_policy = self._get_action_chunk = self._prompt_topic = None
         self._sensors.clear()
 
     @property
@@ -391,6 +420,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def _on_tick(self) -> None:
         for sensor in self._sensors:
             sensor.settle()
+        if self._prompt_topic is not None:
+            self._prompt_topic.settle()
         self._live_bridge.look_at_clock(self._now(), time.monotonic_ns())
         self._live_bridge.tick(self._now())
         self._carry_out()
@@ -416,32 +447,52 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     ) -> SetPrompt.Response:
         self._live_bridge.set_prompt(self._now(), request.prompt, reset=request.reset)
         self._carry_out()
-        response.success, response.message = True, f"the instruction is now: {request.prompt}"
+        response.success = True
+        response.message = self._told(f"the instruction is now {request.prompt!r}")
         return response
+
+    def _on_prompt(self, prompt: str) -> None:
+        self._live_bridge.set_prompt(self._now(), prompt, reset=False)
+        self._carry_out()
+
+    def _on_get_action_chunk(self, prompt: str, timeout: float) -> str:
+        refusal = self._live_bridge.infer_once(self._now(), prompt, timeout)
+        self._carry_out()
+        return refusal
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         pressed = self._live_bridge.reset(self._now())
         self._carry_out()
         response.success = pressed is None
-        response.message = "the running chunk is forgotten" if pressed is None else pressed.message
+        response.message = self._told("the running chunk is forgotten")
+        if pressed is not None:
+            response.message = f"the robot stays stopped: {pressed.message}"
         return response
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._live_bridge.pause(self._now(), request.data)
         self._carry_out()
-        response.success, response.message = True, "paused" if request.data else "going on"
+        response.success = True
+        response.message = self._told("paused" if request.data else "not paused any more")
         return response
 
     def _on_hold(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._live_bridge.hold(self._now())
         self._carry_out()
-        response.success, response.message = True, "holding; call ~/reset to go on"
+        response.success, response.message = True, self._told("held until ~/reset is called")
         return response
+
+    def _told(self, done: str) -> str:
+        """What a service has done, and what the robot does now, which may be something else."""
+        return f"{done}; now {_line_of(self._live_bridge.status(self._now()))}"
 
     # --- outputs ---
 
     def _carry_out(self) -> None:
         """Carry out the effects of the bridge, then publish its status if that has changed."""
+        assert self._goals is not None
+        assert self._run_policy is not None
+        self._goals.tick(self._now())
         for effect in self._live_bridge.take_effects():
             self._do(effect)
             self._black_box.effect(effect)
@@ -451,6 +502,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         if status.differs_from(self._last_status):
             self._log_status(status)
             self._show_status(status, now)
+        self._run_policy.settle()
 
     def _do(self, effect: Effect) -> None:
         if isinstance(effect, SendRequest):
@@ -461,6 +513,9 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             self._live_link.reconnect()
         elif isinstance(effect, Warn):
             self._log.warning(effect.message)
+        elif isinstance(effect, AnswerChunk):
+            assert self._get_action_chunk is not None
+            self._get_action_chunk.answer(effect)
         else:
             self._live_outputs.publish(effect)
 
@@ -486,6 +541,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def _show_status(self, status: Status, now: int) -> None:
         self._last_status = status
         self._live_outputs.show_status(status, now)
+        assert self._run_policy is not None
+        self._run_policy.show(status, self._live_bridge.subtask)
 
     def _on_heartbeat(self) -> None:
         self._on_tick()
@@ -511,8 +568,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._live_outputs.show_diagnostics(entries, now)
 
     def _log_status(self, status: Status) -> None:
-        line = f"{status.state.name}: {status.message}" if status.message else status.state.name
-        log = self._log
+        line, log = _line_of(status), self._log
         if status.state is State.FAULT:
             log.error(line)
         elif status.cause is Cause.PLANNER or (
@@ -522,3 +578,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             log.warning(line)
         else:
             log.info(line)
+
+
+def _line_of(status: Status) -> str:
+    return f"{status.state.name}: {status.message}" if status.message else status.state.name

@@ -63,7 +63,7 @@ class Outputs:
             ActionChunk: ("action_chunk", qos.COMMANDS),
             JointTrajectory: ("preview/joint_trajectory", qos.COMMANDS),
             Subtask: ("subtask", qos.LATCHED),
-            PolicyStatus: ("status", qos.LATCHED),
+            PolicyStatus: ("status", qos.STATUS),
             InferenceStats: ("stats", qos.STATISTICS),
             DiagnosticArray: ("/diagnostics", qos.DIAGNOSTICS),
         }
@@ -121,8 +121,7 @@ class Outputs:
             plan = messages.trajectory_message(effect.trajectory, self._settings.axes)
             self._topics[JointTrajectory].publish(plan)
         elif isinstance(effect, PublishChunk):
-            chunk = messages.chunk_message(effect, self._settings.axes)
-            self._topics[ActionChunk].publish(chunk)
+            self._topics[ActionChunk].publish(messages.chunk_message(effect))
         elif isinstance(effect, PublishStats):
             self._topics[InferenceStats].publish(messages.stats_message(effect))
         else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.duration import Duration
+from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 
 COMMANDS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 """Chunks and trajectories: only the newest, delivered reliably; an old one is useless."""
@@ -13,6 +14,24 @@ LATCHED = QoSProfile(
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
 """States: a subscriber that joins late gets the current one."""
+
+STATUS = QoSProfile(
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    deadline=Duration(seconds=1),
+    liveliness=LivelinessPolicy.AUTOMATIC,
+    liveliness_lease_duration=Duration(seconds=2),
+)
+"""As `LATCHED`, with promises that a subscriber may ask for: twice the heartbeat's period, and a
+lease that only a process which lives renews."""
+
+PROMPTS = (
+    LATCHED,
+    QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE),
+    QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
+)
+"""What an instruction's topic is subscribed with, the best that its publishers offer."""
 
 STATISTICS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Numbers to plot: a lost message does not matter."""

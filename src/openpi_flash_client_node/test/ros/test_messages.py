@@ -7,16 +7,30 @@ import pytest
 from builtin_interfaces.msg import Time
 
 from openpi_flash_client_node.ros import messages
-from openpi_flash_msgs.msg import InferenceStats, PolicyStatus
+from openpi_flash_msgs.action import RunPolicy
+from openpi_flash_msgs.msg import ActionChunk, InferenceStats, PolicyStatus
+from openpi_flash_robot.bridge.chunk_description import ChunkDescription
 from openpi_flash_robot.bridge.diagnostics import DiagnosticReport, Level
+from openpi_flash_robot.bridge.drop_reason import DropReason
 from openpi_flash_robot.bridge.effects import (
     PublishChunk,
     PublishStats,
     PublishSubtask,
 )
+from openpi_flash_robot.bridge.goal_run import EndReason
+from openpi_flash_robot.bridge.instruction import Instruction
 from openpi_flash_robot.bridge.status import Cause, Condition, State, Status
 from openpi_flash_robot.hold import HoldKind
 from openpi_flash_robot.play.trajectory import Trajectory
+
+DESCRIPTION = ChunkDescription(
+    names=("a", "b"),
+    kinds=("position", "gripper"),
+    units=("rad", "1"),
+    references=("absolute", "absolute"),
+    model="pi05",
+    checkpoint="19999",
+)
 
 
 def test_times_keep_every_nanosecond():
@@ -27,11 +41,19 @@ def test_times_keep_every_nanosecond():
 
 def test_a_chunk_is_row_major_with_its_times_and_names():
     actions = np.arange(6.0).reshape(3, 2)
-    chunk = PublishChunk(5_000_000_000, 4_900_000_000, 20_000_000, 9, 2, actions, "go")
-    message = messages.chunk_message(chunk, ("a", "b"))
+    instruction = Instruction("go", version=3, episode=2)
+    chunk = PublishChunk(
+        5_000_000_000, 4_900_000_000, 20_000_000, 9, 2, actions, instruction, DESCRIPTION
+    )
+    message = messages.chunk_message(chunk)
     assert list(message.values) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
     assert (message.horizon, message.first_step, message.sequence) == (3, 2, 9)
     assert message.names == ["a", "b"]
+    assert message.kinds == [ActionChunk.POSITION, ActionChunk.GRIPPER]
+    assert message.units == ["rad", "1"]
+    assert message.references == [ActionChunk.ABSOLUTE, ActionChunk.ABSOLUTE]
+    assert (message.model, message.checkpoint) == ("pi05", "19999")
+    assert (message.prompt, message.prompt_version, message.episode) == ("go", 3, 2)
     assert messages.stamp_of(message.header.stamp) == 5_000_000_000
     assert messages.stamp_of(message.observation_stamp) == 4_900_000_000
     assert message.step_dt.nanosec == 20_000_000
@@ -39,8 +61,8 @@ def test_a_chunk_is_row_major_with_its_times_and_names():
 
 def test_a_chunk_whose_columns_were_reordered_is_still_row_major():
     actions = np.asfortranarray(np.arange(6.0).reshape(3, 2))
-    chunk = PublishChunk(0, 0, 1, 1, 0, actions, "")
-    assert list(messages.chunk_message(chunk, ("a", "b")).values) == [0, 1, 2, 3, 4, 5]
+    chunk = PublishChunk(0, 0, 1, 1, 0, actions, Instruction(""), DESCRIPTION)
+    assert list(messages.chunk_message(chunk).values) == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(("start_ns", "stamp"), [(None, 0), (5_000_000_007, 5_000_000_007)])
@@ -60,8 +82,9 @@ def test_a_trajectory_has_a_stamp_positions_velocities_and_times(start_ns, stamp
     assert due == [(0, 40_000_000), (1, 80_000_000)]
 
 
-def test_a_subtask_carries_the_stamp_of_its_observation():
-    message = messages.subtask_message(PublishSubtask(7, "reach", "go", 3))
+def test_a_subtask_carries_the_stamp_of_its_observation_its_age_and_the_planners_error():
+    message = messages.subtask_message(PublishSubtask(7, "reach", "go", 3, 0.25, "slow"))
+    assert (message.age, message.error) == (0.25, "slow")
     assert (message.text, message.prompt, message.sequence) == ("reach", "go", 3)
     assert message.header.stamp == Time(nanosec=7)
 
@@ -69,6 +92,7 @@ def test_a_subtask_carries_the_stamp_of_its_observation():
 def test_stats_keep_what_is_unknown_unknown():
     stats = PublishStats(
         stamp_ns=1,
+        observation_ns=5,
         observation_age=0.1,
         camera_skew=0.02,
         preprocess=0.003,
@@ -80,8 +104,11 @@ def test_stats_keep_what_is_unknown_unknown():
         bytes_down=7_000,
         steps_skipped=4,
         sequence=5,
+        drop_reason=3,
+        inferences=9,
         chunks_dropped=6,
         deadline_misses=7,
+        drop_counts=(3, 0, 0, 6),
     )
     message = messages.stats_message(stats)
     assert np.isnan(message.server)
@@ -89,16 +116,25 @@ def test_stats_keep_what_is_unknown_unknown():
     assert message.serialize == pytest.approx(0.002)
     assert (message.bytes_up, message.bytes_down) == (452_000, 7_000)
     assert (message.steps_skipped, message.sequence) == (4, 5)
-    assert (message.chunks_dropped, message.deadline_misses) == (6, 7)
+    assert (message.inferences, message.chunks_dropped, message.deadline_misses) == (9, 6, 7)
+    assert message.drop_reason == InferenceStats.DROP_TIMEOUT
+    assert list(message.drop_counts) == [3, 0, 0, 6]
+    assert message.observation_stamp == Time(nanosec=5)
 
 
 def test_a_status_says_what_the_settings_and_the_bridge_say(settings):
     condition = Condition(State.HOLDING, Cause.LATE, "why", resumes_by_itself=True)
-    status = Status(condition, "go", "pi05", "19999", 3, 0.25, 9, 0.5, 0.01)
+    instruction = Instruction("go", version=3, episode=2)
+    status = Status(condition, instruction, "pi05", "19999", 3, 0.25, 9, 0.5, 0.01, 1.5)
+    settings = dataclasses.replace(
+        settings, link=dataclasses.replace(settings.link, session="arm-1")
+    )
     message = messages.status_message(status, settings, 5)
     assert (message.state, message.message, message.prompt) == (4, "why", "go")
     assert (message.cause, message.resumes_by_itself) == (PolicyStatus.CAUSE_LATE, True)
     assert (message.model, message.checkpoint) == ("pi05", "19999")
+    assert (message.prompt_version, message.episode, message.session) == (3, 2, "arm-1")
+    assert message.held_for == pytest.approx(1.5)
     assert message.limited_share == pytest.approx(0.5)
     assert message.tracking_error == pytest.approx(0.01)
     assert (message.transport, message.server) == ("quic", "127.0.0.1:5555")
@@ -110,6 +146,20 @@ def test_causes_have_the_numbers_of_the_message_and_every_reason_to_hold_is_one(
     ours = {f"CAUSE_{cause.name}": cause.value for cause in Cause}
     assert ours == {name: getattr(PolicyStatus, name) for name in ours}
     assert {kind.name for kind in HoldKind} <= {cause.name for cause in Cause}
+
+
+def test_the_reasons_of_dropped_chunks_and_ended_goals_have_the_numbers_of_the_messages():
+    drops = {f"DROP_{reason.name}": reason.value for reason in DropReason}
+    ends = {reason.name: reason.value for reason in EndReason}
+    assert drops == constants(InferenceStats, "DROP_")
+    assert ends == constants(RunPolicy.Result)
+
+
+def constants(message, prefix=""):
+    """The constants of a message whose names begin with a prefix."""
+    names = (name for name in dir(message) if name.isupper() and name.startswith(prefix))
+    found = {name: getattr(message, name) for name in names}
+    return {name: value for name, value in found.items() if isinstance(value, int)}
 
 
 def test_diagnostics_name_their_entries():
@@ -126,5 +176,11 @@ def test_diagnostics_name_their_entries():
 
 
 def test_the_statistics_of_the_bridge_are_those_of_the_message():
-    ours = {field.name for field in dataclasses.fields(PublishStats)} - {"stamp_ns"}
-    assert ours == set(InferenceStats.get_fields_and_field_types()) - {"header"}
+    ours = {field.name for field in dataclasses.fields(PublishStats)} - {
+        "stamp_ns",
+        "observation_ns",
+    }
+    assert ours == set(InferenceStats.get_fields_and_field_types()) - {
+        "header",
+        "observation_stamp",
+    }

@@ -13,7 +13,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from flash_transport import decode_image
 from openpi_flash_client_node.ros.node import ClientNode
-from openpi_flash_msgs.msg import ActionChunk, PolicyStatus, Subtask
+from openpi_flash_msgs.msg import ActionChunk, InferenceStats, PolicyStatus, Subtask
 from openpi_flash_msgs.srv import SetPrompt
 from openpi_flash_robot.bridge.status import State
 
@@ -49,7 +49,9 @@ def test_images_and_joints_in_chunks_and_trajectories_out(ros, robot, server, ma
     assert isinstance(chunk, ActionChunk)
     assert (chunk.sequence, chunk.horizon, chunk.first_step) == (1, 50, 0)
     assert list(chunk.names) == ["shoulder", "elbow", "gripper"]
-    assert list(chunk.interfaces) == ["position"]
+    assert list(chunk.kinds) == ["position"] * 3
+    assert list(chunk.units) == [""] * 3, "this server does not say"
+    assert list(chunk.references) == ["absolute"] * 3
     assert seconds(chunk.step_dt) == pytest.approx(0.04)
     np.testing.assert_allclose(
         np.reshape(chunk.values, (50, 3)), np.tile([0.1, 0.2, 0.5], (50, 1)), rtol=1e-6
@@ -71,6 +73,8 @@ def test_images_and_joints_in_chunks_and_trajectories_out(ros, robot, server, ma
 
     stats = ros.until(lambda: robot.stats, "stats")[-1]
     assert stats.sequence >= 1
+    assert stats.drop_reason == InferenceStats.DROP_NONE
+    assert seconds(stats.header.stamp) > seconds(stats.observation_stamp) > 0
     assert stats.server == pytest.approx(5e-5)
     assert stats.total >= stats.preprocess + stats.serialize + stats.server
     assert 0 < stats.serialize < 1
@@ -162,6 +166,21 @@ def test_hold_stays_until_reset_which_reaches_the_policy_too(ros, robot, server,
     ros.until(lambda: server.resets == 1, "the reset to reach the policy")
 
 
+def test_services_say_what_the_robot_does_now(robot, make_node):
+    node = make_node()
+    robot.until_state(PolicyStatus.RUNNING)
+    answer = robot.call(SetPrompt, "set_prompt", prompt="open the drawer", reset=False)
+    assert answer.message == "the instruction is now 'open the drawer'; now RUNNING"
+    answer = robot.call(Trigger, "hold")
+    assert answer.message.startswith("held until ~/reset is called; now HOLDING: held by ~/hold")
+    robot.call(SetBool, "pause", data=True)
+    answer = robot.call(SetBool, "pause", data=False)
+    assert answer.message.startswith("not paused any more; now HOLDING: held by ~/hold")
+    node.trigger_deactivate()
+    answer = robot.call(Trigger, "reset")
+    assert answer.message == "the running chunk is forgotten; now PAUSED: not active"
+
+
 def test_a_new_prompt_is_in_the_next_request_and_in_the_status(ros, robot, server, make_node):
     make_node()
     robot.until_state(PolicyStatus.RUNNING)
@@ -249,6 +268,7 @@ def entities(node):
         sorted(service.srv_name for service in node.services),
         len(list(node.timers)),
         len(list(node.guards)),
+        len(list(node.waitables)),
     )
 
 
@@ -271,6 +291,7 @@ def test_what_configure_makes_cleanup_unmakes_as_often_as_one_likes(ros, robot, 
         {"max_velocty": 1.0},
         {"camera.scene.topic": "/not a topic"},
         {"controller.hand.topic": "/not a topic"},
+        {"prompt_topic": "/not a topic"},
     ],
     ids=str,
 )

@@ -210,7 +210,7 @@ def _chunk(record: PublishChunk, now: int, _: Sequence[str]) -> JsonMessage:
         "age": to_seconds(now - record.observation_ns),
         "step": to_seconds(record.step_ns),
         "first_step": record.first_step,
-        "prompt": record.prompt,
+        "prompt": record.instruction.text,
         "actions": _numbers(record.actions),
     }
     return JsonMessage("/chunk", "openpi_flash.Chunk", values)

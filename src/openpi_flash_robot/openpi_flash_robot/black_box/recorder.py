@@ -177,7 +177,7 @@ class Recorder:
         elif isinstance(effect, SendRequest):
             self._ring.add(at, REQUEST_BYTES, _request(effect))
         elif isinstance(effect, PublishChunk):
-            size = effect.actions.nbytes + ARRAY_BYTES + len(effect.prompt)
+            size = effect.actions.nbytes + ARRAY_BYTES + len(effect.instruction.text)
             self._ring.add(at, size, effect)
         elif isinstance(effect, Warn):
             self._ring.add(at, 0, Warn(without_password(_short(effect.message))))

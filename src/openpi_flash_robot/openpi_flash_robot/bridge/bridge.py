@@ -6,7 +6,9 @@ answers with effects for the node to carry out:
 - `add_frame`, `add_joints`: images and joint positions;
 - `link_event`: what the link to the server reports;
 - `command_topics`: who listens to the controllers' topics, and who else speaks there;
-- `activate`, `deactivate`, `pause`, `hold`, `reset`, `set_prompt`: the services of the node;
+- `activate`, `deactivate`, `pause`, `hold`, `reset`, `set_prompt`, `infer_once`: the services of
+  the node; `begin_goal`, `end_goal`: see `goal_run`;
+- `hear_takeover`, `hear_target`: a person at the controls;
 - `look_at_clock`: how far `now` and a steady clock have come;
 - `tick(now)`: time has passed;
 - `take_effects()`: what to do now. Call it after each of the above.
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 from openpi_flash_robot.bridge.clock_watch import ClockWatch
 from openpi_flash_robot.bridge.command_topic import CommandTopic
 from openpi_flash_robot.bridge.commander import Commander
+from openpi_flash_robot.bridge.drop_reason import drop_reason
 from openpi_flash_robot.bridge.effects import (
     Effect,
     PublishChunk,
@@ -35,6 +38,7 @@ from openpi_flash_robot.bridge.effects import (
     SendRequest,
     Warn,
 )
+from openpi_flash_robot.bridge.instruction import Instruction
 from openpi_flash_robot.bridge.leading import Leading
 from openpi_flash_robot.bridge.patience import Patience
 from openpi_flash_robot.bridge.planner_feed import PlannerFeed
@@ -42,6 +46,7 @@ from openpi_flash_robot.bridge.request_schedule import PendingRequest, RequestSc
 from openpi_flash_robot.bridge.run_state import (
     NOT_ACTIVE,
     Order,
+    RunState,
     Stopped,
     condition_of,
     is_active,
@@ -49,11 +54,13 @@ from openpi_flash_robot.bridge.run_state import (
     latch,
     latched,
     looked_at,
+    not_active,
     ordered,
     without,
 )
 from openpi_flash_robot.bridge.safety_watch import SafetyWatch
 from openpi_flash_robot.bridge.server_state import ServerState
+from openpi_flash_robot.bridge.single_chunk import ChunkWish, SingleChunk, why_not
 from openpi_flash_robot.bridge.status import Cause, Condition, State, Status, holding
 from openpi_flash_robot.bridge.stop_inputs import StopInputs
 from openpi_flash_robot.bridge.tally import Tally
@@ -110,9 +117,10 @@ class Bridge(Generic[Message]):
         self._effects: list[Effect] = []
         self._run = NOT_ACTIVE
         self._patience = Patience(settings.fault_after_ns)
-        self._prompt = settings.prompt
+        self._instruction = Instruction(settings.prompt)
         self.server = ServerState(settings.link.server)
         self._requests: RequestSchedule[Message] = RequestSchedule()
+        self._single: SingleChunk[Message] = SingleChunk()
         self._observation_problem: Hold | None = None
         self._commander = Commander(settings)
         self._clock = ClockWatch()
@@ -152,6 +160,8 @@ class Bridge(Generic[Message]):
         self._run = without(self._run, Order.INACTIVE)
         if self._leading.is_taken:
             self._run = ordered(self._run, Order.TAKEN)
+        if self._settings.wait_for_goal:
+            self._run = ordered(self._run, Order.NO_GOAL)
         self._patience.forget()
         self.tally.start_anew()
         self._commander.forget()
@@ -163,19 +173,24 @@ class Bridge(Generic[Message]):
         self._planner.forget_error()
         self._requests.forget()
         self._hold(now, Hold(HoldKind.INACTIVE, message))
-        self._run = NOT_ACTIVE
+        self._run = not_active(self._run)
+        self._effects += self._single.give_up(message)
         self._commander.forget()
 
     def pause(self, now: int, paused: bool) -> None:
-        """Stop sending requests and moving, or go on."""
-        was_paused = is_ordered(self._run, Order.PAUSED)
+        """Stop sending requests and moving, or go on.
+
+        A robot that was not paused but waits for a goal goes on without one. One that was paused
+        goes back to waiting: who ends a pause may not know that the goal has ended meanwhile.
+        """
+        what_ends = Order.PAUSED if is_ordered(self._run, Order.PAUSED) else Order.NO_GOAL
         self._patience.forget()
         if paused:
             self._run = ordered(self._run, Order.PAUSED)
             self._requests.forget()
             self._hold(now, Hold(HoldKind.REQUESTED, "paused by ~/pause"))
-        elif was_paused:
-            self._run = without(self._run, Order.PAUSED)
+        elif is_ordered(self._run, what_ends):
+            self._run = without(self._run, what_ends)
             self._hold(now, _WAITING)
 
     def hold(self, now: int) -> None:
@@ -203,17 +218,75 @@ class Bridge(Generic[Message]):
         self._planner.forget()
         self._patience.forget()
         self._hold(now, Hold(HoldKind.REQUESTED, "reset; waiting for the first chunk"))
+        self._instruction = self._instruction.anew()
         self._effects.append(ResetPolicy())
 
     def set_prompt(self, now: int, prompt: str, *, reset: bool) -> None:
         """Change the instruction; the next request carries it, and is due at once.
 
-        `reset` starts anew as well, but does not end a `hold`.
+        `reset` starts anew as well, but does not end a `hold`. The same instruction without `reset`
+        changes nothing.
         """
-        self._prompt = prompt
-        self._requests.ask_at_once()
+        instruction = self._instruction.changed(prompt)
+        if instruction is not self._instruction:
+            self._instruction = instruction
+            self._requests.ask_at_once()
         if reset:
             self._start_anew(now)
+
+    def begin_goal(self, now: int, prompt: str, *, anew: bool = False) -> None:
+        """Run for a goal; a robot that waited for one starts anew, one that moves goes on.
+
+        Args:
+            now: this moment.
+            prompt: the instruction; empty keeps the current one.
+            anew: start anew also if the robot moves.
+        """
+        waited = is_ordered(self._run, Order.NO_GOAL)
+        self._run = without(self._run, Order.NO_GOAL)
+        self.set_prompt(now, prompt or self._instruction.text, reset=waited or anew)
+
+    def end_goal(self, now: int, why: str) -> None:
+        """Hold until the next goal, or until `pause` with false."""
+        self._run = ordered(self._run, Order.NO_GOAL)
+        self._patience.forget()
+        self._requests.forget()
+        self._hold(now, Hold(HoldKind.REQUESTED, f"the goal has ended: {why}"))
+
+    def infer_once(self, now: int, prompt: str, timeout: float) -> str:
+        """Ask for one chunk that is not played: an `AnswerChunk` follows.
+
+        Args:
+            now: this moment.
+            prompt: the instruction; empty is the current one.
+            timeout: seconds for the answer; 0 is request_timeout.
+
+        Returns:
+            Why it cannot be asked for; empty if it is.
+        """
+        if refusal := self._single.refusal(self._stop, self._stopped()):
+            return refusal
+        self._single.wish = ChunkWish(prompt, timeout or self._settings.link.request_timeout)
+        self._ask_once(now)
+        return ""
+
+    def _ask_once(self, now: int) -> None:
+        """Send the request of `infer_once` as soon as the link is free."""
+        if self._single.wish is None or self._requests.is_in_flight:
+            return
+        if refusal := why_not(self._stop, self._stopped()):
+            self._effects += self._single.give_up(refusal)
+            return
+        observation = self._observe(now)
+        if isinstance(observation, Hold):
+            self._effects += self._single.give_up(observation.message)
+            return
+        agreement, description = self.server.agreement, self.server.description
+        assert agreement is not None
+        assert description is not None
+        self._effects.append(
+            self._single.send(observation, self._instruction, agreement, description)
+        )
 
     def update_settings(self, settings: NodeSettings) -> None:
         """Take new values of the dynamic parameters."""
@@ -311,6 +384,8 @@ class Bridge(Generic[Message]):
             self._disconnected(now, event)
         elif isinstance(event, ResetFailed):
             self._effects.append(Warn(f"the policy was not reset: {event.message}"))
+        elif (single := self._single.take(now, event)) is not None:
+            self._effects.append(single)
         else:
             is_answered = isinstance(event, RequestDone)
             request = self._requests.finish(now, event.request_id, is_answered=is_answered)
@@ -319,10 +394,11 @@ class Bridge(Generic[Message]):
             if isinstance(event, RequestDone):
                 self._answered(now, request, event)
             else:
-                self._failed(now, event)
+                self._failed(now, request, event)
 
     def _connected(self, now: int, event: LinkUp) -> None:
         was_well = self.server.is_connected and not self.server.fault
+        self._effects += self._single.give_up("the server has changed")
         refusal = self.server.connect(now, event, self._settings)
         if refusal is not None:
             self._requests.lose()
@@ -336,16 +412,16 @@ class Bridge(Generic[Message]):
     def _disconnected(self, now: int, event: LinkDown) -> None:
         self._planner.forget_error()
         self._requests.lose()
+        self._effects += self._single.give_up(event.message)
         self._hold(now, self.server.disconnect(event))
 
-    def _failed(self, now: int, event: RequestFailure) -> None:
+    def _failed(self, now: int, request: PendingRequest[Message], event: RequestFailure) -> None:
+        self._effects.append(self.tally.failed(now, request, drop_reason(event.kind)))
         if event.kind is FailureKind.SUPERSEDED:
             return
         self._requests.retry_later(now)
         if event.kind is FailureKind.LINK:
             return  # a `LinkDown` with the reason follows
-        if event.kind is FailureKind.TIMEOUT:
-            self.tally.deadline_misses += 1
         self._hold(now, Hold(_HOLD_KINDS[event.kind], event.message))
 
     def _answered(self, now: int, request: PendingRequest[Message], event: RequestDone) -> None:
@@ -360,20 +436,17 @@ class Bridge(Generic[Message]):
         else:
             server_s = answer.server_s
             observation = request.observation
-            subtask = self._planner.take(answer, observation.prompt, observation.oldest_ns)
+            subtask = self._planner.take(now, answer, observation.prompt, observation.oldest_ns)
             if subtask is not None:
                 self._effects.append(subtask)
             outcome = self._accepted(now, request, answer, agreement)
         if outcome is None:
-            self.tally.chunks_dropped += 1
             self._requests.ask_at_once()
         if isinstance(outcome, Hold):
-            self.tally.chunks_dropped += 1
-            self.tally.deadline_misses += outcome.kind is HoldKind.LATE
             self._requests.retry_later(now)
             self._hold(now, outcome)
-        plan = outcome if isinstance(outcome, Plan) else None
-        self._effects.append(self.tally.stats(now, request, event, server_s, plan))
+        end = outcome if isinstance(outcome, Plan) else drop_reason(outcome)
+        self._effects.append(self.tally.answered(now, request, event, server_s, end))
 
     def _accepted(
         self,
@@ -414,6 +487,7 @@ class Bridge(Generic[Message]):
         if was_holding:
             self._watch.start()
         self._sequence = plan.sequence
+        assert self.server.description is not None
         self._effects.append(
             PublishChunk(
                 start_ns=plan.start_ns,
@@ -422,7 +496,8 @@ class Bridge(Generic[Message]):
                 sequence=plan.sequence,
                 first_step=plan.first_step,
                 actions=answer.actions,
-                prompt=observation.prompt,
+                instruction=request.instruction,
+                description=self.server.description,
             )
         )
         every_axis = range(len(self._settings.axes))
@@ -467,6 +542,7 @@ class Bridge(Generic[Message]):
             self._command(now)
         if self.server.take_recheck(now):
             self._effects.append(Reconnect())
+        self._ask_once(now)
         if self._is_due(now):
             self._ask(now)
 
@@ -526,6 +602,8 @@ class Bridge(Generic[Message]):
         if self._stopped() is not None:
             self._observation_problem = None
             return False
+        if self._single.is_sent:
+            return False
         return self._requests.is_due(
             now,
             self._player.plan,
@@ -553,7 +631,12 @@ class Bridge(Generic[Message]):
                 now + self._requests.expected_ns + self._settings.player.lead_ns,
                 self._settings.execution_horizon,
             )
-        request = self._requests.send(now, observation, is_continuation=continuation is not None)
+        request = self._requests.send(
+            now,
+            observation,
+            is_continuation=continuation is not None,
+            instruction=self._instruction,
+        )
         timeout = self._timeout(now, observation, agreement)
         self._effects.append(
             SendRequest(request.request_id, observation, agreement, timeout, continuation)
@@ -587,7 +670,7 @@ class Bridge(Generic[Message]):
         states = self.states.newest(now, max_age_ns=limits.max_age_ns, joints=joints)
         if isinstance(states, Hold):
             return states
-        return Observation(frames, joints, states, self._prompt)
+        return Observation(frames, joints, states, self._instruction.text)
 
     # --- holding ---
 
@@ -624,7 +707,7 @@ class Bridge(Generic[Message]):
         plan, agreement = self._player.plan, self.server.agreement
         return Status(
             condition=self._condition(now),
-            prompt=self._prompt,
+            instruction=self._instruction,
             model=agreement.model if agreement else "",
             checkpoint=agreement.checkpoint if agreement else "",
             sequence=plan.sequence if plan else 0,
@@ -635,7 +718,12 @@ class Bridge(Generic[Message]):
                 self._watch.tracking_error if plan or self._leading.is_led else float("nan")
             ),
             intervention=self._leading.is_taken,
+            held_for=0.0 if plan else self._held_for(now),
         )
+
+    def _held_for(self, now: int) -> float:
+        since_ns = self._player.held_since_ns
+        return max(0.0, to_seconds(now - since_ns)) if since_ns else 0.0
 
     def _condition(self, now: int) -> Condition:
         """The state, and why; what must be repaired first comes first."""
@@ -677,6 +765,26 @@ class Bridge(Generic[Message]):
             return holding(stop, resumes_by_itself=latched(self._run) is None)
         topics = self._watch.topic_problem
         return told or (holding(topics) if topics is not None else None)
+
+    @property
+    def run_state(self) -> RunState:
+        """Whether the robot may go, or what only a person can end."""
+        return self._run
+
+    @property
+    def stop(self) -> Hold | None:
+        """The emergency stop or switch that keeps the robot from moving; None if none does."""
+        return self._stop
+
+    @property
+    def unready(self) -> str:
+        """Which setting keeps the robot from moving; empty if none does."""
+        return self._watch.unready or ""
+
+    @property
+    def subtask(self) -> str:
+        """What the planner says the robot is doing; empty if it says nothing."""
+        return self._planner.text
 
     @property
     def observation_problem(self) -> Hold | None:

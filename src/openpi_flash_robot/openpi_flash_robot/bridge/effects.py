@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openpi_flash_robot.bridge.chunk_description import ChunkDescription
+from openpi_flash_robot.bridge.instruction import Instruction
 from openpi_flash_robot.play.splice.rtc import Continuation
 from openpi_flash_robot.play.trajectory import Trajectory
 from openpi_flash_robot.senses.observation import Observation
@@ -41,16 +43,17 @@ class Reconnect:
 
 @dataclass(frozen=True, eq=False)
 class PublishChunk:
-    """Publish a chunk that has become the running plan.
+    """Publish a chunk that has become the running plan. Its numbers are the policy's.
 
     Attributes:
         start_ns: when step 0 is, or was, due.
         observation_ns: stamp of the oldest input.
         step_ns: spacing of the steps.
-        sequence: its number.
+        sequence: its number; 0 for one that is only an answer.
         first_step: steps before this one have passed.
         actions: as the policy gave them, [H, N], before limits.
-        prompt: what it was asked for.
+        instruction: what it was asked for.
+        description: what its columns are, and what inferred it.
     """
 
     start_ns: int
@@ -59,7 +62,21 @@ class PublishChunk:
     sequence: int
     first_step: int
     actions: NDArray[np.float64]
-    prompt: str
+    instruction: Instruction
+    description: ChunkDescription
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerChunk:
+    """Answer who asked for one chunk.
+
+    Attributes:
+        chunk: None if there is none.
+        message: why not; empty if there is one.
+    """
+
+    chunk: PublishChunk | None
+    message: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,19 +96,34 @@ class PublishTrajectory:
 
 @dataclass(frozen=True)
 class PublishSubtask:
-    """Publish the planner's subtask."""
+    """Publish the planner's subtask.
+
+    Attributes:
+        stamp_ns: of the observation it was made from.
+        text: empty if the planner failed.
+        prompt: the instruction it was made for.
+        sequence: its number.
+        age: seconds since that stamp.
+        error: why there is no subtask; empty if there is one.
+    """
 
     stamp_ns: int
     text: str
     prompt: str
     sequence: int
+    age: float = 0.0
+    error: str = ""
 
 
 @dataclass(frozen=True)
 class PublishStats:
-    """Publish what one inference cost. Times are seconds, NaN where unknown."""
+    """Publish what one inference cost. Times are seconds, NaN where unknown.
+
+    `drop_reason` is a `DropReason`; `drop_counts` has one entry for each.
+    """
 
     stamp_ns: int
+    observation_ns: int
     observation_age: float
     camera_skew: float
     preprocess: float
@@ -103,8 +135,11 @@ class PublishStats:
     bytes_down: int
     steps_skipped: int
     sequence: int
+    drop_reason: int
+    inferences: int
     chunks_dropped: int
     deadline_misses: int
+    drop_counts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -118,6 +153,7 @@ Effect = (
     SendRequest
     | ResetPolicy
     | Reconnect
+    | AnswerChunk
     | PublishChunk
     | PublishPlan
     | PublishTrajectory

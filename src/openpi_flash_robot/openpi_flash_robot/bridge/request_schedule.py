@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Generic
 
+from openpi_flash_robot.bridge.instruction import NO_INSTRUCTION, Instruction
 from openpi_flash_robot.bridge.turnaround import Turnaround
 from openpi_flash_robot.play.plan import Plan
 from openpi_flash_robot.senses.frames import FrameSet, Message
@@ -24,6 +25,7 @@ class PendingRequest(Generic[Message]):
         sent_ns: when it left.
         is_wanted: false once its answer is of no use any more.
         is_continuation: whether it asks for a chunk that goes on from the running one.
+        instruction: what the robot was told when it left.
     """
 
     request_id: int
@@ -31,6 +33,7 @@ class PendingRequest(Generic[Message]):
     sent_ns: int
     is_wanted: bool = True
     is_continuation: bool = False
+    instruction: Instruction = NO_INSTRUCTION
 
 
 class RequestSchedule(Generic[Message]):
@@ -71,6 +74,11 @@ class RequestSchedule(Generic[Message]):
             due_ns = max(due_ns, min(wanted_ns, latest_ns))
         return now >= due_ns
 
+    @property
+    def is_in_flight(self) -> bool:
+        """Whether a request is on its way, wanted or not."""
+        return self._in_flight is not None
+
     def has_seen(self, frames: FrameSet[Message]) -> bool:
         """Whether the last request was sent with these very frames."""
         return (frames.oldest_ns, frames.newest_ns) == self._last_stamps
@@ -81,14 +89,23 @@ class RequestSchedule(Generic[Message]):
         return self._turnaround.expected_ns
 
     def send(
-        self, now: int, observation: Observation[Message], *, is_continuation: bool = False
+        self,
+        now: int,
+        observation: Observation[Message],
+        *,
+        is_continuation: bool = False,
+        instruction: Instruction = NO_INSTRUCTION,
     ) -> PendingRequest[Message]:
         """Note that a request with this observation leaves now."""
         self._count += 1
         self._is_urgent = False
         self._last_stamps = (observation.frames.oldest_ns, observation.frames.newest_ns)
         self._in_flight = PendingRequest(
-            self._count, observation, now, is_continuation=is_continuation
+            self._count,
+            observation,
+            now,
+            is_continuation=is_continuation,
+            instruction=instruction,
         )
         return self._in_flight
 

@@ -21,6 +21,13 @@ class Order(enum.Enum):
         State.HOLDING, Cause.HELD, "held by ~/hold; call ~/reset to go on", resumes_by_itself=False
     )
     TAKEN = Condition(State.PAUSED, Cause.TAKEOVER, "a person commands the robot")
+    NO_GOAL = Condition(
+        State.PAUSED,
+        Cause.GOAL,
+        "no goal: send one, or call ~/pause with false to go on without",
+        resumes_by_itself=False,
+    )
+    """The robot moves for goals only, and there is none; outlasts deactivation."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,11 @@ def latched(state: RunState) -> Hold | None:
     return state.latched if isinstance(state, Stopped) else None
 
 
+def not_active(state: RunState) -> RunState:
+    """After deactivation, which ends everything but the wait for a goal."""
+    return Stopped(_orders(state) & {Order.NO_GOAL} | {Order.INACTIVE})
+
+
 def ordered(state: RunState, order: Order) -> RunState:
     """After an order."""
     return Stopped(_orders(state) | {order}, latched(state))
@@ -82,11 +94,10 @@ def looked_at(state: RunState) -> RunState:
 
 def condition_of(state: RunState) -> Condition | None:
     """What to show of it; None while the robot may go."""
-    reason = latched(state)
+    orders, reason = _orders(state), latched(state)
     for order in Order:
-        if order is Order.TAKEN and reason is not None:
-            break
-        if order in _orders(state):
+        is_less = order in (Order.TAKEN, Order.NO_GOAL) and reason is not None
+        if order in orders and not is_less:
             return order.value
     return None if reason is None else holding(reason, resumes_by_itself=False)
 

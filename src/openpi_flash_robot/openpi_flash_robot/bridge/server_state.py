@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from openpi_flash_robot.bridge.chunk_description import ChunkDescription, describe
 from openpi_flash_robot.bridge.status import Cause, Condition, State
 from openpi_flash_robot.hold import Hold, HoldKind
 from openpi_flash_robot.link.events import LinkDown, LinkUp
@@ -24,6 +25,7 @@ class ServerState:
     Attributes:
         agreement: what server and robot have settled on; None without a connection, and while the
             server does not fit this robot.
+        description: of the chunks of the last agreement; None before the first.
         fault: what a person has to repair; empty if nothing.
         connections: how often a server was connected, or sent other metadata.
     """
@@ -35,6 +37,7 @@ class ServerState:
             server: its address, for messages.
         """
         self.agreement: Agreement | None = None
+        self.description: ChunkDescription | None = None
         self.fault = ""
         self.connections = 0
         self._trouble: Condition | None = Condition(
@@ -61,6 +64,7 @@ class ServerState:
         self.fault, self._recheck_at_ns = "", None
         try:
             self.agreement = agree(parse_contract(event.metadata), settings)
+            self.description = describe(settings.axes, self.agreement)
         except ContractError as error:
             self.agreement, self.fault = None, str(error)
             self._recheck_at_ns = now + RECHECK_NS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from openpi_flash_robot.bridge.instruction import Instruction
 from openpi_flash_robot.hold import Hold
 
 
@@ -42,7 +43,8 @@ class Cause(enum.IntEnum):
     COMMANDER = 17
     EMERGENCY_STOP = 18
     PLANNER = 19
-    TAKEOVER = 20
+    GOAL = 20
+    TAKEOVER = 21
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Status:
 
     Attributes:
         condition: the state, and why.
-        prompt: the current instruction.
+        instruction: the current one.
         model: what the server serves; empty where it does not say.
         checkpoint: name of its weights; empty where it does not say.
         sequence: of the running chunk; 0 if there is none.
@@ -83,10 +85,11 @@ class Status:
         limited_share: of its steps, at which limits keep the robot off them.
         tracking_error: rad or m, of the joint that follows worst; NaN while nothing is commanded.
         intervention: whether a person commands the robot.
+        held_for: seconds since the robot came to hold; 0 while it plays a chunk.
     """
 
     condition: Condition
-    prompt: str
+    instruction: Instruction
     model: str
     checkpoint: str
     sequence: int
@@ -95,6 +98,12 @@ class Status:
     limited_share: float
     tracking_error: float
     intervention: bool = False
+    held_for: float = 0.0
+
+    @property
+    def prompt(self) -> str:
+        """The current instruction's text."""
+        return self.instruction.text
 
     @property
     def state(self) -> State:
@@ -121,9 +130,9 @@ class Status:
         if last is None:
             return True
         ours, theirs = self.condition, last.condition
-        return (ours.state, ours.cause, ours.resumes_by_itself, self.prompt) != (
+        return (ours.state, ours.cause, ours.resumes_by_itself, self.instruction) != (
             theirs.state,
             theirs.cause,
             theirs.resumes_by_itself,
-            last.prompt,
+            last.instruction,
         )

@@ -237,6 +237,10 @@ class NodeSettings:
     prompt: str
     dry_run: bool
     publish_subtask_text: bool
+    wait_for_goal: bool
+    """Whether an active robot moves for goals only, from its activation on."""
+    prompt_topic: str
+    """What changes the instruction beside the service; empty for nothing."""
     black_box: BlackBoxSettings
 
     @property

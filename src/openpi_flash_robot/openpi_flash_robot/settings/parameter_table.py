@@ -179,6 +179,19 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Configure and activate at start; false leaves that to a lifecycle manager.",
     ),
     Parameter(
+        "wait_for_goal",
+        ParameterKind.BOOL,
+        False,
+        "After activation, wait for a goal (~/run_policy or ~/start) before moving; false begins "
+        "at once, with the instruction.",
+    ),
+    Parameter(
+        "prompt_topic",
+        ParameterKind.STRING,
+        "prompt",
+        "Topic with std_msgs/String that changes the instruction; empty: none.",
+    ),
+    Parameter(
         "publish_subtask_text",
         ParameterKind.BOOL,
         True,

@@ -80,6 +80,8 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
         fault_after_ns=values.seconds("fault_after"),
         prompt=values.get("prompt", str),
         dry_run=values.get("dry_run", bool),
+        wait_for_goal=values.get("wait_for_goal", bool),
+        prompt_topic=values.get("prompt_topic", str),
         publish_subtask_text=values.get("publish_subtask_text", bool),
         black_box=BlackBoxSettings(
             length_ns=values.seconds("black_box_seconds"),

@@ -3,6 +3,7 @@
 import pytest
 
 from openpi_flash_robot.black_box.trigger import AFTER_NS, AGAIN_NS, CAUSES, Trigger
+from openpi_flash_robot.bridge.instruction import NO_INSTRUCTION
 from openpi_flash_robot.bridge.status import Cause, Condition, State, Status
 
 MS = 1_000_000
@@ -13,7 +14,7 @@ TRACKING = (State.HOLDING, Cause.TRACKING)
 def status(state, cause, *, resumes=True):
     return Status(
         condition=Condition(state, cause, "why", resumes),
-        prompt="",
+        instruction=NO_INSTRUCTION,
         model="",
         checkpoint="",
         sequence=0,

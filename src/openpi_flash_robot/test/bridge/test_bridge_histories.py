@@ -11,7 +11,8 @@ import pytest
 from bridge_world import COST, JOINTS, METADATA, MS, World
 
 from openpi_flash_robot.bridge.command_topic import CommandTopic
-from openpi_flash_robot.bridge.effects import SendRequest
+from openpi_flash_robot.bridge.effects import AnswerChunk, SendRequest
+from openpi_flash_robot.bridge.goal_run import Goal, GoalRun
 from openpi_flash_robot.bridge.status import State
 from openpi_flash_robot.link.events import (
     FailureKind,
@@ -44,6 +45,7 @@ class History:
         self.world = World(dataclasses.replace(settings, player=player, stops=stops))
         self.player, self.pending = player, []
         self.is_pressed, self.is_enabled, self.is_active, self.is_paused = False, True, True, False
+        self.goals, self.asked = GoalRun(self.world.bridge), 0
         self.switch()
         self.world.bridge.activate(self.world.now)
         self.world.bridge.link_event(self.world.now, LinkUp(CONTRACT))
@@ -68,7 +70,7 @@ class History:
     def happen(self):
         """One thing that people, networks and machines do."""
         bridge, now = self.world.bridge, self.world.now
-        kind = int(self.rng.integers(16))  # clearing all is the most likely
+        kind = int(self.rng.integers(19))  # clearing all is the most likely
         if kind == 0:
             bridge.hold(now)
         elif kind == 1:
@@ -94,8 +96,22 @@ class History:
         elif kind == 9:
             others = ("/moveit",) if self.rng.integers(2) else ()
             bridge.command_topics(now, [CommandTopic("arm", "/arm", 1, others)])
+        elif kind <= 12:
+            self.ask_for_something(kind - 10)
         else:
             self.clear()
+
+    def ask_for_something(self, kind):
+        """What behaviour trees do."""
+        bridge, now = self.world.bridge, self.world.now
+        if kind == 0:
+            self.goals.begin(now, Goal(now, "do it", int(self.rng.integers(3)) * 500 * MS))
+        elif kind == 1:
+            self.goals.cancel(now)
+        else:
+            self.is_paused = True
+            bridge.pause(now, True)
+            self.asked += bridge.infer_once(now, "", 0.0) == ""
 
     def clear(self):
         """Every cause is gone."""
@@ -106,6 +122,7 @@ class History:
             self.is_active = True
             bridge.activate(now)
         bridge.pause(now, False)
+        bridge.pause(now, False)  # the second ends the wait for a goal
         bridge.link_event(now, LinkUp(CONTRACT))
         bridge.command_topics(now, [])
         bridge.reset(now)
@@ -123,6 +140,7 @@ class History:
             self.collect()
 
     def collect(self):
+        self.goals.tick(self.world.now)
         for request in self.world.collect(SendRequest):
             late = int(self.rng.choice([5, 40, 120, 400])) * MS
             self.pending.append((self.world.now + late, request.request_id))
@@ -169,5 +187,6 @@ def test_the_limits_hold_nothing_fails_and_the_robot_goes_on_in_the_end(settings
         for _ in range(20):
             history.pass_time(20)
             if history.world.status.state is State.RUNNING:
+                assert len(history.world.all(AnswerChunk)) == history.asked
                 return
     pytest.fail(f"it does not go on: {history.world.status}")

@@ -3,7 +3,13 @@
 import pytest
 from bridge_world import MS, comes_to_rest, of
 
-from openpi_flash_robot.bridge.effects import PublishSubtask, ResetPolicy, SendRequest
+from openpi_flash_robot.bridge.effects import (
+    PublishChunk,
+    PublishSubtask,
+    ResetPolicy,
+    SendRequest,
+)
+from openpi_flash_robot.bridge.instruction import Instruction
 from openpi_flash_robot.bridge.status import Cause, State
 from openpi_flash_robot.link.events import LinkDown
 
@@ -16,6 +22,30 @@ def test_a_new_prompt_is_asked_for_at_once(world):
     assert following.observation.prompt == "open the drawer"
     assert world.status.prompt == "open the drawer"
     assert world.status.state is State.RUNNING
+
+
+def test_the_same_prompt_again_costs_nothing(world):
+    world.run()
+    before, asked = world.status, len(world.all(SendRequest))
+    for _ in range(5):
+        world.bridge.set_prompt(world.now, "stack the cubes", reset=False)
+        world.pass_time(20)
+    assert len(world.all(SendRequest)) == asked
+    assert not world.status.differs_from(before)
+
+
+def test_chunks_say_for_which_instruction_and_episode_they_were_asked(world):
+    request = world.run()
+    world.bridge.set_prompt(world.now, "open the drawer", reset=False)
+    following = world.pass_time(60, until=SendRequest)
+    world.bridge.set_prompt(world.now, "close the drawer", reset=False)
+    (chunk,) = of(world.answer(following), PublishChunk)
+    assert chunk.instruction == Instruction("open the drawer", version=2, episode=1)
+    assert world.status.instruction == Instruction("close the drawer", version=3, episode=1)
+    world.bridge.reset(world.now)
+    request = world.pass_time(60, until=SendRequest)
+    (chunk,) = of(world.answer(request), PublishChunk)
+    assert chunk.instruction == Instruction("close the drawer", version=3, episode=2)
 
 
 def test_a_new_prompt_with_reset_forgets_the_running_chunk_and_resets_the_policy(world):
@@ -37,6 +67,7 @@ def test_a_subtask_is_shown_when_it_changes_with_the_stamp_it_was_made_for(world
         text="reach for the cube",
         prompt="stack the cubes",
         sequence=1,
+        age=(world.now - request.observation.oldest_ns + 100 * MS) / 1e9,
     )
     same = world.answer(world.pass_time(2_000, until=SendRequest), subtask=words)
     assert of(same, PublishSubtask) == []
@@ -63,6 +94,7 @@ def test_a_planner_that_fails_is_in_the_status_until_it_answers_again(world):
     before = world.status
     request = world.pass_time(2_000, until=SendRequest)
     (shown,) = of(world.answer(request, subtask=FAILED_PLANNER), PublishSubtask)
+    assert shown.error == "internal: out of memory"
     assert shown.text == "", "the words of before are not what it is doing now"
     assert world.status.state is State.RUNNING
     assert world.status.message == "acting without a subtask: internal: out of memory"

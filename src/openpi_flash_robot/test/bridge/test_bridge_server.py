@@ -2,6 +2,7 @@
 
 from bridge_world import PERIOD, World, comes_to_rest, of
 
+from openpi_flash_robot.bridge.drop_reason import DropReason
 from openpi_flash_robot.bridge.effects import (
     PublishChunk,
     PublishTrajectory,
@@ -92,7 +93,8 @@ def test_warnings_of_the_agreement_are_passed_on(world):
 def test_a_request_that_was_lost_with_the_link_leaves_the_reason_to_the_link(world):
     world.run()
     request = world.pass_time(2_000, until=SendRequest)
-    assert world.event(RequestFailure(request.request_id, FailureKind.LINK, "lost")) == []
+    (stats,) = world.event(RequestFailure(request.request_id, FailureKind.LINK, "lost"))
+    assert stats.drop_reason == DropReason.LINK
     assert world.status.state is State.RUNNING
     world.event(LinkDown("lost"))
     assert comes_to_rest(world)

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from bridge_world import of
+from bridge_world import of, still
 
+from openpi_flash_robot.bridge.drop_reason import DropReason
 from openpi_flash_robot.bridge.effects import PublishStats, SendRequest
 from openpi_flash_robot.link.events import FailureKind, RequestFailure
 
@@ -44,6 +45,55 @@ def test_an_answer_later_than_its_chunk_counts_as_a_missed_deadline(world):
     assert world.status.message == (
         "chunk 2 came 1.50 s after its observation, max_chunk_age is 1.00 s"
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (FailureKind.TIMEOUT, DropReason.TIMEOUT),
+        (FailureKind.SERVER, DropReason.SERVER_ERROR),
+        (FailureKind.PREPARE, DropReason.INPUTS),
+        (FailureKind.SUPERSEDED, DropReason.SUPERSEDED),
+        (FailureKind.LINK, DropReason.LINK),
+    ],
+)
+def test_a_request_without_an_answer_has_statistics_with_the_reason(world, kind, reason):
+    world.run()
+    request = world.pass_time(2_000, until=SendRequest)
+    world.pass_time(60)
+    (stats,) = of(world.event(RequestFailure(request.request_id, kind, "why")), PublishStats)
+    assert (stats.drop_reason, stats.sequence) == (reason, 0)
+    assert stats.observation_ns == request.observation.oldest_ns
+    assert stats.total == pytest.approx(0.06)
+    assert math.isnan(stats.network)
+    assert (stats.inferences, stats.drop_counts[reason]) == (2, 1)
+    assert stats.chunks_dropped == 0
+    assert stats.deadline_misses == (kind is FailureKind.TIMEOUT)
+
+
+def test_each_dropped_chunk_has_its_reason_and_is_counted(world):
+    world.run()
+
+    def stats_of(actions, **more):
+        request = world.pass_time(2_000, until=SendRequest)
+        return of(world.answer(request, actions, **more), PublishStats)[0]
+
+    assert stats_of(still()).drop_reason == DropReason.NONE
+    assert stats_of(still() * np.nan).drop_reason == DropReason.MALFORMED
+    assert stats_of(still() + 1.0).drop_reason == DropReason.START_JUMP
+    stats = stats_of(still(), latency_ms=2_500)
+    assert stats.drop_reason == DropReason.LATE
+    assert (stats.inferences, stats.chunks_dropped, stats.deadline_misses) == (5, 3, 1)
+    expected = {DropReason.NONE: 2, DropReason.MALFORMED: 1, DropReason.START_JUMP: 1}
+    expected[DropReason.LATE] = 1
+    assert stats.drop_counts == tuple(expected.get(reason, 0) for reason in DropReason)
+
+
+def test_a_chunk_observed_before_the_robot_came_to_hold_says_so(world):
+    world.run()
+    request = world.pass_time(2_000, until=SendRequest)
+    (stats,) = of(world.answer(request, still(), latency_ms=700), PublishStats)
+    assert (stats.drop_reason, stats.deadline_misses) == (DropReason.OLDER_THAN_HOLD, 0)
 
 
 def test_activation_starts_the_counters_anew(world):
