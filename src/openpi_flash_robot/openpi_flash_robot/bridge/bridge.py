@@ -402,6 +402,7 @@ class Bridge(Generic[Message]):
             self._player.plan,
             self._settings.execution_horizon,
             self._settings.player.lead_ns,
+            self._player.takeover_ns,
         )
 
     def _ask(self, now: int) -> None:

@@ -44,7 +44,14 @@ class RequestSchedule(Generic[Message]):
         self._last_stamps: tuple[int, int] | None = None
         self._turnaround = Turnaround()
 
-    def is_due(self, now: int, plan: Plan | None, execution_horizon: int, lead_ns: int = 0) -> bool:
+    def is_due(
+        self,
+        now: int,
+        plan: Plan | None,
+        execution_horizon: int,
+        lead_ns: int = 0,
+        takeover_ns: int | None = None,
+    ) -> bool:
         """Whether the next observation should be taken.
 
         It is due so early that its answer takes over before the running plan ends, if the server
@@ -57,6 +64,8 @@ class RequestSchedule(Generic[Message]):
             execution_horizon: steps after a plan's observation at which the next one is due at the
                 latest.
             lead_ns: from an answer to where its chunk takes over.
+            takeover_ns: when the next chunk takes over, if not as soon as it has come; then its
+                observation is taken as late as that allows.
         """
         if self._in_flight is not None:
             return False
@@ -66,8 +75,11 @@ class RequestSchedule(Generic[Message]):
             self._not_before_ns = now
         due_ns = self._not_before_ns
         if plan is not None:
-            latest_ns = plan.end_ns - plan.step_ns - self._turnaround.expected_ns - lead_ns
+            ahead_ns = plan.step_ns + self._turnaround.expected_ns + lead_ns
+            latest_ns = plan.end_ns - ahead_ns
             wanted_ns = plan.observation_ns + execution_horizon * plan.step_ns
+            if takeover_ns is not None:
+                wanted_ns = takeover_ns - ahead_ns
             due_ns = max(due_ns, min(wanted_ns, latest_ns))
         return now >= due_ns
 

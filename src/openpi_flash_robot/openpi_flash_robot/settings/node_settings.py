@@ -115,7 +115,7 @@ class PlayerSettings:
 
     Attributes:
         max_chunk_age_ns: oldest observation to play for; 0 is half of the chunk.
-        chunk_method: how a chunk goes on from those before: latest, temporal_ensemble or rtc.
+        chunk_method: how a chunk goes on from those before, a name in `play/splice/methods.py`.
         ensemble_decay: of the weights of temporal_ensemble, per chunk.
         blend_ns: how long the running plan fades into a new chunk.
         max_start_delta: per joint, rad or m.
@@ -128,6 +128,7 @@ class PlayerSettings:
         lead_ns: from a chunk's arrival, or the cause to hold, to where the motion departs from
             what was commanded before.
         is_commanded: whether the robot moves by the plans; not in a dry run.
+        execution_horizon: steps of a chunk that are played where its method plays it out; 0: all.
     """
 
     chunk_method: str
@@ -142,6 +143,7 @@ class PlayerSettings:
     position_upper: tuple[float, ...]
     lead_ns: int
     is_commanded: bool
+    execution_horizon: int = 0
 
 
 @dataclass(frozen=True)

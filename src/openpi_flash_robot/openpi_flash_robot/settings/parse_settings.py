@@ -236,6 +236,7 @@ def _player(values: _Values, joints: tuple[str, ...]) -> PlayerSettings:
         position_upper=upper,
         lead_ns=values.seconds("min_lead_time"),
         is_commanded=not values.get("dry_run", bool),
+        execution_horizon=values.get("execution_horizon", int),
     )
 
 

@@ -6,6 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openpi_flash_robot.play.motion import Motion
+from openpi_flash_robot.play.splice.border import Border, Steps
+
+
+def join_latest(border: Border) -> Steps:
+    """The new chunk, faded in."""
+    return faded(border.before, border.begin_ns, border.due_ns, border.own, border.blend_ns)
 
 
 def faded(
