@@ -20,7 +20,7 @@ class Border:
     """A new chunk, and what it takes over from.
 
     Attributes:
-        due_ns: when each step of the new chunk that lies after the border is due, int64 [K]; K >= 1.
+        due_ns: when each step of the new chunk behind the border is due, int64 [K]; K >= 1.
         own: the new chunk's own values of these steps, [K, N].
         recent: the chunks as the policy gave them, oldest first, since the robot last held; the
             last one is the new one.
