@@ -294,7 +294,6 @@ class Bridge(Generic[Message]):
             step_ns=agreement.step_ns,
             observation_ns=observation.oldest_ns,
             sequence=self._sequence + 1,
-            is_continuation=request.is_continuation,
             grippers=agreement.grippers,
         )
         self._keep_up(now)
@@ -422,7 +421,7 @@ class Bridge(Generic[Message]):
                 now + self._requests.expected_ns + self._settings.player.lead_ns,
                 self._settings.execution_horizon,
             )
-        request = self._requests.send(now, observation, is_continuation=continuation is not None)
+        request = self._requests.send(now, observation)
         timeout = self._settings.link.request_timeout
         self._effects.append(
             SendRequest(request.request_id, observation, agreement, timeout, continuation)

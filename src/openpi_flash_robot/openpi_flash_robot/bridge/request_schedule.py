@@ -23,14 +23,12 @@ class PendingRequest(Generic[Message]):
         observation: what it was built from.
         sent_ns: when it left.
         is_wanted: false once its answer is of no use any more.
-        is_continuation: whether it asks for a chunk that goes on from the running one.
     """
 
     request_id: int
     observation: Observation[Message]
     sent_ns: int
     is_wanted: bool = True
-    is_continuation: bool = False
 
 
 class RequestSchedule(Generic[Message]):
@@ -92,16 +90,12 @@ class RequestSchedule(Generic[Message]):
         """How long an answer takes, by the worst of the recent ones; 0 before the first."""
         return self._turnaround.expected_ns
 
-    def send(
-        self, now: int, observation: Observation[Message], *, is_continuation: bool = False
-    ) -> PendingRequest[Message]:
+    def send(self, now: int, observation: Observation[Message]) -> PendingRequest[Message]:
         """Note that a request with this observation leaves now."""
         self._count += 1
         self._is_urgent = False
         self._last_stamps = (observation.frames.oldest_ns, observation.frames.newest_ns)
-        self._in_flight = PendingRequest(
-            self._count, observation, now, is_continuation=is_continuation
-        )
+        self._in_flight = PendingRequest(self._count, observation, now)
         return self._in_flight
 
     def finish(

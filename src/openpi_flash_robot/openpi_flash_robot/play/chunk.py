@@ -22,7 +22,6 @@ class Chunk:
         step_ns: spacing of the steps, > 0.
         observation_ns: stamp of the oldest input it was inferred from.
         sequence: its number.
-        is_continuation: whether the server made it go on from the running chunk (`rtc`).
         grippers: bool [N], whether a column is a gripper: such a one is neither faded nor averaged.
     """
 
@@ -30,7 +29,6 @@ class Chunk:
     step_ns: int
     observation_ns: int
     sequence: int
-    is_continuation: bool = False
     grippers: tuple[bool, ...] = ()
 
     @property

@@ -35,7 +35,7 @@ from openpi_flash_robot.play.motion import Motion, MotionState, rest
 from openpi_flash_robot.play.plan import Plan
 from openpi_flash_robot.play.smooth_path import Polygon, SmoothPath
 from openpi_flash_robot.play.splice.border import Border
-from openpi_flash_robot.play.splice.fade import join_latest
+from openpi_flash_robot.play.splice.fade import faded
 from openpi_flash_robot.play.splice.methods import CHUNK_METHODS, RunningChunk
 from openpi_flash_robot.play.splice.open_loop import played_out_ns
 from openpi_flash_robot.play.splice.rtc import Continuation, continuation
@@ -367,17 +367,15 @@ class ChunkPlayer:
             own=own,
             recent=tuple(self._recent),
             joined=self._joined,
-            before=before,
-            begin_ns=begin_ns,
-            is_continuation=chunk.is_continuation,
-            blend_ns=self._settings.blend_ns,
             decay=self._settings.ensemble_decay,
         )
         method = CHUNK_METHODS[self._settings.chunk_method]
-        desired = join_latest(border) if is_start else method.join(border)
+        joined = desired = own if is_start else method.join(border)
+        if is_start or method.is_faded:
+            desired = faded(before, begin_ns, all_ns, joined, self._settings.blend_ns)
+        self._joined = TimedChunk(joined, int(all_ns[0]), raw.step_ns)
         if chunk.grippers:
             desired = np.where(np.asarray(chunk.grippers), own, desired)
-        self._joined = TimedChunk(desired, int(all_ns[0]), raw.step_ns)
         return desired[: len(due_ns)]
 
     @property

@@ -359,13 +359,15 @@ PARAMETERS: tuple[Parameter, ...] = (
         "chunk_method",
         ParameterKind.STRING,
         "latest",
-        "How a chunk goes on from those before. latest: the newest one, faded in. "
-        "open_loop: as latest, but only once execution_horizon steps of the running one are "
+        "How a chunk goes on from those before. latest: the newest one. latest_only: the same "
+        "without the fade of blend_time. "
+        "open_loop: the newest one, once execution_horizon steps of the running one are "
         "played. temporal_ensemble: the mean of all recent ones. "
         "weighted_average, average, conservative: 0.3, 0.5 or 0.7 of the old one and the rest of "
-        "the new one, as LeRobot's asynchronous inference; latest_only: the new one, not faded. "
+        "the new one, as LeRobot's asynchronous inference. "
         "rtc: the server makes it continue the running one, where it can; else as latest. "
-        "rtc_prefix: the same with a checkpoint that was trained for it, else as rtc.",
+        "rtc_prefix: the same with a checkpoint that was trained for it, else as rtc. "
+        "docs/chunk-methods.md compares them.",
         choices=(
             "latest",
             "open_loop",
@@ -400,7 +402,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         "blend_time",
         ParameterKind.DOUBLE,
         0.1,
-        "How long the running plan, or rest, is faded into a new chunk.",
+        "How long the running plan, or rest, is faded into a new chunk, whatever chunk_method is, "
+        "but latest_only.",
         unit="s",
         low=0.0,
         high=10.0,

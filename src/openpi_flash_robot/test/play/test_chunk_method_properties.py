@@ -43,8 +43,8 @@ def player(method, **changes):
     return ChunkPlayer(JOINTS, dataclasses.replace(SETTINGS, chunk_method=method, **changes))
 
 
-def chunk(actions, observed, sequence, *, is_continuation=False):
-    return Chunk(actions, STEP, observed, sequence, is_continuation, GRIPPERS)
+def chunk(actions, observed, sequence):
+    return Chunk(actions, STEP, observed, sequence, GRIPPERS)
 
 
 def random_actions(seed):
@@ -60,7 +60,6 @@ EVENTS = st.lists(
         st.integers(20, 700),  # ms from the last arrival to the observation
         st.integers(0, 450),  # ms from there to the arrival
         st.integers(0, 99),
-        st.booleans(),
     ),
     min_size=1,
     max_size=6,
@@ -71,14 +70,13 @@ PROPERTY = settings(max_examples=12, deadline=None, derandomize=True)
 def simulate(method, events, **changes):
     """Play random chunks; yield (now, chunk, commanded before, whether by a plan, plan, motion)."""
     playing, now = player(method, **changes), 0
-    for sequence, (wait, latency, seed, continues) in enumerate(events, start=1):
+    for sequence, (wait, latency, seed) in enumerate(events, start=1):
         observed = now + wait * MS
         now = observed + latency * MS
         playing.step(now)
         before, was_running = playing.motion, playing.plan is not None
         here = REST if before is None else before.sample(now).positions
-        is_continuation = continues and was_running
-        answer = chunk(random_actions(seed), observed, sequence, is_continuation=is_continuation)
+        answer = chunk(random_actions(seed), observed, sequence)
         outcome = playing.accept(answer, now=now, measured=here)
         plan = outcome if isinstance(outcome, Plan) else None
         yield now, answer, before, was_running, plan, playing.motion
@@ -137,18 +135,13 @@ def test_no_method_mixes_two_positions_of_a_gripper(method, events, close_at):
     wide = {"position_lower": (-9.0,) * 3, "position_upper": (9.0,) * 3}
     playing, now, sequence = player(method, blend_ns=400 * MS, **quick, **wide), 0, 0
     still = np.zeros((HORIZON, 3))
-    for sequence, (_, _, seed, continues) in enumerate(events, start=1):
+    for sequence, (_, _, seed) in enumerate(events, start=1):
         actions = random_actions(seed) * [0.05, 0.05, 0]  # slow: limits delay all joints
-        goes_on = continues and sequence > 1
-        assert isinstance(
-            playing.accept(
-                chunk(actions, now, sequence, is_continuation=goes_on), now=now, measured=REST
-            ),
-            Plan,
-        )
+        earlier = chunk(actions, now, sequence)
+        assert isinstance(playing.accept(earlier, now=now, measured=REST), Plan)
         now += 5 * STEP
     still[close_at:, 2] = 1.0
-    last = chunk(still, now, sequence + 1, is_continuation=True)
+    last = chunk(still, now, sequence + 1)
     plan = playing.accept(last, now=now, measured=REST)
     assert isinstance(plan, Plan)
     closes_ns = plan.start_ns + close_at * STEP
@@ -165,7 +158,7 @@ def test_in_no_method_an_old_observation_replaces_a_newer_one(method):
     newer = chunk(random_actions(1), 500 * MS, 1)
     assert isinstance(playing.accept(newer, now=520 * MS, measured=REST), Plan)
     commanded = playing.motion
-    old = chunk(np.ones((HORIZON, 3)), 480 * MS, 2, is_continuation=True)
+    old = chunk(np.ones((HORIZON, 3)), 480 * MS, 2)
     outcome = playing.accept(old, now=600 * MS, measured=REST)
     assert isinstance(outcome, Hold)
     assert "older than the running chunk" in outcome.message
@@ -210,7 +203,7 @@ def test_chunks_that_agree_are_played_as_one_whatever_the_method(method, latency
             np.testing.assert_allclose(state.positions, near[1], atol=1e-3)
             np.testing.assert_allclose(state.velocities, (near[2] - near[0]) / 2e-3, atol=0.02)
         now = arrival
-        answer = chunk(world_line(steps_ns), observed, sequence + 1, is_continuation=True)
+        answer = chunk(world_line(steps_ns), observed, sequence + 1)
         plan = playing.accept(answer, now=now, measured=here)
         assert isinstance(plan, Plan)
         assert plan.start_ns == steps_ns[0]

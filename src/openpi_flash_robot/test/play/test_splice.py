@@ -94,13 +94,19 @@ def test_of_a_chunk_that_has_ended_nothing_is_left():
 
 
 def border(own, due_ns, joined=None):
-    """A chunk of one joint that takes over at 0 from a robot at 9, with no fade."""
-    return Border(due_ns, own, (), joined, rest(np.array([9.0]), 0), 0, True, 0, 0.0)
+    """A chunk of one joint."""
+    return Border(due_ns, own, (), joined, 0.0)
 
 
 @pytest.mark.parametrize(
     ("method", "both"),
-    [("latest_only", 1.0), ("weighted_average", 0.7), ("average", 0.5), ("conservative", 0.3)],
+    [
+        ("latest", 1.0),
+        ("latest_only", 1.0),
+        ("weighted_average", 0.7),
+        ("average", 0.5),
+        ("conservative", 0.3),
+    ],
 )
 def test_lerobots_aggregates_weigh_the_new_chunk_where_both_cover_and_take_it_behind(method, both):
     old = TimedChunk(np.zeros((5, 1)), 0, STEP)  # until 160 ms

@@ -3,8 +3,7 @@
 Source: `_aggregate_action_queues` in `src/lerobot/async_inference/robot_client.py` of
 huggingface/lerobot, and the weights of `AGGREGATE_FUNCTIONS` in `configs.py` beside it. The old
 value of a step is the one in the queue, so that it holds the mixtures of all chunks before. Steps
-that only the new chunk covers are its own, and steps that have been played are dropped. Nothing is
-faded: LeRobot does not, and the limits of the motion bound what a change at the border does.
+that only the new chunk covers are its own, and steps that have been played are dropped.
 """
 
 from __future__ import annotations

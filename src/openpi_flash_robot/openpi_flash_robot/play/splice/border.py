@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from openpi_flash_robot.play.motion import Motion
 from openpi_flash_robot.play.splice.timed_chunk import TimedChunk
 
 Steps = NDArray[np.float64]
@@ -25,10 +24,6 @@ class Border:
         recent: the chunks as the policy gave them, oldest first, since the robot last held; the
             last one is the new one.
         joined: the running chunk as its method joined it; None if the robot holds.
-        before: what was commanded before, braking at its end included.
-        begin_ns: when the new chunk takes over.
-        is_continuation: whether the server made it continue the running chunk.
-        blend_ns: how long a fade takes.
         decay: of the weights of `temporal_ensemble`, per chunk.
     """
 
@@ -36,8 +31,4 @@ class Border:
     own: Steps
     recent: Sequence[TimedChunk]
     joined: TimedChunk | None
-    before: Motion
-    begin_ns: int
-    is_continuation: bool
-    blend_ns: int
     decay: float

@@ -9,8 +9,7 @@ from enum import Enum, auto
 from openpi_flash_robot.play.splice.aggregate import aggregate
 from openpi_flash_robot.play.splice.border import Border, Steps
 from openpi_flash_robot.play.splice.ensemble import join_ensemble
-from openpi_flash_robot.play.splice.fade import join_latest
-from openpi_flash_robot.play.splice.rtc import join_continuation
+from openpi_flash_robot.play.splice.fade import take_newest
 
 
 class RunningChunk(Enum):
@@ -29,26 +28,28 @@ class ChunkMethod:
     """How a chunk goes on from those before it.
 
     Attributes:
-        join: where the steps after a border should be, of a robot that moves. From a hold every
-            method fades the new chunk in. What `join` says of a gripper is ignored.
+        join: where the steps after a border should be, of a robot that moves; from a hold they
+            are the new chunk's. What `join` says of a gripper is ignored.
         running_chunk: what a request says of the running chunk.
         is_played_out: whether a new chunk waits until the running one has been played to its
             execution horizon, instead of taking over as soon as it has come.
+        is_faded: whether what was commanded before is faded into the steps.
     """
 
     join: Callable[[Border], Steps]
     running_chunk: RunningChunk = RunningChunk.UNTOLD
     is_played_out: bool = False
+    is_faded: bool = True
 
 
 CHUNK_METHODS: Mapping[str, ChunkMethod] = {
-    "latest": ChunkMethod(join_latest),
-    "open_loop": ChunkMethod(join_latest, is_played_out=True),
+    "latest": ChunkMethod(take_newest),
+    "open_loop": ChunkMethod(take_newest, is_played_out=True),
     "temporal_ensemble": ChunkMethod(join_ensemble),
-    "latest_only": ChunkMethod(aggregate(1.0)),
+    "latest_only": ChunkMethod(take_newest, is_faded=False),
     "weighted_average": ChunkMethod(aggregate(0.7)),
     "average": ChunkMethod(aggregate(0.5)),
     "conservative": ChunkMethod(aggregate(0.3)),
-    "rtc": ChunkMethod(join_continuation, RunningChunk.GUIDES),
-    "rtc_prefix": ChunkMethod(join_continuation, RunningChunk.IS_PREFIX),
+    "rtc": ChunkMethod(take_newest, RunningChunk.GUIDES),
+    "rtc_prefix": ChunkMethod(take_newest, RunningChunk.IS_PREFIX),
 }

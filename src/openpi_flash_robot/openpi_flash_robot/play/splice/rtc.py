@@ -17,8 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from openpi_flash_robot.play.splice.border import Border, Steps
-from openpi_flash_robot.play.splice.fade import join_latest
 from openpi_flash_robot.play.splice.timed_chunk import TimedChunk
 
 
@@ -38,11 +36,6 @@ class Continuation:
     delay: int
     execution_horizon: int
     is_prefix: bool = False
-
-
-def join_continuation(border: Border) -> Steps:
-    """The new chunk as it is if it continues the running one; else faded in."""
-    return border.own if border.is_continuation else join_latest(border)
 
 
 def continuation(
