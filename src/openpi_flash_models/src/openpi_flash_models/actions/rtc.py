@@ -50,12 +50,14 @@ class RtcOptions:
             more time; ``prefix`` gives the frozen steps to the model as known, for checkpoints
             that were trained with it (arXiv 2512.05964).
         schedule: how the weights fall over the steps that are not frozen.
-        max_guidance: the largest guidance weight; beta in section 4.1 of the paper.
+        max_guidance: the largest guidance weight; beta in section 4.1 of the paper. As many as
+            there are denoising steps: the last step closes ``max_guidance / steps`` of what is
+            left between a frozen step and the previous chunk. The paper's 5 are for 5 steps.
     """
 
     method: Method = "identity"
     schedule: Schedule = "exp"
-    max_guidance: float = 5.0
+    max_guidance: float = 10.0
 
 
 DEFAULT_RTC = RtcOptions()
