@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,8 +43,9 @@ class Measures:
         collisions: share of the obstacles that were passed nearer to the middle than to either way.
         speed: along the course, m/s.
         first_action: from the first observation to the first motion, ms.
-        reaction: from a change that can be observed to 5 mm of motion, ms.
-        half_reaction: to half of the motion, ms.
+        reaction: from a move of the goal to the first twentieth of the motion there, ms; NaN with
+            obstacles.
+        half_reaction: to half of the motion, ms; NaN with obstacles.
     """
 
     kick: float
@@ -81,7 +83,7 @@ def measure(case: Case) -> Measures:
     last = x[-1] if case.has_obstacles else 0.0
     obstacles = np.arange(FIRST_OBSTACLE, last, OBSTACLE_SPACING)
     sides = np.abs(np.interp(obstacles, np.maximum.accumulate(x), y))
-    reaction, half = reactions(case)
+    reaction, half = reactions(case) if not case.has_obstacles else (math.nan, math.nan)
     return Measures(
         kick=float(np.abs(played.kicks).max()) if len(played.kicks) else 0.0,
         peak_jerk=float(np.abs(jerk).max()),
@@ -99,7 +101,7 @@ def measure(case: Case) -> Measures:
 
 
 def reactions(case: Case) -> tuple[float, float]:
-    """Mean times, ms, from a move of the goal to the first 5 mm, and half of it, of the motion."""
+    """Mean times, ms, from a move of the goal to a twentieth and to half of the motion there."""
     period_ns = case.execution_horizon * 40_000_000
     firsts, halves = [], []
     short = dataclasses.replace(case, seconds=4.5, has_obstacles=False)
