@@ -24,7 +24,7 @@ STILL = 1e-3
 """m/s; slower is at rest."""
 SHIFT = 0.1
 """m, by which the goal moves where reactions are measured."""
-REACTIONS = 8
+REACTIONS = 5
 """Moments within an execution horizon at which the goal moves."""
 
 

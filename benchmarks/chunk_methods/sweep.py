@@ -11,9 +11,12 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import multiprocessing
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +29,11 @@ from results_page import replace_section
 from virtual_play import STOP_AND_GO, Case
 
 DELAYS_MS = (0, 40, 50, 80, 100, 120, 150, 160, 200, 240, 250, 280, 300, 320)
-"""Up to 8 steps of 40 ms, and round numbers between."""
+"""Up to 8 steps of 40 ms, and round numbers between, without jitter."""
+STEPS_MS = tuple(delay for delay in DELAYS_MS if delay % 40 == 0)
 LONG_DELAYS_MS = (400, 480, 560, 640, 720, 800, 960)
-JITTERS_MS = (0, 60)
-SEEDS = (1, 2, 3)
+JITTER_MS = 60
+SEEDS = (1, 2)
 SECONDS = 20.0
 SHOWN_MS = 120
 GOAL = 3.0
@@ -96,32 +100,33 @@ def case_of(
     )
 
 
-def run(
-    arms: Sequence[Arm], delays_ms: Iterable[float], jitters_ms: Iterable[float], seeds: int
-) -> list[Point]:
-    """Play every row at every delay."""
+def run(arms: Sequence[Arm], delays: Sequence[tuple[float, float]], seeds: int) -> list[Point]:
+    """Play every row on both courses at delays and jitters, ms; two rows at a time."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        rows = pool.map(partial(points_of, delays=delays, seeds=seeds), arms)
+        return [point for row in rows for point in row]
+
+
+def points_of(arm: Arm, delays: Sequence[tuple[float, float]], seeds: int) -> list[Point]:
+    """A row at delays and jitters, ms, on both courses."""
     points = []
-    for arm in arms:
-        for has_obstacles in (False, True):
-            for latency_ms in delays_ms:
-                for jitter_ms in jitters_ms:
-                    found = [
-                        measure(
-                            case_of(
-                                arm, latency_ms, jitter_ms, has_obstacles=has_obstacles, seed=seed
-                            )
-                        )
-                        for seed in SEEDS[:seeds]
-                    ]
-                    mean = Measures(
-                        **{
-                            field.name: float(np.mean([getattr(one, field.name) for one in found]))
-                            for field in dataclasses.fields(Measures)
-                        }
-                    )
-                    points.append(Point(arm.name, has_obstacles, latency_ms, jitter_ms, mean))
-        print(arm.name, file=sys.stderr)
+    for has_obstacles in (False, True):
+        for latency_ms, jitter_ms in delays:
+            cases = [
+                case_of(arm, latency_ms, jitter_ms, has_obstacles=has_obstacles, seed=seed)
+                for seed in SEEDS[:seeds]
+            ]
+            mean = mean_of([measure(case) for case in cases])
+            points.append(Point(arm.name, has_obstacles, latency_ms, jitter_ms, mean))
+    print(arm.name, file=sys.stderr)
     return points
+
+
+def mean_of(found: Sequence[Measures]) -> Measures:
+    """The mean of each measure."""
+    names = [field.name for field in dataclasses.fields(Measures)]
+    return Measures(**{n: float(np.mean([getattr(one, n) for one in found])) for n in names})
 
 
 def chosen(points: Sequence[Point], *, has_obstacles: bool, jitter_ms: float = 0.0) -> list[Point]:
@@ -204,12 +209,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few delays and one seed")
     parser.add_argument("--write", type=Path, metavar="docs", help="folder of the page to rewrite")
     arguments = parser.parse_args()
-    delays = (0, SHOWN_MS, 320) if arguments.quick else DELAYS_MS
     seeds = 1 if arguments.quick else len(SEEDS)
-    points = run(ARMS, delays, JITTERS_MS[: 1 if arguments.quick else 2], seeds)
+    delays: list[tuple[float, float]] = [(delay, 0.0) for delay in DELAYS_MS]
+    delays += [(delay, JITTER_MS) for delay in STEPS_MS]
+    if arguments.quick:
+        delays = [(0, 0), (SHOWN_MS, 0), (320, 0)]
+    points = run(ARMS, delays, seeds)
     long_arms = [arm for arm in ARMS if arm.name in LONG_ARMS]
-    beyond = run(long_arms, LONG_DELAYS_MS[:: 3 if arguments.quick else 1], (0,), seeds)
-    shown = [delay for delay in delays if delay % 40 == 0]
+    long_delays = [(delay, 0.0) for delay in LONG_DELAYS_MS[:: 3 if arguments.quick else 1]]
+    beyond = run(long_arms, long_delays, seeds)
+    shown = [delay for delay in STEPS_MS if (delay, 0) in delays]
     sections = {
         "measures": measures_table(points, SHOWN_MS),
         "ratios-one-way": ratio_table(points, shown, has_obstacles=False),
@@ -217,7 +226,7 @@ def main() -> None:
     }
     if not arguments.quick:
         sections["ratios-jitter"] = ratio_table(
-            points, shown, has_obstacles=False, jitter_ms=JITTERS_MS[1]
+            points, shown, has_obstacles=False, jitter_ms=JITTER_MS
         )
     sections["ratios-long"] = ratio_table(
         beyond, sorted({point.latency_ms for point in beyond}), has_obstacles=False
