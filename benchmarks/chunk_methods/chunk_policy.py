@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from openpi_flash_models.actions.rtc import (
     DEFAULT_RTC,
     Guidance,
-    Method,
     RtcControls,
+    RtcOptions,
     guidance_of,
     no_guidance,
 )
@@ -49,7 +49,6 @@ SCALE = 0.3
 """m for one unit of the model's space."""
 
 TIMES = (np.arange(HORIZON) * STEP_S).astype(np.float64)
-CLEAN_METHODS: tuple[Method, ...] = ("identity", "vjp")
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class ChunkPolicy:
         number: int,
         state: Array,
         controls: RtcControls | None = None,
-        method: Method = DEFAULT_RTC.method,
+        options: RtcOptions = DEFAULT_RTC,
     ) -> Array:
         """A chunk of absolute positions, [H, A], m.
 
@@ -98,16 +97,14 @@ class ChunkPolicy:
             number: of this chunk, for its noise.
             state: the observed position, [A], m.
             controls: of the request, in m.
-            method: how the previous chunk guides this one.
+            options: how the previous chunk guides this one.
         """
         means, log_weights = self._modes(state)
         noise = np.random.default_rng((self._seed, number)).standard_normal((1, HORIZON, 2))
         guidance = no_guidance(1, HORIZON, 2)
         if controls is not None:
             known = (np.asarray(controls.previous_actions) - state) / SCALE
-            guidance = guidance_of(
-                known, controls, DEFAULT_RTC.schedule, horizon=HORIZON, action_dim=2
-            )
+            guidance = guidance_of(known, controls, options.schedule, horizon=HORIZON, action_dim=2)
         means = (means - state) / SCALE
         if guidance.is_prefix:
             made = sample_behind_prefix(means, log_weights, noise[0], guidance)
@@ -118,7 +115,8 @@ class ChunkPolicy:
                     jnp.asarray(log_weights, jnp.float32),
                     jnp.asarray(noise, jnp.float32),
                     guidance,
-                    is_full=method == "vjp",
+                    jnp.float32(options.max_guidance),
+                    is_full=options.method == "vjp",
                 )
             )[0]
         return state + SCALE * np.asarray(made, dtype=np.float64)
@@ -156,6 +154,7 @@ def sample_guided(
     log_weights: jax.Array,
     noise: jax.Array,
     guidance: Guidance,
+    max_guidance: jax.Array,
     *,
     is_full: bool,
 ) -> jax.Array:
@@ -184,7 +183,7 @@ def sample_guided(
             x,
             jnp.float32(time),
             guidance,
-            DEFAULT_RTC.max_guidance,
+            max_guidance,
             full=is_full,
         )
         x = x - velocity / FLOW_STEPS

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from openpi_flash_models.actions.rtc import DEFAULT_RTC, RtcOptions
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from method_plots import plot_borders, plot_delays, plot_limits
@@ -46,8 +48,9 @@ class Arm:
 
     name: str
     method: str
-    guidance: str = "identity"
+    options: RtcOptions = DEFAULT_RTC
     execution_horizon: int = 10
+    blend_ms: float = 100.0
 
 
 ARMS = (
@@ -61,9 +64,23 @@ ARMS = (
     Arm("temporal_ensemble", "temporal_ensemble"),
     Arm("temporal_ensemble, every 5 steps", "temporal_ensemble", execution_horizon=5),
     Arm("rtc", "rtc"),
-    Arm("rtc, vjp on the server", "rtc", "vjp"),
+    Arm("rtc, vjp on the server", "rtc", RtcOptions("vjp")),
     Arm("rtc_prefix", "rtc_prefix"),
 )
+PAPERS = RtcOptions(max_guidance=5.0)
+FADES = (
+    Arm("latest", "latest"),
+    Arm("latest, blend_time 0", "latest", blend_ms=0.0),
+    Arm("temporal_ensemble", "temporal_ensemble"),
+    Arm("temporal_ensemble, blend_time 0", "temporal_ensemble", blend_ms=0.0),
+    Arm("rtc", "rtc"),
+    Arm("rtc, blend_time 0", "rtc", blend_ms=0.0),
+    Arm("rtc, max_guidance 5", "rtc", PAPERS),
+    Arm("rtc, max_guidance 5, blend_time 0", "rtc", PAPERS, blend_ms=0.0),
+    Arm("rtc_prefix", "rtc_prefix"),
+    Arm("rtc_prefix, blend_time 0", "rtc_prefix", blend_ms=0.0),
+)
+"""Rows without what makes borders smooth."""
 LONG_ARMS = (STOP_AND_GO, "latest", "rtc", "rtc, vjp on the server", "rtc_prefix")
 
 
@@ -95,7 +112,8 @@ def case_of(
         seed=seed,
         seconds=seconds,
         execution_horizon=arm.execution_horizon,
-        guidance="vjp" if arm.guidance == "vjp" else "identity",
+        options=arm.options,
+        blend_ms=arm.blend_ms,
         has_obstacles=has_obstacles,
     )
 
@@ -187,6 +205,23 @@ def ratio_table(
     return "\n".join(lines)
 
 
+def fades_table(points: Sequence[Point]) -> str:
+    """RMS jerk, and the time to half of a reaction, of the rows of `FADES`."""
+    delays = sorted({point.latency_ms for point in points})
+    lines = [
+        "| | "
+        + " | ".join(f"RMS jerk at {delay:g} ms, m/s³" for delay in delays)
+        + f" | half-way at {SHOWN_MS} ms, ms |",
+        "|" + "---|" * (len(delays) + 2),
+    ]
+    calm = chosen(points, has_obstacles=False)
+    for arm in FADES:
+        own = {point.latency_ms: point.measures for point in calm if point.arm == arm.name}
+        jerks = " | ".join(f"{own[delay].rms_jerk:.1f}" for delay in delays)
+        lines.append(f"| `{arm.name}` | {jerks} | {_finite(own[SHOWN_MS].half_reaction)} |")
+    return "\n".join(lines)
+
+
 def _finite(value: float) -> str:
     return f"{value:.0f}" if np.isfinite(value) else "never"
 
@@ -228,6 +263,7 @@ def main() -> None:
         sections["ratios-jitter"] = ratio_table(
             points, shown, has_obstacles=False, jitter_ms=JITTER_MS
         )
+    sections["fades"] = fades_table(run(FADES, [(0, 0), (SHOWN_MS, 0), (320, 0)], seeds))
     sections["ratios-long"] = ratio_table(
         beyond, sorted({point.latency_ms for point in beyond}), has_obstacles=False
     )

@@ -13,7 +13,7 @@ import numpy as np
 from chunk_policy import HORIZON, STEP_S, ChunkPolicy, Course
 from numpy.typing import NDArray
 
-from openpi_flash_models.actions.rtc import Method, RtcControls
+from openpi_flash_models.actions.rtc import DEFAULT_RTC, RtcControls, RtcOptions
 from openpi_flash_robot.bridge.request_schedule import RequestSchedule
 from openpi_flash_robot.play.chunk import Chunk
 from openpi_flash_robot.play.chunk_player import ChunkPlayer
@@ -59,7 +59,8 @@ class Case:
         seed: of the policy and of the jitter.
         seconds: how long.
         execution_horizon: steps.
-        guidance: how the server of `rtc` guides.
+        options: how the server of `rtc` guides.
+        blend_ms: how long a fade takes.
         has_obstacles: whether there are two ways, so that chunks may disagree on more than noise.
     """
 
@@ -69,7 +70,8 @@ class Case:
     seed: int = 0
     seconds: float = 30.0
     execution_horizon: int = 10
-    guidance: Method = "identity"
+    options: RtcOptions = DEFAULT_RTC
+    blend_ms: float = 100.0
     has_obstacles: bool = True
 
 
@@ -108,6 +110,7 @@ def play(case: Case, goal_at: Callable[[int], float] = lambda _: 0.0) -> Played:
         SETTINGS,
         chunk_method="latest" if stops else case.method,
         execution_horizon=case.execution_horizon,
+        blend_ns=round(case.blend_ms * MS),
     )
     player, schedule = ChunkPlayer(("x", "y"), settings), RequestSchedule[object]()
     delays = np.random.default_rng((case.seed, 1))
@@ -154,7 +157,7 @@ def play(case: Case, goal_at: Callable[[int], float] = lambda _: 0.0) -> Played:
             delay, executed = min(told.delay, len(known)), min(told.execution_horizon, HORIZON)
             controls = RtcControls(known, delay, executed, is_prefix=told.is_prefix)
         policy = ChunkPolicy(case.seed, Course(case.has_obstacles, goal_at(now)))
-        actions = policy.chunk(sequence, here, controls, case.guidance)
+        actions = policy.chunk(sequence, here, controls, case.options)
         sequence = schedule.send(now, _observation(now)).request_id
         answer = now, actions
         waits_ns = round((case.latency_ms + delays.uniform(0, case.jitter_ms)) * MS)
