@@ -295,6 +295,42 @@ def test_rtc_that_is_off_is_not_offered_and_refused(canned, observation):
     assert policy.infer(observation, InferenceControls(seed=1)).actions.shape == (10, 7)
 
 
+def test_known_first_actions_are_for_checkpoints_that_were_trained_with_them(
+    libero_checkpoint, policy, observation, compilations
+):
+    known = RtcControls(np.full((6, 7), 0.1), delay=3, is_prefix=True)
+    assert "rtc_prefix" not in policy.spec.supports
+    with pytest.raises(ObservationError, match="rtc/method: is 'prefix', which the checkpoint was"):
+        policy.infer(observation, InferenceControls(rtc=known))
+
+    stats = read_norm_stats(libero_checkpoint, "physical-intelligence/libero")
+    tokenizer = PaligemmaTokenizer(libero_checkpoint / "paligemma_tokenizer.model")
+    config = dataclasses.replace(get_config("pi05_libero"), trained_with_prefix=True)
+    trained = ModelPolicy(config, policy._model, stats, tokenizer, max_batch=2)
+    assert {"rtc", "rtc_prefix"} < set(trained.spec.supports)
+    trained.warm_up()
+    before = len(compilations)
+    free = trained.infer(observation, InferenceControls(seed=1)).actions
+    answers = []
+    for value in (0.1, 0.2):
+        rtc = dataclasses.replace(known, previous_actions=np.full((6, 7), value))
+        answers.append(trained.infer(observation, InferenceControls(seed=1, rtc=rtc)).actions)
+        np.testing.assert_allclose(answers[-1][:3], value, atol=1e-6)
+        # what is known beyond the delay neither stays nor pulls
+        assert np.abs(answers[-1][3:6] - value).max() > 1e-2
+    assert np.abs(answers[0][3:] - free[3:]).max() > 1e-3
+    assert np.abs(answers[0][3:] - answers[1][3:]).max() > 1e-3
+    guided = dataclasses.replace(known, is_prefix=False)
+    requests = [
+        (observation, InferenceControls(seed=1, rtc=rtc)) for rtc in (known, None, guided, known)
+    ]
+    together = trained.infer_batch(requests)
+    assert [answer.batch_size for answer in together] == [2, 2, 2, 2]
+    for index, expected in ((0, answers[0]), (1, free), (3, answers[0])):
+        np.testing.assert_allclose(together[index].actions, expected, atol=1e-4)
+    assert len(compilations) == before
+
+
 def test_a_robot_that_cannot_read_its_actions_has_no_rtc():
     def doubled(actions):
         return actions * 2

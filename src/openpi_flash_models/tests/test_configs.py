@@ -117,6 +117,10 @@ def test_a_config_that_cannot_be_served_says_why(name):
     ("values", "problem"),
     [
         ({"action_horizon": 0}, "action_horizon is 0, expected at least 1"),
+        (
+            {"trained_with_prefix": True, "kind": "pi0_fast"},
+            "trained_with_prefix is for pi0 and pi05, got pi0_fast",
+        ),
         ({"action_dim": 6}, "action_dim is 6, the robot sim_arm has 7 actions"),
         ({"delta_mask": (True,) * 8}, "delta covers 8 dimensions, the robot sim_arm has 7"),
         ({"cameras": ("base_0_rgb",)}, "the model has no camera left_wrist_0_rgb, which the robot"),

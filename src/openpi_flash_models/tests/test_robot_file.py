@@ -127,6 +127,14 @@ def test_a_file_may_hold_a_config_for_a_robot_of_ours(write):
     assert (config.action_dim, config.max_token_len, config.robot.name) == (8, 250, "droid")
 
 
+def test_a_config_says_that_its_checkpoint_was_trained_with_known_first_actions(write):
+    entry = "{name: %s, robot: droid, model: pi05, asset_id: droid, action_horizon: 8%s}"
+    both = f"{entry % ('told', ', trained_with_prefix: true')}, {entry % ('untold', '')}"
+    add_robot_file(write(f"configs: [{both}]"))
+    assert named_configs.get_config("told").trained_with_prefix
+    assert not named_configs.get_config("untold").trained_with_prefix
+
+
 def edited(old, new):
     text = example("yaml")
     assert old in text

@@ -106,8 +106,13 @@ def test_no_mode_is_the_default_mode(value):
             "rtc/delay: expected a whole number from 0, got -1",
         ),
         (
+            {"rtc": {"previous_actions": np.zeros((3, 2)), "delay": 0, "method": np.zeros(3)}},
+            "rtc/method: expected 'prefix' or none, got an array float64[3]",
+        ),
+        (
             {"rtc": {"previous_actions": np.zeros((3, 2)), "delay": 0, "beta": 1}},
-            "rtc: no such key: 'beta', known are previous_actions, delay, execution_horizon",
+            "rtc: no such key: 'beta', known are previous_actions, delay, "
+            "execution_horizon, method",
         ),
     ],
 )
@@ -121,7 +126,9 @@ def test_the_chunk_that_is_being_played_reaches_the_policy():
     chunk = np.arange(6.0).reshape(3, 2)
     rtc = parse({"rtc": {"previous_actions": chunk, "delay": np.int64(2)}}).controls.rtc
     np.testing.assert_array_equal(rtc.previous_actions, chunk)
-    assert (rtc.delay, rtc.execution_horizon) == (2, None)
+    assert (rtc.delay, rtc.execution_horizon, rtc.is_prefix) == (2, None, False)
+    known = parse({"rtc": {"previous_actions": chunk, "delay": 2, "method": "prefix"}})
+    assert known.controls.rtc.is_prefix
 
 
 def test_the_transports_own_session_name_is_checked_too():

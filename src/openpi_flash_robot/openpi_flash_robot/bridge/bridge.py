@@ -466,7 +466,6 @@ class Bridge(Generic[Message]):
             step_ns=agreement.step_ns,
             observation_ns=observation.oldest_ns,
             sequence=self._sequence + 1,
-            is_continuation=request.is_continuation,
             grippers=tuple(axis.is_gripper for axis in agreement.axes),
             rates=tuple(axis.reading.is_rate for axis in agreement.axes),
         )
@@ -609,6 +608,7 @@ class Bridge(Generic[Message]):
             self._player.plan,
             self._settings.execution_horizon,
             self._settings.player.lead_ns,
+            self._player.takeover_ns,
         )
 
     def _ask(self, now: int) -> None:
@@ -631,12 +631,7 @@ class Bridge(Generic[Message]):
                 now + self._requests.expected_ns + self._settings.player.lead_ns,
                 self._settings.execution_horizon,
             )
-        request = self._requests.send(
-            now,
-            observation,
-            is_continuation=continuation is not None,
-            instruction=self._instruction,
-        )
+        request = self._requests.send(now, observation, instruction=self._instruction)
         timeout = self._timeout(now, observation, agreement)
         self._effects.append(
             SendRequest(request.request_id, observation, agreement, timeout, continuation)

@@ -24,7 +24,6 @@ class PendingRequest(Generic[Message]):
         observation: what it was built from.
         sent_ns: when it left.
         is_wanted: false once its answer is of no use any more.
-        is_continuation: whether it asks for a chunk that goes on from the running one.
         instruction: what the robot was told when it left.
     """
 
@@ -32,7 +31,6 @@ class PendingRequest(Generic[Message]):
     observation: Observation[Message]
     sent_ns: int
     is_wanted: bool = True
-    is_continuation: bool = False
     instruction: Instruction = NO_INSTRUCTION
 
 
@@ -47,7 +45,14 @@ class RequestSchedule(Generic[Message]):
         self._last_stamps: tuple[int, int] | None = None
         self._turnaround = Turnaround()
 
-    def is_due(self, now: int, plan: Plan | None, execution_horizon: int, lead_ns: int = 0) -> bool:
+    def is_due(
+        self,
+        now: int,
+        plan: Plan | None,
+        execution_horizon: int,
+        lead_ns: int = 0,
+        takeover_ns: int | None = None,
+    ) -> bool:
         """Whether the next observation should be taken.
 
         It is due so early that its answer takes over before the running plan ends, if the server
@@ -60,6 +65,8 @@ class RequestSchedule(Generic[Message]):
             execution_horizon: steps after a plan's observation at which the next one is due at the
                 latest.
             lead_ns: from an answer to where its chunk takes over.
+            takeover_ns: when the next chunk takes over, if not as soon as it has come; then its
+                observation is taken as late as that allows.
         """
         if self._in_flight is not None:
             return False
@@ -69,8 +76,11 @@ class RequestSchedule(Generic[Message]):
             self._not_before_ns = now
         due_ns = self._not_before_ns
         if plan is not None:
-            latest_ns = plan.end_ns - plan.step_ns - self._turnaround.expected_ns - lead_ns
+            ahead_ns = plan.step_ns + self._turnaround.expected_ns + lead_ns
+            latest_ns = plan.end_ns - ahead_ns
             wanted_ns = plan.observation_ns + execution_horizon * plan.step_ns
+            if takeover_ns is not None:
+                wanted_ns = takeover_ns - ahead_ns
             due_ns = max(due_ns, min(wanted_ns, latest_ns))
         return now >= due_ns
 
@@ -93,20 +103,13 @@ class RequestSchedule(Generic[Message]):
         now: int,
         observation: Observation[Message],
         *,
-        is_continuation: bool = False,
         instruction: Instruction = NO_INSTRUCTION,
     ) -> PendingRequest[Message]:
         """Note that a request with this observation leaves now."""
         self._count += 1
         self._is_urgent = False
         self._last_stamps = (observation.frames.oldest_ns, observation.frames.newest_ns)
-        self._in_flight = PendingRequest(
-            self._count,
-            observation,
-            now,
-            is_continuation=is_continuation,
-            instruction=instruction,
-        )
+        self._in_flight = PendingRequest(self._count, observation, now, instruction=instruction)
         return self._in_flight
 
     def finish(

@@ -22,11 +22,14 @@ def rtc_of(continuation: Continuation, agreement: Agreement) -> dict[str, Any]:
     previous = np.zeros((len(known), agreement.column_count), dtype=np.float32)
     previous[:, list(agreement.columns)] = known
     horizon = agreement.horizon or continuation.execution_horizon
-    return {
+    said: dict[str, Any] = {
         "previous_actions": previous,
         "delay": min(continuation.delay, len(known)),
         "execution_horizon": min(continuation.execution_horizon, horizon),
     }
+    if continuation.is_prefix and "rtc_prefix" in agreement.supports:
+        said["method"] = "prefix"
+    return said
 
 
 class AnswerError(ValueError):

@@ -23,7 +23,6 @@ class Chunk:
         step_ns: spacing of the steps, > 0.
         observation_ns: stamp of the oldest input it was inferred from.
         sequence: its number.
-        is_continuation: whether the server made it go on from the running chunk (`rtc`).
         grippers: bool [N], whether a column is a gripper: such a one is neither faded nor averaged.
         rates: bool [N], whether a column says how far to go; empty for none.
     """
@@ -32,7 +31,6 @@ class Chunk:
     step_ns: int
     observation_ns: int
     sequence: int
-    is_continuation: bool = False
     grippers: tuple[bool, ...] = ()
     rates: tuple[bool, ...] = ()
 

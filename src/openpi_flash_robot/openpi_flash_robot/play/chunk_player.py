@@ -13,8 +13,8 @@ A chunk that comes while another one runs belongs to the moment of its observati
 passed are dropped. While the robot is at rest no step passes: a chunk observed at rest begins with
 its step 0, however long inference took, and of one observed in motion only the steps up to the
 moment of rest are dropped. Either way the chunk departs from what is commanded a moment from now,
-`lead_ns`, so that a controller hears of it in time; how it is joined to those before is a method
-of its own (`splice/`). Braking begins as much
+`lead_ns`, so that a controller hears of it in time, or later where its method plays chunks out; how
+it is joined to those before is the method's (`splice/methods.py`). Braking begins as much
 later, for the same reason.
 """
 
@@ -35,8 +35,10 @@ from openpi_flash_robot.play.joint_limits import JointLimits, brake, can_stop
 from openpi_flash_robot.play.motion import Motion, MotionState, rest
 from openpi_flash_robot.play.plan import Plan
 from openpi_flash_robot.play.smooth_path import Polygon, SmoothPath
-from openpi_flash_robot.play.splice.ensemble import ensemble
+from openpi_flash_robot.play.splice.border import Border
 from openpi_flash_robot.play.splice.fade import faded
+from openpi_flash_robot.play.splice.methods import CHUNK_METHODS, RunningChunk
+from openpi_flash_robot.play.splice.open_loop import played_out_ns
 from openpi_flash_robot.play.splice.rtc import Continuation, continuation
 from openpi_flash_robot.play.splice.timed_chunk import TimedChunk
 from openpi_flash_robot.settings.node_settings import PlayerSettings
@@ -95,6 +97,7 @@ class ChunkPlayer:
         self._narrowed: Hold | None = None
         self._recent: deque[TimedChunk] = deque(maxlen=REMEMBERED_CHUNKS)
         self._asked: TimedChunk | None = None  # as the policy said it, rates as rates
+        self._joined: TimedChunk | None = None
         self._settings = settings
         self._limits = self._braking = _limits_of(settings)
         self._motion_acceleration = self._limits.acceleration
@@ -316,10 +319,12 @@ class ChunkPlayer:
             if isinstance(before, Hold):
                 return before
             begin_ns = max(now + self._settings.lead_ns, before.start_ns)
-            start_ns = begin_ns + chunk.step_ns - self._moved_ns(chunk)
+            # a robot that still moves at the takeover has not rested: no step waits for it
+            first_due_ns = begin_ns + chunk.step_ns - self._moved_ns(chunk)
+            start_ns = max(first_due_ns, chunk.observation_ns)
         else:
             before = self._plan.motion
-            begin_ns = max(now + self._settings.lead_ns, before.start_ns)
+            begin_ns = max(now + self._settings.lead_ns, before.start_ns, self.takeover_ns or 0)
             start_ns = chunk.observation_ns
         first_step = max(0, (begin_ns - start_ns) // chunk.step_ns + 1)
         deadline_ns = chunk.observation_ns + self.max_age_ns(chunk.horizon, chunk.step_ns)
@@ -435,21 +440,38 @@ class ChunkPlayer:
         due_ns: NDArray[np.int64],
     ) -> NDArray[np.float64]:
         """Where the steps that are played want the joints to be, [K, N], and remember the chunk."""
-        method, is_start = self._settings.chunk_method, self._plan is None
+        is_start = self._plan is None
         if is_start:
             self._recent.clear()
+            self._joined = None
         self._recent.append(raw)
-        desired = own = raw.at(due_ns)
-        if method == "temporal_ensemble":
-            desired = ensemble(self._recent, due_ns, self._settings.ensemble_decay)
-        goes_on = method == "temporal_ensemble" or (method == "rtc" and chunk.is_continuation)
-        if is_start or not goes_on:
-            desired = faded(before, begin_ns, due_ns, desired, self._settings.blend_ns)
+        # also those that would be played too late: later chunks are joined with them
+        all_ns = np.arange(due_ns[0], raw.end_ns + 1, raw.step_ns, dtype=np.int64)
+        own = raw.at(all_ns)
+        border = Border(
+            due_ns=all_ns,
+            own=own,
+            recent=tuple(self._recent),
+            joined=self._joined,
+            decay=self._settings.ensemble_decay,
+        )
+        method = CHUNK_METHODS[self._settings.chunk_method]
+        joined = desired = own if is_start else method.join(border)
+        if is_start or method.is_faded:
+            desired = faded(before, begin_ns, all_ns, joined, self._settings.blend_ns)
+        self._joined = TimedChunk(joined, int(all_ns[0]), raw.step_ns)
         if chunk.grippers:
             desired = np.where(np.asarray(chunk.grippers), own, desired)
         if chunk.rates:
             desired = np.where(np.asarray(chunk.rates), own, desired)
-        return desired
+        return desired[: len(due_ns)]
+
+    @property
+    def takeover_ns(self) -> int | None:
+        """When the next chunk takes over from the running plan; None: as soon as it has come."""
+        if self._plan is None or not CHUNK_METHODS[self._settings.chunk_method].is_played_out:
+            return None
+        return played_out_ns(self._plan, self._settings.execution_horizon, self._limits)
 
     def continuation(
         self, observation_ns: int, takes_over_ns: int, execution_horizon: int
@@ -461,9 +483,16 @@ class ChunkPlayer:
             takes_over_ns: when its answer is expected to take over.
             execution_horizon: steps of the answer that will be played.
         """
-        if self._settings.chunk_method != "rtc" or self._plan is None or self._asked is None:
+        told = CHUNK_METHODS[self._settings.chunk_method].running_chunk
+        if told is RunningChunk.UNTOLD or self._plan is None or self._asked is None:
             return None
-        return continuation(self._asked, observation_ns, takes_over_ns, execution_horizon)
+        return continuation(
+            self._asked,
+            observation_ns,
+            takes_over_ns,
+            execution_horizon,
+            is_prefix=told is RunningChunk.IS_PREFIX,
+        )
 
 
 def _limits_of(settings: PlayerSettings) -> JointLimits:

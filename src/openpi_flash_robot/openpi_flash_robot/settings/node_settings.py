@@ -106,7 +106,7 @@ class PlayerSettings:
 
     Attributes:
         max_chunk_age_ns: oldest observation to play for; 0 is half of the chunk.
-        chunk_method: how a chunk goes on from those before: latest, temporal_ensemble or rtc.
+        chunk_method: how a chunk goes on from those before, a name in `play/splice/methods.py`.
         ensemble_decay: of the weights of temporal_ensemble, per chunk.
         blend_ns: how long the running plan fades into a new chunk.
         max_start_delta: per joint, rad or m.
@@ -120,6 +120,7 @@ class PlayerSettings:
             what was commanded before.
         is_commanded: whether the robot moves by the plans; not in a dry run.
         measured: per axis, whether it is a joint that is measured; empty: all are.
+        execution_horizon: steps of a chunk that are played where its method plays it out; 0: all.
     """
 
     chunk_method: str
@@ -135,6 +136,7 @@ class PlayerSettings:
     lead_ns: int
     is_commanded: bool
     measured: tuple[bool, ...] = ()
+    execution_horizon: int = 0
 
 
 @dataclass(frozen=True)

@@ -474,7 +474,9 @@ PARAMETERS: tuple[Parameter, ...] = (
         10,
         "Steps after an observation at which the next one is taken at the latest; it is taken "
         "sooner where its answer would come after the running chunk's end, by the slowest of the "
-        "last 100 answers. 0 takes it as soon as the last answer is in.",
+        "last 100 answers. 0 takes it as soon as the last answer is in. With chunk_method "
+        "open_loop: the steps of a chunk that are played before the next one begins; 0 plays all "
+        "that max_chunk_age allows.",
         unit="steps",
         low=0,
         high=10000,
@@ -495,10 +497,26 @@ PARAMETERS: tuple[Parameter, ...] = (
         "chunk_method",
         ParameterKind.STRING,
         "latest",
-        "How a chunk goes on from those before. latest: the newest one, faded in. "
-        "temporal_ensemble: the mean of all recent ones. rtc: the server makes it go on from the "
-        "running one, where it can; else as latest.",
-        choices=("latest", "temporal_ensemble", "rtc"),
+        "How a chunk goes on from those before. latest: the newest one. latest_only: the same "
+        "without the fade of blend_time. "
+        "open_loop: the newest one, once execution_horizon steps of the running one are "
+        "played. temporal_ensemble: the mean of all recent ones. "
+        "weighted_average, average, conservative: 0.3, 0.5 or 0.7 of the old one and the rest of "
+        "the new one, as LeRobot's asynchronous inference. "
+        "rtc: the server makes it continue the running one, where it can; else as latest. "
+        "rtc_prefix: the same with a checkpoint that was trained for it, else as rtc. "
+        "docs/chunk-methods.md compares them.",
+        choices=(
+            "latest",
+            "open_loop",
+            "temporal_ensemble",
+            "latest_only",
+            "weighted_average",
+            "average",
+            "conservative",
+            "rtc",
+            "rtc_prefix",
+        ),
         dynamic=True,
     ),
     Parameter(
@@ -563,7 +581,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         "blend_time",
         ParameterKind.DOUBLE,
         0.1,
-        "How long the running plan, or rest, is faded into a new chunk.",
+        "How long the running plan, or rest, is faded into a new chunk, whatever chunk_method is, "
+        "but latest_only.",
         unit="s",
         low=0.0,
         high=10.0,

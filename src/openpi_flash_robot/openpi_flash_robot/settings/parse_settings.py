@@ -170,4 +170,5 @@ def _player(values: Values, axes: tuple[str, ...], joints: tuple[str, ...]) -> P
         measured=tuple(axis in joints for axis in axes),
         lead_ns=values.seconds("min_lead_time"),
         is_commanded=not values.get("dry_run", bool),
+        execution_horizon=values.get("execution_horizon", int),
     )

@@ -234,8 +234,14 @@ def _warnings(contract: ServerContract, settings: NodeSettings) -> tuple[str, ..
         ]
     if settings.observation.jpeg_quality is not None and "jpeg" not in contract.supports:
         warnings.append("the server does not read jpeg; images are sent raw")
-    if settings.player.chunk_method == "rtc" and "rtc" not in contract.supports:
+    method = settings.player.chunk_method
+    if method in ("rtc", "rtc_prefix") and "rtc" not in contract.supports:
         warnings.append("the server cannot continue a chunk (rtc); chunks are faded in instead")
+    elif method == "rtc_prefix" and method not in contract.supports:
+        warnings.append(
+            "the server's checkpoint was not trained with known actions (rtc_prefix); its chunks "
+            "are guided instead (rtc)"
+        )
     rate_hz = contract.action_rate_hz
     if rate_hz is not None and settings.action_rate_hz not in (0.0, rate_hz):
         warnings.append(

@@ -136,3 +136,57 @@ def test_without_rtc_on_the_server_a_request_says_nothing_and_the_node_warns(set
     assert warning.message.startswith("the server cannot continue a chunk (rtc)")
     world.answer(world.pass_time(100, until=SendRequest), moving())
     assert world.pass_time(2_000, until=SendRequest).continuation is None
+
+
+@pytest.mark.parametrize(
+    ("supports", "warning"),
+    [
+        (["rtc", "rtc_prefix"], None),
+        (["rtc"], "the server's checkpoint was not trained with known actions (rtc_prefix)"),
+        ([], "the server cannot continue a chunk (rtc)"),
+    ],
+)
+def test_rtc_prefix_falls_back_to_what_the_server_can_and_says_so(
+    settings, replace, supports, warning
+):
+    player = replace(settings.player, chunk_method="rtc_prefix")
+    world = World(replace(settings, player=player))
+    world.bridge.activate(world.now)
+    warned = [one.message for one in of(world.up(supports=supports), Warn)]
+    assert [one[: len(warning)] for one in warned] == [warning] if warning else not warned
+    world.answer(world.pass_time(100, until=SendRequest), moving())
+    said = world.pass_time(2_000, until=SendRequest).continuation
+    assert said.is_prefix if supports else said is None
+
+
+@pytest.mark.parametrize("horizon", [10, 0])
+@pytest.mark.parametrize("latency", [40, 200])
+def test_an_open_loop_plays_its_horizon_and_never_stops_between_two_chunks(
+    settings, replace, horizon, latency
+):
+    player = replace(settings.player, chunk_method="open_loop", execution_horizon=horizon)
+    world = World(replace(settings, player=player, execution_horizon=horizon))
+    world.bridge.activate(world.now)
+    world.up()
+    world.answer(world.pass_time(100, until=SendRequest), swing(world.now), latency_ms=latency)
+    slowest, taken_over = 9.0, []
+    for index in range(5):
+        request = world.pass_time(3_000, until=SendRequest)
+        observed = request.observation.oldest_ns
+        for _ in range(latency // 20):
+            world.pass_time(20)
+            if index:  # it has started
+                slowest = min(slowest, world.speed)
+        world.answer(request, swing(observed), latency_ms=0)
+        taken_over.append(world.bridge._player.plan.due_ns[0])
+    assert world.status.state is State.RUNNING
+    assert slowest > 0.1
+    periods = np.diff(taken_over) / (40 * MS)
+    # of a chunk of 50 steps, half may be played; the robot brakes for the last ones
+    assert periods == pytest.approx(10 if horizon else 17, abs=1.01 if horizon else 5)
+
+
+def swing(observed):
+    """A chunk of a policy that moves the shoulder by 0.2 rad/s, by the moment."""
+    moments = (observed - 1_000 * MS) / 1e9 + np.arange(50) * 0.04
+    return still() + 0.2 * moments[:, np.newaxis] * [1, 0, 0]

@@ -21,6 +21,7 @@ from openpi_flash_robot.link.events import (
     RequestDone,
     RequestFailure,
 )
+from openpi_flash_robot.play.splice.methods import CHUNK_METHODS
 from openpi_flash_robot.settings.node_settings import StopSettings
 
 ESTOP, ENABLE = "/estop", "/enable"
@@ -34,7 +35,7 @@ class History:
         self.rng = np.random.default_rng(seed)
         player = dataclasses.replace(
             settings.player,
-            chunk_method=str(self.rng.choice(["latest", "temporal_ensemble", "rtc"])),
+            chunk_method=str(self.rng.choice(sorted(CHUNK_METHODS))),
             max_velocity=tuple(self.rng.choice([0.2, 1.0, 3.0], 3)),
             max_acceleration=tuple(self.rng.choice([0.5, 5.0, 20.0], 3)),
             max_start_delta=(9.0,) * 3,

@@ -136,3 +136,13 @@ def test_a_slow_answer_of_long_ago_is_forgotten():
         answered(requests, at=0, took=took * MS)
     assert not requests.is_due(269 * MS, short, 10)
     assert requests.is_due(270 * MS, short, 10)
+
+
+def test_a_chunk_that_is_played_out_is_followed_by_one_observed_as_late_as_its_answer_allows():
+    requests = RequestSchedule()
+    answered(requests, 0, 70 * MS)
+    # takes over at 900 ms: an answer, a lead of 40 ms and a step of 20 ms before that
+    due = 900 * MS - (70 + 40 + 20) * MS
+    running = plan(100 * MS)
+    assert not requests.is_due(due - 1, running, 10, 40 * MS, takeover_ns=900 * MS)
+    assert requests.is_due(due, running, 10, 40 * MS, takeover_ns=900 * MS)

@@ -1,5 +1,6 @@
 """answer.py: what comes back from the server, checked."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -106,3 +107,12 @@ def test_the_running_chunk_is_told_in_the_servers_columns():
     assert said["previous_actions"].tolist() == [[2.0, 3.0, 1.0]]
     assert said["previous_actions"].dtype == np.float32
     assert (said["delay"], said["execution_horizon"]) == (1, 4)
+
+
+@pytest.mark.parametrize("is_prefix", [False, True])
+@pytest.mark.parametrize("supports", [["rtc"], ["rtc", "rtc_prefix"]])
+def test_only_a_server_that_can_is_asked_to_take_played_steps_as_known(is_prefix, supports):
+    agreement = dataclasses.replace(AGREEMENT, supports=frozenset(supports))
+    continuation = Continuation(np.zeros((1, 3)), 1, 2, is_prefix=is_prefix)
+    expected = "prefix" if is_prefix and "rtc_prefix" in supports else None
+    assert rtc_of(continuation, agreement).get("method") == expected

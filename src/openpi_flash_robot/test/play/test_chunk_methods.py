@@ -60,14 +60,12 @@ def commanded(method, *, latency, every):
         now += TICK
         if pending is None and now >= next_ask:
             going_on = player.continuation(now, now + latency + LOOSE.lead_ns, every)
-            pending = (now + latency, now, policy.chunk(now, going_on), going_on is not None)
+            pending = (now + latency, now, policy.chunk(now, going_on))
         if pending is not None and now >= pending[0]:
             sequence += 1
-            _, observed, actions, is_continuation = pending
+            _, observed, actions = pending
             here = np.zeros(2) if player.motion is None else player.motion.sample(now).positions
-            plan = player.accept(
-                Chunk(actions, STEP, observed, sequence, is_continuation), now=now, measured=here
-            )
+            plan = player.accept(Chunk(actions, STEP, observed, sequence), now=now, measured=here)
             assert isinstance(plan, Plan), plan
             pending, next_ask = None, observed + every * STEP
         player.step(now)

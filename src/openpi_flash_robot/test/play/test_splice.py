@@ -1,11 +1,16 @@
-"""splice/: chunks on the clock, their mean, and what a request says of the running one."""
+"""splice/: chunks on the clock, how they are joined, and what a request says of the running one."""
 
 import numpy as np
 import pytest
 
-from openpi_flash_robot.play.motion import rest
+from openpi_flash_robot.play.joint_limits import JointLimits
+from openpi_flash_robot.play.motion import Motion, rest
+from openpi_flash_robot.play.plan import Plan
+from openpi_flash_robot.play.splice.border import Border
 from openpi_flash_robot.play.splice.ensemble import ensemble
 from openpi_flash_robot.play.splice.fade import faded
+from openpi_flash_robot.play.splice.methods import CHUNK_METHODS
+from openpi_flash_robot.play.splice.open_loop import played_out_ns
 from openpi_flash_robot.play.splice.rtc import continuation
 from openpi_flash_robot.play.splice.timed_chunk import TimedChunk
 
@@ -86,3 +91,38 @@ def test_no_more_steps_are_frozen_than_are_left():
 
 def test_of_a_chunk_that_has_ended_nothing_is_left():
     assert continuation(ramp(), 361 * MS, 400 * MS, 5) is None
+
+
+def border(own, due_ns, joined=None):
+    """A chunk of one joint."""
+    return Border(due_ns, own, (), joined, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("method", "both"),
+    [
+        ("latest", 1.0),
+        ("latest_only", 1.0),
+        ("weighted_average", 0.7),
+        ("average", 0.5),
+        ("conservative", 0.3),
+    ],
+)
+def test_lerobots_aggregates_weigh_the_new_chunk_where_both_cover_and_take_it_behind(method, both):
+    old = TimedChunk(np.zeros((5, 1)), 0, STEP)  # until 160 ms
+    steps = CHUNK_METHODS[method].join(border(np.ones((4, 1)), moments(80, 120, 160, 200), old))
+    np.testing.assert_allclose(steps[:, 0], [both, both, both, 1.0])
+
+
+def test_an_aggregate_of_a_first_chunk_is_the_chunk():
+    own = np.array([[1.0], [2.0]])
+    assert CHUNK_METHODS["average"].join(border(own, moments(40, 80))) is own
+
+
+@pytest.mark.parametrize(("steps", "ends_at"), [(1, 40), (5, 200), (0, 1_840), (1_000, 1_840)])
+def test_a_chunk_is_played_out_to_its_horizon_but_not_until_it_brakes(steps, ends_at):
+    due_ns = np.arange(1, 51) * STEP  # until 2 s
+    fastest = Motion(moments(0, 40, 80), np.zeros((3, 1)), np.array([[0.0], [0.6], [0.0]]))
+    plan = Plan(fastest, due_ns, STEP, 0, 1, 0, 1, 0)
+    limits = JointLimits(*(np.array([value]) for value in (-1.0, 1.0, 1.0, 0.6 * 1.1 / 0.12)))
+    assert played_out_ns(plan, steps, limits) == pytest.approx(ends_at * MS, abs=1)

@@ -30,11 +30,14 @@ class RtcControls:
         delay: steps that will have been played when the new chunk arrives; they cannot change.
         execution_horizon: steps of the new chunk that are played before the next one; None: the
             steps that the previous chunk does not cover.
+        is_prefix: whether the frozen steps are given to the model as known (``prefix``), by a
+            checkpoint that was trained with it, whatever the method of ``RtcOptions``.
     """
 
     previous_actions: np.ndarray
     delay: int
     execution_horizon: int | None = None
+    is_prefix: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,14 @@ class RtcOptions:
             more time; ``prefix`` gives the frozen steps to the model as known, for checkpoints
             that were trained with it (arXiv 2512.05964).
         schedule: how the weights fall over the steps that are not frozen.
-        max_guidance: the largest guidance weight; beta in section 4.1 of the paper.
+        max_guidance: the largest guidance weight; beta in section 4.1 of the paper. As many as
+            there are denoising steps: the last step closes ``max_guidance / steps`` of what is
+            left between a frozen step and the previous chunk. The paper's 5 are for 5 steps.
     """
 
     method: Method = "identity"
     schedule: Schedule = "exp"
-    max_guidance: float = 5.0
+    max_guidance: float = 10.0
 
 
 DEFAULT_RTC = RtcOptions()
@@ -66,11 +71,13 @@ class Guidance:
         target: [B, H, A] float32, normalised; zeros where unknown.
         weight: [B, H, A] float32 in [0, 1]; zero where the target is unknown.
         frozen: [B, H] bool, steps that the robot plays before the new chunk arrives.
+        is_prefix: whether the method is ``prefix``, whatever that of ``RtcOptions``.
     """
 
     target: np.ndarray
     weight: np.ndarray
     frozen: np.ndarray
+    is_prefix: bool = False
 
 
 def prefix_weights(start: int, end: int, total: int, schedule: Schedule) -> np.ndarray:
@@ -133,4 +140,5 @@ def guidance_of(
     target[0, :steps, :width] = known[:steps]
     weight = np.zeros_like(target)
     weight[0, :, :width] = prefix_weights(start, end, horizon, schedule)[:, None]
-    return Guidance(target, weight, np.arange(horizon)[None] < start)
+    frozen = np.arange(horizon)[None] < start
+    return Guidance(target, weight, frozen, is_prefix=controls.is_prefix)

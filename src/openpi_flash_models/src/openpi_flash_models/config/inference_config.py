@@ -42,6 +42,8 @@ class InferenceConfig:
             else mean and deviation for pi0, percentiles for pi0.5 and pi0-FAST, as openpi.
         released_normalization: how the weights at ``checkpoint`` were trained, where that is not
             what openpi's config of this name does today.
+        trained_with_prefix: whether the checkpoint was trained with known first actions
+            (training-time real-time chunking, arXiv 2512.05964); then requests may choose it.
         metadata: sent to clients as it is.
     """
 
@@ -62,6 +64,7 @@ class InferenceConfig:
     checkpoint: str | None = None
     normalization: NormalizationChoice = "auto"
     released_normalization: Scaling | None = None
+    trained_with_prefix: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -80,6 +83,10 @@ class InferenceConfig:
             raise InferenceConfigError(
                 f"config {self.name}: normalization is {self.normalization!r}, expected one of "
                 f"{known}"
+            )
+        if self.trained_with_prefix and self.kind == "pi0_fast":
+            raise InferenceConfigError(
+                f"config {self.name}: trained_with_prefix is for pi0 and pi05, got pi0_fast"
             )
         if self.action_dim < len(robot.action_names):
             raise InferenceConfigError(

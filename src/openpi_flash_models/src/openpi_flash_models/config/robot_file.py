@@ -290,6 +290,7 @@ def _config(reader: _Reader, entry: Any, place: str, own: Mapping[str, Robot]) -
         "max_token_len": int,
         "discrete_state_input": bool,
         "blank_cameras_seen": bool,
+        "trained_with_prefix": bool,
         "default_prompt": str,
         "fast_tokenizer": str,
         "normalization": str,

@@ -27,7 +27,7 @@ STEPS_PER_BLOCK = 10
 """Flow times whose features are made together; the usual number of steps."""
 
 jax.tree_util.register_dataclass(
-    Guidance, data_fields=["target", "weight", "frozen"], meta_fields=[]
+    Guidance, data_fields=["target", "weight", "frozen"], meta_fields=["is_prefix"]
 )
 
 
@@ -53,7 +53,8 @@ def sample_actions(
         num_steps: int scalar; traced, so that any number of steps runs the same program.
         guidance: the previous chunks; weights of zero without one.
         max_guidance: float scalar, see ``RtcOptions``.
-        method: how the previous chunk guides the new one.
+        method: how the previous chunk guides the new one, unless ``guidance`` says that its
+            frozen steps are known.
 
     Returns:
         Normalised actions [B, H, A], float32.
@@ -64,7 +65,7 @@ def sample_actions(
     context = suffix.context_of(arch, weights, prefix, inputs.state)
     flow = partial(suffix.velocity, arch, weights, context)
     features = partial(suffix.time_features, arch, weights)
-    if method == "prefix":
+    if method == "prefix" or guidance.is_prefix:
         frozen = jnp.asarray(guidance.frozen)
         clean = suffix.at_time(features(jnp.zeros(1)), jnp.int32(0))
 

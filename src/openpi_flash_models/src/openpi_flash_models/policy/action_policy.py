@@ -87,6 +87,11 @@ class _Row:
     num_steps: int
     guidance: Guidance | None
 
+    @property
+    def program(self) -> tuple[int, bool]:
+        """What the requests of a call share: their steps, and whether frozen ones are known."""
+        return self.num_steps, self.guidance is not None and self.guidance.is_prefix
+
 
 class ModelPolicy:
     """A model behind a robot's transforms. Safe to call from several threads.
@@ -151,6 +156,8 @@ class ModelPolicy:
             supports = ("seed", "noise", "num_steps")
             if self._rtc is not None and self._reader.can_read_actions:
                 supports = (*supports, "rtc")
+                if self._config.trained_with_prefix:
+                    supports = (*supports, "rtc_prefix")
         return PolicySpec(
             model=kind,
             robot=robot.name,
@@ -181,7 +188,7 @@ class ModelPolicy:
         return answer
 
     def infer_batch(self, requests: Sequence[BatchRequest]) -> list[BatchAnswer]:
-        """Answer each request, in calls of up to ``max_batch`` that share the number of steps."""
+        """Answer each request, in calls of up to ``max_batch`` that run the same program."""
         answers: dict[int, BatchAnswer] = {}
         rows: dict[int, _Row] = {}
         for i, (observation, controls) in enumerate(requests):
@@ -189,8 +196,8 @@ class ModelPolicy:
                 rows[i] = self._prepare(observation, controls)
             except ObservationError as error:
                 answers[i] = error
-        for steps in sorted({row.num_steps for row in rows.values()}):
-            same = [i for i, row in rows.items() if row.num_steps == steps]
+        for program in sorted({row.program for row in rows.values()}):
+            same = [i for i, row in rows.items() if row.program == program]
             for start in range(0, len(same), self.max_batch):
                 group = same[start : start + self.max_batch]
                 answers.update(zip(group, self._run([rows[i] for i in group]), strict=True))
@@ -210,8 +217,13 @@ class ModelPolicy:
             shortest = int(np.asarray(example.inputs.token_mask).sum())
             lengths = lengths_from(shortest, buckets, self._config.max_token_len)
         examples = [example]
-        if "rtc" in self.spec.supports and self._model.prepares_rtc:  # type: ignore[union-attr]
-            examples.append(dataclasses.replace(example, guidance=self._example_guidance()))
+        supports = self.spec.supports
+        guidance = self._example_guidance()
+        if "rtc" in supports and self._model.prepares_rtc:  # type: ignore[union-attr]
+            examples.append(dataclasses.replace(example, guidance=guidance))
+        if "rtc_prefix" in supports:
+            known = dataclasses.replace(guidance, is_prefix=True)
+            examples.append(dataclasses.replace(example, guidance=known))
         for batch in (size for size in BATCH_BUCKETS if size < 2 * self.max_batch):
             for count in cameras:
                 for length in lengths:
@@ -237,6 +249,12 @@ class ModelPolicy:
         if controls.rtc is not None:
             if self._rtc is None:
                 raise ObservationError("rtc", "is switched off, send the request without it")
+            if controls.rtc.is_prefix and not self._config.trained_with_prefix:
+                raise ObservationError(
+                    "rtc/method",
+                    "is 'prefix', which the checkpoint was not trained with; leave it out, or "
+                    "set trained_with_prefix in the checkpoint's config if it was",
+                )
             guidance = guidance_of(
                 self._reader.previous_actions(controls.rtc, state),
                 controls.rtc,
@@ -271,12 +289,11 @@ class ModelPolicy:
             return self._model.generate(inputs)  # type: ignore[union-attr]
         shape = (1, self._config.action_horizon, self._model.shape.action_dim)
         each = [row.guidance or no_guidance(*shape) for row in rows]
-        guidance = Guidance(
-            *(
-                np.concatenate([getattr(one, name) for one in each])[filled]
-                for name in ("target", "weight", "frozen")
-            )
+        target, weight, frozen = (
+            np.concatenate([getattr(one, name) for one in each])[filled]
+            for name in ("target", "weight", "frozen")
         )
+        guidance = Guidance(target, weight, frozen, is_prefix=rows[0].program[1])
         noise = np.concatenate([row.noise for row in rows if row.noise is not None])[filled]
         return self._model.sample(  # type: ignore[union-attr]
             inputs, noise, rows[0].num_steps, guidance

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from openpi_flash_models.policy.model_protocols import DEFAULT_STEPS
 
-# Every bucket of prompt lengths, cameras and batch sizes, with and without a previous chunk.
-GRAPHS_KEPT = 96
+# Every bucket of prompt lengths, cameras and batch sizes, with a previous chunk that guides, with
+# one that is known, and without one.
+GRAPHS_KEPT = 144
 _RUNS_BEFORE_CAPTURE = 3
 
 Inputs = tuple[Tensor, ...]
@@ -52,11 +53,13 @@ class GraphStore:
         self._most = most
         self._graphs: dict[Any, Graph] = {}
 
-    def find(self, call: Call, inputs: Inputs, num_steps: int) -> Graph | None:
+    def find(
+        self, call: Call, inputs: Inputs, num_steps: int, *, is_prefix: bool = False
+    ) -> Graph | None:
         """The graph for a call, perhaps captured now; None: the call runs without one."""
         if num_steps != self._steps:
             return None
-        key = tuple((tensor.shape, tensor.dtype) for tensor in inputs)
+        key = (is_prefix, *((tensor.shape, tensor.dtype) for tensor in inputs))
         graph = self._graphs.get(key)
         if graph is None and len(self._graphs) < self._most:
             graph = self._graphs[key] = self._capture(call, inputs)

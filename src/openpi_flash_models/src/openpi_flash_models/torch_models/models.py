@@ -93,7 +93,13 @@ class TorchActionModel:
         if guidance.weight.any() or guidance.frozen.any():
             pull = Pull(*map(self._host, (guidance.target, guidance.weight, guidance.frozen)))
         with self._lock:
-            actions = self._sampler.sample_actions(observation, self._host(noise), num_steps, pull)
+            actions = self._sampler.sample_actions(
+                observation,
+                self._host(noise),
+                num_steps,
+                pull,
+                is_prefix=pull is not None and guidance.is_prefix,
+            )
             result: np.ndarray = actions.cpu().numpy()
         return result
 

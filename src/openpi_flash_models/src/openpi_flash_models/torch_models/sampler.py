@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openpi_flash_models.actions.rtc import DEFAULT_RTC, RtcOptions
+from openpi_flash_models.actions.rtc import DEFAULT_RTC, Method, RtcOptions
 from openpi_flash_models.errors import InferenceConfigError
 from openpi_flash_models.torch_models import gemma, siglip
 from openpi_flash_models.torch_models.denoise import Pull, continue_actions, sample_actions
@@ -106,6 +106,8 @@ class Sampler:
         noise: Tensor,
         num_steps: int = 10,
         pull: Pull | None = None,
+        *,
+        is_prefix: bool = False,
     ) -> Tensor:
         """Denoise a chunk.
 
@@ -114,23 +116,26 @@ class Sampler:
             noise: [B, H, A] float32.
             num_steps: denoising steps.
             pull: from the previous chunks; None without any.
+            is_prefix: whether its frozen steps are known to the model, whatever the method of
+                the options.
 
         Returns:
             Normalised actions [B, H, A] float32, on the device.
         """
         inputs = (*observation, noise, *(pull or ()))
-        call = partial(self._call, schedule=self._model.schedule(num_steps))
+        method = "prefix" if is_prefix else self._rtc.method
+        call = partial(self._call, schedule=self._model.schedule(num_steps), method=method)
         # Inference mode saves a sixth of an eager call's work; compiled code and the backward
         # pass of vjp cannot take its tensors.
-        eager = self.mode == "none" and (pull is None or self._rtc.method != "vjp")
+        eager = self.mode == "none" and (pull is None or method != "vjp")
         with torch.inference_mode() if eager else torch.no_grad():
             if self._graphs is not None:
-                graph = self._graphs.find(call, inputs, num_steps)
+                graph = self._graphs.find(call, inputs, num_steps, is_prefix=is_prefix)
                 if graph is not None:
                     return graph.replay(inputs)
             return call(tuple(tensor.to(self._model.device) for tensor in inputs))
 
-    def _call(self, inputs: Inputs, schedule: Schedule) -> Tensor:
+    def _call(self, inputs: Inputs, schedule: Schedule, method: Method) -> Tensor:
         """``inputs`` are an observation's, the noise, and perhaps a pull's, on the device."""
         count = len(Observation._fields)
         observation, noise, pull = Observation(*inputs[:count]), inputs[count], inputs[count + 1 :]
@@ -142,7 +147,7 @@ class Sampler:
             noise,
             schedule,
             Pull(*pull),
-            method=self._rtc.method,
+            method=method,
             max_guidance=self._rtc.max_guidance,
         )
 

@@ -12,7 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from openpi_flash_robot.play.splice.border import Border, Steps
 from openpi_flash_robot.play.splice.timed_chunk import TimedChunk
+
+
+def join_ensemble(border: Border) -> Steps:
+    """The mean of the new chunk and the recent ones."""
+    return ensemble(border.recent, border.due_ns, border.decay)
 
 
 def ensemble(

@@ -1,4 +1,8 @@
-"""`latest`: the newest chunk alone, faded in from what was commanded before."""
+"""The fade from what was commanded before into a new chunk, and `latest`, which is no more.
+
+Without it a difference between two chunks, however small, becomes a kick: the first step behind a
+border may be due a millisecond later.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openpi_flash_robot.play.motion import Motion
+from openpi_flash_robot.play.splice.border import Border, Steps
+
+
+def take_newest(border: Border) -> Steps:
+    """The new chunk as it is."""
+    return border.own
 
 
 def faded(

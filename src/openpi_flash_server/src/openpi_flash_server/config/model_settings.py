@@ -90,7 +90,8 @@ class RtcSettings(Settings):
         default="exp", description="how the guidance weight falls over steps that are not frozen"
     )
     max_guidance: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = Field(
-        default=5.0, description="the largest guidance weight"
+        default=10.0,
+        description="the largest guidance weight; as many as there are denoising steps",
     )
 
     def options(self) -> RtcOptions | None:

@@ -223,12 +223,16 @@ def _rtc(value: Any) -> RtcControls | None:
     delay = _whole_number(value.get("delay"), "rtc/delay", minimum=0)
     if delay is None:
         raise ObservationError("rtc/delay", "missing: steps played before the chunk arrives")
+    method = value.get("method")
+    if method is not None and not (isinstance(method, str) and method == "prefix"):
+        raise ObservationError("rtc/method", f"expected 'prefix' or none, got {described(method)}")
     executed = value.get("execution_horizon")
     return RtcControls(
         previous_actions=actions,
         delay=delay,
         execution_horizon=_whole_number(executed, "rtc/execution_horizon", minimum=0),
+        is_prefix=method == "prefix",
     )
 
 
-_RTC_KEYS = ("previous_actions", "delay", "execution_horizon")
+_RTC_KEYS = ("previous_actions", "delay", "execution_horizon", "method")
