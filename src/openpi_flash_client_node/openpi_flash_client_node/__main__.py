@@ -12,11 +12,11 @@ import sys
 from collections.abc import Sequence
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from openpi_flash_client_node.ros.node import ClientNode
 from openpi_flash_client_node.ros.secret_parameters import is_secret
+from openpi_flash_client_node.ros.sparing_executor import SparingExecutor
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,7 +50,7 @@ def _run(stopping: _Stopping) -> int:
         if "PARAMETER_NOT_SET" not in str(error):
             raise
         return _refused("a parameter is an empty list, which ROS cannot read; leave it out")
-    executor = SingleThreadedExecutor()
+    executor = SparingExecutor()
     executor.add_node(node)
     try:
         if node.wants_autostart and not node.bring_up():

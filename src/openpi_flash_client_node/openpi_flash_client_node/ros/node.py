@@ -96,7 +96,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._bridge: Bridge[ImageMessage] | None = None
         self._link: PolicyLink | None = None
         self._wake_up: Any = None
-        self._sensors: list[SensorSubscription] = []
+        self._cameras: list[SensorSubscription] = []
+        self._joint_states: list[SensorSubscription] = []
         self._outputs: Outputs | None = None
         self._made: list[Callable[[], Any]] = []
         self._last_status: Status | None = None
@@ -217,9 +218,11 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         for camera in settings.observation.cameras:
             callback = partial(self._on_image, camera.name)
             kind = CompressedImage if camera.is_compressed else Image
-            self._subscribe(kind, camera.topic, callback, qos.IMAGES_DEPTH)
+            sensor = self._subscribe(kind, camera.topic, callback, qos.IMAGES_DEPTH)
+            self._cameras.append(sensor)
         for topic in settings.observation.joint_state_topics:
-            self._subscribe(JointState, topic, self._on_joints, qos.JOINT_STATES_DEPTH)
+            sensor = self._subscribe(JointState, topic, self._on_joints, qos.JOINT_STATES_DEPTH)
+            self._joint_states.append(sensor)
 
         if topic := settings.robot_description_topic:
             description = self.create_subscription(String, topic, self._on_description, qos.LATCHED)
@@ -235,10 +238,10 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
 
     def _subscribe(
         self, kind: type, topic: str, callback: Callable[[Any], None], depth: int
-    ) -> None:
+    ) -> SensorSubscription:
         sensor = SensorSubscription(self, kind, topic, callback, depth)
-        self._sensors.append(sensor)
         self._made.append(sensor.destroy)
+        return sensor
 
     def _make_services(self) -> None:
         for kind, name, callback in (
@@ -264,7 +267,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             self._made.pop()()
         self._settings = self._bridge = self._link = self._wake_up = self._last_status = None
         self._outputs, self._unbounded, self._description = None, None, {}
-        self._sensors.clear()
+        self._cameras.clear()
+        self._joint_states.clear()
 
     @property
     def _live_bridge(self) -> Bridge[ImageMessage]:
@@ -329,8 +333,10 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def _on_link(self) -> None:
         if self._link is None:
             return
+        self._sense()
         for event in self._link.events():
             self._on_link_event(event)
+        self._sense()
         self._live_bridge.tick(self._now())
         self._carry_out()
 
@@ -339,10 +345,19 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._carry_out()
 
     def _on_tick(self) -> None:
-        for sensor in self._sensors:
+        for sensor in (*self._cameras, *self._joint_states):
             sensor.settle()
+        self._sense()
         self._live_bridge.tick(self._now())
         self._carry_out()
+
+    def _sense(self) -> None:
+        """Take what has arrived of the inputs that the bridge is about to look at."""
+        for joint_states in self._joint_states:
+            joint_states.take()
+        if self._live_bridge.wants_frames(self._now()):
+            for camera in self._cameras:
+                camera.take()
 
     def _on_settings(self, settings: NodeSettings) -> None:
         assert self._settings is not None
