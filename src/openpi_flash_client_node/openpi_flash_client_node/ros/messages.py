@@ -69,7 +69,7 @@ def trajectory_message(trajectory: Trajectory, joints: Sequence[str]) -> JointTr
             positions=array.array("d", positions.tobytes()),
             velocities=array.array("d", velocities.tobytes()),
         )
-        # a point makes itself a duration in any case: this runs for each point of 50 windows a second
+        # a point makes itself a duration in any case, and 50 windows a second have many points
         point.time_from_start.sec, point.time_from_start.nanosec = split(int(due_ns))
         message.points.append(point)
     return message

@@ -76,7 +76,8 @@ class SensorSubscription:
         """Hand over the messages that have arrived since the last call, oldest first."""
         if self._group.is_open:
             return
-        handle, messages = self._subscription.handle, []
+        handle = self._subscription.handle
+        messages: list[tuple[Any, Any]] = []
         try:
             with handle:
                 while len(messages) < self._depth:
@@ -151,4 +152,4 @@ class _TakenOnRequest(ReentrantCallbackGroup):
     is_open = False
 
     def can_execute(self, entity: Any) -> bool:
-        return self.is_open and super().can_execute(entity)
+        return self.is_open

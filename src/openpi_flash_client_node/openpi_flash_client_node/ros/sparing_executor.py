@@ -56,7 +56,7 @@ class SparingExecutor(SingleThreadedExecutor):
         return is_turn and super().can_execute(entity)
 
 
-def _is_for_tools(kind: type) -> bool:
+def _is_for_tools(kind: Any) -> bool:
     return kind.__name__.startswith("Get") or kind.__module__.startswith("rcl_interfaces.")
 
 

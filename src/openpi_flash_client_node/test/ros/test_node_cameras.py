@@ -1,4 +1,4 @@
-"""node.py and its cameras over real DDS: frames are found when one is due, and silence is noticed."""
+"""node.py and its cameras over real DDS: frames are found when due, and silence is noticed."""
 
 import array
 

@@ -101,9 +101,13 @@ class Bridge(Generic[Message]):
         self.frames.add(camera, stamp_ns, message)
 
     def wants_frames(self, now: int) -> bool:
-        """Whether the frames that have arrived are about to be looked at: add them first."""
+        """Whether the frames that have arrived are about to be looked at: add them first.
+
+        Already one period before an observation is due, so that little is left to take then.
+        """
+        soon = now + self._settings.control_period_ns
         return self._frame_demand.wants(now, self._settings.observation.max_blind_ns) or (
-            self._stopped() is None and self._request_is_due(now)
+            self._stopped() is None and self._request_is_due(soon)
         )
 
     def add_joints(self, stamp_ns: int, names: Sequence[str], positions: Sequence[float]) -> None:
