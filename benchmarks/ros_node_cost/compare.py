@@ -24,16 +24,15 @@ from pathlib import Path
 
 import numpy as np
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-sys.path.insert(0, str(HERE.parent))
-sys.path.insert(0, str(ROOT / "examples"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
 from accounting import cpu_seconds
 from results_page import machine, replace_section
 
 from demo.ros_domain import reserved_ros_domain
 
+HERE = Path(__file__).parent
 WARM_UP_S = 8.0
 """Until the client node has found out that two frames of each camera suffice."""
 

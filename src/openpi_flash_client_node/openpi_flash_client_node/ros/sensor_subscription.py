@@ -151,5 +151,5 @@ class _TakenOnRequest(ReentrantCallbackGroup):
 
     is_open = False
 
-    def can_execute(self, entity: Any) -> bool:
+    def can_execute(self, entity: Any) -> bool:  # noqa: ARG002 - rclpy names it
         return self.is_open

@@ -11,7 +11,7 @@ from typing import Any
 
 from openpi_flash_robot.senses.frames import CameraFrames
 
-GLANCE_NS = 250_000_000
+GLANCE_NS = 400_000_000
 """Oldest that the newest known frame gets without a look for newer ones."""
 
 TRIAL = 10
@@ -41,12 +41,12 @@ class FrameDemand:
 
         Args:
             now: this moment.
-            max_blind_ns: `max_blind_time`. A camera counts as silent only after a look, because
-                frames older than half of it are looked for.
+            max_blind_ns: `max_blind_time`. Before known frames reach this age, newer ones are
+                looked for, so that no camera counts as silent whose frames were only not taken.
         """
         if self.takes_all:
             return True
-        return not self._frames.are_newer_than(now, min(GLANCE_NS, max_blind_ns // 2))
+        return not self._frames.are_newer_than(now, min(GLANCE_NS, max_blind_ns * 3 // 4))
 
     def observe(self) -> None:
         """Frames are chosen for an observation now; note whether two of each camera suffice."""

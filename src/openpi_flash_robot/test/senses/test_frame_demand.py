@@ -82,9 +82,10 @@ def test_known_frames_are_looked_at_again_before_a_camera_could_count_as_silent(
     cameras = Cameras(scene=(33, 10), wrist=(33, 15))
     cameras.observe_often(TRIAL)
     oldest = cameras.frames.moment_ns
-    assert not cameras.demand.wants(oldest + GLANCE_NS - 1, BLIND)
-    assert cameras.demand.wants(oldest + GLANCE_NS, BLIND)
-    assert cameras.demand.wants(oldest + 50 * MS, 100 * MS)
+    assert not cameras.demand.wants(oldest + GLANCE_NS - 1, 10 * BLIND)
+    assert cameras.demand.wants(oldest + GLANCE_NS, 10 * BLIND)
+    assert not cameras.demand.wants(oldest + 374 * MS, BLIND)
+    assert cameras.demand.wants(oldest + 375 * MS, BLIND)
 
 
 def test_frames_are_looked_for_where_a_camera_has_none_and_where_time_was_set_back():
