@@ -32,7 +32,7 @@ def test_a_ratio_is_taken_within_each_round(compare):
         if arm.horizon and result is not last:
             result.requests, result.frames, result.seconds = [1.0], [1.0], [0.001]
     table = compare.describe(results, compare.parse(["--rounds", "3"])).splitlines()
-    assert "n = 3 rounds of 10 s per arm" in table[0]
+    assert "n = 3 rounds of 8 s per arm" in table[0]
     assert table[-1] == ("| client node | 2.1 | 10.0 | 0.50 (0.38-0.50) | 20 | 2.0 / 3.0 (3) |")
     silent = next(line for line in table if "takes nothing" in line)
     assert silent.split("|")[5].strip() == "0"
@@ -60,5 +60,6 @@ def test_each_program_runs_and_tells_what_it_took(compare):
             capture_output=True,
             text=True,
             timeout=120,
+            check=False,
         )
     assert done.returncode == 0, done.stderr

@@ -33,7 +33,7 @@ from results_page import machine, replace_section
 from demo.ros_domain import reserved_ros_domain
 
 HERE = Path(__file__).parent
-WARM_UP_S = 8.0
+WARM_UP_S = 7.0
 """Until the client node has found out that two frames of each camera suffice."""
 
 
@@ -108,7 +108,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=5, help="of all arms")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each arm and round")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each arm and round")
     parser.add_argument("--size", default="640x480", help="of the cameras' images")
     parser.add_argument("--write", type=Path, metavar="DOCS", help="folder of benchmarks.md")
     return parser.parse_args(arguments)
@@ -116,7 +116,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 @contextlib.contextmanager
 def running(program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A program of this folder, killed at the end."""
+    """A program of this folder, which is ended and, if that does not help, killed.
+
+    A killed one would leave its shared memory behind: 32 MB.
+    """
     command = [sys.executable, str(HERE / program), *arguments]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -124,6 +127,9 @@ def running(program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         try:
             yield process
         finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=10)
             process.kill()
 
 
@@ -140,11 +146,11 @@ def measure(arm: Arm, result: Result, port: str, seconds: float) -> None:
         before, began = cpu_seconds(process.pid), time.monotonic()
         time.sleep(seconds)
         spent, lasted = cpu_seconds(process.pid) - before, time.monotonic() - began
+        result.cpu.append(spent / lasted)
+        if not arm.horizon:
+            return
         process.send_signal(signal.SIGINT)
-        report = process.communicate(timeout=30)[0]
-    result.cpu.append(spent / lasted)
-    if arm.horizon:
-        told = json.loads(report.splitlines()[-1])
+        told = json.loads(process.communicate(timeout=30)[0].splitlines()[-1])
         result.requests.append(len(told["seconds"]) / lasted)
         result.frames.append(told["frames"] / lasted)
         result.seconds += told["seconds"]

@@ -4,8 +4,8 @@ It resizes as the client node does, so that the two differ in how they handle me
 
 usage: python benchmarks/ros_node_cost/plain_node.py [--keep-memory | --take-nothing]
 
-It runs until SIGINT. `--keep-memory` keeps freed memory of the size of images, `--take-nothing`
-leaves every message to the middleware.
+It runs until SIGTERM. `--keep-memory` keeps freed memory of the size of images;
+`--take-nothing` leaves every message to the middleware.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from functools import partial
 
 import numpy as np
 import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from robot import CAMERAS
 from sensor_msgs.msg import Image, JointState
@@ -58,13 +59,20 @@ class SilentNode(Node):
 
 
 def main(options: Sequence[str]) -> None:
-    """Spin until SIGINT."""
+    """Spin until SIGTERM."""
     if "--keep-memory" in options:
         keep_image_memory()
     rclpy.init()
-    node = SilentNode() if "--take-nothing" in options else PlainNode()
-    with contextlib.suppress(KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
-        rclpy.spin(node)
+    is_silent = "--take-nothing" in options
+    node = SilentNode() if is_silent else PlainNode()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    with contextlib.suppress(ExternalShutdownException):
+        while rclpy.ok():
+            # where nothing else happens, rclpy now and then sleeps through a signal
+            executor.spin_once(timeout_sec=1.0 if is_silent else None)
+    node.destroy_node()
+    rclpy.try_shutdown()
 
 
 if __name__ == "__main__":

@@ -1,21 +1,24 @@
 """The robot of the benchmark: three cameras, joint states, and somebody who listens to commands.
 
-usage: python benchmarks/ros_node_cost/robot.py WIDTH HEIGHT    (runs until it is killed)
+usage: python benchmarks/ros_node_cost/robot.py WIDTH HEIGHT    (runs until SIGTERM)
 """
 
 from __future__ import annotations
 
 import array
+import contextlib
 import sys
 import time
 
 import numpy as np
 import rclpy
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
+RCLError = rclpy_implementation.RCLError
 CAMERAS = ("scene", "left_wrist", "right_wrist")
 JOINTS = tuple(f"joint_{number}" for number in range(7))
 CAMERA_HZ = 30
@@ -40,11 +43,11 @@ class Robot:
         node.create_subscription(JointTrajectory, "/arm/joint_trajectory", print, 1)
 
     def run(self) -> None:
-        """Publish at steady rates, for ever; the cameras take turns, as unsynchronised ones do."""
+        """Publish at steady rates; the cameras take turns, as unsynchronised ones do."""
         begin, period = time.monotonic(), 1 / CAMERA_HZ
         last = len(self._cameras)
         due = [begin + index * period / last for index in range(last)] + [begin]
-        while True:
+        while self._node.context.ok():
             index = due.index(min(due))
             time.sleep(max(0.0, due[index] - time.monotonic()))
             stamp = self._node.get_clock().now().to_msg()
@@ -58,6 +61,15 @@ class Robot:
                 due[index] += period
 
 
-if __name__ == "__main__":
+def main(width: int, height: int) -> None:
+    """Publish until SIGTERM."""
     rclpy.init()
-    Robot(Node("robot"), int(sys.argv[1]), int(sys.argv[2])).run()  # type: ignore[no-untyped-call]
+    node = Node("robot")  # type: ignore[no-untyped-call]
+    with contextlib.suppress(RCLError):  # the signal came while it was publishing
+        Robot(node, width, height).run()
+    node.destroy_node()
+    rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
