@@ -12,11 +12,11 @@ import sys
 from collections.abc import Sequence
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from openpi_flash_client_node.ros.node import ClientNode
 from openpi_flash_client_node.ros.secret_parameters import is_secret
+from openpi_flash_client_node.ros.sparing_executor import SparingExecutor
 
 RESULT_TURNS = 10
 """Turns of the executor in which the client of a running goal gets its result, at most 0.1 s."""
@@ -53,7 +53,7 @@ def _run(stopping: _Stopping) -> int:
         if "PARAMETER_NOT_SET" not in str(error):
             raise
         return _refused("a parameter is an empty list, which ROS cannot read; leave it out")
-    executor = SingleThreadedExecutor()
+    executor = SparingExecutor()
     executor.add_node(node)
     try:
         if node.wants_autostart and not node.bring_up():

@@ -75,16 +75,16 @@ def trajectory_message(trajectory: Trajectory, joints: Sequence[str]) -> JointTr
     message.joint_names = list(joints)
     if trajectory.start_ns is not None:
         message.header.stamp = time_message(trajectory.start_ns)
-    message.points = [
-        JointTrajectoryPoint(
+    for due_ns, positions, velocities in zip(
+        trajectory.times_ns, trajectory.positions, trajectory.velocities, strict=True
+    ):
+        point = JointTrajectoryPoint(
             positions=array.array("d", positions.tobytes()),
             velocities=array.array("d", velocities.tobytes()),
-            time_from_start=duration_message(int(due_ns)),
         )
-        for due_ns, positions, velocities in zip(
-            trajectory.times_ns, trajectory.positions, trajectory.velocities, strict=True
-        )
-    ]
+        # a point makes itself a duration in any case, and 50 windows a second have many points
+        point.time_from_start.sec, point.time_from_start.nanosec = split(int(due_ns))
+        message.points.append(point)
     return message
 
 

@@ -109,7 +109,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._prompt_topic: PromptTopic | None = None
         self._link: PolicyLink | None = None
         self._wake_up: Any = None
-        self._sensors: list[SensorSubscription] = []
+        self._cameras: list[SensorSubscription] = []
+        self._states: list[SensorSubscription] = []
         self._outputs: Outputs | None = None
         self._controller_check: ControllerCheck | None = None
         self._black_box = BlackBox(self)
@@ -249,15 +250,17 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         for camera in settings.observation.cameras:
             callback = partial(self._on_image, camera)
             kind = CompressedImage if camera.is_compressed else Image
-            self._subscribe(kind, camera.topic, callback, qos.IMAGES_DEPTH)
+            sensor = self._subscribe(kind, camera.topic, callback, qos.IMAGES_DEPTH)
+            self._cameras.append(sensor)
         for topic in settings.observation.joint_state_topics:
-            self._subscribe(JointState, topic, self._on_joints, qos.JOINT_STATES_DEPTH)
-
+            sensor = self._subscribe(JointState, topic, self._on_joints, qos.JOINT_STATES_DEPTH)
+            self._states.append(sensor)
         for state in settings.observation.states:
             if not state.kind.is_of_joints:
                 kind = MESSAGES[state.kind]
                 callback = partial(self._on_vector, state)
-                self._subscribe(kind, state.topic, callback, qos.JOINT_STATES_DEPTH)
+                sensor = self._subscribe(kind, state.topic, callback, qos.JOINT_STATES_DEPTH)
+                self._states.append(sensor)
 
         if topic := settings.robot_description_topic:
             description = self.create_subscription(String, topic, self._on_description, qos.LATCHED)
@@ -277,16 +280,17 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             quality = qos.stop_input(is_latched=settings.takeover.timeout_ns == 0)
             switch = self.create_subscription(Bool, topic, self._on_takeover, quality)
             self._made.append(partial(self.destroy_subscription, switch))
-            self._subscribe(
+            sensor = self._subscribe(
                 JointState, settings.takeover.topic, self._on_target, qos.JOINT_STATES_DEPTH
             )
+            self._states.append(sensor)
 
     def _subscribe(
         self, kind: type, topic: str, callback: Callable[[Any], None], depth: int
-    ) -> None:
+    ) -> SensorSubscription:
         sensor = SensorSubscription(self, kind, topic, callback, depth)
-        self._sensors.append(sensor)
         self._made.append(sensor.destroy)
+        return sensor
 
     def _make_services(self) -> None:
         for kind, name, callback in (
@@ -321,7 +325,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._outputs, self._unbounded, self._description = None, None, {}
         self._controller_check = None
         self._goals = self._run_policy = self._get_action_chunk = self._prompt_topic = None
-        self._sensors.clear()
+        self._cameras.clear()
+        self._states.clear()
 
     @property
     def _live_bridge(self) -> Bridge[ImageMessage]:
@@ -407,8 +412,10 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def _on_link(self) -> None:
         if self._link is None:
             return
+        self._sense()
         for event in self._link.events():
             self._on_link_event(event)
+        self._sense()
         self._live_bridge.tick(self._now())
         self._carry_out()
 
@@ -418,13 +425,22 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._carry_out()
 
     def _on_tick(self) -> None:
-        for sensor in self._sensors:
+        for sensor in (*self._cameras, *self._states):
             sensor.settle()
         if self._prompt_topic is not None:
             self._prompt_topic.settle()
         self._live_bridge.look_at_clock(self._now(), time.monotonic_ns())
+        self._sense()
         self._live_bridge.tick(self._now())
         self._carry_out()
+
+    def _sense(self) -> None:
+        """Take what has arrived of the inputs that the bridge is about to look at."""
+        for state in self._states:
+            state.take()
+        if self._live_bridge.wants_frames(self._now()):
+            for camera in self._cameras:
+                camera.take()
 
     def _on_settings(self, settings: NodeSettings) -> None:
         assert self._settings is not None
@@ -456,6 +472,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._carry_out()
 
     def _on_get_action_chunk(self, prompt: str, timeout: float) -> str:
+        for sensor in (*self._cameras, *self._states):
+            sensor.take()  # while the robot is paused nobody else does
         refusal = self._live_bridge.infer_once(self._now(), prompt, timeout)
         self._carry_out()
         return refusal

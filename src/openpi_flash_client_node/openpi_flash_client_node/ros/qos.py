@@ -40,7 +40,11 @@ DIAGNOSTICS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 """What /diagnostics is published with everywhere."""
 
 IMAGES_DEPTH = 2
+"""Frames that wait in the middleware: `FrameDemand` counts on two. With one, the next frame takes
+its place while its fragments are still arriving."""
+
 JOINT_STATES_DEPTH = 10
+"""Of one control period at 500 Hz; of a faster driver the newest ten are taken."""
 
 
 def stop_input(*, is_latched: bool) -> QoSProfile:

@@ -1,18 +1,27 @@
-"""A subscription to a sensor whose publisher may be reliable or not.
+"""A subscription to a sensor, whose messages are taken when somebody needs them.
 
-It asks for reliable delivery first: over a default Fast DDS, best-effort images in more than one
-fragment are almost all lost. A publisher that offers only best effort is then incompatible, which
-the middleware reports, whenever that publisher appears. The subscription is made anew with best
-effort, which goes with every publisher. (BEST_AVAILABLE decides only once, when it is made, and
-does not exist on Humble.)
+rclpy pays for each message that an executor hands to a callback: with a wake-up, a new wait set,
+and a copy of the message in Python. So no executor sees these subscriptions. The middleware keeps
+the newest `depth` messages, and `take` fetches them. Where rclpy cannot do that, the executor calls
+back for each message, and `take` has nothing to do.
+
+Reliable delivery is asked for first: over a default Fast DDS, best-effort images in more than one
+fragment are almost all lost. A publisher that offers only best effort is then not heard; the graph
+shows it, whenever it appears. The subscription is made anew with best effort, which goes with every
+publisher. (BEST_AVAILABLE decides only once, when it is made, and does not exist on Humble. The
+middleware's event for incompatible publishers must not be waited for: with Fast DDS each message
+that was not taken yet ends such a wait at once.)
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
+from rclpy.qos import ReliabilityPolicy
 
 from openpi_flash_client_node.ros.qos import sensor
 
@@ -21,48 +30,126 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
+CHECK_S = 0.5
+"""How long a silent sensor waits before its publishers are looked at again."""
+
+LONGEST_WAIT_NS = 10_000_000_000
+"""A message that seems to have waited longer tells of a clock that was set."""
+
 
 class SensorSubscription:
-    """Subscribes to a topic whatever the reliability of its publisher."""
+    """Subscribes to a topic whatever the reliability of its publisher; see the module.
+
+    Attributes:
+        taken: how many messages were handed over.
+        waited_ns: how long the message that is being handed over has waited here since it arrived;
+            0 where the middleware does not say.
+    """
 
     def __init__(
         self, node: Node, kind: type, topic: str, callback: Callable[[Any], None], depth: int
     ) -> None:
+        """Subscribe.
+
+        Args:
+            node: where.
+            kind: the message's class.
+            topic: its name.
+            callback: gets each message that is taken.
+            depth: how many of the newest messages can be taken at a time. One is not enough: the
+                next one may arrive in fragments that need its place.
+        """
         self._node = node
         self._kind = kind
         self._topic = topic
         self._callback = callback
         self._depth = depth
-        self._is_refused = False
-        self._subscription = self._subscribe(reliable=True)
+        self._group = _TakenOnRequest()
+        self._is_reliable = True
+        self._is_heard = False
+        self._check_at = time.monotonic() + CHECK_S
+        self.taken = 0
+        self.waited_ns = 0
+        self._subscription = self._subscribe()
+
+    def take(self) -> None:
+        """Hand over the messages that have arrived since the last call, oldest first."""
+        if self._group.is_open:
+            return
+        handle = self._subscription.handle
+        messages: list[tuple[Any, Any]] = []
+        try:
+            with handle:
+                while len(messages) < self._depth:
+                    # not in rclpy's documentation, but its own wait_for_message does the same
+                    taken = handle.take_message(self._kind, False)
+                    if taken is None:
+                        break
+                    messages.append(taken)
+        except Exception as error:  # an rclpy that has it no more, or has it otherwise
+            self._group.is_open = True
+            self._node.get_logger().warning(
+                f"messages of {self._topic} cannot be taken when they are needed, so each is "
+                f"handled as it arrives, which costs more: {type(error).__name__}: {error}"
+            )
+        for message, info in messages:
+            self.waited_ns = _age_of(info)
+            self._hand_over(message)
+        self.waited_ns = 0
 
     def settle(self) -> None:
         """Subscribe again if a publisher turned out to be best effort. Call it periodically."""
-        if not self._is_refused:
+        now = time.monotonic()
+        if now < self._check_at:
             return
-        self._is_refused = False
-        self._node.get_logger().info(
-            f"a publisher of {self._topic} is best effort; subscribing again with best effort"
-        )
-        self.destroy()
-        self._subscription = self._subscribe(reliable=False)
+        self._check_at = now + CHECK_S
+        if not self._is_heard:
+            self._look_at_publishers()
+        self._is_heard = False
 
     def destroy(self) -> None:
         """End the subscription."""
         self._node.destroy_subscription(self._subscription)
 
-    def _subscribe(self, *, reliable: bool) -> Any:
-        callbacks = SubscriptionEventCallbacks(
-            # not here: the middleware is still at work with the subscription
-            incompatible_qos=(lambda _: self._refuse()) if reliable else None
-        )
+    def _subscribe(self) -> Any:
         return self._node.create_subscription(
             self._kind,
             self._topic,
-            self._callback,
-            sensor(self._depth, reliable=reliable),
-            event_callbacks=callbacks,
+            self._hand_over,
+            sensor(self._depth, reliable=self._is_reliable),
+            callback_group=self._group,
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
 
-    def _refuse(self) -> None:
-        self._is_refused = True
+    def _hand_over(self, message: Any) -> None:
+        self._is_heard = True
+        self.taken += 1
+        self._callback(message)
+
+    def _look_at_publishers(self) -> None:
+        publishers = self._node.get_publishers_info_by_topic(self._subscription.topic_name)
+        offers = {publisher.qos_profile.reliability for publisher in publishers}
+        if not self._is_reliable or ReliabilityPolicy.BEST_EFFORT not in offers:
+            return
+        self._node.get_logger().info(
+            f"a publisher of {self._topic} is best effort; subscribing again with best effort"
+        )
+        self.destroy()
+        self._is_reliable = False
+        self._subscription = self._subscribe()
+
+
+def _age_of(info: Any) -> int:
+    """Time since a message arrived, by what rclpy tells of it, ns; 0 if it tells nothing usable."""
+    arrived_ns = info.get("received_timestamp", 0) if isinstance(info, dict) else 0
+    age_ns = time.time_ns() - arrived_ns
+    return age_ns if 0 <= age_ns <= LONGEST_WAIT_NS else 0
+
+
+class _TakenOnRequest(ReentrantCallbackGroup):
+    """Keeps its subscription out of every executor's wait set, until it is the executor's."""
+
+    is_open = False
+
+    def can_execute(self, entity: Any) -> bool:  # noqa: ARG002 - rclpy names it
+        return self.is_open

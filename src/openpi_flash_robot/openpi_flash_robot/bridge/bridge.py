@@ -3,7 +3,7 @@
 Feed it what happens, always with `now` in integer nanoseconds on the clock of the stamps; it
 answers with effects for the node to carry out:
 
-- `add_frame`, `add_joints`: images and joint positions;
+- `add_frame`, `add_joints`: images and joint positions; images may wait until `wants_frames`;
 - `link_event`: what the link to the server reports;
 - `command_topics`: who listens to the controllers' topics, and who else speaks there;
 - `activate`, `deactivate`, `pause`, `hold`, `reset`, `set_prompt`, `infer_once`: the services of
@@ -81,6 +81,7 @@ from openpi_flash_robot.play.chunk_player import ChunkPlayer, Targets
 from openpi_flash_robot.play.columns import of_axes
 from openpi_flash_robot.play.plan import Plan
 from openpi_flash_robot.play.trajectory import trajectory_of
+from openpi_flash_robot.senses.frame_demand import FrameDemand
 from openpi_flash_robot.senses.frames import CameraFrames, Message
 from openpi_flash_robot.senses.joints import MOVED_WITHIN_NS, JointReading
 from openpi_flash_robot.senses.observation import Observation
@@ -112,6 +113,7 @@ class Bridge(Generic[Message]):
         self.frames: CameraFrames[Message] = CameraFrames(
             {camera.name: camera.topic for camera in observation.cameras}
         )
+        self._frame_demand = FrameDemand(self.frames)
         self.states = StateSources(observation)
         self._player = ChunkPlayer(settings.axes, settings.player)
         self._effects: list[Effect] = []
@@ -137,6 +139,18 @@ class Bridge(Generic[Message]):
     def add_frame(self, camera: str, stamp_ns: int, message: Message) -> None:
         """An image has arrived."""
         self.frames.add(camera, stamp_ns, message)
+
+    def wants_frames(self, now: int) -> bool:
+        """Whether the frames that have arrived are about to be looked at: add them first.
+
+        Already one period before an observation is due, so that little is left to take then.
+        """
+        soon = now + self._settings.control_period_ns
+        return (
+            self._frame_demand.wants(now, self._settings.observation.max_blind_ns)
+            or self._single.wish is not None
+            or (self._stopped() is None and self._request_is_due(soon))
+        )
 
     def add_joints(
         self,
@@ -601,8 +615,9 @@ class Bridge(Generic[Message]):
         if self._stopped() is not None:
             self._observation_problem = None
             return False
-        if self._single.is_sent:
-            return False
+        return not self._single.is_sent and self._request_is_due(now)
+
+    def _request_is_due(self, now: int) -> bool:
         return self._requests.is_due(
             now,
             self._player.plan,
@@ -650,6 +665,7 @@ class Bridge(Generic[Message]):
         if now <= 0:
             return _NO_CLOCK
         limits = self._settings.observation
+        self._frame_demand.observe()
         frames = self.frames.newest_set(
             now, max_age_ns=limits.max_age_ns, max_skew_ns=limits.max_skew_ns
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from openpi_flash_robot.hold import Hold, HoldKind
 from openpi_flash_robot.nanoseconds import SECOND, to_seconds
@@ -19,6 +19,9 @@ RING_SIZE = 8
 
 CLOCK_JUMP_NS = SECOND
 """A stamp this much older than the newest one means that time was set back (a bag, a simulator)."""
+
+NEAR_NS = 10_000_000
+"""Two frames that are not farther apart are of one moment."""
 
 Message = TypeVar("Message")
 
@@ -103,6 +106,33 @@ class CameraFrames(Generic[Message]):
         """Stamp of a camera's newest frame; None if there is none."""
         ring = self._rings[camera]
         return ring[-1].stamp_ns if ring else None
+
+    def are_newer_than(self, now: int, age_ns: int) -> bool:
+        """Whether a frame younger than this is here of every camera.
+
+        Args:
+            now: this moment; stamps as far ahead of it count as old, too: time was set back.
+            age_ns: how old they may be.
+        """
+        return all(ring and abs(now - ring[-1].stamp_ns) < age_ns for ring in self._rings.values())
+
+    @property
+    def moment_ns(self) -> int | None:
+        """The newest stamp that every camera has reached; None if one has no frame."""
+        if not all(self._rings.values()):
+            return None
+        return min(ring[-1].stamp_ns for ring in self._rings.values())
+
+    @property
+    def two_suffice(self) -> bool:
+        """Whether the two newest frames of each camera are enough to choose from.
+
+        With more of them no camera's frame would be nearer to `moment_ns` by over `NEAR_NS`.
+        """
+        moment_ns = self.moment_ns
+        return moment_ns is not None and all(
+            _has_near_of_two(ring, moment_ns) for ring in self._rings.values()
+        )
 
     def blind(self, now: int, *, max_blind_ns: int, max_age_ns: int) -> Hold | None:
         """Which camera has shown nothing for too long to move by it; None if all do.
@@ -199,3 +229,9 @@ class CameraFrames(Generic[Message]):
     def reason(self, camera: str, what: str) -> Hold:
         """The reason to hold that names a camera and its topic."""
         return Hold(HoldKind.OBSERVATION, f"camera {camera} ({self._topics[camera]}) {what}")
+
+
+def _has_near_of_two(ring: deque[Frame[Any]], moment_ns: int) -> bool:
+    """Whether a camera's two newest frames lie around the moment, or one is near enough to it."""
+    before_ns = ring[-2 if len(ring) > 1 else -1].stamp_ns
+    return before_ns - moment_ns <= NEAR_NS
