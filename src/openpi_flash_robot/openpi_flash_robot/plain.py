@@ -3,6 +3,8 @@
 `from openpi_flash_robot.plain import PolicyRunner, Reading, load_settings`
 """
 
+from openpi_flash_robot.broker.smooth_policy import PolicyError, SmoothPolicy
+from openpi_flash_robot.lerobot_robot import LeRobotArm
 from openpi_flash_robot.run.listeners import CommandSent
 from openpi_flash_robot.run.robot import CommandWindow, Reading, ReadingError, Robot
 from openpi_flash_robot.run.runner import PolicyRunner, RobotFaultError
@@ -12,12 +14,15 @@ from openpi_flash_robot.settings.parameter_kinds import ParameterError
 __all__ = [
     "CommandSent",
     "CommandWindow",
+    "LeRobotArm",
     "ParameterError",
+    "PolicyError",
     "PolicyRunner",
     "Reading",
     "ReadingError",
     "Robot",
     "RobotFaultError",
+    "SmoothPolicy",
     "load_settings",
     "robot_settings",
 ]

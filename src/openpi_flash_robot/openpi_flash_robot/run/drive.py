@@ -79,10 +79,14 @@ class Drive:
         taken = checked(reading, self._settings)
         stamp_ns = now if taken.stamp is None else from_seconds(taken.stamp)
         self.bridge.add_joints(
-            stamp_ns, self._settings.joints, taken.positions, taken.velocities, taken.efforts
+            stamp_ns,
+            self._settings.joints,
+            list(taken.positions),
+            list(taken.velocities),
+            list(taken.efforts),
         )
         for state, values in taken.states.items():
-            self.bridge.add_vector(state, stamp_ns, values)
+            self.bridge.add_vector(state, stamp_ns, list(values))
         for camera, image in taken.images.items():
             self.bridge.add_frame(camera, stamp_ns, image)
         return taken
@@ -109,7 +113,7 @@ class Drive:
 
     def carry(self) -> list[Effect]:
         """Take the bridge's effects; those that are not the motion are returned."""
-        others = []
+        others: list[Effect] = []
         for effect in self.bridge.take_effects():
             if isinstance(effect, PublishTrajectory):
                 self.player.take(effect)

@@ -87,7 +87,9 @@ class ListenerThread:
     def __init__(self) -> None:
         self._calls: queue.Queue[tuple[Callable[[Any], object], Any] | None] = queue.Queue()
         self._has_warned = False
-        self._thread = threading.Thread(target=self._run, name="openpi_flash_listeners", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name="openpi_flash_listeners", daemon=True
+        )
         self._thread.start()
 
     def tell(self, listener: Callable[[Any], object] | None, what: Any) -> None:

@@ -55,7 +55,7 @@ class Robot(Protocol):
     def read(self) -> Reading:
         """What is measured now. An error leaves the runner blind: it holds, and reads again."""
 
-    def command(self, positions: NDArray[np.float64], velocities: NDArray[np.float64]) -> None:
+    def command(self, positions: NDArray[np.float64], velocities: NDArray[np.float64], /) -> None:
         """Be here now. Called at `control_rate_hz`; an error is a fault, after which nothing comes.
 
         Args:

@@ -1,4 +1,4 @@
-"""The node's parameters for a robot without ROS: from keywords, or from the node's own YAML file."""
+"""The node's parameters for a robot without ROS: from keywords, or from the node's YAML file."""
 
 from __future__ import annotations
 
