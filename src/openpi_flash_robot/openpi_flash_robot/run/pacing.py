@@ -73,8 +73,14 @@ class Pacing:
         limits = self._limits
         change = limits.acceleration * mean_s
         asked = np.where(self._rates, wanted.velocities, (wanted.positions - here) / seconds)
-        is_within = (np.abs(asked) <= limits.velocity * (1.0 + SLACK) + SLACK) & (
-            np.abs(asked - speed) <= change * (1.0 + SLACK) + SLACK
+        is_within = (
+            (np.abs(asked) <= limits.velocity * (1.0 + SLACK) + SLACK)
+            & (np.abs(asked - speed) <= change * (1.0 + SLACK) + SLACK)
+            # and so will the next one be
+            & (
+                np.abs(asked - wanted.velocities)
+                <= limits.acceleration * seconds / 2.0 * (1.0 + SLACK) + SLACK
+            )
         )
         # half of the acceleration is for catching up, the rest for what the motion itself needs
         behind = wanted.positions - wanted.velocities * seconds - here
