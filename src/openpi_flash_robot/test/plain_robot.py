@@ -71,9 +71,8 @@ class Told:
 
     def until(self, condition, timeout=20.0):
         with self.changed:
-            assert self.changed.wait_for(lambda: condition(self.commands), timeout), self.commands[
-                -3:
-            ]
+            is_met = self.changed.wait_for(lambda: condition(self.commands), timeout)
+        assert is_met, f"waited {timeout:g} s; the last commands were {self.commands[-3:]}"
 
     def until_moving(self, speed=0.1):
         self.until(lambda told: told and np.abs(told[-1].velocities).max() > speed)

@@ -39,7 +39,9 @@ class FakeRobot:
     max_relative_target = None
 
     def __init__(self, motors=MOTORS):
-        self.goal = {f"{motor}.pos": value for motor, value in zip(motors, (5.0, 10.0, 50.0))}
+        self.goal = {
+            f"{motor}.pos": value for motor, value in zip(motors, (5, 10, 50), strict=True)
+        }
         self.actions = []
         self.is_busy = threading.Lock()
         self.camera = FakeCamera()
@@ -246,3 +248,43 @@ def test_an_arm_of_lerobot_itself_is_driven_by_its_own_interface(server, tmp_pat
     with PolicyRunner(arm, settings_for(arm, server), on_command=told):
         told.until(lambda commands: commands and commands[-1].positions[0] > 0.3)
     assert robot.actions[-1]["shoulder.pos"] > math.degrees(0.3)
+
+
+def test_lerobots_so101_is_driven_with_its_own_keys_units_and_clipping(tmp_path, monkeypatch):
+    pytest.importorskip("lerobot", reason="lerobot is not installed")
+    from lerobot.robots.so_follower import SO101FollowerConfig, so_follower
+
+    class FakeBus:
+        is_connected = is_calibrated = True
+
+        def __init__(self, port, motors, calibration):
+            self.motors = motors
+            self.goal = dict.fromkeys(motors, 0.0) | {"gripper": 50.0}
+
+        def sync_read(self, name, **_):
+            return dict(self.goal)
+
+        def sync_write(self, name, values):
+            assert name == "Goal_Position"
+            self.goal = dict(values)
+
+    monkeypatch.setattr(so_follower, "FeetechMotorsBus", FakeBus)
+    robot = so_follower.SO101Follower(
+        SO101FollowerConfig(
+            port="/dev/null", id="test", calibration_dir=tmp_path, max_relative_target=5.0
+        )
+    )
+    robot.cameras = {"front": FakeCamera()}
+    robot.cameras["front"].is_connected = True
+    robot.config.cameras = {"front": SimpleNamespace(height=48, width=64)}
+    arm = LeRobotArm(robot)
+    assert arm.joints == tuple(robot.bus.motors)
+    assert arm.parameters()["gripper_joints"] == ["gripper"]
+    arm.command(np.array([0.05, 0.0, 0.0, 0.0, 0.0, 0.5]), np.zeros(6))
+    assert robot.bus.goal["shoulder_pan"] == pytest.approx(math.degrees(0.05))
+    assert arm.limited == {}
+    arm.command(np.array([0.5, 0.0, 0.0, 0.0, 0.0, 0.5]), np.zeros(6))
+    assert robot.bus.goal["shoulder_pan"] == pytest.approx(math.degrees(0.05) + 5.0)
+    assert set(arm.limited) == {"shoulder_pan"}
+    assert set(arm.read_images()) == {"front"}
+    assert arm.read().positions[5] == pytest.approx(0.5)

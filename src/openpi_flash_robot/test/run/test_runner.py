@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -210,7 +211,7 @@ def test_a_program_that_ends_without_closing_brakes_all_the_same(server, tmp_pat
     program = textwrap.dedent(
         f"""
         import sys
-        sys.path[:0] = {[os.path.dirname(os.path.dirname(__file__)), *sys.path]!r}
+        sys.path[:0] = {[str(Path(__file__).parents[1]), *sys.path]!r}
         from plain_robot import PlainRobot, Told, settings_for
         from openpi_flash_robot.plain import PolicyRunner
 
