@@ -22,8 +22,7 @@ PARAMETERS = {
     "position_lower": [-2.0, -2.0, 0.0],
     "position_upper": [2.0, 2.0, 1.0],
 }
-VELOCITY = np.array([0.5, 0.5, 1.0])
-ACCELERATION = 5.0
+LATE_S = 3 * 0.02
 
 
 def settings_for(port=0, **changes):
@@ -83,13 +82,17 @@ class Told:
         return max(c.stamp_ns for c in self.commands if c.velocities.any())
 
     def curve(self):
-        """Positions, mean velocities between them, and mean accelerations between those."""
+        """Positions, mean velocities between them, and mean accelerations between those.
+
+        Nobody commands while this process does not run: there the robot has stood.
+        """
         times = np.array([command.stamp_ns for command in self.commands]) / 1e9
         positions = np.array([command.positions for command in self.commands])
         steps = np.diff(times)
         velocities = np.diff(positions, axis=0) / steps[:, np.newaxis]
         between = (steps[1:] + steps[:-1])[:, np.newaxis] / 2.0
-        return positions, velocities, np.diff(velocities, axis=0) / between
+        in_time = (steps[1:] < LATE_S) & (steps[:-1] < LATE_S)
+        return positions, velocities, (np.diff(velocities, axis=0) / between)[in_time]
 
 
 def assert_within_limits(told, settings):

@@ -45,7 +45,7 @@ class ScriptedServer:
 
     def _serve(self, quic):
         while (request := quic.next_request()) is not None:
-            self.answering.wait(30)
+            self.answering.wait(60)
             if request.kind == "reset":
                 self.resets += 1
                 request.respond({})

@@ -23,6 +23,8 @@ MODES = {"shoulder": "degrees", "elbow": "degrees", "gripper": "range_0_100"}
 class FakeCamera:
     """Has a new image at once, or never."""
 
+    height, width, is_connected = 48, 64, True
+
     def __init__(self):
         self.has_image = True
 
@@ -39,9 +41,7 @@ class FakeRobot:
     max_relative_target = None
 
     def __init__(self, motors=MOTORS):
-        self.goal = {
-            f"{motor}.pos": value for motor, value in zip(motors, (5, 10, 50), strict=True)
-        }
+        self.goal = dict(zip((f"{motor}.pos" for motor in motors), (5, 10, 50), strict=True))
         self.actions = []
         self.is_busy = threading.Lock()
         self.camera = FakeCamera()
@@ -275,8 +275,7 @@ def test_lerobots_so101_is_driven_with_its_own_keys_units_and_clipping(tmp_path,
         )
     )
     robot.cameras = {"front": FakeCamera()}
-    robot.cameras["front"].is_connected = True
-    robot.config.cameras = {"front": SimpleNamespace(height=48, width=64)}
+    robot.config.cameras = robot.cameras  # where lerobot 0.4 looks for their sizes
     arm = LeRobotArm(robot)
     assert arm.joints == tuple(robot.bus.motors)
     assert arm.parameters()["gripper_joints"] == ["gripper"]

@@ -50,8 +50,9 @@ from openpi_flash_robot.settings.node_settings import LinkSettings, NodeSettings
 IMAGE_PERIOD_NS = 33_000_000
 """`read_images` is called at most 30 times a second."""
 
-STAND_TIMEOUT_S = 2.0
-"""How long `stop` waits at most until the robot stands; any braking within sane limits is over."""
+STAND_TIMEOUT_S = 5.0
+"""How long `stop` waits at most until the robot stands: far longer than any braking, for a machine
+that is overloaded."""
 
 THREAD_TIMEOUT_S = 1.0
 

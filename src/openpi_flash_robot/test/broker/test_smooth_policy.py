@@ -62,7 +62,7 @@ def test_each_call_returns_one_action_and_the_next_chunk_is_asked_for_meanwhile(
 
 
 def test_a_server_that_answers_slowly_does_not_delay_a_call(make, server):
-    policy = make(request_timeout=30.0)
+    policy = make(request_timeout=60.0)
     loop(policy, lambda answers: len(answers) > 20)
     server.answering.clear()
     took = []
@@ -72,7 +72,7 @@ def test_a_server_that_answers_slowly_does_not_delay_a_call(make, server):
         took.append(time.perf_counter() - begin)
         time.sleep(0.005)
     server.answering.set()
-    assert np.median(took) < 0.01
+    assert max(took) < 5.0  # waiting for the answer would take ten times as long
 
 
 def test_without_an_answer_it_stands_and_says_why_and_goes_on_later(make, server):
