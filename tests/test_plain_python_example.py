@@ -35,6 +35,7 @@ def server():
     server = ScriptedServer(
         turn_the_shoulder,
         action_dim=7,
+        supports=["rtc"],
         action_names=JOINTS,
         actions=[{"name": joint, **position} for joint in JOINTS],
     )
