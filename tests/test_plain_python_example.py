@@ -62,9 +62,10 @@ def test_the_arm_is_moved_for_some_seconds_and_says_what_the_readme_shows(server
     assert set(server.requests[0]) >= {"observation/scene_image", "observation/wrist_image"}
     page = (EXAMPLE / "README.md").read_text()
     shown = re.search(r"```\n(WARNING dry_run.*?)\n```", page, re.S)[1].splitlines()
-    said = [line for line in log.splitlines() if "not authenticated" not in line]
-    for expected, line in zip(shown[:-1], said, strict=True):
-        assert re.sub(r":\d+", "", expected) == re.sub(r":\d+", "", line)
+    said = iter(re.sub(r":\d+", "", log).splitlines())
+    for line in shown[:-1]:
+        if "no image received yet" not in line:  # a fast camera is there before the server
+            assert re.sub(r":\d+", "", line) in said, log
     assert re.fullmatch(r"played \d+ chunks; the arm stands at \[.*\]\n", output)
 
 
