@@ -158,8 +158,8 @@ ROOMS = {
         ("play",),
         ("link",),
         ("bridge",),
-        ("run", "broker"),
-        ("lerobot_robot",),
+        ("run",),
+        ("broker", "lerobot_robot"),
         ("plain",),
     ),
     "openpi_flash_client_node": (

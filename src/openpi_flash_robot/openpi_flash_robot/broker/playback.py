@@ -16,8 +16,9 @@ from openpi_flash_robot.bridge.request_schedule import RequestSchedule
 from openpi_flash_robot.hold import Hold, HoldKind
 from openpi_flash_robot.link.answer import AnswerError, parse_answer, rtc_of
 from openpi_flash_robot.play.chunk import Chunk
-from openpi_flash_robot.play.chunk_player import ChunkPlayer, Targets
+from openpi_flash_robot.play.chunk_player import ChunkPlayer
 from openpi_flash_robot.play.plan import Plan
+from openpi_flash_robot.run.pacing import Pacing
 from openpi_flash_robot.senses.frames import FrameSet
 from openpi_flash_robot.senses.joints import JointReading
 from openpi_flash_robot.senses.observation import Observation
@@ -28,6 +29,9 @@ from openpi_flash_robot.settings.parse_settings import player_from_parameters
 from openpi_flash_robot.settings.server_contract import Agreement, ContractError, ServerContract
 
 Actions = NDArray[np.float64]
+
+FIRST_PERIOD_NS = 50_000_000
+"""How often a program asks, before it is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +65,9 @@ class ChunkPlayback:
         self._horizon = execution_horizon
         self._player = ChunkPlayer(tuple(axis.meaning.name for axis in agreement.axes), player)
         self._schedule: RequestSchedule[Any] = RequestSchedule()
+        no_rates = np.zeros(len(agreement.axes), dtype=np.bool_)
+        self._pacing = Pacing(self._player.limits, FIRST_PERIOD_NS, no_rates)
+        self._called_ns: int | None = None
         self._sequence = 0
 
     def is_due(self, now: int) -> bool:
@@ -136,17 +143,27 @@ class ChunkPlayback:
 
     def due(self, now: int) -> Due | None:
         """The action of this moment; None before the first chunk."""
-        outcome = self._player.step(now)
-        if isinstance(outcome, Targets):
-            return Due(outcome.positions, None)
-        motion = self._player.motion
-        return None if motion is None else Due(motion.sample(now).positions, outcome)
+        outcome, motion = self._player.step(now), self._player.motion
+        if motion is None:
+            return None
+        told = self._pacing.next(now, motion.sample(now))
+        self._learn_period(now)
+        return Due(told.positions, outcome if isinstance(outcome, Hold) else None)
+
+    def _learn_period(self, now: int) -> None:
+        """How often the program asks; a loop that is stopped once is no slower loop."""
+        gap_ns = 0 if self._called_ns is None else now - self._called_ns
+        self._called_ns = now
+        if gap_ns > 0:
+            pacing = self._pacing
+            pacing.period_ns = min(max(gap_ns, pacing.period_ns // 2), 2 * pacing.period_ns)
 
     def reset(self, now: int) -> None:
         """Forget the running chunk: the next one begins anew."""
         self._schedule.forget()
         self._player.hold(Hold(HoldKind.REQUESTED, "reset; waiting for the first chunk"), now)
         self._player.forget()
+        self._pacing.forget()
 
 
 def agree_alone(

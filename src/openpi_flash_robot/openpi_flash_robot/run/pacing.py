@@ -22,18 +22,22 @@ SLACK = 1e-6
 
 
 class Pacing:
-    """Remembers the last command."""
+    """Remembers the last command.
+
+    Attributes:
+        period_ns: time between two commands that are in time; may be changed between two calls.
+    """
 
     def __init__(self, limits: JointLimits, period_ns: int, rates: NDArray[np.bool_]) -> None:
         """Begin with no command.
 
         Args:
             limits: of the axes that are commanded.
-            period_ns: time between two commands.
+            period_ns: time between two commands that are in time.
             rates: which axes are told how fast to go; their positions mean nothing.
         """
         self._limits = limits
-        self._period_ns = period_ns
+        self.period_ns = period_ns
         self._rates = rates
         self._last: tuple[int, MotionState] | None = None
         self._seconds = to_seconds(period_ns)  # from the command before the last to the last
@@ -41,7 +45,7 @@ class Pacing:
     def forget(self) -> None:
         """The robot was not commanded for a while: it is where the next motion begins."""
         self._last = None
-        self._seconds = to_seconds(self._period_ns)
+        self._seconds = to_seconds(self.period_ns)
 
     def next(self, now: int, wanted: MotionState) -> MotionState:
         """The command of this moment.
@@ -57,9 +61,9 @@ class Pacing:
         gap_ns = now - at_ns
         if gap_ns <= 0:
             return last
-        is_stalled = gap_ns > STALLED_PERIODS * self._period_ns
+        is_stalled = gap_ns > STALLED_PERIODS * self.period_ns
         speed = np.where(self._rates, last.velocities, 0.0) if is_stalled else last.velocities
-        seconds = to_seconds(self._period_ns if is_stalled else gap_ns)
+        seconds = to_seconds(self.period_ns if is_stalled else gap_ns)
         mean_s = (seconds + self._seconds) / 2.0
         command, speed = self._approach(last.positions, speed, wanted, seconds, mean_s)
         self._last = (now, MotionState(command.positions, speed))

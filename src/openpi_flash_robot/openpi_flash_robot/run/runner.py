@@ -259,7 +259,7 @@ class PolicyRunner:
     # --- the deciding thread ---
 
     def _begin(self) -> None:
-        for warning in (*self._warnings, *_warnings(self._settings)):
+        for warning in (*self._warnings, *_warnings(self._robot, self._settings)):
             log.warning(warning)
         self._callbacks = ListenerThread()
         # a program that forgets to close still brakes when it ends
@@ -408,11 +408,17 @@ def _named(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _warnings(settings: NodeSettings) -> list[str]:
+def _warnings(robot: Robot, settings: NodeSettings) -> list[str]:
     warnings = []
     link = settings.link
     if not settings.dry_run:
         warnings.append(f"dry_run is false: chunks move {', '.join(settings.axes)}")
+    told_rates = any(controller.kind.takes_rates for controller in settings.controllers)
+    if told_rates and not settings.dry_run and not isinstance(robot, (Stops, HoldsWindows)):
+        warnings.append(
+            "the robot is told velocities and has neither stop() nor command_window(): when "
+            "command() fails, or this process ends in a crash, it goes on with the last one"
+        )
     if notice := installation_notice():
         warnings.append(notice)
     is_local = link.host in ("127.0.0.1", "::1", "localhost") or link.is_unix

@@ -1,5 +1,7 @@
 """playback.py: which action is due, and when the next chunk is asked for, in virtual time."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -107,6 +109,30 @@ def test_without_a_newer_chunk_it_brakes_and_stands():
     assert loop.due[-1].hold.kind is HoldKind.EXHAUSTED
     assert np.all(loop.speeds[-20:] == 0.0)
     assert np.abs(np.diff(loop.speeds, axis=0)).max() / 0.02 <= 5.0 + 1e-3
+
+
+def test_a_program_that_was_stopped_goes_on_without_a_jump():
+    loop = Loop()
+    loop.go(1000)
+    begin = len(loop.due)
+    loop.now += 400 * MS
+    loop.go(1500)
+    steps = np.diff([due.actions for due in loop.due[begin - 1 :]], axis=0)
+    assert np.abs(steps).max() <= 0.5 * 0.02 + 1e-6
+    assert np.abs(np.diff(steps, axis=0)).max() <= 5.0 * 0.02**2 * 1.001 + 1e-6
+    assert loop.due[-1].hold is None
+
+
+@pytest.mark.parametrize("period_ms", [5, 40, 200])
+def test_a_loop_of_any_pace_is_given_the_motion_as_it_is(period_ms, monkeypatch):
+    loop = Loop()
+    monkeypatch.setattr(sys.modules[__name__], "PERIOD", period_ms * MS)
+    loop.go(2000)
+    for _ in range(20):
+        loop.turn()
+        wanted = loop.playback._player.motion.sample(loop.now).positions
+        assert loop.due[-1].actions == pytest.approx(wanted, abs=1e-9)
+    assert loop.due[-1].actions[0] > 0.1
 
 
 def test_a_failure_brakes_and_the_next_answer_goes_on_from_there():

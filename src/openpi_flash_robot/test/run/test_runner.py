@@ -329,6 +329,19 @@ def test_a_dry_run_commands_nothing_and_shows_its_plans(make, robot):
     assert told.commands == []
 
 
+def test_a_robot_that_is_told_velocities_and_cannot_be_stopped_otherwise_is_warned_of(make, caplog):
+    class Unstoppable:
+        read, command = PlainRobot.read, PlainRobot.command
+
+    changes = {"controllers": ["arm"], "controller": {"arm": {"kind": "velocity"}}}
+    for robot, count in ((PlainRobot(), 0), (Unstoppable(), 1)):
+        runner, _, _ = make(robot, **changes)
+        runner.start()
+        runner.close()
+        told = [r for r in caplog.records if "has neither stop()" in r.message]
+        assert len(told) == count
+
+
 def test_a_closed_runner_cannot_be_started(make):
     runner, _, _ = make()
     runner.close()
