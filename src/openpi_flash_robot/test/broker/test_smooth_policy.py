@@ -163,3 +163,31 @@ def test_parameters_are_checked_by_the_nodes_table(make, changes, message):
 def test_what_to_do_when_stale_is_one_of_two(make):
     with pytest.raises(ValueError, match="on_stale"):
         make(on_stale="stop")
+
+
+def test_openpis_own_runtime_drives_a_robot_by_it(make, server):
+    pytest.importorskip("openpi_client", reason="openpi-client is not installed")
+    from openpi_client.runtime.agents.policy_agent import PolicyAgent
+    from openpi_client.runtime.environment import Environment
+    from openpi_client.runtime.runtime import Runtime
+
+    class Arm(Environment):
+        farthest = 0.0
+
+        def reset(self):
+            self.positions, self.steps = np.array([0.1, 0.2, 0.5]), 0
+
+        def is_episode_complete(self):
+            return self.steps >= 75
+
+        def get_observation(self):
+            return observed(self.positions)
+
+        def apply_action(self, action):
+            self.positions, self.steps = action["actions"], self.steps + 1
+            self.farthest = max(self.farthest, self.positions[0])
+
+    arm = Arm()
+    Runtime(arm, PolicyAgent(make()), subscribers=[], max_hz=50, num_episodes=2).run()
+    assert arm.farthest > 0.3
+    assert server.resets >= 1
