@@ -22,6 +22,9 @@ JOINTS = [
     "gripper",
 ]
 
+SOMETIME = re.compile("no image received yet|is not authenticated")
+"""Lines of the README that may come in another order, or not at all: threads say them."""
+
 
 def turn_the_shoulder(observation):
     way = np.zeros((50, 7))
@@ -64,7 +67,7 @@ def test_the_arm_is_moved_for_some_seconds_and_says_what_the_readme_shows(server
     shown = re.search(r"```\n(WARNING dry_run.*?)\n```", page, re.S)[1].splitlines()
     said = iter(re.sub(r":\d+", "", log).splitlines())
     for line in shown[:-1]:
-        if "no image received yet" not in line:  # a fast camera is there before the server
+        if not SOMETIME.search(line):
             assert re.sub(r":\d+", "", line) in said, log
     assert re.fullmatch(r"played \d+ chunks; the arm stands at \[.*\]\n", output)
 
