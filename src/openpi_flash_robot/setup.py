@@ -18,5 +18,5 @@ setup(
     maintainer_email="maintainers@openpi-flash.dev",
     description="The robot side of a remote action policy, without ROS",
     license="Apache-2.0",
-    extras_require={"test": ["pytest"]},
+    extras_require={"lerobot": ["lerobot>=0.4"], "test": ["pytest"]},
 )

@@ -106,9 +106,7 @@ def test_a_policy_of_velocities_drives_a_velocity_controller(ros, robot, server,
         lambda: f"the policy's velocities; heard {heard[-3:]}",
     )
     speeds = np.array([message.data for _, message in heard])
-    times = np.array([at for at, _ in heard])
     assert np.abs(speeds).max() < 0.2 * 1.02
-    assert len(times) > 10
     from std_srvs.srv import Trigger
 
     robot.call(Trigger, "hold")

@@ -125,7 +125,19 @@ def test_stats_keep_what_is_unknown_unknown():
 def test_a_status_says_what_the_settings_and_the_bridge_say(settings):
     condition = Condition(State.HOLDING, Cause.LATE, "why", resumes_by_itself=True)
     instruction = Instruction("go", version=3, episode=2)
-    status = Status(condition, instruction, "pi05", "19999", 3, 0.25, 9, 0.5, 0.01, 1.5)
+    status = Status(
+        condition,
+        instruction,
+        "pi05",
+        "19999",
+        3,
+        0.25,
+        9,
+        0.5,
+        0.01,
+        intervention=True,
+        held_for=1.5,
+    )
     settings = dataclasses.replace(
         settings, link=dataclasses.replace(settings.link, session="arm-1")
     )
@@ -135,6 +147,7 @@ def test_a_status_says_what_the_settings_and_the_bridge_say(settings):
     assert (message.model, message.checkpoint) == ("pi05", "19999")
     assert (message.prompt_version, message.episode, message.session) == (3, 2, "arm-1")
     assert message.held_for == pytest.approx(1.5)
+    assert message.intervention
     assert message.limited_share == pytest.approx(0.5)
     assert message.tracking_error == pytest.approx(0.01)
     assert (message.transport, message.server) == ("quic", "127.0.0.1:5555")

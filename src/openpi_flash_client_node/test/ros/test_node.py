@@ -50,7 +50,7 @@ def test_images_and_joints_in_chunks_and_trajectories_out(ros, robot, server, ma
     assert (chunk.sequence, chunk.horizon, chunk.first_step) == (1, 50, 0)
     assert list(chunk.names) == ["shoulder", "elbow", "gripper"]
     assert list(chunk.kinds) == ["position"] * 3
-    assert list(chunk.units) == [""] * 3, "this server does not say"
+    assert list(chunk.units) == ["rad"] * 3
     assert list(chunk.references) == ["absolute"] * 3
     assert seconds(chunk.step_dt) == pytest.approx(0.04)
     np.testing.assert_allclose(

@@ -108,6 +108,31 @@ def _takeover(values: Values, axes: tuple[str, ...]) -> TakeoverSettings:
     )
 
 
+def link_from_parameters(given: Mapping[str, Any]) -> LinkSettings:
+    """The settings of the link alone, from its parameters.
+
+    Raises:
+        ParameterError: as `settings_from_parameters`.
+    """
+    return _link(Values(parse_values(given)))
+
+
+def player_from_parameters(
+    given: Mapping[str, Any], axes: tuple[str, ...], joints: tuple[str, ...]
+) -> PlayerSettings:
+    """The settings of the chunk player alone, from its parameters.
+
+    Args:
+        given: what the user set.
+        axes: what is commanded.
+        joints: those of them that are measured.
+
+    Raises:
+        ParameterError: as `settings_from_parameters`.
+    """
+    return _player(Values(parse_values(given)), axes, joints)
+
+
 def _link(values: Values) -> LinkSettings:
     transport = values.get("transport", str)
     ways_to_trust = ("server_fingerprint", "ca_file", "known_servers")

@@ -1,9 +1,10 @@
 """bridge.py with frames that are taken when it wants them, beside one that gets each at once."""
 
+import dataclasses
 from collections import deque
 
 import pytest
-from bridge_world import MS, PERIOD, World
+from bridge_world import JOINTS, MS, PERIOD, World
 
 from openpi_flash_robot.bridge.effects import SendRequest
 from openpi_flash_robot.bridge.status import State
@@ -38,7 +39,7 @@ class SparingWorld(World):
                     self.waiting[name].append(self.now - 5 * MS)
                     self.published += 1
             if "joints" not in self.silent:
-                self.bridge.add_joints(self.now - MS, self.bridge.states.joints._joints, self.measured)
+                self.bridge.add_joints(self.now - MS, JOINTS, self.measured)
             self.sense()
             self.bridge.tick(self.now)
             found = self.collect(until) if until else self.collect()
@@ -99,7 +100,8 @@ def test_silence_stops_the_robot_in_the_same_period_as_if_every_frame_were_taken
 
 
 def test_a_server_that_thinks_longer_than_a_robot_may_be_blind_is_heard(settings):
-    world = SparingWorld(settings)
+    player = dataclasses.replace(settings.player, max_chunk_age_ns=2_000 * MS)
+    world = SparingWorld(dataclasses.replace(settings, player=player))
     world.bridge.activate(world.now)
     world.up()
     for _ in range(12):  # until most frames are left alone

@@ -1,0 +1,1 @@
+"""Drives a robot without ROS: readings in, commands out, on threads of one Python process."""
