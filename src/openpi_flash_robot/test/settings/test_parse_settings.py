@@ -11,7 +11,7 @@ from openpi_flash_robot.settings.parameter_kinds import ParameterError
 from openpi_flash_robot.settings.parse_settings import settings_from_parameters
 
 REPOSITORY = Path(__file__).resolve().parents[4]
-CONFIGS = sorted((REPOSITORY / "config").glob("robot.*.yaml"))
+CONFIGS = sorted((REPOSITORY / "config" / "robots").glob("*.yaml"))
 
 
 def flat(tree, prefix=""):
@@ -170,7 +170,7 @@ def test_without_a_controller_only_a_dry_run_is_possible(parameters):
 
 
 def test_there_are_example_configurations():
-    assert "robot.sim_arm.yaml" in [path.name for path in CONFIGS]
+    assert "sim_arm.yaml" in [path.name for path in CONFIGS]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
