@@ -26,7 +26,7 @@ from openpi_flash_client_node.ros.outputs import Outputs
 from openpi_flash_client_node.ros.parameters import RosParameters
 from openpi_flash_client_node.ros.secret_parameters import NodeWithSecrets
 from openpi_flash_client_node.ros.sensor_subscription import SensorSubscription
-from openpi_flash_client_node.ros.state_messages import MESSAGES, numbers_of, stamp_of_state
+from openpi_flash_client_node.ros.state_messages import message_type, numbers_of, stamp_of_state
 from openpi_flash_msgs.srv import SetPrompt
 from openpi_flash_robot.bridge.bridge import Bridge
 from openpi_flash_robot.bridge.diagnostics import reports
@@ -51,6 +51,7 @@ from openpi_flash_robot.link.transport import (
     resolve_server,
 )
 from openpi_flash_robot.nanoseconds import to_seconds
+from openpi_flash_robot.senses.joints import prefixed
 from openpi_flash_robot.senses.observation import build_request
 from openpi_flash_robot.settings.node_settings import LinkSettings, NodeSettings
 from openpi_flash_robot.settings.parameter_kinds import ParameterError
@@ -219,12 +220,15 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             callback = partial(self._on_image, camera.name)
             kind = CompressedImage if camera.is_compressed else Image
             self._subscribe(kind, camera.topic, callback, qos.IMAGES_DEPTH)
-        for topic in settings.observation.joint_state_topics:
-            self._subscribe(JointState, topic, self._on_joints, qos.JOINT_STATES_DEPTH)
+        topics = settings.observation.joint_state_topics
+        prefixes = settings.observation.joint_state_prefixes
+        for topic, prefix in zip(topics, prefixes, strict=True):
+            callback = partial(self._on_joints, prefix)
+            self._subscribe(JointState, topic, callback, qos.JOINT_STATES_DEPTH)
 
         for state in settings.observation.states:
             if not state.kind.is_of_joints:
-                kind = MESSAGES[state.kind]
+                kind = message_type(state)
                 callback = partial(self._on_vector, state)
                 self._subscribe(kind, state.topic, callback, qos.JOINT_STATES_DEPTH)
 
@@ -313,10 +317,11 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         stamp_ns = messages.stamp_of(message.header.stamp)
         self._live_bridge.add_frame(camera, stamp_ns, message)
 
-    def _on_joints(self, message: JointState) -> None:
+    def _on_joints(self, prefix: str, message: JointState) -> None:
         stamp_ns = messages.stamp_of(message.header.stamp)
+        names = prefixed(message.name, len(message.position), prefix)
         self._live_bridge.add_joints(
-            stamp_ns, message.name, message.position, message.velocity, message.effort
+            stamp_ns, names, message.position, message.velocity, message.effort
         )
 
     def _on_vector(self, state: StateInput, message: Any) -> None:

@@ -91,6 +91,8 @@ class ObservationSettings:
     max_skew_ns: int
     max_blind_ns: int
     """How long the robot may move by inputs that are missing."""
+    joint_state_prefixes: tuple[str, ...] = ()
+    """Before the names of each topic's joints; empty: nothing."""
 
 
 @dataclass(frozen=True)
