@@ -35,9 +35,10 @@ def test_what_is_set_and_what_is_not_become_settings(declared, settings):
 
 
 def test_every_parameter_is_declared_with_its_description_and_range(declared):
-    node, _ = declared()
+    entries = {"cameras": "scene", "states": "body", "gripper_joints": "gripper"}
+    node, _ = declared(states=["body"], gripper_joints=["gripper"])
     for parameter in PARAMETERS:
-        name = parameter.named("scene" if parameter.each_of == "cameras" else "arm")
+        name = parameter.named(entries.get(parameter.each_of, "arm"))
         descriptor = node.describe_parameter(name)
         assert descriptor.description.startswith(parameter.text)
         assert descriptor.read_only == (not parameter.dynamic)

@@ -303,7 +303,6 @@ class ChunkPlayer:
         if self._plan is None:
             watched = np.asarray(self._settings.max_tracking_error) > 0
             here = np.where(watched, measured, start.positions)
-            here = np.where(chunk.rates or [False], chunk.actions[first_step], here)
             if jump := self._start_jump(chunk, first_step, here):
                 return jump
         steps = np.arange(first_step, last_step + 1, dtype=np.int64)
@@ -367,7 +366,8 @@ class ChunkPlayer:
     def _start_jump(self, chunk: Chunk, first_step: int, here: NDArray[np.float64]) -> Hold | None:
         """Why the robot cannot start from rest, here [N], with this chunk."""
         first = np.clip(chunk.actions[first_step], self._limits.lower, self._limits.upper)
-        delta = np.abs(first - here)
+        # what says how fast to go starts wherever the axis is
+        delta = np.where(chunk.rates or [False], 0.0, np.abs(first - here))
         excess = delta - np.asarray(self._settings.max_start_delta)
         worst = int(np.argmax(excess))
         if excess[worst] <= 0:
