@@ -82,15 +82,20 @@ class Motions:
         return (waves[None, 1:] / 2.0).astype(np.float32)
 
 
-def policy_of(name):
-    """The server's policy for a robot, by the horizon of its shortest config."""
+def motions_of(name):
+    """A model for a robot, by the horizon of its shortest config."""
     robot = ROBOTS[name]
     horizons = [config.action_horizon for config in CONFIGS.values() if config.robot.name == name]
-    horizon = min(horizons, default=16)
     relative = np.array([action.interface == "position" for action in robot.actions])
+    return Motions(min(horizons, default=16), robot.control_hz, relative)
+
+
+def policy_of(name, model):
+    """The server's policy for a robot, with a model of `motions_of`."""
+    robot, relative = ROBOTS[name], model.relative
     state_size = sum(part.size for part in robot.state)
     mask = tuple(relative.tolist())[: min(len(relative), state_size)]
-    config = InferenceConfig(f"random_{name}", robot, name, horizon, delta_mask=mask)
+    config = InferenceConfig(f"random_{name}", robot, name, model.horizon, delta_mask=mask)
     state = FieldStats(
         np.zeros(state_size), np.ones(state_size), np.full(state_size, -1.0), np.ones(state_size)
     )
@@ -100,7 +105,7 @@ def policy_of(name):
     )
     return ModelPolicy(
         config,
-        Motions(horizon, robot.control_hz, relative),
+        model,
         NormStats(state, actions),
         PaligemmaTokenizer(TOKENIZER),
     )
@@ -123,4 +128,4 @@ def _end(action, side):
 
 def metadata_of(name):
     """What the server sends of a robot's policy."""
-    return action_metadata(policy_of(name).spec, has_planner=False)
+    return action_metadata(policy_of(name, motions_of(name)).spec, has_planner=False)

@@ -82,7 +82,7 @@ def test_what_1_of_the_policy_is_follows_from_its_unit(name):
         if meant.interface != "gripper":
             shares = SHARES.get(name, {})
             share = shares.get(meant.name, shares.get(meant.interface))
-            assert play.scale == (UNITS[meant.unit] if meant.unit in UNITS else share), meant
+            assert play.scale == UNITS.get(meant.unit, share), meant
 
 
 @EVERY_ROBOT
