@@ -37,7 +37,7 @@ REACH = 0.6
 
 def parameters_of(name):
     """The parameters of a file, by their full names."""
-    return _flat(yaml.safe_load((FOLDER / f"{name}.yaml").read_text())["/**"]["ros__parameters"])
+    return flat(yaml.safe_load((FOLDER / f"{name}.yaml").read_text())["/**"]["ros__parameters"])
 
 
 def settings_of(name, **changes):
@@ -46,11 +46,12 @@ def settings_of(name, **changes):
     return settings_from_parameters(parameters_of(name) | changes)
 
 
-def _flat(tree, prefix=""):
+def flat(tree, prefix=""):
+    """The values of nested maps, by their names with dots."""
     values = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            values |= _flat(value, f"{prefix}{key}.")
+            values |= flat(value, f"{prefix}{key}.")
         else:
             values[f"{prefix}{key}"] = value
     return values
@@ -83,19 +84,30 @@ class Motions:
 
 
 def motions_of(name):
+    """A model for a robot that is served."""
+    return _motions_of(ROBOTS[name])
+
+
+def _motions_of(robot):
     """A model for a robot, by the horizon of its shortest config."""
-    robot = ROBOTS[name]
-    horizons = [config.action_horizon for config in CONFIGS.values() if config.robot.name == name]
+    named = [config for config in CONFIGS.values() if config.robot.name == robot.name]
+    horizons = [config.action_horizon for config in named]
     relative = np.array([action.interface == "position" for action in robot.actions])
     return Motions(min(horizons, default=16), robot.control_hz, relative)
 
 
 def policy_of(name, model):
-    """The server's policy for a robot, with a model of `motions_of`."""
-    robot, relative = ROBOTS[name], model.relative
+    """The server's policy for a robot that is served, with a model of `motions_of`."""
+    return _policy_of(ROBOTS[name], model)
+
+
+def _policy_of(robot, model):
+    relative = model.relative
     state_size = sum(part.size for part in robot.state)
     mask = tuple(relative.tolist())[: min(len(relative), state_size)]
-    config = InferenceConfig(f"random_{name}", robot, name, model.horizon, delta_mask=mask)
+    config = InferenceConfig(
+        f"random_{robot.name}", robot, robot.name, model.horizon, delta_mask=mask
+    )
     state = FieldStats(
         np.zeros(state_size), np.ones(state_size), np.full(state_size, -1.0), np.ones(state_size)
     )
@@ -127,5 +139,10 @@ def _end(action, side):
 
 
 def metadata_of(name):
+    """What the server sends of the policy of a robot that is served."""
+    return robot_metadata(ROBOTS[name])
+
+
+def robot_metadata(robot):
     """What the server sends of a robot's policy."""
-    return action_metadata(policy_of(name, motions_of(name)).spec, has_planner=False)
+    return action_metadata(_policy_of(robot, _motions_of(robot)).spec, has_planner=False)

@@ -1,12 +1,30 @@
 """config/robots: each file fits the contract of its robot's policy, and no other robot's."""
 
-import pytest
-from robot_files import FOLDER, NAMES, SERVED, TEMPLATE, metadata_of, parameters_of, settings_of
+import re
 
+import pytest
+import yaml
+from robot_files import (
+    FOLDER,
+    NAMES,
+    ROOT,
+    SERVED,
+    TEMPLATE,
+    flat,
+    metadata_of,
+    parameters_of,
+    robot_metadata,
+    settings_of,
+)
+
+from openpi_flash_models.config.robot_file import read_robot_file
+from openpi_flash_robot.settings.action_meaning import KINDS
 from openpi_flash_robot.settings.axis_play import Reading
 from openpi_flash_robot.settings.controllers import ControllerKind
+from openpi_flash_robot.settings.parse_settings import settings_from_parameters
 from openpi_flash_robot.settings.readiness import why_not_move
 from openpi_flash_robot.settings.server_contract import ContractError, agree, parse_contract
+from openpi_flash_robot.settings.state_inputs import StateKind
 
 EVERY_ROBOT = pytest.mark.parametrize("name", SERVED)
 READINGS = {
@@ -142,3 +160,30 @@ def test_another_robots_policy_is_refused_and_both_sides_are_named(name):
         ours = {*settings.action_columns, *settings.axes, "action_kind", "camera.<name>.key"}
         assert any(theirs in text for theirs in names), (other, text)
         assert any(own in text for own in ours), (other, text)
+
+
+PAGE = ROOT / "docs" / "add-a-robot.md"
+
+
+def examples(kind):
+    return re.findall(rf"```yaml {kind}\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("index", range(2), ids=["arm", "base"])
+def test_the_two_files_of_each_example_of_the_page_agree_and_may_move(index, tmp_path):
+    file = tmp_path / "robot.yaml"
+    file.write_text(examples("policy")[index])
+    (robot,) = read_robot_file(file).robots
+    given = flat(yaml.safe_load(examples("node")[index])["/**"]["ros__parameters"])
+    settings = settings_from_parameters(given | {"dry_run": False})
+    agreement = agree(parse_contract(robot_metadata(robot)), settings)
+    assert agreement.warnings == ()
+    assert why_not_move(settings) is None
+
+
+def test_the_page_names_every_file_and_every_kind():
+    text = PAGE.read_text()
+    kinds = (*(kind.value for kind in ControllerKind), *(kind.value for kind in StateKind))
+    for word in (*NAMES, *kinds, *KINDS):
+        assert f"`{word}`" in text, word
+    assert len(examples("policy")) == len(examples("node")) == 2
