@@ -71,6 +71,7 @@ class Motions:
     token_buckets = None
     shape = named_shape("pi05")
     seconds: float = 0.0
+    gain: np.ndarray | float = 1.0
     phases: np.ndarray = field(init=False)
 
     def __post_init__(self):
@@ -80,7 +81,7 @@ class Motions:
         times = self.seconds + np.arange(self.horizon + 1) / self.rate_hz
         waves = np.sin(self.phases + 6.28 / PERIOD_S * times[:, None])
         waves[:, : len(self.relative)] -= np.where(self.relative, waves[0, : len(self.relative)], 0)
-        return (waves[None, 1:] / 2.0).astype(np.float32)
+        return (self.gain * waves[None, 1:] / 2.0).astype(np.float32)
 
 
 def motions_of(name):

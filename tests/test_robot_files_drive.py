@@ -35,6 +35,20 @@ def driven(drives, name):
     return drives[name]
 
 
+def test_what_the_policy_says_of_a_torso_that_nobody_moves_does_not_slow_the_arms():
+    tracks = []
+    for gain in (0.0, 40.0):
+        robot = VirtualRobot("r1_lite")
+        torso = [axis.startswith("torso") for axis in robot.settings.action_columns]
+        columns = [robot.policy.spec.action_names.index(a) for a in robot.settings.action_columns]
+        robot.model.gain = np.ones(robot.model.shape.action_dim)
+        robot.model.gain[np.array(columns)[torso]] = gain
+        robot.pass_time(4.0)
+        tracks.append(np.array(robot.commands))
+    np.testing.assert_allclose(tracks[0], tracks[1], atol=1e-9)
+    assert np.ptp(tracks[0][:, 0], axis=0).max() > 0.1
+
+
 def by_goals(robot):
     """Which axes are grippers that take goals, [N]."""
     hands = {c.joints[0] for c in robot.settings.controllers if c.kind is ControllerKind.GRIPPER}
