@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -18,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import rclpy
-import yaml
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from played_curves import Controller as TrajectoryController
 from rclpy.action import ActionServer
@@ -211,7 +211,9 @@ class Drive:
         self._thread.start()
         path = directory / "robot.yaml"
         given = parameters | {"server": f"127.0.0.1:{self._quic.port}"}
-        path.write_text(yaml.safe_dump({"/**": {"ros__parameters": given}}))
+        # JSON is YAML with every text in quotes: ROS reads a bare y as true
+        text = json.dumps({"/**": {"ros__parameters": given}})
+        path.write_text(text.replace("Infinity", ".inf"))
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 [
@@ -254,7 +256,7 @@ class Drive:
         self.until(lambda: any(s.state == running for s in self.robot.statuses), "RUNNING")
 
     def until_moving(self):
-        """Wait until every axis of a controller of this kind has been told to move."""
+        """Wait until every axis has been told to move, but for hands that take goals."""
         columns = [
             column
             for c in self.settings.controllers
@@ -263,26 +265,35 @@ class Drive:
         ]
 
         def moves():
-            track = np.array([velocities for _, velocities in list(self.robot.track)[-500:]])
-            return (np.abs(track[:, columns]).max(axis=0) > 1e-3).all()
+            track = [velocities[columns] for _, velocities in list(self.robot.track)[-500:]]
+            return track and (np.abs(track).max(axis=0) > 1e-3).all()
 
         self.until(moves, "every axis moving")
+
+    def until_fast(self):
+        """Wait until an axis goes at a third of its greatest speed or faster, at this moment."""
+        fastest = np.array(self.settings.player.max_velocity)
+
+        def goes():
+            return self.robot.track and (np.abs(self.robot.track[-1][1]) > fastest / 3.0).any()
+
+        self.until(goes, "an axis that moves")
 
     def wait(self, seconds):
         """Let the robot's time pass."""
         end = self.robot.now + int(seconds * 1e9)
         self.until(lambda: self.robot.now >= end, f"{seconds} s")
 
-    def hold(self):
-        """Call ~/hold."""
+    def call(self, service):
+        """Call a service of the node."""
         made = self._executor.create_task(
-            lambda: self.robot.create_client(Trigger, "/openpi/client_node/hold")
+            lambda: self.robot.create_client(Trigger, f"/openpi/client_node/{service}")
         )
         self.until(made.done, "a client")
         client = made.result()
         self.until(client.service_is_ready, "the service")
         future = client.call_async(Trigger.Request())
-        self.until(future.done, "an answer of ~/hold")
+        self.until(future.done, f"an answer of ~/{service}")
 
     def moved_until(self, begin):
         """Seconds after a moment at which the robot was last commanded to move."""

@@ -155,14 +155,17 @@ def test_changes_too_small_to_matter_are_no_goals(graph, connected):
     assert len(server.goals) == 1
 
 
-def test_a_client_that_goes_leaves_the_grip_alone(graph, connected):
-    client, server = connected
+def test_a_client_that_goes_leaves_the_grip_alone(graph, actions):
+    server = GripperServer(graph, actions.GripperCommand)
+    client = GripperAction(graph.nodes[0], controller(), WIDTH, 20.0)
+    graph.until(lambda: client.is_ready, "the client finding the server")
     command(client, [WIDTH])
     graph.until(lambda: server.goals, "a goal")
     client.destroy()
     graph.turn(0.3)
     assert server.cancels == 0
     assert len(server.goals) == 1
+    server.destroy()
 
 
 def test_readiness_is_noticed_and_a_goal_that_nobody_took_is_sent_again(graph, actions):

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
-from robot_files import SERVED
+from robot_files import SERVED, settings_of
 from virtual_robot import DT, VirtualRobot
 
 from openpi_flash_robot.bridge.status import State
+from openpi_flash_robot.nanoseconds import to_seconds
+from openpi_flash_robot.play.command_window import window_times
 from openpi_flash_robot.settings.controllers import ControllerKind
 
 EVERY_ROBOT = pytest.mark.parametrize("name", SERVED)
@@ -102,8 +104,37 @@ def test_goals_of_grippers_come_on_change_only_and_at_most_five_a_second(name, d
     for goals in driven.goals.values():
         assert len(goals) >= 2, "the hand was never opened and closed"
         times, places = np.array(goals).T
+        ends = [(hand.closed, hand.open) for hand in driven.settings.grippers]
+        assert all(min(ends[0]) <= place <= max(ends[0]) for place in places)
         assert (np.diff(times) >= 0.2e9).all()
         assert (np.diff(places) != 0.0).all()
+
+
+@EVERY_ROBOT
+def test_a_robot_whose_node_is_gone_at_any_moment_stands_within_half_a_second(name):
+    streamed, fastest = None, 0.0
+    for lost_after in (1.5, 2.2, 3.1):
+        robot = VirtualRobot(name)
+        robot.pass_time(lost_after)
+        streamed = moved(robot) & ~by_goals(robot)
+        alone = len(robot.commands)
+        fastest = max(fastest, np.abs(robot.commands[-1][1][streamed]).max())
+        robot.lose_node(1.5)
+        velocities = np.array(robot.commands)[alone:, 1][:, streamed]
+        moving = np.flatnonzero(np.abs(velocities).max(axis=1) > 0.0)
+        assert moving.max(initial=-1) * DT <= 0.5, f"lost after {lost_after} s"
+    assert fastest > 0.0
+
+
+@EVERY_ROBOT
+def test_a_robot_at_full_speed_would_stand_within_half_a_second_too(name):
+    settings = settings_of(name, dry_run=False)
+    player = settings.player
+    times = window_times(settings.command_window_ns, player.lead_ns, settings.control_period_ns)
+    braking = np.array(player.max_velocity) / player.max_acceleration
+    streamed = np.array(settings.moved_axes)
+    longest = max(braking[streamed].max(), to_seconds(times.ramp_ns))
+    assert to_seconds(times.followed_ns) + longest <= 0.5
 
 
 @EVERY_ROBOT
@@ -114,4 +145,4 @@ def test_a_hold_brings_it_to_rest_and_keeps_the_grip(name, driven):
     assert np.ptp(positions[:, ~by_goals(driven)], axis=0).max(initial=0.0) < 1e-9
     hands = by_goals(driven)
     goals = [goals[-1][1] for goals in driven.goals.values()]
-    np.testing.assert_allclose(settled[0][hands], goals)
+    np.testing.assert_allclose(settled[0][hands], goals, atol=1e-6)

@@ -97,6 +97,12 @@ class VirtualRobot:
             self._take_effects()
             self.statuses.append(self.bridge.status(self.now))
 
+    def lose_node(self, seconds):
+        """Let time pass for the controllers and the node's sender alone."""
+        for _ in range(round(seconds / DT)):
+            self.now += TICK
+            self._move()
+
     def _speak(self):
         for camera in self.settings.observation.cameras:
             self.bridge.add_frame(camera.name, self.now - 5 * MS, f"{camera.name}@{self.now}")
