@@ -22,6 +22,7 @@ ROS_MODULES = frozenset(
         "diagnostic_msgs",
         "geometry_msgs",
         "lifecycle_msgs",
+        "nav_msgs",
         "openpi_flash_msgs",
         "rcl_interfaces",
         "rclpy",

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from demo.monitor import Monitor
 
 ROOT = Path(__file__).parent.parent.parent
-ROBOT_CONFIG = ROOT / "config" / "robot.sim_arm.yaml"
+ROBOT_CONFIG = ROOT / "config" / "robots" / "sim_arm.yaml"
 DDS_PROFILE = ROOT / "config" / "dds" / "large_images.xml"
 
 SERVER_LIMIT = 300.0

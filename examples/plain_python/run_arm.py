@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from openpi_flash_robot.plain import PolicyRunner, Reading, RobotFaultError, load_settings
 
-ROBOT_FILE = Path(__file__).parents[2] / "config" / "robot.sim_arm.yaml"
+ROBOT_FILE = Path(__file__).parents[2] / "config" / "robots" / "sim_arm.yaml"
 LAG_S = 0.03
 """How far the simulated motors are behind what they are told."""
 

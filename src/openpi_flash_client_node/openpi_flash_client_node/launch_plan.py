@@ -41,7 +41,7 @@ ARGUMENTS = (
     LaunchArgument("transport", "", "how to reach the server", ("", "quic", "websocket")),
     LaunchArgument("api_key_file", "", "file that holds the API key of the server"),
     LaunchArgument("prompt", "", "the instruction at start"),
-    LaunchArgument("robot", "sim_arm", "which robot: the NAME of config/robot.NAME.yaml"),
+    LaunchArgument("robot", "sim_arm", "which robot: the NAME of config/robots/NAME.yaml"),
     LaunchArgument("params_file", "", "a parameter file of your own, instead of the robot's"),
     LaunchArgument("namespace", "openpi", "namespace of the node"),
     LaunchArgument("node_name", "client_node", "name of the node"),
@@ -110,7 +110,7 @@ def plan(arguments: Mapping[str, str], config: Path) -> LaunchPlan:
 
     Args:
         arguments: every entry of `ARGUMENTS`, as text.
-        config: the folder with the robot.NAME.yaml files.
+        config: the folder whose robots/ has the NAME.yaml files.
 
     Raises:
         LaunchArgumentError: there is no such robot, or a value is not what it should be.
@@ -200,11 +200,12 @@ def _port(text: str) -> int:
 
 
 def _robot_file(robot: str, config: Path) -> str:
-    path = config / f"robot.{robot}.yaml"
+    folder = config / "robots"
+    path = folder / f"{robot}.yaml"
     if path.is_file():
         return str(path)
-    robots = [file.name.split(".", 1)[1].rsplit(".", 1)[0] for file in config.glob("robot.*.yaml")]
+    robots = sorted(file.stem for file in folder.glob("*.yaml"))
     raise LaunchArgumentError(
-        f"no robot {robot!r} in {config}; there is {', '.join(sorted(robots)) or 'none'}. "
+        f"no robot {robot!r} in {folder}; there is {', '.join(robots) or 'none'}. "
         f"For one of your own, set params_file"
     )

@@ -136,7 +136,7 @@ def test_with_a_server_alone_it_starts_the_simulated_arm_in_openpi(stand_in):
     assert (node["package"], node["executable"]) == ("openpi_flash_client_node", "client_node")
     assert node["namespace"] == "openpi"
     file, overrides = node["parameters"]
-    assert Path(file).name == "robot.sim_arm.yaml"
+    assert Path(file).parts[-2:] == ("robots", "sim_arm.yaml")
     assert Path(file).is_file()
     assert overrides == {"server": "10.0.0.5"}
     assert node["arguments"] == ["--ros-args", "--log-level", "info"]

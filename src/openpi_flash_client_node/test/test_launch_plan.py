@@ -15,14 +15,15 @@ DEFAULTS = {argument.name: argument.default for argument in ARGUMENTS}
 
 @pytest.fixture
 def config(tmp_path):
+    (tmp_path / "robots").mkdir()
     for robot in ("arm", "two.arms"):
-        (tmp_path / f"robot.{robot}.yaml").touch()
+        (tmp_path / "robots" / f"{robot}.yaml").touch()
     return tmp_path
 
 
 def test_empty_arguments_leave_everything_to_the_parameter_file(config):
     found = plan(DEFAULTS | {"robot": "arm"}, config)
-    assert found.params_file == str(config / "robot.arm.yaml")
+    assert found.params_file == str(config / "robots" / "arm.yaml")
     assert found.overrides == {}
     assert (found.namespace, found.node_name) == ("openpi", "client_node")
     assert (found.log_level, found.respawn) == ("info", False)
@@ -58,7 +59,8 @@ def test_an_unknown_robot_is_refused_with_those_there_are(config):
     with pytest.raises(LaunchArgumentError) as error:
         plan(DEFAULTS | {"robot": "leg"}, config)
     assert str(error.value) == (
-        f"no robot 'leg' in {config}; there is arm, two.arms. For one of your own, set params_file"
+        f"no robot 'leg' in {config / 'robots'}; there is arm, two.arms. "
+        "For one of your own, set params_file"
     )
 
 

@@ -51,7 +51,7 @@ class GripperAction:
         if self._controller.action == "gripper_command":
             goal.command.position, goal.command.max_effort = position, self._max_effort
             return goal
-        goal.command.name = list(self._controller.joints)
+        goal.command.name = list(self._controller.sent_names)
         goal.command.position = [position]
         if self._max_effort:
             goal.command.effort = [self._max_effort]

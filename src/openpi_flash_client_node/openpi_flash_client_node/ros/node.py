@@ -32,7 +32,7 @@ from openpi_flash_client_node.ros.run_policy import RunPolicyServer
 from openpi_flash_client_node.ros.secret_parameters import NodeWithSecrets
 from openpi_flash_client_node.ros.sensor_subscription import SensorSubscription
 from openpi_flash_client_node.ros.silent_inputs import SilentInputs
-from openpi_flash_client_node.ros.state_messages import MESSAGES, numbers_of, stamp_of_state
+from openpi_flash_client_node.ros.state_messages import message_type, numbers_of, stamp_of_state
 from openpi_flash_msgs.srv import SetPrompt
 from openpi_flash_robot.bridge.bridge import Bridge
 from openpi_flash_robot.bridge.diagnostics import reports
@@ -59,6 +59,7 @@ from openpi_flash_robot.link.transport import (
     resolve_server,
 )
 from openpi_flash_robot.nanoseconds import to_seconds
+from openpi_flash_robot.senses.joints import prefixed
 from openpi_flash_robot.senses.observation import build_request
 from openpi_flash_robot.settings.node_settings import Camera, LinkSettings, NodeSettings
 from openpi_flash_robot.settings.parameter_kinds import ParameterError
@@ -252,12 +253,15 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             kind = CompressedImage if camera.is_compressed else Image
             sensor = self._subscribe(kind, camera.topic, callback, qos.IMAGES_DEPTH)
             self._cameras.append(sensor)
-        for topic in settings.observation.joint_state_topics:
-            sensor = self._subscribe(JointState, topic, self._on_joints, qos.JOINT_STATES_DEPTH)
+        topics = settings.observation.joint_state_topics
+        prefixes = settings.observation.joint_state_prefixes
+        for topic, prefix in zip(topics, prefixes, strict=True):
+            callback = partial(self._on_joints, prefix)
+            sensor = self._subscribe(JointState, topic, callback, qos.JOINT_STATES_DEPTH)
             self._states.append(sensor)
         for state in settings.observation.states:
             if not state.kind.is_of_joints:
-                kind = MESSAGES[state.kind]
+                kind = message_type(state)
                 callback = partial(self._on_vector, state)
                 sensor = self._subscribe(kind, state.topic, callback, qos.JOINT_STATES_DEPTH)
                 self._states.append(sensor)
@@ -370,12 +374,13 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._live_bridge.add_frame(camera.name, stamp_ns, message)
         self._black_box.camera(camera.name, stamp_ns, message)
 
-    def _on_joints(self, message: JointState) -> None:
+    def _on_joints(self, prefix: str, message: JointState) -> None:
         assert self._settings is not None
         by_arrival = self._settings.observation.joints_are_stamped_on_arrival
         stamp_ns = self._now() if by_arrival else messages.stamp_of(message.header.stamp)
+        names = prefixed(message.name, len(message.position), prefix)
         self._live_bridge.add_joints(
-            stamp_ns, message.name, message.position, message.velocity, message.effort
+            stamp_ns, names, message.position, message.velocity, message.effort
         )
         self._black_box.joints(stamp_ns, message)
 

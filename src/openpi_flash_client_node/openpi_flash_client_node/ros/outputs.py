@@ -131,7 +131,7 @@ class Outputs:
 
     def _command(self, controller: Controller, trajectory: Trajectory) -> None:
         if controller.kind is ControllerKind.JOINT_TRAJECTORY:
-            message = messages.trajectory_message(trajectory, controller.joints)
+            message = messages.trajectory_message(trajectory, controller.sent_names)
             self._controllers[controller.name].publish(message)
         elif controller.kind is ControllerKind.GRIPPER:
             now: int = self._node.get_clock().now().nanoseconds

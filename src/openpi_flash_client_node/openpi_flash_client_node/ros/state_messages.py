@@ -12,12 +12,28 @@ from openpi_flash_client_node.ros.messages import stamp_of
 from openpi_flash_robot.senses.rotation import rotation_numbers
 from openpi_flash_robot.settings.state_inputs import StateInput, StateKind
 
-MESSAGES: dict[StateKind, type] = {
-    StateKind.POSE: PoseStamped,
-    StateKind.TWIST: TwistStamped,
-    StateKind.WRENCH: WrenchStamped,
-    StateKind.VECTOR: Float64MultiArray,
-}
+
+def message_type(state: StateInput) -> type:
+    """The type of the input's topic.
+
+    Raises:
+        ImportError: nav_msgs is not installed; the message says what to do.
+    """
+    if state.kind is StateKind.ODOMETRY:
+        return _odometry_type(state)
+    return _MESSAGES[state.kind]
+
+
+def _odometry_type(state: StateInput) -> type:
+    try:
+        from nav_msgs.msg import Odometry
+    except ImportError as error:
+        raise ImportError(
+            f"state {state.name} of kind odometry needs nav_msgs ({error}): "
+            "sudo apt install ros-$ROS_DISTRO-nav-msgs"
+        ) from error
+    kind: type = Odometry
+    return kind
 
 
 def numbers_of(state: StateInput, message: Any) -> Sequence[float]:
@@ -40,6 +56,18 @@ def _twist(message: TwistStamped, _: StateInput) -> Sequence[float]:
     return (*_xyz(message.twist.linear), *_xyz(message.twist.angular))
 
 
+def _base_twist(message: TwistStamped, _: StateInput) -> Sequence[float]:
+    return _planar(message.twist)
+
+
+def _odometry(message: Any, _: StateInput) -> Sequence[float]:
+    return _planar(message.twist.twist)
+
+
+def _planar(twist: Any) -> Sequence[float]:
+    return (twist.linear.x, twist.linear.y, twist.angular.z)
+
+
 def _wrench(message: WrenchStamped, _: StateInput) -> Sequence[float]:
     return (*_xyz(message.wrench.force), *_xyz(message.wrench.torque))
 
@@ -52,9 +80,19 @@ def _xyz(vector: Any) -> Sequence[float]:
     return (vector.x, vector.y, vector.z)
 
 
+_MESSAGES: dict[StateKind, type] = {
+    StateKind.POSE: PoseStamped,
+    StateKind.TWIST: TwistStamped,
+    StateKind.WRENCH: WrenchStamped,
+    StateKind.BASE_TWIST: TwistStamped,
+    StateKind.VECTOR: Float64MultiArray,
+}
+
 _READERS: dict[StateKind, Callable[[Any, StateInput], Sequence[float]]] = {
     StateKind.POSE: _pose,
     StateKind.TWIST: _twist,
     StateKind.WRENCH: _wrench,
+    StateKind.BASE_TWIST: _base_twist,
+    StateKind.ODOMETRY: _odometry,
     StateKind.VECTOR: _vector,
 }

@@ -1,15 +1,18 @@
-"""The process itself: `python -m openpi_flash_client_node.sender CONTROLLERS --ros-args ...`.
+"""The process itself: `python -m openpi_flash_client_node.sender CONTROLLERS FD --ros-args ...`.
 
 It reads windows from its standard input and ends when that ends, after the last window is played.
+On the file descriptor FD it says whether every controller listens.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import rclpy
@@ -20,7 +23,7 @@ from rclpy.signals import SignalHandlerOptions
 from openpi_flash_client_node.sender.commands import command_message, message_type
 from openpi_flash_client_node.sender.controllers_text import from_text
 from openpi_flash_client_node.sender.playing import Playing
-from openpi_flash_client_node.sender.protocol import Decoder
+from openpi_flash_client_node.sender.protocol import HEARD, NOT_HEARD, Decoder
 from openpi_flash_robot.settings.controllers import Controller
 
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
@@ -34,16 +37,16 @@ def main() -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     controllers = from_text(sys.argv[1])
-    rclpy.init(args=sys.argv[2:], signal_handler_options=SignalHandlerOptions.NO)
+    rclpy.init(args=sys.argv[3:], signal_handler_options=SignalHandlerOptions.NO)
     node = Node("command_sender")
     try:
-        _run(node, controllers)
+        _run(node, controllers, int(sys.argv[2]))
     finally:
         node.destroy_node()
         rclpy.shutdown()
 
 
-def _run(node: Node, controllers: tuple[Controller, ...]) -> None:
+def _run(node: Node, controllers: tuple[Controller, ...], answers: int) -> None:
     publishers: dict[int, Any] = {
         index: node.create_publisher(message_type(controller), controller.topic, NEWEST)
         for index, controller in enumerate(controllers)
@@ -53,15 +56,25 @@ def _run(node: Node, controllers: tuple[Controller, ...]) -> None:
     os.set_blocking(words, False)
     selector = selectors.DefaultSelector()
     selector.register(words, selectors.EVENT_READ)
-    is_open, due = True, time.monotonic()
+    is_open, due, heard = True, time.monotonic(), b""
     while is_open or not playing.has_ended(_now(node)):
         due = max(due + PERIOD_S, time.monotonic())
         is_open = is_open and _listen(selector, words, decoder, playing, due)
         time.sleep(max(0.0, due - time.monotonic()))
         rclpy.spin_once(node, timeout_sec=0.0)  # /clock, where simulated time is used
+        before, heard = heard, _heard(publishers)
+        if heard != before:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(answers, heard)
         now = _now(node)
         for index, state in playing.due(now).items():
             publishers[index].publish(command_message(controllers[index], state, now))
+
+
+def _heard(publishers: Mapping[int, Any]) -> bytes:
+    # matched, not only seen: what is published before is lost, and the controller would get the
+    # middle of a motion as its first command
+    return HEARD if all(p.get_subscription_count() for p in publishers.values()) else NOT_HEARD
 
 
 def _listen(

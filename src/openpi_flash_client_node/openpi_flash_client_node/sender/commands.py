@@ -6,6 +6,7 @@ import array
 from typing import Any
 
 from geometry_msgs.msg import Twist, TwistStamped
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from openpi_flash_robot.nanoseconds import split
@@ -17,6 +18,8 @@ def message_type(controller: Controller) -> type:
     """The type of its topic."""
     if controller.kind in (ControllerKind.POSITION, ControllerKind.VELOCITY):
         return Float64MultiArray
+    if controller.kind is ControllerKind.JOINT_STATE:
+        return JointState
     is_twist = controller.kind is ControllerKind.BASE and not controller.is_stamped
     return Twist if is_twist else TwistStamped
 
@@ -28,12 +31,22 @@ def command_message(controller: Controller, state: MotionState, now: int) -> Any
         return Float64MultiArray(data=array.array("d", state.positions.tobytes()))
     if kind is ControllerKind.VELOCITY:
         return Float64MultiArray(data=array.array("d", state.velocities.tobytes()))
+    if kind is ControllerKind.JOINT_STATE:
+        return _joint_state(controller, state, now)
     twist = _twist(state.velocities.tolist())
     if kind is ControllerKind.BASE and not controller.is_stamped:
         return twist
     message = TwistStamped(twist=twist)
     message.header.stamp.sec, message.header.stamp.nanosec = split(now)
     message.header.frame_id = controller.frame
+    return message
+
+
+def _joint_state(controller: Controller, state: MotionState, now: int) -> JointState:
+    """Positions alone: Galaxea takes a velocity for the greatest one that is allowed."""
+    message = JointState(name=list(controller.sent_names))
+    message.header.stamp.sec, message.header.stamp.nanosec = split(now)
+    message.position = array.array("d", state.positions.tobytes())
     return message
 
 

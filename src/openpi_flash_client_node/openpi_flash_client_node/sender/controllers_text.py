@@ -23,6 +23,7 @@ def from_text(text: str) -> tuple[Controller, ...]:
                 "kind": ControllerKind(entry["kind"]),
                 "joints": tuple(entry["joints"]),
                 "columns": tuple(entry["columns"]),
+                "joint_names": tuple(entry["joint_names"]),
             }
         )
         for entry in json.loads(text)

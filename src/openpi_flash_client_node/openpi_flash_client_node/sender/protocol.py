@@ -13,6 +13,9 @@ HEADER = struct.Struct("<III")
 """Index of the controller, count of points K, count of axes N; int64 times [K] and float64
 positions and velocities [K, N] follow."""
 
+HEARD, NOT_HEARD = b"\x01", b"\x00"
+"""The process's words to the node: whether every controller listens to it. Said on change."""
+
 LARGEST = 1_000_000
 """Points times axes of a window; a larger one is no window."""
 

@@ -67,6 +67,10 @@ def test_the_sender_hears_no_ctrl_c_and_is_started_anew_when_it_is_gone(ros, rob
     sender = CommandSender([position], name="s", namespace="/openpi", is_sim_time=False)
     try:
         ros.until(lambda: robot.node.count_publishers("/p/commands"), "the sender")
+        ros.turn(0.3)
+        assert "has not found the controller yet" in sender.problem()
+        controller = robot.node.create_subscription(Float64MultiArray, "/p/commands", print, 1)
+        ros.until(lambda: sender.problem() == "", "the sender finding its controller")
         for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(sender._process.pid, ignored)
         ros.turn(0.2)
@@ -75,7 +79,9 @@ def test_the_sender_hears_no_ctrl_c_and_is_started_anew_when_it_is_gone(ros, rob
         sender._process.wait()
         sender.send("p", moving_window(0))  # lost, and no error
         assert "has ended with code -9; it is started again" in sender.problem()
-        assert sender.problem() == ""
+        ros.until(lambda: sender.problem() == "", "the new sender finding its controller")
+        robot.node.destroy_subscription(controller)
+        ros.until(sender.problem, "the sender missing its controller")
     finally:
         sender.close()
 
@@ -107,6 +113,8 @@ def test_a_policy_of_velocities_drives_a_velocity_controller(ros, robot, server,
     )
     speeds = np.array([message.data for _, message in heard])
     assert np.abs(speeds).max() < 0.2 * 1.02
+    # max_acceleration is 5: a controller that misses the beginning would get 0.2 at once
+    assert np.abs(speeds[0]).max() <= 0.1
     from std_srvs.srv import Trigger
 
     robot.call(Trigger, "hold")

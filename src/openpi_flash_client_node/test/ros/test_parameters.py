@@ -35,8 +35,8 @@ def test_what_is_set_and_what_is_not_become_settings(declared, settings):
 
 
 def test_every_parameter_is_declared_with_its_description_and_range(declared):
-    node, _ = declared(states=["arm"], gripper_joints=["gripper"])
-    entries = {"cameras": "scene", "gripper_joints": "gripper"}
+    entries = {"cameras": "scene", "states": "body", "gripper_joints": "gripper"}
+    node, _ = declared(states=["body"], gripper_joints=["gripper"])
     for parameter in PARAMETERS:
         name = parameter.named(entries.get(parameter.each_of, "arm"))
         descriptor = node.describe_parameter(name)

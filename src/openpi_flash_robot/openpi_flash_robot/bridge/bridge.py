@@ -78,7 +78,7 @@ from openpi_flash_robot.link.events import (
 from openpi_flash_robot.nanoseconds import to_seconds
 from openpi_flash_robot.play.chunk import Chunk
 from openpi_flash_robot.play.chunk_player import ChunkPlayer, Targets
-from openpi_flash_robot.play.columns import of_axes
+from openpi_flash_robot.play.columns import left_out, of_axes
 from openpi_flash_robot.play.plan import Plan
 from openpi_flash_robot.play.trajectory import trajectory_of
 from openpi_flash_robot.senses.frame_demand import FrameDemand
@@ -116,6 +116,7 @@ class Bridge(Generic[Message]):
         self._frame_demand = FrameDemand(self.frames)
         self.states = StateSources(observation)
         self._player = ChunkPlayer(settings.axes, settings.player)
+        self._unmoved = np.isin(settings.axes, settings.unmoved_joints)
         self._effects: list[Effect] = []
         self._run = NOT_ACTIVE
         self._patience = Patience(settings.fault_after_ns)
@@ -475,13 +476,18 @@ class Bridge(Generic[Message]):
         """
         observation = request.observation
         observed = self._watch.by_axis(observation.joints.positions)
+        motion = self._player.motion
+        measured = np.where(self._settings.measured_axes, observed, np.nan)
+        commanded = measured if motion is None else motion.sample(now).positions
+        rates = tuple(axis.reading.is_rate for axis in agreement.axes)
+        values = of_axes(answer.actions, agreement.axes, agreement.step_ns, observed, commanded)
         chunk = Chunk(
-            actions=of_axes(answer.actions, agreement.axes, agreement.step_ns, observed),
+            actions=left_out(values, self._unmoved, rates, observed),
             step_ns=agreement.step_ns,
             observation_ns=observation.oldest_ns,
             sequence=self._sequence + 1,
             grippers=tuple(axis.is_gripper for axis in agreement.axes),
-            rates=tuple(axis.reading.is_rate for axis in agreement.axes),
+            rates=rates,
         )
         self._keep_up(now)
         self._heed_stops(now)

@@ -339,7 +339,6 @@ class ChunkPlayer:
         if self._plan is None:
             watched = np.asarray(self._settings.max_tracking_error) > 0
             here = np.where(watched, measured, start.positions)
-            here = np.where(chunk.rates or [False], chunk.actions[first_step], here)
             by_command = ~watched & (self._motion is not None and self._settings.is_commanded)
             if jump := self._start_jump(chunk, first_step, here, by_command):
                 return jump
@@ -418,7 +417,8 @@ class ChunkPlayer:
             by_command: whether that is where a joint was commanded to be, [N], and not measured.
         """
         first = np.clip(chunk.actions[first_step], self._limits.lower, self._limits.upper)
-        delta = np.abs(first - here)
+        # what says how fast to go starts wherever the axis is
+        delta = np.where(chunk.rates or [False], 0.0, np.abs(first - here))
         excess = delta - np.asarray(self._settings.max_start_delta)
         worst = int(np.argmax(excess))
         if excess[worst] <= 0:

@@ -16,6 +16,7 @@ def of_axes(
     axes: Sequence[AxisPlay],
     step_ns: int,
     observed: NDArray[np.float64],
+    commanded: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """The policy's numbers in the axes' units.
 
@@ -25,6 +26,8 @@ def of_axes(
         step_ns: spacing of the steps.
         observed: where each axis was when the observation was made, [N]; matters only to those
             that count from there.
+        commanded: where each axis is commanded to be, [N], NaN where that is not known; matters
+            only to a hand that may be told to stay.
 
     Returns:
         Where each axis should be, or how far it should go in each step, [H, N].
@@ -35,8 +38,28 @@ def of_axes(
         if axis.reading is Reading.FROM_OBSERVED:
             values[:, column] += observed[column]
         elif np.isfinite(axis.threshold):
-            values[:, column] = _opened_or_closed(values[:, column], axis)
+            wholly = _opened_or_closed(values[:, column], axis)
+            stays = actions[:, column] == axis.stays_at
+            now = commanded[column] if np.isfinite(commanded[column]) else axis.open
+            values[:, column] = _held(wholly, stays, float(now))
     return values
+
+
+def left_out(
+    values: NDArray[np.float64],
+    unmoved: NDArray[np.bool_],
+    rates: Sequence[bool],
+    observed: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """The values with the axes that nobody moves standing where they are: they limit no others.
+
+    Args:
+        values: [H, N] of `of_axes`.
+        unmoved: [N], which axes these are.
+        rates: [N], which columns say how far to go in each step.
+        observed: where each axis was when the observation was made, [N].
+    """
+    return np.where(unmoved, np.where(np.asarray(rates), 0.0, observed), values)
 
 
 def of_policy(
@@ -86,6 +109,16 @@ def positions(
 
 def _seconds(axis: AxisPlay, step_ns: int) -> float:
     return to_seconds(step_ns) if axis.reading is Reading.PER_SECOND else 1.0
+
+
+def _held(
+    values: NDArray[np.float64], stays: NDArray[np.bool_], begin: float
+) -> NDArray[np.float64]:
+    """Values [H] that repeat the one before where the hand stays; `begin` is before the first."""
+    before = np.concatenate([[begin], values])
+    last = np.maximum.accumulate(np.where(stays, 0, np.arange(1, len(values) + 1)))
+    held: NDArray[np.float64] = before[last]
+    return held
 
 
 def _opened_or_closed(values: NDArray[np.float64], axis: AxisPlay) -> NDArray[np.float64]:

@@ -9,6 +9,11 @@ PAUSE_NS = 200_000_000
 """At most five goals a second: each one ends the one before."""
 
 
+DIGITS = 6
+"""Of a goal, in rad or m: a motion ends within its limits but for 1e-11, and drivers refuse a goal
+that is beyond the gripper's range by as little."""
+
+
 class GripperGoals:
     """Remembers the last goal of one gripper."""
 
@@ -29,6 +34,7 @@ class GripperGoals:
             now: this moment.
             position: where the gripper is commanded to be.
         """
+        position = round(position, DIGITS) + 0.0  # no -0.0
         if self._last is not None and abs(position - self._last) < self._least:
             return None
         if 0 < self._not_before_ns - now <= PAUSE_NS:  # more: the clock was set back

@@ -50,7 +50,7 @@ def robot_settings(**parameters: Any) -> NodeSettings:
 
 
 def load_settings(path: str | Path, **changes: Any) -> NodeSettings:
-    """Settings from a parameter file of the node, such as config/robot.template.yaml.
+    """Settings from a parameter file of the node, such as config/robots/template.yaml.
 
     Topics in it are ignored. Sections of other nodes are, too.
 

@@ -38,6 +38,21 @@ class JointReading:
     oldest_ns: int
 
 
+def prefixed(names: Sequence[str], count: int, prefix: str) -> Sequence[str]:
+    """The names of a message's joints here.
+
+    Args:
+        names: as the driver says them; none, or empty ones, from a driver that has none.
+        count: how many positions the message has.
+        prefix: of its topic; empty for none.
+    """
+    if not prefix:
+        return names
+    if not any(names):
+        return [f"{prefix}{place + 1}" for place in range(count)]
+    return [f"{prefix}{name}" for name in names]
+
+
 class JointPositions:
     """The newest position of every joint.
 

@@ -51,6 +51,8 @@ class AxisPlay:
             for none.
         closed: of a gripper with a threshold.
         open: of a gripper with a threshold.
+        stays_at: of a gripper that is told which way to go: the number that leaves it where it is;
+            NaN for none.
     """
 
     meaning: ActionMeaning
@@ -61,6 +63,7 @@ class AxisPlay:
     threshold: float = float("nan")
     closed: float = 0.0
     open: float = 0.0
+    stays_at: float = float("nan")
 
 
 class CannotPlayError(ValueError):
@@ -200,6 +203,7 @@ def _gripper_play(said: ActionMeaning, scale: float, gripper: Gripper | None) ->
         threshold=threshold if gripper.threshold else float("nan"),
         closed=gripper.closed,
         open=gripper.open,
+        stays_at=(closed + opened) / 2.0 if said.reference == PREVIOUS_STEP else float("nan"),
     )
 
 
@@ -217,7 +221,11 @@ _UNITS = {
     "eef_delta": ("m", "rad", "1"),
     "base_twist": ("m/s", "rad/s"),
 }
-_POSITION_CONTROLLERS = (ControllerKind.JOINT_TRAJECTORY, ControllerKind.POSITION)
+_POSITION_CONTROLLERS = (
+    ControllerKind.JOINT_TRAJECTORY,
+    ControllerKind.POSITION,
+    ControllerKind.JOINT_STATE,
+)
 _CONTROLLERS = {
     "position": _POSITION_CONTROLLERS,
     "gripper": (*_POSITION_CONTROLLERS, ControllerKind.GRIPPER),

@@ -15,6 +15,8 @@ class ControllerKind(enum.Enum):
     """std_msgs/Float64MultiArray of positions: forward_command_controller."""
     VELOCITY = "velocity"
     """std_msgs/Float64MultiArray of velocities: forward_command_controller."""
+    JOINT_STATE = "joint_state"
+    """sensor_msgs/JointState of positions: Galaxea's joint tracker, Isaac Sim."""
     TWIST = "twist"
     """geometry_msgs/TwistStamped of an end effector, as MoveIt Servo takes it."""
     BASE = "base"
@@ -52,6 +54,7 @@ class Controller:
         is_stamped: of a base: whether it takes TwistStamped.
         action: of a gripper: gripper_command or parallel_gripper_command.
         max_effort: of a gripper: N or N m; 0 leaves it to the gripper.
+        joint_names: what it calls its joints itself; empty: as they are called here.
     """
 
     name: str
@@ -63,6 +66,12 @@ class Controller:
     is_stamped: bool = True
     action: str = ""
     max_effort: float = 0.0
+    joint_names: tuple[str, ...] = ()
+
+    @property
+    def sent_names(self) -> tuple[str, ...]:
+        """The names of its joints in what it is sent."""
+        return self.joint_names or self.joints
 
 
 @dataclass(frozen=True)

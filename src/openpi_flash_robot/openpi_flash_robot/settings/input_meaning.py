@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -21,6 +21,7 @@ class InputMeaning:
         size: how many numbers; 0 where that is not said.
         rotation: how the rotation of a pose is written; empty where that is not said.
         is_required: whether a request without it is refused.
+        names: of its numbers; empty where that is not said.
     """
 
     path: RequestPath
@@ -28,6 +29,7 @@ class InputMeaning:
     size: int
     rotation: str
     is_required: bool
+    names: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Such as "observation.state (joints, 7)"."""
@@ -67,13 +69,26 @@ def _input(entry: Any) -> InputMeaning:
         size=prod(shape) if is_shape and shape else 0,
         rotation=rotation if isinstance(rotation, str) else "",
         is_required=entry.get("required") is not False,
+        names=_names(entry.get("names")),
     )
 
 
+def _names(value: Any) -> tuple[str, ...]:
+    is_list = isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
+    return tuple(value) if is_list else ()
+
+
 def objections(
-    inputs: Sequence[InputMeaning], observation: ObservationSettings
+    inputs: Sequence[InputMeaning],
+    observation: ObservationSettings,
+    columns: Mapping[str, str],
 ) -> tuple[list[str], list[str]]:
     """What of the inputs this node does not send as the server reads it.
+
+    Args:
+        inputs: by the server's word.
+        observation: what the node sends.
+        columns: the server's name of each of the node's axes; its joints are known by these.
 
     Returns:
         What keeps the robot from moving, and what people should know all the same.
@@ -82,6 +97,7 @@ def objections(
     warnings: list[str] = []
     cameras = {camera.key for camera in observation.cameras}
     read = {given.path for given in inputs}
+    known = {name for given in inputs for name in given.names}
     for given in inputs:
         states = [state for state in observation.states if state.key == given.path]
         if given.kind in ("image", "text"):
@@ -91,6 +107,7 @@ def objections(
             problem = "nothing is sent there; add it to states, or set state_key"
         else:
             problem = _state_objection(given, states)
+            problem = problem or _order_objection(given, states, columns, known)
         if problem:
             where = refusals if given.is_required else warnings
             where.append(f"the server reads {given}: {problem}")
@@ -113,10 +130,32 @@ def _state_objection(given: InputMeaning, states: Sequence[StateInput]) -> str:
         if given.kind == "joints" and not of_joints:
             return f"{state.name} is of kind {state.kind.value}"
         is_other_rotation = given.rotation and given.rotation != state.rotation.value
-        if given.kind == "pose" and state.kind is StateKind.POSE and is_other_rotation:
+        if state.kind is StateKind.POSE and is_other_rotation:
             return f"its rotation is {given.rotation}, and that of {state.name} is " + (
                 f"{state.rotation.value}; set state.{state.name}.rotation to {given.rotation}"
             )
         if given.kind == "pose" and state.kind.is_of_joints and len(states) == 1:
             return f"{state.name} is of kind {state.kind.value}"
+    return ""
+
+
+def _order_objection(
+    given: InputMeaning,
+    states: Sequence[StateInput],
+    columns: Mapping[str, str],
+    known: Set[str],
+) -> str:
+    """Which joint stands where the server reads another one of the known; empty if none does."""
+    sent = [
+        joint
+        for state in states
+        for joint in (state.joints if state.kind.is_of_joints else ("",) * state.size)
+    ]
+    for place, (joint, name) in enumerate(zip(sent, given.names)):  # noqa: B905 - sizes may differ
+        ours = columns.get(joint, name)
+        if ours != name and ours in known:
+            return (
+                f"its number {place + 1} is {name}, and this node sends {joint} there, which is "
+                f"{ours} by action_columns; put the joints of the state in the server's order"
+            )
     return ""

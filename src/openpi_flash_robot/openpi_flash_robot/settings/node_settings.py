@@ -98,6 +98,8 @@ class ObservationSettings:
     """How long the robot may move by inputs that are missing."""
     max_frozen_ns: int
     """How long a camera may send the same image; 0: for ever."""
+    joint_state_prefixes: tuple[str, ...] = ()
+    """Before the names of each topic's joints; empty: nothing."""
 
 
 @dataclass(frozen=True)

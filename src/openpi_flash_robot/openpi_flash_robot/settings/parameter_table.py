@@ -296,6 +296,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         choices=("header", "arrival"),
     ),
     Parameter(
+        "joint_state_prefixes",
+        ParameterKind.STRINGS,
+        (),
+        "What is put before the names of each topic's joints, one for each of joint_state_topics: "
+        "for two arms whose drivers name their joints alike. Joints of a message without names are "
+        "named by the prefix and their place: 1, 2, 3. Empty: nothing.",
+    ),
+    Parameter(
         "joints",
         ParameterKind.STRINGS,
         (),
@@ -320,8 +328,10 @@ PARAMETERS: tuple[Parameter, ...] = (
         ParameterKind.STRING,
         "joint_positions",
         "What it is: joint_positions, joint_velocities or joint_efforts of joint_state_topics; a "
-        "pose (geometry_msgs/PoseStamped), twist (TwistStamped) or wrench (WrenchStamped); or a "
-        "vector (std_msgs/Float64MultiArray, which has no stamp: its arrival counts).",
+        "pose (geometry_msgs/PoseStamped), twist (TwistStamped) or wrench (WrenchStamped); x, y "
+        "and the rotation of a base, as base_twist (TwistStamped) or odometry (the twist of "
+        "nav_msgs/Odometry); or a vector (std_msgs/Float64MultiArray, which has no stamp: its "
+        "arrival counts).",
         choices=tuple(kind.value for kind in StateKind),
         each_of="states",
     ),
@@ -343,7 +353,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "state.<name>.topic",
         ParameterKind.STRING,
         "",
-        "Topic of a pose, twist, wrench or vector.",
+        "Topic of a pose, twist, wrench, base_twist, odometry or vector.",
         each_of="states",
     ),
     Parameter(
@@ -670,7 +680,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         ParameterKind.STRING,
         "joint_trajectory",
         "What it takes: joint_trajectory (trajectory_msgs/JointTrajectory); position or velocity "
-        "(std_msgs/Float64MultiArray, as forward_command_controller); twist "
+        "(std_msgs/Float64MultiArray, as forward_command_controller); joint_state (positions in "
+        "sensor_msgs/JointState, as Galaxea's joint tracker and Isaac Sim); twist "
         "(geometry_msgs/TwistStamped with six axes, as MoveIt Servo); base (TwistStamped or Twist "
         "with the axes x and rotation, or x, y and rotation); gripper (an action of control_msgs). "
         "All but the first and the last are sent by a process of its own, which brakes if the node "
@@ -683,7 +694,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         ParameterKind.STRING,
         "",
         "Topic of the controller, or name of a gripper's action. Empty: /<name>/joint_trajectory, "
-        "/<name>/commands, /servo_node/delta_twist_cmds, /cmd_vel or /<name>/gripper_cmd.",
+        "/<name>/commands, /<name>/joint_command, /servo_node/delta_twist_cmds, /cmd_vel or "
+        "/<name>/gripper_cmd.",
         each_of="controllers",
     ),
     Parameter(
@@ -691,6 +703,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         ParameterKind.STRINGS,
         (),
         "The controller's joints or axes, all of them, in its order. Empty: every axis.",
+        each_of="controllers",
+    ),
+    Parameter(
+        "controller.<name>.joint_names",
+        ParameterKind.STRINGS,
+        (),
+        "What the controller itself calls these joints, in the same order, where it has other "
+        "names for them. Empty: the same names.",
         each_of="controllers",
     ),
     Parameter(
@@ -730,7 +750,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         ParameterKind.STRINGS,
         (),
         "Axes that no controller moves on purpose; the robot does not move while another axis has "
-        "none.",
+        "none. What the policy says of these is left out: they need no limits.",
     ),
     Parameter(
         "command_window",

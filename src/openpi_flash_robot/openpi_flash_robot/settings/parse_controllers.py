@@ -68,6 +68,11 @@ def _controller(values: Values, name: str, axes: tuple[str, ...]) -> Controller:
             f"{prefix}.joints has {len(group)} axes, and a controller of kind {kind.value} has "
             f"{' or '.join(map(str, allowed))}"
         )
+    names = values.names(f"{prefix}.joint_names")
+    if names and len(names) != len(group):
+        raise ParameterError(
+            f"{prefix}.joint_names has {len(names)} names, and {prefix}.joints has {len(group)}"
+        )
     frame = values.get(f"{prefix}.frame", str)
     if kind is ControllerKind.TWIST and not frame:
         raise ParameterError(
@@ -84,7 +89,23 @@ def _controller(values: Values, name: str, axes: tuple[str, ...]) -> Controller:
         is_stamped=values.get(f"{prefix}.stamped", bool),
         action=values.get(f"{prefix}.action", str) if kind is ControllerKind.GRIPPER else "",
         max_effort=values.get(f"{prefix}.max_effort", float),
+        joint_names=names,
     )
+
+
+def check_unmoved(unmoved: tuple[str, ...], controllers: tuple[Controller, ...]) -> None:
+    """Refuse an axis that is to be left alone, and that a controller moves.
+
+    Raises:
+        ParameterError: names both.
+    """
+    for controller in controllers:
+        for joint in controller.joints:
+            if joint in unmoved:
+                raise ParameterError(
+                    f"{joint} is one of unmoved_joints, and controller {controller.name} moves it; "
+                    f"take it out of one of them"
+                )
 
 
 def check_measured(
@@ -117,6 +138,7 @@ _TOPICS = {
     ControllerKind.JOINT_TRAJECTORY: "/{name}/joint_trajectory",
     ControllerKind.POSITION: "/{name}/commands",
     ControllerKind.VELOCITY: "/{name}/commands",
+    ControllerKind.JOINT_STATE: "/{name}/joint_command",
     ControllerKind.TWIST: "/servo_node/delta_twist_cmds",
     ControllerKind.BASE: "/cmd_vel",
     ControllerKind.GRIPPER: "/{name}/gripper_cmd",

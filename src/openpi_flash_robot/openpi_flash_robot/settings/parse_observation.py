@@ -28,6 +28,12 @@ def parse_observation(values: Values, joints: tuple[str, ...]) -> ObservationSet
         raise ParameterError(
             "parameter joint_state_topics is empty; list the topics with sensor_msgs/JointState"
         )
+    prefixes = values.get("joint_state_prefixes", tuple) or ("",) * len(topics)
+    if len(prefixes) != len(topics):
+        raise ParameterError(
+            f"parameter joint_state_prefixes has {len(prefixes)} values for {len(topics)} "
+            "joint_state_topics"
+        )
     states = _states(values, joints)
     prompt_key = values.path("prompt_key", "give the key of the instruction in the request")
     state_keys = dict.fromkeys(state.key for state in states)
@@ -44,6 +50,7 @@ def parse_observation(values: Values, joints: tuple[str, ...]) -> ObservationSet
         ),
         joint_state_topics=topics,
         joints_are_stamped_on_arrival=values.get("joint_state_stamp", str) == "arrival",
+        joint_state_prefixes=tuple(map(str, prefixes)),
         joints=joints,
         states=states,
         prompt_key=prompt_key,
@@ -117,6 +124,8 @@ def _state(values: Values, name: str, joints: tuple[str, ...]) -> StateInput:
         StateKind.POSE: 3 + rotation.size,
         StateKind.TWIST: 6,
         StateKind.WRENCH: 6,
+        StateKind.BASE_TWIST: 3,
+        StateKind.ODOMETRY: 3,
         StateKind.VECTOR: values.get(f"{prefix}.size", int),
     }.get(kind, len(group))
     if not size:

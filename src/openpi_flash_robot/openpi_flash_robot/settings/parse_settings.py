@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from openpi_flash_robot.settings.parameter_kinds import ParameterError
 from openpi_flash_robot.settings.parameter_table import parse_values
 from openpi_flash_robot.settings.parse_controllers import (
     check_measured,
+    check_unmoved,
     parse_action_kinds,
     parse_controllers,
     parse_grippers,
@@ -51,11 +53,13 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
         )
     kinds = parse_action_kinds(values, axes)
     grippers, controllers = parse_grippers(values, axes), parse_controllers(values, axes)
+    unmoved = values.some_of("unmoved_joints", axes, "axes or joints")
+    check_unmoved(unmoved, controllers)
     check_measured(axes, joints, kinds, controllers, grippers)
     return NodeSettings(
         link=_link(values),
         observation=parse_observation(values, joints),
-        player=_player(values, axes, joints),
+        player=_player(values, axes, joints, unmoved),
         stops=StopSettings(
             emergency_stops=values.names("emergency_stop_topics"),
             enable=values.get("enable_topic", str),
@@ -66,7 +70,7 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
         controllers=controllers,
         axes=axes,
         grippers=grippers,
-        unmoved_joints=values.some_of("unmoved_joints", axes, "axes or joints"),
+        unmoved_joints=unmoved,
         action_columns=action_columns,
         action_kinds=kinds,
         action_scale=values.per_joint("action_scale", axes),
@@ -130,7 +134,7 @@ def player_from_parameters(
     Raises:
         ParameterError: as `settings_from_parameters`.
     """
-    return _player(Values(parse_values(given)), axes, joints)
+    return _player(Values(parse_values(given)), axes, joints, ())
 
 
 def _link(values: Values) -> LinkSettings:
@@ -170,7 +174,9 @@ def _api_key(values: Values) -> str:
     return "" if key == SECRET_IS_NOT_SET else key
 
 
-def _player(values: Values, axes: tuple[str, ...], joints: tuple[str, ...]) -> PlayerSettings:
+def _player(
+    values: Values, axes: tuple[str, ...], joints: tuple[str, ...], unmoved: tuple[str, ...]
+) -> PlayerSettings:
     lower = values.per_joint("position_lower", axes)
     upper = values.per_joint("position_upper", axes)
     for joint, low, high in zip(axes, lower, upper, strict=True):
@@ -183,9 +189,13 @@ def _player(values: Values, axes: tuple[str, ...], joints: tuple[str, ...]) -> P
         ensemble_decay=values.get("ensemble_decay", float),
         max_chunk_age_ns=values.seconds("max_chunk_age"),
         blend_ns=values.seconds("blend_time"),
-        max_start_delta=values.per_joint("max_start_delta", axes),
+        max_start_delta=tuple(
+            math.inf if axis in unmoved else delta
+            for axis, delta in zip(axes, values.per_joint("max_start_delta", axes), strict=True)
+        ),
         max_tracking_error=tuple(
-            error if axis in joints else 0.0  # what is not measured is not watched
+            # what is not measured, or moved by others, is not watched
+            error if axis in joints and axis not in unmoved else 0.0
             for axis, error in zip(axes, values.per_joint("max_tracking_error", axes), strict=True)
         ),
         max_velocity=values.per_joint("max_velocity", axes),

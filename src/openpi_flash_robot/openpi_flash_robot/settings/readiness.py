@@ -14,8 +14,10 @@ def why_not_move(settings: NodeSettings) -> str | None:
         return None
     axes, player = settings.axes, settings.player
     is_bounded = [
-        is_measured or kind not in RATE_KINDS
-        for is_measured, kind in zip(player.measured, settings.action_kinds, strict=True)
+        axis not in settings.unmoved_joints and (is_measured or kind not in RATE_KINDS)
+        for axis, is_measured, kind in zip(
+            axes, player.measured, settings.action_kinds, strict=True
+        )
     ]
     for name, limits in (
         ("position_lower", player.position_lower),

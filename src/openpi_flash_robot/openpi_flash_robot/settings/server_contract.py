@@ -131,7 +131,11 @@ def agree(contract: ServerContract, settings: NodeSettings) -> Agreement:
             f"the server describes {len(contract.actions)} actions, and has {column_count}"
         )
     axes = _axes(contract, settings, columns)
-    refusals, warnings = objections(contract.inputs, settings.observation)
+    refusals, warnings = objections(
+        contract.inputs,
+        settings.observation,
+        dict(zip(settings.axes, settings.action_columns, strict=True)),
+    )
     if refusals:
         raise ContractError("; ".join(refusals))
     step_ns = round(SECOND / rate_hz)

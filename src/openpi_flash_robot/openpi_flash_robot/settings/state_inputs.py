@@ -21,6 +21,10 @@ class StateKind(enum.Enum):
     """geometry_msgs/TwistStamped: three velocities and three rates of rotation."""
     WRENCH = "wrench"
     """geometry_msgs/WrenchStamped: force and torque."""
+    BASE_TWIST = "base_twist"
+    """x, y and the rotation of a geometry_msgs/TwistStamped."""
+    ODOMETRY = "odometry"
+    """x, y and the rotation of the twist of a nav_msgs/Odometry."""
     VECTOR = "vector"
     """std_msgs/Float64MultiArray."""
 

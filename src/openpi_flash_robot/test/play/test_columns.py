@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openpi_flash_robot.play.columns import of_axes, of_policy, positions
+from openpi_flash_robot.play.columns import left_out, of_axes, of_policy, positions
 from openpi_flash_robot.settings.action_meaning import ActionMeaning
 from openpi_flash_robot.settings.axis_play import AxisPlay, Reading
 
@@ -25,13 +25,13 @@ def test_each_column_is_read_by_its_own_meaning():
         axis(Reading.PER_STEP, scale=0.05),
         axis(Reading.PER_SECOND),
     )
-    found = of_axes(np.ones((2, 4)), axes, STEP, np.array([9.0, 0.5, 9.0, 9.0]))
+    found = of_axes(np.ones((2, 4)), axes, STEP, np.array([9.0, 0.5, 9.0, 9.0]), np.zeros(4))
     np.testing.assert_allclose(found, [[3.0, 1.5, 0.05, 0.05]] * 2)
 
 
 def test_a_threshold_opens_wholly_or_closes_and_hides_no_nan():
     hand = axis(scale=-0.8, offset=0.8, threshold=0.4, closed=0.8, open=0.0, is_gripper=True)
-    found = of_axes(np.array([[0.1], [0.9], [np.nan]]), (hand,), STEP, np.zeros(1))
+    found = of_axes(np.array([[0.1], [0.9], [np.nan]]), (hand,), STEP, np.zeros(1), np.zeros(1))
     np.testing.assert_array_equal(found, [[0.8], [0.0], [np.nan]])
 
 
@@ -43,7 +43,7 @@ def test_the_way_back_is_exact(value, scale, offset):
         axis(Reading.PER_STEP, scale=scale),
     )
     actions = np.full((3, 3), value)
-    there = of_axes(actions, axes, STEP, np.zeros(3))
+    there = of_axes(actions, axes, STEP, np.zeros(3), np.zeros(3))
     np.testing.assert_allclose(of_policy(there, axes, STEP), actions, atol=1e-9)
 
 
@@ -74,3 +74,33 @@ def test_a_chunk_that_takes_over_before_or_after_its_steps_is_laid_all_the_same(
         np.ones((3, 1)), [True], start_ns=0, step_ns=STEP, begin_ns=begin_ns, begin=np.zeros(1)
     )
     np.testing.assert_allclose(np.diff(found[:, 0]), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "commanded", "expected"),
+    [
+        ([0.0, 1.0, 0.0, -1.0, 0.0], 0.02, [0.02, 0.0, 0.0, 0.04, 0.04]),
+        ([0.0, 0.0], 0.0, [0.0, 0.0]),
+        ([0.0, -0.2], float("nan"), [0.04, 0.04]),
+    ],
+)
+def test_a_hand_that_is_told_to_stay_keeps_its_command_and_opens_only_if_it_never_had_one(
+    numbers, commanded, expected
+):
+    hand = axis(
+        scale=-0.02, offset=0.02, threshold=0.02, closed=0.0, open=0.04, stays_at=0.0,
+        is_gripper=True,
+    )  # fmt: skip
+    found = of_axes(np.array([numbers]).T, (hand,), STEP, np.zeros(1), np.array([commanded]))
+    np.testing.assert_allclose(found[:, 0], expected)
+
+
+def test_axes_that_nobody_moves_stand_where_they_are_observed_and_rates_of_them_are_zero():
+    values = np.ones((3, 4))
+    found = left_out(
+        values,
+        np.array([True, False, True, False]),
+        [False, False, True, True],
+        np.array([0.7, 0.7, 0.7, 0.7]),
+    )
+    np.testing.assert_array_equal(found, [[0.7, 1.0, 0.0, 1.0]] * 3)

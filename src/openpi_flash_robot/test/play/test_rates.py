@@ -113,3 +113,14 @@ def test_a_continuation_says_rates_as_rates():
     now = int(heard[-1, 0])
     found = player.continuation(now, now + 100 * MS, 8)
     np.testing.assert_allclose(found.previous_actions, 0.3 * STEP / SECOND, atol=1e-9)
+
+
+def test_a_velocity_starts_where_the_axis_is_though_its_number_is_outside_the_position_limits():
+    settings = dataclasses.replace(
+        SETTINGS, position_lower=(-3.0,), position_upper=(-0.2,), measured=(True,)
+    )
+    player = ChunkPlayer(("x",), settings)
+    plan = player.accept(chunk(0.3, observed=0, sequence=1), now=0, measured=np.array([-2.0]))
+    assert isinstance(plan, Plan), plan
+    assert plan.motion.positions[0] == -2.0
+    assert plan.motion.positions[-1, 0] > -1.9

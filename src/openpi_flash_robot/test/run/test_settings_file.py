@@ -39,7 +39,7 @@ def test_an_unknown_name_is_refused_with_the_closest_one():
 
 @pytest.mark.parametrize("robot", ["sim_arm", "template"])
 def test_the_parameter_files_of_the_node_are_read_and_topics_are_not_heeded(robot):
-    settings = load_settings(CONFIG / f"robot.{robot}.yaml", dry_run=False, server="10.0.0.5")
+    settings = load_settings(CONFIG / "robots" / f"{robot}.yaml", dry_run=False, server="10.0.0.5")
     assert len(settings.joints) == 7
     assert {camera.topic for camera in settings.observation.cameras} == {"read()"}
     assert settings.observation.joint_state_topics == ("read()",)

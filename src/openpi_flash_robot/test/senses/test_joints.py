@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openpi_flash_robot.hold import Hold, HoldKind
-from openpi_flash_robot.senses.joints import JointPositions, JointReading
+from openpi_flash_robot.senses.joints import JointPositions, JointReading, prefixed
 
 MS = 1_000_000
 BLIND = {"max_blind_ns": 500 * MS, "max_age_ns": 200 * MS}
@@ -210,3 +210,17 @@ def test_before_every_joint_was_heard_there_is_nothing_between():
     joints.add(1_100_000_000, ["a", "b"], [0.2, 0.3])
     newest = joints.newest(1_100_000_000, max_age_ns=500_000_000)
     assert joints.at(1_050_000_000, newest) is newest
+
+
+@pytest.mark.parametrize(
+    ("names", "prefix", "expected"),
+    [
+        (["waist", "elbow"], "left_", ["left_waist", "left_elbow"]),
+        ([], "left_arm_joint", ["left_arm_joint1", "left_arm_joint2"]),
+        (["", ""], "left_arm_joint", ["left_arm_joint1", "left_arm_joint2"]),
+        (["waist", "elbow"], "", ["waist", "elbow"]),
+        ([], "", []),
+    ],
+)
+def test_a_topics_prefix_tells_arms_apart_and_names_joints_that_have_none(names, prefix, expected):
+    assert prefixed(names, 2, prefix) == expected

@@ -29,6 +29,7 @@ def play(meaning, kind="", *, scale=1.0, gripper=None, by=None):
     [
         (POSITION, "", "joint_trajectory", Reading.ABSOLUTE),
         (POSITION, "position", "position", Reading.ABSOLUTE),
+        (POSITION, "position", "joint_state", Reading.ABSOLUTE),
         (
             ActionMeaning("j1", "position", "rad", "observed_state"),
             "",
@@ -112,6 +113,9 @@ def test_a_hand_that_is_told_which_way_to_go_is_opened_or_closed_wholly():
     either = Gripper("hand", 0.8, 0.0, 0.0, 0.0, threshold=0.5)
     found = play(said, gripper=either)
     assert (found.reading, found.threshold) == (Reading.ABSOLUTE, pytest.approx(0.4))
+    assert found.stays_at == 0.0
+    where = ActionMeaning("hand", "gripper", "1", closed=1.0, open=-1.0)
+    assert math.isnan(play(where, gripper=either).stays_at)
 
 
 def test_a_gripper_whose_ends_nobody_sets_is_passed_through():

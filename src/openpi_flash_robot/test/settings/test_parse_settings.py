@@ -11,7 +11,7 @@ from openpi_flash_robot.settings.parameter_kinds import ParameterError
 from openpi_flash_robot.settings.parse_settings import settings_from_parameters
 
 REPOSITORY = Path(__file__).resolve().parents[4]
-CONFIGS = sorted((REPOSITORY / "config").glob("robot.*.yaml"))
+CONFIGS = sorted((REPOSITORY / "config" / "robots").glob("*.yaml"))
 
 
 def flat(tree, prefix=""):
@@ -170,7 +170,7 @@ def test_without_a_controller_only_a_dry_run_is_possible(parameters):
 
 
 def test_there_are_example_configurations():
-    assert "robot.sim_arm.yaml" in [path.name for path in CONFIGS]
+    assert "sim_arm.yaml" in [path.name for path in CONFIGS]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -184,3 +184,36 @@ def test_a_joint_that_no_controller_has_is_known(parameters):
     ours = {"controllers": ["arm"], "controller.arm.joints": ["elbow", "shoulder"]}
     del parameters["controller.hand.joints"]
     assert settings_from_parameters(parameters | ours).axes_without_controller == ("gripper",)
+
+
+def test_a_joint_that_is_left_out_on_purpose_keeps_no_chunk_from_starting(parameters):
+    ours = {"controllers": ["arm"], "unmoved_joints": ["gripper"]}
+    del parameters["controller.hand.joints"]
+    player = settings_from_parameters(parameters | ours).player
+    assert player.max_start_delta == (0.5, 0.5, float("inf"))
+    assert player.max_tracking_error == (0.08, 0.08, 0.0)
+
+
+def test_a_joint_cannot_be_moved_and_left_out(parameters):
+    with pytest.raises(ParameterError, match="elbow is one of unmoved_joints, and controller arm"):
+        settings_from_parameters(parameters | {"unmoved_joints": ["elbow"]})
+
+
+def test_topics_have_one_prefix_each_or_none(parameters):
+    topics = {"joint_state_topics": ["/left/joint_states", "/right/joint_states"]}
+    found = settings_from_parameters(parameters | topics).observation
+    assert found.joint_state_prefixes == ("", "")
+    given = topics | {"joint_state_prefixes": ["left_", "right_"]}
+    found = settings_from_parameters(parameters | given).observation
+    assert found.joint_state_prefixes == ("left_", "right_")
+    with pytest.raises(ParameterError, match="joint_state_prefixes has 1 values for 2 joint_state"):
+        settings_from_parameters(parameters | topics | {"joint_state_prefixes": ["left_"]})
+
+
+def test_a_controller_may_have_names_of_its_own_for_its_joints(parameters):
+    assert settings_from_parameters(parameters).controllers[0].sent_names == ("shoulder", "elbow")
+    own = {"controller.arm.joint_names": ["j1", "j2"]}
+    arm = settings_from_parameters(parameters | own).controllers[0]
+    assert (arm.joints, arm.sent_names) == (("shoulder", "elbow"), ("j1", "j2"))
+    with pytest.raises(ParameterError, match="arm.joint_names has 1 names, and .*joints has 2"):
+        settings_from_parameters(parameters | {"controller.arm.joint_names": ["j1"]})

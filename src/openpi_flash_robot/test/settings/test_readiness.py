@@ -29,3 +29,13 @@ def test_a_joint_that_no_controller_moves_is_named_unless_that_is_meant(paramete
     assert problem(parameters, **changes).startswith("no controller moves gripper")
     assert problem(parameters, dry_run=True, **changes) is None
     assert problem(parameters, unmoved_joints=["gripper"], **changes) is None
+
+
+def test_a_joint_that_is_left_out_on_purpose_needs_no_limits(parameters):
+    changes = {"controllers": ["arm"], "controller__hand__joints": None}
+    limits = {
+        "position_lower": [-2.0, -2.0, float("-inf")],
+        "position_upper": [2.0, 2.0, float("inf")],
+    }
+    assert problem(parameters, unmoved_joints=["gripper"], **changes, **limits) is None
+    assert problem(parameters, **limits).startswith("parameter position_lower is not set for grip")
