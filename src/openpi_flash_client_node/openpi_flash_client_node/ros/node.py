@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # where Humble has it
+from rclpy.clock import Clock
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image, JointState
@@ -28,6 +28,7 @@ from openpi_flash_client_node.ros.malloc_tuning import keep_image_memory
 from openpi_flash_client_node.ros.outputs import Outputs
 from openpi_flash_client_node.ros.parameters import RosParameters
 from openpi_flash_client_node.ros.prompt_topic import PromptTopic
+from openpi_flash_client_node.ros.rclpy_versions import ClockType
 from openpi_flash_client_node.ros.run_policy import RunPolicyServer
 from openpi_flash_client_node.ros.secret_parameters import NodeWithSecrets
 from openpi_flash_client_node.ros.sensor_subscription import SensorSubscription

@@ -14,11 +14,7 @@ from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import String
 
 from openpi_flash_client_node.ros import qos
-
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
-except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
+from openpi_flash_client_node.ros.rclpy_versions import SubscriptionEventCallbacks
 
 
 class PromptTopic:

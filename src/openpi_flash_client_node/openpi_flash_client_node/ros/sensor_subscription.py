@@ -15,11 +15,7 @@ from typing import Any
 from rclpy.node import Node
 
 from openpi_flash_client_node.ros.qos import sensor
-
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
-except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
+from openpi_flash_client_node.ros.rclpy_versions import SubscriptionEventCallbacks
 
 
 class SensorSubscription:
