@@ -15,11 +15,11 @@ except ImportError:  # Humble
     from rclpy.clock import ClockType  # type: ignore[attr-defined,no-redef]
 
 try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
-__all__ = ["ClockType", "SubscriptionEventCallbacks", "takes_result"]
+__all__ = ["ClockType", "SubscriptionEventCallbacks", "UnsupportedEventTypeError", "takes_result"]
 
 
 def takes_result(finish: Callable[..., None]) -> bool:

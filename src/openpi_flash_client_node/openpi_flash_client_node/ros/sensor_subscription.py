@@ -15,7 +15,10 @@ from typing import Any
 from rclpy.node import Node
 
 from openpi_flash_client_node.ros.qos import sensor
-from openpi_flash_client_node.ros.rclpy_versions import SubscriptionEventCallbacks
+from openpi_flash_client_node.ros.rclpy_versions import (
+    SubscriptionEventCallbacks,
+    UnsupportedEventTypeError,
+)
 
 
 class SensorSubscription:
@@ -48,17 +51,20 @@ class SensorSubscription:
         self._node.destroy_subscription(self._subscription)
 
     def _subscribe(self, *, reliable: bool) -> Any:
-        callbacks = SubscriptionEventCallbacks(
-            # not here: the middleware is still at work with the subscription
-            incompatible_qos=(lambda _: self._refuse()) if reliable else None
-        )
+        if reliable:
+            callbacks = SubscriptionEventCallbacks(incompatible_qos=lambda _: self._refuse())
+            try:
+                return self._create(reliable=True, event_callbacks=callbacks)
+            except UnsupportedEventTypeError:
+                pass  # this middleware would not report it: ask for what goes with every publisher
+        return self._create(reliable=False)
+
+    def _create(self, *, reliable: bool, **events: Any) -> Any:
+        profile = sensor(self._depth, reliable=reliable)
         return self._node.create_subscription(
-            self._kind,
-            self._topic,
-            self._callback,
-            sensor(self._depth, reliable=reliable),
-            event_callbacks=callbacks,
+            self._kind, self._topic, self._callback, profile, **events
         )
 
     def _refuse(self) -> None:
+        # not made anew here: the middleware is still at work with the subscription
         self._is_refused = True

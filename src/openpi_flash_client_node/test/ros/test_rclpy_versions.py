@@ -6,8 +6,16 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 from rclpy.action.server import ServerGoalHandle
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
+from std_msgs.msg import String
 
-from openpi_flash_client_node.ros import rclpy_versions, run_policy
+from openpi_flash_client_node.ros import (
+    prompt_topic,
+    qos,
+    rclpy_versions,
+    run_policy,
+    sensor_subscription,
+)
 from openpi_flash_msgs.action import RunPolicy
 from openpi_flash_robot.bridge.goal_run import EndReason, GoalEnd
 
@@ -33,7 +41,10 @@ def test_the_names_of_humble_are_found_where_those_of_later_distributions_are_mi
         missing=("rclpy.clock_type", "rclpy.event_handler"),
         present={
             "rclpy.clock": {"ClockType": kinds},
-            "rclpy.qos_event": {"SubscriptionEventCallbacks": callbacks},
+            "rclpy.qos_event": {
+                "SubscriptionEventCallbacks": callbacks,
+                "UnsupportedEventTypeError": RuntimeError,
+            },
         },
     )
     assert found.SubscriptionEventCallbacks is callbacks
@@ -48,7 +59,10 @@ def test_the_names_of_lyrical_are_found_where_those_of_humble_are_gone(monkeypat
         present={
             "rclpy.clock": {},
             "rclpy.clock_type": {"ClockType": kinds},
-            "rclpy.event_handler": {"SubscriptionEventCallbacks": callbacks},
+            "rclpy.event_handler": {
+                "SubscriptionEventCallbacks": callbacks,
+                "UnsupportedEventTypeError": RuntimeError,
+            },
         },
     )
     assert found.SubscriptionEventCallbacks is callbacks
@@ -131,3 +145,32 @@ def test_the_installed_rclpy_is_one_of_the_two(name):
     names = list(way.__code__.co_varnames[: way.__code__.co_argcount])
     assert names in (["self"], ["self", "response"])
     assert rclpy_versions.takes_result(way) == (names == ["self", "response"])
+
+
+class NodeWithoutEvents:
+    """A node over a middleware that does not report incompatible publishers."""
+
+    def __init__(self):
+        self.profiles = []
+
+    def create_subscription(self, kind, topic, callback, profile, *, event_callbacks=None):
+        if event_callbacks is not None and event_callbacks.incompatible_qos is not None:
+            raise rclpy_versions.UnsupportedEventTypeError
+        self.profiles.append(profile)
+        return object()
+
+
+def test_sensors_are_heard_where_the_middleware_reports_nothing():
+    node = NodeWithoutEvents()
+    sensor_subscription.SensorSubscription(node, String, "/topic", print, 3)
+    assert [profile.reliability for profile in node.profiles] == [ReliabilityPolicy.BEST_EFFORT]
+    assert node.profiles[0].depth == 3
+
+
+def test_prompts_are_heard_where_the_middleware_reports_nothing():
+    node = NodeWithoutEvents()
+    topic = prompt_topic.PromptTopic(node, "/prompt", print)
+    topic.settle()
+    assert node.profiles == [qos.PROMPTS[-1]]
+    assert node.profiles[0].reliability is ReliabilityPolicy.BEST_EFFORT
+    assert node.profiles[0].durability is DurabilityPolicy.VOLATILE
