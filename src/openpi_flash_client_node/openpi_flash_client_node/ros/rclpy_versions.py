@@ -12,7 +12,7 @@ from collections.abc import Callable
 try:
     from rclpy.clock_type import ClockType
 except ImportError:  # Humble
-    from rclpy.clock import ClockType  # type: ignore[attr-defined,no-redef]
+    from rclpy.clock import ClockType  # type: ignore[attr-defined]
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
