@@ -12,7 +12,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-USERS_SCRIPTS = ("bench", "check-wheel", "demo", "lint", "setup", "stress", "test", "test-versions")
+USERS_SCRIPTS = (
+    "bench",
+    "check-wheel",
+    "demo",
+    "lint",
+    "setup",
+    "stress",
+    "test",
+    "test-kilted",
+    "test-versions",
+)
 
 WRONG = [
     ("bench", "--blocks", "0"),
@@ -31,6 +41,7 @@ WRONG = [
     ("test", "--nonsense"),
     ("test", "--seed", "x"),
     ("test", "rust", "pyhton"),
+    ("test-kilted", "--nonsense"),
     ("test-versions", "3.9"),
 ]
 

@@ -16,6 +16,10 @@ pytest_plugins = ["robot_fixtures"]
 def pytest_configure(config):
     # rclpy loads a parser of message definitions that imports it
     config.addinivalue_line("filterwarnings", "ignore:module 'sre_:DeprecationWarning")
+    # Kilted's rclpy deprecates Logger.warn, and calls it
+    config.addinivalue_line(
+        "filterwarnings", "ignore:Deprecated in favor of:DeprecationWarning:rclpy"
+    )
 
 
 # --- real ROS, real sockets ---

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
-from rclpy.clock import Clock, ClockType, ROSClock  # type: ignore[attr-defined]  # as in Humble
+from rclpy.clock import Clock, ROSClock
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger as TriggerService
 
+from openpi_flash_client_node.ros.rclpy_versions import ClockType
 from openpi_flash_robot.black_box.file_writer import FileWriter, Written
 from openpi_flash_robot.black_box.folder import Folder, default_folder, file_name
 from openpi_flash_robot.black_box.frame_encoder import FrameEncoder

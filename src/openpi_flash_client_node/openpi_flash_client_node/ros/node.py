@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # where Humble has it
+from rclpy.clock import Clock
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image, JointState
@@ -28,6 +28,7 @@ from openpi_flash_client_node.ros.malloc_tuning import keep_image_memory
 from openpi_flash_client_node.ros.outputs import Outputs
 from openpi_flash_client_node.ros.parameters import RosParameters
 from openpi_flash_client_node.ros.prompt_topic import PromptTopic
+from openpi_flash_client_node.ros.rclpy_versions import ClockType
 from openpi_flash_client_node.ros.run_policy import RunPolicyServer
 from openpi_flash_client_node.ros.secret_parameters import NodeWithSecrets
 from openpi_flash_client_node.ros.sensor_subscription import SensorSubscription
@@ -290,9 +291,12 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             self._states.append(sensor)
 
     def _subscribe(
-        self, kind: type, topic: str, callback: Callable[[Any], None], depth: int
+        self, kind: type, topic: str, callback: Callable[[Any, int], None], depth: int
     ) -> SensorSubscription:
-        sensor = SensorSubscription(self, kind, topic, callback, depth)
+        """Hand messages to a callback, with how long they have waited here, ns."""
+        sensor = SensorSubscription(
+            self, kind, topic, lambda message: callback(message, sensor.waited_ns), depth
+        )
         self._made.append(sensor.destroy)
         return sensor
 
@@ -368,24 +372,26 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         now: int = self.get_clock().now().nanoseconds
         return now
 
-    def _on_image(self, camera: Camera, message: Image) -> None:
+    def _on_image(self, camera: Camera, message: Image, waited_ns: int) -> None:
         by_arrival = camera.is_stamped_on_arrival
-        stamp_ns = self._now() if by_arrival else messages.stamp_of(message.header.stamp)
+        arrived_ns = self._now() - waited_ns
+        stamp_ns = arrived_ns if by_arrival else messages.stamp_of(message.header.stamp)
         self._live_bridge.add_frame(camera.name, stamp_ns, message)
         self._black_box.camera(camera.name, stamp_ns, message)
 
-    def _on_joints(self, prefix: str, message: JointState) -> None:
+    def _on_joints(self, prefix: str, message: JointState, waited_ns: int) -> None:
         assert self._settings is not None
         by_arrival = self._settings.observation.joints_are_stamped_on_arrival
-        stamp_ns = self._now() if by_arrival else messages.stamp_of(message.header.stamp)
+        arrived_ns = self._now() - waited_ns
+        stamp_ns = arrived_ns if by_arrival else messages.stamp_of(message.header.stamp)
         names = prefixed(message.name, len(message.position), prefix)
         self._live_bridge.add_joints(
             stamp_ns, names, message.position, message.velocity, message.effort
         )
         self._black_box.joints(stamp_ns, message)
 
-    def _on_vector(self, state: StateInput, message: Any) -> None:
-        stamp_ns = stamp_of_state(state, message, self._now())
+    def _on_vector(self, state: StateInput, message: Any, waited_ns: int) -> None:
+        stamp_ns = stamp_of_state(state, message, self._now() - waited_ns)
         self._live_bridge.add_vector(state.name, stamp_ns, numbers_of(state, message))
 
     def _on_description(self, message: String) -> None:
@@ -411,7 +417,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._black_box.stop_input(self._settings.takeover.switch_topic, message.data)
         self._carry_out()
 
-    def _on_target(self, message: JointState) -> None:
+    def _on_target(self, message: JointState, _: int) -> None:
         self._live_bridge.hear_target(self._now(), message.name, message.position)
 
     def _on_link(self) -> None:

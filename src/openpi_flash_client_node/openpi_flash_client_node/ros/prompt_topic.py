@@ -14,11 +14,10 @@ from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import String
 
 from openpi_flash_client_node.ros import qos
-
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
-except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
+from openpi_flash_client_node.ros.rclpy_versions import (
+    SubscriptionEventCallbacks,
+    UnsupportedEventTypeError,
+)
 
 
 class PromptTopic:
@@ -54,12 +53,17 @@ class PromptTopic:
         self._node.destroy_subscription(self._subscription)
 
     def _subscribe(self) -> Any:
+        callbacks = SubscriptionEventCallbacks(incompatible_qos=self._on_refused)
+        try:
+            return self._create(event_callbacks=callbacks)
+        except UnsupportedEventTypeError:
+            # this middleware would not report it: ask for what goes with every publisher
+            del self._profiles[:-1]
+            return self._create()
+
+    def _create(self, **events: Any) -> Any:
         return self._node.create_subscription(
-            String,
-            self._topic,
-            self._on_text,
-            self._profiles[0],
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_refused),
+            String, self._topic, self._on_text, self._profiles[0], **events
         )
 
     def _on_text(self, message: String) -> None:

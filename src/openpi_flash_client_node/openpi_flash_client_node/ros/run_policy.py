@@ -13,6 +13,7 @@ from rclpy.action.server import ActionServer, CancelResponse, GoalResponse
 from rclpy.lifecycle import LifecycleNode
 from std_srvs.srv import Trigger
 
+from openpi_flash_client_node.ros.rclpy_versions import takes_result
 from openpi_flash_msgs.action import RunPolicy
 from openpi_flash_msgs.srv import SetPrompt
 from openpi_flash_robot.bridge.goal_run import EndReason, Goal, GoalEnd, GoalRun
@@ -129,13 +130,17 @@ class RunPolicyServer:
 
     def _finish(self, handle: Any, end: GoalEnd) -> None:
         if end.reason in _SUCCEEDED:
-            handle.succeed()
+            finish = handle.succeed
         elif end.reason is EndReason.CANCELED and handle.is_cancel_requested:
-            handle.canceled()
+            finish = handle.canceled
         else:
-            handle.abort()
+            finish = handle.abort
         result = RunPolicy.Result(reason=int(end.reason), message=end.message, elapsed=end.elapsed)
-        self._server.notify_execute(handle, lambda _: result)
+        if takes_result(finish):
+            finish(result)
+        else:
+            finish()
+            self._server.notify_execute(handle, lambda _: result)
         self._node.get_logger().info(_line(end))
 
     # --- its twins ---
@@ -164,7 +169,7 @@ class RunPolicyServer:
 class _ResultLater(ActionServer):
     """An action server whose goals execute without a task, until they are given their result."""
 
-    _is_destroyed = False
+    _is_closed = False
 
     def notify_execute(self, goal_handle: Any, execute_callback: Any) -> None:
         if execute_callback is None:
@@ -180,13 +185,13 @@ class _ResultLater(ActionServer):
         raise AssertionError("the result of a goal was waited for")
 
     def _send_result_response(self, request_header: Any, future: Any) -> None:
-        if not self._is_destroyed:
+        if not self._is_closed:
             super()._send_result_response(  # type: ignore[no-untyped-call]
                 request_header, future
             )
 
     def destroy(self) -> None:
-        self._is_destroyed = True
+        self._is_closed = True
         super().destroy()  # type: ignore[no-untyped-call]
 
 

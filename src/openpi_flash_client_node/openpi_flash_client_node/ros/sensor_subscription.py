@@ -24,11 +24,7 @@ from rclpy.node import Node
 from rclpy.qos import ReliabilityPolicy
 
 from openpi_flash_client_node.ros.qos import sensor
-
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
-except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
+from openpi_flash_client_node.ros.rclpy_versions import SubscriptionEventCallbacks
 
 CHECK_S = 0.5
 """How long a silent sensor waits before its publishers are looked at again."""

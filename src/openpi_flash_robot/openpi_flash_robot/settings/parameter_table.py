@@ -724,7 +724,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "controller.<name>.stamped",
         ParameterKind.BOOL,
         True,
-        "Of a base: true sends TwistStamped (the default from Kilted on), false Twist.",
+        "Of a base: true sends TwistStamped (ros2_control from Jazzy on), false Twist.",
         each_of="controllers",
     ),
     Parameter(
