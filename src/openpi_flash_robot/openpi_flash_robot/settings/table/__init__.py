@@ -1,0 +1,1 @@
+"""The parameters of the node by subject; `parameter_table` puts them together."""
