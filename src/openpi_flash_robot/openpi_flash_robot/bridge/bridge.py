@@ -19,15 +19,12 @@ Whatever stops the robot goes through `_hold`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Generic
 
 import numpy as np
-from numpy.typing import NDArray
 
-from openpi_flash_robot.bridge.clock_watch import ClockWatch
+from openpi_flash_robot.bridge.arm import WAITING, Arm
 from openpi_flash_robot.bridge.command_topic import CommandTopic
-from openpi_flash_robot.bridge.commander import Commander
 from openpi_flash_robot.bridge.drop_reason import drop_reason
 from openpi_flash_robot.bridge.effects import (
     Effect,
@@ -39,30 +36,17 @@ from openpi_flash_robot.bridge.effects import (
     Warn,
 )
 from openpi_flash_robot.bridge.instruction import Instruction
-from openpi_flash_robot.bridge.leading import Leading
-from openpi_flash_robot.bridge.patience import Patience
 from openpi_flash_robot.bridge.planner_feed import PlannerFeed
 from openpi_flash_robot.bridge.request_schedule import PendingRequest, RequestSchedule
 from openpi_flash_robot.bridge.run_state import (
-    NOT_ACTIVE,
     Order,
     RunState,
-    Stopped,
-    condition_of,
     is_active,
     is_ordered,
-    latch,
-    latched,
-    looked_at,
-    not_active,
-    ordered,
-    without,
 )
-from openpi_flash_robot.bridge.safety_watch import SafetyWatch
 from openpi_flash_robot.bridge.server_state import ServerState
 from openpi_flash_robot.bridge.single_chunk import ChunkWish, SingleChunk, why_not
 from openpi_flash_robot.bridge.status import Cause, Condition, State, Status, holding
-from openpi_flash_robot.bridge.stop_inputs import StopInputs
 from openpi_flash_robot.bridge.tally import Tally
 from openpi_flash_robot.hold import Hold, HoldKind
 from openpi_flash_robot.link.answer import AnswerError, ParsedAnswer, parse_answer
@@ -77,13 +61,11 @@ from openpi_flash_robot.link.events import (
 )
 from openpi_flash_robot.nanoseconds import to_seconds
 from openpi_flash_robot.play.chunk import Chunk
-from openpi_flash_robot.play.chunk_player import ChunkPlayer, Targets
 from openpi_flash_robot.play.columns import left_out, of_axes
 from openpi_flash_robot.play.plan import Plan
 from openpi_flash_robot.play.trajectory import trajectory_of
 from openpi_flash_robot.senses.frame_demand import FrameDemand
 from openpi_flash_robot.senses.frames import CameraFrames, Message
-from openpi_flash_robot.senses.joints import MOVED_WITHIN_NS, JointReading
 from openpi_flash_robot.senses.observation import Observation
 from openpi_flash_robot.senses.states import StateSources
 from openpi_flash_robot.settings.node_settings import NodeSettings
@@ -91,9 +73,6 @@ from openpi_flash_robot.settings.server_contract import Agreement
 
 SHORTEST_S = 0.01
 """Seconds; a request that is sent is waited for at least so long."""
-
-SETTLE_NS = 1_500_000_000
-"""How long after its end a motion is looked at: whether the arm has come to where it ends."""
 
 
 class Bridge(Generic[Message]):
@@ -115,22 +94,21 @@ class Bridge(Generic[Message]):
         )
         self._frame_demand = FrameDemand(self.frames)
         self.states = StateSources(observation)
-        self._player = ChunkPlayer(settings.axes, settings.player)
         self._unmoved = np.isin(settings.axes, settings.unmoved_joints)
         self._effects: list[Effect] = []
-        self._run = NOT_ACTIVE
-        self._patience = Patience(settings.fault_after_ns)
         self._instruction = Instruction(settings.prompt)
         self.server = ServerState(settings.link.server)
         self._requests: RequestSchedule[Message] = RequestSchedule()
         self._single: SingleChunk[Message] = SingleChunk()
         self._observation_problem: Hold | None = None
-        self._commander = Commander(settings)
-        self._clock = ClockWatch()
-        self._watch = SafetyWatch(settings, self.frames, self.states, fingerprint)
-        self._stops = StopInputs(settings.stops)
-        self._stop = self._stops.problem(0)
-        self._leading = Leading(settings, self._player, self._watch)
+        self._arm = Arm(
+            settings,
+            self.frames,
+            self.states,
+            fingerprint=fingerprint,
+            drop_request=self._requests.forget,
+            effects=self._effects,
+        )
         self._sequence = 0
         self._planner = PlannerFeed()
         self.tally = Tally()
@@ -172,25 +150,14 @@ class Bridge(Generic[Message]):
 
     def activate(self, now: int) -> None:
         """Begin to send requests and, unless it is a dry run, to move."""
-        self._run = without(self._run, Order.INACTIVE)
-        if self._leading.is_taken:
-            self._run = ordered(self._run, Order.TAKEN)
-        if self._settings.wait_for_goal:
-            self._run = ordered(self._run, Order.NO_GOAL)
-        self._patience.forget()
         self.tally.start_anew()
-        self._commander.forget()
-        self._player.hold(_WAITING, now)
-        self._player.forget()
+        self._arm.activate(now)
 
     def deactivate(self, now: int, message: str = "not active") -> None:
         """Stop sending requests and moving; ends a pause, a hold and what needs a person."""
         self._planner.forget_error()
-        self._requests.forget()
-        self._hold(now, Hold(HoldKind.INACTIVE, message))
-        self._run = not_active(self._run)
+        self._arm.deactivate(now, message)
         self._effects += self._single.give_up(message)
-        self._commander.forget()
 
     def pause(self, now: int, paused: bool) -> None:
         """Stop sending requests and moving, or go on.
@@ -198,41 +165,30 @@ class Bridge(Generic[Message]):
         A robot that was not paused but waits for a goal goes on without one. One that was paused
         goes back to waiting: who ends a pause may not know that the goal has ended meanwhile.
         """
-        what_ends = Order.PAUSED if is_ordered(self._run, Order.PAUSED) else Order.NO_GOAL
-        self._patience.forget()
         if paused:
-            self._run = ordered(self._run, Order.PAUSED)
-            self._requests.forget()
-            self._hold(now, Hold(HoldKind.REQUESTED, "paused by ~/pause"))
-        elif is_ordered(self._run, what_ends):
-            self._run = without(self._run, what_ends)
-            self._hold(now, _WAITING)
+            self._arm.order(now, Order.PAUSED, "paused by ~/pause")
+            return
+        what_ends = Order.PAUSED if is_ordered(self.run_state, Order.PAUSED) else Order.NO_GOAL
+        if is_ordered(self.run_state, what_ends):
+            self._arm.take_back(what_ends)
+            self._arm.hold(now, WAITING)
 
     def hold(self, now: int) -> None:
         """Hold position until `reset`."""
-        self._run = ordered(self._run, Order.HELD)
-        self._patience.forget()
-        self._requests.forget()
-        self._hold(now, Hold(HoldKind.REQUESTED, "held by ~/hold"))
+        self._arm.order(now, Order.HELD, "held by ~/hold")
 
     def reset(self, now: int) -> Hold | None:
         """Forget the running chunk and the policy's state; ends `hold` and what needs a person.
 
         An emergency stop that is still pressed is not ended: it is returned.
         """
-        self._run = without(self._run, Order.HELD)
-        self._heed_stops(now)
-        pressed = self._stop
-        if pressed is None or pressed.kind is not HoldKind.EMERGENCY_STOP:
-            pressed, self._run = None, looked_at(self._run)
+        pressed = self._arm.look_at(now)
         self._start_anew(now)
         return pressed
 
     def _start_anew(self, now: int) -> None:
-        self._requests.forget()
         self._planner.forget()
-        self._patience.forget()
-        self._hold(now, Hold(HoldKind.REQUESTED, "reset; waiting for the first chunk"))
+        self._arm.restart(now)
         self._instruction = self._instruction.anew()
         self._effects.append(ResetPolicy())
 
@@ -257,16 +213,14 @@ class Bridge(Generic[Message]):
             prompt: the instruction; empty keeps the current one.
             anew: start anew also if the robot moves.
         """
-        waited = is_ordered(self._run, Order.NO_GOAL)
-        self._run = without(self._run, Order.NO_GOAL)
+        waited = is_ordered(self.run_state, Order.NO_GOAL)
+        if waited:
+            self._arm.take_back(Order.NO_GOAL)
         self.set_prompt(now, prompt or self._instruction.text, reset=waited or anew)
 
     def end_goal(self, now: int, why: str) -> None:
         """Hold until the next goal, or until `pause` with false."""
-        self._run = ordered(self._run, Order.NO_GOAL)
-        self._patience.forget()
-        self._requests.forget()
-        self._hold(now, Hold(HoldKind.REQUESTED, f"the goal has ended: {why}"))
+        self._arm.order(now, Order.NO_GOAL, f"the goal has ended: {why}")
 
     def infer_once(self, now: int, prompt: str, timeout: float) -> str:
         """Ask for one chunk that is not played: an `AnswerChunk` follows.
@@ -279,7 +233,7 @@ class Bridge(Generic[Message]):
         Returns:
             Why it cannot be asked for; empty if it is.
         """
-        if refusal := self._single.refusal(self._stop, self._stopped()):
+        if refusal := self._single.refusal(self.stop, self._stopped()):
             return refusal
         self._single.wish = ChunkWish(prompt, timeout or self._settings.link.request_timeout)
         self._ask_once(now)
@@ -289,7 +243,7 @@ class Bridge(Generic[Message]):
         """Send the request of `infer_once` as soon as the link is free."""
         if self._single.wish is None or self._requests.is_in_flight:
             return
-        if refusal := why_not(self._stop, self._stopped()):
+        if refusal := why_not(self.stop, self._stopped()):
             self._effects += self._single.give_up(refusal)
             return
         observation = self._observe(now)
@@ -306,88 +260,26 @@ class Bridge(Generic[Message]):
     def update_settings(self, settings: NodeSettings) -> None:
         """Take new values of the dynamic parameters."""
         self._settings = settings
-        self._watch.update_settings(settings)
-        self._patience.fault_after_ns = settings.fault_after_ns
-        self._player.update_settings(settings.player)
-        self._commander.update_settings(settings)
-        self._leading.update_settings(settings)
+        self._arm.update_settings(settings)
 
     def hear_stop(self, now: int, topic: str, value: bool) -> None:
         """A message of an emergency stop, an enabling or a hold switch has arrived."""
-        self._stops.hear(now, topic, value)
-        self._heed_stops(now)
-
-    def _heed_stops(self, now: int) -> None:
-        """Hold while a stop is pressed or not heard; after an emergency stop until `reset`."""
-        before, self._stop = self._stop, self._stops.problem(now)
-        stop = self._stop
-        if stop is None:
-            return
-        if before is None:
-            self._requests.forget()
-        # once: a command that is led back to an arm without power goes on
-        moves = before is None and self._player.is_moving(now)
-        if self._player.plan is None and not moves:
-            return
-        if stop.kind is HoldKind.EMERGENCY_STOP and latched(self._run) is None:
-            look = "has stopped the robot; look at it, then call ~/reset"
-            self._run = latch(self._run, Hold(stop.kind, f"{stop.message}: it {look}"))
-        self._hold(now, stop)
-
-    # --- a person at the controls ---
+        self._arm.hear_stop(now, topic, value)
 
     def hear_takeover(self, now: int, value: bool) -> None:
         """A message of the switch by which a person takes the robot has arrived."""
-        if not self._leading.hear_switch(now, value):
-            return
-        self._requests.forget()
-        self._patience.forget()
-        if value:
-            self._run = ordered(self._run, Order.TAKEN)
-            self._hold(now, Hold(HoldKind.REQUESTED, "a person has taken the robot"))
-        else:
-            self._run = without(self._run, Order.TAKEN)
+        if self._arm.hear_takeover(now, value):
             self._start_anew(now)
 
     def hear_target(self, now: int, names: Sequence[str], positions: Sequence[float]) -> None:
-        """Where the person wants the axes has arrived."""
-        self._leading.hear_target(now, names, positions)
-
-    def _lead(self, now: int) -> None:
-        """Follow the person, unless something stands in the way."""
-        unready = self._watch.unready
-        obstacle = (
-            latched(self._run)
-            or self._stop
-            or self._watch.topic_problem
-            or self._watch.joints_blind(now)
-        )
-        if unready is not None:
-            obstacle = Hold(HoldKind.REQUESTED, unready)
-        self._leading.lead(now, self._measured(now), obstacle)
-
-    # --- the controllers ---
+        """Where a person who has the robot wants the axes has arrived."""
+        self._arm.hear_target(now, names, positions)
 
     def command_topics(
         self, now: int, topics: Sequence[CommandTopic], objection: Hold | None = None
     ) -> None:
-        """Take who is at the controllers' topics; nothing moves before it is this node alone.
-
-        Args:
-            now: this moment.
-            topics: of all controllers.
-            objection: why these controllers would not move the arm well; None if they do.
-        """
-        before = self._watch.topic_problem
-        problem = self._watch.look_at_topics(topics, objection)
-        if problem is None:
-            if before is not None and not self._player.is_moving(now):
-                self._player.forget()  # somebody else may have moved the controllers
-            return
-        if before is None:
-            self._requests.forget()
-        if self._player.plan is not None:
-            self._hold(now, problem)
+        """Take who is at the controllers' topics; see `Arm.look_at_topics`."""
+        self._arm.look_at_topics(now, topics, objection)
 
     # --- the link ---
 
@@ -417,10 +309,10 @@ class Bridge(Generic[Message]):
         refusal = self.server.connect(now, event, self._settings)
         if refusal is not None:
             self._requests.lose()
-            self._hold(now, refusal)
+            self._arm.hold(now, refusal)
             return
         if not was_well:
-            self._hold(now, _WAITING)
+            self._arm.hold(now, WAITING)
         assert self.server.agreement is not None
         self._effects += [Warn(warning) for warning in self.server.agreement.warnings]
 
@@ -428,7 +320,7 @@ class Bridge(Generic[Message]):
         self._planner.forget_error()
         self._requests.lose()
         self._effects += self._single.give_up(event.message)
-        self._hold(now, self.server.disconnect(event))
+        self._arm.hold(now, self.server.disconnect(event))
 
     def _failed(self, now: int, request: PendingRequest[Message], event: RequestFailure) -> None:
         self._effects.append(self.tally.failed(now, request, drop_reason(event.kind)))
@@ -437,7 +329,7 @@ class Bridge(Generic[Message]):
         self._requests.retry_later(now)
         if event.kind is FailureKind.LINK:
             return  # a `LinkDown` with the reason follows
-        self._hold(now, Hold(_HOLD_KINDS[event.kind], event.message))
+        self._arm.hold(now, Hold(_HOLD_KINDS[event.kind], event.message))
 
     def _answered(self, now: int, request: PendingRequest[Message], event: RequestDone) -> None:
         agreement = self.server.agreement
@@ -459,7 +351,7 @@ class Bridge(Generic[Message]):
             self._requests.ask_at_once()
         if isinstance(outcome, Hold):
             self._requests.retry_later(now)
-            self._hold(now, outcome)
+            self._arm.hold(now, outcome)
         end = outcome if isinstance(outcome, Plan) else drop_reason(outcome)
         self._effects.append(self.tally.answered(now, request, event, server_s, end))
 
@@ -475,8 +367,8 @@ class Bridge(Generic[Message]):
         None: nothing changes, as `ChunkPlayer.accept` says.
         """
         observation = request.observation
-        observed = self._watch.by_axis(observation.joints.positions)
-        motion = self._player.motion
+        observed = self._arm.watch.by_axis(observation.joints.positions)
+        motion = self._arm.player.motion
         measured = np.where(self._settings.measured_axes, observed, np.nan)
         commanded = measured if motion is None else motion.sample(now).positions
         rates = tuple(axis.reading.is_rate for axis in agreement.axes)
@@ -489,22 +381,13 @@ class Bridge(Generic[Message]):
             grippers=tuple(axis.is_gripper for axis in agreement.axes),
             rates=rates,
         )
-        self._keep_up(now)
-        self._heed_stops(now)
+        self._arm.keep_up(now)
+        self._arm.heed_stops(now)
         if stopped := self._stopped():
             return Hold(HoldKind.REQUESTED, stopped.message)
-        was_holding = self._player.plan is None
-        if was_holding and (blind := self._watch.blind(now)):
-            return blind
-        if was_holding and not self._moved_lately(now):
-            stranger = self._watch.moved_by_another() if self._commander.commands else None
-            if stranger is not None:
-                return self._player.hold(stranger, now)
-        plan = self._player.accept(chunk, now=now, measured=self._measured(now))
+        plan = self._arm.accept(chunk, now)
         if not isinstance(plan, Plan):
             return plan
-        if was_holding:
-            self._watch.start()
         self._sequence = plan.sequence
         assert self.server.description is not None
         self._effects.append(
@@ -523,99 +406,22 @@ class Bridge(Generic[Message]):
         self._effects.append(
             PublishPlan(trajectory_of(plan.motion, now, every_axis, is_stamped=True))
         )
-        self._command(now)
         return plan
-
-    def _moved_lately(self, now: int) -> bool:
-        """Whether this node has moved the robot itself."""
-        return self._player.is_moving(now - MOVED_WITHIN_NS)
 
     # --- time ---
 
     def look_at_clock(self, now: int, steady_ns: int) -> None:
         """Stop by what the controllers have if the clock of `now` stands still; call it often."""
-        if not self._clock.look(now, steady_ns):
-            return
-        assert self._clock.problem is not None
-        self._requests.forget()
-        played = self._commander.let_go()
-        if played is None:
-            self._hold(now, self._clock.problem)
-        else:
-            self._player.resume_from(played, self._clock.problem, now)
+        self._arm.look_at_clock(now, steady_ns)
 
     def tick(self, now: int) -> None:
         """Hold if a plan has ended or must end; command the controllers; ask if that is due."""
-        self._keep_up(now)
-        self._heed_stops(now)
-        outcome = self._player.step(now)
-        if isinstance(outcome, Targets):
-            self._patience.move()
-            self._look(now, outcome)
-        elif is_active(self._run) and self._commander.commands:
-            if self._leading.is_taken and not is_ordered(self._run, Order.HELD, Order.PAUSED):
-                self._lead(now)
-            self._look_after(now)
-            self._wait(now, outcome)
-        if is_active(self._run):
-            self._command(now)
+        self._arm.step(now)
         if self.server.take_recheck(now):
             self._effects.append(Reconnect())
         self._ask_once(now)
         if self._is_due(now):
             self._ask(now)
-
-    def _keep_up(self, now: int) -> None:
-        """If nothing was commanded for too long, hold where that has led the controllers."""
-        alone = self._commander.left_alone(now)
-        if alone is not None:
-            played, message = alone
-            self._player.resume_from(played, Hold(HoldKind.EXHAUSTED, message), now)
-            self._commander.forget()
-
-    def _wait(self, now: int, reason: Hold) -> None:
-        """Leave it to a person whether a robot goes on that has stood for long."""
-        stranded = self._patience.wait(now, reason)
-        if stranded is not None and latched(self._run) is None:
-            self._requests.forget()
-            self._run = latch(self._run, stranded)
-
-    def _look(self, now: int, targets: Targets) -> None:
-        """Hold if the robot moves blindly, or does not follow."""
-        stop = self._watch.blind(now)
-        if self._watch.unready is not None:  # a limit was taken away while the robot moves
-            stop = Hold(HoldKind.REQUESTED, self._watch.unready)
-        if stop is not None:
-            self._hold(now, stop)
-            return
-        lost = self._watch.lost(now, targets.positions) if self._commander.commands else None
-        if lost is not None:
-            self._requests.forget()
-            self._run = latch(self._run, lost)
-            self._hold(now, lost)
-
-    def _look_after(self, now: int) -> None:
-        """Look whether an arm follows its braking, and lead the command back to one that did not.
-
-        The motion of the robot is commanded until it stands, also while a stop is pressed: an arm
-        whose brakes have closed stands elsewhere.
-        """
-        motion = self._player.motion
-        if motion is None or not self._player.is_moving(now - SETTLE_NS):
-            return
-        if self._player.is_braking or self._leading.is_led:
-            lost = self._watch.lost(now, motion.sample(now).positions)
-            if lost is not None:
-                self._run = latch(self._run, lost)
-                self._hold(now, lost)
-        if is_ordered(self._run, Order.HELD, Order.PAUSED) or self._player.is_moving(now):
-            return
-        reason = latched(self._run)
-        if reason is None or reason.kind is not HoldKind.TRACKING:
-            return
-        blocked = self._watch.blocked_at(now)
-        if blocked is not None:
-            self._player.lead_back(now, blocked)
 
     def _is_due(self, now: int) -> bool:
         if self._stopped() is not None:
@@ -626,10 +432,10 @@ class Bridge(Generic[Message]):
     def _request_is_due(self, now: int) -> bool:
         return self._requests.is_due(
             now,
-            self._player.plan,
+            self._arm.player.plan,
             self._settings.execution_horizon,
             self._settings.player.lead_ns,
-            self._player.takeover_ns,
+            self._arm.player.takeover_ns,
         )
 
     def _ask(self, now: int) -> None:
@@ -639,7 +445,7 @@ class Bridge(Generic[Message]):
             return
         self._observation_problem = None
         is_from_before = (
-            self._player.plan is None and observation.oldest_ns < self._player.held_since_ns
+            self._arm.player.plan is None and observation.oldest_ns < self._arm.player.held_since_ns
         )
         if is_from_before or self._requests.has_seen(observation.frames):
             return
@@ -647,7 +453,7 @@ class Bridge(Generic[Message]):
         assert agreement is not None
         continuation = None
         if "rtc" in agreement.supports:
-            continuation = self._player.continuation(
+            continuation = self._arm.player.continuation(
                 observation.oldest_ns,
                 now + self._requests.expected_ns + self._settings.player.lead_ns,
                 self._settings.execution_horizon,
@@ -663,7 +469,7 @@ class Bridge(Generic[Message]):
         longest = self._settings.link.request_timeout
         if agreement.horizon is None:
             return longest
-        max_age_ns = self._player.max_age_ns(agreement.horizon, agreement.step_ns)
+        max_age_ns = self._arm.player.max_age_ns(agreement.horizon, agreement.step_ns)
         return min(longest, max(to_seconds(observation.oldest_ns + max_age_ns - now), SHORTEST_S))
 
     def _observe(self, now: int) -> Observation[Message] | Hold:
@@ -677,7 +483,7 @@ class Bridge(Generic[Message]):
         )
         if isinstance(frames, Hold):
             return frames
-        if frozen := self._watch.frozen():
+        if frozen := self._arm.watch.frozen():
             return frozen
         joints = self.states.joints.newest(now, max_age_ns=limits.max_age_ns)
         if isinstance(joints, Hold):
@@ -689,39 +495,11 @@ class Bridge(Generic[Message]):
             return states
         return Observation(frames, joints, states, self._instruction.text)
 
-    # --- holding ---
-
-    def _hold(self, now: int, reason: Hold) -> None:
-        """The one way to stop: forget the plan, brake along it, remember why."""
-        self._leading.stop()
-        self._keep_up(now)
-        self._player.hold(reason, now)
-        if is_active(self._run):
-            self._command(now)
-
-    def _command(self, now: int) -> None:
-        """Send the controllers what they may play from now on, if there is a now."""
-        if self._clock.problem is not None:
-            return
-        self._effects += self._commander.command(
-            self._player.motion,
-            now,
-            self._player.limits,
-            to_its_end=self._player.is_braking,
-        )
-
-    def _measured(self, now: int) -> NDArray[np.float64]:
-        """Where the axes are; NaN if that is not known any more."""
-        reading = self.states.joints.newest(now, max_age_ns=self._settings.observation.max_age_ns)
-        if isinstance(reading, JointReading):
-            return self._watch.by_axis(reading.positions)
-        return np.full(len(self._settings.axes), np.nan)
-
     # --- status ---
 
     def status(self, now: int) -> Status:
         """What the bridge does and why."""
-        plan, agreement = self._player.plan, self.server.agreement
+        plan, agreement = self._arm.player.plan, self.server.agreement
         return Status(
             condition=self._condition(now),
             instruction=self._instruction,
@@ -732,24 +510,24 @@ class Bridge(Generic[Message]):
             steps_buffered=plan.steps_after(now) if plan else 0,
             limited_share=plan.limited_steps / len(plan.due_ns) if plan else 0.0,
             tracking_error=(
-                self._watch.tracking_error if plan or self._leading.is_led else float("nan")
+                self._arm.watch.tracking_error if self._arm.is_watched else float("nan")
             ),
-            intervention=self._leading.is_taken,
+            intervention=self._arm.is_taken,
             held_for=0.0 if plan else self._held_for(now),
         )
 
     def _held_for(self, now: int) -> float:
-        since_ns = self._player.held_since_ns
+        since_ns = self._arm.player.held_since_ns
         return max(0.0, to_seconds(now - since_ns)) if since_ns else 0.0
 
     def _condition(self, now: int) -> Condition:
         """The state, and why; what must be repaired first comes first."""
-        if is_active(self._run) and now <= 0 and not self.server.fault:
+        if is_active(self.run_state) and now <= 0 and not self.server.fault:
             return Condition(State.HOLDING, Cause.CLOCK, _NO_CLOCK.message)
         stopped = self._stopped()
         if stopped is not None:
             return stopped
-        outcome, problem = self._player.step(now), self._observation_problem
+        outcome, problem = self._arm.player.step(now), self._observation_problem
         if isinstance(outcome, Hold):
             return holding(problem or outcome)
         if problem is not None:
@@ -762,41 +540,22 @@ class Bridge(Generic[Message]):
 
     def _stopped(self) -> Condition | None:
         """Why the bridge sends no request; None if it does."""
-        if self._watch.unready is not None and is_active(self._run):
-            return Condition(
-                State.FAULT, Cause.SETTINGS, self._watch.unready, resumes_by_itself=False
-            )
-        if is_ordered(self._run, Order.TAKEN):
-            return self._unsafe()
-        server = self.server.condition
-        if server is not None and isinstance(self._run, Stopped):
-            return replace(server, resumes_by_itself=False)
-        return server or self._unsafe()
-
-    def _unsafe(self) -> Condition | None:
-        told, waits = condition_of(self._run), self._leading.waits
-        if told is not None and told.cause is Cause.TAKEOVER and waits is not None:
-            told = replace(told, message=waits.message)
-        stop = self._clock.problem or self._stop
-        if stop is not None and not is_ordered(self._run, Order.INACTIVE, Order.PAUSED, Order.HELD):
-            return holding(stop, resumes_by_itself=latched(self._run) is None)
-        topics = self._watch.topic_problem
-        return told or (holding(topics) if topics is not None else None)
+        return self._arm.stopped(self.server.condition)
 
     @property
     def run_state(self) -> RunState:
         """Whether the robot may go, or what only a person can end."""
-        return self._run
+        return self._arm.run
 
     @property
     def stop(self) -> Hold | None:
         """The emergency stop or switch that keeps the robot from moving; None if none does."""
-        return self._stop
+        return self._arm.stop
 
     @property
     def unready(self) -> str:
         """Which setting keeps the robot from moving; empty if none does."""
-        return self._watch.unready or ""
+        return self._arm.watch.unready or ""
 
     @property
     def subtask(self) -> str:
@@ -815,7 +574,8 @@ class Bridge(Generic[Message]):
 
     def take_effects(self) -> list[Effect]:
         """What to do now, in order; each effect is handed out once."""
-        effects, self._effects = self._effects, []
+        effects = list(self._effects)
+        self._effects.clear()
         return effects
 
 
@@ -824,7 +584,6 @@ _NO_CLOCK = Hold(
     "no message on /clock yet: use_sim_time is true, and ROS time has not begun; start the "
     "simulator or the bag (`ros2 bag play --clock`), or set use_sim_time to false",
 )
-_WAITING = Hold(HoldKind.WAITING, "waiting for the first chunk")
 _HOLD_KINDS = {
     FailureKind.TIMEOUT: HoldKind.LATE,
     FailureKind.SERVER: HoldKind.REFUSED,

@@ -178,7 +178,7 @@ def test_an_open_loop_plays_its_horizon_and_never_stops_between_two_chunks(
             if index:  # it has started
                 slowest = min(slowest, world.speed)
         world.answer(request, swing(observed), latency_ms=0)
-        taken_over.append(world.bridge._player.plan.due_ns[0])
+        taken_over.append(world.bridge._arm.player.plan.due_ns[0])
     assert world.status.state is State.RUNNING
     assert slowest > 0.1
     periods = np.diff(taken_over) / (40 * MS)

@@ -173,7 +173,7 @@ def test_the_limits_hold_nothing_fails_and_the_robot_goes_on_in_the_end(settings
             history.collect()
         bridge = history.world.bridge
         if bridge._stopped() is not None:
-            assert bridge._player.plan is None, "a plan runs although the robot has to stand"
+            assert bridge._arm.player.plan is None, "a plan runs although the robot has to stand"
     positions = np.array([state.positions for state in seen])
     velocities = np.array([state.velocities for state in seen])
     accelerations = np.diff(velocities, axis=0) / 1e-3
