@@ -557,7 +557,7 @@ class Bridge(Generic[Message]):
         return Condition(*told, resumes_by_itself=False) if told else None
 
     def _unsafe(self) -> Condition | None:
-        problem = self._clock.problem or self._stop or self._watch.problem
+        problem = self._stop or self._clock.problem or self._watch.problem
         if problem is None:
             return None
         return holding(problem, resumes_by_itself=self._watch.latched is None)
