@@ -38,6 +38,9 @@ TOPIC = "/joint_trajectory"
 UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
 """In place of a name, while DDS has found a subscription but not yet its node."""
 
+NAME_S = 5.0
+"""How long a name is waited for; a participant of DDS that is not of ROS never has one."""
+
 
 class ControllerCheck:
     """Knows of each controller whether its parameters are good."""
@@ -98,6 +101,8 @@ class _Reading:
         self._pending: list[tuple[Any, str, Any]] = []
         self._warned: set[str] = set()
         self._listener: bytes | None = None
+        self._seen_at: float | None = None
+        self._is_foreign = False
         self.forget()
 
     def _client_of(self, node_name: str) -> Any:
@@ -121,7 +126,7 @@ class _Reading:
             self.forget()
             self._listener = listeners.get(self._name)
         if self._listener is None:
-            if not listeners or any(UNKNOWN_NODE in name for name in listeners):
+            if not self._is_another(listeners):
                 return f"looking for controller {self._controller.name} at {self._topic}"
             self._warn(
                 f"controller {self._controller.name}: {', '.join(listeners)} listens to "
@@ -140,6 +145,18 @@ class _Reading:
         for objection in self._judgement.objections:
             self._warn(objection)
         return self._judgement.objections[0] if self._judgement.objections else None
+
+    def _is_another(self, listeners: dict[str, bytes]) -> bool:
+        """Whether it is another node than the controller that listens."""
+        if not listeners:
+            self._seen_at, self._is_foreign = None, False
+            return False
+        if self._seen_at is None:
+            self._seen_at = self._clock()
+        is_named = not any(UNKNOWN_NODE in name for name in listeners)
+        has_waited = self._clock() - self._seen_at > NAME_S
+        self._is_foreign = self._is_foreign or is_named or has_waited
+        return self._is_foreign
 
     def _take_answers(self) -> None:
         """Judge the parameters once every answer is there, or stop waiting for them."""

@@ -7,7 +7,7 @@ from rclpy.parameter import Parameter
 from trajectory_msgs.msg import JointTrajectory
 
 from openpi_flash_client_node.ros import controller_check
-from openpi_flash_client_node.ros.controller_check import ControllerCheck
+from openpi_flash_client_node.ros.controller_check import NAME_S, ControllerCheck
 from openpi_flash_msgs.msg import PolicyStatus
 
 PARAMETERS = {
@@ -110,12 +110,26 @@ def test_a_controller_without_parameter_services_is_warned_of_and_commanded(
     assert "controller arm: /arm/get_parameters does not answer" in capfd.readouterr().err
 
 
-def test_a_listener_whose_node_is_not_known_yet_is_waited_for(ros, robot, monkeypatch, settings):
-    check = ControllerCheck(robot.node, settings.controllers[:1])
+def test_a_listener_whose_node_is_not_known_yet_is_waited_for_unless_another_was_commanded(
+    robot, monkeypatch, settings
+):
+    now = [100.0]
+    check = ControllerCheck(robot.node, settings.controllers[:1], clock=lambda: now[0])
     unknown = {"_NODE_NAMESPACE_UNKNOWN_/_NODE_NAME_UNKNOWN_": b"1"}
-    monkeypatch.setattr(controller_check, "listeners_of", lambda *_: unknown)
-    assert check.look().message == "looking for controller arm at /arm/joint_trajectory"
-    monkeypatch.setattr(controller_check, "listeners_of", lambda *_: {"/robot": b"1"})
+    simulator, recorder = {"/simulator": b"2"}, unknown
+    looking = "looking for controller arm at /arm/joint_trajectory"
+    for listeners, message in (
+        ({}, looking),
+        (unknown, looking),
+        (simulator, None),
+        (simulator | recorder, None),
+        ({}, looking),
+        (recorder, looking),
+    ):
+        monkeypatch.setattr(controller_check, "listeners_of", lambda *_, found=listeners: found)
+        problem = check.look()
+        assert (problem and problem.message) == message
+    now[0] += NAME_S + 0.1  # a participant of DDS that is not of ROS
     assert check.look() is None
     check.destroy()
 
