@@ -13,7 +13,7 @@ answers with effects for the node to carry out:
 - `tick(now)`: time has passed;
 - `take_effects()`: what to do now. Call it after each of the above.
 
-Whatever stops the robot goes through `_hold`.
+What moves the robot and what stops it is in `arm`.
 """
 
 from __future__ import annotations
