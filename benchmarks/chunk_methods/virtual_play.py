@@ -22,6 +22,7 @@ from openpi_flash_robot.play.plan import Plan
 from openpi_flash_robot.senses.frames import FrameSet
 from openpi_flash_robot.senses.joints import JointReading
 from openpi_flash_robot.senses.observation import Observation
+from openpi_flash_robot.senses.states import StateReading
 from openpi_flash_robot.settings.node_settings import PlayerSettings
 
 Array = NDArray[np.float64]
@@ -166,7 +167,8 @@ def play(case: Case, goal_at: Callable[[int], float] = lambda _: 0.0) -> Played:
 
 
 def _observation(stamp_ns: int) -> Observation[object]:
-    return Observation(FrameSet({}, stamp_ns, stamp_ns), JointReading(np.zeros(2), stamp_ns), "")
+    frames, joints = FrameSet({}, stamp_ns, stamp_ns), JointReading(np.zeros(2), stamp_ns)
+    return Observation(frames, joints, StateReading({}, stamp_ns), "")
 
 
 class _Recorder:
