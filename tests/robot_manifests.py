@@ -36,6 +36,7 @@ ROS_KEYS = frozenset(
         "launch",
         "launch_ros",
         "lifecycle_msgs",
+        "nav_msgs",
         "rcl_interfaces",
         "rclpy",
         "rosgraph_msgs",

@@ -167,7 +167,8 @@ def play(case: Case, goal_at: Callable[[int], float] = lambda _: 0.0) -> Played:
 
 
 def _observation(stamp_ns: int) -> Observation[object]:
-    frames, joints = FrameSet({}, stamp_ns, stamp_ns), JointReading(np.zeros(2), stamp_ns)
+    frames: FrameSet[object] = FrameSet({}, stamp_ns, stamp_ns)
+    joints = JointReading(np.zeros(2), stamp_ns)
     return Observation(frames, joints, StateReading({}, stamp_ns), "")
 
 

@@ -66,7 +66,7 @@ def test_a_call_stays_on_the_device_and_waits_for_nothing(kind, method, compilin
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
     inputs = inputs_on("meta", shape, pull=method is not None)
     with torch.no_grad(), OnTheDevice("meta") as watch:
-        actions = sampler._call(inputs, schedule)
+        actions = sampler._call(inputs, schedule, method or "identity")
     assert actions.shape == (BATCH, HORIZON, shape.action_dim)
     assert watch.count > 100
 
