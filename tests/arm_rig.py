@@ -201,7 +201,8 @@ class Rig:
         self.statuses = []
         latched = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.watcher = rclpy.create_node("watcher", context=self.context)
-        self.watcher.create_subscription(PolicyStatus, f"{namespace}/status", self._on_status, latched)
+        topic = f"{namespace}/status"
+        self.watcher.create_subscription(PolicyStatus, topic, self._on_status, latched)
         self.processes = []
         for node in (self.arm, self.arm.controller, self.watcher):
             self.executor.add_node(node)
@@ -274,14 +275,17 @@ class Rig:
         return value
 
     def until_status(self, state, text="", since=0.0):
-        """Wait for a status after a moment; the moment at which it came, and the status."""
+        """Wait for a status after a moment; the moment at which it came, and the status.
+
+        No state means any.
+        """
 
         def found():
             return next(
                 (
                     (at, status)
                     for at, status in list(self.statuses)
-                    if at >= since and status.state == state and text in status.message
+                    if at >= since and state in (None, status.state) and text in status.message
                 ),
                 None,
             )

@@ -93,6 +93,9 @@ class Relay:
     def answered(self):
         return self.server.answered
 
+    def mend(self):
+        self.is_cut = False
+
     def close(self):
         self._open = False
         for thread in self._threads:

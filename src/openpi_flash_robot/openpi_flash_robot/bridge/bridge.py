@@ -770,7 +770,8 @@ class Bridge(Generic[Message]):
             return self._unsafe()
         server = self.server.condition
         if server is not None and isinstance(self._run, Stopped):
-            return replace(server, resumes_by_itself=False)
+            then = "; then call ~/reset to go on" if latched(self._run) is not None else ""
+            return replace(server, message=server.message + then, resumes_by_itself=False)
         return server or self._unsafe()
 
     def _unsafe(self) -> Condition | None:
