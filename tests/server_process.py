@@ -107,7 +107,8 @@ class Relay:
 
 def main():
     server = Server(swing(), port=int(sys.argv[1]))
-    print(server.port, flush=True)
+    sys.stdout.write(f"{server.port}\n")
+    sys.stdout.flush()
     signal.pause()
 
 
