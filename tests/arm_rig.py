@@ -144,7 +144,7 @@ class BreakableArm(SimRobotNode):
 class Server:
     """A real QUIC server with a policy that a test writes: observation -> actions [H, 7]."""
 
-    def __init__(self, policy, *, rate_hz=25.0, horizon=50, think=0.0, **metadata):
+    def __init__(self, policy, *, rate_hz=25.0, horizon=50, think=0.0, port=0, **metadata):
         self.policy, self.think = policy, think
         metadata |= {
             "action_horizon": horizon,
@@ -153,7 +153,8 @@ class Server:
             "action_names": list(JOINTS),
             "supports": [],
         }
-        self.quic = QuicServer("127.0.0.1", 0, metadata=metadata)
+        self.quic = QuicServer("127.0.0.1", port, metadata=metadata)
+        self.port = self.quic.port
         self.answered = 0
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -173,18 +174,35 @@ class Server:
 
 
 class Rig:
-    """Arm, server and node; the arm's time is `now`, in seconds."""
+    """Arm, server and node; the arm's time is `now`, in seconds.
 
-    def __init__(self, domain, directory, server, controller_parameters):
+    Args:
+        namespace: of the node.
+        remappings: of the arm's names, for a second arm.
+    """
+
+    def __init__(
+        self,
+        domain,
+        directory,
+        server,
+        controller_parameters=None,
+        *,
+        namespace="/openpi",
+        remappings=(),
+    ):
         self.domain, self.directory, self.server = domain, directory, server
+        self.namespace = namespace
         self.context = rclpy.Context()
-        rclpy.init(context=self.context, domain_id=domain)
+        arguments = ["--ros-args", *(word for rule in remappings for word in ("-r", rule))]
+        rclpy.init(args=arguments, context=self.context, domain_id=domain)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.arm = BreakableArm(context=self.context, controller_parameters=controller_parameters)
         self.statuses = []
         latched = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.watcher = rclpy.create_node("watcher", context=self.context)
-        self.watcher.create_subscription(PolicyStatus, "/openpi/status", self._on_status, latched)
+        topic = f"{namespace}/status"
+        self.watcher.create_subscription(PolicyStatus, topic, self._on_status, latched)
         self.processes = []
         for node in (self.arm, self.arm.controller, self.watcher):
             self.executor.add_node(node)
@@ -206,7 +224,7 @@ class Rig:
 
     def start_node(self, *, name="client_node", **changes):
         """Start the node as a process."""
-        given = PARAMETERS | {"server": f"127.0.0.1:{self.server.quic.port}"} | changes
+        given = PARAMETERS | {"server": f"127.0.0.1:{self.server.port}"} | changes
         path = self.directory / f"{name}.yaml"
         path.write_text(yaml.safe_dump({"/**": {"ros__parameters": given}}))
         log = (self.directory / f"{name}.log").open("w")
@@ -214,6 +232,7 @@ class Rig:
             [
                 *(sys.executable, "-m", "openpi_flash_client_node"),
                 *("--ros-args", "--params-file", str(path), "-r", f"client_node:__node:={name}"),
+                *("-r", f"client_node:__ns:={self.namespace}"),
             ],
             env=os.environ
             | {"ROS_DOMAIN_ID": str(self.domain), "ROS_HOME": str(self.directory / "ros_home")},
@@ -226,7 +245,8 @@ class Rig:
 
     def call(self, service, kind=Trigger, node="client_node", **fields):
         """Call a service of the node."""
-        client = self.on_ros(lambda: self.watcher.create_client(kind, f"/openpi/{node}/{service}"))
+        name = f"{self.namespace}/{node}/{service}"
+        client = self.on_ros(lambda: self.watcher.create_client(kind, name))
         self.until(client.service_is_ready, f"service {service}")
         future = self.on_ros(lambda: client.call_async(kind.Request(**fields)))
         self.until(future.done, f"an answer of {service}")
@@ -255,14 +275,17 @@ class Rig:
         return value
 
     def until_status(self, state, text="", since=0.0):
-        """Wait for a status after a moment; the moment at which it came, and the status."""
+        """Wait for a status after a moment; the moment at which it came, and the status.
+
+        No state means any.
+        """
 
         def found():
             return next(
                 (
                     (at, status)
                     for at, status in list(self.statuses)
-                    if at >= since and status.state == state and text in status.message
+                    if at >= since and state in (None, status.state) and text in status.message
                 ),
                 None,
             )

@@ -374,7 +374,8 @@ class Arm:
         if is_ordered(self.run, Order.TAKEN):
             return self._unsafe()
         if server is not None and isinstance(self.run, Stopped):
-            return replace(server, resumes_by_itself=False)
+            then = "; then call ~/reset to go on" if latched(self.run) is not None else ""
+            return replace(server, message=server.message + then, resumes_by_itself=False)
         return server or self._unsafe()
 
     def _unsafe(self) -> Condition | None:

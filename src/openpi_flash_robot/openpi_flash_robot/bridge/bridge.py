@@ -416,11 +416,13 @@ class Bridge(Generic[Message]):
 
     def tick(self, now: int) -> None:
         """Hold if a plan has ended or must end; command the controllers; ask if that is due."""
+        was_playing = self._arm.player.plan is not None
         self._arm.step(now)
         if self.server.take_recheck(now):
             self._effects.append(Reconnect())
         self._ask_once(now)
-        if self._is_due(now):
+        # what was observed before a hold of this moment is of no use, and was perhaps not taken
+        if self._is_due(now) and not (was_playing and self._arm.player.plan is None):
             self._ask(now)
 
     def _is_due(self, now: int) -> bool:

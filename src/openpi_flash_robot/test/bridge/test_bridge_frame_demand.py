@@ -4,7 +4,7 @@ import dataclasses
 from collections import deque
 
 import pytest
-from bridge_world import JOINTS, MS, PERIOD, World
+from bridge_world import JOINTS, MS, PERIOD, World, moving
 
 from openpi_flash_robot.bridge.effects import SendRequest
 from openpi_flash_robot.bridge.status import State
@@ -116,3 +116,23 @@ def test_no_frame_is_wanted_between_observations(sparing):
     assert not sparing.bridge.wants_frames(sparing.now)
     sparing.answer(request)
     assert not sparing.bridge.wants_frames(sparing.now + PERIOD)
+
+
+def test_a_hold_for_narrower_limits_does_not_blame_a_camera_whose_frames_were_left_alone(
+    settings,
+):
+    player = dataclasses.replace(settings.player, execution_horizon=15)
+    settings = dataclasses.replace(settings, player=player, execution_horizon=15)
+    world = SparingWorld(settings)
+    world.run()
+    answered(world, 12)
+    request = world.pass_time(2_000, until=SendRequest)
+    world.answer(request, moving())
+    world.pass_time(240)  # the newest frame that the bridge knows is older than may be sent
+    assert world.speed > 0.1
+    narrow = dataclasses.replace(player, max_velocity=(0.1, 0.1, 0.1))
+    world.bridge.update_settings(dataclasses.replace(settings, player=narrow))
+    said = set()
+    while world.pass_time(20, until=SendRequest) is None:
+        said.add(world.status.message)
+    assert said == {"the limits have become narrower"}

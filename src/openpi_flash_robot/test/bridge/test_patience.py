@@ -65,6 +65,8 @@ def test_a_server_that_comes_back_starts_the_robot_only_if_it_stood_for_a_moment
     world.event(LinkDown("the server is gone"))
     world.pass_time(seconds * 1_000)
     assert world.status.resumes_by_itself is goes_on
+    then = "" if goes_on else "; then call ~/reset to go on"
+    assert world.status.message == f"the server is gone{then}"
     world.up()
     request = world.pass_time(500, until=SendRequest)
     assert (request is not None) is goes_on
