@@ -23,7 +23,7 @@ from rclpy.signals import SignalHandlerOptions
 from openpi_flash_client_node.sender.commands import command_message, message_type
 from openpi_flash_client_node.sender.controllers_text import from_text
 from openpi_flash_client_node.sender.playing import Playing
-from openpi_flash_client_node.sender.protocol import HEARD, NOT_HEARD, Decoder
+from openpi_flash_client_node.sender.protocol import HEARD, NOT_HEARD, Decoder, NoWindowError
 from openpi_flash_robot.settings.controllers import Controller
 
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
@@ -84,13 +84,19 @@ def _listen(
     playing: Playing,
     until: float,
 ) -> bool:
-    """Take what the node says until a moment; False when it is gone."""
+    """Take what the node says until a moment; False when it is gone, or says what makes no sense.
+
+    Either way the windows that are here are played to rest: a velocity must not stand for ever.
+    """
     while selector.select(max(0.0, until - time.monotonic())):
         data = os.read(words, 1 << 16)
         if not data:
             return False
-        for index, window in decoder.feed(data):
-            playing.take(index, window)
+        try:
+            for index, window in decoder.feed(data):
+                playing.take(index, window)
+        except NoWindowError:
+            return False
         if time.monotonic() >= until:
             break
     return True

@@ -62,6 +62,22 @@ def test_a_window_is_played_to_rest_when_nobody_is_left_to_send_another(ros, rob
         sender.close()
 
 
+def test_words_that_make_no_sense_end_a_motion_at_rest(ros, robot, domain):
+    velocity = Controller("v", "/v/commands", ("a",), (0,), ControllerKind.VELOCITY)
+    heard = heard_on(ros, robot, Float64MultiArray, "/v/commands")
+    sender = CommandSender([velocity], name="s", namespace="/openpi", is_sim_time=False)
+    try:
+        ros.until(lambda: sender.problem() == "", "the sender")
+        sender.send("v", moving_window(robot.node.get_clock().now().nanoseconds))
+        os.write(sender._process.stdin.fileno(), b"\xff" * 64)
+        ros.until(lambda: sender._process.poll() is not None, "the end of the sender")
+        assert sender._process.returncode == 0
+        assert max(message.data[0] for _, message in heard) == pytest.approx(0.5)
+        assert heard[-1][1].data[0] == 0.0
+    finally:
+        sender.close()
+
+
 def test_the_sender_hears_no_ctrl_c_and_is_started_anew_when_it_is_gone(ros, robot, domain):
     position = Controller("p", "/p/commands", ("a",), (0,), ControllerKind.POSITION)
     sender = CommandSender([position], name="s", namespace="/openpi", is_sim_time=False)
