@@ -19,6 +19,7 @@ ROS_MODULES = frozenset(
         "ament_index_python",
         "builtin_interfaces",
         "control_msgs",
+        "cv_bridge",
         "diagnostic_msgs",
         "geometry_msgs",
         "lifecycle_msgs",

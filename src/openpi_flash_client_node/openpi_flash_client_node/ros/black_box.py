@@ -17,6 +17,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger as TriggerService
 
+from openpi_flash_client_node.ros.image_work import IMAGE_WORK
 from openpi_flash_client_node.ros.rclpy_versions import ClockType
 from openpi_flash_robot.black_box.file_writer import FileWriter, Written
 from openpi_flash_robot.black_box.folder import Folder, default_folder, file_name
@@ -27,7 +28,7 @@ from openpi_flash_robot.black_box.trigger import Trigger
 from openpi_flash_robot.bridge.effects import Effect, Warn
 from openpi_flash_robot.bridge.status import Status
 from openpi_flash_robot.link.events import LinkEvent
-from openpi_flash_robot.link.transport import IMAGE_WORK, ImageMessage
+from openpi_flash_robot.link.transport import ImageMessage
 from openpi_flash_robot.settings.node_settings import NodeSettings
 
 POLL_S = 0.1

@@ -24,6 +24,7 @@ from openpi_flash_client_node.ros import messages, qos
 from openpi_flash_client_node.ros.black_box import BlackBox
 from openpi_flash_client_node.ros.controller_check import ControllerCheck
 from openpi_flash_client_node.ros.get_action_chunk import GetActionChunkService
+from openpi_flash_client_node.ros.image_work import IMAGE_WORK
 from openpi_flash_client_node.ros.malloc_tuning import keep_image_memory
 from openpi_flash_client_node.ros.outputs import Outputs
 from openpi_flash_client_node.ros.parameters import RosParameters
@@ -52,7 +53,6 @@ from openpi_flash_robot.link.api_key import find_api_key
 from openpi_flash_robot.link.events import LinkEvent
 from openpi_flash_robot.link.policy_link import Job, PolicyLink, backoff
 from openpi_flash_robot.link.transport import (
-    IMAGE_WORK,
     ImageMessage,
     PolicyConnection,
     installation_notice,
