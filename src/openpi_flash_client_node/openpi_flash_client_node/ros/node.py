@@ -48,10 +48,9 @@ from openpi_flash_robot.bridge.effects import (
 )
 from openpi_flash_robot.bridge.goal_run import GoalRun
 from openpi_flash_robot.bridge.status import Cause, State, Status
-from openpi_flash_robot.link.answer import rtc_of
 from openpi_flash_robot.link.api_key import find_api_key
 from openpi_flash_robot.link.events import LinkEvent
-from openpi_flash_robot.link.policy_link import Job, PolicyLink, backoff
+from openpi_flash_robot.link.policy_link import PolicyLink, backoff
 from openpi_flash_robot.link.transport import (
     ImageMessage,
     PolicyConnection,
@@ -60,8 +59,8 @@ from openpi_flash_robot.link.transport import (
     resolve_server,
 )
 from openpi_flash_robot.nanoseconds import to_seconds
+from openpi_flash_robot.run.sending import job_of
 from openpi_flash_robot.senses.joints import prefixed
-from openpi_flash_robot.senses.observation import build_request
 from openpi_flash_robot.settings.node_settings import Camera, LinkSettings, NodeSettings
 from openpi_flash_robot.settings.parameter_kinds import ParameterError
 from openpi_flash_robot.settings.robot_description import (
@@ -550,22 +549,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
 
     def _send(self, effect: SendRequest) -> None:
         assert self._settings is not None
-        supports, observation = effect.agreement.supports, self._settings.observation
-        link = self._settings.link
-        # over QUIC the hello says it
-        says_session = link.transport == "websocket" and "session" in supports
-        build = partial(
-            build_request,
-            effect.observation,
-            observation,
-            effect.agreement.images,
-            IMAGE_WORK,
-            deadline_ms=effect.timeout * 1e3 if "deadline_ms" in supports else None,
-            jpeg_quality=observation.jpeg_quality if "jpeg" in supports else None,
-            session=link.session if says_session else None,
-            rtc=rtc_of(effect.continuation, effect.agreement) if effect.continuation else None,
-        )
-        self._live_link.send(Job(effect.request_id, build, effect.timeout))
+        self._live_link.send(job_of(effect, self._settings, IMAGE_WORK))
 
     def _show_status(self, status: Status, now: int) -> None:
         self._last_status = status

@@ -43,7 +43,7 @@ from openpi_flash_robot.run.robot import (
     Stops,
     command_window_of,
 )
-from openpi_flash_robot.run.sending import job_of
+from openpi_flash_robot.run.sending import ARRAYS, job_of
 from openpi_flash_robot.run.steady_thread import SteadyThread
 from openpi_flash_robot.settings.node_settings import LinkSettings, NodeSettings
 
@@ -286,7 +286,7 @@ class PolicyRunner:
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, SendRequest):
-                self._link.send(job_of(effect, self._settings))
+                self._link.send(job_of(effect, self._settings, ARRAYS))
             elif isinstance(effect, ResetPolicy):
                 self._link.reset()
             elif isinstance(effect, Reconnect):
