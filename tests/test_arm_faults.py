@@ -23,7 +23,7 @@ from arm_rig import ACCELERATION, CAMERA_PERIOD, VELOCITY, Rig, Server, rig, swi
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
-from server_process import Relay, ServerProcess
+from robot_server_process import Relay, ServerProcess
 from std_msgs.msg import String
 from test_arm_safety import assert_within_limits, way
 

@@ -1,6 +1,6 @@
 """A policy server as a process of its own, and a path to it that a test can cut.
 
-`python -m server_process PORT` serves the policy that swings an arm, until it is killed.
+`python -m robot_server_process PORT` serves the policy that swings an arm, until it is killed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ServerProcess:
     def start(self):
         """Start it; returns when it serves."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "server_process", str(self.port)],
+            [sys.executable, "-m", "robot_server_process", str(self.port)],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
             stdout=subprocess.PIPE,
             text=True,
