@@ -22,8 +22,8 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 from arm_rig import ACCELERATION, CAMERA_PERIOD, VELOCITY, Rig, Server, rig, swing
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Image
 from robot_server_process import Relay, ServerProcess
+from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from test_arm_safety import assert_within_limits, way
 
