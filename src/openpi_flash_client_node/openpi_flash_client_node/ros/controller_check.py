@@ -38,6 +38,10 @@ TOPIC = "/joint_trajectory"
 UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
 """In place of a name, while DDS has found a subscription but not yet its node."""
 
+APPEAR_S = 1.0
+"""How long the controller is waited for while another node listens, from when the robot speaks: a
+recorder listens to the topic too, and a robot's controllers appear after its joint states."""
+
 NAME_S = 5.0
 """How long a name is waited for; a participant of DDS that is not of ROS never has one."""
 
@@ -65,13 +69,19 @@ class ControllerCheck:
             if controller.kind is ControllerKind.JOINT_TRAJECTORY
         ]
 
-    def look(self) -> Hold | None:
+    def look(self, *, is_robot_there: bool) -> Hold | None:
         """Take answers, ask what is to be asked, and warn once of each surprise.
+
+        Args:
+            is_robot_there: whether its joints have been heard; else its controllers may be missing
+                because it is not up yet.
 
         Returns:
             Why nothing may be commanded: a wrong parameter, or answers that are not there yet.
         """
-        problems = [problem for reading in self._readings if (problem := reading.look())]
+        problems = [
+            problem for reading in self._readings if (problem := reading.look(is_robot_there))
+        ]
         return Hold(HoldKind.COMMANDER, problems[0]) if problems else None
 
     def ask_again(self) -> None:
@@ -119,14 +129,14 @@ class _Reading:
         self._node.destroy_client(self._client)
         self._node.destroy_client(self._manager)
 
-    def look(self) -> str | None:
+    def look(self, is_robot_there: bool) -> str | None:
         """Why this controller may not be commanded; None if it may."""
         listeners = listeners_of(self._node, self._topic)
         if listeners.get(self._name) != self._listener:
             self.forget()
             self._listener = listeners.get(self._name)
         if self._listener is None:
-            if not self._is_another(listeners):
+            if not self._is_another(listeners, is_robot_there):
                 return f"looking for controller {self._controller.name} at {self._topic}"
             self._warn(
                 f"controller {self._controller.name}: {', '.join(listeners)} listens to "
@@ -146,16 +156,16 @@ class _Reading:
             self._warn(objection)
         return self._judgement.objections[0] if self._judgement.objections else None
 
-    def _is_another(self, listeners: dict[str, bytes]) -> bool:
-        """Whether it is another node than the controller that listens."""
-        if not listeners:
+    def _is_another(self, listeners: dict[str, bytes], is_robot_there: bool) -> bool:
+        """Whether it is another node than the controller that listens for good."""
+        if not listeners or not is_robot_there:
             self._seen_at, self._is_foreign = None, False
             return False
         if self._seen_at is None:
             self._seen_at = self._clock()
         is_named = not any(UNKNOWN_NODE in name for name in listeners)
-        has_waited = self._clock() - self._seen_at > NAME_S
-        self._is_foreign = self._is_foreign or is_named or has_waited
+        waited_s = self._clock() - self._seen_at
+        self._is_foreign = self._is_foreign or waited_s > (APPEAR_S if is_named else NAME_S)
         return self._is_foreign
 
     def _take_answers(self) -> None:

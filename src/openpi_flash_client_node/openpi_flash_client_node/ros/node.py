@@ -564,11 +564,12 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
 
     def _on_graph_check(self) -> None:
         assert self._settings is not None
-        if time.monotonic() - self._made_at < DISCOVERY_S:
-            return
         assert self._controller_check is not None
-        objection = self._controller_check.look()
-        if not self._live_outputs.commands:
+        unheard = self._live_bridge.states.why_never_heard(self._now())
+        objection = self._controller_check.look(is_robot_there=unheard is None)
+        if objection is not None and unheard is not None:
+            objection = unheard  # the robot is not up, and its controllers with it
+        if time.monotonic() - self._made_at < DISCOVERY_S or not self._live_outputs.commands:
             return
         topics = self._live_outputs.command_topics()
         self._live_bridge.command_topics(self._now(), topics, objection)

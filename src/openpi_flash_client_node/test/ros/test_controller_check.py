@@ -7,7 +7,7 @@ from rclpy.parameter import Parameter
 from trajectory_msgs.msg import JointTrajectory
 
 from openpi_flash_client_node.ros import controller_check
-from openpi_flash_client_node.ros.controller_check import NAME_S, ControllerCheck
+from openpi_flash_client_node.ros.controller_check import APPEAR_S, NAME_S, ControllerCheck
 from openpi_flash_msgs.msg import PolicyStatus
 
 PARAMETERS = {
@@ -110,28 +110,50 @@ def test_a_controller_without_parameter_services_is_warned_of_and_commanded(
     assert "controller arm: /arm/get_parameters does not answer" in capfd.readouterr().err
 
 
-def test_a_listener_whose_node_is_not_known_yet_is_waited_for_unless_another_was_commanded(
-    robot, monkeypatch, settings
-):
+UNKNOWN = {"_NODE_NAMESPACE_UNKNOWN_/_NODE_NAME_UNKNOWN_": b"1"}
+SIMULATOR = {"/simulator": b"2"}
+
+
+@pytest.fixture
+def judged(robot, monkeypatch, settings):
+    """What a check says of listeners; a third argument lets so many seconds pass before."""
     now = [100.0]
     check = ControllerCheck(robot.node, settings.controllers[:1], clock=lambda: now[0])
-    unknown = {"_NODE_NAMESPACE_UNKNOWN_/_NODE_NAME_UNKNOWN_": b"1"}
-    simulator, recorder = {"/simulator": b"2"}, unknown
-    looking = "looking for controller arm at /arm/joint_trajectory"
-    for listeners, message in (
-        ({}, looking),
-        (unknown, looking),
-        (simulator, None),
-        (simulator | recorder, None),
-        ({}, looking),
-        (recorder, looking),
-    ):
-        monkeypatch.setattr(controller_check, "listeners_of", lambda *_, found=listeners: found)
-        problem = check.look()
-        assert (problem and problem.message) == message
-    now[0] += NAME_S + 0.1  # a participant of DDS that is not of ROS
-    assert check.look() is None
+
+    def look(listeners, seconds=0.0, *, is_robot_there=True):
+        now[0] += seconds
+        monkeypatch.setattr(controller_check, "listeners_of", lambda *_: listeners)
+        problem = check.look(is_robot_there=is_robot_there)
+        return problem and problem.message
+
+    yield look
     check.destroy()
+
+
+LOOKING = "looking for controller arm at /arm/joint_trajectory"
+
+
+def test_another_listener_is_taken_for_the_controller_only_if_that_does_not_appear(judged):
+    assert judged(SIMULATOR) == LOOKING
+    assert judged(SIMULATOR, APPEAR_S - 0.1) == LOOKING
+    assert judged(SIMULATOR, 0.2) is None
+    assert judged(SIMULATOR | UNKNOWN) is None
+    assert judged({}) == LOOKING
+    assert judged(SIMULATOR) == LOOKING
+
+
+def test_a_recorder_is_not_taken_for_the_controller_of_a_robot_that_is_not_up_yet(judged):
+    for _ in range(3):
+        assert judged({"/recorder": b"3"}, 60.0, is_robot_there=False) == LOOKING
+    assert judged({"/recorder": b"3"}) == LOOKING
+    reading = judged({"/recorder": b"3", "/arm": b"4"}, 0.5)
+    assert reading.startswith("reading the parameters of controller arm")
+
+
+def test_a_listener_that_never_gets_a_name_is_no_node_of_ros(judged):
+    assert judged(UNKNOWN) == LOOKING
+    assert judged(UNKNOWN, NAME_S - 0.1) == LOOKING
+    assert judged(UNKNOWN, 0.2) is None
 
 
 def test_a_controller_that_comes_back_changed_is_read_again(ros, robot, make_node):

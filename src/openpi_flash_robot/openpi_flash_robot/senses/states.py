@@ -82,6 +82,13 @@ class StateSources:
         """Take the numbers of one input that is not of joints."""
         self._vectors[name].add(stamp_ns, values)
 
+    def why_never_heard(self, now: int) -> Hold | None:
+        """Why no joint state has ever arrived; None if one has, or if there are no joints."""
+        if self.joints.has_heard:
+            return None
+        found = self.joints.newest(now, max_age_ns=0)
+        return found if isinstance(found, Hold) else None
+
     def blind(self, now: int, *, max_blind_ns: int, max_age_ns: int) -> Hold | None:
         """Which input has been missing for too long to move by it; None if none has."""
         sources: list[JointPositions | VectorSource] = [*self._of_joints.values()]

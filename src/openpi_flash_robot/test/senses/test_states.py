@@ -83,6 +83,12 @@ def test_a_vector_that_cannot_be_used_is_named_for_what_it_is(sources, stamp, va
     assert reason.message.startswith(text)
 
 
+def test_joint_states_that_were_never_heard_are_named_and_any_message_ends_that(sources):
+    assert sources.why_never_heard(NOW).message.startswith("no position received yet of shoulder")
+    sources.add_joints(NOW, ["another"], [0.0])
+    assert sources.why_never_heard(NOW) is None
+
+
 def test_a_silent_input_of_any_kind_is_blindness(sources):
     assert "joint shoulder" in sources.blind(NOW, **LONGEST).message
     speak(sources)
@@ -122,3 +128,4 @@ def test_without_joints_nothing_is_asked_of_them(parameters):
     sources.add_vector("odom", NOW, [1.0, 2.0])
     assert sources.blind(NOW, max_blind_ns=MS, max_age_ns=MS) is None
     np.testing.assert_allclose(read(sources).values[("observation/state",)], [1.0, 2.0])
+    assert sources.why_never_heard(NOW) is None
