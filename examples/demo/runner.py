@@ -69,7 +69,7 @@ def run_demo(options: Options, terminal: Terminal) -> int:
     terminal.say(f"demo: results go to {options.output}")
     try:
         with reserved_ros_domain() as domain:
-            os.environ.update(ros_environ(domain))
+            os.environ.update(ros_environ(domain, options.output))
             with Processes(options.output) as processes:
                 return _Demo(options, terminal, processes).run()
     except (ProcessDiedError, NotReadyError) as error:
@@ -80,9 +80,11 @@ def run_demo(options: Options, terminal: Terminal) -> int:
         terminal.clear_live()
 
 
-def ros_environ(domain: int) -> dict[str, str]:
-    """Return what keeps the demo's ROS traffic to itself and to this machine."""
+def ros_environ(domain: int, output: Path) -> dict[str, str]:
+    """Return what keeps the demo's ROS traffic to itself, and its files in the run's folder."""
     return {
+        # ROS's logs, and the black box that a fault leaves
+        "ROS_HOME": str(output.absolute() / "ros_home"),
         "ROS_DOMAIN_ID": str(domain),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         # Jazzy reads the first name, later distributions the second
