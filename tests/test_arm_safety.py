@@ -178,7 +178,7 @@ def test_velocities_are_never_played_as_positions(tmp_path):
     actions = [{"name": name} | velocity for name in JOINTS]
     with rig(tmp_path, lambda _: np.full((50, 7), 0.3, np.float32), actions=actions) as made:
         made.start_node()
-        made.until_status(PolicyStatus.FAULT, "shoulder_pan (velocity, rad/s, absolute) is no")
+        made.until_status(PolicyStatus.FAULT, "(velocity, rad/s, absolute) is not of kind position")
         made.wait(2.0)
         assert made.server.answered == 0
         assert made.arm.lateness == []  # not one trajectory

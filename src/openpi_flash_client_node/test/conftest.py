@@ -2,11 +2,11 @@
 
 import array
 import socket
-import threading
 import time
 
 import numpy as np
 import pytest
+from scripted_server import METADATA, ScriptedServer, stay
 
 from flash_transport import encode_jpeg
 
@@ -247,74 +247,26 @@ def robot(ros):
     return Robot(ros)
 
 
-SERVER_METADATA = {
-    "action_horizon": 50,
-    "action_dim": 3,
-    "action_rate_hz": 25.0,
-    "action_names": ["shoulder", "elbow", "gripper"],
-    "supports": [],
-}
-
-
-class Server:
-    """A real QUIC server whose policy a test can change while it runs."""
+class Server(ScriptedServer):
+    """Begins with other metadata when it is started again."""
 
     def __init__(self):
-        self.port = 0
-        self.requests = []
-        self.sessions = set()
-        self.resets = 0
-        self.answer = self.stay
-        self.answering = threading.Event()
-        self.answering.set()
-        self._quic = None
+        super().__init__(self.stay)
 
     def start(self, **metadata):
-        from flash_transport import QuicServer
-
-        self._quic = QuicServer("127.0.0.1", self.port, metadata=SERVER_METADATA | metadata)
-        self.port = self._quic.port
-        self._thread = threading.Thread(target=self._serve, args=(self._quic,), daemon=True)
-        self._thread.start()
-        return self
-
-    def stop(self):
-        if self._quic is not None:
-            self._quic.close()
-            self.answering.set()
-            self._thread.join(10)
-            assert not self._thread.is_alive()
-            self._quic = None
+        self.metadata = METADATA | metadata
+        super().start()
 
     @staticmethod
     def stay(observation):
         """Fifty steps where the robot is."""
-        return {
-            "actions": np.tile(observation["observation/state"], (50, 1)),
-            "server_timing": {"infer_ms": 0.05},
-        }
-
-    def _serve(self, quic):
-        while (request := quic.next_request()) is not None:
-            self.answering.wait(30)
-            if request.kind == "reset":
-                self.resets += 1
-                request.respond({})
-                continue
-            observation = request.observation
-            self.requests.append(observation)
-            self.sessions.add(request.session)
-            answer = self.answer(observation)
-            if isinstance(answer, tuple):
-                request.fail(*answer)
-            else:
-                request.respond(answer)
+        return {"actions": stay(observation), "server_timing": {"infer_ms": 0.05}}
 
 
 @pytest.fixture
 def server():
     server = Server()
-    yield server.start()
+    yield server
     server.stop()
 
 

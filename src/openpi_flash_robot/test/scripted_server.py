@@ -1,4 +1,4 @@
-"""A real QUIC server whose policy a test writes, for a robot without ROS."""
+"""A real QUIC server whose policy a test writes."""
 
 import threading
 
@@ -16,12 +16,16 @@ METADATA = {
 
 
 class ScriptedServer:
-    """Answers each request by `answer(observation)`; may be stopped and started again."""
+    """Answers each request by `answer(observation)`; may be stopped and started again.
+
+    An answer is the actions, a whole answer as a map, or the code and message of an error.
+    """
 
     def __init__(self, answer, **metadata):
         self.answer = answer
         self.metadata = METADATA | metadata
         self.requests = []
+        self.sessions = set()
         self.resets = 0
         self.answering = threading.Event()
         self.answering.set()
@@ -51,11 +55,12 @@ class ScriptedServer:
                 request.respond({})
                 continue
             self.requests.append(request.observation)
+            self.sessions.add(request.session)
             answer = self.answer(request.observation)
             if isinstance(answer, tuple):
                 request.fail(*answer)
             else:
-                request.respond({"actions": answer})
+                request.respond(answer if isinstance(answer, dict) else {"actions": answer})
 
 
 def stay(observation):

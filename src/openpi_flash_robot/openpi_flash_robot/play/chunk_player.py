@@ -356,11 +356,17 @@ class ChunkPlayer:
         raw = TimedChunk(where, start_ns, chunk.step_ns)
         desired = self._spliced(chunk, raw, before, begin_ns, due_ns)
         limits = self._limits if can_stop(start, self._limits) else self._braking
-        limits = _no_faster_than_asked(limits, chunk, first_step, last_step)
-        after = follow(start, begin_ns, due_ns, desired, smoothing_ns=chunk.step_ns, limits=limits)
+        self._braking, self._motion_acceleration = limits, limits.acceleration
+        after = follow(
+            start,
+            begin_ns,
+            due_ns,
+            desired,
+            smoothing_ns=chunk.step_ns,
+            limits=_no_faster_than_asked(limits, chunk, first_step, last_step),
+        )
         times = np.concatenate([[0.0], (due_ns - begin_ns) / SECOND])
         unlimited = Polygon(times, np.vstack([start.positions, desired]))
-        self._braking, self._motion_acceleration = limits, limits.acceleration
         return Plan(
             motion=before.since(now).until(begin_ns, after),
             due_ns=due_ns,

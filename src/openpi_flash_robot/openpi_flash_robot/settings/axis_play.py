@@ -131,9 +131,9 @@ def _compare(said: ActionMeaning, is_servers: bool, kind: str, *, is_gripper: bo
         is_same = True
     if is_servers and not is_same:
         raise CannotPlayError(
-            f"the server's action {said} is no {expected}, which the parameter action_kind "
-            f"{'says' if kind else 'means where it is not set'}; if the robot is to move by it, "
-            f"set action_kind of this axis to {said.interface}"
+            f"the server's action {said} is not of kind {expected}, which this node expects "
+            f"{'by' if kind else 'without'} its parameter action_kind; if the robot is to move by "
+            f"it, set action_kind of this axis to {said.interface}"
         )
 
 

@@ -73,7 +73,7 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
         unmoved_joints=unmoved,
         action_columns=action_columns,
         action_kinds=kinds,
-        action_scale=values.per_joint("action_scale", axes),
+        action_scale=_action_scale(values, axes),
         action_rate_hz=values.get("action_rate_hz", float),
         execution_horizon=values.get("execution_horizon", int),
         control_period_ns=from_seconds(1.0 / values.get("control_rate_hz", float)),
@@ -94,6 +94,17 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
             has_images=values.get("black_box_images", bool),
         ),
     )
+
+
+def _action_scale(values: Values, axes: tuple[str, ...]) -> tuple[float, ...]:
+    scale = values.per_joint("action_scale", axes)
+    for axis, factor in zip(axes, scale, strict=True):
+        if factor == 0.0:
+            raise ParameterError(
+                f"parameter action_scale is 0 for {axis}: it would never move; name an axis that "
+                "is not to move in unmoved_joints"
+            )
+    return scale
 
 
 def _takeover(values: Values, axes: tuple[str, ...]) -> TakeoverSettings:

@@ -45,8 +45,8 @@ def test_a_server_of_velocities_is_a_fault_and_nothing_moves(world):
     assert world.pass_time(2_000, until=SendRequest) is None
     assert world.status.state is State.FAULT
     assert world.status.message.startswith(
-        "the server's action shoulder (velocity, rad/s, absolute) is no position, which the "
-        "parameter action_kind says"
+        "the server's action shoulder (velocity, rad/s, absolute) is not of kind position, which "
+        "this node expects by its parameter action_kind"
     )
     assert world.all(PublishTrajectory) == []
 

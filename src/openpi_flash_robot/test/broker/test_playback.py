@@ -203,7 +203,11 @@ def test_a_gripper_is_known_by_the_servers_word():
         ({}, "", "set the parameter action_kind to position"),
         ({"actions": [action()]}, "", "describes 1 actions, and has 2"),
         ({"actions": [action(), action(reference="observed_state")]}, "", "no absolute position"),
-        ({"actions": [action(interface="velocity", unit="rad/s")] * 2}, "", "is no position"),
+        (
+            {"actions": [action(interface="velocity", unit="rad/s")] * 2},
+            "",
+            "not of kind position",
+        ),
         ({"actions": [action(interface="velocity", unit="rad/s")] * 2}, "velocity", "no absolute"),
     ],
 )

@@ -102,6 +102,15 @@ def test_a_hold_brakes_to_rest_and_the_next_chunk_starts_from_there():
     assert np.abs(plan.motion.velocities).max() <= 0.2 + 1e-6
 
 
+def test_a_slow_chunk_does_not_slow_down_the_person_who_takes_the_robot():
+    player, heard = play([0.02])
+    now = int(heard[-1, 0])
+    player.hold(Hold(HoldKind.REQUESTED, "taken"), now)
+    now = player.motion.end_ns
+    player.lead_to(now, np.array([1.0]))
+    assert np.abs(player.motion.velocities).max() == pytest.approx(1.0, rel=0.05)
+
+
 def test_the_whole_way_of_a_chunk_of_deltas_is_gone_but_for_the_ramps():
     player, _ = play([0.4], every_ns=SECOND, max_chunk_age_ns=2 * SECOND)
     gone = player.motion.positions[-1, 0]

@@ -54,11 +54,19 @@ def test_what_all_sides_agree_on_is_played(meaning, kind, by, reading):
 @pytest.mark.parametrize(
     ("meaning", "kind", "text"),
     [
-        (VELOCITY, "", "is no position, which the parameter action_kind means where it is not set"),
-        (VELOCITY, "position", "is no position, which the parameter action_kind says"),
-        (POSITION, "velocity", r"j1 \(position, rad, absolute\) is no velocity"),
+        (
+            VELOCITY,
+            "",
+            "not of kind position, which this node expects without its parameter",
+        ),
+        (
+            VELOCITY,
+            "position",
+            "not of kind position, which this node expects by its parameter",
+        ),
+        (POSITION, "velocity", r"j1 \(position, rad, absolute\) is not of kind velocity"),
         (DELTA, "", "set action_kind of this axis to eef_delta"),
-        (DELTA, "velocity", "is no velocity"),
+        (DELTA, "velocity", "is not of kind velocity"),
         (ActionMeaning("j1", "effort", "N m"), "", "cannot be played: this node plays position"),
         (ActionMeaning("j1", "position", "deg"), "", r"j1 \(position, deg, absolute\) cannot"),
         (ActionMeaning("j1", "velocity", "rad/s", "previous_step"), "velocity", "the reference"),

@@ -130,6 +130,7 @@ def test_dry_run_is_on_unless_someone_turns_it_off(parameters):
         ({"joint_state_topics": []}, "parameter joint_state_topics is empty; list the topics"),
         ({"joint_state_topics": [""]}, "parameter joint_state_topics is empty; list the topics"),
         ({"joint_state_topics": ["/a", ""]}, "parameter joint_state_topics has an empty name in"),
+        ({"action_scale": [1.0, 0.0, 1.0]}, "parameter action_scale is 0 for elbow"),
         ({"action_columns": ["a"]}, "parameter action_columns has 1 names for 3 joints"),
         ({"max_velocity": [1.0, 1.0]}, "parameter max_velocity has 2 values for 3 joints"),
         ({"max_velocity": []}, "parameter max_velocity has 0 values for 3 joints"),
