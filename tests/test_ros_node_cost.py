@@ -43,14 +43,14 @@ def test_each_program_runs_and_tells_what_it_took(compare):
     with compare.reserved_ros_domain() as domain:
         environment = os.environ | {"ROS_DOMAIN_ID": str(domain)}
         script = (
-            "import compare, sys; compare.WARM_UP_S = 6.0; result = compare.Result()\n"
+            "import compare, sys; compare.WARM_UP_S = 2.0; result = compare.Result()\n"
             "with compare.running('robot.py', '64', '48'), "
             "compare.running('policy_server.py') as server:\n"
             "    port = server.stdout.readline().strip()\n"
             "    for arm in (compare.ARMS[0], compare.ARMS[-2]):\n"
-            "        compare.measure(arm, result, port, 2.0)\n"
+            "        compare.measure(arm, result, port, 4.0)\n"
             "assert len(result.cpu) == 2 and min(result.cpu) > 0, result\n"
-            "assert result.requests[0] > 1 and 0 < result.frames[0] < 95, result\n"
+            "assert result.requests[0] > 0 and 0 < result.frames[0] < 95, result\n"
             "assert 0 < min(result.seconds) < 1, result\n"
         )
         done = subprocess.run(

@@ -3,9 +3,9 @@
 usage: python benchmarks/ros_node_cost/client_node.py [--each-message] [--rclpy-executor] \
 --ros-args ...
 
-At SIGINT it prints, as JSON, what happened since SIGUSR1: the CPU seconds from where an observation
-is due to where its request is ready for the transport, of each request, and how many frames were
-copied to Python.
+When the first answer has come it prints a line. At SIGINT it prints, as JSON, what happened since
+SIGUSR1: the CPU seconds from where an observation is due to where its request is ready for the
+transport, of each request, and how many frames were copied to Python.
 `--each-message` has the executor call back for each message, as where rclpy cannot take messages;
 `--rclpy-executor` uses rclpy's own executor.
 """
@@ -38,6 +38,7 @@ class Stopwatch:
         self.taken: list[float] = []
         self._looked_at = self._idle_since = 0.0
         self._sensed: deque[float] = deque()
+        self._answered = False
 
     def start_anew(self, *_: object) -> None:
         """Forget what was measured; what is on its way still counts."""
@@ -56,6 +57,13 @@ class Stopwatch:
         """On the link's thread a request is ready, but for being written into one message."""
         return self._sensed.popleft() + time.thread_time() - self._idle_since
 
+    def answered(self, seconds: float) -> None:
+        """A request, which took so much, has its answer."""
+        self.taken.append(seconds)
+        if not self._answered:
+            print("the policy answers", flush=True)
+        self._answered = True
+
     def rest(self) -> None:
         """The link's thread waits for the next request."""
         self._idle_since = time.thread_time()
@@ -72,7 +80,7 @@ class TimedConnection:
         """Ask, and tell when."""
         spent = self._stopwatch.arrive()
         result = self._connection.infer_with_stats(*arguments, **named)
-        self._stopwatch.taken.append(spent + result[1].serialize_ms / 1e3)
+        self._stopwatch.answered(spent + result[1].serialize_ms / 1e3)
         self._stopwatch.rest()
         return result
 

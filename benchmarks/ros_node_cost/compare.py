@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -38,6 +39,9 @@ PUBLISHED = 90
 
 WARM_UP_S = 8.0
 """Until the client node has found out that two frames of each camera suffice."""
+
+FIRST_ANSWER_S = 60
+"""In which the policy has to answer the client node for the first time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +147,11 @@ def measure(arm: Arm, result: Result, port: str, seconds: float) -> None:
         arguments += ["--ros-args", "--params-file", str(HERE / "robot.yaml")]
         arguments += ["-p", f"port:={port}", "-p", f"execution_horizon:={arm.horizon}"]
     with running(arm.program, *arguments) as process:
+        if arm.horizon:
+            assert process.stdout is not None
+            if not select.select([process.stdout], [], [], FIRST_ANSWER_S)[0]:
+                raise SystemExit(f"{arm.name}: no answer of the policy in {FIRST_ANSWER_S} s")
+            process.stdout.readline()
         time.sleep(WARM_UP_S)
         if arm.horizon:
             process.send_signal(signal.SIGUSR1)

@@ -26,7 +26,7 @@ JOINT_STATES_HZ = 100
 
 
 class Robot:
-    """Publishes pictures that never change: rendering would cost more than publishing."""
+    """Publishes pictures of which one byte changes: rendering would cost more than publishing."""
 
     def __init__(self, node: Node, width: int, height: int) -> None:
         self._node = node
@@ -57,6 +57,7 @@ class Robot:
                 due[index] += 1 / JOINT_STATES_HZ
             else:
                 self._image.header.stamp = stamp
+                self._image.data[0] = (self._image.data[0] + 1) % 256
                 self._cameras[index].publish(self._image)
                 due[index] += period
 
