@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import signal
@@ -187,3 +188,32 @@ def test_a_set_up_that_is_ended_takes_its_command_with_it(checkout, send, how):
     second = start_set_up(checkout, ":")
     output, _ = second.communicate(timeout=60)
     assert output == "==> ready\n"
+
+
+def test_only_shared_memory_that_nobody_maps_is_given_back(tmp_path):
+    """A node that was killed leaves its segments; those of a node that runs are mapped."""
+    old = {name: tmp_path / name for name in ("fastrtps_dead", "sem.fastdds_dead", "fastdds_used")}
+    new, foreign = tmp_path / "fastrtps_new", tmp_path / "of_another_program"
+    for file in (*old.values(), new, foreign):
+        file.write_bytes(bytes(mmap.PAGESIZE))
+    for file in (*old.values(), foreign):
+        os.utime(file, (0, 0))
+    with old["fastdds_used"].open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ):
+        subprocess.run(
+            [
+                "bash",
+                "-euo",
+                "pipefail",
+                "-c",
+                'source "$1"; drop_shared_memory "$2"',
+                "bash",
+                str(ROOT / "scripts/lib/shared_memory.sh"),
+                str(tmp_path),
+            ],
+            check=True,
+        )
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "fastdds_used",
+        "fastrtps_new",
+        "of_another_program",
+    }
