@@ -121,6 +121,7 @@ class Robot:
         self.node = ros.node("robot")
         self.silent = set()
         self.measured = [0.1, 0.2, 0.5]
+        self.follows = False  # the arm is where its newest trajectory has it at each moment
         self.names = ["gripper", "elbow", "shoulder"]
         self.encoding = "rgb8"
         self.unstamped = set()  # cameras and "joints" whose driver sets no stamp
@@ -156,7 +157,10 @@ class Robot:
         from builtin_interfaces.msg import Time
         from sensor_msgs.msg import Image, JointState
 
-        now = self.node.get_clock().now().to_msg()
+        time_now = self.node.get_clock().now()
+        now = time_now.to_msg()
+        if self.follows and self.trajectories["arm"]:
+            self._follow(self.trajectories["arm"][-1], time_now)
         for name, publisher in self._cameras.items():
             if name not in self.silent:
                 pixels = np.full((48, 64, 3), self.brightness(name), np.uint8)
@@ -172,6 +176,19 @@ class Robot:
             joints = JointState(name=self.names, position=self.measured[::-1])
             joints.header.stamp = Time() if "joints" in self.unstamped else now
             self._joints.publish(joints)
+
+    def _follow(self, trajectory, now):
+        from rclpy.duration import Duration
+        from rclpy.time import Time
+
+        begin = Time.from_msg(trajectory.header.stamp)
+        times = [
+            (begin + Duration.from_msg(point.time_from_start)).nanoseconds
+            for point in trajectory.points
+        ]
+        for column in range(len(trajectory.joint_names)):
+            path = [point.positions[column] for point in trajectory.points]
+            self.measured[column] = float(np.interp(now.nanoseconds, times, path))
 
     def until_commanded_to_stand(self, controller="arm"):
         """Wait until a controller is told to rest and nothing more; where."""
