@@ -19,7 +19,18 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
-__all__ = ["ClockType", "SubscriptionEventCallbacks", "UnsupportedEventTypeError", "takes_result"]
+try:
+    from rclpy.exceptions import InvalidHandle
+except ImportError:  # Humble
+    from rclpy.handle import InvalidHandle
+
+__all__ = [
+    "ClockType",
+    "InvalidHandle",
+    "SubscriptionEventCallbacks",
+    "UnsupportedEventTypeError",
+    "takes_result",
+]
 
 
 def takes_result(finish: Callable[..., None]) -> bool:

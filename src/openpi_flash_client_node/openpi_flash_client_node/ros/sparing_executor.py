@@ -1,18 +1,27 @@
-"""An executor that waits for little.
+"""An executor that waits for little, and seldom.
 
-rclpy makes a new wait set whenever it waits, and its cost grows with the entities in it: above all
-with the events of every publisher and subscription, which report incompatible partners. A node of
-ours has about 20 of these, and a dozen services that only tools call. At 50 timer calls a second
-they took a tenth of a core. Here they are waited for now and then.
+rclpy makes a new wait set whenever it waits, and twice for each callback: that costs more than what
+a control period does. So a thread of its own waits for subscriptions, services and what else may
+come at any time, without the GIL, and the thread that spins keeps the time of the timers itself. All
+callbacks run on the thread that spins.
+
+The cost of a wait set grows with the entities in it: above all with the events of every publisher
+and subscription, which report incompatible partners. A node of ours has about 20 of these, and a
+dozen services that only tools call. They are waited for now and then.
 """
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ShutdownException, SingleThreadedExecutor, TimeoutException
 from rclpy.service import Service
+from rclpy.timer import Timer
+
+from openpi_flash_client_node.ros.rclpy_versions import InvalidHandle
 
 try:
     from rclpy.event_handler import EventHandler
@@ -25,28 +34,75 @@ EVENTS_PERIOD_S = 1.0
 TOOLS_PERIOD_S = 0.1
 """Of the services that read and change parameters and read states."""
 
+LONGEST_WAIT_S = 1.0
+"""Of the thread that spins, whatever else it waits for."""
+
+_Found = Callable[[], None]
+"""What the thread that waits has found for the one that spins to do."""
+
 
 class SparingExecutor(SingleThreadedExecutor):
-    """Single-threaded; looks at events and at the services of tools from time to time only.
+    """Runs callbacks on one thread; looks at events and at the services of tools now and then only.
 
-    Services of the node's own, timers, subscriptions and lifecycle transitions are served at once.
+    Services of the node's own, subscriptions and lifecycle transitions are served at once, timers
+    when they are due. A timer's callback must not be a coroutine.
     """
 
     def __init__(self, **arguments: Any) -> None:
         """Take rclpy's arguments."""
-        super().__init__(**arguments)
         self._events = _Turn(EVENTS_PERIOD_S)
         self._tools = _Turn(TOOLS_PERIOD_S)
+        self._changed = threading.Condition()
+        self._found: _Found | None = None
+        self._is_woken = self._is_ending = False
+        self._watcher: threading.Thread | None = None
+        super().__init__(**arguments)
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
-        """Wait for something that is ready and execute it."""
-        now = time.monotonic()
-        self._events.begin(now)
-        self._tools.begin(now)
-        super().spin_once(timeout_sec)
+        """Wait for something that is ready, and execute it and every timer that is due.
+
+        Raises:
+            Exception: what a callback raises.
+        """
+        self._watch()
+        until = None if timeout_sec is None or timeout_sec < 0 else time.monotonic() + timeout_sec
+        while True:
+            found = self._wait(until)
+            if found is not None:
+                self._execute_found(found)
+            due = [timer for timer in self._timers() if timer.is_ready()]
+            for timer in due:
+                _call(timer)
+            if due or found is not None or (until is not None and time.monotonic() >= until):
+                return
+
+    def spin_once_until_future_complete(self, future: Any, timeout_sec: Any = None) -> None:
+        """As `spin_once`; ends its wait also when the future is done."""
+        future.add_done_callback(lambda _: self.wake())
+        if not future.done():
+            self.spin_once(timeout_sec)
+
+    def wake(self) -> None:
+        """Look again at what there is to wait for."""
+        super().wake()
+        with self._changed:
+            self._is_woken = True
+            self._changed.notify_all()
+
+    def shutdown(self, timeout_sec: float | None = None) -> bool:
+        """Stop waiting, as rclpy's executors do."""
+        with self._changed:
+            self._is_ending = True
+            self._changed.notify_all()
+        if self._watcher is not None:
+            super().wake()
+            self._watcher.join()
+        return bool(super().shutdown(timeout_sec))
 
     def can_execute(self, entity: Any) -> bool:
         """Whether an entity belongs into the next wait set."""
+        if isinstance(entity, Timer):
+            return False
         if isinstance(entity, EventHandler):
             is_turn = self._events.admits()
         elif isinstance(entity, Service) and _is_for_tools(entity.srv_type):
@@ -54,6 +110,105 @@ class SparingExecutor(SingleThreadedExecutor):
         else:
             is_turn = True
         return is_turn and super().can_execute(entity)
+
+    # --- the thread that spins ---
+
+    def _timers(self) -> list[Timer]:
+        return [timer for node in self.get_nodes() for timer in node.timers]
+
+    def _wait(self, until: float | None) -> _Found | None:
+        """Wait for what the other thread finds, a timer or the end of the wait."""
+        with self._changed:
+            if self._found is None and not self._is_woken:
+                left = LONGEST_WAIT_S if until is None else until - time.monotonic()
+                seconds = min(left, LONGEST_WAIT_S, *map(_seconds_until, self._timers()))
+                if seconds > 0:
+                    self._changed.wait(seconds)
+            self._is_woken = False
+            return self._found
+
+    def _execute_found(self, found: _Found) -> None:
+        """Execute it, then let the other thread go on: it waits for nothing meanwhile."""
+        try:
+            found()
+        finally:
+            with self._changed:
+                self._found = None
+                self._changed.notify_all()
+
+    # --- the thread that waits ---
+
+    def _watch(self) -> None:
+        if self._watcher is None:
+            self._watcher = threading.Thread(target=self._look, name="wait_set", daemon=True)
+            self._watcher.start()
+
+    def _look(self) -> None:
+        while not self._is_ending:
+            now = time.monotonic()
+            self._events.begin(now)
+            self._tools.begin(now)
+            is_over = False
+            try:
+                handler, _, _ = self.wait_for_ready_callbacks(timeout_sec=TOOLS_PERIOD_S)
+                found = _Handler(handler)
+            except TimeoutException:
+                continue
+            except ShutdownException:
+                return
+            except Exception as error:  # of a context that has ended: the caller's affair
+                found, is_over = _Failure(error), True
+            with self._changed:
+                self._found = found
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._found is None or self._is_ending)
+            if is_over:
+                self._watcher = None
+                return
+
+
+class _Handler:
+    """A callback, with the taking of its message."""
+
+    def __init__(self, handler: Any) -> None:
+        self._handler = handler
+
+    def __call__(self) -> None:
+        self._handler()
+        error = self._handler.exception()
+        if error is not None:
+            raise error
+
+
+class _Failure:
+    """An error of the wait."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __call__(self) -> None:
+        raise self._error
+
+
+def _seconds_until(timer: Timer) -> float:
+    """How long to sleep for a timer; one of simulated time is due when a message says so."""
+    if getattr(timer.clock, "ros_time_is_active", False) or timer.is_canceled():
+        return LONGEST_WAIT_S
+    nanoseconds: int = timer.time_until_next_call()
+    return nanoseconds / 1e9
+
+
+def _call(timer: Timer) -> None:
+    """Note the call, and make it, unless an earlier callback has ended the timer."""
+    handle = timer.handle
+    try:
+        with handle:
+            # from Kilted on it has another name
+            call = getattr(handle, "call_timer", None) or handle.call_timer_with_info
+            call()
+    except InvalidHandle:
+        return
+    timer.callback()
 
 
 def _is_for_tools(kind: Any) -> bool:
