@@ -14,9 +14,9 @@ from typing import Any
 
 from rclpy.clock import Clock, ROSClock
 from rclpy.node import Node
-from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger as TriggerService
 
+from openpi_flash_client_node.cdr.joint_states import JointStates
 from openpi_flash_client_node.ros.image_work import IMAGE_WORK
 from openpi_flash_client_node.ros.rclpy_versions import ClockType
 from openpi_flash_robot.black_box.file_writer import FileWriter, Written
@@ -103,15 +103,15 @@ class BlackBox:
         if self._note(Recorder.camera, name, stamp_ns) and self._frames is not None:
             self._frames.offer(name, stamp_ns, message)
 
-    def joints(self, stamp_ns: int, message: JointState) -> None:
+    def joints(self, stamp_ns: int, states: JointStates) -> None:
         """Joint positions have arrived."""
         self._note(
             Recorder.joints,
             stamp_ns,
-            message.name,
-            positions=message.position,
-            velocities=message.velocity,
-            efforts=message.effort,
+            states.name,
+            positions=states.position,
+            velocities=states.velocity,
+            efforts=states.effort,
         )
 
     def stop_input(self, topic: str, value: bool) -> None:

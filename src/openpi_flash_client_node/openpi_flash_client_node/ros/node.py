@@ -20,6 +20,8 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
+from openpi_flash_client_node.cdr.images import EncodedImage, RawImage
+from openpi_flash_client_node.cdr.joint_states import JointStates
 from openpi_flash_client_node.ros import messages, qos
 from openpi_flash_client_node.ros.black_box import BlackBox
 from openpi_flash_client_node.ros.controller_check import ControllerCheck
@@ -371,23 +373,23 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         now: int = self.get_clock().now().nanoseconds
         return now
 
-    def _on_image(self, camera: Camera, message: Image, waited_ns: int) -> None:
-        by_arrival = camera.is_stamped_on_arrival
-        arrived_ns = self._now() - waited_ns
-        stamp_ns = arrived_ns if by_arrival else messages.stamp_of(message.header.stamp)
-        self._live_bridge.add_frame(camera.name, stamp_ns, message)
-        self._black_box.camera(camera.name, stamp_ns, message)
+    def _on_image(self, camera: Camera, image: RawImage | EncodedImage, waited_ns: int) -> None:
+        stamp_ns = image.stamp_ns
+        if camera.is_stamped_on_arrival:
+            stamp_ns = self._now() - waited_ns
+        self._live_bridge.add_frame(camera.name, stamp_ns, image)
+        self._black_box.camera(camera.name, stamp_ns, image)
 
-    def _on_joints(self, prefix: str, message: JointState, waited_ns: int) -> None:
+    def _on_joints(self, prefix: str, states: JointStates, waited_ns: int) -> None:
         assert self._settings is not None
-        by_arrival = self._settings.observation.joints_are_stamped_on_arrival
-        arrived_ns = self._now() - waited_ns
-        stamp_ns = arrived_ns if by_arrival else messages.stamp_of(message.header.stamp)
-        names = prefixed(message.name, len(message.position), prefix)
+        stamp_ns = states.stamp_ns
+        if self._settings.observation.joints_are_stamped_on_arrival:
+            stamp_ns = self._now() - waited_ns
+        names = prefixed(states.name, len(states.position), prefix)
         self._live_bridge.add_joints(
-            stamp_ns, names, message.position, message.velocity, message.effort
+            stamp_ns, names, states.position, states.velocity, states.effort
         )
-        self._black_box.joints(stamp_ns, message)
+        self._black_box.joints(stamp_ns, states)
 
     def _on_vector(self, state: StateInput, message: Any, waited_ns: int) -> None:
         stamp_ns = stamp_of_state(state, message, self._now() - waited_ns)
@@ -416,8 +418,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._black_box.stop_input(self._settings.takeover.switch_topic, message.data)
         self._carry_out()
 
-    def _on_target(self, message: JointState, _: int) -> None:
-        self._live_bridge.hear_target(self._now(), message.name, message.position)
+    def _on_target(self, states: JointStates, _: int) -> None:
+        self._live_bridge.hear_target(self._now(), states.name, states.position)
 
     def _on_link(self) -> None:
         if self._link is None:

@@ -15,6 +15,7 @@ from trajectory_msgs.msg import JointTrajectory
 from openpi_flash_client_node.ros import messages, qos
 from openpi_flash_client_node.ros.graph import command_topic_of
 from openpi_flash_client_node.ros.gripper_action import GripperAction
+from openpi_flash_client_node.ros.trajectory_messages import TrajectoryMessages
 from openpi_flash_client_node.sender.client import CommandSender
 from openpi_flash_msgs.msg import ActionChunk, InferenceStats, PolicyStatus, Subtask
 from openpi_flash_robot.bridge.command_topic import CommandTopic
@@ -50,6 +51,8 @@ class Outputs:
         self._settings = settings
         self._topics: dict[type, Any] = {}
         self._controllers: dict[str, Any] = {}
+        self._trajectories: dict[str, TrajectoryMessages] = {}
+        self._preview = TrajectoryMessages(settings.axes)
         self._grippers: dict[str, GripperAction] = {}
         self._sender: CommandSender | None = None
         try:
@@ -79,6 +82,7 @@ class Outputs:
                 self._controllers[controller.name] = self._node.create_lifecycle_publisher(
                     JointTrajectory, controller.topic, qos.COMMANDS
                 )
+                self._trajectories[controller.name] = TrajectoryMessages(controller.sent_names)
             elif controller.kind is ControllerKind.GRIPPER:
                 gripper = self._settings.gripper_of(controller.joints[0])
                 width = gripper.open - gripper.closed if gripper is not None else 0.0
@@ -118,8 +122,7 @@ class Outputs:
         if isinstance(effect, PublishTrajectory):
             self._command(effect.controller, effect.trajectory)
         elif isinstance(effect, PublishPlan):
-            plan = messages.trajectory_message(effect.trajectory, self._settings.axes)
-            self._topics[JointTrajectory].publish(plan)
+            self._topics[JointTrajectory].publish(self._preview.message(effect.trajectory))
         elif isinstance(effect, PublishChunk):
             self._topics[ActionChunk].publish(messages.chunk_message(effect))
         elif isinstance(effect, PublishStats):
@@ -131,7 +134,7 @@ class Outputs:
 
     def _command(self, controller: Controller, trajectory: Trajectory) -> None:
         if controller.kind is ControllerKind.JOINT_TRAJECTORY:
-            message = messages.trajectory_message(trajectory, controller.sent_names)
+            message = self._trajectories[controller.name].message(trajectory)
             self._controllers[controller.name].publish(message)
         elif controller.kind is ControllerKind.GRIPPER:
             now: int = self._node.get_clock().now().nanoseconds

@@ -2,8 +2,8 @@
 
 rclpy pays for each message that an executor hands to a callback: with a wake-up, a new wait set,
 and a copy of the message in Python. So no executor sees these subscriptions. The middleware keeps
-the newest `depth` messages, and `take` fetches them. Where rclpy cannot do that, the executor calls
-back for each message, and `take` has nothing to do.
+the newest `depth` messages, and `take` fetches them, as bytes where `sensor_messages` reads these.
+Where rclpy cannot do that, the executor calls back for each message, and `take` has nothing to do.
 
 Reliable delivery is asked for first: over a default Fast DDS, best-effort images in more than one
 fragment are almost all lost. A publisher that offers only best effort is then not heard; the graph
@@ -25,6 +25,7 @@ from rclpy.qos import ReliabilityPolicy
 
 from openpi_flash_client_node.ros.qos import sensor
 from openpi_flash_client_node.ros.rclpy_versions import SubscriptionEventCallbacks
+from openpi_flash_client_node.ros.sensor_messages import SensorMessages
 
 CHECK_S = 0.5
 """How long a silent sensor waits before its publishers are looked at again."""
@@ -51,7 +52,7 @@ class SensorSubscription:
             node: where.
             kind: the message's class.
             topic: its name.
-            callback: gets each message that is taken.
+            callback: gets each message that is taken, in the form of `sensor_messages`.
             depth: how many of the newest messages can be taken at a time. One is not enough: the
                 next one may arrive in fragments that need its place.
         """
@@ -59,6 +60,8 @@ class SensorSubscription:
         self._kind = kind
         self._topic = topic
         self._callback = callback
+        self._messages = SensorMessages(kind)
+        self._unreadable = 0
         self._depth = depth
         self._group = _TakenOnRequest()
         self._is_reliable = True
@@ -78,7 +81,7 @@ class SensorSubscription:
             with handle:
                 while len(messages) < self._depth:
                     # not in rclpy's documentation, but its own wait_for_message does the same
-                    taken = handle.take_message(self._kind, False)
+                    taken = handle.take_message(self._kind, self._messages.are_bytes)
                     if taken is None:
                         break
                     messages.append(taken)
@@ -115,12 +118,27 @@ class SensorSubscription:
             sensor(self._depth, reliable=self._is_reliable),
             callback_group=self._group,
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+            raw=self._messages.are_bytes,
         )
 
     def _hand_over(self, message: Any) -> None:
         self._is_heard = True
+        try:
+            read = self._messages.read(message)
+        except Exception as error:  # of a publisher with other bytes than the type has
+            self._note_unreadable(error)
+            return
         self.taken += 1
-        self._callback(message)
+        self._callback(read)
+
+    def _note_unreadable(self, error: Exception) -> None:
+        """Say so once; what is missing then is told by whoever waits for it."""
+        self._unreadable += 1
+        if self._unreadable == 1:
+            self._node.get_logger().warning(
+                f"a message of {self._topic} cannot be read as {self._kind.__name__} and is "
+                f"dropped, as are others like it: {type(error).__name__}: {error}"
+            )
 
     def _look_at_publishers(self) -> None:
         publishers = self._node.get_publishers_info_by_topic(self._subscription.topic_name)

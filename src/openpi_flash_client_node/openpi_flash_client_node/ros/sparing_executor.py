@@ -1,8 +1,8 @@
 """An executor that waits for little, and seldom.
 
-rclpy makes a new wait set whenever it waits, and twice for each callback: that costs more than what
-a control period does. So a thread of its own waits for subscriptions, services and what else may
-come at any time, without the GIL, and the thread that spins keeps the time of the timers itself. All
+rclpy makes a new wait set whenever it waits, and two for each callback, which costs more than all
+that a control period does. So a thread waits for subscriptions, services and what else may come at
+any time, without the GIL, and the thread that spins keeps the time of the timers itself. All
 callbacks run on the thread that spins.
 
 The cost of a wait set grows with the entities in it: above all with the events of every publisher
@@ -12,6 +12,7 @@ dozen services that only tools call. They are waited for now and then.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -67,13 +68,15 @@ class SparingExecutor(SingleThreadedExecutor):
         self._watch()
         until = None if timeout_sec is None or timeout_sec < 0 else time.monotonic() + timeout_sec
         while True:
-            found = self._wait(until)
+            asked = time.monotonic()
+            waits = [(timer, _seconds_until(timer)) for timer in self._timers()]
+            found = self._wait(until, min([seconds for _, seconds in waits], default=math.inf))
             if found is not None:
                 self._execute_found(found)
-            due = [timer for timer in self._timers() if timer.is_ready()]
-            for timer in due:
-                _call(timer)
-            if due or found is not None or (until is not None and time.monotonic() >= until):
+            now = time.monotonic()
+            due = [timer for timer, seconds in waits if seconds <= now - asked]
+            called = [timer for timer in due if _call_if_ready(timer)]
+            if called or found is not None or (until is not None and now >= until):
                 return
 
     def spin_once_until_future_complete(self, future: Any, timeout_sec: Any = None) -> None:
@@ -116,12 +119,12 @@ class SparingExecutor(SingleThreadedExecutor):
     def _timers(self) -> list[Timer]:
         return [timer for node in self.get_nodes() for timer in node.timers]
 
-    def _wait(self, until: float | None) -> _Found | None:
-        """Wait for what the other thread finds, a timer or the end of the wait."""
+    def _wait(self, until: float | None, seconds: float) -> _Found | None:
+        """Wait for what the other thread finds, for so many seconds and not beyond a moment."""
         with self._changed:
             if self._found is None and not self._is_woken:
                 left = LONGEST_WAIT_S if until is None else until - time.monotonic()
-                seconds = min(left, LONGEST_WAIT_S, *map(_seconds_until, self._timers()))
+                seconds = min(left, LONGEST_WAIT_S, seconds)
                 if seconds > 0:
                     self._changed.wait(seconds)
             self._is_woken = False
@@ -191,24 +194,29 @@ class _Failure:
 
 
 def _seconds_until(timer: Timer) -> float:
-    """How long to sleep for a timer; one of simulated time is due when a message says so."""
-    if getattr(timer.clock, "ros_time_is_active", False) or timer.is_canceled():
-        return LONGEST_WAIT_S
+    """How long a timer is not due; one of simulated time may be due whenever a message says so."""
+    if timer.is_canceled():
+        return math.inf
+    if getattr(timer.clock, "ros_time_is_active", False):
+        return 0.0 if timer.is_ready() else math.inf
     nanoseconds: int = timer.time_until_next_call()
     return nanoseconds / 1e9
 
 
-def _call(timer: Timer) -> None:
-    """Note the call, and make it, unless an earlier callback has ended the timer."""
+def _call_if_ready(timer: Timer) -> bool:
+    """Call a timer that is due and was not destroyed by an earlier callback; whether it was."""
     handle = timer.handle
     try:
+        if not timer.is_ready():
+            return False
         with handle:
             # from Kilted on it has another name
             call = getattr(handle, "call_timer", None) or handle.call_timer_with_info
             call()
     except InvalidHandle:
-        return
+        return False
     timer.callback()
+    return True
 
 
 def _is_for_tools(kind: Any) -> bool:

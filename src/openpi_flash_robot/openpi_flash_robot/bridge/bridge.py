@@ -529,7 +529,7 @@ class Bridge(Generic[Message]):
         stopped = self._stopped()
         if stopped is not None:
             return stopped
-        outcome, problem = self._arm.player.step(now), self._observation_problem
+        outcome, problem = self._arm.player.look(now), self._observation_problem
         if isinstance(outcome, Hold):
             return holding(problem or outcome)
         if problem is not None:

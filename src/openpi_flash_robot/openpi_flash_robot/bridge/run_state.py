@@ -94,6 +94,8 @@ def looked_at(state: RunState) -> RunState:
 
 def condition_of(state: RunState) -> Condition | None:
     """What to show of it; None while the robot may go."""
+    if not isinstance(state, Stopped):
+        return None
     orders, reason = _orders(state), latched(state)
     for order in Order:
         is_less = order in (Order.TAKEN, Order.NO_GOAL) and reason is not None

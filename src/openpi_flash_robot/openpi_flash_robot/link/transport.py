@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import numpy as np
+
 import flash_transport
 from flash_transport import (
     AuthenticationFailed,
@@ -174,6 +176,10 @@ def decode_message(message: ImageMessage, at_least: Size | None = None) -> Image
     """
     if hasattr(message, "format"):
         return _decode_encoded(cast(EncodedImage, message), at_least)
+    if message.encoding == "rgb8" and _is_packed(message):
+        # it is RGB already: a view will do
+        pixels = np.frombuffer(message.data, np.uint8)
+        return pixels.reshape(message.height, message.width, 3)
     return image_to_rgb(
         message.data,
         height=message.height,
@@ -182,6 +188,12 @@ def decode_message(message: ImageMessage, at_least: Size | None = None) -> Image
         encoding=message.encoding,
         is_bigendian=bool(message.is_bigendian),
     )
+
+
+def _is_packed(message: RawImage) -> bool:
+    """Whether an image of three bytes a pixel is whole, without gaps between its rows."""
+    size = 3 * message.height * message.width
+    return message.step == 3 * message.width and len(message.data) == size > 0
 
 
 def _decode_encoded(message: EncodedImage, at_least: Size | None) -> Image:

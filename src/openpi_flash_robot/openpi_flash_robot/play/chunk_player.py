@@ -156,7 +156,7 @@ class ChunkPlayer:
             The plan that runs from now on, or why the robot holds instead. None: it has come to
             hold since the observation, and what it saw before does not start it again.
         """
-        self.step(now)  # a plan that has ended must not be spliced onto
+        self.look(now)  # a plan that has ended must not be spliced onto
         reason = malformed(chunk, self._joints)
         if reason is None:
             max_age = self.max_age_ns(chunk.horizon, chunk.step_ns)
@@ -174,6 +174,14 @@ class ChunkPlayer:
 
     def step(self, now: int) -> Targets | Hold:
         """What is commanded now, or why the robot holds."""
+        plan = self.look(now)
+        if isinstance(plan, Hold):
+            return plan
+        here = plan.motion.sample(now)
+        return Targets(here.positions, here.velocities, plan.sequence, plan.steps_after(now))
+
+    def look(self, now: int) -> Plan | Hold:
+        """The plan that is running now, or why the robot holds."""
         plan, last_now, self._last_now = self._plan, self._last_now, now
         set_back_ns = last_now - now
         if set_back_ns > 0:
@@ -196,8 +204,7 @@ class ChunkPlayer:
                 ),
                 now,
             )
-        here = plan.motion.sample(now)
-        return Targets(here.positions, here.velocities, plan.sequence, plan.steps_after(now))
+        return plan
 
     def _set_back(self, last_now: int, by_ns: int) -> None:
         """What was commanded until now belongs to moments that come again."""
@@ -544,5 +551,5 @@ def _limited_steps(
     braking = fastest / limits.acceleration
     counted = due_ns[at <= at[-1] - braking.max()]
     wanted = path.positions((counted - motion.start_ns) / SECOND)
-    reached = np.array([motion.sample(due).positions for due in counted.tolist()])
-    return int(np.any(np.abs(wanted - reached.reshape(wanted.shape)) > OFF_CHUNK, axis=1).sum())
+    reached = motion.positions_at(counted)
+    return int(np.any(np.abs(wanted - reached) > OFF_CHUNK, axis=1).sum())

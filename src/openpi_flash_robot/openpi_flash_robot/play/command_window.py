@@ -74,7 +74,7 @@ def _resting_until(motion: Motion, at_ns: int) -> Motion:
     if motion.end_ns >= at_ns:
         return motion
     return Motion(
-        np.append(motion.times_ns, at_ns),
-        np.vstack([motion.positions, motion.positions[-1:]]),
-        np.vstack([motion.velocities, np.zeros_like(motion.velocities[-1:])]),
+        np.concatenate([motion.times_ns, [at_ns]]),
+        np.concatenate([motion.positions, motion.positions[-1:]]),
+        np.concatenate([motion.velocities, np.zeros_like(motion.velocities[-1:])]),
     )

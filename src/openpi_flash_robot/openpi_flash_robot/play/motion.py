@@ -7,12 +7,14 @@ on the acceleration of a `Motion` is a bound on what the arm is told to do.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openpi_flash_robot.nanoseconds import to_seconds
+from openpi_flash_robot.nanoseconds import SECOND, to_seconds
 
 CLOSEST_NS = 20_000
 """Points that are cut out of a motion lie at least this far apart: a cubic over less is noise."""
@@ -53,6 +55,12 @@ class Motion:
     positions: NDArray[np.float64]
     velocities: NDArray[np.float64]
 
+    @cached_property
+    def _times(self) -> list[int]:
+        """The same times: a motion is sampled in every control period, and lists are faster."""
+        times: list[int] = self.times_ns.tolist()
+        return times
+
     @property
     def start_ns(self) -> int:
         """When the first point is due."""
@@ -65,13 +73,13 @@ class Motion:
 
     def sample(self, at_ns: int) -> MotionState:
         """The state at a moment."""
-        after = int(np.searchsorted(self.times_ns, at_ns, side="right"))
+        after = bisect_right(self._times, at_ns)
         if after == 0:
             return MotionState.at_rest(self.positions[0])
-        if after == len(self.times_ns):
+        if after == len(self._times):
             return MotionState.at_rest(self.positions[-1])
-        begin_ns = int(self.times_ns[after - 1])
-        length = to_seconds(int(self.times_ns[after]) - begin_ns)
+        begin_ns = self._times[after - 1]
+        length = to_seconds(self._times[after] - begin_ns)
         elapsed = to_seconds(at_ns - begin_ns)
         p0, p1 = self.positions[after - 1], self.positions[after]
         v0, v1 = self.velocities[after - 1], self.velocities[after]
@@ -81,6 +89,24 @@ class Motion:
             p0 + elapsed * (v0 + elapsed * (quadratic + elapsed * cubic)),
             v0 + elapsed * (2.0 * quadratic + elapsed * 3.0 * cubic),
         )
+
+    def positions_at(self, at_ns: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The positions at several moments [M], as [M, N]; what `sample` says, all at once."""
+        after = np.searchsorted(self.times_ns, at_ns, side="right")
+        last = len(self.times_ns) - 1
+        before, behind = np.maximum(after - 1, 0), np.minimum(after, last)
+        p0, v0 = self.positions[before], self.velocities[before]
+        p1, v1 = self.positions[behind], self.velocities[behind]
+        rests = (after == 0) | (after > last)
+        gaps_ns = np.where(rests, SECOND, self.times_ns[behind] - self.times_ns[before])
+        length = (gaps_ns / SECOND)[:, np.newaxis]
+        elapsed = np.where(rests, 0.0, (at_ns - self.times_ns[before]) / SECOND)[:, np.newaxis]
+        quadratic = (3.0 * (p1 - p0) / length - 2.0 * v0 - v1) / length
+        cubic = (2.0 * (p0 - p1) / length + v0 + v1) / length**2
+        positions: NDArray[np.float64] = p0 + elapsed * (
+            v0 + elapsed * (quadratic + elapsed * cubic)
+        )
+        return positions
 
     def until(self, at_ns: int, tail: Motion) -> Motion:
         """This motion until a moment, then another one, which begins there in the same state.
@@ -94,7 +120,7 @@ class Motion:
         joint = [self.times_ns[kept], tail.times_ns]
         positions = [self.positions[kept], tail.positions]
         velocities = [self.velocities[kept], tail.velocities]
-        return Motion(np.concatenate(joint), np.vstack(positions), np.vstack(velocities))
+        return Motion(np.concatenate(joint), np.concatenate(positions), np.concatenate(velocities))
 
     def since(self, at_ns: int) -> Motion:
         """This motion without what lies before a moment."""
@@ -106,8 +132,8 @@ class Motion:
         here = self.sample(at_ns) if after.any() else MotionState.at_rest(self.positions[-1])
         return Motion(
             np.concatenate([[at_ns], times_ns]),
-            np.vstack([here.positions, positions]),
-            np.vstack([here.velocities, velocities]),
+            np.concatenate([here.positions[np.newaxis], positions]),
+            np.concatenate([here.velocities[np.newaxis], velocities]),
         )
 
     def shifted(self, by_ns: int) -> Motion:

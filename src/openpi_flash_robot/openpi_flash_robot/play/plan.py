@@ -42,4 +42,4 @@ class Plan:
 
     def steps_after(self, at_ns: int) -> int:
         """How many steps are still ahead."""
-        return len(self.due_ns) - int(np.searchsorted(self.due_ns, at_ns, side="right"))
+        return len(self.due_ns) - int(self.due_ns.searchsorted(at_ns, side="right"))

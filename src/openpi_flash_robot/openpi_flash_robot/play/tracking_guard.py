@@ -103,8 +103,8 @@ class TrackingGuard:
             last = index
             if at_ns >= stamp_ns:
                 break
-        around = [self._commands[index][1] for index in range(first, last + 1)]
-        lowest, highest = np.min(around, axis=0), np.max(around, axis=0)
+        around = np.array([self._commands[index][1] for index in range(first, last + 1)])
+        lowest, highest = around.min(axis=0), around.max(axis=0)
         error = np.maximum(np.maximum(lowest - measured, measured - highest), 0.0)
         excess = error - self._max_error
         watched = np.isfinite(self._max_error)
