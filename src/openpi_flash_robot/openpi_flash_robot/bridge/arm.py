@@ -279,7 +279,7 @@ class Arm:
         return plan
 
     def step(self, now: int) -> None:
-        """Hold if the plan has ended or must end; command the controllers."""
+        """Hold if the plan has ended or must end; `command` follows."""
         self.keep_up(now)
         self.heed_stops(now)
         outcome = self.player.step(now)
@@ -291,6 +291,9 @@ class Arm:
                 self._lead(now)
             self._look_after(now)
             self._wait(now, outcome)
+
+    def command(self, now: int) -> None:
+        """Send the controllers what is played now."""
         if is_active(self.run):
             self._command(now)
 

@@ -415,7 +415,10 @@ class Bridge(Generic[Message]):
         self._arm.look_at_clock(now, steady_ns)
 
     def tick(self, now: int) -> None:
-        """Hold if a plan has ended or must end; command the controllers; ask if that is due."""
+        """Hold if a plan has ended or must end; ask if that is due; command the controllers.
+
+        The request comes first: its way is long, and the controllers have their window.
+        """
         was_playing = self._arm.player.plan is not None
         self._arm.step(now)
         if self.server.take_recheck(now):
@@ -424,6 +427,7 @@ class Bridge(Generic[Message]):
         # what was observed before a hold of this moment is of no use, and was perhaps not taken
         if self._is_due(now) and not (was_playing and self._arm.player.plan is None):
             self._ask(now)
+        self._arm.command(now)
 
     def _is_due(self, now: int) -> bool:
         if self._stopped() is not None:

@@ -61,12 +61,12 @@ def command_window(motion: Motion, now: int, times: WindowTimes, limits: JointLi
         limits: what every joint may do.
     """
     begin_ns = max(now, motion.start_ns)
-    ramp_ns = begin_ns + times.followed_ns
+    ramp_ns, end_ns = begin_ns + times.followed_ns, begin_ns + times.whole_ns
     window = motion.since(begin_ns)
-    if motion.end_ns > ramp_ns:
-        tail = brake(motion.sample(ramp_ns), ramp_ns, times.ramp_ns, limits)
-        window = window.until(ramp_ns, tail)
-    return _resting_until(window, begin_ns + times.whole_ns)
+    if motion.end_ns <= ramp_ns:
+        return _resting_until(window, end_ns)
+    tail = brake(motion.sample(ramp_ns), ramp_ns, times.ramp_ns, limits)
+    return window.until(ramp_ns, _resting_until(tail, end_ns))
 
 
 def _resting_until(motion: Motion, at_ns: int) -> Motion:

@@ -52,32 +52,30 @@ def brake(state: MotionState, at_ns: int, shortest_ns: int, limits: JointLimits)
         shortest_ns: brake for at least this long; 0 is as hard as the limits allow.
         limits: the acceleration must be above zero; the position limits need not hold yet.
     """
-    speed = np.abs(state.velocities)
-    if np.all(speed <= STILL):
+    # called in every control period: few calls of numpy, for whose price seven joints are few
+    positions, velocities = state.positions, state.velocities
+    speed = np.abs(velocities)
+    moves = speed > STILL
+    if not moves.any():
         return Motion(
             np.array([at_ns], dtype=np.int64),
-            state.positions[np.newaxis],
-            np.zeros_like(state.positions)[np.newaxis],
+            positions[np.newaxis],
+            np.zeros((1, len(positions))),
         )
     hardest = speed / limits.acceleration
-    together = max(float(np.max(hardest)), to_seconds(shortest_ns))
-    bound = np.where(state.velocities > 0, limits.upper, limits.lower)
-    bound = np.where(speed > STILL, bound, state.positions)  # a joint at rest needs no room
-    room = np.maximum(np.sign(state.velocities) * (bound - state.positions), 0.0)
-    durations = np.where(
-        speed > STILL,
-        np.clip(2.0 * room / np.maximum(speed, STILL), hardest, together),
-        hardest,
-    )
+    together = max(float(hardest.max()), to_seconds(shortest_ns))
+    room = np.where(velocities > 0, limits.upper - positions, positions - limits.lower)
+    longest = 2.0 * np.maximum(room, 0.0) / np.maximum(speed, STILL)
+    within = np.minimum(np.maximum(longest, hardest), together)
+    durations = np.where(moves, within, hardest)  # a joint at rest needs no room
     ends_ns = np.ceil(durations * SECOND).astype(np.int64)
-    times_ns = np.unique(np.concatenate([[0], ends_ns]))
-    elapsed = times_ns[:, np.newaxis] / SECOND
+    times_ns = np.array(sorted({0, *ends_ns.tolist()}))
     lengths = np.maximum(ends_ns, 1) / SECOND
-    share = np.minimum(elapsed / lengths, 1.0)
+    share = np.minimum((times_ns / SECOND)[:, np.newaxis] / lengths, 1.0)
     return Motion(
         at_ns + times_ns,
-        state.positions + state.velocities * lengths * share * (1.0 - share / 2.0),
-        state.velocities * (1.0 - share),
+        positions + velocities * lengths * share * (1.0 - share / 2.0),
+        velocities * (1.0 - share),
     )
 
 

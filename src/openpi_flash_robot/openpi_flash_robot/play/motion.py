@@ -7,7 +7,7 @@ on the acceleration of a `Motion` is a bound on what the arm is told to do.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,12 +64,12 @@ class Motion:
     @property
     def start_ns(self) -> int:
         """When the first point is due."""
-        return int(self.times_ns[0])
+        return self._times[0]
 
     @property
     def end_ns(self) -> int:
         """When the last point is due; from then on the joints rest."""
-        return int(self.times_ns[-1])
+        return self._times[-1]
 
     def sample(self, at_ns: int) -> MotionState:
         """The state at a moment."""
@@ -114,26 +114,27 @@ class Motion:
         Points before the tail's first one are kept, and points of the past cost nothing: a motion
         that does not reach the tail rests until then.
         """
-        kept = self.times_ns <= min(at_ns, tail.start_ns) - CLOSEST_NS
-        if not kept.any():
+        kept = bisect_right(self._times, min(at_ns, tail.start_ns) - CLOSEST_NS)
+        if not kept:
             return tail
-        joint = [self.times_ns[kept], tail.times_ns]
-        positions = [self.positions[kept], tail.positions]
-        velocities = [self.velocities[kept], tail.velocities]
-        return Motion(np.concatenate(joint), np.concatenate(positions), np.concatenate(velocities))
+        return Motion(
+            np.concatenate([self.times_ns[:kept], tail.times_ns]),
+            np.concatenate([self.positions[:kept], tail.positions]),
+            np.concatenate([self.velocities[:kept], tail.velocities]),
+        )
 
     def since(self, at_ns: int) -> Motion:
         """This motion without what lies before a moment."""
         if at_ns <= self.start_ns:
             return self
-        after = self.times_ns >= at_ns + CLOSEST_NS
-        times_ns, positions = self.times_ns[after], self.positions[after]
-        velocities = self.velocities[after]
-        here = self.sample(at_ns) if after.any() else MotionState.at_rest(self.positions[-1])
+        left = bisect_left(self._times, at_ns + CLOSEST_NS)
+        if left == len(self._times):
+            return rest(self.positions[-1], at_ns)
+        here = self.sample(at_ns)
         return Motion(
-            np.concatenate([[at_ns], times_ns]),
-            np.concatenate([here.positions[np.newaxis], positions]),
-            np.concatenate([here.velocities[np.newaxis], velocities]),
+            np.concatenate([[at_ns], self.times_ns[left:]]),
+            np.concatenate([here.positions[np.newaxis], self.positions[left:]]),
+            np.concatenate([here.velocities[np.newaxis], self.velocities[left:]]),
         )
 
     def shifted(self, by_ns: int) -> Motion:
