@@ -159,6 +159,12 @@ PURE_MODULES = (
             "settings",
         ),
     ),
+    PureModules(
+        "openpi_flash_client_node",
+        ("cdr",),
+        forbidden=(ROS_MODULES | NETWORK_MODULES | CLOCK_MODULES | OUR_PACKAGES)
+        - {"openpi_flash_robot"},
+    ),
 )
 """A name is a module or a folder with all that is in it. Of its own package, a pure module
 imports pure modules only."""
@@ -177,7 +183,7 @@ ROOMS = {
     ),
     "openpi_flash_client_node": (
         ("launch_plan",),
-        ("sender",),
+        ("cdr", "sender"),
         ("ros",),
         ("__main__",),
     ),

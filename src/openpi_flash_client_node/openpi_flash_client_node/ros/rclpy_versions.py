@@ -22,7 +22,7 @@ except ImportError:  # Humble
 try:
     from rclpy.exceptions import InvalidHandle
 except ImportError:  # Humble
-    from rclpy.handle import InvalidHandle
+    from rclpy.handle import InvalidHandle  # type: ignore[no-redef]
 
 __all__ = [
     "ClockType",

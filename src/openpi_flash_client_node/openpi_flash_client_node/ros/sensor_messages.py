@@ -41,7 +41,7 @@ class SensorMessages:
                 makes them.
         """
         self._kind = kind
-        form = _FORMS.get(kind)
+        form = FORMS.get(kind)
         self._convert: Callable[[Any], Any] = _as_it_is if form is None else form.convert
         self._read: Callable[[bytes], Any] | None = None
         if form is not None and _agrees_with_rclpy(form):
@@ -70,7 +70,7 @@ class SensorMessages:
 
 
 @dataclass(frozen=True)
-class _Form:
+class Form:
     """One kind of message.
 
     Attributes:
@@ -84,7 +84,7 @@ class _Form:
     convert: Callable[[Any], Any]
 
 
-def _agrees_with_rclpy(form: _Form) -> bool:
+def _agrees_with_rclpy(form: Form) -> bool:
     """Whether reader and rclpy find the same in a message."""
     try:
         found = form.reader()(serialize_message(form.example))
@@ -132,18 +132,18 @@ def _example(kind: Any, **fields: Any) -> Any:
 
 _PIXELS = array("B", [1, 2, 3, 4, 5, 6, 7, 8])
 
-_FORMS: dict[Any, _Form] = {
-    Image: _Form(
+FORMS: dict[Any, Form] = {
+    Image: Form(
         _example(Image, height=2, width=1, encoding="rgb8", is_bigendian=1, step=4, data=_PIXELS),
         lambda: read_image,
         _raw_image,
     ),
-    CompressedImage: _Form(
+    CompressedImage: Form(
         _example(CompressedImage, format="jpeg", data=_PIXELS),
         lambda: read_compressed_image,
         _encoded_image,
     ),
-    JointState: _Form(
+    JointState: Form(
         _example(
             JointState, name=["arm", "hand"], position=[1.5, 2.5], velocity=[3.5], effort=[4.5]
         ),

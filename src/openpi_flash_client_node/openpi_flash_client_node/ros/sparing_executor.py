@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from rclpy.executors import ShutdownException, SingleThreadedExecutor, TimeoutException
@@ -38,9 +37,6 @@ TOOLS_PERIOD_S = 0.1
 LONGEST_WAIT_S = 1.0
 """Of the thread that spins, whatever else it waits for."""
 
-_Found = Callable[[], None]
-"""What the thread that waits has found for the one that spins to do."""
-
 
 class SparingExecutor(SingleThreadedExecutor):
     """Runs callbacks on one thread; looks at events and at the services of tools now and then only.
@@ -54,7 +50,8 @@ class SparingExecutor(SingleThreadedExecutor):
         self._events = _Turn(EVENTS_PERIOD_S)
         self._tools = _Turn(TOOLS_PERIOD_S)
         self._changed = threading.Condition()
-        self._found: _Found | None = None
+        # what the thread that waits has found for the other: a callback of rclpy's, or an error
+        self._found: Any = None
         self._is_woken = self._is_ending = False
         self._watcher: threading.Thread | None = None
         super().__init__(**arguments)
@@ -83,7 +80,7 @@ class SparingExecutor(SingleThreadedExecutor):
         """As `spin_once`; ends its wait also when the future is done."""
         future.add_done_callback(lambda _: self.wake())
         if not future.done():
-            self.spin_once(timeout_sec)
+            self.spin_once(getattr(timeout_sec, "timeout", timeout_sec))
 
     def wake(self) -> None:
         """Look again at what there is to wait for."""
@@ -100,6 +97,8 @@ class SparingExecutor(SingleThreadedExecutor):
         if self._watcher is not None:
             super().wake()
             self._watcher.join()
+        if hasattr(self._found, "cancel"):
+            _drop(self._found)
         return bool(super().shutdown(timeout_sec))
 
     def can_execute(self, entity: Any) -> bool:
@@ -114,13 +113,22 @@ class SparingExecutor(SingleThreadedExecutor):
             is_turn = True
         return is_turn and super().can_execute(entity)
 
+    def begin_wait(self, now: float) -> None:
+        """A wait follows at this moment, in seconds: `can_execute` says what for."""
+        self._events.begin(now)
+        self._tools.begin(now)
+
     # --- the thread that spins ---
 
     def _timers(self) -> list[Timer]:
         return [timer for node in self.get_nodes() for timer in node.timers]
 
-    def _wait(self, until: float | None, seconds: float) -> _Found | None:
-        """Wait for what the other thread finds, for so many seconds and not beyond a moment."""
+    def _wait(self, until: float | None, seconds: float) -> Any:
+        """Wait for what the other thread finds, for so many seconds and not beyond a moment.
+
+        Returns:
+            What it has found; None for nothing.
+        """
         with self._changed:
             if self._found is None and not self._is_woken:
                 left = LONGEST_WAIT_S if until is None else until - time.monotonic()
@@ -130,14 +138,21 @@ class SparingExecutor(SingleThreadedExecutor):
             self._is_woken = False
             return self._found
 
-    def _execute_found(self, found: _Found) -> None:
+    def _execute_found(self, found: Any) -> None:
         """Execute it, then let the other thread go on: it waits for nothing meanwhile."""
         try:
+            if isinstance(found, Exception):
+                raise found
             found()
+            if (error := found.exception()) is not None:
+                raise error
         finally:
-            with self._changed:
-                self._found = None
-                self._changed.notify_all()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        with self._changed:
+            self._found = None
+            self._changed.notify_all()
 
     # --- the thread that waits ---
 
@@ -148,49 +163,23 @@ class SparingExecutor(SingleThreadedExecutor):
 
     def _look(self) -> None:
         while not self._is_ending:
-            now = time.monotonic()
-            self._events.begin(now)
-            self._tools.begin(now)
-            is_over = False
+            self.begin_wait(time.monotonic())
+            found: Any
             try:
-                handler, _, _ = self.wait_for_ready_callbacks(timeout_sec=TOOLS_PERIOD_S)
-                found = _Handler(handler)
+                found, _, _ = self.wait_for_ready_callbacks(timeout_sec=TOOLS_PERIOD_S)
             except TimeoutException:
                 continue
             except ShutdownException:
                 return
             except Exception as error:  # of a context that has ended: the caller's affair
-                found, is_over = _Failure(error), True
+                found = error
             with self._changed:
                 self._found = found
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: self._found is None or self._is_ending)
-            if is_over:
+            if isinstance(found, Exception):
                 self._watcher = None
                 return
-
-
-class _Handler:
-    """A callback, with the taking of its message."""
-
-    def __init__(self, handler: Any) -> None:
-        self._handler = handler
-
-    def __call__(self) -> None:
-        self._handler()
-        error = self._handler.exception()
-        if error is not None:
-            raise error
-
-
-class _Failure:
-    """An error of the wait."""
-
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-
-    def __call__(self) -> None:
-        raise self._error
 
 
 def _seconds_until(timer: Timer) -> float:
@@ -217,6 +206,14 @@ def _call_if_ready(timer: Timer) -> bool:
         return False
     timer.callback()
     return True
+
+
+def _drop(handler: Any) -> None:
+    """Give up a callback that nobody will execute: Python warns of a coroutine that never began."""
+    handler.cancel()
+    coroutine: Any = getattr(handler, "_handler", None)
+    if hasattr(coroutine, "close"):
+        coroutine.close()
 
 
 def _is_for_tools(kind: Any) -> bool:

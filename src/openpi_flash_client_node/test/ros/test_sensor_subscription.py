@@ -1,12 +1,15 @@
 """sensor_subscription.py: taken when needed, however the publisher offers it, whenever it comes."""
 
+import array
 import time
 from types import SimpleNamespace
 
 import pytest
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
+from openpi_flash_client_node.ros import sensor_messages
 from openpi_flash_client_node.ros.sensor_subscription import SensorSubscription
 
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
@@ -142,3 +145,63 @@ def test_destroy_leaves_no_subscription(ros):
     before = [subscription.topic_name for subscription in node.subscriptions]
     SensorSubscription(node, String, "/topic", print, 2).destroy()
     assert [subscription.topic_name for subscription in node.subscriptions] == before
+
+
+def small_image():
+    message = Image(height=1, width=2, step=6, encoding="rgb8")
+    message.header.stamp.sec = 5
+    message.data = array.array("B", [1, 2, 3, 4, 5, 6])
+    return message
+
+
+def take_one(ros, kind, message, heard):
+    sensor = SensorSubscription(ros.node("listener"), kind, "/topic", heard.append, 2)
+    publisher = ros.node("speaker").create_publisher(kind, "/topic", 2)
+
+    def heard_one():
+        publisher.publish(message)
+        sensor.take()
+        return heard
+
+    ros.until(heard_one, "a message")
+    return sensor, publisher
+
+
+def test_an_image_arrives_without_a_copy_of_its_pixels(ros, heard):
+    take_one(ros, Image, small_image(), heard)
+    image = heard[0]
+    assert isinstance(image.data.obj, bytes), "the serialized message itself"
+    assert (image.stamp_ns, image.encoding, bytes(image.data)) == (
+        5_000_000_000,
+        "rgb8",
+        b"\1\2\3\4\5\6",
+    )
+
+
+def test_where_rclpy_writes_an_image_otherwise_it_is_taken_as_rclpy_makes_it(
+    ros, heard, monkeypatch
+):
+    def misread(message):
+        return sensor_messages.RawImage(0, 0, 0, "", 0, 0, b"")
+
+    form = sensor_messages.FORMS[Image]
+    other = sensor_messages.Form(form.example, lambda: misread, form.convert)
+    monkeypatch.setitem(sensor_messages.FORMS, Image, other)
+    sensor, _ = take_one(ros, Image, small_image(), heard)
+    assert not sensor._messages.are_bytes
+    assert (heard[0].stamp_ns, bytes(heard[0].data)) == (5_000_000_000, b"\1\2\3\4\5\6")
+
+
+def test_bytes_that_are_no_message_are_dropped_and_told_once(ros, heard, capfd):
+    sensor, publisher = take_one(ros, JointState, JointState(name=["a"], position=[1.0]), heard)
+    publisher.wait_for_all_acked()
+    sensor.take()
+    heard.clear()
+    for _ in range(2):
+        publisher.publish(bytes.fromhex("0001000001000000000000000000ffff"))
+    publisher.publish(JointState(name=["a"], position=[2.0]))
+    assert publisher.wait_for_all_acked()
+    sensor.take()
+    told = capfd.readouterr().err.count("cannot be read as JointState and is dropped")
+    assert [list(states.position) for states in heard] == [[2.0]]
+    assert told == 1

@@ -53,19 +53,41 @@ class PolicyConnection(Protocol):
 class RawImage(Protocol):
     """What is read of a sensor_msgs/Image."""
 
-    data: Any
-    height: int
-    width: int
-    step: int
-    encoding: str
-    is_bigendian: int
+    @property
+    def data(self) -> Any:
+        """The rows, as a buffer."""
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+
+    @property
+    def step(self) -> int:
+        """Bytes from row to row."""
+
+    @property
+    def encoding(self) -> str:
+        """Of the pixels, as sensor_msgs names them."""
+
+    @property
+    def is_bigendian(self) -> int:
+        """Byte order of samples of more than one byte."""
 
 
 class EncodedImage(Protocol):
     """What is read of a sensor_msgs/CompressedImage."""
 
-    data: Any
-    format: str
+    @property
+    def data(self) -> Any:
+        """The file, as a buffer."""
+
+    @property
+    def format(self) -> str:
+        """What the driver calls it."""
 
 
 ImageMessage = RawImage | EncodedImage

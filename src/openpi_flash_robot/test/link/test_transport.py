@@ -24,6 +24,41 @@ def test_a_camera_message_is_decoded_with_its_own_step_and_encoding():
     assert image.tolist() == [[[3, 2, 1], [6, 5, 4]]] * 2
 
 
+class PackedMessage:
+    height, width, step = 2, 2, 6
+    encoding, is_bigendian = "rgb8", 0
+    data = bytes(range(12))
+
+
+def test_pixels_that_are_rgb_already_are_not_copied():
+    message = PackedMessage()
+    image = transport.decode_message(message)
+    assert image.tolist() == [[[0, 1, 2], [3, 4, 5]], [[6, 7, 8], [9, 10, 11]]]
+    assert np.shares_memory(image, np.frombuffer(message.data, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"data": bytes(11)}, "11"),
+        ({"height": 0, "data": b""}, "0"),
+        ({"width": 3}, "step"),
+    ],
+)
+def test_rgb_pixels_that_do_not_fit_are_an_image_error(fields, problem):
+    message = PackedMessage()
+    for name, value in fields.items():
+        setattr(message, name, value)
+    with pytest.raises(flash_transport.ImageError, match=problem):
+        transport.decode_message(message)
+
+
+def test_bytes_behind_the_rows_are_left_out():
+    message = PackedMessage()
+    message.data = bytes(range(14))
+    assert transport.decode_message(message).shape == (2, 2, 3)
+
+
 class CompressedMessage:
     format = "rgb8; jpeg compressed bgr8"
     data = flash_transport.encode_jpeg(np.full((64, 96, 3), (200, 100, 50), np.uint8))

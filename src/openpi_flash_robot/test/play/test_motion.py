@@ -34,6 +34,14 @@ def test_between_points_it_is_the_cubic_of_their_positions_and_velocities():
     np.testing.assert_allclose(halfway.velocities, [1.5 * 0.05 / 0.1 - 0.25 * 1.0, 0.0])
 
 
+@pytest.mark.parametrize("motion", [SWING, rest(np.array([1.0, 2.0]), 100 * MS)])
+def test_the_positions_at_several_moments_are_those_of_each(motion):
+    at = np.array([0, 99, 100, 101, 150, 199, 200, 201, 399, 400, 401, 999]) * MS
+    each = [motion.sample(moment).positions for moment in at.tolist()]
+    np.testing.assert_allclose(motion.positions_at(at), each, atol=1e-12)
+    assert motion.positions_at(at[:0]).shape == (0, 2)
+
+
 def test_a_sample_is_a_copy():
     SWING.sample(0).positions[0] = 9.0
     assert SWING.positions[0, 0] == 0.0
