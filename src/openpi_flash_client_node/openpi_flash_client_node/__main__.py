@@ -67,6 +67,7 @@ def _run(stopping: _Stopping) -> int:
     finally:
         node.stop()
         executor.remove_node(node)
+        executor.shutdown()  # its thread must not outlive the context
         node.destroy_node()  # type: ignore[no-untyped-call]
 
 
