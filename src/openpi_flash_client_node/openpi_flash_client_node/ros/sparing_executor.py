@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rclpy.executors import ShutdownException, SingleThreadedExecutor, TimeoutException
@@ -42,7 +43,7 @@ class SparingExecutor(SingleThreadedExecutor):
     """Runs callbacks on one thread; looks at events and at the services of tools now and then only.
 
     Services of the node's own, subscriptions and lifecycle transitions are served at once, timers
-    when they are due. A timer's callback must not be a coroutine.
+    when they are due. A timer's callback is no coroutine and takes no argument.
     """
 
     def __init__(self, **arguments: Any) -> None:
@@ -62,9 +63,17 @@ class SparingExecutor(SingleThreadedExecutor):
         Raises:
             Exception: what a callback raises.
         """
+        self._spin(timeout_sec, lambda: False)
+
+    def spin_once_until_future_complete(self, future: Any, timeout_sec: Any = None) -> None:
+        """As `spin_once`; ends its wait also when the future is done."""
+        future.add_done_callback(lambda _: self.wake())
+        self._spin(getattr(timeout_sec, "timeout", timeout_sec), future.done)
+
+    def _spin(self, timeout_sec: float | None, is_over: Callable[[], bool]) -> None:
         self._watch()
         until = None if timeout_sec is None or timeout_sec < 0 else time.monotonic() + timeout_sec
-        while True:
+        while not is_over():
             asked = time.monotonic()
             waits = [(timer, _seconds_until(timer)) for timer in self._timers()]
             found = self._wait(until, min([seconds for _, seconds in waits], default=math.inf))
@@ -75,12 +84,6 @@ class SparingExecutor(SingleThreadedExecutor):
             called = [timer for timer in due if _call_if_ready(timer)]
             if called or found is not None or (until is not None and now >= until):
                 return
-
-    def spin_once_until_future_complete(self, future: Any, timeout_sec: Any = None) -> None:
-        """As `spin_once`; ends its wait also when the future is done."""
-        future.add_done_callback(lambda _: self.wake())
-        if not future.done():
-            self.spin_once(getattr(timeout_sec, "timeout", timeout_sec))
 
     def wake(self) -> None:
         """Look again at what there is to wait for."""
@@ -199,9 +202,7 @@ def _call_if_ready(timer: Timer) -> bool:
         if not timer.is_ready():
             return False
         with handle:
-            # from Kilted on it has another name
-            call = getattr(handle, "call_timer", None) or handle.call_timer_with_info
-            call()
+            handle.call_timer()
     except InvalidHandle:
         return False
     timer.callback()

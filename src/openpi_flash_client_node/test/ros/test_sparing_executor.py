@@ -220,7 +220,7 @@ def test_a_future_ends_the_wait_for_it(alone):
     executor, _ = alone
     future = Future()
     threading.Timer(0.05, future.set_result, [7]).start()
-    executor.spin_until_future_complete(future, timeout_sec=60)
+    executor.spin_until_future_complete(future)
     assert future.result() == 7
 
 
