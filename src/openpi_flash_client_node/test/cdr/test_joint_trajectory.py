@@ -12,7 +12,7 @@ from openpi_flash_client_node.ros.messages import trajectory_message
 from openpi_flash_robot.play.trajectory import Trajectory
 
 NAMES = st.lists(
-    st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=9),
+    st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=9),
     min_size=1,
     max_size=9,
 )

@@ -14,7 +14,7 @@ from openpi_flash_client_node.cdr.images import read_compressed_image, read_imag
 from openpi_flash_client_node.cdr.joint_states import JointStateReader
 from openpi_flash_client_node.cdr.reader import CdrError
 
-TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
+TEXTS = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=12)
 UINT32 = st.integers(0, 2**32 - 1)
 DOUBLES = st.lists(st.floats(allow_nan=False), max_size=9)
 OCTETS = st.binary(max_size=40).map(lambda data: array.array("B", data))
