@@ -27,6 +27,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:module 'sre_:DeprecationWarning"
 
 log = logging.getLogger(__name__)
 
+JERK = 100.0
+"""rad/s^3, of the tests that limit it: motions are averaged over 0.1 s."""
+
 
 def skip_if_late(made, begin, end=np.inf, *, seconds=PARAMETERS["min_lead_time"]):
     """What is promised is promised of commands that come in time."""
@@ -170,6 +173,33 @@ def test_jumps_reversals_start_and_hold_keep_to_the_limits(tmp_path, policy):
         )
         assert_within_limits(made, 0.0)
         assert np.abs(velocities).max() >= 0.9 * VELOCITY
+
+
+@pytest.mark.parametrize("policy", [jumping, reversing])
+def test_with_a_limit_of_the_jerk_the_controller_keeps_to_it_too(tmp_path, policy):
+    with rig(tmp_path, policy) as made:
+        made.start_node(max_start_delta=[2.0], max_jerk=[JERK])
+        made.until_moving(speed=0.9 * VELOCITY)
+        made.wait(4.0)
+        made.call("hold")
+        made.until_standing()
+        made.call("reset")
+        made.until_moving(speed=0.9 * VELOCITY)
+        made.wait(1.0)
+        end = made.now
+        assert_within_limits(made, 0.0, end)
+        times, _, _, accelerations = made.reference(0.0, end)
+        jerks = np.diff(accelerations, axis=0) / np.diff(times)[2:, np.newaxis]
+        log.info(f"{policy.__name__}: {np.abs(jerks).max() / JERK:.4f} of the jerk")
+        assert 0.5 * JERK <= np.abs(jerks).max() <= 1.05 * JERK
+
+
+def test_with_a_limit_of_the_jerk_an_arm_whose_node_is_gone_stands_as_soon(tmp_path):
+    with rig(tmp_path, swing()) as made:
+        node = made.start_node(min_lead_time=0.04, max_jerk=[JERK])
+        made.until_moving()
+        made.wait(0.2)
+        assert_stands_without(made, node, signal.SIGKILL)
 
 
 def test_velocities_are_never_played_as_positions(tmp_path):

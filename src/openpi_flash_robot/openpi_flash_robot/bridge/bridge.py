@@ -440,7 +440,7 @@ class Bridge(Generic[Message]):
             now,
             self._arm.player.plan,
             self._settings.execution_horizon,
-            self._settings.player.lead_ns,
+            self._arm.player.lead_ns,
             self._arm.player.takeover_ns,
         )
 
@@ -461,7 +461,7 @@ class Bridge(Generic[Message]):
         if "rtc" in agreement.supports:
             continuation = self._arm.player.continuation(
                 observation.oldest_ns,
-                now + self._requests.expected_ns + self._settings.player.lead_ns,
+                now + self._requests.expected_ns + self._arm.player.lead_ns,
                 self._settings.execution_horizon,
             )
         request = self._requests.send(now, observation, instruction=self._instruction)

@@ -72,13 +72,14 @@ class ChunkPlayback:
 
     def is_due(self, now: int) -> bool:
         """Whether the next observation is to be sent."""
-        return self._schedule.is_due(now, self._player.plan, self._horizon)
+        lead_ns = self._player.lead_ns
+        return self._schedule.is_due(now, self._player.plan, self._horizon, lead_ns)
 
     def ask(self, now: int) -> tuple[int, dict[str, Any]]:
         """Note that an observation of this moment is sent; its number, and what it says of rtc."""
         continuation = None
         if "rtc" in self._agreement.supports:
-            takes_over_ns = now + self._schedule.expected_ns
+            takes_over_ns = now + self._schedule.expected_ns + self._player.lead_ns
             continuation = self._player.continuation(now, takes_over_ns, self._horizon)
         # an observation without cameras: the user's own, taken now
         moment: Observation[Any] = Observation(

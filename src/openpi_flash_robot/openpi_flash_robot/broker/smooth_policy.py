@@ -54,6 +54,7 @@ PARAMETERS = frozenset(
         "max_start_delta",
         "max_velocity",
         "max_acceleration",
+        "max_jerk",
         "position_lower",
         "position_upper",
     }

@@ -7,7 +7,8 @@ Sans-IO: no clock, no ROS. `now` is an argument, integer nanoseconds on the cloc
 - `hold(reason, now)` is the one way to stop; every refusal takes it too.
 - `lead_back(now, measured)` leads the command of a robot that holds to an arm that did not follow.
 - `motion` is what to command: the running plan, or the braking after it. It keeps to the limits of
-  position, velocity and acceleration at every moment, also where one chunk takes over from another.
+  position, velocity, acceleration and jerk at every moment, also where one chunk takes over from
+  another.
 
 A chunk that comes while another one runs belongs to the moment of its observation: steps that have
 passed are dropped. While the robot is at rest no step passes: a chunk observed at rest begins with
@@ -16,6 +17,9 @@ moment of rest are dropped. Either way the chunk departs from what is commanded 
 `lead_ns`, so that a controller hears of it in time, or later where its method plays chunks out; how
 it is joined to those before is the method's (`splice/methods.py`). Braking begins as much
 later, for the same reason.
+
+Plans and braking are made without a limit of jerk. What is commanded is their mean over a window of
+time (`jerk_limit.py`), so both begin half of that window later.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from openpi_flash_robot.nanoseconds import SECOND, to_seconds
 from openpi_flash_robot.play.chunk import Chunk, malformed, untimely
 from openpi_flash_robot.play.columns import positions
 from openpi_flash_robot.play.follow import follow
+from openpi_flash_robot.play.jerk_limit import averaged
 from openpi_flash_robot.play.joint_limits import JointLimits, brake, can_stop
 from openpi_flash_robot.play.motion import Motion, MotionState, rest
 from openpi_flash_robot.play.plan import Plan
@@ -65,6 +70,10 @@ SLOWEST = 1e-3
 OFF_CHUNK = 1e-3
 """rad or m; a motion that is farther from the chunk than this is limited there."""
 
+JERK_LIMIT_CHANGED = Hold(
+    HoldKind.REQUESTED, "the limit of the jerk has changed; the robot stands before it counts"
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Targets:
@@ -89,7 +98,8 @@ class ChunkPlayer:
     def __init__(self, joints: tuple[str, ...], settings: PlayerSettings) -> None:
         self._joints = joints
         self._plan: Plan | None = None
-        self._motion: Motion | None = None
+        self._motion: Motion | None = None  # before it is averaged
+        self._commanded: Motion | None = None
         self._hold = Hold(HoldKind.WAITING, "waiting for the first chunk")
         self._held_since_ns = 0
         self._last_now = 0
@@ -101,6 +111,7 @@ class ChunkPlayer:
         self._settings = settings
         self._limits = self._braking = _limits_of(settings)
         self._motion_acceleration = self._limits.acceleration
+        self._half_ns = self._next_half_ns = settings.smoothing_ns // 2
 
     def update_settings(self, settings: PlayerSettings) -> None:
         """Use other limits from the next chunk on; a plan that narrower ones forbid is stopped."""
@@ -108,9 +119,16 @@ class ChunkPlayer:
         before, self._limits = self._limits, _limits_of(settings)
         # a speed that was reached under other limits must not be braked more softly than by them
         hardest = np.maximum(self._motion_acceleration, self._limits.acceleration)
+        self._next_half_ns = settings.smoothing_ns // 2
+        if self._half_ns and self._next_half_ns != self._half_ns:
+            hardest = self._motion_acceleration  # what the jerk was limited for
         self._braking = replace(self._limits, acceleration=hardest)
-        if self._plan is not None and _is_narrower(self._limits, before):
+        if self._plan is None:
+            return
+        if _is_narrower(self._limits, before):
             self._narrowed = Hold(HoldKind.REQUESTED, "the limits have become narrower")
+        elif self._next_half_ns != self._half_ns:
+            self._narrowed = JERK_LIMIT_CHANGED
 
     @property
     def plan(self) -> Plan | None:
@@ -125,11 +143,16 @@ class ChunkPlayer:
     @property
     def motion(self) -> Motion | None:
         """What is commanded, from the last chunk or hold on; None before the first chunk."""
-        return self._motion
+        return self._commanded
+
+    @property
+    def lead_ns(self) -> int:
+        """From now to where a chunk may depart from the running one, or braking may begin."""
+        return self._settings.lead_ns + self._half_ns
 
     def is_moving(self, at_ns: int) -> bool:
         """Whether anything was commanded to move at a moment, or later."""
-        return self._motion is not None and self._motion.end_ns > at_ns
+        return self._commanded is not None and self._commanded.end_ns > at_ns
 
     @property
     def is_braking(self) -> bool:
@@ -163,10 +186,12 @@ class ChunkPlayer:
             reason = untimely(chunk, now, self._plan, max_age)
         if reason is None and self._plan is None and chunk.observation_ns < self._held_since_ns:
             return None
+        if reason is None and not self._has_next_jerk_limit(now):
+            reason = JERK_LIMIT_CHANGED
         if reason is None:
             planned = self._planned(chunk, now, measured)
             if isinstance(planned, Plan):
-                self._plan, self._motion = planned, planned.motion
+                self._plan = planned
                 self._is_braking = False
                 return planned
             reason = planned
@@ -210,26 +235,47 @@ class ChunkPlayer:
         """What was commanded until now belongs to moments that come again."""
         self._held_since_ns -= by_ns
         if self._motion is not None:
-            self._motion = self._motion.since(last_now).shifted(-by_ns)
-        if self._plan is not None and self._motion is not None:
+            self._take(self._kept(self._motion, last_now).shifted(-by_ns))
+        if self._plan is not None and self._commanded is not None:
             plan = self._plan
             self._plan = replace(
                 plan,
-                motion=self._motion,
+                motion=self._commanded,
                 due_ns=plan.due_ns - by_ns,
                 start_ns=plan.start_ns - by_ns,
             )
 
     def hold(self, reason: Hold, now: int) -> Hold:
         """Forget the running plan and brake along it; the next chunk starts from there."""
+        self._brake(now)
+        self._narrowed = None
+        return self._stay(reason, now)
+
+    def _brake(self, now: int) -> None:
         motion = self._motion
         if motion is not None and not self._is_braking:
-            begin_ns = max(now + self._settings.lead_ns, motion.start_ns)
+            begin_ns = max(now + self.lead_ns, motion.start_ns)
             if motion.end_ns > begin_ns:
                 tail = brake(motion.sample(begin_ns), begin_ns, 0, self._braking)
-                self._motion = motion.until(begin_ns, tail)
-        self._is_braking, self._narrowed = True, None
-        return self._stay(reason, now)
+                self._take(motion.until(begin_ns, tail))
+        self._is_braking = True
+
+    def _take(self, motion: Motion) -> None:
+        """Command the mean of a motion."""
+        self._motion, self._commanded = motion, averaged(motion, self._half_ns)
+
+    def _kept(self, motion: Motion, now: int) -> Motion:
+        """What a motion's mean is made of from now on."""
+        return motion.since(now - 2 * self._half_ns)
+
+    def _has_next_jerk_limit(self, now: int) -> bool:
+        """Whether the jerk is limited as the settings say: another limit begins at rest."""
+        if self._half_ns != self._next_half_ns and not self.is_moving(now):
+            self._half_ns, self._braking = self._next_half_ns, self._limits
+            if self._commanded is not None:
+                stands = self._commanded
+                self._take(rest(stands.positions[-1], stands.end_ns + self._half_ns))
+        return self._half_ns == self._next_half_ns
 
     def _stay(self, reason: Hold, now: int) -> Hold:
         if self._plan is not None:
@@ -245,7 +291,7 @@ class ChunkPlayer:
 
         The next chunk starts where the robot is measured.
         """
-        self._motion = None
+        self._motion = self._commanded = None
 
     def lead_back(self, now: int, measured: NDArray[np.float64]) -> bool:
         """Lead the command of a robot that holds back to where its joints are; whether it does.
@@ -258,14 +304,15 @@ class ChunkPlayer:
             measured: where the joints are, at rest, [N]; where they were commanded to be lately.
         """
         near = np.asarray(self._settings.max_tracking_error)
-        if self._plan is not None or self._motion is None or self.is_moving(now):
+        if self._plan is not None or self._commanded is None or self.is_moving(now):
             return False
-        here = self._motion.sample(now).positions
+        self._has_next_jerk_limit(now)
+        here = self._commanded.sample(now).positions
         away = np.where(near > 0, np.abs(here - measured), 0.0)
         if not np.isfinite(away).all() or np.all(away <= ARRIVED):
             return False
-        begin_ns = now + self._settings.lead_ns
-        self._motion = follow(
+        begin_ns = now + self.lead_ns
+        motion = follow(
             MotionState.at_rest(here),
             begin_ns,
             np.array([begin_ns + RETREAT_NS], dtype=np.int64),
@@ -273,6 +320,7 @@ class ChunkPlayer:
             smoothing_ns=RETREAT_NS,
             limits=self._limits,
         )
+        self._take(motion)
         self._is_braking = False
         return True
 
@@ -285,7 +333,10 @@ class ChunkPlayer:
         """
         assert self._plan is None, "a chunk is being played"
         assert self._motion is not None, "nothing was commanded yet"
-        begin_ns = max(now + self._settings.lead_ns, self._motion.start_ns)
+        if not self._has_next_jerk_limit(now):
+            self._brake(now)
+            return
+        begin_ns = max(now + self.lead_ns, self._motion.start_ns)
         motion = follow(
             self._motion.sample(begin_ns),
             begin_ns,
@@ -294,14 +345,16 @@ class ChunkPlayer:
             smoothing_ns=LED_NS,
             limits=self._braking,
         )
-        self._motion = self._motion.since(now).until(begin_ns, motion)
+        self._take(self._kept(self._motion, now).until(begin_ns, motion))
         self._is_braking = False
 
     def begin_at(self, measured: NDArray[np.float64], now: int) -> NDArray[np.float64]:
         """Where a motion that no chunk begins would begin, [N]: as commanded, or as measured."""
-        if self._motion is None:
-            self._motion = rest(measured, now + JOIN_NS)
-        return self._motion.sample(now).positions
+        if self._commanded is None:
+            self._has_next_jerk_limit(now)
+            self._take(rest(measured, now + JOIN_NS + self._half_ns))
+        assert self._commanded is not None
+        return self._commanded.sample(now).positions
 
     def resume_from(self, played: Motion, reason: Hold, now: int) -> Hold:
         """Hold where controllers have come to without this process.
@@ -312,7 +365,8 @@ class ChunkPlayer:
             now: this moment.
         """
         self._is_braking = True
-        self._motion = played.since(min(now, played.end_ns))
+        self._half_ns = 0  # they have it as it is, until they stand
+        self._take(played.since(min(now, played.end_ns)))
         return self._stay(reason, now)
 
     def max_age_ns(self, horizon: int, step_ns: int) -> int:
@@ -325,13 +379,14 @@ class ChunkPlayer:
             before = self._before_start(chunk, now, measured)
             if isinstance(before, Hold):
                 return before
-            begin_ns = max(now + self._settings.lead_ns, before.start_ns)
+            begin_ns = max(now + self.lead_ns, before.start_ns)
             # a robot that still moves at the takeover has not rested: no step waits for it
             first_due_ns = begin_ns + chunk.step_ns - self._moved_ns(chunk)
             start_ns = max(first_due_ns, chunk.observation_ns)
         else:
-            before = self._plan.motion
-            begin_ns = max(now + self._settings.lead_ns, before.start_ns, self.takeover_ns or 0)
+            assert self._motion is not None, "a plan has a motion"
+            before = self._motion
+            begin_ns = max(now + self.lead_ns, before.start_ns, self.takeover_ns or 0)
             start_ns = chunk.observation_ns
         first_step = max(0, (begin_ns - start_ns) // chunk.step_ns + 1)
         deadline_ns = chunk.observation_ns + self.max_age_ns(chunk.horizon, chunk.step_ns)
@@ -374,8 +429,10 @@ class ChunkPlayer:
         )
         times = np.concatenate([[0.0], (due_ns - begin_ns) / SECOND])
         unlimited = Polygon(times, np.vstack([start.positions, desired]))
+        self._take(self._kept(before, now).until(begin_ns, after))
+        assert self._commanded is not None
         return Plan(
-            motion=before.since(now).until(begin_ns, after),
+            motion=self._commanded,
             due_ns=due_ns,
             step_ns=chunk.step_ns,
             start_ns=start_ns,
@@ -393,7 +450,7 @@ class ChunkPlayer:
         It stays where it was commanded to be, not where it sags to, if it was commanded and is
         there. Else its controllers get a moment to come to where it is.
         """
-        motion, near = self._motion, np.asarray(self._settings.max_tracking_error)
+        motion, near = self._commanded, np.asarray(self._settings.max_tracking_error)
         is_measured = np.asarray(self._settings.measured or [True] * len(self._joints))
         if measured.shape != is_measured.shape or not np.isfinite(measured[is_measured]).all():
             return Hold(HoldKind.OBSERVATION, "the measured joint positions are not known")
@@ -403,16 +460,17 @@ class ChunkPlayer:
         if motion is not None and self._settings.is_commanded:
             away = np.abs(motion.sample(now).positions - measured)
             if now < motion.end_ns or np.all((away <= near) | (near == 0.0)):
-                return motion
+                assert self._motion is not None, "what is commanded is the mean of a motion"
+                return self._motion
             # a gripper keeps its command, and with it what it holds
             measured = np.where(near > 0, measured, motion.sample(now).positions)
-        return rest(measured, now + JOIN_NS)
+        return rest(measured, now + JOIN_NS + self._half_ns)
 
     def _moved_ns(self, chunk: Chunk) -> int:
         """How long the robot, which holds now, still moved after the chunk's observation."""
-        if self._motion is None:
+        if self._commanded is None:
             return 0
-        return max(0, self._motion.end_ns - chunk.observation_ns)
+        return max(0, self._commanded.end_ns - chunk.observation_ns)
 
     def _start_jump(
         self,

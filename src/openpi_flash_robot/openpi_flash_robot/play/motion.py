@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,12 +81,34 @@ class Motion:
             return MotionState.at_rest(self.positions[-1])
         begin_ns = self._times[after - 1]
         length = to_seconds(self._times[after] - begin_ns)
+        ends = slice(after - 1, after), slice(after, after + 1)
         elapsed = to_seconds(at_ns - begin_ns)
-        p0, p1 = self.positions[after - 1], self.positions[after]
-        v0, v1 = self.velocities[after - 1], self.velocities[after]
+        positions, velocities = self._cubics(*ends, length, elapsed)
+        return MotionState(positions[0], velocities[0])
+
+    def samples(
+        self, moments_ns: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Positions and velocities, each [T, N], at moments [T]; needs two points at least."""
+        after = np.searchsorted(self.times_ns, moments_ns, side="right")
+        piece = np.clip(after, 1, len(self.times_ns) - 1)
+        begin_ns = self.times_ns[piece - 1]
+        length = (self.times_ns[piece] - begin_ns)[:, np.newaxis] / SECOND
+        elapsed = (moments_ns - begin_ns)[:, np.newaxis] / SECOND
+        positions, velocities = self._cubics(piece - 1, piece, length, elapsed)
+        for is_at_rest, point in ((after == 0, 0), (after == len(self.times_ns), -1)):
+            positions[is_at_rest], velocities[is_at_rest] = self.positions[point], 0.0
+        return positions, velocities
+
+    def _cubics(
+        self, before: Any, after: Any, length: Any, elapsed: Any
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Positions and velocities within pieces, some seconds after their first points."""
+        p0, p1 = self.positions[before], self.positions[after]
+        v0, v1 = self.velocities[before], self.velocities[after]
         quadratic = (3.0 * (p1 - p0) / length - 2.0 * v0 - v1) / length
         cubic = (2.0 * (p0 - p1) / length + v0 + v1) / length**2
-        return MotionState(
+        return (
             p0 + elapsed * (v0 + elapsed * (quadratic + elapsed * cubic)),
             v0 + elapsed * (2.0 * quadratic + elapsed * 3.0 * cubic),
         )

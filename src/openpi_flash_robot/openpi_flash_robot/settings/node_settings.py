@@ -5,8 +5,10 @@ Times are integer nanoseconds, and per-joint values are tuples in the order of `
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
+from openpi_flash_robot.nanoseconds import from_seconds
 from openpi_flash_robot.settings.controllers import Controller, Gripper
 from openpi_flash_robot.settings.state_inputs import RequestPath, StateInput
 
@@ -123,6 +125,7 @@ class PlayerSettings:
         is_commanded: whether the robot moves by the plans; not in a dry run.
         measured: per axis, whether it is a joint that is measured; empty: all are.
         execution_horizon: steps of a chunk that are played where its method plays it out; 0: all.
+        max_jerk: per joint, rad/s^3 or m/s^3; inf for none; empty: none at all.
     """
 
     chunk_method: str
@@ -139,6 +142,19 @@ class PlayerSettings:
     is_commanded: bool
     measured: tuple[bool, ...] = ()
     execution_horizon: int = 0
+    max_jerk: tuple[float, ...] = ()
+
+    @property
+    def smoothing_ns(self) -> int:
+        """Over how long motions are averaged; even, 0 where no jerk is limited.
+
+        The mean over T of a motion with accelerations up to A has a jerk of 2 A / T at most.
+        """
+        longest = max(
+            (2.0 * a / j for a, j in zip(self.max_acceleration, self.max_jerk, strict=False)),
+            default=0.0,
+        )
+        return 2 * math.ceil(from_seconds(longest) / 2)
 
 
 @dataclass(frozen=True)

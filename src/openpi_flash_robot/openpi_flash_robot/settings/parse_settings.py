@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from openpi_flash_robot.nanoseconds import from_seconds
+from openpi_flash_robot.nanoseconds import from_seconds, to_seconds
 from openpi_flash_robot.settings.node_settings import (
     DEFAULT_PORTS,
     SECRET_IS_NOT_SET,
@@ -195,7 +195,7 @@ def _player(
             raise ParameterError(
                 f"position_lower of {joint} ({low:g}) must be below its position_upper ({high:g})"
             )
-    return PlayerSettings(
+    player = PlayerSettings(
         chunk_method=values.get("chunk_method", str),
         ensemble_decay=values.get("ensemble_decay", float),
         max_chunk_age_ns=values.seconds("max_chunk_age"),
@@ -217,4 +217,27 @@ def _player(
         lead_ns=values.seconds("min_lead_time"),
         is_commanded=not values.get("dry_run", bool),
         execution_horizon=values.get("execution_horizon", int),
+        max_jerk=tuple(jerk or math.inf for jerk in values.per_joint("max_jerk", axes)),
+    )
+    check_jerk(player, axes, values.seconds("command_window"))
+    return player
+
+
+def check_jerk(player: PlayerSettings, axes: tuple[str, ...], window_ns: int) -> None:
+    """Refuse a limit of the jerk that would put braking off for longer than a command lasts.
+
+    Raises:
+        ParameterError: names the axis, its limits, and what would do.
+    """
+    if player.smoothing_ns <= window_ns:
+        return
+    limits = zip(axes, player.max_acceleration, player.max_jerk, strict=True)
+    axis, acceleration, jerk = max(limits, key=lambda limit: limit[1] / limit[2])
+    window = to_seconds(window_ns)
+    raise ParameterError(
+        f"max_jerk of {axis} ({jerk:g}) is too low for its max_acceleration ({acceleration:g}): "
+        f"motions would be averaged over {2.0 * acceleration / jerk:.3g} s, which is longer than "
+        f"command_window ({window:g} s), and braking would begin too late; set max_jerk to "
+        f"{math.ceil(2.0 * acceleration / window):d} or more, or max_acceleration to "
+        f"{jerk * window / 2:g} or less"
     )

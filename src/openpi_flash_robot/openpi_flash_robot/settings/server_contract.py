@@ -163,11 +163,13 @@ def _refuse_unplayable(contract: ServerContract, settings: NodeSettings, step_ns
         longest_ns, why = length_ns // 2, "half of a chunk, because max_chunk_age is 0"
     elif length_ns and length_ns < longest_ns:
         longest_ns, why = length_ns, "the whole chunk"
-    if not longest_ns or longest_ns > player.lead_ns + step_ns:
+    lead_ns = player.lead_ns + player.smoothing_ns // 2
+    if not longest_ns or longest_ns > lead_ns + step_ns:
         return
+    because = "min_lead_time and max_jerk" if player.smoothing_ns else "min_lead_time"
     raise ContractError(
         f"a chunk may be played until its observation is {to_seconds(longest_ns):g} s old ({why}), "
-        f"and takes over {to_seconds(player.lead_ns):g} s after it has come (min_lead_time): no "
+        f"and takes over {to_seconds(lead_ns):g} s after it has come ({because}): no "
         f"step of {to_seconds(step_ns):g} s is left to play"
     )
 

@@ -26,12 +26,15 @@ from openpi_flash_robot.settings.node_settings import StopSettings
 
 ESTOP, ENABLE = "/estop", "/enable"
 CONTRACT = METADATA | {"supports": ["rtc"]}
+JERK_SHARES = (7.0, 20.0, 60.0)
+"""1/s; the motion is averaged over two of them, at most 0.29 s."""
 
 
 class History:
     """A world in which a generator of random numbers decides what happens."""
 
-    def __init__(self, settings, seed):
+    def __init__(self, settings, seed, jerk_shares=None):
+        """Draw the settings; with `jerk_shares`, the jerk's limit as a share of acceleration."""
         self.rng = np.random.default_rng(seed)
         player = dataclasses.replace(
             settings.player,
@@ -42,6 +45,10 @@ class History:
             max_tracking_error=(0.08, 0.08, 0.0),
             lead_ns=int(self.rng.choice([0, 40, 150])) * MS,
         )
+        if jerk_shares:
+            shares = self.rng.choice(jerk_shares, 3)
+            jerk = tuple(float(a * s) for a, s in zip(player.max_acceleration, shares, strict=True))
+            player = dataclasses.replace(player, max_jerk=jerk)
         stops = StopSettings(emergency_stops=(ESTOP,), enable=ENABLE)
         self.world = World(dataclasses.replace(settings, player=player, stops=stops))
         self.player, self.pending = player, []
@@ -161,12 +168,11 @@ class History:
         return seen
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_the_limits_hold_nothing_fails_and_the_robot_goes_on_in_the_end(settings, seed):
-    history = History(settings, seed)
+def played(history, late_share):
+    """Positions, velocities, accelerations and jerks of eight seconds, each millisecond."""
     seen = []
     for _ in range(400):
-        late = history.rng.random() < 0.03
+        late = history.rng.random() < late_share
         seen += history.pass_time(int(history.rng.choice([100, 200, 400]) if late else 20))
         if history.rng.random() < 0.03:
             history.happen()
@@ -177,12 +183,19 @@ def test_the_limits_hold_nothing_fails_and_the_robot_goes_on_in_the_end(settings
     positions = np.array([state.positions for state in seen])
     velocities = np.array([state.velocities for state in seen])
     accelerations = np.diff(velocities, axis=0) / 1e-3
+    return positions, velocities, accelerations, np.diff(accelerations, axis=0) / 1e-3
+
+
+def assert_within_limits(history, positions, velocities, accelerations):
     player = history.player
     assert np.all(positions >= np.asarray(player.position_lower) - 1e-6)
     assert np.all(positions <= np.asarray(player.position_upper) + 1e-6)
     assert np.all(np.abs(velocities) <= 1.01 * np.asarray(player.max_velocity))
     assert np.all(np.abs(accelerations) <= 1.05 * np.asarray(player.max_acceleration))
-    assert np.abs(velocities).max() > 0.05, "nothing was tried: the robot has not moved"
+    assert np.abs(velocities).max() > 0.04, "nothing was tried: the robot has not moved"
+
+
+def assert_goes_on(history):
     for _ in range(400):
         history.clear()
         for _ in range(20):
@@ -191,3 +204,27 @@ def test_the_limits_hold_nothing_fails_and_the_robot_goes_on_in_the_end(settings
                 assert len(history.world.all(AnswerChunk)) == history.asked
                 return
     pytest.fail(f"it does not go on: {history.world.status}")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_limits_hold_nothing_fails_and_the_robot_goes_on_in_the_end(settings, seed):
+    history = History(settings, seed)
+    positions, velocities, accelerations, _ = played(history, late_share=0.03)
+    assert_within_limits(history, positions, velocities, accelerations)
+    assert_goes_on(history)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_limited_jerk_leaves_the_other_limits_what_they_are(settings, seed):
+    history = History(settings, seed, jerk_shares=JERK_SHARES)
+    positions, velocities, accelerations, _ = played(history, late_share=0.03)
+    assert_within_limits(history, positions, velocities, accelerations)
+    assert_goes_on(history)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_jerk_keeps_to_its_limit_where_the_node_is_in_time(settings, seed):
+    history = History(settings, seed, jerk_shares=JERK_SHARES)
+    positions, velocities, accelerations, jerks = played(history, late_share=0.0)
+    assert_within_limits(history, positions, velocities, accelerations)
+    assert np.all(np.abs(jerks) <= 1.05 * np.asarray(history.player.max_jerk))

@@ -218,3 +218,24 @@ def test_a_controller_may_have_names_of_its_own_for_its_joints(parameters):
     assert (arm.joints, arm.sent_names) == (("shoulder", "elbow"), ("j1", "j2"))
     with pytest.raises(ParameterError, match="arm.joint_names has 1 names, and .*joints has 2"):
         settings_from_parameters(parameters | {"controller.arm.joint_names": ["j1"]})
+
+
+def test_no_limit_of_the_jerk_is_the_default_and_one_may_be_given_for_each_joint(parameters):
+    assert settings_from_parameters(parameters).player.max_jerk == (float("inf"),) * 3
+    given = parameters | {"max_jerk": [50.0, 100.0, 0.0]}
+    player = settings_from_parameters(given).player
+    assert player.max_jerk == (50.0, 100.0, float("inf"))
+    assert player.smoothing_ns == 200_000_000  # 2 x 5 / 50 s
+
+
+def test_a_limit_of_the_jerk_that_puts_braking_off_for_longer_than_a_window_is_refused(parameters):
+    with pytest.raises(ParameterError) as refused:
+        settings_from_parameters(parameters | {"max_jerk": [50.0, 20.0, 0.0]})
+    assert str(refused.value) == (
+        "max_jerk of elbow (20) is too low for its max_acceleration (5): motions would be averaged "
+        "over 0.5 s, which is longer than command_window (0.3 s), and braking would begin too "
+        "late; set max_jerk to 34 or more, or max_acceleration to 3 or less"
+    )
+    for cure in ({"max_jerk": [34.0]}, {"max_acceleration": [3.0], "max_jerk": [20.0]}):
+        settings_from_parameters(parameters | cure)
+    settings_from_parameters(parameters | {"max_jerk": [20.0], "command_window": 0.5})

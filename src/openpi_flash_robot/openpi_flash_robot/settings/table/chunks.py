@@ -199,6 +199,19 @@ PARAMETERS: tuple[Parameter, ...] = (
         dynamic=True,
     ),
     Parameter(
+        "max_jerk",
+        ParameterKind.DOUBLES,
+        (0.0,),
+        "Hardest change of the commanded acceleration; 0: no limit. The motion is averaged over "
+        "2 max_acceleration / max_jerk (the longest of the joints'), and a chunk takes over, or "
+        "braking begins, half of that later; more than command_window is refused. Only the ramp "
+        "at a window's end, which is played if this process is gone, is not limited. "
+        "One value for all joints, or one per joint.",
+        unit="rad/s^3 or m/s^3",
+        low=0.0,
+        dynamic=True,
+    ),
+    Parameter(
         "robot_description_topic",
         ParameterKind.STRING,
         "/robot_description",

@@ -1,0 +1,81 @@
+"""Limits the jerk of a motion: its mean over a sliding window of time.
+
+The mean over T seconds of a motion whose acceleration is at most A changes its acceleration by
+(a(t + T/2) - a(t - T/2)) / T, so its jerk is at most 2 A / T. Its position, velocity and
+acceleration are means too, so whatever convex bound the motion keeps, the mean keeps as well: the
+limits of position, velocity and acceleration, and the room in which every joint can still stop. All
+joints are averaged over the same T (`PlayerSettings.smoothing_ns`), so that the arm keeps to its
+path.
+
+The mean of quadratic pieces is made of cubic pieces with a continuous acceleration. A joint
+trajectory controller draws exactly these between points with positions and velocities, so the
+bounds hold for the curve that it plays.
+
+The price is time: the mean at a moment needs the motion until T/2 later, so a motion can be changed
+only from then on. (Moving average filters as trajectory generators: Biagiotti and Melchiorri 2012,
+"FIR filters for online trajectory planning with time- and frequency-domain specifications".)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openpi_flash_robot.nanoseconds import SECOND, to_seconds
+from openpi_flash_robot.play.motion import CLOSEST_NS, Joints, Motion
+
+
+def averaged(motion: Motion, half_ns: int) -> Motion:
+    """The mean of a motion over `half_ns` before and after each moment.
+
+    Args:
+        motion: of pieces of constant acceleration.
+        half_ns: 0 returns the motion itself.
+
+    Returns:
+        A motion that begins `half_ns` earlier and ends `half_ns` later. What precedes a motion that
+        begins with a velocity is not known: its mean begins `half_ns` later.
+    """
+    if half_ns == 0:
+        return motion
+    if len(motion.times_ns) == 1:
+        return motion.shifted(-half_ns)
+    is_from_rest = not motion.velocities[0].any()
+    begin_ns = motion.start_ns + (-half_ns if is_from_rest else half_ns)
+    times_ns = _knots(motion.times_ns, half_ns, begin_ns)
+    width = to_seconds(2 * half_ns)
+    before, speed_before = motion.samples(times_ns - half_ns)
+    after, speed_after = motion.samples(times_ns + half_ns)
+    velocities = (after - before) / width
+    accelerations = (speed_after - speed_before) / width
+    lengths = np.diff(times_ns)[:, np.newaxis] / SECOND
+    # summed up piece by piece: rounding of a difference of areas would be a jerk of its own
+    moves = lengths * (velocities[1:] + velocities[:-1]) / 2.0
+    moves -= lengths**2 * np.diff(accelerations, axis=0) / 12.0
+    start = motion.positions[0] if is_from_rest else _mean(motion, begin_ns, half_ns)
+    velocities[-1] = 0.0
+    return Motion(times_ns, start + np.vstack([0.0 * start, np.cumsum(moves, axis=0)]), velocities)
+
+
+def _knots(times_ns: NDArray[np.int64], half_ns: int, begin_ns: int) -> NDArray[np.int64]:
+    """Where the mean may change its jerk, from a moment on, and not too close to each other."""
+    end_ns = int(times_ns[-1]) + half_ns
+    knots = np.union1d(times_ns - half_ns, times_ns + half_ns)
+    kept = [begin_ns]
+    for knot in knots.tolist():
+        if kept[-1] + CLOSEST_NS <= knot <= end_ns - CLOSEST_NS:
+            kept.append(knot)
+    return np.array([*kept, end_ns], dtype=np.int64)
+
+
+def _mean(motion: Motion, at_ns: int, half_ns: int) -> Joints:
+    """The mean position around a moment."""
+    first, last = at_ns - half_ns, at_ns + half_ns
+    inside = motion.times_ns[(motion.times_ns > first) & (motion.times_ns < last)]
+    times_ns = np.concatenate([[first], inside, [last]])
+    positions, velocities = motion.samples(times_ns)
+    lengths = np.diff(times_ns)[:, np.newaxis] / SECOND
+    areas = lengths * (positions[1:] + positions[:-1]) / 2.0
+    areas -= lengths**2 * np.diff(velocities, axis=0) / 12.0
+    mean: Joints = areas.sum(axis=0) / to_seconds(2 * half_ns)
+    return mean
