@@ -63,14 +63,11 @@ from openpi_flash_robot.link.transport import (
 from openpi_flash_robot.nanoseconds import to_seconds
 from openpi_flash_robot.run.sending import job_of
 from openpi_flash_robot.senses.joints import prefixed
+from openpi_flash_robot.settings.bounds import BoundSource, bounded, checked, told_limits
+from openpi_flash_robot.settings.joint_limits_file import limits_from_file
 from openpi_flash_robot.settings.node_settings import Camera, LinkSettings, NodeSettings
 from openpi_flash_robot.settings.parameter_kinds import ParameterError
-from openpi_flash_robot.settings.robot_description import (
-    Bounds,
-    DescriptionError,
-    bounded,
-    parse_description,
-)
+from openpi_flash_robot.settings.robot_description import DescriptionError, parse_description
 from openpi_flash_robot.settings.state_inputs import StateInput
 
 HEARTBEAT_S = 0.5
@@ -104,7 +101,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._table = RosParameters(self, self.secrets)
         self._settings: NodeSettings | None = None
         self._unbounded: NodeSettings | None = None
-        self._description: dict[str, Bounds] = {}
+        self._limits_file: tuple[BoundSource, ...] = ()
+        self._bounds: tuple[BoundSource, ...] = ()
         self._bridge: Bridge[ImageMessage] | None = None
         self._goals: GoalRun | None = None
         self._run_policy: RunPolicyServer | None = None
@@ -137,7 +135,9 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def on_configure(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters, subscribe, and begin to connect."""
         try:
-            settings = self._resolved(self._table.settings())
+            settings = self._table.settings()
+            self._limits_file = self._bounds = limits_from_file(settings)
+            settings = self._resolved(settings)
         except ParameterError as error:
             self._log.error(str(error))
             return TransitionCallbackReturn.FAILURE
@@ -148,6 +148,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             self._unmake()
             return TransitionCallbackReturn.FAILURE
         self._log_warnings(settings)
+        self._log_limits()
         return TransitionCallbackReturn.SUCCESS
 
     def _resolved(self, settings: NodeSettings) -> NodeSettings:
@@ -217,7 +218,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
 
     def _make(self, settings: NodeSettings) -> None:
         keep_image_memory()
-        self._settings = self._unbounded = settings
+        self._unbounded = settings
+        self._settings = settings = bounded(settings, self._bounds)
         self._made_at = time.monotonic()
         self._bridge = Bridge(settings, messages.fingerprint_of)
         self._goals = GoalRun(self._bridge)
@@ -246,7 +248,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         if settings.controllers:
             self._make_timer(GRAPH_CHECK_S, self._on_graph_check, real_time)
         self._make_timer(DIAGNOSTICS_S, self._on_diagnostics, real_time)
-        changed = self._table.on_change(self._on_settings)
+        changed = self._table.on_change(self._on_settings, self._check_settings)
         self._made.append(partial(self.remove_on_set_parameters_callback, changed))
 
     def _make_subscriptions(self, settings: NodeSettings) -> None:
@@ -331,7 +333,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         while self._made:
             self._made.pop()()
         self._settings = self._bridge = self._link = self._wake_up = self._last_status = None
-        self._outputs, self._unbounded, self._description = None, None, {}
+        self._outputs, self._unbounded, self._limits_file, self._bounds = None, None, (), ()
         self._controller_check = None
         self._goals = self._run_policy = self._get_action_chunk = self._prompt_topic = None
         self._cameras.clear()
@@ -351,6 +353,12 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def _live_link(self) -> PolicyLink:
         assert self._link is not None, "the node is not configured"
         return self._link
+
+    def _log_limits(self) -> None:
+        """Say which limits are not those of the parameters, and where they come from."""
+        assert self._unbounded is not None
+        for line in told_limits(self._unbounded, self._bounds):
+            self._log.info(line)
 
     def _log_warnings(self, settings: NodeSettings) -> None:
         link = settings.link
@@ -396,15 +404,17 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._live_bridge.add_vector(state.name, stamp_ns, numbers_of(state, message))
 
     def _on_description(self, message: String) -> None:
+        assert self._settings is not None
+        topic = self._settings.robot_description_topic
         try:
-            self._description = parse_description(message.data)
+            joints = parse_description(message.data)
         except DescriptionError as error:
-            assert self._settings is not None
-            topic = self._settings.robot_description_topic
             self._log.warning(f"the description of the robot on {topic} {error}")
             return
         assert self._unbounded is not None
+        self._bounds = (*self._limits_file, BoundSource(topic, joints))
         self._use(self._unbounded)
+        self._log_limits()
         self._carry_out()
 
     def _on_stop(self, topic: str, message: Bool) -> None:
@@ -461,10 +471,14 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         settings = replace(settings, link=replace(self._settings.link, request_timeout=timeout))
         self._use(settings)
 
+    def _check_settings(self, settings: NodeSettings) -> None:
+        """Refuse settings that contradict the limits file."""
+        checked(settings, self._limits_file)
+
     def _use(self, settings: NodeSettings) -> None:
-        """Take settings, within the bounds of the robot's description."""
+        """Take settings, within the bounds of the limits file and the robot's description."""
         self._unbounded = settings
-        self._settings = bounded(settings, self._description)
+        self._settings = bounded(settings, self._bounds)
         self._live_bridge.update_settings(self._settings)
         self._black_box.settings(self._settings)
 

@@ -84,9 +84,16 @@ class RosParameters:
         return value if isinstance(value, bool) else bool(parameter.default)
 
     def on_change(
-        self, apply: Callable[[NodeSettings], None]
+        self,
+        apply: Callable[[NodeSettings], None],
+        check: Callable[[NodeSettings], object] = bool,
     ) -> Callable[..., SetParametersResult]:
-        """Check changes from now on and hand good ones over; returns the callback to remove."""
+        """Check changes from now on and hand good ones over; returns the callback to remove.
+
+        Args:
+            apply: takes good ones.
+            check: raises ParameterError for settings that do not fit what is configured.
+        """
 
         def changed(parameters: Iterable[RosParameter]) -> SetParametersResult:
             ours = {p.name: _plain(p.value) for p in parameters if not _is_foreign(p.name)}
@@ -97,6 +104,7 @@ class RosParameters:
                 )
             try:
                 settings = settings_from_parameters(self._given() | ours)
+                check(settings)
             except ParameterError as error:
                 return SetParametersResult(successful=False, reason=str(error))
             if ours:

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from openpi_flash_robot.settings.bounds import bounded
+from openpi_flash_robot.settings.joint_limits_file import limits_from_file
 from openpi_flash_robot.settings.node_settings import NodeSettings
 from openpi_flash_robot.settings.parameter_kinds import ParameterError
 from openpi_flash_robot.settings.parse_settings import settings_from_parameters
@@ -40,6 +42,7 @@ def robot_settings(**parameters: Any) -> NodeSettings:
     # commands are sampled in this process: nothing delays them
     given.setdefault("min_lead_time", 0.0)
     settings = settings_from_parameters(given)
+    settings = bounded(settings, limits_from_file(settings))
     seen = settings.observation
     cameras = tuple(replace(camera, topic=SOURCE) for camera in seen.cameras)
     return replace(

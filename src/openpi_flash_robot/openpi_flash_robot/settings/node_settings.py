@@ -251,6 +251,8 @@ class NodeSettings:
     """Whether the points of a trajectory belong to moments of the ROS clock."""
     robot_description_topic: str
     """Where the robot's URDF is; empty for nowhere."""
+    joint_limits_file: str
+    """A joint_limits.yaml of MoveIt or ros2_control; empty for none."""
     fault_after_ns: int
     """How long a robot that has moved may stand without a chunk before a person must look; 0: for
     ever."""
@@ -262,6 +264,8 @@ class NodeSettings:
     prompt_topic: str
     """What changes the instruction beside the service; empty for nothing."""
     black_box: BlackBoxSettings
+    limit_conflict: str = ""
+    """Why the limits of different sources leave a joint no position; empty if they do not."""
 
     @property
     def joints(self) -> tuple[str, ...]:

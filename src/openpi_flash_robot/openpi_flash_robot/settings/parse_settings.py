@@ -81,6 +81,7 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
         tracking_delay_ns=values.seconds("tracking_delay"),
         stamp_trajectories=values.get("trajectory_stamp", str) == "absolute",
         robot_description_topic=values.get("robot_description_topic", str),
+        joint_limits_file=values.get("joint_limits_file", str),
         fault_after_ns=values.seconds("fault_after"),
         prompt=values.get("prompt", str),
         dry_run=values.get("dry_run", bool),

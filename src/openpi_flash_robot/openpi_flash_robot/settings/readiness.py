@@ -12,6 +12,8 @@ def why_not_move(settings: NodeSettings) -> str | None:
     """What is missing before the robot may move; None if nothing is."""
     if settings.dry_run:
         return None
+    if settings.limit_conflict:
+        return settings.limit_conflict
     axes, player = settings.axes, settings.player
     is_bounded = [
         axis not in settings.unmoved_joints and (is_measured or kind not in RATE_KINDS)
@@ -31,7 +33,8 @@ def why_not_move(settings: NodeSettings) -> str | None:
         if missing:
             return (
                 f"parameter {name} is not set for {', '.join(missing)}, and dry_run is false: a "
-                "robot is not moved without position limits; take them from its data sheet or URDF"
+                "robot is not moved without position limits; take them from its data sheet or "
+                "URDF, or name a joint_limits_file"
             )
     unmoved = [a for a in settings.axes_without_controller if a not in settings.unmoved_joints]
     if unmoved:

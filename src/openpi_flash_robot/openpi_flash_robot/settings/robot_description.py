@@ -7,11 +7,9 @@ Format: http://wiki.ros.org/urdf/XML/joint. A continuous joint has no position l
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from xml.etree import ElementTree
 
-from openpi_flash_robot.settings.node_settings import NodeSettings
+from openpi_flash_robot.settings.bounds import Bounds
 
 LONGEST = 20_000_000
 """Characters; descriptions are a few hundred thousand, meshes are files of their own."""
@@ -19,21 +17,6 @@ LONGEST = 20_000_000
 
 class DescriptionError(ValueError):
     """The text is no robot's description."""
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What a joint may do by the robot's description.
-
-    Attributes:
-        lower: rad or m; -inf for none.
-        upper: rad or m; inf for none.
-        velocity: rad/s or m/s; inf for none.
-    """
-
-    lower: float = -math.inf
-    upper: float = math.inf
-    velocity: float = math.inf
 
 
 def parse_description(text: str) -> dict[str, Bounds]:
@@ -82,20 +65,3 @@ def _number(limit: ElementTree.Element, key: str, default: float, joint: str) ->
     if math.isnan(number):
         raise DescriptionError(f"has {key} {text!r} for joint {joint}, expected a number")
     return number
-
-
-def bounded(settings: NodeSettings, bounds: Mapping[str, Bounds]) -> NodeSettings:
-    """Settings whose limits do not go beyond those of the description.
-
-    A joint that the description does not know, or gives no room, keeps its own limits.
-    """
-    player = settings.player
-    known = [bounds.get(axis, Bounds()) for axis in settings.axes]
-    known = [bound if bound.lower < bound.upper else Bounds() for bound in known]
-    lower = tuple(max(o, b.lower) for o, b in zip(player.position_lower, known, strict=True))
-    upper = tuple(min(o, b.upper) for o, b in zip(player.position_upper, known, strict=True))
-    velocity = tuple(min(o, b.velocity) for o, b in zip(player.max_velocity, known, strict=True))
-    if any(low >= high for low, high in zip(lower, upper, strict=True)):
-        return settings  # the parameters lie outside: another robot's description
-    limited = replace(player, position_lower=lower, position_upper=upper, max_velocity=velocity)
-    return replace(settings, player=limited)

@@ -1,17 +1,9 @@
-"""robot_description.py: a URDF's limits bound those of the parameters."""
-
-import math
+"""robot_description.py: the limits of joints in a URDF."""
 
 import pytest
 
-from openpi_flash_robot.settings.parse_settings import settings_from_parameters
-from openpi_flash_robot.settings.readiness import why_not_move
-from openpi_flash_robot.settings.robot_description import (
-    Bounds,
-    DescriptionError,
-    bounded,
-    parse_description,
-)
+from openpi_flash_robot.settings.bounds import Bounds
+from openpi_flash_robot.settings.robot_description import DescriptionError, parse_description
 
 URDF = """<?xml version="1.0"?>
 <robot name="arm">
@@ -32,31 +24,6 @@ def test_each_joint_has_the_limits_of_its_type():
         "gripper": Bounds(0.0, 0.8),  # a velocity of 0 is none
         "tool": Bounds(),
     }
-
-
-def test_the_narrower_limit_counts(parameters):
-    player = bounded(settings_from_parameters(parameters), parse_description(URDF)).player
-    assert player.position_lower == (-1.5, -2.0, 0.0)
-    assert player.position_upper == (1.0, 2.0, 0.8)
-    assert player.max_velocity == (0.7, 1.0, 2.0)
-
-
-def test_where_the_parameters_have_no_limits_the_description_does(parameters):
-    del parameters["position_lower"], parameters["position_upper"]
-    settings = settings_from_parameters(parameters)
-    assert why_not_move(settings) is not None
-    described = bounded(settings, parse_description(URDF))
-    assert described.player.position_upper == (1.0, math.inf, 0.8)
-    assert "position_lower is not set for elbow, and" in why_not_move(described)
-
-
-def test_a_joint_that_is_not_described_keeps_its_limits(settings):
-    assert bounded(settings, {}) == settings
-    assert bounded(settings, {"shoulder": Bounds(0.0, 0.0)}) == settings
-
-
-def test_limits_that_lie_outside_the_description_are_of_another_robot(settings):
-    assert bounded(settings, {"shoulder": Bounds(5.0, 6.0)}) == settings
 
 
 @pytest.mark.parametrize(

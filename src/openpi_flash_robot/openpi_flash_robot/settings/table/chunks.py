@@ -220,6 +220,15 @@ PARAMETERS: tuple[Parameter, ...] = (
         "none are set. Empty: none.",
     ),
     Parameter(
+        "joint_limits_file",
+        ParameterKind.STRING,
+        "",
+        "A joint_limits.yaml as MoveIt and ros2_control have it (joint_limits.<joint>."
+        "has_velocity_limits, max_velocity, ...; also of position, acceleration, deceleration and "
+        "jerk), with the names of axes. The tightest limit counts: of this file, of the robot's "
+        "description, and of the parameters. Read when the node is configured. Empty: none.",
+    ),
+    Parameter(
         "position_lower",
         ParameterKind.DOUBLES,
         (float("-inf"),),
