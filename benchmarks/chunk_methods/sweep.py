@@ -51,6 +51,7 @@ class Arm:
     options: RtcOptions = DEFAULT_RTC
     execution_horizon: int = 10
     blend_ms: float = 100.0
+    max_jerk: float = 0.0
 
 
 ARMS = (
@@ -81,6 +82,15 @@ FADES = (
     Arm("rtc_prefix, blend_time 0", "rtc_prefix", blend_ms=0.0),
 )
 """Rows without what makes borders smooth."""
+JERK_LIMITS = (
+    Arm(STOP_AND_GO, STOP_AND_GO),
+    *(
+        Arm(f"{method}, max_jerk {jerk}" if jerk else method, method, max_jerk=jerk)
+        for method in ("latest", "weighted_average", "temporal_ensemble", "rtc", "rtc_prefix")
+        for jerk in (0, 400, 200, 100)
+    ),
+)
+"""Rows with a limit of the jerk, m/s^3."""
 LONG_ARMS = (STOP_AND_GO, "latest", "rtc", "rtc, vjp on the server", "rtc_prefix")
 
 
@@ -114,6 +124,7 @@ def case_of(
         execution_horizon=arm.execution_horizon,
         options=arm.options,
         blend_ms=arm.blend_ms,
+        max_jerk=arm.max_jerk,
         has_obstacles=has_obstacles,
     )
 
@@ -205,6 +216,25 @@ def ratio_table(
     return "\n".join(lines)
 
 
+def jerk_limits_table(points: Sequence[Point]) -> str:
+    """What a limit of the jerk does at one delay, for the rows of `JERK_LIMITS`."""
+    lines = [
+        "| | peak jerk, m/s³ | RMS jerk, m/s³ | smoother than stop-and-go | peak acc., m/s² "
+        "| off the way, mm | into obstacles | first action, ms | reaction, ms | half-way, ms |",
+        "|" + "---|" * 10,
+    ]
+    calm = {point.arm: point.measures for point in chosen(points, has_obstacles=False)}
+    for point in chosen(points, has_obstacles=True):
+        here, plain = point.measures, calm[point.arm]
+        lines.append(
+            f"| `{point.arm}` | {here.peak_jerk:.0f} | {here.rms_jerk:.1f} "
+            f"| {calm[STOP_AND_GO].rms_jerk / plain.rms_jerk:.1f} | {here.peak_acceleration:.1f} "
+            f"| {here.off_way:.0f} | {100 * here.collisions:.0f} % | {here.first_action:.0f} "
+            f"| {plain.reaction:.0f} | {_finite(plain.half_reaction)} |"
+        )
+    return "\n".join(lines)
+
+
 def fades_table(points: Sequence[Point]) -> str:
     """RMS jerk, and the time to half of a reaction, of the rows of `FADES`."""
     delays = sorted({point.latency_ms for point in points})
@@ -264,6 +294,7 @@ def main() -> None:
             points, shown, has_obstacles=False, jitter_ms=JITTER_MS
         )
     sections["fades"] = fades_table(run(FADES, [(0, 0), (SHOWN_MS, 0), (320, 0)], seeds))
+    sections["jerk-limits"] = jerk_limits_table(run(JERK_LIMITS, [(SHOWN_MS, 0)], seeds))
     sections["ratios-long"] = ratio_table(
         beyond, sorted({point.latency_ms for point in beyond}), has_obstacles=False
     )

@@ -62,6 +62,7 @@ class Case:
         execution_horizon: steps.
         options: how the server of `rtc` guides.
         blend_ms: how long a fade takes.
+        max_jerk: m/s^3; 0 for no limit.
         has_obstacles: whether there are two ways, so that chunks may disagree on more than noise.
     """
 
@@ -73,6 +74,7 @@ class Case:
     execution_horizon: int = 10
     options: RtcOptions = DEFAULT_RTC
     blend_ms: float = 100.0
+    max_jerk: float = 0.0
     has_obstacles: bool = True
 
 
@@ -112,6 +114,7 @@ def play(case: Case, goal_at: Callable[[int], float] = lambda _: 0.0) -> Played:
         chunk_method="latest" if stops else case.method,
         execution_horizon=case.execution_horizon,
         blend_ns=round(case.blend_ms * MS),
+        max_jerk=(case.max_jerk, case.max_jerk) if case.max_jerk else (),
     )
     player, schedule = ChunkPlayer(("x", "y"), settings), RequestSchedule[object]()
     delays = np.random.default_rng((case.seed, 1))
@@ -129,7 +132,7 @@ def play(case: Case, goal_at: Callable[[int], float] = lambda _: 0.0) -> Played:
             arrival = answer = None
             schedule.finish(now, sequence, is_answered=True)
             if stops:  # so many steps and no more
-                played_ns = settings.lead_ns + case.execution_horizon * STEP_NS
+                played_ns = player.lead_ns + case.execution_horizon * STEP_NS
                 age_ns = now - observed + played_ns
                 player.update_settings(dataclasses.replace(settings, max_chunk_age_ns=age_ns))
             before = player.motion
@@ -141,7 +144,7 @@ def play(case: Case, goal_at: Callable[[int], float] = lambda _: 0.0) -> Played:
         if now % TICK_NS or arrival is not None:
             continue
         due = schedule.is_due(
-            now, player.plan, case.execution_horizon, settings.lead_ns, player.takeover_ns
+            now, player.plan, case.execution_horizon, player.lead_ns, player.takeover_ns
         )
         if stops:
             due = player.plan is None and not player.is_moving(now)
@@ -149,7 +152,7 @@ def play(case: Case, goal_at: Callable[[int], float] = lambda _: 0.0) -> Played:
             continue
         here = np.zeros(2) if player.motion is None else player.motion.sample(now).positions
         told = player.continuation(
-            now, now + schedule.expected_ns + settings.lead_ns, case.execution_horizon
+            now, now + schedule.expected_ns + player.lead_ns, case.execution_horizon
         )
         controls = None
         if told is not None:

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import State as LifecycleState
-from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
@@ -354,6 +354,51 @@ def test_the_robots_description_bounds_the_limits_whenever_it_comes(ros, robot, 
     descriptions.publish(String(data="<no robot/>"))
     descriptions.publish(String(data=f"<robot>{joints}</robot>"))
     robot.until_state(PolicyStatus.RUNNING)
+
+
+def test_a_description_of_another_robot_keeps_the_arm_still_and_is_named(robot, server, make_node):
+    from conftest import latched
+
+    make_node()
+    robot.until_state(PolicyStatus.RUNNING)
+    other = '<joint name="elbow" type="revolute"><limit lower="5" upper="6" velocity="9"/></joint>'
+    descriptions = robot.node.create_publisher(String, "/robot_description", latched())
+    descriptions.publish(String(data=f"<robot>{other}</robot>"))
+    why = "joint elbow has no position left: position_lower 5 (/robot_description) is not below"
+    robot.until_state(PolicyStatus.FAULT, why)
+    descriptions.publish(String(data="<robot/>"))
+    robot.until_state(PolicyStatus.RUNNING)
+
+
+def test_a_limits_file_bounds_the_parameters_when_they_change_too(
+    robot, server, make_node, tmp_path
+):
+    file = tmp_path / "joint_limits.yaml"
+    file.write_text(
+        "joint_limits:\n  elbow: {has_jerk_limits: true, max_jerk: 50.0, "
+        "has_position_limits: true, min_position: -1.0, max_position: 1.0}\n"
+    )
+    node = make_node(joint_limits_file=str(file))
+    robot.until_state(PolicyStatus.RUNNING)
+    assert node._settings.player.position_upper[1] == 1.0
+    assert node._settings.player.max_jerk[1] == 50.0
+    (refused,) = node.set_parameters([Parameter("max_acceleration", value=[20.0])])
+    assert refused.reason.startswith(f"max_jerk of elbow, by {file} (50) is too low for its max_a")
+    (refused,) = node.set_parameters([Parameter("position_lower", value=[-2.0, 1.5, 0.0])])
+    assert refused.reason.startswith(
+        "joint elbow has no position left: position_lower 1.5 (position_lower) is not below "
+        f"position_upper 1 ({file})"
+    )
+    (taken,) = node.set_parameters([Parameter("max_velocity", value=[0.5])])
+    assert taken.successful
+    assert node._settings.player.max_jerk[1] == 50.0
+
+
+def test_a_limits_file_that_cannot_be_used_is_an_error_at_configure(make_node, tmp_path):
+    file = tmp_path / "joint_limits.yaml"
+    file.write_text("joint_limits: {elbow: {has_velocity_limits: true}}")
+    node = make_node(bring_up=False, joint_limits_file=str(file))
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
 
 
 def test_shutdown_holds(ros, robot, make_node):
