@@ -1,15 +1,17 @@
 """joint_limits_file.py: the limits that MoveIt and ros2_control have, and what is refused."""
 
 import math
+from pathlib import Path
 
 import pytest
 
-from openpi_flash_robot.run.settings_file import robot_settings
+from openpi_flash_robot.run.settings_file import load_settings, robot_settings
 from openpi_flash_robot.settings.bounds import Bounds
 from openpi_flash_robot.settings.joint_limits_file import limits_from_file, parse_joint_limits
 from openpi_flash_robot.settings.parameter_kinds import ParameterError
 from openpi_flash_robot.settings.parse_settings import settings_from_parameters
 
+CONFIG = Path(__file__).parents[4] / "config"
 MOVEIT = """
 default_velocity_scaling_factor: 0.1
 default_acceleration_scaling_factor: 0.1
@@ -111,6 +113,20 @@ def test_what_cannot_be_read_names_file_joint_key_and_value(text, message):
     with pytest.raises(ParameterError) as refused:
         parse_joint_limits(text, "f")
     assert message in str(refused.value)
+
+
+def test_the_arm_of_droid_has_a_file_of_its_makers_limits():
+    settings = load_settings(
+        CONFIG / "robots" / "droid_joint_position.yaml",
+        server="127.0.0.1",
+        joint_limits_file=str(CONFIG / "joint_limits" / "franka_fr3.yaml"),
+    )
+    player = settings.player
+    assert player.position_upper[3] == -0.4461
+    assert player.position_lower[5] == 0.8521
+    assert player.max_velocity[0] == 0.5  # the robot file's own is tighter
+    assert player.max_jerk == (5000.0,) * 7 + (math.inf,)
+    assert player.smoothing_ns == 1_600_000  # 2 x 4 / 5000 s
 
 
 @pytest.fixture
