@@ -105,7 +105,10 @@ class Arm:
     # --- what people say ---
 
     def activate(self, now: int) -> None:
-        """The robot may go, if no other order keeps it; nobody knows where it was led meanwhile."""
+        """The robot may go, if no other order keeps it; nobody knows where it was led meanwhile.
+
+        While the controllers still play this node's braking, that is where it is.
+        """
         self.run = without(self.run, Order.INACTIVE)
         if self._leading.is_taken:
             self.run = ordered(self.run, Order.TAKEN)
@@ -114,7 +117,8 @@ class Arm:
         self._patience.forget()
         self._commander.forget()
         self.player.hold(WAITING, now)
-        self.player.forget()
+        if not self.player.is_moving(now):
+            self.player.forget()
 
     def deactivate(self, now: int, message: str) -> None:
         """Stand; ends a pause, a hold and what needs a person."""

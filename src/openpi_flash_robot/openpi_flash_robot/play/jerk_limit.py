@@ -42,30 +42,33 @@ def averaged(motion: Motion, half_ns: int) -> Motion:
         return motion.shifted(-half_ns)
     is_from_rest = not motion.velocities[0].any()
     begin_ns = motion.start_ns + (-half_ns if is_from_rest else half_ns)
-    times_ns = _knots(motion.times_ns, half_ns, begin_ns)
+    # where the jerk may change
+    times_ns = np.union1d(motion.times_ns - half_ns, motion.times_ns + half_ns)
+    times_ns = np.concatenate([[begin_ns], times_ns[times_ns > begin_ns]])
     width = to_seconds(2 * half_ns)
     before, speed_before = motion.samples(times_ns - half_ns)
     after, speed_after = motion.samples(times_ns + half_ns)
     velocities = (after - before) / width
+    velocities[-1] = 0.0
     accelerations = (speed_after - speed_before) / width
     lengths = np.diff(times_ns)[:, np.newaxis] / SECOND
     # summed up piece by piece: rounding of a difference of areas would be a jerk of its own
     moves = lengths * (velocities[1:] + velocities[:-1]) / 2.0
     moves -= lengths**2 * np.diff(accelerations, axis=0) / 12.0
     start = motion.positions[0] if is_from_rest else _mean(motion, begin_ns, half_ns)
-    velocities[-1] = 0.0
-    return Motion(times_ns, start + np.vstack([0.0 * start, np.cumsum(moves, axis=0)]), velocities)
+    positions = start + np.vstack([np.zeros_like(start), np.cumsum(moves, axis=0)])
+    apart = _apart(times_ns)
+    return Motion(times_ns[apart], positions[apart], velocities[apart])
 
 
-def _knots(times_ns: NDArray[np.int64], half_ns: int, begin_ns: int) -> NDArray[np.int64]:
-    """Where the mean may change its jerk, from a moment on, and not too close to each other."""
-    end_ns = int(times_ns[-1]) + half_ns
-    knots = np.union1d(times_ns - half_ns, times_ns + half_ns)
-    kept = [begin_ns]
-    for knot in knots.tolist():
-        if kept[-1] + CLOSEST_NS <= knot <= end_ns - CLOSEST_NS:
-            kept.append(knot)
-    return np.array([*kept, end_ns], dtype=np.int64)
+def _apart(times_ns: NDArray[np.int64]) -> list[int]:
+    """Of moments, the first and the last, and between them those that are not too close."""
+    kept = [0]
+    for index, at_ns in enumerate((times_ns - CLOSEST_NS).tolist()):
+        if at_ns >= times_ns[kept[-1]]:
+            kept.append(index)
+    last = len(times_ns) - 1
+    return kept if kept[-1] == last else [*kept[:-1], last] if len(kept) > 1 else [0, last]
 
 
 def _mean(motion: Motion, at_ns: int, half_ns: int) -> Joints:

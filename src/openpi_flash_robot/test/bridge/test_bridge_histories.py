@@ -228,3 +228,24 @@ def test_the_jerk_keeps_to_its_limit_where_the_node_is_in_time(settings, seed):
     positions, velocities, accelerations, jerks = played(history, late_share=0.0)
     assert_within_limits(history, positions, velocities, accelerations)
     assert np.all(np.abs(jerks) <= 1.05 * np.asarray(history.player.max_jerk))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_activation_while_the_arm_still_brakes_keeps_to_the_limits(settings, seed):
+    history = History(settings, seed, jerk_shares=JERK_SHARES)
+    bridge, seen = history.world.bridge, []
+    for _ in range(10):
+        while not bridge._arm.player.is_moving(history.world.now + 300 * MS):
+            seen += history.pass_time(20)
+        bridge.deactivate(history.world.now)
+        history.collect()
+        seen += history.pass_time(20)
+        bridge.activate(history.world.now)
+        history.collect()
+        for _ in range(20):
+            seen += history.pass_time(20)
+    velocities = np.array([state.velocities for state in seen])
+    accelerations = np.diff(velocities, axis=0) / 1e-3
+    jerks = np.diff(accelerations, axis=0) / 1e-3
+    assert np.all(np.abs(accelerations) <= 1.05 * np.asarray(history.player.max_acceleration))
+    assert np.all(np.abs(jerks) <= 1.05 * np.asarray(history.player.max_jerk))
