@@ -35,10 +35,16 @@ from openpi_flash_robot.nanoseconds import SECOND, to_seconds
 from openpi_flash_robot.play.chunk import Chunk, malformed, untimely
 from openpi_flash_robot.play.columns import positions
 from openpi_flash_robot.play.follow import follow
-from openpi_flash_robot.play.jerk_limit import averaged
+from openpi_flash_robot.play.jerk_limit import JerkLimiter
 from openpi_flash_robot.play.joint_limits import JointLimits, brake, can_stop
 from openpi_flash_robot.play.motion import Motion, MotionState, rest
 from openpi_flash_robot.play.plan import Plan
+from openpi_flash_robot.play.plan_limits import (
+    is_narrower,
+    limited_steps,
+    limits_of,
+    no_faster_than_asked,
+)
 from openpi_flash_robot.play.smooth_path import Polygon, SmoothPath
 from openpi_flash_robot.play.splice.border import Border
 from openpi_flash_robot.play.splice.fade import faded
@@ -63,12 +69,6 @@ ARRIVED = 5e-3
 
 REMEMBERED_CHUNKS = 16
 """Chunks that an ensemble is made of at most."""
-
-SLOWEST = 1e-3
-"""rad/s or m/s; a velocity limit must be above zero."""
-
-OFF_CHUNK = 1e-3
-"""rad or m; a motion that is farther from the chunk than this is limited there."""
 
 JERK_LIMIT_CHANGED = Hold(
     HoldKind.REQUESTED, "the limit of the jerk has changed; the robot stands before it counts"
@@ -98,8 +98,6 @@ class ChunkPlayer:
     def __init__(self, joints: tuple[str, ...], settings: PlayerSettings) -> None:
         self._joints = joints
         self._plan: Plan | None = None
-        self._motion: Motion | None = None  # before it is averaged
-        self._commanded: Motion | None = None
         self._hold = Hold(HoldKind.WAITING, "waiting for the first chunk")
         self._held_since_ns = 0
         self._last_now = 0
@@ -109,25 +107,25 @@ class ChunkPlayer:
         self._asked: TimedChunk | None = None  # as the policy said it, rates as rates
         self._joined: TimedChunk | None = None
         self._settings = settings
-        self._limits = self._braking = _limits_of(settings)
+        self._limits = self._braking = limits_of(settings)
         self._motion_acceleration = self._limits.acceleration
-        self._half_ns = self._next_half_ns = settings.smoothing_ns // 2
+        self._jerk = JerkLimiter(settings.smoothing_ns)
 
     def update_settings(self, settings: PlayerSettings) -> None:
         """Use other limits from the next chunk on; a plan that narrower ones forbid is stopped."""
         self._settings = settings
-        before, self._limits = self._limits, _limits_of(settings)
+        before, self._limits = self._limits, limits_of(settings)
         # a speed that was reached under other limits must not be braked more softly than by them
         hardest = np.maximum(self._motion_acceleration, self._limits.acceleration)
-        self._next_half_ns = settings.smoothing_ns // 2
-        if self._half_ns and self._next_half_ns != self._half_ns:
+        self._jerk.next_ns = settings.smoothing_ns
+        if self._jerk.delay_ns and not self._jerk.is_next:
             hardest = self._motion_acceleration  # what the jerk was limited for
         self._braking = replace(self._limits, acceleration=hardest)
         if self._plan is None:
             return
-        if _is_narrower(self._limits, before):
+        if is_narrower(self._limits, before):
             self._narrowed = Hold(HoldKind.REQUESTED, "the limits have become narrower")
-        elif self._next_half_ns != self._half_ns:
+        elif not self._jerk.is_next:
             self._narrowed = JERK_LIMIT_CHANGED
 
     @property
@@ -143,16 +141,16 @@ class ChunkPlayer:
     @property
     def motion(self) -> Motion | None:
         """What is commanded, from the last chunk or hold on; None before the first chunk."""
-        return self._commanded
+        return self._jerk.commanded
 
     @property
     def lead_ns(self) -> int:
         """From now to where a chunk may depart from the running one, or braking may begin."""
-        return self._settings.lead_ns + self._half_ns
+        return self._settings.lead_ns + self._jerk.delay_ns
 
     def is_moving(self, at_ns: int) -> bool:
         """Whether anything was commanded to move at a moment, or later."""
-        return self._commanded is not None and self._commanded.end_ns > at_ns
+        return self._jerk.commanded is not None and self._jerk.commanded.end_ns > at_ns
 
     @property
     def is_braking(self) -> bool:
@@ -234,13 +232,13 @@ class ChunkPlayer:
     def _set_back(self, last_now: int, by_ns: int) -> None:
         """What was commanded until now belongs to moments that come again."""
         self._held_since_ns -= by_ns
-        if self._motion is not None:
-            self._take(self._kept(self._motion, last_now).shifted(-by_ns))
-        if self._plan is not None and self._commanded is not None:
+        if self._jerk.planned is not None:
+            self._jerk.take(self._jerk.kept(self._jerk.planned, last_now).shifted(-by_ns))
+        if self._plan is not None and self._jerk.commanded is not None:
             plan = self._plan
             self._plan = replace(
                 plan,
-                motion=self._commanded,
+                motion=self._jerk.commanded,
                 due_ns=plan.due_ns - by_ns,
                 start_ns=plan.start_ns - by_ns,
             )
@@ -252,30 +250,20 @@ class ChunkPlayer:
         return self._stay(reason, now)
 
     def _brake(self, now: int) -> None:
-        motion = self._motion
+        motion = self._jerk.planned
         if motion is not None and not self._is_braking:
             begin_ns = max(now + self.lead_ns, motion.start_ns)
             if motion.end_ns > begin_ns:
                 tail = brake(motion.sample(begin_ns), begin_ns, 0, self._braking)
-                self._take(motion.until(begin_ns, tail))
+                self._jerk.take(motion.until(begin_ns, tail))
         self._is_braking = True
-
-    def _take(self, motion: Motion) -> None:
-        """Command the mean of a motion."""
-        self._motion, self._commanded = motion, averaged(motion, self._half_ns)
-
-    def _kept(self, motion: Motion, now: int) -> Motion:
-        """What a motion's mean is made of from now on."""
-        return motion.since(now - 2 * self._half_ns)
 
     def _has_next_jerk_limit(self, now: int) -> bool:
         """Whether the jerk is limited as the settings say: another limit begins at rest."""
-        if self._half_ns != self._next_half_ns and not self.is_moving(now):
-            self._half_ns, self._braking = self._next_half_ns, self._limits
-            if self._commanded is not None:
-                stands = self._commanded
-                self._take(rest(stands.positions[-1], stands.end_ns + self._half_ns))
-        return self._half_ns == self._next_half_ns
+        if not self._jerk.is_next and not self.is_moving(now):
+            self._jerk.begin_next()
+            self._braking = self._limits
+        return self._jerk.is_next
 
     def _stay(self, reason: Hold, now: int) -> Hold:
         if self._plan is not None:
@@ -291,7 +279,7 @@ class ChunkPlayer:
 
         The next chunk starts where the robot is measured.
         """
-        self._motion = self._commanded = None
+        self._jerk.forget()
 
     def lead_back(self, now: int, measured: NDArray[np.float64]) -> bool:
         """Lead the command of a robot that holds back to where its joints are; whether it does.
@@ -304,10 +292,10 @@ class ChunkPlayer:
             measured: where the joints are, at rest, [N]; where they were commanded to be lately.
         """
         near = np.asarray(self._settings.max_tracking_error)
-        if self._plan is not None or self._commanded is None or self.is_moving(now):
+        if self._plan is not None or self._jerk.commanded is None or self.is_moving(now):
             return False
         self._has_next_jerk_limit(now)
-        here = self._commanded.sample(now).positions
+        here = self._jerk.commanded.sample(now).positions
         away = np.where(near > 0, np.abs(here - measured), 0.0)
         if not np.isfinite(away).all() or np.all(away <= ARRIVED):
             return False
@@ -320,7 +308,7 @@ class ChunkPlayer:
             smoothing_ns=RETREAT_NS,
             limits=self._limits,
         )
-        self._take(motion)
+        self._jerk.take(motion)
         self._is_braking = False
         return True
 
@@ -332,29 +320,29 @@ class ChunkPlayer:
             target: [N], rad or m; brought within the position limits.
         """
         assert self._plan is None, "a chunk is being played"
-        assert self._motion is not None, "nothing was commanded yet"
+        assert self._jerk.planned is not None, "nothing was commanded yet"
         if not self._has_next_jerk_limit(now):
             self._brake(now)
             return
-        begin_ns = max(now + self.lead_ns, self._motion.start_ns)
+        begin_ns = max(now + self.lead_ns, self._jerk.planned.start_ns)
         motion = follow(
-            self._motion.sample(begin_ns),
+            self._jerk.planned.sample(begin_ns),
             begin_ns,
             np.array([begin_ns + LED_NS], dtype=np.int64),
             target[np.newaxis],
             smoothing_ns=LED_NS,
             limits=self._braking,
         )
-        self._take(self._kept(self._motion, now).until(begin_ns, motion))
+        self._jerk.take(self._jerk.kept(self._jerk.planned, now).until(begin_ns, motion))
         self._is_braking = False
 
     def begin_at(self, measured: NDArray[np.float64], now: int) -> NDArray[np.float64]:
         """Where a motion that no chunk begins would begin, [N]: as commanded, or as measured."""
-        if self._commanded is None:
+        if self._jerk.commanded is None:
             self._has_next_jerk_limit(now)
-            self._take(rest(measured, now + JOIN_NS + self._half_ns))
-        assert self._commanded is not None
-        return self._commanded.sample(now).positions
+            self._jerk.take(rest(measured, now + JOIN_NS + self._jerk.delay_ns))
+        assert self._jerk.commanded is not None
+        return self._jerk.commanded.sample(now).positions
 
     def resume_from(self, played: Motion, reason: Hold, now: int) -> Hold:
         """Hold where controllers have come to without this process.
@@ -365,8 +353,7 @@ class ChunkPlayer:
             now: this moment.
         """
         self._is_braking = True
-        self._half_ns = 0  # they have it as it is, until they stand
-        self._take(played.since(min(now, played.end_ns)))
+        self._jerk.take_as_it_is(played.since(min(now, played.end_ns)))
         return self._stay(reason, now)
 
     def max_age_ns(self, horizon: int, step_ns: int) -> int:
@@ -384,8 +371,8 @@ class ChunkPlayer:
             first_due_ns = begin_ns + chunk.step_ns - self._moved_ns(chunk)
             start_ns = max(first_due_ns, chunk.observation_ns)
         else:
-            assert self._motion is not None, "a plan has a motion"
-            before = self._motion
+            assert self._jerk.planned is not None, "a plan has a motion"
+            before = self._jerk.planned
             begin_ns = max(now + self.lead_ns, before.start_ns, self.takeover_ns or 0)
             start_ns = chunk.observation_ns
         first_step = max(0, (begin_ns - start_ns) // chunk.step_ns + 1)
@@ -401,7 +388,7 @@ class ChunkPlayer:
         if self._plan is None:
             watched = np.asarray(self._settings.max_tracking_error) > 0
             here = np.where(watched, measured, start.positions)
-            by_command = ~watched & (self._motion is not None and self._settings.is_commanded)
+            by_command = ~watched & (self._jerk.planned is not None and self._settings.is_commanded)
             if jump := self._start_jump(chunk, first_step, here, by_command):
                 return jump
         steps = np.arange(first_step, last_step + 1, dtype=np.int64)
@@ -425,21 +412,21 @@ class ChunkPlayer:
             due_ns,
             desired,
             smoothing_ns=chunk.step_ns,
-            limits=_no_faster_than_asked(limits, chunk, first_step, last_step),
+            limits=no_faster_than_asked(limits, chunk, first_step, last_step),
         )
         times = np.concatenate([[0.0], (due_ns - begin_ns) / SECOND])
         unlimited = Polygon(times, np.vstack([start.positions, desired]))
-        self._take(self._kept(before, now).until(begin_ns, after))
-        assert self._commanded is not None
+        self._jerk.take(self._jerk.kept(before, now).until(begin_ns, after))
+        assert self._jerk.commanded is not None
         return Plan(
-            motion=self._commanded,
+            motion=self._jerk.commanded,
             due_ns=due_ns,
             step_ns=chunk.step_ns,
             start_ns=start_ns,
             first_step=first_step,
             observation_ns=chunk.observation_ns,
             sequence=chunk.sequence,
-            limited_steps=_limited_steps(
+            limited_steps=limited_steps(
                 SmoothPath(unlimited, to_seconds(chunk.step_ns)), after, due_ns, self._limits
             ),
         )
@@ -450,7 +437,7 @@ class ChunkPlayer:
         It stays where it was commanded to be, not where it sags to, if it was commanded and is
         there. Else its controllers get a moment to come to where it is.
         """
-        motion, near = self._commanded, np.asarray(self._settings.max_tracking_error)
+        motion, near = self._jerk.commanded, np.asarray(self._settings.max_tracking_error)
         is_measured = np.asarray(self._settings.measured or [True] * len(self._joints))
         if measured.shape != is_measured.shape or not np.isfinite(measured[is_measured]).all():
             return Hold(HoldKind.OBSERVATION, "the measured joint positions are not known")
@@ -460,17 +447,17 @@ class ChunkPlayer:
         if motion is not None and self._settings.is_commanded:
             away = np.abs(motion.sample(now).positions - measured)
             if now < motion.end_ns or np.all((away <= near) | (near == 0.0)):
-                assert self._motion is not None, "what is commanded is the mean of a motion"
-                return self._motion
+                assert self._jerk.planned is not None, "what is commanded is the mean of a motion"
+                return self._jerk.planned
             # a gripper keeps its command, and with it what it holds
             measured = np.where(near > 0, measured, motion.sample(now).positions)
-        return rest(measured, now + JOIN_NS + self._half_ns)
+        return rest(measured, now + JOIN_NS + self._jerk.delay_ns)
 
     def _moved_ns(self, chunk: Chunk) -> int:
         """How long the robot, which holds now, still moved after the chunk's observation."""
-        if self._commanded is None:
+        if self._jerk.commanded is None:
             return 0
-        return max(0, self._commanded.end_ns - chunk.observation_ns)
+        return max(0, self._jerk.commanded.end_ns - chunk.observation_ns)
 
     def _start_jump(
         self,
@@ -564,50 +551,3 @@ class ChunkPlayer:
             execution_horizon,
             is_prefix=told is RunningChunk.IS_PREFIX,
         )
-
-
-def _limits_of(settings: PlayerSettings) -> JointLimits:
-    return JointLimits(
-        np.asarray(settings.position_lower, dtype=np.float64),
-        np.asarray(settings.position_upper, dtype=np.float64),
-        np.asarray(settings.max_velocity, dtype=np.float64),
-        np.asarray(settings.max_acceleration, dtype=np.float64),
-    )
-
-
-def _no_faster_than_asked(
-    limits: JointLimits, chunk: Chunk, first_step: int, last_step: int
-) -> JointLimits:
-    """The limits, and of a rate no more than the policy says: what it lost is not caught up."""
-    if not any(chunk.rates):
-        return limits
-    steps = np.abs(chunk.actions[first_step : last_step + 1]) / to_seconds(chunk.step_ns)
-    asked = np.maximum(steps.max(axis=0), SLOWEST)
-    return replace(
-        limits, velocity=np.where(chunk.rates, np.minimum(limits.velocity, asked), limits.velocity)
-    )
-
-
-def _is_narrower(limits: JointLimits, before: JointLimits) -> bool:
-    """Whether a motion within the limits of before may go beyond these."""
-    return bool(
-        np.any(limits.lower > before.lower)
-        or np.any(limits.upper < before.upper)
-        or np.any(limits.velocity < before.velocity)
-    )
-
-
-def _limited_steps(
-    path: SmoothPath, motion: Motion, due_ns: NDArray[np.int64], limits: JointLimits
-) -> int:
-    """At how many steps a motion is off the path that begins with it and knows no limits.
-
-    The braking at the end does not count: a newer chunk takes its place.
-    """
-    at = (due_ns - motion.start_ns) / SECOND
-    fastest = np.minimum(np.abs(path.velocities(at[-1:])[0]), limits.velocity)
-    braking = fastest / limits.acceleration
-    counted = due_ns[at <= at[-1] - braking.max()]
-    wanted = path.positions((counted - motion.start_ns) / SECOND)
-    reached = motion.positions_at(counted)
-    return int(np.any(np.abs(wanted - reached) > OFF_CHUNK, axis=1).sum())

@@ -22,7 +22,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openpi_flash_robot.nanoseconds import SECOND, to_seconds
-from openpi_flash_robot.play.motion import CLOSEST_NS, Joints, Motion
+from openpi_flash_robot.play.motion import CLOSEST_NS, Joints, Motion, rest
+
+
+class JerkLimiter:
+    """A planned motion, and what is commanded of it.
+
+    Attributes:
+        next_ns: over how long motions are to be averaged from the next rest on; even.
+        delay_ns: half of the time over which they are averaged now: what is planned must not be
+            changed sooner than so long from now.
+        planned: None before the first motion.
+        commanded: its mean.
+    """
+
+    def __init__(self, smoothing_ns: int) -> None:
+        """Begin without a motion; smoothing_ns as `PlayerSettings` has it."""
+        self.next_ns = smoothing_ns
+        self.delay_ns = smoothing_ns // 2
+        self.planned: Motion | None = None
+        self.commanded: Motion | None = None
+
+    def take(self, motion: Motion) -> None:
+        """Command the mean of a motion."""
+        self.planned, self.commanded = motion, averaged(motion, self.delay_ns)
+
+    def take_as_it_is(self, motion: Motion) -> None:
+        """Command a motion itself, and what follows without a limit, until `begin_next`."""
+        self.delay_ns = 0
+        self.take(motion)
+
+    def forget(self) -> None:
+        """Command nothing."""
+        self.planned = self.commanded = None
+
+    def kept(self, motion: Motion, now: int) -> Motion:
+        """What the mean of a motion is made of from now on."""
+        return motion.since(now - 2 * self.delay_ns)
+
+    @property
+    def is_next(self) -> bool:
+        """Whether motions are averaged over the time that is wanted."""
+        return 2 * self.delay_ns == self.next_ns
+
+    def begin_next(self) -> None:
+        """Average over the time that is wanted from now on; what was commanded must be at rest."""
+        self.delay_ns = self.next_ns // 2
+        if self.commanded is not None:
+            stands, since_ns = self.commanded.positions[-1], self.commanded.end_ns
+            self.take(rest(stands, since_ns + self.delay_ns))
 
 
 def averaged(motion: Motion, half_ns: int) -> Motion:
