@@ -294,7 +294,10 @@ def main() -> None:
             points, shown, has_obstacles=False, jitter_ms=JITTER_MS
         )
     sections["fades"] = fades_table(run(FADES, [(0, 0), (SHOWN_MS, 0), (320, 0)], seeds))
-    sections["jerk-limits"] = jerk_limits_table(run(JERK_LIMITS, [(SHOWN_MS, 0)], seeds))
+    limited = [
+        arm for arm in JERK_LIMITS if not arguments.quick or arm.method in (STOP_AND_GO, "latest")
+    ]
+    sections["jerk-limits"] = jerk_limits_table(run(limited, [(SHOWN_MS, 0)], seeds))
     sections["ratios-long"] = ratio_table(
         beyond, sorted({point.latency_ms for point in beyond}), has_obstacles=False
     )
