@@ -114,6 +114,8 @@ VELOCITY = {
     "controller__arm__kind": "velocity",
     "controller__arm__topic": "/fr3_velocity_controller/commands",
     "unmoved_joints": ["robotiq_85_left_knuckle_joint"],
+    # the simulated controller follows no faster than this machine lets it
+    "max_tracking_error": [0.0],
 }
 
 
