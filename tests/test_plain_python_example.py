@@ -47,15 +47,10 @@ def server():
 
 
 def start(server, *more):
-    command = [sys.executable, str(EXAMPLE / "run_arm.py"), "--port", str(server.port), *more]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # a shell that runs the tests in the background has them ignore Ctrl-C
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    # a shell that runs the tests in the background has them ignore Ctrl-C
+    command = ["env", "--default-signal=INT", sys.executable, str(EXAMPLE / "run_arm.py")]
+    command += ["--port", str(server.port), *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def shoulder(output):
