@@ -33,6 +33,7 @@ def test_help_lists_the_commands_each_in_one_line():
     for command, what in (
         ("serve", "Serve the models of a configuration"),
         ("check-config", "Check a configuration without serving"),
+        ("config", "Check a configuration, or print its schema"),
         ("ping", "Reach a server and time its answers"),
         ("inspect-checkpoint", "Say what a checkpoint is"),
         ("convert-checkpoint", "Write a checkpoint in the other layout"),

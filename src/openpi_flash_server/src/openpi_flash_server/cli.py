@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from openpi_flash_server.commands.check_config import check_config
+from openpi_flash_server.commands.config_schema import config_schema
 from openpi_flash_server.commands.convert_checkpoint import convert_checkpoint
 from openpi_flash_server.commands.inspect_checkpoint import inspect_checkpoint
 from openpi_flash_server.commands.make_demo_checkpoint import make_demo_checkpoint
@@ -49,6 +50,12 @@ def _options(
 
 app.command("serve", short_help="Serve the models of a configuration.")(serve)
 app.command("check-config", short_help="Check a configuration without serving.")(check_config)
+config = typer.Typer(
+    help="Check a configuration, or print its schema.", no_args_is_help=True, rich_markup_mode=None
+)
+config.command("check", short_help="Check a configuration without serving.")(check_config)
+config.command("schema", short_help="Print the JSON Schema, for editors.")(config_schema)
+app.add_typer(config, name="config")
 app.command("ping", short_help="Reach a server and time its answers.")(ping)
 app.command("inspect-checkpoint", short_help="Say what a checkpoint is.")(inspect_checkpoint)
 app.command("convert-checkpoint", short_help="Write a checkpoint in the other layout.")(

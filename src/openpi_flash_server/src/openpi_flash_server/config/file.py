@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from openpi_flash_server.config.fields import types_at
+from openpi_flash_server.config.json_schema import SCHEMA_KEY
 from openpi_flash_server.config.problems import ConfigError, Problem, got, in_words, problem_of
 from openpi_flash_server.config.server_config import ServerConfig
 
@@ -76,6 +77,7 @@ def parse_config(
 ) -> ServerConfig:
     """As `load_config`, from a file's text; messages call it `source`, paths start at `base`."""
     values = _parse_object(text, source)
+    values.pop(SCHEMA_KEY, None)
     if base is not None:
         _anchor_robot_files(values, base)
     if SINGLE_KEY in environment and SEVERAL_KEYS in environment:

@@ -161,11 +161,14 @@ class PlannerSettings(Settings):
         description="the longest subtask, in tokens; decoding stops earlier at EOS",
     )
     generation_prompt_format: Annotated[str, Field(strict=True)] = Field(
-        default="Task: {task}. Subtask: ", description="the planner's prompt; holds {task}"
+        default="Task: {task}. Subtask: ",
+        description="the planner's prompt; holds {task}",
+        json_schema_extra={"pattern": r"\{task\}"},
     )
     action_prompt_template: Annotated[str, Field(strict=True)] = Field(
         default="{task}. Subtask: {subtask}",
         description="the action model's prompt in combined mode; holds {task} and {subtask}",
+        json_schema_extra={"allOf": [{"pattern": r"\{task\}"}, {"pattern": r"\{subtask\}"}]},
     )
 
     robot: Text | None = Field(
