@@ -130,7 +130,17 @@ PURE_MODULES = (
         # urllib.parse knows no network
         forbidden=(ROS_MODULES | NETWORK_MODULES | CLOCK_MODULES | OUR_PACKAGES) - {"urllib"},
     ),
-    PureModules("openpi_flash_server", ("config.prompt_template", "slot.scheduler")),
+    PureModules(
+        "openpi_flash_server",
+        ("config.policy_name", "config.prompt_template", "slot.scheduler"),
+    ),
+    PureModules(
+        "openpi_flash_server",
+        ("contract",),
+        # the words of the contract are the models' package's
+        forbidden=(ROS_MODULES | NETWORK_MODULES | CLOCK_MODULES | OUR_PACKAGES)
+        - {"openpi_flash_models"},
+    ),
     PureModules(
         "openpi_flash_robot",
         (
@@ -202,9 +212,9 @@ ROOMS = {
     ),
     "openpi_flash_server": (
         ("__init__", "logs"),
-        ("config",),
+        ("config", "contract"),
         ("slot",),
-        ("handlers", "transports"),
+        ("handlers", "own_policy", "transports"),
         ("serving",),
         ("commands",),
         ("cli",),

@@ -10,6 +10,21 @@ from openpi_flash_server.config.file import misspelt_variables, parse_config
 from openpi_flash_server.config.problems import ConfigError
 
 PROBLEMS = {
+    "no python name": (
+        {"action": {"model_config_name": "python:my_pkg.policies"}},
+        "server.json: 1 problem\n  action.model_config_name: must be python:MODULE:NAME, such as "
+        "python:my_pkg.policies:make, got 'python:my_pkg.policies'",
+    ),
+    "setting of our models": (
+        {"action": {"model_config_name": "python:a:b", "dtype": "float32", "rtc": {}}},
+        "server.json: 1 problem\n  action.dtype: is for our own models, remove it: python:a:b is "
+        "none",
+    ),
+    "lerobot without a checkpoint": (
+        {"action": {"model_config_name": "lerobot"}},
+        "server.json: 1 problem\n  action.checkpoint_dir: missing, set it to the directory or the "
+        "URL of the checkpoint",
+    ),
     "no slot": (
         "{}",
         "server.json: neither action nor planner is set, configure at least one of them",
@@ -46,7 +61,8 @@ PROBLEMS = {
     "missing name": (
         {"action": {"checkpoint_dir": "x"}},
         "server.json: 1 problem\n  action.model_config_name: missing, set it to the inference "
-        'config, such as pi05_sim_arm; "null" answers a fixed chunk without loading a model',
+        'config, such as pi05_sim_arm; "python:MODULE:NAME" for a policy of your own, "lerobot" '
+        'for one of LeRobot (docs/own-policy.md), "null" for a fixed chunk without a model',
     ),
     "missing checkpoint": (
         {"action": {"model_config_name": "pi05_sim_arm"}},
@@ -269,7 +285,8 @@ def test_all_problems_are_told_at_once():
     assert error_of(values) == (
         "server.json: 4 problems\n"
         "  action.model_config_name: missing, set it to the inference config, such as "
-        'pi05_sim_arm; "null" answers a fixed chunk without loading a model\n'
+        'pi05_sim_arm; "python:MODULE:NAME" for a policy of your own, "lerobot" for one of '
+        'LeRobot (docs/own-policy.md), "null" for a fixed chunk without a model\n'
         "  action.checkpoint_dir: must be text, got 5\n"
         "  action_transport.quic_port: must be at most 65535, got 70000\n"
         "  action_transport.tls: unknown key, known keys: websocket_port, quic_port, "

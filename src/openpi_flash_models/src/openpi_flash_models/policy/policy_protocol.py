@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -50,12 +50,14 @@ class ActionResult:
         batch_size: number of observations in that call.
         substitute: what the actions are instead of the model's output, and why; None: they are
             the model's output.
+        extra: further entries of the answer, sent to the client as they are.
     """
 
     actions: np.ndarray
     infer_ms: float
     batch_size: int = 1
     substitute: Substitute | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class ImageSpec:
 @dataclass(frozen=True)
 class PolicySpec:
     """What clients need to know of a policy.
+
+    Of a policy that does not say all of it, empty text, empty tuples and 0 are what is not known.
 
     Attributes:
         model: which kind, as in ``MODEL_NAMES``.
@@ -123,6 +127,14 @@ class ActionPolicy(Protocol):
 
     def warm_up(self) -> None:
         """Compile everything that requests will use."""
+
+
+@runtime_checkable
+class StatefulPolicy(Protocol):
+    """A policy that keeps something between requests."""
+
+    def reset(self) -> None:
+        """Start a new episode; called from any thread, and returns at once."""
 
 
 BatchRequest = tuple[Mapping[str, Any], InferenceControls]

@@ -63,10 +63,9 @@ def _check_checkpoints(config: ServerConfig) -> None:
         check_planner_checkpoint,
         check_policy_checkpoint,
     )
-    from openpi_flash_server.config.server_config import NULL_MODEL
 
     findings = []
-    if config.action is not None and config.action.model_config_name != NULL_MODEL:
+    if config.action is not None and config.action.names_inference_config:
         findings += [
             ("action", finding)
             for finding in check_policy_checkpoint(

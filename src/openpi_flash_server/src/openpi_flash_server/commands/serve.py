@@ -50,7 +50,8 @@ def serve(
         typer.Option(help="Serve openpi's policy for this robot.", case_sensitive=False),
     ] = None,
     policy_config: Annotated[
-        str | None, typer.Option(help="Serve a policy by the name of its config.")
+        str | None,
+        typer.Option(help="Serve a policy by the name of its config, or as python:MODULE:NAME."),
     ] = None,
     policy_dir: Annotated[
         str | None,
@@ -155,11 +156,17 @@ def _policy_flags(
     from openpi_flash_models.config.robot_file import add_robot_file
     from openpi_flash_models.config.table import ENVIRONMENTS
     from openpi_flash_server.config.file import Flag
+    from openpi_flash_server.config.policy_name import names_inference_config
 
     for file in robot_files:
         with _naming("--robot-file"):
             add_robot_file(Path(file))
     flag = "--policy-config" if env is None else "--env"
+    if name is not None and not names_inference_config(name):
+        flags = [Flag(("action", "model_config_name"), flag, name)]
+        if directory is not None:
+            flags.append(Flag(("action", "checkpoint_dir"), "--policy-dir", directory))
+        return flags
     with _naming(flag):
         found = get_config(ENVIRONMENTS[env.value] if env is not None else str(name))
     if directory is None and found.checkpoint is None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from openpi_flash_server.config.server_config import NULL_MODEL, ServerConfig
+from openpi_flash_server.config.policy_name import LEROBOT, NULL_MODEL
+from openpi_flash_server.config.server_config import ServerConfig
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SCHEMA_KEY = "$schema"
@@ -39,12 +40,12 @@ def json_schema() -> dict[str, Any]:
 def _completed(name: dict[str, Any]) -> dict[str, Any]:
     """The field of a config's name, with the names that there are for an editor to offer.
 
-    Other names stay allowed: a robot file may define more.
+    Other names stay allowed: a robot file may define more, and a policy may be your own.
     """
     from openpi_flash_models.config.named_configs import config_names
 
     shape = {key: value for key, value in name.items() if key != "description"}
-    known = [NULL_MODEL, *config_names()]
+    known = [NULL_MODEL, LEROBOT, *config_names()]
     return {"description": name["description"], "anyOf": [{"enum": known}, shape]}
 
 

@@ -33,10 +33,13 @@ from openpi_flash_server.config.model_settings import (
     RtcSettings,
     Settings,
 )
+from openpi_flash_server.config.policy_name import (
+    LEROBOT,
+    NULL_MODEL,
+    names_inference_config,
+    python_name,
+)
 from openpi_flash_server.config.prompt_template import check_template
-
-NULL_MODEL = "null"
-"""The `action.model_config_name` of a policy without a model, for benchmarks and bring-up."""
 
 Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
 """0 lets the system choose; the log at the start names the port."""
@@ -70,13 +73,14 @@ class ActionSettings(Settings):
     """The slot that answers with chunks of actions."""
 
     model_config_name: Text = Field(
-        description='the inference config, such as pi05_sim_arm; "null" answers a fixed chunk '
-        "without loading a model"
+        description='the inference config, such as pi05_sim_arm; "python:MODULE:NAME" for a policy '
+        'of your own, "lerobot" for one of LeRobot (docs/own-policy.md), "null" for a fixed chunk '
+        "without a model"
     )
     checkpoint_dir: Annotated[str, Field(strict=True)] = Field(
         default="",
         description="the checkpoint: a directory, or a gs://, hf:// or https:// URL that is "
-        "downloaded at the start; none for the null model",
+        "downloaded at the start; none for the null model, optional for a policy of your own",
     )
     default_prompt: Annotated[str, Field(strict=True)] | None = Field(
         default=None, description="the task for a request that names none"
@@ -104,7 +108,8 @@ class ActionSettings(Settings):
     @field_validator("model_config_name")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name != NULL_MODEL:
+        python_name(name)
+        if names_inference_config(name):
             # imported here: a server without a model needs no registry
             from openpi_flash_models.config.named_configs import get_config
 
@@ -113,7 +118,8 @@ class ActionSettings(Settings):
 
     @model_validator(mode="after")
     def _checkpoint_given(self) -> ActionSettings:
-        if not self.checkpoint_dir and self.model_config_name != NULL_MODEL:
+        is_needed = self.names_inference_config or self.model_config_name == LEROBOT
+        if is_needed and not self.checkpoint_dir:
             raise problem_at(
                 "checkpoint_dir", "missing, set it to the directory or the URL of the checkpoint"
             )
@@ -121,7 +127,12 @@ class ActionSettings(Settings):
 
     @model_validator(mode="after")
     def _model_can_do_it(self) -> ActionSettings:
-        if self.model_config_name == NULL_MODEL:
+        if not self.names_inference_config:
+            for field in sorted(_OF_OUR_MODELS & self.model_fields_set):
+                if self.model_config_name != NULL_MODEL:
+                    raise problem_at(
+                        field, f"is for our own models, remove it: {self.model_config_name} is none"
+                    )
             return self
         from openpi_flash_models.config.named_configs import get_config
 
@@ -150,6 +161,14 @@ class ActionSettings(Settings):
                 f"got {wanted!r}",
             )
         return self
+
+    @property
+    def names_inference_config(self) -> bool:
+        """Whether the policy is one of our own models."""
+        return names_inference_config(self.model_config_name)
+
+
+_OF_OUR_MODELS = {"framework", "dtype", "normalization", "malformed_tokens", "rtc", "graph"}
 
 
 class PlannerSettings(Settings):

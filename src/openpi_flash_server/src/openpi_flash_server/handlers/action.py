@@ -9,7 +9,11 @@ import numpy as np
 
 from openpi_flash_models.actions.finite import refuse_not_finite
 from openpi_flash_models.errors import ObservationError
-from openpi_flash_models.policy.policy_protocol import ActionPolicy, InferenceControls
+from openpi_flash_models.policy.policy_protocol import (
+    ActionPolicy,
+    InferenceControls,
+    StatefulPolicy,
+)
 from openpi_flash_server.slot.request import Request, RequestMode
 from openpi_flash_server.slot.session import Session
 
@@ -36,7 +40,11 @@ class ActionHandler:
         actions = np.ascontiguousarray(result.actions, dtype=np.float64)
         # never sent to a robot, even one that checks them itself
         refuse_not_finite(actions)
-        answer = {"actions": actions, "policy_timing": {"infer_ms": float(result.infer_ms)}}
+        answer = {
+            **result.extra,
+            "actions": actions,
+            "policy_timing": {"infer_ms": float(result.infer_ms)},
+        }
         if result.substitute is not None:
             answer["substitute"] = {
                 "kind": result.substitute.kind,
@@ -45,4 +53,7 @@ class ActionHandler:
         return answer
 
     def reset(self, session: Session) -> None:
-        """Policies keep nothing between requests."""
+        """Starts a new episode of a policy that keeps something between requests."""
+        del session  # policies know no sessions
+        if isinstance(self._policy, StatefulPolicy):
+            self._policy.reset()

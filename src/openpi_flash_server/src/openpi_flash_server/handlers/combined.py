@@ -62,7 +62,8 @@ class CombinedHandler:
         return result
 
     def reset(self, session: Session) -> None:
-        """Nothing is kept between requests: every action has its own subtask."""
+        """Starts a new episode of the policy; every action has its own subtask."""
+        self._action.reset(session)
 
     def _plan(self, request: Request, task: str) -> dict[str, Any]:
         started = self._clock()

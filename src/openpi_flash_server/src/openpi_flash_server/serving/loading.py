@@ -11,8 +11,8 @@ from typing import Any
 from openpi_flash_models.model.graph_options import GraphOptions
 from openpi_flash_models.policy.policy_protocol import ActionPolicy
 from openpi_flash_server.config.model_settings import Dtype, GraphSettings
+from openpi_flash_server.config.policy_name import NULL_MODEL
 from openpi_flash_server.config.server_config import (
-    NULL_MODEL,
     ActionSettings,
     PlannerSettings,
     ServerConfig,
@@ -22,8 +22,10 @@ from openpi_flash_server.handlers.combined import CombinedHandler
 from openpi_flash_server.handlers.null_policy import NullPolicy
 from openpi_flash_server.handlers.planning import Planner, PlannerHandler, SubtaskSource
 from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.own_policy.errors import PolicyLoadError
 from openpi_flash_server.serving.endpoint import StartError
 from openpi_flash_server.serving.metadata import action_metadata, planner_metadata
+from openpi_flash_server.serving.own_policy_loading import load_own_policy
 from openpi_flash_server.slot.slot import Handler, Slot
 
 log = EventLogger(__name__)
@@ -75,12 +77,12 @@ def load_slots(
         ):
             policy = loaders.policy(settings)
         with _stage(slots, "compiling the action model", "action model is warm"):
-            policy.warm_up()
+            _warm_up(policy, settings)
     default_prompt = _default_prompt(config.action) if config.action is not None else None
     if config.planner is not None:
         robot = config.planner.robot
         if robot is None and policy is not None and policy.spec.robot != NULL_MODEL:
-            robot = policy.spec.robot
+            robot = policy.spec.robot or None
         with _stage(
             slots,
             "loading the planner model",
@@ -107,9 +109,19 @@ def load_slots(
     return loaded
 
 
+def _warm_up(policy: ActionPolicy, settings: ActionSettings) -> None:
+    try:
+        policy.warm_up()
+    except PolicyLoadError as error:
+        log.error("the policy could not be warmed up", exception=error.__cause__)
+        raise StartError(
+            f"action.model_config_name {settings.model_config_name}: {error}"
+        ) from error
+
+
 def _default_prompt(settings: ActionSettings) -> str | None:
     """The operator's default prompt, else the inference config's; the planner uses it too."""
-    if settings.default_prompt is not None or settings.model_config_name == NULL_MODEL:
+    if settings.default_prompt is not None or not settings.names_inference_config:
         return settings.default_prompt
     from openpi_flash_models.config.named_configs import get_config
 
@@ -120,6 +132,8 @@ def load_policy(settings: ActionSettings) -> ActionPolicy:
     """The policy that the settings name."""
     if settings.model_config_name == NULL_MODEL:
         return NullPolicy()
+    if not settings.names_inference_config:
+        return load_own_policy(settings)
     from openpi_flash_models.checkpoints.fetching import fetch_policy_checkpoint
 
     with _naming("action.checkpoint_dir"):

@@ -22,14 +22,18 @@ def action_metadata(spec: PolicySpec, *, has_planner: bool) -> dict[str, Any]:
         "model": spec.model,
         "config": spec.config,
         **_checkpoint(spec.checkpoint),
-        "robot": spec.robot,
-        "image_specs": _image_specs(spec),
-        **_inputs(spec),
-        "action_horizon": spec.action_horizon,
-        "action_dim": spec.action_dim,
-        "action_rate_hz": spec.action_rate_hz,
-        "action_names": list(spec.action_names),
-        "actions": [dataclasses.asdict(action) for action in spec.actions],
+        **_known(
+            {
+                "robot": spec.robot,
+                "image_specs": _image_specs(spec),
+                **_inputs(spec),
+                "action_horizon": spec.action_horizon,
+                "action_dim": spec.action_dim,
+                "action_rate_hz": spec.action_rate_hz,
+                "action_names": list(spec.action_names),
+                "actions": [dataclasses.asdict(action) for action in spec.actions],
+            }
+        ),
         "supports": [*_REQUEST_KEYS, *spec.supports, *(["mode", "subtask"] if has_planner else [])],
     }
 
@@ -45,8 +49,13 @@ def planner_metadata(
     """
     metadata = {**_common(), **_checkpoint(checkpoint), "supports": [*_REQUEST_KEYS, "subtask"]}
     if spec is not None:
-        metadata |= {"robot": spec.robot, "image_specs": _image_specs(spec)}
+        metadata |= _known({"robot": spec.robot, "image_specs": _image_specs(spec)})
     return metadata
+
+
+def _known(entries: dict[str, Any]) -> dict[str, Any]:
+    """Leaves out what the policy does not say; a robot's own settings then say it."""
+    return {key: value for key, value in entries.items() if value}
 
 
 def _common() -> dict[str, Any]:

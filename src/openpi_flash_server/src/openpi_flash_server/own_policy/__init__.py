@@ -1,0 +1,1 @@
+"""Policies that are not ours: a user's Python object, and LeRobot's."""
