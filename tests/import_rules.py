@@ -132,7 +132,15 @@ PURE_MODULES = (
     ),
     PureModules(
         "openpi_flash_server",
-        ("config.policy_name", "config.prompt_template", "slot.scheduler"),
+        (
+            "config.policy_name",
+            "config.prompt_template",
+            "probe.answer_check",
+            "probe.load_schedule",
+            "probe.load_tally",
+            "probe.spread",
+            "slot.scheduler",
+        ),
     ),
     PureModules(
         "openpi_flash_server",
@@ -215,7 +223,7 @@ ROOMS = {
         ("config", "contract"),
         ("slot",),
         ("handlers", "own_policy", "transports"),
-        ("serving",),
+        ("serving", "probe"),
         ("commands",),
         ("cli",),
         ("__main__",),

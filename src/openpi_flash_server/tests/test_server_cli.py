@@ -35,6 +35,8 @@ def test_help_lists_the_commands_each_in_one_line():
         ("check-config", "Check a configuration without serving"),
         ("config", "Check a configuration, or print its schema"),
         ("ping", "Reach a server and time its answers"),
+        ("test", "Test a server and time its answers"),
+        ("load", "Load a server with many clients at fixed rates"),
         ("inspect-checkpoint", "Say what a checkpoint is"),
         ("convert-checkpoint", "Write a checkpoint in the other layout"),
         ("prepare-checkpoint", "Fetch weights and statistics into one"),

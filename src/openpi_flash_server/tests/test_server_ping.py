@@ -5,7 +5,8 @@ from server_configs import parse
 from typer.testing import CliRunner
 
 from openpi_flash_server.cli import app
-from openpi_flash_server.commands.ping import describe, observation_of
+from openpi_flash_server.commands.server_link import describe
+from openpi_flash_server.probe.observation import observation_of
 from openpi_flash_server.serving.service import Service
 
 NULL_ACTION = {"model_config_name": "null"}

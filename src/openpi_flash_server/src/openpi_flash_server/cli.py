@@ -10,6 +10,7 @@ from openpi_flash_server.commands.check_config import check_config
 from openpi_flash_server.commands.config_schema import config_schema
 from openpi_flash_server.commands.convert_checkpoint import convert_checkpoint
 from openpi_flash_server.commands.inspect_checkpoint import inspect_checkpoint
+from openpi_flash_server.commands.load import load
 from openpi_flash_server.commands.make_demo_checkpoint import make_demo_checkpoint
 from openpi_flash_server.commands.ping import ping
 from openpi_flash_server.commands.prepare_checkpoint import (
@@ -17,6 +18,7 @@ from openpi_flash_server.commands.prepare_checkpoint import (
     prepare_planner_checkpoint,
 )
 from openpi_flash_server.commands.serve import serve
+from openpi_flash_server.commands.test import run_test
 
 app = typer.Typer(
     name="openpi-flash",
@@ -57,6 +59,8 @@ config.command("check", short_help="Check a configuration without serving.")(che
 config.command("schema", short_help="Print the JSON Schema, for editors.")(config_schema)
 app.add_typer(config, name="config")
 app.command("ping", short_help="Reach a server and time its answers.")(ping)
+app.command("test", short_help="Test a server and time its answers.")(run_test)
+app.command("load", short_help="Load a server with many clients at fixed rates.")(load)
 app.command("inspect-checkpoint", short_help="Say what a checkpoint is.")(inspect_checkpoint)
 app.command("convert-checkpoint", short_help="Write a checkpoint in the other layout.")(
     convert_checkpoint

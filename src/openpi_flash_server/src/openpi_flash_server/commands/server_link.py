@@ -1,0 +1,193 @@
+"""How a command reaches a server: its options, the key, and whether the server is verified."""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from flash_transport import PolicyClient
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+Tell = Callable[[str, str], None]
+"""Takes one line of a report: its label and its text."""
+
+LABEL = 14
+"""Width of the labels in front of a report's lines."""
+
+ApiKeyFile = Annotated[
+    Path | None, typer.Option(help="A file that holds the API key.", metavar="<path>")
+]
+ServerFingerprint = Annotated[
+    str | None, typer.Option(help="SHA-256 of the server's certificate, for QUIC.")
+]
+KnownServers = Annotated[
+    Path | None,
+    typer.Option(help="A file of fingerprints, trusted on first use.", metavar="<path>"),
+]
+RobotFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--robot-file", help="A file that adds robots; may be given again.", metavar="<path>"
+    ),
+]
+
+
+class Way(enum.StrEnum):
+    """A transport, as people call it."""
+
+    QUIC = "QUIC"
+    WEBSOCKET = "WebSocket"
+    UNIX = "unix socket"
+
+
+@dataclass(frozen=True)
+class ServerLink:
+    """How to reach a server, and how to know it.
+
+    Attributes:
+        host: name, address, URI, or `unix:` and a path.
+        port: None: the transport's own.
+        api_key: what the server is told.
+        server_fingerprint: of its certificate.
+        known_servers: file of fingerprints.
+        connect_timeout: for connecting, and for a server that is not ready, s.
+    """
+
+    host: str
+    port: int | None
+    api_key: str | None = None
+    server_fingerprint: str | None = None
+    known_servers: Path | None = None
+    connect_timeout: float = 5.0
+
+    def connect(self, way: Way) -> PolicyClient:
+        """A client of its own session, over this transport.
+
+        Raises:
+            FlashTransportError: the server cannot be reached.
+            ValueError: an option is malformed.
+        """
+        # whole chunks are measured, whatever OPENPI_OPEN_LOOP_HORIZON says
+        if way is Way.WEBSOCKET:
+            from flash_transport import WebsocketPolicy
+
+            return WebsocketPolicy(
+                self.host,
+                self.port,
+                api_key=self.api_key,
+                connect_timeout=self.connect_timeout,
+                open_loop_horizon=0,
+            )
+        from flash_transport import FlashTransportPolicy
+
+        return FlashTransportPolicy(
+            self.host,
+            self.port,
+            api_key=self.api_key,
+            server_fingerprint=self.server_fingerprint,
+            known_servers=self.known_servers,
+            connect_timeout=self.connect_timeout,
+            open_loop_horizon=0,
+        )
+
+    def trust(self, way: Way, warnings: str = "") -> str:
+        """How the server is verified, in words; `warnings` are those of the transport."""
+        if way is Way.WEBSOCKET and not self.host.startswith("wss://"):
+            return "none: not encrypted, and the server is not verified"
+        if way is not Way.QUIC:
+            return ""
+        if warnings:
+            return warnings
+        if self.server_fingerprint is not None:
+            return "the server's certificate has the given fingerprint"
+        if self.known_servers is not None:
+            return f"the server's certificate is the one in {self.known_servers}"
+        return "none: the server is not verified"
+
+
+def api_key_of(file: Path | None) -> str | None:
+    """The API key: of the file, else of the environment; ends the command if it is no key."""
+    import os
+
+    from openpi_flash_server.config.files import read_keys, user_path
+
+    if file is None:
+        return os.environ.get("OPENPI_FLASH_API_KEY") or None
+    try:
+        first, *others = read_keys(user_path(str(file)))
+    except ValueError as error:
+        end_with_usage(f"--api-key-file: {error}")
+    if others:
+        end_with_usage(f"--api-key-file: {file} holds {1 + len(others)} keys, not one")
+    return first
+
+
+def add_robot_files(files: list[Path] | None) -> None:
+    """Makes the robots of these files known; ends the command if one cannot be used."""
+    from openpi_flash_server.commands.failure import one_line_errors
+
+    with one_line_errors():
+        from openpi_flash_models.config.robot_file import add_robot_file
+
+        for file in files or []:
+            add_robot_file(file)
+
+
+def describe(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Label and text of each entry of a server's metadata."""
+    for key in _METADATA:
+        if metadata.get(key) not in (None, ""):
+            yield key, str(metadata[key])
+    checkpoint = metadata.get("checkpoint")
+    if isinstance(checkpoint, Mapping):
+        yield "checkpoint", f"{checkpoint.get('name')} {checkpoint.get('digest')}"
+    if "model" not in metadata:
+        yield "metadata", f"names no model; its keys: {', '.join(sorted(metadata)) or 'none'}"
+
+
+class TransportWarnings(logging.Handler):
+    """Collects the transport's warnings while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps the warning."""
+        self._lines.append(record.getMessage())
+
+    @property
+    def text(self) -> str:
+        """All of them, on one line."""
+        return "; ".join(self._lines)
+
+    def __enter__(self) -> TransportWarnings:
+        logging.getLogger("flash_transport").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("flash_transport").removeHandler(self)
+
+
+def say(label: str, text: str) -> None:
+    """Prints one line of a report."""
+    typer.echo(f"{label:{LABEL}}  {text}")
+
+
+def end_with_usage(problem: str) -> NoReturn:
+    """Ends the command: its command line cannot be used."""
+    typer.echo(f"error: {problem}", err=True)
+    raise typer.Exit(EXIT_USAGE)
+
+
+_METADATA = ("server_version", "model", "config", "robot", "action_horizon", "action_rate_hz")
