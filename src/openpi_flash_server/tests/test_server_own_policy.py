@@ -319,10 +319,10 @@ def test_a_function_a_class_and_an_object_are_found_in_the_current_directory(mod
 @pytest.mark.parametrize(
     ("attribute", "arguments", "message"),
     [
-        ("mak", {}, "module own_ramp has no mak"),
+        ("mak", {}, "own_ramp.py) has no mak"),
         ("number", {}, "python:own_ramp:number is a int, expected a function or class"),
         ("broken", {}, "python:own_ramp:broken raised OSError: no such weights"),
-        ("dict", {}, "module own_ramp has no dict"),
+        ("ready.file", {}, "own_ramp.py) has no ready.file"),
         ("make", {"checkpoint_dir": "/w"}, "own_ramp:make has no parameter checkpoint_dir"),
         (
             "ready",
@@ -340,7 +340,7 @@ def test_what_cannot_be_made_is_named(module, attribute, arguments, message):
 
 
 def test_a_module_that_is_missing_or_needs_another_is_told_apart(module):
-    with pytest.raises(PolicyLoadError, match="there is no module no_such: install it, or start"):
+    with pytest.raises(PolicyLoadError, match="there is no module no_such: install it, put it"):
         make("make", module="no_such.policies")
     module("own_needy", "import no_such_library")
     with pytest.raises(PolicyLoadError, match="module own_needy needs no_such_library: install it"):

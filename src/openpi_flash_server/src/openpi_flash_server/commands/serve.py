@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -123,6 +124,9 @@ def serve(
     from openpi_flash_server.logs.events import EventLogger
     from openpi_flash_server.serving import process
 
+    if config is not None:
+        # a policy of the user's own may lie beside the file that names it
+        sys.path.append(str(config.absolute().parent))
     output = log_output.configure(settings.log_level)
     log = EventLogger(__name__)
     if config is not None:

@@ -61,8 +61,8 @@ def _attribute(name: PythonName) -> Any:
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name.module}.".startswith(f"{error.name}."):
             raise PolicyLoadError(
-                f"there is no module {error.name}: install it, or start the server in the "
-                "directory that holds it"
+                f"there is no module {error.name}: install it, put it beside the configuration, or "
+                "start the server in the directory that holds it"
             ) from None
         raise PolicyLoadError(f"module {name.module} needs {error.name}: install it") from error
     except (Exception, SystemExit) as error:
@@ -73,7 +73,10 @@ def _attribute(name: PythonName) -> Any:
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise PolicyLoadError(f"module {name.module} has no {name.attribute}") from None
+            file = getattr(sys.modules[name.module], "__file__", None) or "built in"
+            raise PolicyLoadError(
+                f"module {name.module} ({file}) has no {name.attribute}"
+            ) from None
     return found
 
 
