@@ -12,8 +12,13 @@ import numpy as np
 import pytest
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from schema_check import problems
+from server_configs import parse
+from typer.testing import CliRunner
 
+from openpi_flash_server.cli import app
 from openpi_flash_server.config.json_schema import json_schema
+from openpi_flash_server.own_policy.errors import PolicyCallError
+from openpi_flash_server.own_policy.own_policy import own_policy
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "own_policy"
@@ -109,3 +114,32 @@ def test_its_configuration_fits_the_schema_that_it_names():
     values = json.loads((EXAMPLE / "server.json").read_text())
     assert (EXAMPLE / values["$schema"]).resolve() == ROOT / "config" / "server_schema.json"
     assert problems(json_schema(), values) == []
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+def test_what_the_page_shows_is_a_policy_and_a_configuration():
+    page = (ROOT / "docs" / "own-policy.md").read_text()
+    (program,) = blocks(page, "python")
+    found = {}
+    exec(compile(program, "docs/own-policy.md", "exec"), found)
+    policy = own_policy(found["Still"](), "python:my_policies:Still")
+    actions = policy.infer({"observation/state": np.arange(7)}).actions
+    assert actions.shape == (50, 7)
+    with pytest.raises(PolicyCallError) as caught:
+        policy.infer({})
+    assert f"PolicyCallError: {caught.value}" in page
+    (configuration,) = blocks(page, "json")
+    assert parse(configuration).action.default_prompt == "stand still"
+
+
+@pytest.mark.parametrize("command", ["test", "load"])
+def test_every_flag_that_the_servers_page_names_exists(command):
+    page = (ROOT / "docs" / "server.md").read_text()
+    section = page.split("## Testing and loading a server")[1].split("\n## ")[0]
+    of_test, of_load = section.split("$ openpi-flash load")
+    told = CliRunner().invoke(app, [command, "--help"]).output
+    for flag in re.findall(r"(?<![\w-])--?[a-z][\w-]*", of_test if command == "test" else of_load):
+        assert re.search(rf"{flag}\b", told), flag
