@@ -462,8 +462,12 @@ def test_serve_takes_it_in_the_place_of_a_configs_name(monkeypatch):
     assert "(from --policy-config)" in result.stderr
 
 
-def test_check_config_imports_nothing_of_it(tmp_path):
+def test_check_config_imports_nothing_and_names_a_module_that_is_not_here(tmp_path):
+    (tmp_path / "own_faulty.py").write_text("1 / 0")
     path = tmp_path / "c.json"
-    path.write_text(json.dumps({"action": {"model_config_name": "python:no_such:make"}}))
-    result = CliRunner().invoke(app, ["config", "check", "--checkpoints", str(path)])
-    assert result.exit_code == 0, result.output
+    for module, note in (("no_such.policies", "no module no_such on"), ("own_faulty", None)):
+        path.write_text(json.dumps({"action": {"model_config_name": f"python:{module}:make"}}))
+        result = CliRunner().invoke(app, ["config", "check", "--checkpoints", str(path)])
+        assert result.exit_code == 0, result.output
+        assert ("note: " in result.output) == (note is not None)
+        assert note is None or note in result.output

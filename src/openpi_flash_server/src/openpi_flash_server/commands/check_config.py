@@ -11,7 +11,7 @@ import typer
 from openpi_flash_server.commands.config_option import EXIT_CONFIG, read_config
 
 if TYPE_CHECKING:
-    from openpi_flash_server.config.server_config import ServerConfig
+    from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
 
 
 def check_config(
@@ -46,6 +46,8 @@ def check_config(
     except ValueError as error:
         typer.echo(f"  error: state_dir: {error}")
         raise typer.Exit(EXIT_CONFIG) from None
+    if config.action is not None and (missing := _missing_module(config.action, path)):
+        typer.echo(f"  note: action.model_config_name: no module {missing} on this machine")
     if checkpoints:
         _check_checkpoints(config)
         return
@@ -56,6 +58,23 @@ def check_config(
             typer.echo(f"  note: {slot}.checkpoint_dir {directory} is downloaded if missing")
         elif directory and not (place := Path(directory).expanduser().absolute()).is_dir():
             typer.echo(f"  note: {slot}.checkpoint_dir {place} is not on this machine")
+
+
+def _missing_module(action: ActionSettings, path: Path) -> str:
+    """The package of a policy in Python that is not here; nothing of it is imported."""
+    import importlib.util
+
+    from openpi_flash_server.config.policy_name import python_name
+
+    name = python_name(action.model_config_name)
+    if name is None:
+        return ""
+    package = name.module.partition(".")[0]
+    places = (path.absolute().parent, Path.cwd())
+    is_here = any(
+        (place / package).is_dir() or (place / f"{package}.py").is_file() for place in places
+    )
+    return "" if is_here or importlib.util.find_spec(package) is not None else package
 
 
 def _check_checkpoints(config: ServerConfig) -> None:

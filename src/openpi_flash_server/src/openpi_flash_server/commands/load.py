@@ -17,6 +17,7 @@ from openpi_flash_server.commands.server_link import (
     EXIT_INTERRUPTED,
     ApiKeyFile,
     KnownServers,
+    Mode,
     RobotFiles,
     ServerFingerprint,
     ServerLink,
@@ -78,7 +79,7 @@ def load(
     transport: Annotated[Transport, typer.Option(help="How to reach the server.")] = Transport.QUIC,
     port: Annotated[int | None, typer.Option(help="Instead of 5555 (quic) or 8000 (ws).")] = None,
     mode: Annotated[
-        str | None, typer.Option(help="What to ask a server with a planner for.", metavar="<mode>")
+        Mode | None, typer.Option(help="What to ask a server with a planner for.")
     ] = None,
     prompt: Annotated[str, typer.Option(help="The task that is sent.")] = "pick up the cup",
     robot: Annotated[
@@ -155,7 +156,7 @@ def _run(
     seconds: float,
     robot: str | None,
     prompt: str,
-    mode: str | None,
+    mode: Mode | None,
     timeout: float,
     quiet: bool,
 ) -> tuple[list[LoadRow], Mapping[str, Any], bool]:
@@ -173,9 +174,9 @@ def _run(
             connected = [stack.enter_context(link.connect(way)) for _ in range(clients)]
             metadata = connected[0].get_server_metadata()
             observation = observation_for(metadata, robot, prompt)
-            observation |= {} if mode is None else {"mode": mode}
+            observation |= {} if mode is None else {"mode": str(mode)}
             check = functools.partial(
-                problem_of, metadata=metadata, expects_actions=mode != "subtask_only"
+                problem_of, metadata=metadata, expects_actions=mode is not Mode.SUBTASK_ONLY
             )
             # compiles what the first call compiles, and opens every connection
             for client in connected:

@@ -50,6 +50,14 @@ class Way(enum.StrEnum):
     UNIX = "unix socket"
 
 
+class Mode(enum.StrEnum):
+    """What a server with a planner is asked for."""
+
+    DEFAULT = "default"
+    ACTION_ONLY = "action_only"
+    SUBTASK_ONLY = "subtask_only"
+
+
 @dataclass(frozen=True)
 class ServerLink:
     """How to reach a server, and how to know it.

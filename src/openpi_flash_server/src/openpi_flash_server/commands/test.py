@@ -17,6 +17,7 @@ from openpi_flash_server.commands.server_link import (
     EXIT_INTERRUPTED,
     ApiKeyFile,
     KnownServers,
+    Mode,
     RobotFiles,
     ServerFingerprint,
     ServerLink,
@@ -44,14 +45,6 @@ class Target(enum.StrEnum):
     QUIC = "quic"
     UNIX = "unix"
     PLANNER = "planner"
-
-
-class Mode(enum.StrEnum):
-    """What a server with a planner is asked for."""
-
-    DEFAULT = "default"
-    ACTION_ONLY = "action_only"
-    SUBTASK_ONLY = "subtask_only"
 
 
 def run_test(
