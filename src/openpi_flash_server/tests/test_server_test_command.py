@@ -9,11 +9,13 @@ import subprocess
 import sys
 import tempfile
 
+import numpy as np
 import pytest
 from server_configs import NULL_ACTION, PLANNER, parse
 from server_fakes import SPEC, FakePlanner, FakePolicy
 from typer.testing import CliRunner
 
+from openpi_flash_models.policy.policy_protocol import ActionResult
 from openpi_flash_server.cli import app
 from openpi_flash_server.contract.inputs import parse_inputs
 from openpi_flash_server.serving.loading import LOADERS, Loaders
@@ -149,12 +151,30 @@ def test_what_fails_is_told_once_with_its_cause_and_exit_code_1(serve):
     assert found["failed"].endswith("(3 times)")
 
 
+def test_an_answer_that_is_not_what_the_metadata_says_is_a_failure(serve_websocket):
+    class Longer(FakePolicy):
+        def infer(self, observation, controls=None):
+            return dataclasses.replace(ACTIONS, extra={"note": "longer than it says"})
+
+    port = serve_websocket(Longer()).port
+    result = run("test", "ws", "127.0.0.1", "--port", port, "-n", 2, "--robot", "droid")
+    assert result.exit_code == 1
+    failed = rows(result)["failed"]
+    assert failed.startswith("actions are [5, 2], the metadata's action_horizon is 3")
+
+
+ACTIONS = ActionResult(actions=np.zeros((5, 2)), infer_ms=1.0)
+
+
 def test_a_server_that_is_not_there_and_a_command_line_that_is_wrong():
     result = run("test", "quic", "127.0.0.1", "--port", 1, "--wait", "0.2")
     assert result.exit_code == 1
     assert rows(result)["failed"].startswith("Disconnected: cannot connect to 127.0.0.1:1")
     result = run("test", "quic", "127.0.0.1", "--port", 1, "--wait", "0.2", "--json")
     assert json.loads(result.stdout)["failures"][0].startswith("Disconnected: ")
+    result = run("test", "quic", "ws://127.0.0.1:8000")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: host ")
     result = run("test", "quic", "0.0.0.0")
     assert result.exit_code == 2
     assert result.stderr.startswith('error: host "0.0.0.0" is what a server listens on')

@@ -233,7 +233,8 @@ def _failed(result: dict[str, Any], failure: str, tell: Tell) -> dict[str, Any]:
 def _way(target: Target, host: str) -> Way:
     if target is Target.UNIX or host.startswith("unix:"):
         return Way.UNIX
-    if target is Target.WS or host.startswith(("ws://", "wss://")):
+    is_uri = host.startswith(("ws://", "wss://"))
+    if target is Target.WS or (target is Target.PLANNER and is_uri):
         return Way.WEBSOCKET
     return Way.QUIC
 
@@ -258,15 +259,16 @@ def _shapes(arrays: Mapping[str, Any]) -> Iterator[str]:
 
 def _described(answer: Mapping[str, Any]) -> str:
     parts = []
-    if "actions" in answer:
-        actions = answer["actions"]
+    actions = answer.get("actions")
+    if actions is not None and hasattr(actions, "dtype"):
         parts.append(f"actions {actions.dtype}{list(actions.shape)}")
     subtask = answer.get("subtask")
     if isinstance(subtask, Mapping):
         parts.append(f'subtask "{subtask.get("text")}"')
-    if "substitute" in answer:
-        parts.append(f"not the model's: {answer['substitute'].get('reason')}")
-    return ", ".join(parts)
+    substitute = answer.get("substitute")
+    if isinstance(substitute, Mapping):
+        parts.append(f"not the model's: {substitute.get('reason')}")
+    return ", ".join(parts) or f"its keys: {', '.join(sorted(map(str, answer)))}"
 
 
 def _bytes(size: int) -> str:
