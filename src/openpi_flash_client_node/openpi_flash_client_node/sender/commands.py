@@ -5,12 +5,13 @@ from __future__ import annotations
 import array
 from typing import Any
 
-from geometry_msgs.msg import Twist, TwistStamped
+from geometry_msgs.msg import PoseStamped, Twist, TwistStamped
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from openpi_flash_robot.nanoseconds import split
 from openpi_flash_robot.play.motion import MotionState
+from openpi_flash_robot.senses.rotation import quaternion_of
 from openpi_flash_robot.settings.controllers import Controller, ControllerKind
 
 
@@ -20,6 +21,8 @@ def message_type(controller: Controller) -> type:
         return Float64MultiArray
     if controller.kind is ControllerKind.JOINT_STATE:
         return JointState
+    if controller.kind is ControllerKind.POSE:
+        return PoseStamped
     is_twist = controller.kind is ControllerKind.BASE and not controller.is_stamped
     return Twist if is_twist else TwistStamped
 
@@ -33,6 +36,8 @@ def command_message(controller: Controller, state: MotionState, now: int) -> Any
         return Float64MultiArray(data=array.array("d", state.velocities.tobytes()))
     if kind is ControllerKind.JOINT_STATE:
         return _joint_state(controller, state, now)
+    if kind is ControllerKind.POSE:
+        return _pose(controller, state, now)
     twist = _twist(state.velocities.tolist())
     if kind is ControllerKind.BASE and not controller.is_stamped:
         return twist
@@ -47,6 +52,17 @@ def _joint_state(controller: Controller, state: MotionState, now: int) -> JointS
     message = JointState(name=list(controller.sent_names))
     message.header.stamp.sec, message.header.stamp.nanosec = split(now)
     message.position = array.array("d", state.positions.tobytes())
+    return message
+
+
+def _pose(controller: Controller, state: MotionState, now: int) -> PoseStamped:
+    message = PoseStamped()
+    message.header.stamp.sec, message.header.stamp.nanosec = split(now)
+    message.header.frame_id = controller.frame
+    numbers = state.positions.tolist()
+    position, orientation = message.pose.position, message.pose.orientation
+    position.x, position.y, position.z = numbers[:3]
+    orientation.x, orientation.y, orientation.z, orientation.w = quaternion_of(numbers[3:])
     return message
 
 

@@ -63,6 +63,7 @@ from openpi_flash_robot.nanoseconds import to_seconds
 from openpi_flash_robot.play.chunk import Chunk
 from openpi_flash_robot.play.columns import left_out, of_axes
 from openpi_flash_robot.play.plan import Plan
+from openpi_flash_robot.play.pose_values import with_vectors
 from openpi_flash_robot.play.trajectory import trajectory_of
 from openpi_flash_robot.senses.frame_demand import FrameDemand
 from openpi_flash_robot.senses.frames import CameraFrames, Message
@@ -141,6 +142,17 @@ class Bridge(Generic[Message]):
     ) -> None:
         """Joint states have arrived."""
         self.states.add_joints(stamp_ns, names, positions, velocities, efforts)
+
+    def add_pose(
+        self,
+        controller: str,
+        stamp_ns: int,
+        position: Sequence[float],
+        quaternion: Sequence[float],
+        frame: str,
+    ) -> dict[str, float]:
+        """The pose of an end effector has arrived; its axes, see `StateSources.add_pose`."""
+        return self.states.add_pose(controller, stamp_ns, position, quaternion, frame)
 
     def add_vector(self, state: str, stamp_ns: int, values: Sequence[float]) -> None:
         """A pose, a wrench or another vector has arrived, by the name of its input."""
@@ -372,7 +384,10 @@ class Bridge(Generic[Message]):
         measured = np.where(self._settings.measured_axes, observed, np.nan)
         commanded = measured if motion is None else motion.sample(now).positions
         rates = tuple(axis.reading.is_rate for axis in agreement.axes)
-        values = of_axes(answer.actions, agreement.axes, agreement.step_ns, observed, commanded)
+        # a robot that holds may have been moved since by others
+        near = measured if self._arm.player.plan is None else commanded
+        numbers = with_vectors(answer.actions, agreement.poses, near)
+        values = of_axes(numbers, agreement.axes, agreement.step_ns, observed, commanded)
         chunk = Chunk(
             actions=left_out(values, self._unmoved, rates, observed),
             step_ns=agreement.step_ns,

@@ -198,6 +198,11 @@ def agree_alone(
         raise ContractError(f"the server describes {len(meanings)} actions, and has {len(names)}")
     axes = []
     for name, meaning in zip(names, meanings, strict=True):
+        if "eef_pose" in (action_kind, meaning.interface if meaning else ""):
+            raise ContractError(
+                f"the server's action {meaning or name} is part of a pose, whose rotation is not "
+                "played column by column; use the runner with a controller of kind pose"
+            )
         try:
             axis = play_of(
                 name, meaning, kind=action_kind, scale=1.0, gripper=None, controller=None

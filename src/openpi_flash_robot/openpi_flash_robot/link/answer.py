@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openpi_flash_robot.play.columns import of_policy
+from openpi_flash_robot.play.pose_values import with_rotations
 from openpi_flash_robot.play.splice.rtc import Continuation
 from openpi_flash_robot.settings.server_contract import Agreement
 
@@ -19,6 +20,7 @@ def rtc_of(continuation: Continuation, agreement: Agreement) -> dict[str, Any]:
     known = of_policy(
         continuation.previous_actions[: agreement.horizon], agreement.axes, agreement.step_ns
     )
+    known = with_rotations(known, agreement.poses)
     previous = np.zeros((len(known), agreement.column_count), dtype=np.float32)
     previous[:, list(agreement.columns)] = known
     horizon = agreement.horizon or continuation.execution_horizon
@@ -54,7 +56,7 @@ class ParsedAnswer:
     """A parsed answer.
 
     Attributes:
-        actions: float64 [H, N], the policy's numbers in the order of the axes; may hold NaN.
+        actions: float64 [H, C], the policy's numbers in the order of the axes; may hold NaN.
         subtask: None if the server has no planner.
         planner_error: why there is no subtask, and the actions follow the instruction alone; empty
             if there is one, or no planner.

@@ -34,6 +34,7 @@ from openpi_flash_robot.hold import Hold, HoldKind
 from openpi_flash_robot.nanoseconds import SECOND, to_seconds
 from openpi_flash_robot.play.chunk import Chunk, malformed, untimely
 from openpi_flash_robot.play.columns import positions
+from openpi_flash_robot.play.directions import along
 from openpi_flash_robot.play.follow import follow
 from openpi_flash_robot.play.jerk_limit import JerkLimiter
 from openpi_flash_robot.play.joint_limits import JointLimits, brake, can_stop
@@ -406,16 +407,24 @@ class ChunkPlayer:
         desired = self._spliced(chunk, raw, before, begin_ns, due_ns)
         limits = self._limits if can_stop(start, self._limits) else self._braking
         self._braking, self._motion_acceleration = limits, limits.acceleration
+        times = np.concatenate([[0.0], (due_ns - begin_ns) / SECOND])
+        unlimited = Polygon(times, np.vstack([start.positions, desired]))
+        shared = along(
+            limits,
+            np.asarray(self._settings.max_velocity),
+            self._settings.directions,
+            start_velocity=start.velocities,
+            seconds=unlimited.times,
+            positions=unlimited.positions,
+        )
         after = follow(
             start,
             begin_ns,
             due_ns,
             desired,
             smoothing_ns=chunk.step_ns,
-            limits=no_faster_than_asked(limits, chunk, first_step, last_step),
+            limits=no_faster_than_asked(shared, chunk, first_step, last_step),
         )
-        times = np.concatenate([[0.0], (due_ns - begin_ns) / SECOND])
-        unlimited = Polygon(times, np.vstack([start.positions, desired]))
         self._jerk.take(self._jerk.kept(before, now).until(begin_ns, after))
         assert self._jerk.commanded is not None
         return Plan(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from openpi_flash_robot.nanoseconds import SECOND, to_seconds
 from openpi_flash_robot.play.chunk import Chunk
+from openpi_flash_robot.play.directions import any_direction
 from openpi_flash_robot.play.joint_limits import JointLimits
 from openpi_flash_robot.play.motion import Motion
 from openpi_flash_robot.play.smooth_path import SmoothPath
@@ -23,12 +24,13 @@ OFF_CHUNK = 1e-3
 
 def limits_of(settings: PlayerSettings) -> JointLimits:
     """The limits that the settings give to every motion."""
-    return JointLimits(
+    limits = JointLimits(
         np.asarray(settings.position_lower, dtype=np.float64),
         np.asarray(settings.position_upper, dtype=np.float64),
         np.asarray(settings.max_velocity, dtype=np.float64),
         np.asarray(settings.max_acceleration, dtype=np.float64),
     )
+    return any_direction(limits, settings.directions)
 
 
 def no_faster_than_asked(

@@ -83,6 +83,11 @@ class JointPositions:
         self.has_heard = False
         self._ambiguous = ""
         self._not_finite: dict[str, float] = {}
+        self._noted: dict[str, str] = {}
+
+    def note(self, source: str, problem: str) -> None:
+        """Say what is wrong with a source whose positions were left out; empty: nothing."""
+        self._noted[source] = problem
 
     def add(self, stamp_ns: int, names: Sequence[str], positions: Sequence[float]) -> bool:
         """Take the positions of one message. False if it was dropped.
@@ -239,6 +244,8 @@ class JointPositions:
         Args:
             joints: whose positions are missing or old.
         """
+        for problem in filter(None, self._noted.values()):
+            return self._reason(problem)
         if self._ambiguous:
             return self._reason(
                 f"joint {self._ambiguous} is named twice in a message on {self._topics}: two "

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from openpi_flash_robot.hold import Hold
 from openpi_flash_robot.senses.joints import JointPositions, JointReading
+from openpi_flash_robot.senses.pose_axes import PoseAxes
 from openpi_flash_robot.senses.vectors import VectorSource
 from openpi_flash_robot.settings.node_settings import ObservationSettings
 from openpi_flash_robot.settings.state_inputs import (
@@ -48,13 +49,15 @@ class StateSources:
         """
         self._inputs, joints = settings.states, settings.joints
         kinds = {state.kind for state in self._inputs}
-        self.joints = JointPositions(joints, settings.joint_state_topics)
+        topics = settings.joint_state_topics if settings.joint_names or not settings.poses else ()
+        self.joints = JointPositions(joints, (*topics, *(pose.source for pose in settings.poses)))
+        self._poses = {pose.controller: PoseAxes(pose) for pose in settings.poses}
         self._of_joints = {StateKind.JOINT_POSITIONS: self.joints}
         for kind in JOINT_KINDS[1:]:
             if kind in kinds:
                 quantity = _QUANTITIES[kind]
                 self._of_joints[kind] = JointPositions(
-                    joints, settings.joint_state_topics, quantity
+                    settings.joint_names, settings.joint_state_topics, quantity
                 )
         self._vectors = {
             state.name: VectorSource(state.name, state.topic, state.size)
@@ -77,6 +80,32 @@ class StateSources:
         for kind, values in zip(JOINT_KINDS, (positions, velocities, efforts), strict=True):
             if kind in self._of_joints and (values or kind is StateKind.JOINT_POSITIONS):
                 self._of_joints[kind].add(stamp_ns, names, values)
+
+    def add_pose(
+        self,
+        controller: str,
+        stamp_ns: int,
+        position: Sequence[float],
+        quaternion: Sequence[float],
+        frame: str,
+    ) -> dict[str, float]:
+        """Take the measured pose of an end effector that a controller moves.
+
+        Args:
+            controller: its name.
+            stamp_ns: when it was measured.
+            position: x, y, z, m.
+            quaternion: x, y, z, w.
+            frame: in which it counts.
+
+        Returns:
+            Where its axes are, by their names; empty if it cannot be used.
+        """
+        pose = self._poses[controller]
+        values = pose.values(position, quaternion, frame)
+        self.joints.add(stamp_ns, pose.names, values)
+        self.joints.note(controller, pose.problem)
+        return dict(zip(pose.names, values))  # noqa: B905 - none if it cannot be used
 
     def add_vector(self, name: str, stamp_ns: int, values: Sequence[float]) -> None:
         """Take the numbers of one input that is not of joints."""

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-KINDS = ("position", "gripper", "velocity", "eef_delta", "base_twist")
-"""What the node can play. effort and eef_pose it cannot."""
+KINDS = ("position", "gripper", "velocity", "eef_pose", "eef_delta", "base_twist")
+"""What the node can play; effort it cannot."""
 
 ABSOLUTE, OBSERVED_STATE, PREVIOUS_STEP = "absolute", "observed_state", "previous_step"
 NOT_KNOWN = float("nan")

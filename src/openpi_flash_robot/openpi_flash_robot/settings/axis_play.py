@@ -97,6 +97,8 @@ def play_of(
     _compare(said, meaning is not None, kind, is_gripper=is_gripper)
     reading = _reading(said, is_either_way=gripper is not None and gripper.threshold > 0.0)
     _check_controller(said, reading, controller)
+    if said.interface == "eef_pose":
+        _check_pose(said, controller)
     if is_gripper:
         return _gripper_play(said, scale, gripper)
     return AxisPlay(said, reading, scale)
@@ -110,7 +112,7 @@ def _own(axis: str, kind: str, gripper: Gripper | None) -> ActionMeaning:
         raise CannotPlayError(
             "the server does not say what its actions mean (openpi's servers never do); if they "
             "are absolute positions of the joints, set the parameter action_kind to position; "
-            "else to velocity, eef_delta or base_twist, for all axes or for each"
+            "else to velocity, eef_pose, eef_delta or base_twist, for all axes or for each"
         )
     unit, reference = _OWN_UNITS[kind]
     return ActionMeaning(axis, kind, unit, reference)
@@ -140,6 +142,8 @@ def _compare(said: ActionMeaning, is_servers: bool, kind: str, *, is_gripper: bo
 def _reading(said: ActionMeaning, *, is_either_way: bool) -> Reading:
     if said.interface in ("velocity", "base_twist"):
         reading = Reading.PER_SECOND if said.reference == ABSOLUTE else None
+    elif said.interface == "eef_pose":
+        reading = Reading.ABSOLUTE if said.reference == ABSOLUTE else None
     elif said.interface == "eef_delta":
         reading = Reading.PER_STEP if said.reference == PREVIOUS_STEP else None
     else:
@@ -180,6 +184,25 @@ def _check_controller(said: ActionMeaning, reading: Reading, controller: Control
         )
 
 
+def _check_pose(said: ActionMeaning, controller: Controller | None) -> None:
+    """Refuse a pose in another frame, or with its rotation written otherwise."""
+    if controller is None:
+        return
+    ours = controller.rotation.value
+    if said.rotation not in ("", ours):
+        raise CannotPlayError(
+            f"the server writes the rotation of {said.name} as {said.rotation}, and controller "
+            f"{controller.name} expects {ours}; set controller.{controller.name}.rotation to "
+            f"{said.rotation}, and action_columns to its columns"
+        )
+    if said.frame not in ("", controller.frame):
+        raise CannotPlayError(
+            f"the server's action {said} counts in frame {said.frame}, and controller "
+            f"{controller.name} in {controller.frame}; set controller.{controller.name}.frame, or "
+            "the frame in the server's robot file, so that both name the same one"
+        )
+
+
 def _gripper_play(said: ActionMeaning, scale: float, gripper: Gripper | None) -> AxisPlay:
     """A gripper's number, between the policy's and the axis's ends where both are known."""
     if gripper is None or gripper.closed == gripper.open:
@@ -211,6 +234,7 @@ _OWN_UNITS = {
     "position": ("rad", ABSOLUTE),
     "gripper": ("1", ABSOLUTE),
     "velocity": ("rad/s", ABSOLUTE),
+    "eef_pose": ("m", ABSOLUTE),
     "eef_delta": ("1", PREVIOUS_STEP),
     "base_twist": ("m/s", ABSOLUTE),
 }
@@ -218,6 +242,7 @@ _UNITS = {
     "position": ("rad", "m", "1"),
     "gripper": ("rad", "m", "1"),
     "velocity": ("rad/s", "m/s", "1"),
+    "eef_pose": ("m", "rad", "1"),
     "eef_delta": ("m", "rad", "1"),
     "base_twist": ("m/s", "rad/s"),
 }
@@ -230,6 +255,7 @@ _CONTROLLERS = {
     "position": _POSITION_CONTROLLERS,
     "gripper": (*_POSITION_CONTROLLERS, ControllerKind.GRIPPER),
     "velocity": (*_POSITION_CONTROLLERS, ControllerKind.VELOCITY),
+    "eef_pose": (ControllerKind.POSE,),
     "eef_delta": (ControllerKind.TWIST,),
     "base_twist": (ControllerKind.BASE,),
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from openpi_flash_robot.settings.state_inputs import Rotation
+
 
 class ControllerKind(enum.Enum):
     """What a controller takes, by the names of `controller.<name>.kind`."""
@@ -19,6 +21,8 @@ class ControllerKind(enum.Enum):
     """sensor_msgs/JointState of positions: Galaxea's joint tracker, Isaac Sim."""
     TWIST = "twist"
     """geometry_msgs/TwistStamped of an end effector, as MoveIt Servo takes it."""
+    POSE = "pose"
+    """geometry_msgs/PoseStamped of an end effector, as MoveIt Servo and CRISP take it."""
     BASE = "base"
     """geometry_msgs/TwistStamped, or Twist, of a mobile base."""
     GRIPPER = "gripper"
@@ -35,9 +39,15 @@ class ControllerKind(enum.Enum):
         return self not in (ControllerKind.JOINT_TRAJECTORY, ControllerKind.GRIPPER)
 
 
-AXES_OF = {ControllerKind.TWIST: (6,), ControllerKind.BASE: (2, 3), ControllerKind.GRIPPER: (1,)}
+AXES_OF = {
+    ControllerKind.TWIST: (6,),
+    ControllerKind.POSE: (6,),
+    ControllerKind.BASE: (2, 3),
+    ControllerKind.GRIPPER: (1,),
+}
 """How many axes a controller of a kind has, where that is fixed: a twist is x, y, z and the
-rotation about them; a base x and the rotation, or x, y and the rotation."""
+rotation about them; a pose x, y, z and its rotation vector; a base x and the rotation, or x, y and
+the rotation."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +60,14 @@ class Controller:
         joints: its axes, in the order of the command.
         columns: index of each of them in `NodeSettings.axes`.
         kind: what it takes.
-        frame: of a twist: what the policy's directions count in.
+        frame: of a twist: what the policy's directions count in; of a pose: what it counts in.
         is_stamped: of a base: whether it takes TwistStamped.
         action: of a gripper: gripper_command or parallel_gripper_command.
         max_effort: of a gripper: N or N m; 0 leaves it to the gripper.
         joint_names: what it calls its joints itself; empty: as they are called here.
+        rotation: of a pose: how the policy writes its rotation.
+        pose_topic: of a pose: where the measured one is; empty where it comes by tf.
+        child_frame: of a pose: whose it is, by tf; empty where it has a topic.
     """
 
     name: str
@@ -67,6 +80,9 @@ class Controller:
     action: str = ""
     max_effort: float = 0.0
     joint_names: tuple[str, ...] = ()
+    rotation: Rotation = Rotation.ROTVEC
+    pose_topic: str = ""
+    child_frame: str = ""
 
     @property
     def sent_names(self) -> tuple[str, ...]:

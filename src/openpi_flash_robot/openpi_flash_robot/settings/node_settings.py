@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from openpi_flash_robot.nanoseconds import from_seconds
 from openpi_flash_robot.settings.controllers import Controller, Gripper
+from openpi_flash_robot.settings.pose_columns import PoseColumns, pose_columns
 from openpi_flash_robot.settings.state_inputs import RequestPath, StateInput
 
 DEFAULT_PORTS = {"quic": 5555, "websocket": 8000}
@@ -78,6 +79,30 @@ class LinkSettings:
 
 
 @dataclass(frozen=True)
+class PoseInput:
+    """The measured pose of an end effector that is commanded.
+
+    Attributes:
+        controller: which moves it.
+        axes: what its x, y, z and rotation vector are called, [6].
+        frame: in which it counts.
+        topic: geometry_msgs/PoseStamped; empty where it comes by tf.
+        child_frame: whose pose it is, by tf; empty where it has a topic.
+    """
+
+    controller: str
+    axes: tuple[str, ...]
+    frame: str
+    topic: str = ""
+    child_frame: str = ""
+
+    @property
+    def source(self) -> str:
+        """Where it comes from, for messages."""
+        return self.topic or f"/tf ({self.child_frame} in {self.frame})"
+
+
+@dataclass(frozen=True)
 class ObservationSettings:
     """What goes into a request and how old it may be."""
 
@@ -91,7 +116,7 @@ class ObservationSettings:
     joints_are_stamped_on_arrival: bool
     """Whether positions belong to the moment of their arrival, in place of their header's stamp."""
     joints: tuple[str, ...]
-    """Those that are measured."""
+    """Those that are measured; the axes of `poses` come last."""
     states: tuple[StateInput, ...]
     prompt_key: RequestPath
     max_age_ns: int
@@ -102,6 +127,32 @@ class ObservationSettings:
     """How long a camera may send the same image; 0: for ever."""
     joint_state_prefixes: tuple[str, ...] = ()
     """Before the names of each topic's joints; empty: nothing."""
+    poses: tuple[PoseInput, ...] = ()
+    """Of the end effectors that are commanded to be somewhere."""
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """Those of `joints` that joint states name."""
+        return self.joints[: len(self.joints) - sum(len(pose.axes) for pose in self.poses)]
+
+
+TURNING = 1.0 / math.pi
+"""1/rad. Where a rotation vector changes by v per second, the rotation's velocity is v at most, and
+its acceleration that of the vector and v^2 times this at most. Both follow from the left Jacobian
+of the exponential map, which shrinks every vector; the second is greatest at half a turn."""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Axes that are the components of one vector: the least of their limits bounds its length.
+
+    Attributes:
+        axes: their indexes.
+        is_rotation: whether it is a rotation vector, and its limits are those of the rotation.
+    """
+
+    axes: tuple[int, ...]
+    is_rotation: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,6 +177,7 @@ class PlayerSettings:
         measured: per axis, whether it is a joint that is measured; empty: all are.
         execution_horizon: steps of a chunk that are played where its method plays it out; 0: all.
         max_jerk: per joint, rad/s^3 or m/s^3; inf for none; empty: none at all.
+        directions: groups of axes whose limits bound them together.
     """
 
     chunk_method: str
@@ -143,6 +195,7 @@ class PlayerSettings:
     measured: tuple[bool, ...] = ()
     execution_horizon: int = 0
     max_jerk: tuple[float, ...] = ()
+    directions: tuple[Direction, ...] = ()
 
     @property
     def smoothing_ns(self) -> int:
@@ -233,10 +286,11 @@ class NodeSettings:
     unmoved_joints: tuple[str, ...]
     """The axes that no controller moves on purpose."""
     action_columns: tuple[str, ...]
-    """The server's names of the action columns, in the order of the axes."""
+    """The server's names of the action columns, in the order of the axes; `poses` have as many for
+    their rotation as that is written with."""
     action_kinds: tuple[str, ...]
-    """What the numbers of each axis mean: position, gripper, velocity, eef_delta, base_twist; empty
-    where the node takes the server's word, if that is a position or a gripper."""
+    """What the numbers of each axis mean: position, gripper, velocity, eef_pose, eef_delta,
+    base_twist; empty where the node takes the server's word, if that is a position or a gripper."""
     action_scale: tuple[float, ...]
     """What one unit of the policy is in units of each axis."""
     action_rate_hz: float
@@ -266,6 +320,11 @@ class NodeSettings:
     black_box: BlackBoxSettings
     limit_conflict: str = ""
     """Why the limits of different sources leave a joint no position; empty if they do not."""
+
+    @property
+    def poses(self) -> tuple[PoseColumns, ...]:
+        """The end effectors that are commanded to be somewhere, in the order of the axes."""
+        return pose_columns(self.controllers)
 
     @property
     def joints(self) -> tuple[str, ...]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from openpi_flash_robot.settings.controllers import AXES_OF, Controller, ControllerKind, Gripper
+from openpi_flash_robot.settings.node_settings import PoseInput
 from openpi_flash_robot.settings.parameter_kinds import ParameterError
+from openpi_flash_robot.settings.state_inputs import Rotation
 from openpi_flash_robot.settings.typed_values import Values
 
 RATE_KINDS = ("velocity", "eef_delta", "base_twist")
@@ -74,23 +76,76 @@ def _controller(values: Values, name: str, axes: tuple[str, ...]) -> Controller:
             f"{prefix}.joint_names has {len(names)} names, and {prefix}.joints has {len(group)}"
         )
     frame = values.get(f"{prefix}.frame", str)
-    if kind is ControllerKind.TWIST and not frame:
+    if kind in (ControllerKind.TWIST, ControllerKind.POSE) and not frame:
+        what = "directions" if kind is ControllerKind.TWIST else "poses"
         raise ParameterError(
-            f"parameter {prefix}.frame is not set; name the frame in which the policy's directions "
+            f"parameter {prefix}.frame is not set; name the frame in which the policy's {what} "
             "count, such as base_link"
         )
+    is_pose = kind is ControllerKind.POSE
+    columns = tuple(axes.index(joint) for joint in group)
+    if is_pose:
+        _check_pose(values, prefix, columns)
     return Controller(
         name=name,
         topic=values.get(f"{prefix}.topic", str) or _TOPICS[kind].format(name=name),
         joints=group,
-        columns=tuple(axes.index(joint) for joint in group),
+        columns=columns,
         kind=kind,
         frame=frame,
         is_stamped=values.get(f"{prefix}.stamped", bool),
         action=values.get(f"{prefix}.action", str) if kind is ControllerKind.GRIPPER else "",
         max_effort=values.get(f"{prefix}.max_effort", float),
         joint_names=names,
+        rotation=Rotation(values.get(f"{prefix}.rotation", str)),
+        pose_topic=values.get(f"{prefix}.pose_topic", str) if is_pose else "",
+        child_frame=values.get(f"{prefix}.child_frame", str) if is_pose else "",
     )
+
+
+def _check_pose(values: Values, prefix: str, columns: tuple[int, ...]) -> None:
+    if columns != tuple(range(columns[0], columns[0] + len(columns))):
+        raise ParameterError(
+            f"{prefix}.joints of kind pose must stand next to each other in axes, in the same "
+            "order: x, y, z and the rotation vector"
+        )
+    given = [key for key in ("pose_topic", "child_frame") if values.get(f"{prefix}.{key}", str)]
+    if len(given) != 1:
+        raise ParameterError(
+            f"{prefix} of kind pose needs the measured pose: set one of {prefix}.pose_topic "
+            f"(geometry_msgs/PoseStamped) and {prefix}.child_frame (by tf), "
+            f"{'not both' if given else 'neither is set'}"
+        )
+
+
+def pose_inputs(
+    controllers: tuple[Controller, ...], joints: tuple[str, ...]
+) -> tuple[PoseInput, ...]:
+    """The measured poses of the end effectors that are commanded.
+
+    Raises:
+        ParameterError: an axis of one is a joint.
+    """
+    poses = []
+    for controller in controllers:
+        if controller.kind is not ControllerKind.POSE:
+            continue
+        both = [axis for axis in controller.joints if axis in joints]
+        if both:
+            raise ParameterError(
+                f"{', '.join(both)} of controller {controller.name} are measured as a pose, and "
+                "are also in joints; take them out of joints"
+            )
+        poses.append(
+            PoseInput(
+                controller.name,
+                controller.joints,
+                controller.frame,
+                controller.pose_topic,
+                controller.child_frame,
+            )
+        )
+    return tuple(poses)
 
 
 def check_unmoved(unmoved: tuple[str, ...], controllers: tuple[Controller, ...]) -> None:
@@ -140,6 +195,7 @@ _TOPICS = {
     ControllerKind.VELOCITY: "/{name}/commands",
     ControllerKind.JOINT_STATE: "/{name}/joint_command",
     ControllerKind.TWIST: "/servo_node/delta_twist_cmds",
+    ControllerKind.POSE: "/servo_node/pose_target_cmds",
     ControllerKind.BASE: "/cmd_vel",
     ControllerKind.GRIPPER: "/{name}/gripper_cmd",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openpi_flash_robot.settings.node_settings import Camera, ObservationSettings
+from openpi_flash_robot.settings.node_settings import Camera, ObservationSettings, PoseInput
 from openpi_flash_robot.settings.parameter_kinds import ParameterError
 from openpi_flash_robot.settings.state_inputs import (
     RequestPath,
@@ -13,8 +13,15 @@ from openpi_flash_robot.settings.state_inputs import (
 from openpi_flash_robot.settings.typed_values import Values
 
 
-def parse_observation(values: Values, joints: tuple[str, ...]) -> ObservationSettings:
-    """What goes into a request.
+def parse_observation(
+    values: Values, joints: tuple[str, ...], poses: tuple[PoseInput, ...] = ()
+) -> ObservationSettings:
+    """What goes into a request, and what is measured besides.
+
+    Args:
+        values: of the parameters.
+        joints: whose states are read.
+        poses: of end effectors that are commanded.
 
     Raises:
         ParameterError: something is missing, or two inputs go to one place.
@@ -51,7 +58,8 @@ def parse_observation(values: Values, joints: tuple[str, ...]) -> ObservationSet
         joint_state_topics=topics,
         joints_are_stamped_on_arrival=values.get("joint_state_stamp", str) == "arrival",
         joint_state_prefixes=tuple(map(str, prefixes)),
-        joints=joints,
+        joints=(*joints, *(axis for pose in poses for axis in pose.axes)),
+        poses=poses,
         states=states,
         prompt_key=prompt_key,
         max_age_ns=values.seconds("max_observation_age"),
@@ -119,9 +127,13 @@ def _state(values: Values, name: str, joints: tuple[str, ...]) -> StateInput:
         if not group:
             raise ParameterError(f"{prefix} is of kind {kind.value}, and parameter joints is empty")
     else:
-        topic = values.required(f"{prefix}.topic", f"give the topic of the {kind.value}")
+        topic = _topic(values, prefix, kind)
+    frame, child_frame = (values.get(f"{prefix}.{key}", str) for key in ("frame", "child_frame"))
     size = {
         StateKind.POSE: 3 + rotation.size,
+        StateKind.TF: 3 + rotation.size,
+        StateKind.FLOAT64: 1,
+        StateKind.FLOAT32: 1,
         StateKind.TWIST: 6,
         StateKind.WRENCH: 6,
         StateKind.BASE_TWIST: 3,
@@ -140,4 +152,14 @@ def _state(values: Values, name: str, joints: tuple[str, ...]) -> StateInput:
         size=size,
         scale=values.numbers(f"{prefix}.scale", size, "numbers"),
         offset=values.numbers(f"{prefix}.offset", size, "numbers"),
+        frame=frame if kind.is_pose else "",
+        child_frame=child_frame if kind is StateKind.TF else "",
     )
+
+
+def _topic(values: Values, prefix: str, kind: StateKind) -> str:
+    if kind is not StateKind.TF:
+        return values.required(f"{prefix}.topic", f"give the topic of the {kind.value}")
+    values.required(f"{prefix}.frame", "name the frame in which the pose counts, as base_link")
+    values.required(f"{prefix}.child_frame", "name the frame whose pose it is, as tool0")
+    return "/tf"

@@ -11,7 +11,9 @@ from openpi_flash_robot.settings.node_settings import (
     DEFAULT_PORTS,
     SECRET_IS_NOT_SET,
     SECRET_IS_SET,
+    TURNING,
     BlackBoxSettings,
+    Direction,
     LinkSettings,
     NodeSettings,
     PlayerSettings,
@@ -26,8 +28,10 @@ from openpi_flash_robot.settings.parse_controllers import (
     parse_action_kinds,
     parse_controllers,
     parse_grippers,
+    pose_inputs,
 )
 from openpi_flash_robot.settings.parse_observation import parse_observation
+from openpi_flash_robot.settings.pose_columns import AXES, POSITION, PoseColumns, pose_columns
 from openpi_flash_robot.settings.typed_values import Values
 
 
@@ -46,20 +50,18 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
             "parameter joints is empty; name the robot's joints in policy order, in a parameter "
             "file below `/**:` (or the node's name) and `ros__parameters:`"
         )
-    action_columns = values.names("action_columns") or axes
-    if len(action_columns) != len(axes):
-        raise ParameterError(
-            f"parameter action_columns has {len(action_columns)} names for {len(axes)} joints"
-        )
     kinds = parse_action_kinds(values, axes)
     grippers, controllers = parse_grippers(values, axes), parse_controllers(values, axes)
+    poses = pose_columns(controllers)
+    action_columns = _action_columns(values, axes, poses)
     unmoved = values.some_of("unmoved_joints", axes, "axes or joints")
     check_unmoved(unmoved, controllers)
-    check_measured(axes, joints, kinds, controllers, grippers)
+    observation = parse_observation(values, joints, pose_inputs(controllers, joints))
+    check_measured(axes, observation.joints, kinds, controllers, grippers)
     return NodeSettings(
         link=_link(values),
-        observation=parse_observation(values, joints),
-        player=_player(values, axes, joints, unmoved),
+        observation=observation,
+        player=_player(values, axes, observation.joints, unmoved, poses),
         stops=StopSettings(
             emergency_stops=values.names("emergency_stop_topics"),
             enable=values.get("enable_topic", str),
@@ -73,7 +75,7 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
         unmoved_joints=unmoved,
         action_columns=action_columns,
         action_kinds=kinds,
-        action_scale=_action_scale(values, axes),
+        action_scale=_action_scale(values, axes, poses),
         action_rate_hz=values.get("action_rate_hz", float),
         execution_horizon=values.get("execution_horizon", int),
         control_period_ns=from_seconds(1.0 / values.get("control_rate_hz", float)),
@@ -97,13 +99,35 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
     )
 
 
-def _action_scale(values: Values, axes: tuple[str, ...]) -> tuple[float, ...]:
+def _action_columns(
+    values: Values, axes: tuple[str, ...], poses: tuple[PoseColumns, ...]
+) -> tuple[str, ...]:
+    """The server's names of the columns; more than axes where a rotation has more numbers."""
+    more = sum(pose.rotation.size - (AXES - POSITION) for pose in poses)
+    columns = values.names("action_columns") or (axes if not more else ())
+    if len(columns) != len(axes) + more:
+        what = f"{len(axes)} joints"
+        if more:
+            what = f"{len(axes)} axes, whose poses have {more} columns more than axes"
+        raise ParameterError(f"parameter action_columns has {len(columns)} names for {what}")
+    return columns
+
+
+def _action_scale(
+    values: Values, axes: tuple[str, ...], poses: tuple[PoseColumns, ...]
+) -> tuple[float, ...]:
     scale = values.per_joint("action_scale", axes)
+    rotations = [axes[axis] for pose in poses for axis in pose.rotation_axes]
     for axis, factor in zip(axes, scale, strict=True):
         if factor == 0.0:
             raise ParameterError(
                 f"parameter action_scale is 0 for {axis}: it would never move; name an axis that "
                 "is not to move in unmoved_joints"
+            )
+        if axis in rotations and factor != 1.0:
+            raise ParameterError(
+                f"parameter action_scale is {factor:g} for {axis}: a rotation is not scaled; set "
+                "it to 1"
             )
     return scale
 
@@ -187,7 +211,11 @@ def _api_key(values: Values) -> str:
 
 
 def _player(
-    values: Values, axes: tuple[str, ...], joints: tuple[str, ...], unmoved: tuple[str, ...]
+    values: Values,
+    axes: tuple[str, ...],
+    joints: tuple[str, ...],
+    unmoved: tuple[str, ...],
+    poses: tuple[PoseColumns, ...] = (),
 ) -> PlayerSettings:
     lower = values.per_joint("position_lower", axes)
     upper = values.per_joint("position_upper", axes)
@@ -196,6 +224,7 @@ def _player(
             raise ParameterError(
                 f"position_lower of {joint} ({low:g}) must be below its position_upper ({high:g})"
             )
+    _check_rotation_limits(values, axes, poses)
     player = PlayerSettings(
         chunk_method=values.get("chunk_method", str),
         ensemble_decay=values.get("ensemble_decay", float),
@@ -219,6 +248,11 @@ def _player(
         is_commanded=not values.get("dry_run", bool),
         execution_horizon=values.get("execution_horizon", int),
         max_jerk=tuple(jerk or math.inf for jerk in values.per_joint("max_jerk", axes)),
+        directions=tuple(
+            Direction(tuple(group), is_rotation=group == pose.rotation_axes)
+            for pose in poses
+            for group in (range(pose.axis, pose.axis + POSITION), pose.rotation_axes)
+        ),
     )
     check_jerk(player, axes, values.seconds("command_window"))
     return player
@@ -242,3 +276,37 @@ def check_jerk(player: PlayerSettings, axes: tuple[str, ...], window_ns: int) ->
         f"{math.ceil(2.0 * acceleration / window):d} or more, or max_acceleration to "
         f"{jerk * window / 2:g} or less"
     )
+
+
+def _check_rotation_limits(
+    values: Values, axes: tuple[str, ...], poses: tuple[PoseColumns, ...]
+) -> None:
+    """Refuse limits that a rotation cannot have.
+
+    Its vector's numbers are no angles by themselves, and turning fast about a moving axis takes
+    acceleration.
+
+    Raises:
+        ParameterError: names the axis.
+    """
+    for name in ("position_lower", "position_upper"):
+        limits = values.per_joint(name, axes)
+        for pose in poses:
+            for axis in pose.rotation_axes:
+                if math.isfinite(limits[axis]):
+                    raise ParameterError(
+                        f"parameter {name} is {limits[axis]:g} for {axes[axis]}, a number of a "
+                        "rotation vector, which has no limits; set it to .inf with its sign"
+                    )
+    velocity = values.per_joint("max_velocity", axes)
+    acceleration = values.per_joint("max_acceleration", axes)
+    for pose in poses:
+        fastest = min(velocity[axis] for axis in pose.rotation_axes)
+        hardest = min(acceleration[axis] for axis in pose.rotation_axes)
+        if hardest <= 2.0 * fastest**2 * TURNING:
+            raise ParameterError(
+                f"parameter max_acceleration is {hardest:g} rad/s^2 for the rotation of "
+                f"{axes[pose.axis]}, and turning at max_velocity, {fastest:g} rad/s, may take "
+                f"{fastest**2 * TURNING:.3g} rad/s^2 by itself; set it to at least "
+                f"{2.0 * fastest**2 * TURNING:.3g}"
+            )

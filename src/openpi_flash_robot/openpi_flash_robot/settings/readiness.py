@@ -15,8 +15,10 @@ def why_not_move(settings: NodeSettings) -> str | None:
     if settings.limit_conflict:
         return settings.limit_conflict
     axes, player = settings.axes, settings.player
+    rotations = {axes[axis] for pose in settings.poses for axis in pose.rotation_axes}
     is_bounded = [
-        axis not in settings.unmoved_joints and (is_measured or kind not in RATE_KINDS)
+        axis not in {*settings.unmoved_joints, *rotations}
+        and (is_measured or kind not in RATE_KINDS)
         for axis, is_measured, kind in zip(
             axes, player.measured, settings.action_kinds, strict=True
         )

@@ -16,6 +16,7 @@ from openpi_flash_robot.settings.action_meaning import ActionMeaning, parse_mean
 from openpi_flash_robot.settings.axis_play import AxisPlay, CannotPlayError, Reading, play_of
 from openpi_flash_robot.settings.input_meaning import InputMeaning, objections, parse_inputs
 from openpi_flash_robot.settings.node_settings import NodeSettings
+from openpi_flash_robot.settings.pose_columns import PoseColumns, axis_columns
 from openpi_flash_robot.settings.state_inputs import RequestPath
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ class Agreement:
 
     Attributes:
         step_ns: spacing of the steps of a chunk.
-        columns: index in the server's columns of each axis.
+        columns: index in the server's columns of each of ours, [C], in the order of the axes.
         column_count: how many columns a chunk must have.
         axes: how each axis is played.
         horizon: how many steps a chunk must have; None for any number.
@@ -66,6 +67,8 @@ class Agreement:
         model: what the server serves; empty where it does not say.
         checkpoint: name of its weights; empty where it does not say.
         warnings: for people; the robot moves all the same.
+        poses: the axes that are poses, whose rotations may have more columns than axes.
+        names: of our columns, [C]; empty: as the axes.
     """
 
     step_ns: int
@@ -78,6 +81,8 @@ class Agreement:
     model: str
     checkpoint: str
     warnings: tuple[str, ...]
+    poses: tuple[PoseColumns, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def parse_contract(metadata: Mapping[str, Any]) -> ServerContract:
@@ -134,7 +139,12 @@ def agree(contract: ServerContract, settings: NodeSettings) -> Agreement:
     refusals, warnings = objections(
         contract.inputs,
         settings.observation,
-        dict(zip(settings.axes, settings.action_columns, strict=True)),
+        {
+            axis: settings.action_columns[column]
+            for axis, column in zip(
+                settings.axes, axis_columns(len(settings.axes), settings.poses), strict=True
+            )
+        },
     )
     if refusals:
         raise ContractError("; ".join(refusals))
@@ -151,6 +161,8 @@ def agree(contract: ServerContract, settings: NodeSettings) -> Agreement:
         model=contract.model,
         checkpoint=contract.checkpoint,
         warnings=(*_warnings(contract, settings), *warnings),
+        poses=settings.poses,
+        names=_chunk_names(settings),
     )
 
 
@@ -175,7 +187,7 @@ def _refuse_unplayable(contract: ServerContract, settings: NodeSettings, step_ns
 
 
 def _columns(contract: ServerContract, settings: NodeSettings) -> tuple[tuple[int, ...], int]:
-    """Where each joint is in the server's columns."""
+    """Where each of our columns is in the server's."""
     wanted, names = settings.action_columns, contract.action_names
     if names is not None:
         if sorted(names) != sorted(wanted):
@@ -187,7 +199,7 @@ def _columns(contract: ServerContract, settings: NodeSettings) -> tuple[tuple[in
     if contract.action_dim is not None and contract.action_dim != len(wanted):
         raise ContractError(
             f"the server's actions have {contract.action_dim} columns, "
-            f"this robot has {len(wanted)} axes"
+            f"this robot has {len(wanted)}{' axes' if not settings.poses else ''}"
         )
     return tuple(range(len(wanted))), len(wanted)
 
@@ -195,12 +207,14 @@ def _columns(contract: ServerContract, settings: NodeSettings) -> tuple[tuple[in
 def _axes(
     contract: ServerContract, settings: NodeSettings, columns: Sequence[int]
 ) -> tuple[AxisPlay, ...]:
-    """How each axis is played."""
-    axes, problems = [], []
-    for axis, column, kind, scale in zip(
-        settings.axes, columns, settings.action_kinds, settings.action_scale, strict=True
+    """How each axis is played; the axes of a rotation as its first column."""
+    axes: list[AxisPlay] = []
+    problems = _odd_rotations(contract, settings, columns)
+    firsts = axis_columns(len(settings.axes), settings.poses)
+    for axis, first, kind, scale in zip(
+        settings.axes, firsts, settings.action_kinds, settings.action_scale, strict=True
     ):
-        meaning = contract.actions[column] if contract.actions is not None else None
+        meaning = contract.actions[columns[first]] if contract.actions is not None else None
         gripper, controller = settings.gripper_of(axis), settings.controller_of(axis)
         try:
             play = play_of(
@@ -214,6 +228,34 @@ def _axes(
         more = f" (and {len(problems) - 1} more axes)" if len(problems) > 1 else ""
         raise ContractError(f"{problems[0]}{more}")
     return tuple(axes)
+
+
+def _odd_rotations(
+    contract: ServerContract, settings: NodeSettings, columns: Sequence[int]
+) -> list[str]:
+    """The columns of rotations that mean something else than their first one."""
+    if contract.actions is None:
+        return []
+    problems: list[str] = []
+    for pose in settings.poses:
+        first, *others = (contract.actions[columns[column]] for column in pose.rotation_columns)
+        problems += [
+            f"the server's action {other} is no part of the rotation that {first.name} begins"
+            for other in others
+            if (other.interface, other.rotation, other.frame, other.reference)
+            != (first.interface, first.rotation, first.frame, first.reference)
+        ]
+    return problems
+
+
+def _chunk_names(settings: NodeSettings) -> tuple[str, ...]:
+    """What the columns of a chunk are called: as the axes, where each has one column."""
+    names = list(settings.action_columns)
+    firsts = axis_columns(len(settings.axes), settings.poses)
+    for axis, column in zip(settings.axes, firsts, strict=True):
+        if firsts.count(column) == 1:
+            names[column] = axis
+    return tuple(names)
 
 
 def _supports(contract: ServerContract, axes: Sequence[AxisPlay]) -> frozenset[str]:

@@ -17,6 +17,8 @@ class StateKind(enum.Enum):
     JOINT_EFFORTS = "joint_efforts"
     POSE = "pose"
     """geometry_msgs/PoseStamped: x, y, z and the rotation."""
+    TF = "tf"
+    """The same of a frame, by the transforms on /tf and /tf_static."""
     TWIST = "twist"
     """geometry_msgs/TwistStamped: three velocities and three rates of rotation."""
     WRENCH = "wrench"
@@ -27,6 +29,20 @@ class StateKind(enum.Enum):
     """x, y and the rotation of the twist of a nav_msgs/Odometry."""
     VECTOR = "vector"
     """std_msgs/Float64MultiArray."""
+    FLOAT64 = "float64"
+    """std_msgs/Float64, such as the opening of a gripper."""
+    FLOAT32 = "float32"
+    """std_msgs/Float32."""
+
+    @property
+    def is_pose(self) -> bool:
+        """Whether it is x, y, z and a rotation."""
+        return self in (StateKind.POSE, StateKind.TF)
+
+    @property
+    def is_stamped(self) -> bool:
+        """Whether its messages say when they were measured."""
+        return self not in (StateKind.VECTOR, StateKind.FLOAT64, StateKind.FLOAT32)
 
     @property
     def is_of_joints(self) -> bool:
@@ -45,13 +61,16 @@ class Rotation(enum.Enum):
     ROTVEC = "rotvec"
     """Axis times angle, rad."""
     QUAT_XYZW = "quat_xyzw"
+    """A unit quaternion, its real part last."""
+    QUAT_WXYZ = "quat_wxyz"
+    """A unit quaternion, its real part first."""
     ROT6D = "rot6d"
     """The first two columns of the rotation matrix, one after the other."""
 
     @property
     def size(self) -> int:
         """How many numbers it has."""
-        return {"quat_xyzw": 4, "rot6d": 6}.get(self.value, 3)
+        return {"quat_xyzw": 4, "quat_wxyz": 4, "rot6d": 6}.get(self.value, 3)
 
 
 @dataclass(frozen=True)
@@ -68,6 +87,8 @@ class StateInput:
         size: how many numbers.
         scale: of each number, [size]; a value is sent times scale, plus offset.
         offset: of each number, [size].
+        frame: of a pose: in which frame it counts; empty: whatever its messages say.
+        child_frame: of a pose by tf: whose it is.
     """
 
     name: str
@@ -79,3 +100,5 @@ class StateInput:
     size: int
     scale: tuple[float, ...]
     offset: tuple[float, ...]
+    frame: str = ""
+    child_frame: str = ""

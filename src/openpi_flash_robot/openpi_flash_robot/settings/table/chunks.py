@@ -18,14 +18,16 @@ PARAMETERS: tuple[Parameter, ...] = (
         "action_columns",
         ParameterKind.STRINGS,
         (),
-        "The server's names of the action columns, one per axis. Empty: the axes' own names.",
+        "The server's names of the action columns, one per axis; the rotation of a controller of "
+        "kind pose has as many as controller.<name>.rotation. Empty: the axes' own names.",
     ),
     Parameter(
         "action_kind",
         ParameterKind.STRINGS,
         (),
         "What the policy's numbers mean, for all axes or for each: position and gripper are "
-        "absolute; velocity is of a joint; eef_delta is the way of an end effector in one step; "
+        "absolute; velocity is of a joint; eef_pose is where an end effector should be; eef_delta "
+        "is its way in one step; "
         "base_twist is the velocity of a base. What the server says must be the same. Empty: "
         "positions and grippers by the server's word; a server that says nothing, as openpi's, is "
         "refused.",

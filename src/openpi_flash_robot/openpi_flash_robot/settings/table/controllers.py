@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from openpi_flash_robot.settings.controllers import ControllerKind
 from openpi_flash_robot.settings.parameter_kinds import Parameter, ParameterKind
+from openpi_flash_robot.settings.state_inputs import Rotation
 
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
@@ -30,7 +31,9 @@ PARAMETERS: tuple[Parameter, ...] = (
         "What it takes: joint_trajectory (trajectory_msgs/JointTrajectory); position or velocity "
         "(std_msgs/Float64MultiArray, as forward_command_controller); joint_state (positions in "
         "sensor_msgs/JointState, as Galaxea's joint tracker and Isaac Sim); twist "
-        "(geometry_msgs/TwistStamped with six axes, as MoveIt Servo); base (TwistStamped or Twist "
+        "(geometry_msgs/TwistStamped with six axes, as MoveIt Servo); pose "
+        "(geometry_msgs/PoseStamped, as MoveIt Servo and CRISP: the axes are x, y, z and the "
+        "rotation vector, next to each other in axes); base (TwistStamped or Twist "
         "with the axes x and rotation, or x, y and rotation); gripper (an action of control_msgs). "
         "All but the first and the last are sent by a process of its own, which brakes if the node "
         "is gone.",
@@ -42,8 +45,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         ParameterKind.STRING,
         "",
         "Topic of the controller, or name of a gripper's action. Empty: /<name>/joint_trajectory, "
-        "/<name>/commands, /<name>/joint_command, /servo_node/delta_twist_cmds, /cmd_vel or "
-        "/<name>/gripper_cmd.",
+        "/<name>/commands, /<name>/joint_command, /servo_node/delta_twist_cmds, "
+        "/servo_node/pose_target_cmds, /cmd_vel or /<name>/gripper_cmd.",
         each_of="controllers",
     ),
     Parameter(
@@ -65,7 +68,33 @@ PARAMETERS: tuple[Parameter, ...] = (
         "controller.<name>.frame",
         ParameterKind.STRING,
         "",
-        "Of a twist: the frame in which the policy's directions count, as ROS names it.",
+        "Of a twist or a pose: the frame in which the policy's directions or poses count, as ROS "
+        "names it.",
+        each_of="controllers",
+    ),
+    Parameter(
+        "controller.<name>.rotation",
+        ParameterKind.STRING,
+        "rotvec",
+        "Of a pose: how the policy writes its rotation, in as many of action_columns: rpy (rad, "
+        "about fixed axes), rotvec (axis times angle), quat_xyzw, quat_wxyz, or rot6d (two columns "
+        "of the matrix). What the server says must be the same.",
+        choices=tuple(rotation.value for rotation in Rotation),
+        each_of="controllers",
+    ),
+    Parameter(
+        "controller.<name>.pose_topic",
+        ParameterKind.STRING,
+        "",
+        "Of a pose: topic of the measured one, geometry_msgs/PoseStamped in frame.",
+        each_of="controllers",
+    ),
+    Parameter(
+        "controller.<name>.child_frame",
+        ParameterKind.STRING,
+        "",
+        "Of a pose whose measured one is not on a topic: the end effector's frame, whose pose in "
+        "frame is read from /tf and /tf_static.",
         each_of="controllers",
     ),
     Parameter(

@@ -136,10 +136,11 @@ PARAMETERS: tuple[Parameter, ...] = (
         ParameterKind.STRING,
         "joint_positions",
         "What it is: joint_positions, joint_velocities or joint_efforts of joint_state_topics; a "
-        "pose (geometry_msgs/PoseStamped), twist (TwistStamped) or wrench (WrenchStamped); x, y "
+        "pose (geometry_msgs/PoseStamped), the same by tf (of child_frame in frame, from /tf and "
+        "/tf_static), a twist (TwistStamped) or wrench (WrenchStamped); x, y "
         "and the rotation of a base, as base_twist (TwistStamped) or odometry (the twist of "
-        "nav_msgs/Odometry); or a vector (std_msgs/Float64MultiArray, which has no stamp: its "
-        "arrival counts).",
+        "nav_msgs/Odometry); a vector (std_msgs/Float64MultiArray), or one number (float64 or "
+        "float32 of std_msgs). These three have no stamp: their arrival counts.",
         choices=tuple(kind.value for kind in StateKind),
         each_of="states",
     ),
@@ -161,7 +162,22 @@ PARAMETERS: tuple[Parameter, ...] = (
         "state.<name>.topic",
         ParameterKind.STRING,
         "",
-        "Topic of a pose, twist, wrench, base_twist, odometry or vector.",
+        "Topic of a pose, twist, wrench, base_twist, odometry, vector, float64 or float32.",
+        each_of="states",
+    ),
+    Parameter(
+        "state.<name>.frame",
+        ParameterKind.STRING,
+        "",
+        "Of tf: the frame in which the pose counts. Of a pose: the frame_id that its messages must "
+        "have; empty: any.",
+        each_of="states",
+    ),
+    Parameter(
+        "state.<name>.child_frame",
+        ParameterKind.STRING,
+        "",
+        "Of tf: the frame whose pose it is.",
         each_of="states",
     ),
     Parameter(
@@ -169,7 +185,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         ParameterKind.STRING,
         "rotvec",
         "How the rotation of a pose is written: rpy (rad, about fixed axes), rotvec (axis times "
-        "angle), quat_xyzw, or rot6d (two columns of the matrix).",
+        "angle), quat_xyzw, quat_wxyz, or rot6d (two columns of the matrix).",
         choices=tuple(rotation.value for rotation in Rotation),
         each_of="states",
     ),
