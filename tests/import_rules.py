@@ -19,8 +19,10 @@ ROS_MODULES = frozenset(
         "ament_index_python",
         "builtin_interfaces",
         "control_msgs",
+        "controller_manager_msgs",
         "cv_bridge",
         "diagnostic_msgs",
+        "franka_msgs",
         "geometry_msgs",
         "lifecycle_msgs",
         "nav_msgs",
@@ -30,7 +32,9 @@ ROS_MODULES = frozenset(
         "sensor_msgs",
         "std_msgs",
         "std_srvs",
+        "tf2_msgs",
         "trajectory_msgs",
+        "ur_dashboard_msgs",
     }
 )
 NETWORK_MODULES = frozenset({"asyncio", "http", "requests", "socket", "urllib", "websockets"})

@@ -1,5 +1,7 @@
 """A robot whose end effector is commanded by poses, and a policy of poses, in virtual time."""
 
+import itertools
+
 import numpy as np
 from bridge_world import COST, MS, PERIOD
 from played_curves import Controller, window_of
@@ -167,7 +169,7 @@ def turning(vectors, seconds):
     """The angular velocity between rotation vectors, [K-1, 3], rad/s."""
     quaternions = np.array([quaternion_of(vector) for vector in vectors])
     found = []
-    for (x, y, z, w), (a, b, c, d) in zip(quaternions[:-1], quaternions[1:], strict=True):
+    for (x, y, z, w), (a, b, c, d) in itertools.pairwise(quaternions):
         between = (  # the second times the inverse of the first
             -d * x + a * w - b * z + c * y,
             -d * y + b * w - c * x + a * z,

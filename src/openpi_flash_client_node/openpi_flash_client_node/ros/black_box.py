@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -112,6 +112,17 @@ class BlackBox:
             positions=states.position,
             velocities=states.velocity,
             efforts=states.effort,
+        )
+
+    def pose(self, stamp_ns: int, axes: Mapping[str, float]) -> None:
+        """The measured pose of an end effector has arrived, as its axes by name."""
+        self._note(
+            Recorder.joints,
+            stamp_ns,
+            list(axes),
+            positions=list(axes.values()),
+            velocities=(),
+            efforts=(),
         )
 
     def stop_input(self, topic: str, value: bool) -> None:

@@ -23,6 +23,7 @@ from std_srvs.srv import SetBool, Trigger
 from openpi_flash_client_node.cdr.images import EncodedImage, RawImage
 from openpi_flash_client_node.cdr.joint_states import JointStates
 from openpi_flash_client_node.ros import messages, qos
+from openpi_flash_client_node.ros.activity_watch import ActivityWatch
 from openpi_flash_client_node.ros.black_box import BlackBox
 from openpi_flash_client_node.ros.controller_check import ControllerCheck
 from openpi_flash_client_node.ros.get_action_chunk import GetActionChunkService
@@ -30,13 +31,20 @@ from openpi_flash_client_node.ros.image_work import IMAGE_WORK
 from openpi_flash_client_node.ros.malloc_tuning import keep_image_memory
 from openpi_flash_client_node.ros.outputs import Outputs
 from openpi_flash_client_node.ros.parameters import RosParameters
+from openpi_flash_client_node.ros.pose_inputs import PoseInputs
 from openpi_flash_client_node.ros.prompt_topic import PromptTopic
 from openpi_flash_client_node.ros.rclpy_versions import ClockType
 from openpi_flash_client_node.ros.run_policy import RunPolicyServer
 from openpi_flash_client_node.ros.secret_parameters import NodeWithSecrets
 from openpi_flash_client_node.ros.sensor_subscription import SensorSubscription
 from openpi_flash_client_node.ros.silent_inputs import SilentInputs
-from openpi_flash_client_node.ros.state_messages import message_type, numbers_of, stamp_of_state
+from openpi_flash_client_node.ros.state_messages import (
+    frame_problem,
+    message_type,
+    numbers_of,
+    stamp_of_state,
+)
+from openpi_flash_client_node.ros.stop_subscriptions import StopSubscriptions
 from openpi_flash_msgs.srv import SetPrompt
 from openpi_flash_robot.bridge.bridge import Bridge
 from openpi_flash_robot.bridge.diagnostics import reports
@@ -68,7 +76,8 @@ from openpi_flash_robot.settings.joint_limits_file import limits_from_file
 from openpi_flash_robot.settings.node_settings import Camera, LinkSettings, NodeSettings
 from openpi_flash_robot.settings.parameter_kinds import ParameterError
 from openpi_flash_robot.settings.robot_description import DescriptionError, parse_description
-from openpi_flash_robot.settings.state_inputs import StateInput
+from openpi_flash_robot.settings.state_inputs import StateInput, StateKind
+from openpi_flash_robot.settings.stop_states import SaidState, StopState
 
 HEARTBEAT_S = 0.5
 GRAPH_CHECK_S = 0.2
@@ -112,6 +121,9 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._wake_up: Any = None
         self._cameras: list[SensorSubscription] = []
         self._states: list[SensorSubscription] = []
+        self._poses: PoseInputs | None = None
+        self._stops: StopSubscriptions | None = None
+        self._activity: ActivityWatch | None = None
         self._outputs: Outputs | None = None
         self._controller_check: ControllerCheck | None = None
         self._black_box = BlackBox(self)
@@ -243,8 +255,12 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._make_timer(HEARTBEAT_S, self._on_heartbeat, real_time)
         silent_inputs = SilentInputs(self, self._bridge, settings.observation)
         self._make_timer(GRAPH_CHECK_S, silent_inputs.look, real_time)
+        assert self._poses is not None
+        self._make_timer(GRAPH_CHECK_S, self._poses.look, real_time)
         self._controller_check = ControllerCheck(self, settings.controllers)
         self._made.append(self._controller_check.destroy)
+        self._activity = ActivityWatch(self, settings, self._on_graph_check)
+        self._made.append(self._activity.destroy)
         if settings.controllers:
             self._make_timer(GRAPH_CHECK_S, self._on_graph_check, real_time)
         self._make_timer(DIAGNOSTICS_S, self._on_diagnostics, real_time)
@@ -264,26 +280,26 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             sensor = self._subscribe(JointState, topic, callback, qos.JOINT_STATES_DEPTH)
             self._states.append(sensor)
         for state in settings.observation.states:
-            if not state.kind.is_of_joints:
+            if not state.kind.is_of_joints and state.kind is not StateKind.TF:
                 kind = message_type(state)
                 callback = partial(self._on_vector, state)
                 sensor = self._subscribe(kind, state.topic, callback, qos.JOINT_STATES_DEPTH)
                 self._states.append(sensor)
-
+        assert self._bridge is not None
+        self._poses = PoseInputs(
+            self, self._bridge, settings.observation, self._black_box, self._now
+        )
+        self._made.append(self._poses.destroy)
         if topic := settings.robot_description_topic:
             description = self.create_subscription(String, topic, self._on_description, qos.LATCHED)
             self._made.append(partial(self.destroy_subscription, description))
         if topic := settings.prompt_topic:
             self._prompt_topic = PromptTopic(self, topic, self._on_prompt)
             self._made.append(self._prompt_topic.destroy)
-        for topic in settings.stops.topics:
-            subscription = self.create_subscription(
-                Bool,
-                topic,
-                partial(self._on_stop, topic),
-                qos.stop_input(is_latched=settings.stops.timeout_ns == 0),
-            )
-            self._made.append(partial(self.destroy_subscription, subscription))
+        self._stops = StopSubscriptions(
+            self, settings.stops, switched=self._on_stop, said=self._on_stop_state
+        )
+        self._made.append(self._stops.destroy)
         if topic := settings.takeover.switch_topic:
             quality = qos.stop_input(is_latched=settings.takeover.timeout_ns == 0)
             switch = self.create_subscription(Bool, topic, self._on_takeover, quality)
@@ -334,7 +350,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             self._made.pop()()
         self._settings = self._bridge = self._link = self._wake_up = self._last_status = None
         self._outputs, self._unbounded, self._limits_file, self._bounds = None, None, (), ()
-        self._controller_check = None
+        self._controller_check = self._poses = self._stops = self._activity = None
         self._goals = self._run_policy = self._get_action_chunk = self._prompt_topic = None
         self._cameras.clear()
         self._states.clear()
@@ -400,6 +416,9 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._black_box.joints(stamp_ns, states)
 
     def _on_vector(self, state: StateInput, message: Any, waited_ns: int) -> None:
+        if why := frame_problem(state, message):
+            self._live_bridge.states.refuse_vector(state.name, why)
+            return
         stamp_ns = stamp_of_state(state, message, self._now() - waited_ns)
         self._live_bridge.add_vector(state.name, stamp_ns, numbers_of(state, message))
 
@@ -417,9 +436,14 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._log_limits()
         self._carry_out()
 
-    def _on_stop(self, topic: str, message: Bool) -> None:
-        self._live_bridge.hear_stop(self._now(), topic, message.data)
-        self._black_box.stop_input(topic, message.data)
+    def _on_stop(self, topic: str, value: bool) -> None:
+        self._live_bridge.hear_stop(self._now(), topic, value)
+        self._black_box.stop_input(topic, value)
+        self._carry_out()
+
+    def _on_stop_state(self, state: StopState, said: SaidState) -> None:
+        self._live_bridge.hear_state(self._now(), state.name, said)
+        self._black_box.stop_input(state.topic, said.stops)
         self._carry_out()
 
     def _on_takeover(self, message: Bool) -> None:
@@ -430,6 +454,11 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
 
     def _on_target(self, states: JointStates, _: int) -> None:
         self._live_bridge.hear_target(self._now(), states.name, states.position)
+
+    @property
+    def _inputs(self) -> tuple[SensorSubscription | PoseInputs, ...]:
+        poses = () if self._poses is None else (self._poses,)
+        return (*self._cameras, *self._states, *poses)
 
     def _on_link(self) -> None:
         if self._link is None:
@@ -447,7 +476,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._carry_out()
 
     def _on_tick(self) -> None:
-        for sensor in (*self._cameras, *self._states):
+        for sensor in self._inputs:
             sensor.settle()
         if self._prompt_topic is not None:
             self._prompt_topic.settle()
@@ -458,7 +487,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
 
     def _sense(self) -> None:
         """Take what has arrived of the inputs that the bridge is about to look at."""
-        for state in self._states:
+        for state in self._inputs[len(self._cameras) :]:
             state.take()
         if self._live_bridge.wants_frames(self._now()):
             for camera in self._cameras:
@@ -498,7 +527,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._carry_out()
 
     def _on_get_action_chunk(self, prompt: str, timeout: float) -> str:
-        for sensor in (*self._cameras, *self._states):
+        for sensor in self._inputs:
             sensor.take()  # while the robot is paused nobody else does
         refusal = self._live_bridge.infer_once(self._now(), prompt, timeout)
         self._carry_out()
@@ -582,9 +611,13 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         assert self._settings is not None
         assert self._controller_check is not None
         unheard = self._live_bridge.states.why_never_heard(self._now())
+        assert self._stops is not None
+        self._live_bridge.look_at_stop_publishers(self._now(), self._stops.publishers())
         objection = self._controller_check.look(is_robot_there=unheard is None)
         if objection is not None and unheard is not None:
             objection = unheard  # the robot is not up, and its controllers with it
+        assert self._activity is not None
+        objection = self._activity.look() or objection
         if time.monotonic() - self._made_at < DISCOVERY_S or not self._live_outputs.commands:
             return
         topics = self._live_outputs.command_topics()

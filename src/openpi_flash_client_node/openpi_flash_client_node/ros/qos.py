@@ -47,6 +47,21 @@ JOINT_STATES_DEPTH = 10
 """Of one control period at 500 Hz; of a faster driver the newest ten are taken."""
 
 
+STATES_ON_CHANGE = (LATCHED, QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+"""What a state of the robot is subscribed with twice: a publisher that keeps nothing for who joins
+late is not heard by the first."""
+
+TRANSFORMS_DEPTH = 100
+"""Of /tf, as tf2_ros: a robot has several publishers there, some with one transform a message."""
+
+STATIC_TRANSFORMS = QoSProfile(
+    depth=100,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+"""Of /tf_static: a subscriber that joins late gets those of every publisher."""
+
+
 def stop_input(*, is_latched: bool) -> QoSProfile:
     """What emergency stops and switches are subscribed with.
 

@@ -46,7 +46,13 @@ class SilentInputs:
     def _why_joints(self) -> str:
         """What is wrong with the topics; which of them is heard is not known once one is."""
         reasons = []
-        for topic in self._settings.joint_state_topics:
+        for pose in self._settings.poses:
+            if pose.topic:
+                found = input_topic_of(self._node, pose.topic, "geometry_msgs/msg/PoseStamped")
+                if not found.publishers:
+                    reasons.append(why_unheard(found))
+        topics = self._settings.joint_state_topics if self._settings.joint_names else ()
+        for topic in topics:
             found = input_topic_of(self._node, topic, "sensor_msgs/msg/JointState")
             if not (found.publishers and self._bridge.states.joints.has_heard):
                 reasons.append(why_unheard(found))

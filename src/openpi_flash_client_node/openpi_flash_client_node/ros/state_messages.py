@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from geometry_msgs.msg import PoseStamped, TwistStamped, WrenchStamped
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float32, Float64, Float64MultiArray
 
 from openpi_flash_client_node.ros.messages import stamp_of
 from openpi_flash_robot.senses.rotation import rotation_numbers
@@ -41,15 +41,31 @@ def numbers_of(state: StateInput, message: Any) -> Sequence[float]:
     return _READERS[state.kind](message, state)
 
 
+def frame_problem(state: StateInput, message: Any) -> str:
+    """Why the frame of a message is not the one that is expected; empty if it is."""
+    if not state.frame:
+        return ""
+    frame = message.header.frame_id
+    if frame.lstrip("/") == state.frame.lstrip("/"):
+        return ""
+    return f"is in frame {frame!r}, expected {state.frame!r} (state.{state.name}.frame)"
+
+
 def stamp_of_state(state: StateInput, message: Any, now: int) -> int:
-    """When they were measured; a vector has no stamp, and counts from its arrival."""
-    return now if state.kind is StateKind.VECTOR else stamp_of(message.header.stamp)
+    """When they were measured; what has no stamp counts from its arrival."""
+    return stamp_of(message.header.stamp) if state.kind.is_stamped else now
 
 
 def _pose(message: PoseStamped, state: StateInput) -> Sequence[float]:
     position, q = message.pose.position, message.pose.orientation
-    rotation = rotation_numbers((q.x, q.y, q.z, q.w), state.rotation)
-    return (position.x, position.y, position.z, *rotation.tolist())
+    return pose_numbers(state, _xyz(position), (q.x, q.y, q.z, q.w))
+
+
+def pose_numbers(
+    state: StateInput, position: Sequence[float], quaternion: Sequence[float]
+) -> Sequence[float]:
+    """The numbers of a pose, from its position and its quaternion x, y, z, w."""
+    return (*position, *rotation_numbers(quaternion, state.rotation).tolist())
 
 
 def _twist(message: TwistStamped, _: StateInput) -> Sequence[float]:
@@ -76,6 +92,10 @@ def _vector(message: Float64MultiArray, _: StateInput) -> Sequence[float]:
     return tuple(message.data)
 
 
+def _number(message: Float64 | Float32, _: StateInput) -> Sequence[float]:
+    return (message.data,)
+
+
 def _xyz(vector: Any) -> Sequence[float]:
     return (vector.x, vector.y, vector.z)
 
@@ -86,6 +106,8 @@ _MESSAGES: dict[StateKind, type] = {
     StateKind.WRENCH: WrenchStamped,
     StateKind.BASE_TWIST: TwistStamped,
     StateKind.VECTOR: Float64MultiArray,
+    StateKind.FLOAT64: Float64,
+    StateKind.FLOAT32: Float32,
 }
 
 _READERS: dict[StateKind, Callable[[Any, StateInput], Sequence[float]]] = {
@@ -95,4 +117,6 @@ _READERS: dict[StateKind, Callable[[Any, StateInput], Sequence[float]]] = {
     StateKind.BASE_TWIST: _base_twist,
     StateKind.ODOMETRY: _odometry,
     StateKind.VECTOR: _vector,
+    StateKind.FLOAT64: _number,
+    StateKind.FLOAT32: _number,
 }

@@ -5,7 +5,7 @@ Whatever stops the robot goes through `hold`. The effects are the commands to it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,6 +44,7 @@ from openpi_flash_robot.senses.frames import CameraFrames
 from openpi_flash_robot.senses.joints import MOVED_WITHIN_NS, JointReading
 from openpi_flash_robot.senses.states import StateSources
 from openpi_flash_robot.settings.node_settings import NodeSettings
+from openpi_flash_robot.settings.stop_states import SaidState
 
 SETTLE_NS = 1_500_000_000
 """How long after its end a motion is looked at: whether the arm has come to where it ends."""
@@ -158,6 +159,16 @@ class Arm:
     def hear_stop(self, now: int, topic: str, value: bool) -> None:
         """A message of an emergency stop, an enabling or a hold switch has arrived."""
         self._stops.hear(now, topic, value)
+        self.heed_stops(now)
+
+    def hear_state(self, now: int, name: str, said: SaidState) -> None:
+        """A message of a state of the robot that may stop it has arrived."""
+        self._stops.hear_state(now, name, said)
+        self.heed_stops(now)
+
+    def look_at_stop_publishers(self, now: int, counts: Mapping[str, int]) -> None:
+        """Take how many publishers the states of the robot have, by their names."""
+        self._stops.look_at_publishers(counts)
         self.heed_stops(now)
 
     def heed_stops(self, now: int) -> None:

@@ -18,7 +18,7 @@ What moves the robot and what stops it is in `arm`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic
 
 import numpy as np
@@ -71,6 +71,7 @@ from openpi_flash_robot.senses.observation import Observation
 from openpi_flash_robot.senses.states import StateSources
 from openpi_flash_robot.settings.node_settings import NodeSettings
 from openpi_flash_robot.settings.server_contract import Agreement
+from openpi_flash_robot.settings.stop_states import SaidState
 
 SHORTEST_S = 0.01
 """Seconds; a request that is sent is waited for at least so long."""
@@ -277,6 +278,14 @@ class Bridge(Generic[Message]):
     def hear_stop(self, now: int, topic: str, value: bool) -> None:
         """A message of an emergency stop, an enabling or a hold switch has arrived."""
         self._arm.hear_stop(now, topic, value)
+
+    def hear_state(self, now: int, name: str, said: SaidState) -> None:
+        """A state of the robot that may stop it has arrived, by the name of its parameters."""
+        self._arm.hear_state(now, name, said)
+
+    def look_at_stop_publishers(self, now: int, counts: Mapping[str, int]) -> None:
+        """Take how many publishers the states of the robot have, by their names."""
+        self._arm.look_at_stop_publishers(now, counts)
 
     def hear_takeover(self, now: int, value: bool) -> None:
         """A message of the switch by which a person takes the robot has arrived."""

@@ -111,6 +111,14 @@ class StateSources:
         """Take the numbers of one input that is not of joints."""
         self._vectors[name].add(stamp_ns, values)
 
+    def refuse_vector(self, name: str, why: str) -> None:
+        """What came of one input cannot be used, or why nothing comes."""
+        self._vectors[name].refuse(why)
+
+    def refuse_pose(self, controller: str, why: str) -> None:
+        """Why the measured pose of an end effector is not known."""
+        self.joints.note(controller, why)
+
     def why_never_heard(self, now: int) -> Hold | None:
         """Why no joint state has ever arrived; None if one has, or if there are no joints."""
         if self.joints.has_heard:

@@ -48,6 +48,10 @@ class VectorSource:
         self._newest = (stamp_ns, np.asarray(values, dtype=np.float64))
         return True
 
+    def refuse(self, why: str) -> None:
+        """What came cannot be used, or why nothing comes; until numbers do."""
+        self._unusable = why
+
     def blind(self, now: int, *, max_blind_ns: int, max_age_ns: int) -> Hold | None:
         """Why it has been missing for too long to move without it; None if it has not."""
         if self._newest is None:

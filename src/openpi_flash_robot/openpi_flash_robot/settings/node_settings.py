@@ -12,6 +12,7 @@ from openpi_flash_robot.nanoseconds import from_seconds
 from openpi_flash_robot.settings.controllers import Controller, Gripper
 from openpi_flash_robot.settings.pose_columns import PoseColumns, pose_columns
 from openpi_flash_robot.settings.state_inputs import RequestPath, StateInput
+from openpi_flash_robot.settings.stop_states import StopState
 
 DEFAULT_PORTS = {"quic": 5555, "websocket": 8000}
 
@@ -212,7 +213,7 @@ class PlayerSettings:
 
 @dataclass(frozen=True)
 class StopSettings:
-    """The topics, std_msgs/Bool, by which people stop the robot.
+    """The topics by which people stop the robot, std_msgs/Bool, and the states that stop it.
 
     Attributes:
         emergency_stops: true is pressed.
@@ -220,16 +221,18 @@ class StopSettings:
         hold: true while it should hold; empty for none.
         timeout_ns: an emergency stop or enabling switch that is silent for longer stops the robot;
             0: they speak on change only, and are latched.
+        states: what its driver says of the robot.
     """
 
     emergency_stops: tuple[str, ...] = ()
     enable: str = ""
     hold: str = ""
     timeout_ns: int = 0
+    states: tuple[StopState, ...] = ()
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """All of them."""
+        """Those of people."""
         return tuple(t for t in (*self.emergency_stops, self.enable, self.hold) if t)
 
 
@@ -299,6 +302,10 @@ class NodeSettings:
     control_period_ns: int
     command_window_ns: int
     """How much of a motion a controller is sent at a time."""
+    activity_topic: str
+    """Where the controller manager says which controllers are active; empty for nowhere."""
+    hardware_components: tuple[str, ...]
+    """Those that must be active; empty: all."""
     tracking_delay_ns: int
     """Greatest delay of an arm that follows its commands."""
     stamp_trajectories: bool

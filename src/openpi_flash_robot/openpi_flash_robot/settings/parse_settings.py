@@ -32,6 +32,7 @@ from openpi_flash_robot.settings.parse_controllers import (
 )
 from openpi_flash_robot.settings.parse_observation import parse_observation
 from openpi_flash_robot.settings.pose_columns import AXES, POSITION, PoseColumns, pose_columns
+from openpi_flash_robot.settings.stop_states import StopState, StopStateKind
 from openpi_flash_robot.settings.typed_values import Values
 
 
@@ -67,6 +68,7 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
             enable=values.get("enable_topic", str),
             hold=values.get("hold_topic", str),
             timeout_ns=values.seconds("stop_timeout"),
+            states=_stop_states(values),
         ),
         takeover=_takeover(values, axes),
         controllers=controllers,
@@ -80,6 +82,8 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
         execution_horizon=values.get("execution_horizon", int),
         control_period_ns=from_seconds(1.0 / values.get("control_rate_hz", float)),
         command_window_ns=values.seconds("command_window"),
+        activity_topic=values.get("activity_topic", str),
+        hardware_components=values.names("hardware_components"),
         tracking_delay_ns=values.seconds("tracking_delay"),
         stamp_trajectories=values.get("trajectory_stamp", str) == "absolute",
         robot_description_topic=values.get("robot_description_topic", str),
@@ -130,6 +134,24 @@ def _action_scale(
                 "it to 1"
             )
     return scale
+
+
+def _stop_states(values: Values) -> tuple[StopState, ...]:
+    states = []
+    for name in values.names("stop_states"):
+        prefix = f"stop_state.{name}"
+        kind = StopStateKind(values.get(f"{prefix}.kind", str))
+        timeout_ns = values.seconds(f"{prefix}.timeout")
+        if not kind.is_on_change and not timeout_ns:
+            timeout_ns = values.seconds("stop_timeout")
+            if not timeout_ns:
+                raise ParameterError(
+                    f"parameters {prefix}.timeout and stop_timeout are 0, and a {kind.value} is "
+                    f"published all the time; set {prefix}.timeout, such as 0.5"
+                )
+        topic = values.get(f"{prefix}.topic", str) or kind.topic
+        states.append(StopState(name, kind, topic, timeout_ns))
+    return tuple(states)
 
 
 def _takeover(values: Values, axes: tuple[str, ...]) -> TakeoverSettings:

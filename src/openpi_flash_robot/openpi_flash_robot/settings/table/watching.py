@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from openpi_flash_robot.settings.parameter_kinds import Parameter, ParameterKind
+from openpi_flash_robot.settings.stop_states import StopStateKind
 
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
@@ -46,6 +47,60 @@ PARAMETERS: tuple[Parameter, ...] = (
         ParameterKind.STRING,
         "",
         "Topic with std_msgs/Bool, true while the robot should hold. Empty: none.",
+    ),
+    Parameter(
+        "stop_states",
+        ParameterKind.STRINGS,
+        (),
+        "Names of the states of the robot that stop it, as an emergency stop does; each has the "
+        "entries stop_state.<name>.*. What was not heard yet, and a value that is not known, stops "
+        "it too. A robot that one has stopped waits for ~/reset.",
+    ),
+    Parameter(
+        "stop_state.<name>.kind",
+        ParameterKind.STRING,
+        "ur_safety_mode",
+        "What it is: ur_safety_mode or ur_robot_mode (ur_dashboard_msgs), which let the robot move "
+        "while it is NORMAL or REDUCED, and RUNNING; robot_program_running (std_msgs/Bool), while "
+        "it is true; franka_robot_state (franka_msgs), while its mode is IDLE or MOVE. The package "
+        "of the messages must be installed.",
+        choices=tuple(kind.value for kind in StopStateKind),
+        each_of="stop_states",
+    ),
+    Parameter(
+        "stop_state.<name>.topic",
+        ParameterKind.STRING,
+        "",
+        "Its topic. Empty: that of the robot's own driver, "
+        "/io_and_status_controller/safety_mode, robot_mode or robot_program_running, or "
+        "/franka_robot_state_broadcaster/robot_state.",
+        each_of="stop_states",
+    ),
+    Parameter(
+        "stop_state.<name>.timeout",
+        ParameterKind.DOUBLE,
+        0.0,
+        "How long it may be silent. 0: stop_timeout for franka_robot_state; the others are "
+        "published on change, and stop the robot when nobody publishes them any more.",
+        unit="s",
+        low=0.0,
+        high=10.0,
+        each_of="stop_states",
+    ),
+    Parameter(
+        "activity_topic",
+        ParameterKind.STRING,
+        "/controller_manager/activity",
+        "Topic with controller_manager_msgs/ControllerManagerActivity: the robot holds while one "
+        "of its controllers, or the hardware, is not active. Heeded where these messages are "
+        "installed and published (ros2_control of Jazzy and later). Empty: none.",
+    ),
+    Parameter(
+        "hardware_components",
+        ParameterKind.STRINGS,
+        (),
+        "Names of the hardware components that must be active, by activity_topic. Empty: all that "
+        "it names.",
     ),
     Parameter(
         "takeover_topic",
