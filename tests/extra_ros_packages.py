@@ -17,7 +17,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "tests" / "ros_packages"
-NAMES = ("control_msgs", "nav_msgs")
+NAMES = (
+    "control_msgs",
+    "controller_manager_msgs",
+    "nav_msgs",
+    "tf2_msgs",
+    "ur_dashboard_msgs",
+)
 
 
 @functools.cache

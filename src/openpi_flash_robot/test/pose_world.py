@@ -13,8 +13,8 @@ from openpi_flash_robot.senses.rotation import quaternion_of, rotation_numbers
 from openpi_flash_robot.settings.parse_settings import settings_from_parameters
 from openpi_flash_robot.settings.state_inputs import Rotation
 
-AXES = ("x", "y", "z", "rx", "ry", "rz", "gripper")
-COLUMNS = ["x", "y", "z", "qx", "qy", "qz", "qw", "gripper"]
+AXES = ("px", "py", "pz", "rx", "ry", "rz", "gripper")
+COLUMNS = ["px", "py", "pz", "qx", "qy", "qz", "qw", "gripper"]
 SPEED, TURNING, PUSH, TWIST = 0.25, 1.0, 1.5, 6.0
 DOWN = np.array([0.4, 0.0, 0.3, np.pi, 0.0, 0.0, 0.5])
 """The hand points down, by half a turn about x: the commonest pose, and beside the jump of the

@@ -159,7 +159,7 @@ def test_a_quaternion_of_zeros_is_no_chunk(world):
 @pytest.mark.parametrize("rotation", list(Rotation))
 def test_every_convention_of_a_rotation_moves_the_hand_alike(rotation):
     names = [f"r{index}" for index in range(rotation.size)]
-    columns = ["x", "y", "z", *names, "gripper"]
+    columns = ["px", "py", "pz", *names, "gripper"]
     changes = {"controller.tool.rotation": rotation.value, "action_columns": columns}
     settings = settings_from_parameters(PARAMETERS | changes)
     metadata = METADATA | {
@@ -210,8 +210,8 @@ def test_a_server_that_says_nothing_is_played_by_the_parameters():
         ({"controller.tool.pose_topic": ""}, "needs the measured pose"),
         ({"controller.tool.child_frame": "tool0"}, "needs the measured pose"),
         ({"controller.tool.frame": ""}, "controller.tool.frame is not set"),
-        ({"controller.tool.joints": ["x", "y", "z", "rx", "rz", "ry"]}, "in the same order"),
-        ({"joints": ["gripper", "x"]}, "x of controller tool are measured as a pose"),
+        ({"controller.tool.joints": ["px", "py", "pz", "rx", "rz", "ry"]}, "in the same order"),
+        ({"joints": ["gripper", "px"]}, "px of controller tool are measured as a pose"),
         ({"action_columns": COLUMNS[1:]}, "has 7 names for 7 axes, whose poses have 1 columns"),
         ({"action_scale": [1.0] * 5 + [2.0, 1.0]}, "action_scale is 2 for rz"),
         ({"position_lower": [0.2, -0.3, 0.05, -3, -3, -3, 0]}, "a number of a rotation vector"),
