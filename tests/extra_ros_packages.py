@@ -1,6 +1,6 @@
 """Builds the ROS packages of the tests, once for each run of pytest, and makes them importable.
 
-rosidl takes about 40 s of one core for them.
+rosidl takes about 40 s of one core for one of the two groups.
 """
 
 from __future__ import annotations
@@ -17,17 +17,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "tests" / "ros_packages"
-NAMES = (
-    "control_msgs",
-    "controller_manager_msgs",
-    "nav_msgs",
-    "tf2_msgs",
-    "ur_dashboard_msgs",
-)
+NAMES = ("control_msgs", "nav_msgs")
+"""Those of grippers and bases."""
+DRIVER_NAMES = ("controller_manager_msgs", "tf2_msgs", "ur_dashboard_msgs")
+"""Those of what drivers say of their robots."""
 
 
 @functools.cache
-def build_extra_packages() -> Path:
+def build_extra_packages(names: tuple[str, ...] = NAMES) -> Path:
     """Build them into a temporary folder, and return their common prefix."""
     folder = Path(tempfile.mkdtemp(prefix="ros_packages_"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -35,7 +32,7 @@ def build_extra_packages() -> Path:
         [
             *("colcon", "--log-base", str(folder / "log"), "build", "--merge-install"),
             *("--build-base", str(folder / "build"), "--install-base", str(folder / "install")),
-            *("--base-paths", *(str(FOLDER / name) for name in NAMES)),
+            *("--base-paths", *(str(FOLDER / name) for name in names)),
             *("--cmake-args", "-GNinja", "-Wno-dev"),
             f"-DCMAKE_PROJECT_INCLUDE={ROOT}/scripts/lib/ros_wheel_paths.cmake",
         ],
@@ -48,9 +45,9 @@ def build_extra_packages() -> Path:
     return folder / "install"
 
 
-def extra_environment() -> dict[str, str]:
+def extra_environment(names: tuple[str, ...] = NAMES) -> dict[str, str]:
     """The environment of a process that has these packages too."""
-    prefix = build_extra_packages()
+    prefix = build_extra_packages(names)
     return {
         **os.environ,
         "PYTHONPATH": _before("PYTHONPATH", _python(prefix)),
@@ -60,11 +57,11 @@ def extra_environment() -> dict[str, str]:
 
 
 @functools.cache
-def use_extra_packages() -> None:
+def use_extra_packages(names: tuple[str, ...] = NAMES) -> None:
     """Make them importable in this process, which has started already."""
-    prefix = build_extra_packages()
+    prefix = build_extra_packages(names)
     sys.path.append(str(_python(prefix)))
-    os.environ["LD_LIBRARY_PATH"] = extra_environment()["LD_LIBRARY_PATH"]
+    os.environ["LD_LIBRARY_PATH"] = extra_environment(names)["LD_LIBRARY_PATH"]
     # the loader has read LD_LIBRARY_PATH: what they need of each other must be there before
     left = sorted((prefix / "lib").glob("*.so"))
     while left:

@@ -11,11 +11,11 @@ UNITS = ("rad", "m", "rad/s", "m/s", "N m", "N", "1")
 """SI, or ``1``: a number that another one scales, such as a share of a range or of a greatest
 speed."""
 
-ROTATION_SIZES = {"rpy": 3, "rotvec": 3, "quat_xyzw": 4, "rot6d": 6}
+ROTATION_SIZES = {"rpy": 3, "rotvec": 3, "quat_xyzw": 4, "quat_wxyz": 4, "rot6d": 6}
 """How many numbers each convention of a rotation takes.
 
 ``rpy``: roll, pitch and yaw about the fixed axes x, y and z, in this order (REP 103). ``rotvec``:
-the axis times the angle in rad. ``quat_xyzw``: a unit quaternion, its real part last. ``rot6d``:
+the axis times the angle in rad. ``quat_xyzw``: a unit quaternion, its real part last, and ``quat_wxyz``: first. ``rot6d``:
 the first two columns of the rotation matrix (Zhou et al., arXiv 1812.07035).
 """
 
