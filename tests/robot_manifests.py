@@ -45,6 +45,7 @@ ROS_KEYS = frozenset(
         "sensor_msgs",
         "std_msgs",
         "std_srvs",
+        "tf2_msgs",
         "trajectory_msgs",
     }
 )

@@ -169,7 +169,7 @@ def examples(kind):
     return re.findall(rf"```yaml {kind}\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("index", range(2), ids=["arm", "base"])
+@pytest.mark.parametrize("index", range(3), ids=["arm", "end effector", "base"])
 def test_the_two_files_of_each_example_of_the_page_agree_and_may_move(index, tmp_path):
     file = tmp_path / "robot.yaml"
     file.write_text(examples("policy")[index])
@@ -186,4 +186,4 @@ def test_the_page_names_every_file_and_every_kind():
     kinds = (*(kind.value for kind in ControllerKind), *(kind.value for kind in StateKind))
     for word in (*NAMES, *kinds, *KINDS):
         assert f"`{word}`" in text, word
-    assert len(examples("policy")) == len(examples("node")) == 2
+    assert len(examples("policy")) == len(examples("node")) == 3

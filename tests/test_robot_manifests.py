@@ -14,7 +14,13 @@ from import_rules import ROS_MODULES
 WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/ros.yml").read_text())
 PAGE = (ROOT / "docs/distributions.md").read_text()
 OURS = {path.parent.name for path in MANIFESTS}
-OPTIONAL = {"control_msgs", "cv_bridge"}
+OPTIONAL = {
+    "control_msgs",
+    "controller_manager_msgs",
+    "cv_bridge",
+    "franka_msgs",
+    "ur_dashboard_msgs",
+}
 """Imported where they are needed, with an error that says what to install."""
 SHARED_FOLDERS = {"openpi_flash": ["launch", "examples/sim_robot"]}
 MODULES = {"numpy": "python3-numpy", "yaml": "python3-yaml", "hypothesis": "python3-hypothesis"}

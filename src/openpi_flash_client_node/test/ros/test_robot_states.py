@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import rclpy
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Bool
 
@@ -16,7 +17,13 @@ from openpi_flash_robot.settings.stop_states import StopState, StopStateKind
 extra_ros_packages = pytest.importorskip(
     "extra_ros_packages", reason="needs the repository's own tests"
 )
-pytestmark = pytest.mark.timeout(600)  # the first test builds the packages
+pytestmark = [
+    pytest.mark.timeout(600),  # the first test builds the packages
+    pytest.mark.skipif(
+        not rclpy.__file__.startswith(sys.prefix),
+        reason="the packages are built against the wheels of ROS 2",
+    ),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -46,6 +46,7 @@ from openpi_flash_robot.run.robot import (
 from openpi_flash_robot.run.sending import ARRAYS, job_of
 from openpi_flash_robot.run.steady_thread import SteadyThread
 from openpi_flash_robot.settings.node_settings import LinkSettings, NodeSettings
+from openpi_flash_robot.settings.stop_states import said_by
 
 IMAGE_PERIOD_NS = 33_000_000
 """`read_images` is called at most 30 times a second."""
@@ -236,6 +237,20 @@ class PolicyRunner:
             value: true is pressed, enabled, held.
         """
         self._order(lambda now: self._drive.bridge.hear_stop(now, name, value))
+
+    def hear_state(self, name: str, value: int) -> None:
+        """Say what a state of the robot is that may stop it.
+
+        Args:
+            name: as in `stop_states`.
+            value: `mode`, `robot_mode` or `data` of its driver's message.
+
+        Raises:
+            KeyError: the settings have no such state.
+        """
+        kinds = {state.name: state.kind for state in self._settings.stops.states}
+        said = said_by(kinds[name], value)
+        self._order(lambda now: self._drive.bridge.hear_state(now, name, said))
 
     @property
     def status(self) -> Status:

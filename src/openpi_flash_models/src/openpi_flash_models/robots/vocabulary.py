@@ -15,8 +15,9 @@ ROTATION_SIZES = {"rpy": 3, "rotvec": 3, "quat_xyzw": 4, "quat_wxyz": 4, "rot6d"
 """How many numbers each convention of a rotation takes.
 
 ``rpy``: roll, pitch and yaw about the fixed axes x, y and z, in this order (REP 103). ``rotvec``:
-the axis times the angle in rad. ``quat_xyzw``: a unit quaternion, its real part last, and ``quat_wxyz``: first. ``rot6d``:
-the first two columns of the rotation matrix (Zhou et al., arXiv 1812.07035).
+the axis times the angle in rad. ``quat_xyzw``: a unit quaternion, its real part last; in
+``quat_wxyz`` it comes first. ``rot6d``: the first two columns of the rotation matrix (Zhou et al.,
+arXiv 1812.07035).
 """
 
 InputKind = Literal["image", "joints", "pose", "vector", "text"]
