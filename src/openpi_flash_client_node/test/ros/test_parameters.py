@@ -35,8 +35,13 @@ def test_what_is_set_and_what_is_not_become_settings(declared, settings):
 
 
 def test_every_parameter_is_declared_with_its_description_and_range(declared):
-    entries = {"cameras": "scene", "states": "body", "gripper_joints": "gripper"}
-    node, _ = declared(states=["body"], gripper_joints=["gripper"])
+    entries = {
+        "cameras": "scene",
+        "states": "body",
+        "gripper_joints": "gripper",
+        "stop_states": "safety",
+    }
+    node, _ = declared(states=["body"], gripper_joints=["gripper"], stop_states=["safety"])
     for parameter in PARAMETERS:
         name = parameter.named(entries.get(parameter.each_of, "arm"))
         descriptor = node.describe_parameter(name)

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from openpi_flash_robot.senses.rotation import rotation_numbers
+from openpi_flash_robot.senses.rotation import (
+    continued,
+    quaternion_of,
+    rotation_numbers,
+    rotation_vectors,
+)
 from openpi_flash_robot.settings.state_inputs import Rotation
 
 NUMBERS = st.floats(-1.0, 1.0)
@@ -53,3 +58,42 @@ def test_a_quaternion_that_was_never_set_is_no_rotation(rotation):
     numbers = rotation_numbers((0.0, 0.0, 0.0, 0.0), rotation)
     assert len(numbers) == rotation.size
     assert np.isnan(numbers).all()
+
+
+@given(st.lists(QUATERNIONS, min_size=1, max_size=4))
+def test_what_a_policy_writes_is_read_as_it_was_meant(quaternions):
+    assume(all(np.linalg.norm(q) > 0.05 for q in quaternions))
+    expected = [matrix_of_axis_and_angle(rotation_numbers(q, Rotation.ROTVEC)) for q in quaternions]
+    for rotation in Rotation:
+        numbers = np.array([rotation_numbers(q, rotation) for q in quaternions])
+        found = [matrix_of_axis_and_angle(v) for v in rotation_vectors(numbers, rotation)]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_columns_that_are_not_quite_orthogonal_are_made_so():
+    written = np.array([[2.0, 0.0, 0.0, 0.3, 1.5, 0.0]])
+    np.testing.assert_allclose(rotation_vectors(written, Rotation.ROT6D), [[0, 0, 0]], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rotation", "numbers"),
+    [
+        (Rotation.QUAT_XYZW, [0, 0, 0, 0]),
+        (Rotation.QUAT_WXYZ, [0.01, 0, 0, 0]),
+        (Rotation.ROT6D, [1, 0, 0, 1, 0, 0]),
+        (Rotation.ROT6D, [0, 0, 0, 0, 1, 0]),
+        (Rotation.RPY, [0, np.nan, 0]),
+    ],
+)
+def test_numbers_that_are_no_rotation_are_not_made_one(rotation, numbers):
+    found = rotation_vectors(np.array([numbers, numbers], dtype=np.float64), rotation)
+    assert np.isnan(found).any(axis=1).all()
+
+
+@given(st.tuples(NUMBERS, NUMBERS, NUMBERS), st.floats(-9.0, 9.0))
+def test_a_rotation_that_goes_on_turning_has_vectors_that_go_on(axis, start):
+    assume(np.linalg.norm(axis) > 0.1)
+    axis = np.array(axis) / np.linalg.norm(axis)
+    turned = (start + np.arange(0.0, 9.0, 0.4))[:, np.newaxis] * axis
+    shortest = [rotation_numbers(quaternion_of(v), Rotation.ROTVEC) for v in turned]
+    np.testing.assert_allclose(continued(np.array(shortest), turned[0]), turned, atol=1e-5)
