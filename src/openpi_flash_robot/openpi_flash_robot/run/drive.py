@@ -23,6 +23,7 @@ from openpi_flash_robot.run.pacing import Pacing
 from openpi_flash_robot.run.robot import Reading, checked, checked_images
 from openpi_flash_robot.run.window_player import WindowPlayer
 from openpi_flash_robot.senses.observation import Image
+from openpi_flash_robot.senses.rotation import quaternion_of
 from openpi_flash_robot.settings.node_settings import NodeSettings
 
 
@@ -78,13 +79,21 @@ class Drive:
         """
         taken = checked(reading, self._settings)
         stamp_ns = now if taken.stamp is None else from_seconds(taken.stamp)
+        observation = self._settings.observation
+        positions = list(taken.positions)
         self.bridge.add_joints(
             stamp_ns,
-            self._settings.joints,
-            list(taken.positions),
+            observation.joint_names,
+            positions[: len(observation.joint_names)],
             list(taken.velocities),
             list(taken.efforts),
         )
+        begin = len(observation.joint_names)
+        for pose in observation.poses:
+            place, vector = positions[begin : begin + 3], positions[begin + 3 : begin + 6]
+            begin += len(pose.axes)
+            quaternion = quaternion_of(vector)
+            self.bridge.add_pose(pose.controller, stamp_ns, place, quaternion, pose.frame)
         for state, values in taken.states.items():
             self.bridge.add_vector(state, stamp_ns, list(values))
         for camera, image in taken.images.items():

@@ -22,7 +22,8 @@ class Reading:
     """What a robot has measured.
 
     Attributes:
-        positions: of the joints in the order of `joints`, [N], rad or m.
+        positions: of the joints in the order of `joints`, [N], rad or m; then of the end effector
+            of each controller of kind pose: x, y, z and the rotation vector.
         images: by the name of the camera, uint8 RGB [H, W, 3]; copied, so the robot may use its
             buffers again. A robot with `read_images` leaves them out.
         stamp: when it was measured, seconds of `time.monotonic()`; None: when `read` was called.

@@ -39,6 +39,10 @@ def robot_settings(**parameters: Any) -> NodeSettings:
         given.setdefault(f"camera.{camera}.topic", SOURCE)
     if not given.get("controllers"):
         given |= {"controllers": ["robot"], "controller.robot.kind": "position"}
+    for name in given["controllers"]:
+        if given.get(f"controller.{name}.kind") == "pose":
+            given.pop(f"controller.{name}.child_frame", None)
+            given[f"controller.{name}.pose_topic"] = SOURCE
     # commands are sampled in this process: nothing delays them
     given.setdefault("min_lead_time", 0.0)
     settings = settings_from_parameters(given)

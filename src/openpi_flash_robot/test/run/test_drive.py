@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from bridge_world import COST, METADATA, MS
 from plain_robot import JOINTS, Told, assert_within_limits, settings_for
+from pose_world import DOWN, PARAMETERS, as_policy
+from pose_world import METADATA as POSE_METADATA
 
 from openpi_flash_robot.bridge.effects import PublishChunk, SendRequest
 from openpi_flash_robot.bridge.status import Cause, State
@@ -13,6 +15,7 @@ from openpi_flash_robot.link.events import LinkDown, LinkUp, RequestDone
 from openpi_flash_robot.run.drive import Drive, Fault, in_python
 from openpi_flash_robot.run.listeners import CommandSent
 from openpi_flash_robot.run.robot import Reading, ReadingError
+from openpi_flash_robot.run.settings_file import robot_settings
 
 PERIOD = 20 * MS
 IMAGE = np.zeros((8, 8, 3), np.uint8)
@@ -243,3 +246,27 @@ def test_other_states_reach_the_request():
     assert list(values[("observation/speeds",)]) == [1.0, 2.0, 3.0]
     assert list(values[("observation/force",)]) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
     assert settings.joints == tuple(JOINTS)
+
+
+def test_a_hand_is_told_poses_and_says_where_it_is_by_any_vector_of_its_rotation():
+    settings = robot_settings(**PARAMETERS)
+    drive, now, pose = Drive(settings), 1_000 * MS, DOWN.copy()
+    drive.bridge.activate(now)
+    drive.bridge.link_event(now, LinkUp(POSE_METADATA))
+    for turn in range(100):
+        now += PERIOD
+        said = pose.copy()
+        if turn % 2:  # half a turn about x is half a turn about -x
+            said[3:6] -= 2 * np.pi * said[3:6] / np.linalg.norm(said[3:6])
+        gripper, axes = said[6:], said[:6]
+        drive.take_reading(now, Reading([*gripper, *axes], {"scene": IMAGE}))
+        for effect in drive.decide(now):
+            if isinstance(effect, SendRequest):
+                way = pose + np.arange(50)[:, np.newaxis] / 25.0 * [0.1, 0, 0, 0, 0, 0.2, 0]
+                event = RequestDone(effect.request_id, {"actions": as_policy(way)}, 0.0, 0.06, COST)
+                drive.bridge.link_event(now, event)
+        told = drive.command(now)
+        if told is not None:
+            pose = told.positions
+    assert pose[0] > DOWN[0] + 0.1
+    assert drive.status(now).state is State.RUNNING

@@ -281,6 +281,18 @@ def test_an_emergency_stop_is_heard_and_lasts_until_reset(make):
     assert runner.reset() == "emergency stop button is pressed"
 
 
+def test_a_state_of_the_robot_stops_it_as_an_emergency_stop_does(make):
+    runner, told, _ = make(stop_states=["safety"], stop_state={"safety": {"kind": "ur_robot_mode"}})
+    runner.hear_state("safety", 7)
+    runner.start()
+    told.until_moving()
+    runner.hear_state("safety", 5)
+    until_held(runner, told)
+    assert "is IDLE (5)" in runner.reset()
+    with pytest.raises(KeyError):
+        runner.hear_state("mode", 7)
+
+
 class RobotWithWindows(PlainRobot):
     """Its controller holds a window."""
 
