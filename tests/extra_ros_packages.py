@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "tests" / "ros_packages"
 NAMES = ("control_msgs", "nav_msgs")
 """Those of grippers and bases."""
-DRIVER_NAMES = ("controller_manager_msgs", "tf2_msgs", "ur_dashboard_msgs")
+DRIVER_NAMES = ("controller_manager_msgs", "franka_msgs", "tf2_msgs", "ur_dashboard_msgs")
 """Those of what drivers say of their robots."""
 
 

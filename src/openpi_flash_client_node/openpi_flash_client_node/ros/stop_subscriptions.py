@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -89,8 +90,7 @@ def _message_type(state: StopState) -> type:
         return Bool
     package, name = _MESSAGES[state.kind]
     try:
-        module = __import__(f"{package}.msg", fromlist=[name])
-        found: type = getattr(module, name)
+        found: type = getattr(importlib.import_module(f"{package}.msg"), name)
     except (ImportError, AttributeError) as error:
         raise ImportError(
             f"stop_state.{state.name} of kind {state.kind.value} needs {package} with {name} "

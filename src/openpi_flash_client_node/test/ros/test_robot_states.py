@@ -91,16 +91,38 @@ def test_a_driver_that_is_gone_counts_as_a_stop(robot, make_node):
     robot.until_state(PolicyStatus.HOLDING, "has no publisher any more, and counts as a stop")
 
 
+def test_a_franka_whose_user_stop_is_pressed_or_that_is_silent_stands(robot, make_node):
+    from franka_msgs.msg import FrankaRobotState
+
+    state = FrankaRobotState(robot_mode=FrankaRobotState.ROBOT_MODE_MOVE)
+    topic = "/franka_robot_state_broadcaster/robot_state"
+    publisher = robot.node.create_publisher(FrankaRobotState, topic, 10)
+    speaks = robot.node.create_timer(0.05, lambda: publisher.publish(state))
+    make_node(
+        stop_states=["franka"],
+        stop_state__franka__kind="franka_robot_state",
+        stop_state__franka__timeout=3.0,  # longer than a busy machine keeps the test waiting
+    )
+    robot.until_state(PolicyStatus.RUNNING)
+    state.robot_mode = FrankaRobotState.ROBOT_MODE_USER_STOPPED
+    robot.until_state(PolicyStatus.HOLDING, f"{topic} is USER_STOPPED (5)")
+    state.robot_mode = FrankaRobotState.ROBOT_MODE_IDLE
+    robot.until_state(PolicyStatus.HOLDING, "call ~/reset")
+    assert reset(robot).success
+    robot.until_state(PolicyStatus.RUNNING)
+    robot.node.destroy_timer(speaks)
+    robot.until_state(PolicyStatus.HOLDING, f"{topic} is silent for")
+
+
 def test_a_missing_package_is_named(ros, monkeypatch):
     node = ros.node("stops")
     state = StopState("safety", StopStateKind.FRANKA_ROBOT_STATE, "/franka/state", 1)
-    monkeypatch.setitem(sys.modules, "franka_msgs", None)
+    for name in ("franka_msgs", "franka_msgs.msg", "tf2_msgs", "tf2_msgs.msg"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError) as error:
         StopSubscriptions(node, StopSettings(states=(state,)), switched=print, said=print)
     assert "stop_state.safety of kind franka_robot_state needs franka_msgs" in str(error.value)
     assert "apt install ros-$ROS_DISTRO-franka-msgs" in str(error.value)
-    monkeypatch.setitem(sys.modules, "tf2_msgs", None)
-    monkeypatch.delitem(sys.modules, "tf2_msgs.msg", raising=False)
     with pytest.raises(ImportError, match="poses by tf need tf2_msgs"):
         TransformListener(node)
 
