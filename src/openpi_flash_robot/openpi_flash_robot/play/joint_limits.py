@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.ma  # noqa: F401 - np.unique imports it when first called: 60 ms no motion may wait for
+import numpy.ma  # np.unique imports it when first called: 60 ms that no motion may wait for
 
 from openpi_flash_robot.nanoseconds import SECOND, to_seconds
 from openpi_flash_robot.play.motion import Joints, Motion, MotionState
