@@ -226,7 +226,7 @@ ROOMS = {
         ("__init__", "logs"),
         ("config", "contract"),
         ("slot",),
-        ("handlers", "own_policy", "transports"),
+        ("handlers", "own_policy", "runners", "transports"),
         ("serving", "probe"),
         ("commands",),
         ("cli",),

@@ -14,7 +14,7 @@ from openpi_flash_models.actions.malformed import Substitute
 from openpi_flash_models.checkpoints.digest import CheckpointIdentity
 from openpi_flash_server.serving.loading import Loaders
 from openpi_flash_server.serving.service import Service
-from openpi_flash_server.slot.request import parse_request
+from openpi_flash_server.slot.work import parse_message
 
 PAGE = (Path(__file__).parent.parent / "docs" / "reference-answers.md").read_text()
 PORTS = {"websocket_port": 0, "quic_port": 0}
@@ -104,15 +104,8 @@ def test_the_page_lists_every_key_that_is_taken_out_of_a_request():
         "rtc": {"previous_actions": np.zeros((3, 2)), "delay": 1, "execution_horizon": 2},
     }
     assert set(values) == listed("Request")
-    request = parse_request(
-        dict(values),
-        session="connection",
-        received_at=0.0,
-        decode_ms=0.0,
-        respond=lambda _: None,
-        is_cancelled=lambda: False,
-    )
-    assert set(request.observation) == {"prompt"}
+    work = parse_message(dict(values), session="connection")
+    assert set(work.observation) == {"prompt"}
     assert set(values["rtc"]) <= set(re.findall(r"`(\w+)`", row("Request", "rtc")))
 
 

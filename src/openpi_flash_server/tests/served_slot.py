@@ -5,12 +5,11 @@ import threading
 import time
 
 import websockets.sync.client
-from server_fakes import SPEC, WAIT
+from server_fakes import SPEC, WAIT, logged_slot, open_with
 
 from flash_transport import FlashTransportPolicy
 from openpi_flash_server.handlers.action import ActionHandler
 from openpi_flash_server.serving.metadata import action_metadata
-from openpi_flash_server.slot.slot import Slot
 from openpi_flash_server.transports.quic import KeptCertificate, QuicTransport
 from openpi_flash_server.transports.websocket import WebsocketTransport
 
@@ -28,19 +27,19 @@ class ServedSlot:
 
     def __init__(self, policy, listen, *, opened):
         self.policy = policy
-        self.slot = Slot("action")
+        self.slot = logged_slot()
         self.transport = listen(self.slot)
         self.port = self.transport.port
         if opened:
             self.open()
 
     def open(self):
-        self.slot.open(ActionHandler(self.policy))
+        open_with(self.slot, ActionHandler(self.policy))
         self.transport.publish(action_metadata(SPEC, has_planner=False))
 
     def wait_until_waiting(self, count):
         """Returns when so many requests wait for their turn."""
-        wait_until(lambda: len(self.slot._scheduler) >= count)
+        wait_until(lambda: self.slot.waiting >= count)
 
     def close(self):
         if self.policy.gate is not None:

@@ -8,13 +8,17 @@ import numpy as np
 
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_models.policy.policy_protocol import (
+    DEFAULT_CONTROLS,
     ActionResult,
     ImageSpec,
-    InferenceControls,
     PolicySpec,
 )
 from openpi_flash_models.robots import ActionColumn
-from openpi_flash_server.slot.request import Request, RequestMode
+from openpi_flash_server.runners.own_thread import OwnThread
+from openpi_flash_server.slot.client import Client
+from openpi_flash_server.slot.event_log import EventLog
+from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.slot.work import RequestMode, Work
 
 WAIT = 20.0
 """s that a test waits for something that should happen at once."""
@@ -128,25 +132,27 @@ class Inbox:
         return self.answers[0]
 
 
-def make_request(
-    observation=None,
-    *,
-    session="robot",
-    mode=RequestMode.DEFAULT,
-    deadline=None,
-    respond=None,
-    cancelled=False,
-    received_at=0.0,
-):
-    return Request(
+CLIENT = Client("10.0.0.9:50000#1", "10.0.0.9")
+
+
+def logged_slot(name="action", **options):
+    """A slot whose events are logged, as the server's are."""
+    slot = Slot(name, **options)
+    slot.subscribe(EventLog(name))
+    return slot
+
+
+def open_with(slot, handler):
+    """Opens a slot with a handler on a thread of its own."""
+    slot.open(OwnThread(f"slot-{slot.name}", handler, clock=slot.clock))
+
+
+def make_work(observation=None, *, session="robot", mode=RequestMode.DEFAULT, deadline_ms=None):
+    return Work(
         observation={"state": np.zeros(2)} if observation is None else observation,
         mode=mode,
-        controls=InferenceControls(noise=None, seed=None, num_steps=None),
+        controls=DEFAULT_CONTROLS,
         observation_stamp=None,
         session=session,
-        received_at=received_at,
-        decode_ms=0.0,
-        deadline=deadline,
-        respond=respond or Inbox(),
-        is_cancelled=lambda: cancelled,
+        deadline_ms=deadline_ms,
     )

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 import websockets.sync.client
-from server_fakes import SPEC, WAIT, FakePolicy, Inbox
+from server_fakes import CLIENT, SPEC, WAIT, FakePolicy, Inbox, open_with
 
 from flash_transport import (
     FlashTransportPolicy,
@@ -18,7 +18,7 @@ from flash_transport import (
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.handlers.action import ActionHandler
 from openpi_flash_server.serving.metadata import action_metadata, planner_metadata
-from openpi_flash_server.slot.encoded_images import decode_images, may_have_encoded_images
+from openpi_flash_server.slot.encoded_images import decode_images
 from openpi_flash_server.slot.slot import Slot
 from openpi_flash_server.transports.quic import KeptCertificate, QuicTransport
 from openpi_flash_server.transports.websocket import WebsocketTransport
@@ -77,11 +77,6 @@ def test_all_images_of_a_message_share_one_limit():
         decode_images(message, max_bytes=2 * size - 1)
 
 
-def test_a_message_shows_whether_it_has_encoded_images():
-    assert may_have_encoded_images(packb({"image": GOOD}))
-    assert not may_have_encoded_images(packb({"image": IMAGE}))
-
-
 def test_the_metadata_says_that_jpeg_is_read():
     assert "jpeg" in action_metadata(SPEC, has_planner=False)["supports"]
     assert "jpeg" in planner_metadata(SPEC, None)["supports"]
@@ -89,13 +84,14 @@ def test_the_metadata_says_that_jpeg_is_read():
 
 def test_decoding_images_counts_as_decoding():
     slot = Slot("action")
-    slot.open(ActionHandler(FakePolicy()))
+    open_with(slot, ActionHandler(FakePolicy()))
     try:
         times = []
         for message in ({"image": IMAGE}, {"image": jpeg_message(np.tile(IMAGE, (20, 20, 1)))}):
             inbox = Inbox()
             slot.receive(
                 lambda message=message: message | {"state": np.zeros(2)},
+                client=CLIENT,
                 session="robot",
                 respond=inbox,
                 is_cancelled=lambda: False,
@@ -105,6 +101,42 @@ def test_decoding_images_counts_as_decoding():
         slot.close(grace=WAIT)
     # 1280x960 pixels against none
     assert times[1] > times[0] + 1.0
+
+
+def test_images_of_a_request_that_is_not_run_are_not_decoded(monkeypatch):
+    decoded = []
+
+    def counted(message):
+        decoded.append(message["frame"])
+        return decode_images(message)
+
+    monkeypatch.setattr("openpi_flash_server.slot.runner.decode_images", counted)
+    policy, slot = FakePolicy(gate=threading.Event()), Slot("action")
+    open_with(slot, ActionHandler(policy))
+
+    def send(frame, **more):
+        inbox = Inbox()
+        slot.receive(
+            lambda: {"state": np.zeros(2), "image": GOOD, "frame": frame, **more},
+            client=CLIENT,
+            session="robot",
+            respond=inbox,
+            is_cancelled=lambda: False,
+        )
+        return inbox
+
+    try:
+        first = send(0)
+        assert policy.entered.acquire(timeout=WAIT)
+        inboxes = [send(frame) for frame in range(1, 6)]
+        policy.gate.set()
+        assert "actions" in first.wait().result
+        assert "actions" in inboxes[-1].wait().result
+        assert [inbox.wait().code for inbox in inboxes[:-1]] == ["superseded"] * 4
+        assert decoded == [0, 5]
+    finally:
+        policy.gate.set()
+        slot.close(grace=WAIT)
 
 
 @pytest.fixture(params=["quic", "websocket"])
@@ -117,7 +149,7 @@ def served(request, tmp_path):
         )
     else:
         transport = WebsocketTransport(slot, host="127.0.0.1", port=0)
-    slot.open(ActionHandler(policy))
+    open_with(slot, ActionHandler(policy))
     transport.publish(action_metadata(SPEC, has_planner=False))
     try:
         if request.param == "quic":
@@ -154,10 +186,10 @@ def test_the_event_loop_turns_while_images_are_decoded(monkeypatch):
         assert go_on.wait(WAIT)
         return decode_images(message)
 
-    monkeypatch.setattr("openpi_flash_server.slot.slot.decode_images", slow)
+    monkeypatch.setattr("openpi_flash_server.slot.runner.decode_images", slow)
     slot = Slot("action")
     transport = WebsocketTransport(slot, host="127.0.0.1", port=0)
-    slot.open(ActionHandler(FakePolicy()))
+    open_with(slot, ActionHandler(FakePolicy()))
     transport.publish(action_metadata(SPEC, has_planner=False))
     address = f"ws://127.0.0.1:{transport.port}"
     try:

@@ -30,8 +30,8 @@ def test_openpis_client_gets_metadata_and_actions(serve_websocket, openpi_client
     assert first["actions"].tolist() == [[1.5, 2.0]] * 3
     assert second["actions"].tolist() == [[3.0, 4.0]] * 3
     assert first["policy_timing"] == {"infer_ms": 1.25}
-    assert set(first["server_timing"]) == {"infer_ms", "queue_ms", "decode_ms"}
-    assert set(second["server_timing"]) == {"infer_ms", "queue_ms", "decode_ms", "prev_total_ms"}
+    assert set(first["server_timing"]) == {"infer_ms", "queue_ms", "decode_ms", "batch_size"}
+    assert set(second["server_timing"]) == {*first["server_timing"], "prev_total_ms"}
     assert (first["sequence"], second["sequence"]) == (1, 2)
 
 

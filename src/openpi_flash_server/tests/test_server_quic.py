@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 from served_slot import QuicServer, wait_until
-from server_fakes import SPEC, WAIT, FakePolicy
+from server_fakes import SPEC, WAIT, FakePolicy, open_with
 
 from flash_transport import (
     AuthenticationFailed,
@@ -50,8 +50,8 @@ def test_a_client_gets_metadata_actions_and_timing(serve):
     assert first["actions"].tolist() == [[1.5, 2.0]] * 3
     assert second["actions"].tolist() == [[3.0, 4.0]] * 3
     assert first["observation_stamp"] == 7
-    assert set(first["server_timing"]) == {"infer_ms", "queue_ms", "decode_ms"}
-    assert set(second["server_timing"]) == {"infer_ms", "queue_ms", "decode_ms", "prev_total_ms"}
+    assert set(first["server_timing"]) == {"infer_ms", "queue_ms", "decode_ms", "batch_size"}
+    assert set(second["server_timing"]) == {*first["server_timing"], "prev_total_ms"}
     assert (first["sequence"], second["sequence"]) == (1, 2)
 
 
@@ -139,7 +139,7 @@ def test_a_request_that_its_client_gave_up_is_not_run(serve, in_background):
         server.wait_until_waiting(1)
         with pytest.raises(Timeout):
             given_up.result(WAIT)
-        wait_until(lambda: [request.is_cancelled() for request in waiting(server)] == [True])
+        wait_until(lambda: server.slot.waiting == 0)
         server.policy.gate.set()
         blocked.result(WAIT)
         impatient.infer({"state": np.ones(2)}, timeout=WAIT)
@@ -163,7 +163,7 @@ def test_the_turn_of_a_client_that_is_killed_goes_to_the_next_one(serve, in_back
         server.wait_until_waiting(1)
         killed.kill()
         killed.wait()
-        wait_until(lambda: [request.is_cancelled() for request in waiting(server)] == [True])
+        wait_until(lambda: server.slot.waiting == 0)
         answered = in_background(other.infer, {"state": np.ones(2)}, WAIT)
         server.policy.gate.set()
         blocked.result(WAIT)
@@ -229,7 +229,7 @@ def test_before_it_is_published_clients_wait_and_come_in_when_it_is(tmp_path, in
     with FlashTransportPolicy("127.0.0.1", transport.port) as client:
         answer = in_background(client.infer, {"state": np.zeros(2)}, WAIT)
         assert not answer.done()
-        slot.open(ActionHandler(FakePolicy()))
+        open_with(slot, ActionHandler(FakePolicy()))
         transport.publish(action_metadata(SPEC, has_planner=False))
         assert answer.result(WAIT)["actions"].shape == (3, 2)
     assert slot.close(grace=WAIT)
@@ -258,10 +258,6 @@ def test_closing_answers_what_waits_for_its_turn_too(tmp_path, in_background):
 def test_a_dedicated_link_is_one_of_the_servers_settings(serve):
     assert serve(dedicated_link=True).transport.link_settings["dedicated_link"]
     assert not serve().transport.link_settings["dedicated_link"]
-
-
-def waiting(server):
-    return list(server.slot._scheduler._waiting.values())
 
 
 def test_of_submitted_observations_the_running_and_the_newest_are_answered(serve):

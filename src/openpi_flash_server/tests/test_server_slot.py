@@ -4,12 +4,12 @@ import threading
 
 import numpy as np
 import pytest
-from server_fakes import WAIT, FakePolicy, Inbox, make_request
+from server_fakes import CLIENT, WAIT, FakePolicy, Inbox, logged_slot, make_work, open_with
 
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.handlers.action import ActionHandler
-from openpi_flash_server.slot.request import ErrorCode, Failure, Reply, RequestMode
-from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.slot.answer import ErrorCode, Failure, Reply
+from openpi_flash_server.slot.work import RequestMode
 
 
 class Clock:
@@ -26,8 +26,8 @@ def open_slot():
     slots, gates = [], []
 
     def open_(policy, **options):
-        slot = Slot("action", **options)
-        slot.open(ActionHandler(policy))
+        slot = logged_slot("action", **options)
+        open_with(slot, ActionHandler(policy))
         slots.append(slot)
         if policy.gate is not None:
             gates.append(policy.gate)
@@ -42,7 +42,9 @@ def open_slot():
 
 def receive(slot, message, *, session="robot", is_cancelled=lambda: False):
     inbox = Inbox()
-    slot.receive(lambda: message, session=session, respond=inbox, is_cancelled=is_cancelled)
+    slot.receive(
+        lambda: message, client=CLIENT, session=session, respond=inbox, is_cancelled=is_cancelled
+    )
     return inbox
 
 
@@ -54,14 +56,19 @@ def test_a_request_is_answered_with_actions_and_timing(open_slot):
     assert reply.result["actions"].tolist() == [[1.5, -2.0]] * 3
     assert reply.result["policy_timing"] == {"infer_ms": 1.25}
     assert reply.result["observation_stamp"] == 17
-    assert set(reply.result["server_timing"]) == {"infer_ms", "queue_ms", "decode_ms"}
+    assert set(reply.result["server_timing"]) == {
+        "infer_ms",
+        "queue_ms",
+        "decode_ms",
+        "batch_size",
+    }
     assert all(value >= 0 for value in reply.result["server_timing"].values())
 
 
 def test_timing_adds_up_to_the_time_that_passed():
     clock = Clock()
     policy = FakePolicy()
-    slot = Slot("action", clock=clock)
+    slot = logged_slot("action", clock=clock)
 
     class SlowHandler(ActionHandler):
         def handle(self, request):
@@ -73,10 +80,12 @@ def test_timing_adds_up_to_the_time_that_passed():
         return {"state": np.zeros(2)}
 
     inbox = Inbox()
-    slot.open(SlowHandler(policy))
-    slot.receive(decode, session="robot", respond=inbox, is_cancelled=lambda: False)
+    open_with(slot, SlowHandler(policy))
+    slot.receive(decode, client=CLIENT, session="robot", respond=inbox, is_cancelled=lambda: False)
     timing = inbox.wait().result["server_timing"]
-    assert timing == pytest.approx({"decode_ms": 4.0, "queue_ms": 0.0, "infer_ms": 50.0})
+    assert timing == pytest.approx(
+        {"decode_ms": 4.0, "queue_ms": 0.0, "infer_ms": 50.0, "batch_size": 1}
+    )
     slot.close(grace=WAIT)
 
 
@@ -188,8 +197,8 @@ def test_a_handler_that_fails_is_our_fault_and_the_slot_lives_on(caplog, error):
                 raise error
             return {"fine": True}
 
-    slot = Slot("action")
-    slot.open(Failing())
+    slot = logged_slot("action")
+    open_with(slot, Failing())
     failure = receive(slot, {"fail": 1}).wait()
     assert failure.code is ErrorCode.INTERNAL
     assert failure.message.startswith(type(error).__name__)
@@ -207,8 +216,8 @@ def test_actions_that_are_not_finite_never_leave(caplog):
             result.actions[1, 0] = np.nan
             return result
 
-    slot = Slot("action")
-    slot.open(ActionHandler(Broken()))
+    slot = logged_slot("action")
+    open_with(slot, ActionHandler(Broken()))
     failure = receive(slot, {"state": np.zeros(2)}).wait()
     assert failure.code is ErrorCode.INTERNAL
     assert failure.message == (
@@ -225,6 +234,7 @@ def test_a_respond_that_fails_does_not_stop_the_slot(open_slot, caplog):
 
     slot.receive(
         lambda: {"state": np.zeros(2)},
+        client=CLIENT,
         session="a",
         respond=broken,
         is_cancelled=lambda: False,
@@ -242,20 +252,20 @@ def test_a_repeated_mistake_is_logged_once(open_slot, caplog):
 
 
 def test_before_it_opens_a_slot_refuses_with_the_reason():
-    slot = Slot("action")
+    slot = logged_slot("action")
     assert slot.not_ready_because == "starting"
     slot.warming_up("warming up: compiling")
     failure = receive(slot, {"state": np.zeros(2)}).wait()
     assert failure == Failure(ErrorCode.NOT_READY, "warming up: compiling")
-    slot.open(ActionHandler(FakePolicy()))
+    open_with(slot, ActionHandler(FakePolicy()))
     assert slot.not_ready_because is None
     slot.close(grace=WAIT)
 
 
 def test_when_closing_has_no_time_it_refuses_what_waits_and_what_comes():
     policy = FakePolicy(gate=threading.Event())
-    slot = Slot("action")
-    slot.open(ActionHandler(policy))
+    slot = logged_slot("action")
+    open_with(slot, ActionHandler(policy))
     runs = receive(slot, {"state": np.zeros(2)}, session="a")
     assert policy.entered.acquire(timeout=WAIT)
     waits = receive(slot, {"state": np.zeros(2)}, session="b")
@@ -270,8 +280,8 @@ def test_when_closing_has_no_time_it_refuses_what_waits_and_what_comes():
 
 def test_closing_runs_what_waits_if_there_is_time():
     policy = FakePolicy(gate=threading.Event())
-    slot = Slot("action")
-    slot.open(ActionHandler(policy))
+    slot = logged_slot("action")
+    open_with(slot, ActionHandler(policy))
     runs = receive(slot, {"state": np.zeros(2)}, session="a")
     assert policy.entered.acquire(timeout=WAIT)
     waits = receive(slot, {"state": np.ones(2)}, session="b")
@@ -285,7 +295,7 @@ def test_closing_runs_what_waits_if_there_is_time():
 
 
 def test_a_slot_that_never_opened_can_be_closed():
-    assert Slot("action").close(grace=0)
+    assert logged_slot("action").close(grace=0)
 
 
 def test_reset_drops_what_waits_for_that_session_only(open_slot):
@@ -304,6 +314,6 @@ def test_reset_drops_what_waits_for_that_session_only(open_slot):
 def test_an_action_handler_serves_the_modes_that_need_no_planner():
     handler = ActionHandler(FakePolicy())
     for mode in (RequestMode.DEFAULT, RequestMode.ACTION_ONLY):
-        assert "actions" in handler.handle(make_request(mode=mode))
+        assert "actions" in handler.handle(make_work(mode=mode))
     with pytest.raises(ObservationError, match="mode: subtask_only needs a planner"):
-        handler.handle(make_request(mode=RequestMode.SUBTASK_ONLY))
+        handler.handle(make_work(mode=RequestMode.SUBTASK_ONLY))

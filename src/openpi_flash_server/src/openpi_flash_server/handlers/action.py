@@ -14,8 +14,8 @@ from openpi_flash_models.policy.policy_protocol import (
     InferenceControls,
     StatefulPolicy,
 )
-from openpi_flash_server.slot.request import Request, RequestMode
 from openpi_flash_server.slot.session import Session
+from openpi_flash_server.slot.work import RequestMode, Work
 
 
 class ActionHandler:
@@ -24,15 +24,15 @@ class ActionHandler:
     def __init__(self, policy: ActionPolicy) -> None:
         self._policy = policy
 
-    def handle(self, request: Request) -> dict[str, Any]:
+    def handle(self, work: Work) -> dict[str, Any]:
         """`actions` [horizon, dim] float64 and `policy_timing`.
 
         `substitute` {kind, reason} is added if the actions are not the model's output, where
         `malformed_tokens` allows that.
         """
-        if request.mode is RequestMode.SUBTASK_ONLY:
+        if work.mode is RequestMode.SUBTASK_ONLY:
             raise ObservationError("mode", "subtask_only needs a planner, and this server has none")
-        return self.act(request.observation, request.controls)
+        return self.act(work.observation, work.controls)
 
     def act(self, observation: Mapping[str, Any], controls: InferenceControls) -> dict[str, Any]:
         """As `handle`, for an observation that another handler completed."""

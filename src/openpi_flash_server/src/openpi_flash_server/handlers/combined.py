@@ -11,8 +11,9 @@ from openpi_flash_server.config.prompt_template import fill_template
 from openpi_flash_server.handlers.action import ActionHandler
 from openpi_flash_server.handlers.planning import SubtaskSource
 from openpi_flash_server.logs.events import EventLogger
-from openpi_flash_server.slot.request import ErrorCode, Request, RequestFailed, RequestMode
+from openpi_flash_server.slot.answer import ErrorCode, RequestFailed
 from openpi_flash_server.slot.session import Session
+from openpi_flash_server.slot.work import RequestMode, Work
 
 log = EventLogger(__name__)
 
@@ -46,18 +47,18 @@ class CombinedHandler:
         self._default_prompt = default_prompt
         self._clock = clock
 
-    def handle(self, request: Request) -> dict[str, Any]:
-        """Answers with actions, a subtask, or both, as `request.mode` asks."""
-        if request.mode is RequestMode.ACTION_ONLY:
-            return self._action.act(request.observation, request.controls)
-        task = task_of(request.observation, self._default_prompt)
-        if request.mode is RequestMode.SUBTASK_ONLY:
-            return {"subtask": self._planner.subtask_for(request, task)}
-        subtask = self._plan(request, task)
+    def handle(self, work: Work) -> dict[str, Any]:
+        """Answers with actions, a subtask, or both, as `work.mode` asks."""
+        if work.mode is RequestMode.ACTION_ONLY:
+            return self._action.act(work.observation, work.controls)
+        task = task_of(work.observation, self._default_prompt)
+        if work.mode is RequestMode.SUBTASK_ONLY:
+            return {"subtask": self._planner.subtask_for(work, task)}
+        subtask = self._plan(work, task)
         prompt = task
         if subtask["text"]:
             prompt = fill_template(self._template, task=task, subtask=subtask["text"])
-        result = self._action.act({**request.observation, "prompt": prompt}, request.controls)
+        result = self._action.act({**work.observation, "prompt": prompt}, work.controls)
         result["subtask"] = subtask
         return result
 
@@ -65,10 +66,10 @@ class CombinedHandler:
         """Starts a new episode of the policy; every action has its own subtask."""
         self._action.reset(session)
 
-    def _plan(self, request: Request, task: str) -> dict[str, Any]:
+    def _plan(self, work: Work, task: str) -> dict[str, Any]:
         started = self._clock()
         try:
-            return self._planner.subtask_for(request, task)
+            return self._planner.subtask_for(work, task)
         except RequestFailed as error:
             failure = error.failure
             if failure.code not in _PLANNER_TROUBLE:

@@ -8,18 +8,14 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from openpi_flash_models.checkpoints.digest import CheckpointIdentity
-from openpi_flash_models.policy.policy_protocol import InferenceControls
+from openpi_flash_models.policy.policy_protocol import DEFAULT_CONTROLS
 from openpi_flash_models.text.task import task_of
-from openpi_flash_server.slot.request import (
-    Answer,
-    Failure,
-    Reply,
-    Request,
-    RequestFailed,
-    RequestMode,
-)
+from openpi_flash_server.slot.answer import Answer, Failure, Reply, RequestFailed
+from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.session import ServerSession, Session
 from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.slot.ticket import Ticket
+from openpi_flash_server.slot.work import RequestMode, Work
 
 
 class PlannedSubtask(Protocol):
@@ -60,10 +56,10 @@ class PlannerHandler:
         self._planner = planner
         self._default_prompt = default_prompt
 
-    def handle(self, request: Request) -> dict[str, Any]:
+    def handle(self, work: Work) -> dict[str, Any]:
         """`subtask` {text, ms, age_ms}, for every mode."""
-        prompt = task_of(request.observation, self._default_prompt)
-        subtask = self._planner.plan(request.observation, prompt=prompt)
+        prompt = task_of(work.observation, self._default_prompt)
+        subtask = self._planner.plan(work.observation, prompt=prompt)
         # age: from the planning's end to its use
         return {"subtask": {"text": subtask.text, "ms": float(subtask.ms), "age_ms": 0.0}}
 
@@ -81,8 +77,8 @@ class SubtaskSource:
     def __init__(self, slot: Slot) -> None:
         self._slot = slot
 
-    def subtask_for(self, request: Request, task: str) -> dict[str, Any]:
-        """The `subtask` of a reply to `request`; blocks until the planner has answered.
+    def subtask_for(self, work: Work, task: str) -> dict[str, Any]:
+        """The `subtask` of a reply to `work`; blocks until the planner has answered.
 
         Raises:
             RequestFailed: the planner did not answer; says why.
@@ -94,14 +90,25 @@ class SubtaskSource:
             answers.append(answer)
             answered.set()
 
+        now = self._slot.clock()
         self._slot.submit(
-            dataclasses.replace(
-                request,
-                observation={**request.observation, "prompt": task},
-                mode=RequestMode.SUBTASK_ONLY,
-                controls=InferenceControls(noise=None, seed=None, num_steps=None),
-                session=ServerSession.ACTION_SLOT,
+            Ticket(
+                works=(
+                    dataclasses.replace(
+                        work,
+                        observation={**work.observation, "prompt": task},
+                        mode=RequestMode.SUBTASK_ONLY,
+                        controls=DEFAULT_CONTROLS,
+                        session=ServerSession.ACTION_SLOT,
+                    ),
+                ),
+                is_batch=False,
+                client=_ACTION_SLOT,
+                received_at=now,
+                decode_ms=0.0,
+                deadline=None if work.deadline_ms is None else now + work.deadline_ms / 1000,
                 respond=respond,
+                is_cancelled=lambda: False,
             )
         )
         answered.wait()
@@ -111,3 +118,6 @@ class SubtaskSource:
         assert isinstance(answer, Reply)
         subtask: dict[str, Any] = answer.result["subtask"]
         return subtask
+
+
+_ACTION_SLOT = Client("action slot", "action slot")

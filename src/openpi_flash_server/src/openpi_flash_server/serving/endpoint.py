@@ -10,7 +10,11 @@ from typing import Any
 
 from openpi_flash_server.config.files import user_path
 from openpi_flash_server.config.server_config import ServerConfig
-from openpi_flash_server.slot.slot import Handler, Slot
+from openpi_flash_server.runners.own_thread import OwnThread
+from openpi_flash_server.serving.traffic import Traffic
+from openpi_flash_server.slot.event_log import EventLog
+from openpi_flash_server.slot.runner import Handler
+from openpi_flash_server.slot.slot import Slot
 from openpi_flash_server.transports.local import LocalTransport
 from openpi_flash_server.transports.quic import (
     CertificateError,
@@ -41,6 +45,9 @@ class Endpoint:
     def __init__(self, name: str, config: ServerConfig) -> None:
         self.name = name
         self.slot = Slot(name)
+        self.slot.subscribe(EventLog(name))
+        self.traffic = Traffic(name, self.slot.clock)
+        self.slot.subscribe(self.traffic.count)
         settings = config.transport(name)
         with _naming_the_port(config, name, "websocket_port"):
             self.websocket = WebsocketTransport(
@@ -86,7 +93,7 @@ class Endpoint:
 
     def open(self, handler: Handler, metadata: Mapping[str, Any]) -> None:
         """Lets clients in; the handler is loaded and warm."""
-        self.slot.open(handler)
+        self.slot.open(OwnThread(f"slot-{self.name}", handler))
         self.quic.publish(metadata)
         if self.local is not None:
             self.local.publish(metadata)

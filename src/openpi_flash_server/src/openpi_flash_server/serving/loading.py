@@ -26,7 +26,8 @@ from openpi_flash_server.own_policy.errors import PolicyLoadError
 from openpi_flash_server.serving.endpoint import StartError
 from openpi_flash_server.serving.metadata import action_metadata, planner_metadata
 from openpi_flash_server.serving.own_policy_loading import load_own_policy
-from openpi_flash_server.slot.slot import Handler, Slot
+from openpi_flash_server.slot.runner import Handler
+from openpi_flash_server.slot.slot import Slot
 
 log = EventLogger(__name__)
 

@@ -10,7 +10,6 @@ from openpi_flash_server.config.server_config import ServerConfig
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.serving.endpoint import Endpoint, StartError
 from openpi_flash_server.serving.loading import LOADERS, Loaders, load_slots
-from openpi_flash_server.slot.tally import Outcome
 
 log = EventLogger(__name__)
 
@@ -80,21 +79,8 @@ class Service:
 
         Times are those of answered requests.
         """
-        for name, endpoint in self.endpoints.items():
-            summary = endpoint.slot.take_summary()
-            if summary is None:
-                continue
-            log.info(
-                "requests",
-                slot=name,
-                seconds=round(summary.seconds),
-                received=summary.received,
-                **{outcome.name.lower(): summary.outcomes[outcome] for outcome in Outcome},
-                queue_p50_ms=round(summary.queue_ms.p50, 1),
-                queue_p99_ms=round(summary.queue_ms.p99, 1),
-                infer_p50_ms=round(summary.infer_ms.p50, 1),
-                infer_p99_ms=round(summary.infer_ms.p99, 1),
-            )
+        for endpoint in self.endpoints.values():
+            endpoint.traffic.log_summary()
 
     @property
     def ready_line(self) -> str:

@@ -19,11 +19,6 @@ MAX_DECODED_BYTES = 64 * 1024 * 1024
 """Bytes of all decoded images of one message: the limit of a message of arrays."""
 
 
-def may_have_encoded_images(message: bytes) -> bool:
-    """Whether the message may hold encoded images. Cheap; may be wrong only if true."""
-    return MARK.encode() in message
-
-
 def decode_images(message: Any, *, max_bytes: int = MAX_DECODED_BYTES) -> Any:
     """The message with an array uint8 in the place of each encoded image.
 

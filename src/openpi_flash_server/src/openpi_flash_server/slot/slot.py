@@ -1,58 +1,45 @@
-"""A slot: one handler (a policy or a planner) behind every transport, and the thread that runs it.
+"""A slot: one handler (a policy or a planner) behind every transport.
 
-The scheduler chooses a request, the thread runs it, `respond` delivers the answer. A slot exists
-before its handler does: until `open` it refuses requests with the reason that `/healthz` gives.
+The scheduler chooses what is next, the runner runs it, `respond` delivers the answer. A slot
+exists before its runner does: until `open` it refuses requests with the reason that `/healthz`
+gives.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import itertools
 import threading
 import time
-import traceback
-from collections.abc import Callable, Hashable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from flash_transport import CodecError
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.logs.events import EventLogger
-from openpi_flash_server.logs.outside_text import shown, shown_lines
-from openpi_flash_server.logs.repeat_limit import RepeatLimit
-from openpi_flash_server.slot.encoded_images import decode_images
-from openpi_flash_server.slot.request import (
-    Answer,
-    ErrorCode,
-    Failure,
-    Reply,
-    Request,
-    RequestFailed,
-    parse_request,
-)
-from openpi_flash_server.slot.scheduler import Dropped, DropReason, Scheduler
+from openpi_flash_server.slot import events
+from openpi_flash_server.slot.answer import Answer, ErrorCode, Failure
+from openpi_flash_server.slot.client import Client
+from openpi_flash_server.slot.failures import bad_request, internal
+from openpi_flash_server.slot.open_request import OpenRequest
+from openpi_flash_server.slot.runner import Ran, Runner
+from openpi_flash_server.slot.scheduler import Dropped, DropReason, Piece, Scheduler
 from openpi_flash_server.slot.session import Session
-from openpi_flash_server.slot.tally import Outcome, Summary, Tally
+from openpi_flash_server.slot.sessions import Sessions
+from openpi_flash_server.slot.ticket import Ticket
+from openpi_flash_server.slot.work import Work, parse_message
 
 log = EventLogger(__name__)
 
 MAX_WAITING_SESSIONS = 64
 """A waiting request holds some megabytes; with more waiting robots the server is too slow."""
 
-
-class Handler(Protocol):
-    """Runs on a slot's thread, one request at a time."""
-
-    def handle(self, request: Request) -> dict[str, Any]:
-        """Computes the models' part of the reply.
-
-        Raises:
-            ObservationError: the caller's fault.
-        """
-
-    def reset(self, session: Session) -> None:
-        """Drops the state of `session`."""
+Listener = Callable[[events.Event], None]
 
 
 class Slot:
-    """One handler, its waiting requests and its thread.
+    """The requests of one handler, and its runner.
 
     Args:
         name: `action` or `planner`.
@@ -69,56 +56,88 @@ class Slot:
     ) -> None:
         self.name = name
         self.clock = clock
-        self._scheduler: Scheduler[Request] = Scheduler(capacity=capacity)
-        self._handler: Handler | None = None
+        self._scheduler: Scheduler[Ticket] = Scheduler(capacity=capacity)
+        self._sessions = Sessions()
+        self._open: dict[Ticket, OpenRequest] = {}
+        self._runner: Runner | None = None
+        self._under_way = 0
+        self._running = 0
+        self._sequence = 0
         self._not_ready_because = "starting"
         self._trouble = ""
-        self._sequence = 0
-        # guards everything above; held for moments, never while a handler runs
-        self._changed = threading.Condition()
-        self._tally = Tally(clock())
-        self._repeats = RepeatLimit()
-        # guards the two above, which every transport's thread changes
-        self._counting = threading.Lock()
         self._closing = False
-        self._thread = threading.Thread(target=self._work, name=f"slot-{name}", daemon=True)
+        self._closed = False
+        # guards everything above; held for moments, never while a handler runs
+        self._lock = threading.RLock()
+        self._drained = threading.Condition(self._lock)
+        self._earlier = threading.Condition(self._lock)
+        self._wakeup: float | None = None
+        self._numbers = itertools.count(1)
+        self._listeners: list[Listener] = []
+        self._telling = threading.Lock()
+        self._wakeups = threading.Thread(
+            target=self._keep_time, name=f"slot-{name}-wakeups", daemon=True
+        )
+
+    def subscribe(self, listener: Listener) -> None:
+        """Tells `listener` every event from now on, one at a time; it must not call the slot."""
+        with self._telling:
+            self._listeners.append(listener)
 
     @property
     def not_ready_because(self) -> str | None:
         """Why the slot takes no requests; None when it does."""
-        with self._changed:
+        with self._lock:
             return self._not_ready_because or None
 
     @property
     def unhealthy_because(self) -> str | None:
         """The problem that `/healthz` reports; None if there is none."""
-        with self._changed:
+        with self._lock:
             return self._not_ready_because or self._trouble or None
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for their turn."""
+        with self._lock:
+            return len(self._scheduler)
 
     def has_trouble(self, reason: str) -> None:
         """Reports a problem that only a restart cures to `/healthz`; requests are still taken."""
-        with self._changed:
+        with self._lock:
             self._trouble = reason
 
     def warming_up(self, reason: str) -> None:
         """Sets the reason why the slot is not open yet."""
-        with self._changed:
+        with self._lock:
             if not self._closing:
                 self._not_ready_because = reason
 
-    def open(self, handler: Handler) -> None:
-        """Takes requests from now on. The handler is loaded and warm."""
-        with self._changed:
-            if self._closing or self._handler is not None:
+    def open(self, runner: Runner) -> None:
+        """Takes requests from now on. The runner's handler is loaded and warm."""
+        with self._lock:
+            if self._closing or self._runner is not None:
                 raise RuntimeError(f"slot {self.name} cannot be opened twice")
-            self._handler = handler
+            self._runner = runner
             self._not_ready_because = ""
-        self._thread.start()
+        self._wakeups.start()
+
+    def replace(self, runner: Runner) -> Runner:
+        """Starts every further batch on `runner`; returns the former one, which may still run."""
+        with self._lock:
+            former = self._runner
+            if self._closing or former is None:
+                raise RuntimeError(f"slot {self.name} is not open")
+            self._runner = runner
+            self._under_way = 0
+        self._advance()
+        return former
 
     def receive(
         self,
         decode: Callable[[], Any],
         *,
+        client: Client,
         session: str,
         respond: Callable[[Answer], None],
         is_cancelled: Callable[[], bool],
@@ -126,66 +145,77 @@ class Slot:
         """Takes a message whose last byte has just come; `respond` gets one answer, now or later.
 
         Args:
-            decode: decodes the message; encoded images in it are decoded afterwards.
+            decode: decodes the message; encoded images in it stay as they are.
+            client: who sent it.
             session: the transport's name for the client, used if the message names no session.
             respond: takes the answer, on any thread; must not block.
             is_cancelled: whether the client no longer waits for the answer.
         """
         received_at = self.clock()
         try:
-            message = decode_images(decode())
-            request = parse_request(
-                message,
-                session=session,
+            work = parse_message(decode(), session=session)
+        except Exception as error:
+            expected = isinstance(error, CodecError | ObservationError)
+            failure = bad_request(error) if expected else internal(error)
+            number = next(self._numbers)
+            self._tell(events.Received(received_at, number, session, ()))
+            self._end(number, session, failure, respond)
+            return
+        deadline_ms = work.deadline_ms
+        self.submit(
+            Ticket(
+                works=(work,),
+                is_batch=False,
+                client=client,
                 received_at=received_at,
                 decode_ms=(self.clock() - received_at) * 1000,
+                deadline=None if deadline_ms is None else received_at + deadline_ms / 1000,
                 respond=respond,
                 is_cancelled=is_cancelled,
             )
-        except (CodecError, ObservationError) as error:
-            self._count_received()
-            respond(self._ended(self._bad_request(error), session))
-        except Exception as error:
-            self._count_received()
-            failure = self._failed("message could not be read", error, session)
-            respond(self._ended(failure, session))
-        else:
-            self.submit(request)
+        )
 
-    def submit(self, request: Request) -> None:
-        """Queues `request`, or refuses it."""
-        self._count_received()
-        with self._changed:
+    def submit(self, ticket: Ticket) -> None:
+        """Queues a request, or refuses it."""
+        number = next(self._numbers)
+        self._tell(events.Received(ticket.received_at, number, ticket.session, ticket.works))
+        with self._lock:
             refusal = self._not_ready_because
-            dropped = []
+            dropped: list[Dropped[Ticket]] = []
+            ended: list[Session] = []
             if not refusal:
-                dropped = self._scheduler.submit(request, self.clock())
-                self._changed.notify()
+                # a client that has left already begins no session
+                if not ticket.is_cancelled():
+                    ended = self._sessions.used(ticket.session, ticket.client)
+                self._open[ticket] = OpenRequest(ticket, number)
+                dropped = self._scheduler.submit(ticket, self.clock())
         if refusal:
-            self._respond(request, Failure(ErrorCode.NOT_READY, refusal))
-        self._refuse(dropped)
-
-    def take_summary(self) -> Summary | None:
-        """What happened to requests since the last call; None if there were none."""
-        with self._counting:
-            return self._tally.take(self.clock())
+            failure = Failure(ErrorCode.NOT_READY, refusal)
+            self._end(number, ticket.session, failure, ticket.respond)
+        self._drop(dropped)
+        self._end_sessions(ended)
+        self._advance()
 
     def reset(self, session: Session) -> None:
-        """Starts `session` anew: drops its waiting request and its state."""
-        with self._changed:
-            waiting = self._scheduler.forget(session)
-            handler = self._handler
+        """Starts `session` anew: drops its waiting request, and its state before its next one."""
+        with self._lock:
+            waiting = self._scheduler.end_session(session)
+            if self._runner is not None:
+                self._runner.reset(session)
         if waiting is not None:
-            self._refuse([Dropped(waiting, DropReason.SUPERSEDED)])
-        if handler is not None:
-            handler.reset(session)
+            self._drop([Dropped(waiting, DropReason.SUPERSEDED)])
+
+    def client_left(self, client: Client) -> None:
+        """Ends the sessions that no other client uses."""
+        with self._lock:
+            ended = self._sessions.left(client)
+        self._end_sessions(ended)
 
     def stop_accepting(self) -> None:
         """Refuses new requests; waiting ones are still run."""
-        with self._changed:
+        with self._lock:
             self._closing = True
             self._not_ready_because = "shutting down"
-            self._changed.notify()
 
     def close(self, *, grace: float) -> bool:
         """Refuses new requests, and runs waiting ones as long as there is time.
@@ -196,141 +226,154 @@ class Slot:
         Returns:
             Whether every waiting request was run in time.
         """
+        end = time.monotonic() + grace
         self.stop_accepting()
-        opened = self._thread.ident is not None
-        if opened:
-            self._thread.join(grace)
-        with self._changed:
-            waiting = self._scheduler.clear()
+        with self._lock:
+            runner = self._runner
+            finished = runner is None or self._drained.wait_for(
+                lambda: not self._running and not len(self._scheduler), grace
+            )
+            waiting = [self._open.pop(ticket) for ticket in self._scheduler.clear()]
+            self._closed = True
+            self._earlier.notify_all()
         for request in waiting:
-            self._respond(request, Failure(ErrorCode.NOT_READY, "shutting down"))
-        return not (opened and self._thread.is_alive())
+            failure = Failure(ErrorCode.NOT_READY, "shutting down")
+            self._end(request.number, request.ticket.session, failure, request.ticket.respond)
+        if runner is not None:
+            finished &= runner.close(max(0.0, end - time.monotonic()))
+        return finished
 
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                request, dropped = self._scheduler.next(self.clock())
-                while request is None and not dropped and not self._closing:
-                    self._changed.wait()
-                    request, dropped = self._scheduler.next(self.clock())
+    def _advance(self) -> None:
+        """Starts what can be started, and drops what nobody waits for."""
+        dropped: list[Dropped[Ticket]] = []
+        with self._lock:
+            while True:
+                now, runner = self.clock(), self._runner
+                room = 0
+                if runner is not None and self._under_way < runner.places:
+                    room = runner.max_batch
+                batch = self._scheduler.next_batch(now, room, self._can_share)
+                dropped += batch.dropped
+                if runner is None or not batch.pieces:
+                    break
+                self._start(runner, batch.pieces, now)
+            wakeup = self._scheduler.next_wakeup()
+            if wakeup is not None and (self._wakeup is None or wakeup < self._wakeup):
+                self._earlier.notify_all()
+            self._wakeup = wakeup
+            if not self._running and not len(self._scheduler):
+                self._drained.notify_all()
+        self._drop(dropped)
+
+    def _start(self, runner: Runner, pieces: Sequence[Piece[Ticket]], now: float) -> None:
+        works: list[Work] = []
+        numbers = []
+        for piece in pieces:
+            ticket = piece.request
+            request = self._open[ticket]
+            if request.sequence == 0:
+                self._sequence += 1
+                request.sequence = self._sequence
+            numbers.append(request.number)
+            chosen = ticket.works[piece.first : piece.first + piece.count]
+            if ticket.deadline is not None:
+                left_ms = (ticket.deadline - now) * 1000
+                chosen = tuple(dataclasses.replace(work, deadline_ms=left_ms) for work in chosen)
+            works.extend(chosen)
+        self._under_way += 1
+        self._running += 1
+        self._tell(events.Started(now, tuple(numbers), len(works)))
+        runner.start(works, functools.partial(self._ran, runner, pieces))
+
+    def _ran(self, runner: Runner, pieces: Sequence[Piece[Ticket]], ran: Ran) -> None:
+        complete = []
+        with self._lock:
+            first = 0
+            for piece in pieces:
+                request = self._open.get(piece.request)
+                # a large request may have been dropped between its pieces
                 if request is not None:
-                    self._sequence += 1
-                elif not dropped:
-                    return
-                handler, sequence = self._handler, self._sequence
-            self._refuse(dropped)
-            if request is not None and handler is not None:
-                self._respond(request, self._run(handler, request, sequence))
+                    request.take(piece, ran, first)
+                    if request.is_complete:
+                        complete.append(self._open.pop(piece.request))
+                first += piece.count
+        # answers first: a client may send its next observation in time for the next batch
+        for request in complete:
+            ticket = request.ticket
+            self._end(
+                request.number, ticket.session, request.answer(), ticket.respond, request.timing()
+            )
+        with self._lock:
+            self._running -= 1
+            if runner is self._runner:
+                self._under_way -= 1
+            self._scheduler.finished(pieces, self.clock())
+        self._advance()
 
-    def _run(self, handler: Handler, request: Request, sequence: int) -> Answer:
-        started = self.clock()
-        try:
-            result = dict(handler.handle(request))
-        except ObservationError as error:
-            return self._bad_request(error)
-        except RequestFailed as error:
-            return error.failure
-        # a handler that calls sys.exit must not end the slot's thread
-        except BaseException as error:
-            return self._failed("request failed", error, request.session)
-        finished = self.clock()
-        result["server_timing"] = {
-            "infer_ms": (finished - started) * 1000,
-            "queue_ms": (started - request.received_at) * 1000 - request.decode_ms,
-            "decode_ms": request.decode_ms,
-        }
-        result["sequence"] = sequence
-        if request.observation_stamp is not None:
-            result["observation_stamp"] = request.observation_stamp
-        return Reply(result)
+    def _can_share(self, one: Ticket, other: Ticket) -> bool:
+        assert self._runner is not None
+        return self._runner.batch_key(one.work) == self._runner.batch_key(other.work)
 
-    def _bad_request(self, error: Exception) -> Failure:
-        return Failure(ErrorCode.BAD_REQUEST, shown(str(error)), _traceback(error))
+    def _end_sessions(self, ended: Iterable[Session]) -> None:
+        for session in ended:
+            with self._lock:
+                waiting = self._scheduler.end_session(session)
+                if self._runner is not None:
+                    self._runner.reset(session)
+            if waiting is not None:
+                self._drop([Dropped(waiting, DropReason.CANCELLED)])
+            self._tell(events.SessionEnded(self.clock(), session))
 
-    def _failed(self, event: str, error: BaseException, session: Session) -> Failure:
-        """The answer to a fault of the server; logs the traceback."""
-        failure = Failure(ErrorCode.INTERNAL, _summary(error), _traceback(error))
-        if times := self._times_to_say((failure.code, failure.message)):
-            log.error(event, exception=error, slot=self.name, session=_named(session), times=times)
-        return failure
-
-    def _refuse(self, dropped: list[Dropped[Request]]) -> None:
+    def _drop(self, dropped: Iterable[Dropped[Ticket]]) -> None:
         for drop in dropped:
+            with self._lock:
+                request = self._open.pop(drop.request)
             code, message = _DROPPED[drop.reason]
-            self._respond(drop.request, Failure(code, message))
+            failure = Failure(code, message)
+            ticket = drop.request
+            self._tell(
+                events.Dropped(self.clock(), request.number, ticket.session, drop.reason, failure)
+            )
+            self._respond(request.number, ticket.session, failure, ticket.respond)
 
-    def _respond(self, request: Request, answer: Answer) -> None:
+    def _end(
+        self,
+        number: int,
+        session: Session,
+        answer: Answer,
+        respond: Callable[[Answer], None],
+        timing: events.Timing | None = None,
+    ) -> None:
+        self._tell(events.Answered(self.clock(), number, session, answer, timing))
+        self._respond(number, session, answer, respond)
+
+    def _respond(
+        self, number: int, session: Session, answer: Answer, respond: Callable[[Answer], None]
+    ) -> None:
         try:
-            request.respond(self._ended(answer, request.session))
+            respond(answer)
         # a fault of one request's transport must not end the thread
         except Exception as error:
-            if times := self._times_to_say(("respond", str(error)[:_LONGEST_KEY])):
-                log.error(
-                    "answer could not be sent",
-                    exception=error,
-                    slot=self.name,
-                    session=_named(request.session),
-                    times=times,
-                )
+            self._tell(events.AnswerLost(self.clock(), number, session, error))
 
-    def _ended(self, answer: Answer, session: Session) -> Answer:
-        """Counts an answer, and logs why a request was refused; returns the answer."""
-        if isinstance(answer, Reply):
-            timing = answer.result["server_timing"]
-            with self._counting:
-                self._tally.answered(queue_ms=timing["queue_ms"], infer_ms=timing["infer_ms"])
-            return answer
-        outcome = _OUTCOMES[answer.code]
-        with self._counting:
-            self._tally.ended(outcome)
-        if outcome is not Outcome.REFUSED:
-            return answer
-        # a robot repeats a wrong request at its frame rate
-        if times := self._times_to_say((answer.code, session, answer.message)):
-            log.info(
-                "request refused",
-                slot=self.name,
-                session=_named(session),
-                code=answer.code,
-                reason=answer.message,
-                times=times,
-            )
-        return answer
+    def _tell(self, event: events.Event) -> None:
+        with self._telling:
+            for listener in self._listeners:
+                try:
+                    listener(event)
+                except Exception as error:
+                    log.error("listener failed", exception=error, slot=self.name)
 
-    def _times_to_say(self, key: Hashable) -> int:
-        with self._counting:
-            return self._repeats.occurred(key, self.clock())
+    def _keep_time(self) -> None:
+        while True:
+            with self._lock:
+                if self._closed:
+                    return
+                left = None if self._wakeup is None else self._wakeup - self.clock()
+                if left is None or left > 0:
+                    self._earlier.wait(left)
+            self._advance()
 
-    def _count_received(self) -> None:
-        with self._counting:
-            self._tally.received()
-
-
-def _named(session: Session) -> str:
-    return shown(session) if isinstance(session, str) else session.name.lower()
-
-
-def _summary(error: BaseException) -> str:
-    """One line about an error; the server's log has the rest."""
-    lines = str(error).strip().split("\n", 1)
-    return shown(f"{type(error).__name__}: {lines[0]}" if lines[0] else type(error).__name__)
-
-
-def _traceback(error: BaseException) -> str:
-    return shown_lines("".join(traceback.format_exception(error)))
-
-
-_LONGEST_KEY = 100
-"""Characters of an error's text by which repeats are recognised."""
-
-_OUTCOMES = {
-    ErrorCode.BAD_REQUEST: Outcome.REFUSED,
-    ErrorCode.UNAUTHENTICATED: Outcome.REFUSED,
-    ErrorCode.SUPERSEDED: Outcome.SUPERSEDED,
-    ErrorCode.DEADLINE_EXCEEDED: Outcome.REFUSED,
-    ErrorCode.NOT_READY: Outcome.REFUSED,
-    ErrorCode.INTERNAL: Outcome.FAILED,
-}
 
 _DROPPED = {
     DropReason.SUPERSEDED: (

@@ -1,4 +1,4 @@
-"""Counts a slot's requests by outcome, and measures how long they took. Pure.
+"""Counts a slot's requests by outcome, and measures how long they took. Pure: it reads events.
 
 Counts and times cover the span since the last summary. Times are kept as a histogram with steps of
 2 %, so that a summary costs the same at any request rate.
@@ -10,6 +10,9 @@ import enum
 import math
 from collections import Counter
 from dataclasses import dataclass
+
+from openpi_flash_server.slot.answer import ErrorCode, Failure, Reply
+from openpi_flash_server.slot.events import Answered, Dropped, Event, Received
 
 
 class Outcome(enum.Enum):
@@ -69,19 +72,17 @@ class Tally:
         self._queue = _Histogram()
         self._infer = _Histogram()
 
-    def received(self) -> None:
-        """A request came."""
-        self._received += 1
-
-    def ended(self, outcome: Outcome) -> None:
-        """A request ended without the model's answer."""
-        self._outcomes[outcome] += 1
-
-    def answered(self, *, queue_ms: float, infer_ms: float) -> None:
-        """A request was answered."""
-        self._outcomes[Outcome.ANSWERED] += 1
-        self._queue.add(queue_ms)
-        self._infer.add(infer_ms)
+    def count(self, event: Event) -> None:
+        """Takes one event into account."""
+        if isinstance(event, Received):
+            self._received += 1
+        elif isinstance(event, Dropped):
+            self._outcomes[_outcome(event)] += 1
+        elif isinstance(event, Answered):
+            self._outcomes[_outcome(event)] += 1
+            if isinstance(event.answer, Reply) and event.timing is not None:
+                self._queue.add(event.timing.queue_ms)
+                self._infer.add(event.timing.infer_ms)
 
     def take(self, now: float) -> Summary | None:
         """What happened since the last call; None if nothing did. A new span begins."""
@@ -96,6 +97,12 @@ class Tally:
             )
         self._begin(now)
         return summary
+
+
+def _outcome(event: Answered | Dropped) -> Outcome:
+    if isinstance(event.answer, Failure):
+        return _OUTCOMES[event.answer.code]
+    return Outcome.ANSWERED
 
 
 class _Histogram:
@@ -118,6 +125,15 @@ class _Histogram:
                 return math.exp(step * _STEP)
         return 0.0
 
+
+_OUTCOMES = {
+    ErrorCode.BAD_REQUEST: Outcome.REFUSED,
+    ErrorCode.UNAUTHENTICATED: Outcome.REFUSED,
+    ErrorCode.SUPERSEDED: Outcome.SUPERSEDED,
+    ErrorCode.DEADLINE_EXCEEDED: Outcome.REFUSED,
+    ErrorCode.NOT_READY: Outcome.REFUSED,
+    ErrorCode.INTERNAL: Outcome.FAILED,
+}
 
 _STEP = math.log(1.02)
 _SHORTEST = 0.01

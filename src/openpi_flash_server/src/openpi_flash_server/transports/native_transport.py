@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.slot import Slot
-from openpi_flash_server.transports.connection_log import ConnectionLog
+from openpi_flash_server.transports.connection_log import ConnectionLog, address_of
 from openpi_flash_server.transports.request_pump import RequestPump, RequestSource
 
 log = EventLogger(__name__)
@@ -92,6 +93,7 @@ class NativeTransport:
                     self._connections.connected(client, session=detail)
                 elif kind == "disconnected":
                     self._connections.disconnected(client)
+                    self._slot.client_left(Client(client, address_of(client)))
                 elif kind == "refused":
                     self._connections.refused(client, detail, times=times)
                 else:

@@ -10,8 +10,10 @@ from typing import Protocol
 from flash_transport import CodecError, FlashTransportError, TransportRequest
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.logs.outside_text import shown
-from openpi_flash_server.slot.request import Answer, ErrorCode, Failure
+from openpi_flash_server.slot.answer import Answer, ErrorCode, Failure
+from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.transports.connection_log import address_of
 
 log = EventLogger(__name__)
 
@@ -74,6 +76,7 @@ class RequestPump:
         received_at = self._slot.clock()
         self._slot.receive(
             lambda: request.observation,
+            client=Client(request.peer, address_of(request.peer)),
             session=request.session,
             respond=lambda answer: self._answer(request, answer, received_at),
             is_cancelled=lambda: request.cancelled,

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import functools
 import hmac
 import http
 import ipaddress
@@ -39,10 +38,10 @@ from flash_transport import CodecError, packb, unpackb
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.logs.outside_text import shown
-from openpi_flash_server.slot.encoded_images import may_have_encoded_images
-from openpi_flash_server.slot.request import Answer, ErrorCode, Failure, Reply
+from openpi_flash_server.slot.answer import Answer, ErrorCode, Failure, Reply
+from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.slot import Slot
-from openpi_flash_server.transports.connection_log import ConnectionLog
+from openpi_flash_server.transports.connection_log import ConnectionLog, address_of
 from openpi_flash_server.transports.key_refusals import KeyRefusals
 
 log = EventLogger(__name__)
@@ -221,6 +220,7 @@ class WebsocketTransport:
             raise
         finally:
             self._connections.disconnected(peer, reason=reason)
+            self._slot.client_left(Client(peer, address_of(peer)))
 
     async def _talk(self, connection: ServerConnection, peer: str) -> None:
         if self._metadata is None:
@@ -228,6 +228,7 @@ class WebsocketTransport:
             await self._wait_until_published(connection)
         if self._metadata is None:
             return
+        client = Client(peer, address_of(peer))
         await connection.send(self._metadata)
         prev_total_ms: float | None = None
         while True:
@@ -236,7 +237,7 @@ class WebsocketTransport:
             sent = self._loop.create_future()
             self._answering.add(sent)
             try:
-                answer = await self._ask(connection, data, peer)
+                answer = await self._ask(connection, data, client)
                 if not await self._send(connection, answer, prev_total_ms):
                     return
                 prev_total_ms = (self._slot.clock() - received_at) * 1000
@@ -253,20 +254,15 @@ class WebsocketTransport:
         for task in (published, left):
             task.cancel()
 
-    async def _ask(self, connection: ServerConnection, data: str | bytes, peer: str) -> Answer:
+    async def _ask(self, connection: ServerConnection, data: str | bytes, client: Client) -> Answer:
         answered: asyncio.Future[Answer] = self._loop.create_future()
-        receive = functools.partial(
-            self._slot.receive,
+        self._slot.receive(
             lambda: _decode(data),
-            session=peer,
+            client=client,
+            session=client.name,
             respond=lambda answer: _settle_soon(self._loop, answered, answer),
             is_cancelled=lambda: connection.state is not State.OPEN,
         )
-        if isinstance(data, bytes) and may_have_encoded_images(data):
-            # takes milliseconds, in which the loop serves other clients
-            await self._loop.run_in_executor(None, receive)
-        else:
-            receive()
         return await answered
 
     async def _send(

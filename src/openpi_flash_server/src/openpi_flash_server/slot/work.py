@@ -1,14 +1,14 @@
-"""Requests and their answers, as transports and slots exchange them.
+"""The work of a request: plain data that can be recorded, replayed or sent to another process.
 
-A transport parses one message into a `Request` and hands it to a slot. The slot calls `respond`
-once, from any thread, with a `Reply` or a `Failure`. Slots do not know the transport.
+A transport decodes a message, `parse_message` takes our optional keys out of it, and the rest is
+the observation. Encoded images stay encoded until the work is run.
 """
 
 from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,23 +21,6 @@ from openpi_flash_server.logs.outside_text import described
 from openpi_flash_server.slot.session import Session, session_name
 
 
-class ErrorCode(enum.StrEnum):
-    """The error codes on the wire; each says whose fault it is and whether to try again."""
-
-    BAD_REQUEST = "bad_request"
-    """The caller's: the same message will fail again."""
-    UNAUTHENTICATED = "unauthenticated"
-    """The caller's: no api key, or a wrong one."""
-    SUPERSEDED = "superseded"
-    """Nobody's: a newer observation of the same session took this one's place."""
-    DEADLINE_EXCEEDED = "deadline_exceeded"
-    """Nobody's: it waited longer than the request's `deadline_ms`."""
-    NOT_READY = "not_ready"
-    """The operator's: warming up, shutting down, or full. Try again later."""
-    INTERNAL = "internal"
-    """Ours: the server's log says more."""
-
-
 class RequestMode(enum.StrEnum):
     """What a request asks of a server with a policy and a planner."""
 
@@ -46,61 +29,18 @@ class RequestMode(enum.StrEnum):
     SUBTASK_ONLY = "subtask_only"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer: the map for the wire, without the values that only the transport knows."""
-
-    result: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An answer that is an error.
-
-    Attributes:
-        code: for the client's program.
-        message: for a person; names the cause.
-        traceback: the server's, or empty; a transport sends it to openpi's own client only.
-    """
-
-    code: ErrorCode
-    message: str
-    traceback: str = ""
-
-
-Answer = Reply | Failure
-
-
-class RequestFailed(Exception):  # noqa: N818 - the fact that a request failed, carried up to the slot
-    """A handler raises it to answer with a failure that it got from another slot.
-
-    Attributes:
-        failure: the answer.
-    """
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure)
-        self.failure = failure
-
-    def __str__(self) -> str:
-        return f"{self.failure.code}: {self.failure.message}"
-
-
 @dataclass(frozen=True, eq=False, slots=True)
-class Request:
-    """One observation to answer. Requests are compared by identity.
+class Work:
+    """One observation to answer. Works are compared by identity.
 
     Attributes:
-        observation: the robot's part of the message, as the policy reads it.
+        observation: the robot's part of the message; images may be encoded.
         mode: what is asked for.
         controls: noise, seed, number of steps and previous chunk, if the client chose them.
         observation_stamp: copied into the reply; None if the client sent none.
-        session: the client's session; at most one request of a session waits.
-        received_at: when the last byte had come, monotonic s.
-        decode_ms: how long decoding the message took.
-        deadline: when waiting is no longer worth it, monotonic s; None for never.
-        respond: takes the answer; called once, from any thread; must not block.
-        is_cancelled: whether the client no longer waits for the answer.
+        session: the client's session.
+        deadline_ms: how long the answer is of use, from receipt, or from the start for a runner;
+            None for ever.
     """
 
     observation: Mapping[str, Any]
@@ -108,31 +48,15 @@ class Request:
     controls: InferenceControls
     observation_stamp: Any
     session: Session
-    received_at: float
-    decode_ms: float
-    deadline: float | None
-    respond: Callable[[Answer], None]
-    is_cancelled: Callable[[], bool]
+    deadline_ms: float | None
 
 
-def parse_request(
-    message: Any,
-    *,
-    session: str,
-    received_at: float,
-    decode_ms: float,
-    respond: Callable[[Answer], None],
-    is_cancelled: Callable[[], bool],
-) -> Request:
+def parse_message(message: Any, *, session: str) -> Work:
     """Parses a decoded message: takes our optional keys out; the rest is the observation.
 
     Args:
         message: what the codec decoded.
         session: the transport's name for the client, used if the message names no session.
-        received_at: when the last byte had come, monotonic s.
-        decode_ms: how long decoding took.
-        respond: see `Request`.
-        is_cancelled: see `Request`.
 
     Raises:
         ObservationError: names the key, what it holds and what it should hold.
@@ -141,8 +65,7 @@ def parse_request(
         raise ObservationError("observation", f"expected a map, got {type(message).__name__}")
     observation = dict(message)
     chosen_session = observation.pop("session", None)
-    deadline_ms = _positive_number(observation.pop("deadline_ms", None), "deadline_ms")
-    return Request(
+    return Work(
         mode=_mode(observation.pop("mode", None)),
         controls=InferenceControls(
             noise=_noise(observation.pop("noise", None)),
@@ -152,17 +75,13 @@ def parse_request(
         ),
         observation_stamp=observation.pop("observation_stamp", None),
         session=session_name(session if chosen_session is None else chosen_session),
-        received_at=received_at,
-        decode_ms=decode_ms,
-        deadline=None if deadline_ms is None else received_at + deadline_ms / 1000,
-        respond=respond,
-        is_cancelled=is_cancelled,
+        deadline_ms=_positive_number(observation.pop("deadline_ms", None), "deadline_ms"),
         observation=observation,
     )
 
 
 def _mode(value: Any) -> RequestMode:
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and not value):
         return RequestMode.DEFAULT
     if isinstance(value, str) and value in set(RequestMode):
         return RequestMode(value)

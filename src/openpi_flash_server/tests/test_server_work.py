@@ -1,23 +1,18 @@
 """What is taken out of a message, and what is refused."""
 
+import pickle
+
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 
 from openpi_flash_models.errors import ObservationError
-from openpi_flash_server.slot.request import RequestMode, parse_request
+from openpi_flash_server.slot.work import RequestMode, parse_message
 
 
-def parse(message, *, session="peer#1", received_at=10.0):
-    return parse_request(
-        message,
-        session=session,
-        received_at=received_at,
-        decode_ms=0.5,
-        respond=lambda answer: None,
-        is_cancelled=lambda: False,
-    )
+def parse(message, *, session="peer#1"):
+    return parse_message(message, session=session)
 
 
 def test_a_message_of_openpis_client_is_all_observation():
@@ -26,7 +21,7 @@ def test_a_message_of_openpis_client_is_all_observation():
     assert request.observation == message
     assert request.mode is RequestMode.DEFAULT
     assert request.session == "peer#1"
-    assert (request.deadline, request.observation_stamp) == (None, None)
+    assert (request.deadline_ms, request.observation_stamp) == (None, None)
     assert request.controls.noise is None
     assert request.controls.seed is None
     assert request.controls.num_steps is None
@@ -48,7 +43,7 @@ def test_our_keys_are_taken_out_of_the_observation():
     assert request.observation == {"state": 1}
     assert request.mode is RequestMode.ACTION_ONLY
     assert request.session == "arm-7"
-    assert request.deadline == 10.25
+    assert request.deadline_ms == 250
     assert request.observation_stamp == {"sec": 5, "nanosec": 7}
     assert (request.controls.seed, request.controls.num_steps) == (3, 5)
     assert request.controls.noise is noise
@@ -68,6 +63,10 @@ def test_no_mode_is_the_default_mode(value):
         (None, "observation: expected a map, got NoneType"),
         ({"mode": "plan"}, "mode: expected default, action_only, subtask_only, got 'plan'"),
         ({"mode": ["default"]}, "mode: expected default, action_only, subtask_only, got list"),
+        (
+            {"mode": np.zeros(2)},
+            "mode: expected default, action_only, subtask_only, got an array float64[2]",
+        ),
         ({"mode": 0}, "mode: expected default, action_only, subtask_only, got 0"),
         ({"session": 7}, "session: expected printable text of 1 to 128 characters, got 7"),
         ({"session": ""}, "session: expected printable text of 1 to 128 characters, got ''"),
@@ -131,6 +130,20 @@ def test_the_chunk_that_is_being_played_reaches_the_policy():
     assert known.controls.rtc.is_prefix
 
 
+def test_work_travels_to_another_process():
+    message = {
+        "state": np.arange(2.0),
+        "images": {"wrist": {"__image__": "jpeg", "data": b"..."}},
+        "rtc": {"previous_actions": np.ones((3, 2)), "delay": 2},
+        "deadline_ms": 30,
+    }
+    work = pickle.loads(pickle.dumps(parse(message)))
+    assert work.observation["state"].tolist() == [0.0, 1.0]
+    assert work.observation["images"] == message["images"]
+    assert work.controls.rtc.delay == 2
+    assert (work.session, work.deadline_ms) == ("peer#1", 30)
+
+
 def test_the_transports_own_session_name_is_checked_too():
     with pytest.raises(ObservationError, match="session: expected printable text"):
         parse({}, session="\0action slot")
@@ -164,6 +177,6 @@ def test_whatever_a_client_sends_becomes_a_request_or_a_refusal(message):
         refusal = str(error)
     else:
         assert request.session.isprintable()
-        assert request.deadline is None or request.deadline >= 10.0
+        assert request.deadline_ms is None or request.deadline_ms > 0
     assert len(refusal) < 300
     assert "\n" not in refusal

@@ -1,0 +1,1 @@
+"""Where handlers run, one file each."""

@@ -1,0 +1,35 @@
+"""Turns exceptions into the failures that clients get."""
+
+from __future__ import annotations
+
+import traceback
+
+from openpi_flash_models.errors import ObservationError
+from openpi_flash_server.logs.outside_text import shown, shown_lines
+from openpi_flash_server.slot.answer import ErrorCode, Failure, RequestFailed
+
+
+def failure_of(error: BaseException) -> Failure:
+    """The answer to a request whose work raised `error`."""
+    if isinstance(error, RequestFailed):
+        return error.failure
+    if isinstance(error, ObservationError):
+        return bad_request(error)
+    return internal(error)
+
+
+def bad_request(error: Exception) -> Failure:
+    """The answer to a request that cannot be used; the error names the key."""
+    return Failure(ErrorCode.BAD_REQUEST, shown(str(error)), _traceback(error))
+
+
+def internal(error: BaseException) -> Failure:
+    """The answer to a fault of the server: one line; the log has the rest."""
+    lines = str(error).strip().split("\n", 1)
+    name = type(error).__name__
+    message = shown(f"{name}: {lines[0]}" if lines[0] else name)
+    return Failure(ErrorCode.INTERNAL, message, _traceback(error), error)
+
+
+def _traceback(error: BaseException) -> str:
+    return shown_lines("".join(traceback.format_exception(error)))

@@ -1,0 +1,81 @@
+"""A request that is not answered yet, and the answers to its observations that are there."""
+
+from __future__ import annotations
+
+from openpi_flash_server.slot.answer import Answer, Failure, Reply
+from openpi_flash_server.slot.events import Timing
+from openpi_flash_server.slot.runner import Ran
+from openpi_flash_server.slot.scheduler import Piece
+from openpi_flash_server.slot.ticket import Ticket
+
+
+class OpenRequest:
+    """Gathers the answers to the observations of one request.
+
+    Args:
+        ticket: the request.
+        number: its number in the slot.
+
+    Attributes:
+        sequence: number of the inference in the slot; 0 before it starts.
+    """
+
+    def __init__(self, ticket: Ticket, number: int) -> None:
+        self.ticket = ticket
+        self.number = number
+        self.sequence = 0
+        self._answers: list[Answer | None] = [None] * ticket.size
+        self._begun_at = 0.0
+        self._decode_ms = ticket.decode_ms
+        self._infer_ms = 0.0
+        self._batch_size = 0
+
+    def take(self, piece: Piece[Ticket], ran: Ran, first: int) -> None:
+        """Takes the answers to a piece.
+
+        Args:
+            piece: of this request.
+            ran: the batch that it was part of.
+            first: index of the piece's first observation in the batch.
+        """
+        if self._batch_size == 0:
+            self._begun_at = ran.begun_at
+        among = slice(first, first + piece.count)
+        self._answers[piece.first : piece.first + piece.count] = ran.answers[among]
+        self._decode_ms += sum(ran.decode_ms[among])
+        self._infer_ms += ran.infer_ms
+        self._batch_size = max(self._batch_size, len(ran.answers))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every observation is answered."""
+        return None not in self._answers
+
+    def timing(self) -> Timing:
+        """How long it took."""
+        waited_ms = (self._begun_at - self.ticket.received_at) * 1000
+        return Timing(
+            queue_ms=waited_ms - self.ticket.decode_ms,
+            decode_ms=self._decode_ms,
+            infer_ms=self._infer_ms,
+            batch_size=self._batch_size,
+        )
+
+    def answer(self) -> Answer:
+        """The answer to the whole request."""
+        (answer,) = self._answers
+        assert answer is not None
+        if isinstance(answer, Failure):
+            return answer
+        result = dict(answer.result)
+        timing = self.timing()
+        result["server_timing"] = {
+            "infer_ms": timing.infer_ms,
+            "queue_ms": timing.queue_ms,
+            "decode_ms": timing.decode_ms,
+            "batch_size": timing.batch_size,
+        }
+        result["sequence"] = self.sequence
+        if self.ticket.work.observation_stamp is not None:
+            result["observation_stamp"] = self.ticket.work.observation_stamp
+        return Reply(result)

@@ -1,0 +1,142 @@
+"""Where a slot's handler runs: what a slot needs of it, and how a batch is run there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+from openpi_flash_models.errors import ObservationError
+from openpi_flash_server.slot.answer import Answer, Failure, Reply
+from openpi_flash_server.slot.encoded_images import decode_images
+from openpi_flash_server.slot.failures import bad_request, failure_of
+from openpi_flash_server.slot.session import Session
+from openpi_flash_server.slot.work import Work
+
+Result = dict[str, Any] | Exception
+"""The models' part of a reply, or why there is none."""
+
+
+class Handler(Protocol):
+    """Computes answers, one at a time."""
+
+    def handle(self, work: Work) -> dict[str, Any]:
+        """Computes the models' part of the reply.
+
+        Raises:
+            ObservationError: the caller's fault.
+        """
+
+    def reset(self, session: Session) -> None:
+        """Drops the state of `session`."""
+
+
+@runtime_checkable
+class BatchHandler(Protocol):
+    """A handler that computes several answers in one call."""
+
+    @property
+    def max_batch(self) -> int:
+        """How many."""
+
+    def batch_key(self, work: Work) -> Hashable:
+        """Works with equal keys can share a call."""
+
+    def handle_batch(self, works: Sequence[Work]) -> Sequence[Result]:
+        """As `Handler.handle` for each work; an error of one is the result of that one only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What became of a batch.
+
+    Attributes:
+        answers: one for each work, in order.
+        decode_ms: how long decoding the images of each took.
+        begun_at: when the batch's turn came, monotonic s.
+        infer_ms: how long the handler took for the batch.
+    """
+
+    answers: tuple[Answer, ...]
+    decode_ms: tuple[float, ...]
+    begun_at: float
+    infer_ms: float
+
+
+class Runner(Protocol):
+    """Runs a handler: on a thread of its own, on a device that slots share, in another process."""
+
+    @property
+    def places(self) -> int:
+        """How many batches may be under way at once."""
+
+    @property
+    def max_batch(self) -> int:
+        """How many works a batch may have."""
+
+    def batch_key(self, work: Work) -> Hashable:
+        """Works with equal keys can share a batch."""
+
+    def start(self, works: Sequence[Work], done: Callable[[Ran], None]) -> None:
+        """Begins to run a batch and returns; `done` is called once, later, on another thread."""
+
+    def reset(self, session: Session) -> None:
+        """Drops the session's state, after the batches that were started before this call."""
+
+    def close(self, timeout: float) -> bool:
+        """Ends when every started batch has run; returns whether it did within `timeout` s."""
+
+
+def max_batch_of(handler: Handler) -> int:
+    """How many works `handler` can take in one call."""
+    return handler.max_batch if isinstance(handler, BatchHandler) else 1
+
+
+def batch_key_of(handler: Handler, work: Work) -> Hashable:
+    """Works with equal keys can share a call of `handler`."""
+    return handler.batch_key(work) if isinstance(handler, BatchHandler) else None
+
+
+def run_batch(handler: Handler, works: Sequence[Work], clock: Callable[[], float]) -> Ran:
+    """Decodes the images of each work and runs the handler; every error becomes an answer."""
+    begun_at = now = clock()
+    answers: list[Answer | None] = [None] * len(works)
+    decode_ms = []
+    ready: list[int] = []
+    decoded = []
+    for index, work in enumerate(works):
+        try:
+            decoded.append(replace(work, observation=decode_images(work.observation)))
+            ready.append(index)
+        except ObservationError as error:
+            answers[index] = bad_request(error)
+        before, now = now, clock()
+        decode_ms.append((now - before) * 1000)
+    for index, result in zip(ready, _results(handler, decoded), strict=True):
+        answers[index] = _answer(result)
+    infer_ms = (clock() - now) * 1000
+    return Ran(tuple(answer for answer in answers if answer), tuple(decode_ms), begun_at, infer_ms)
+
+
+def _results(handler: Handler, works: Sequence[Work]) -> Sequence[Result | BaseException]:
+    if len(works) > 1 and isinstance(handler, BatchHandler):
+        try:
+            results = handler.handle_batch(works)
+            if len(results) != len(works):
+                raise RuntimeError(f"{len(works)} works gave {len(results)} results")
+            return results
+        # a handler that calls sys.exit must not end its thread
+        except BaseException as error:
+            return [error] * len(works)
+    return [_result(handler, work) for work in works]
+
+
+def _result(handler: Handler, work: Work) -> Result | BaseException:
+    try:
+        return handler.handle(work)
+    except BaseException as error:
+        return error
+
+
+def _answer(result: Result | BaseException) -> Reply | Failure:
+    return failure_of(result) if isinstance(result, BaseException) else Reply(dict(result))

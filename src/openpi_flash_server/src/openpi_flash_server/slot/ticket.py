@@ -1,0 +1,51 @@
+"""A request in the server: its work, and the client that waits for the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from openpi_flash_server.slot.answer import Answer
+from openpi_flash_server.slot.client import Client
+from openpi_flash_server.slot.session import Session
+from openpi_flash_server.slot.work import Work
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Ticket:
+    """One request. Tickets are compared by identity.
+
+    Attributes:
+        works: what to compute, one for each observation; one, unless the request holds a batch.
+        is_batch: whether the answer has a leading axis [B], also if B is 1.
+        client: who asks.
+        received_at: when the last byte had come, monotonic s.
+        decode_ms: how long decoding the message took, without its images.
+        deadline: when waiting is no longer worth it, monotonic s; None for never.
+        respond: takes the answer; called once, from any thread; must not block.
+        is_cancelled: whether the client no longer waits for the answer.
+    """
+
+    works: tuple[Work, ...]
+    is_batch: bool
+    client: Client
+    received_at: float
+    decode_ms: float
+    deadline: float | None
+    respond: Callable[[Answer], None]
+    is_cancelled: Callable[[], bool]
+
+    @property
+    def work(self) -> Work:
+        """The first observation's; the works of a request differ in observation and controls."""
+        return self.works[0]
+
+    @property
+    def session(self) -> Session:
+        """At most one request of a session waits."""
+        return self.work.session
+
+    @property
+    def size(self) -> int:
+        """Number of observations."""
+        return len(self.works)
