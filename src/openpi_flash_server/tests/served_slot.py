@@ -11,7 +11,7 @@ from flash_transport import FlashTransportPolicy
 from openpi_flash_server.handlers.action import ActionHandler
 from openpi_flash_server.serving.metadata import action_metadata
 from openpi_flash_server.transports.quic import KeptCertificate, QuicTransport
-from openpi_flash_server.transports.websocket import WebsocketTransport
+from openpi_flash_server.transports.websocket.listener import WebsocketTransport
 
 
 def wait_until(condition):

@@ -21,7 +21,7 @@ from openpi_flash_server.serving.metadata import action_metadata, planner_metada
 from openpi_flash_server.slot.encoded_images import decode_images
 from openpi_flash_server.slot.slot import Slot
 from openpi_flash_server.transports.quic import KeptCertificate, QuicTransport
-from openpi_flash_server.transports.websocket import WebsocketTransport
+from openpi_flash_server.transports.websocket.listener import WebsocketTransport
 
 Y, X = np.mgrid[0:48, 0:64]
 IMAGE = np.stack([Y * 5, X * 3, (Y + X) * 2], -1).astype(np.uint8)

@@ -82,7 +82,7 @@ def test_prev_total_does_not_count_the_time_in_which_the_client_thinks(
     server.slot.clock = lambda: float(next(ticks))
     client = openpi_client(server.port)
     client.infer({"state": np.zeros(2)})
-    while server.transport._answering:
+    while server.transport.openpi._answering:
         threading.Event().wait(0.001)
     for _ in range(1000):
         server.slot.clock()
@@ -128,7 +128,7 @@ def test_an_error_of_one_client_leaves_the_others_alone(serve_websocket, openpi_
 def test_openpis_client_waits_for_a_server_that_warms_up(serve_websocket, in_background):
     server = serve_websocket(opened=False)
     client = in_background(WebsocketClientPolicy, "127.0.0.1", server.port)
-    while not server.transport._waiting:
+    while not server.transport.openpi.waiting:
         threading.Event().wait(0.001)
     assert not client.done()
     server.open()

@@ -8,6 +8,7 @@ from server_fakes import WAIT
 from websockets.exceptions import InvalidStatus
 
 from flash_transport import AuthenticationFailed, WebsocketPolicy
+from openpi_flash_server.transports.websocket import api_key_gate
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_every_api_key_is_compared_in_constant_time_also_after_a_match(
         compared.append((len(given), len(known)))
         return given == known
 
-    monkeypatch.setattr("openpi_flash_server.transports.websocket.hmac.compare_digest", compare)
+    monkeypatch.setattr(api_key_gate.hmac, "compare_digest", compare)
     server = serve_websocket(api_keys=["first", "a much longer second", "third"])
     with WebsocketPolicy("127.0.0.1", server.port, api_key="first"):
         pass

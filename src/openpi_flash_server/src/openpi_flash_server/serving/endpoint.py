@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from openpi_flash_server.config.files import user_path
-from openpi_flash_server.config.server_config import ServerConfig
+from openpi_flash_server.config.server_config import ServerConfig, TransportSettings
 from openpi_flash_server.runners.own_thread import OwnThread
 from openpi_flash_server.serving.traffic import Traffic
 from openpi_flash_server.slot.event_log import EventLog
@@ -22,7 +22,8 @@ from openpi_flash_server.transports.quic import (
     OwnCertificate,
     QuicTransport,
 )
-from openpi_flash_server.transports.websocket import WebsocketTransport
+from openpi_flash_server.transports.transport import Transport
+from openpi_flash_server.transports.websocket.listener import WebsocketTransport
 
 
 class StartError(Exception):
@@ -49,7 +50,15 @@ class Endpoint:
         self.traffic = Traffic(name, self.slot.clock)
         self.slot.subscribe(self.traffic.count)
         settings = config.transport(name)
-        with _naming_the_port(config, name, "websocket_port"):
+        self.transports: list[Transport] = []
+        try:
+            self._listen(config, settings)
+        except StartError:
+            self._close_transports(grace=0)
+            raise
+
+    def _listen(self, config: ServerConfig, settings: TransportSettings) -> None:
+        with _naming_the_port(config, self.name, "websocket_port"):
             self.websocket = WebsocketTransport(
                 self.slot,
                 host=config.host,
@@ -57,64 +66,57 @@ class Endpoint:
                 api_keys=config.keys,
                 expose_tracebacks=config.expose_tracebacks,
             )
+        self.transports.append(self.websocket)
         try:
-            certificate = _certificate(config)
-            with _naming_the_port(config, name, "quic_port"):
+            with _naming_the_port(config, self.name, "quic_port"):
                 self.quic = QuicTransport(
                     self.slot,
                     host=config.host,
                     port=settings.quic_port,
-                    certificate=certificate,
+                    certificate=_certificate(config),
                     api_keys=config.keys,
                     dedicated_link=settings.dedicated_link,
                 )
         except CertificateError as error:
-            self.websocket.close(grace=0)
             if config.tls_certificate is not None:
                 raise StartError(f"tls_certificate: {error}") from error
             raise StartError(f"state_dir: cannot keep the certificate: {error}") from error
-        except StartError:
-            self.websocket.close(grace=0)
-            raise
+        self.transports.append(self.quic)
         self.local: LocalTransport | None = None
-        if settings.unix_socket_path is not None:
-            try:
-                self.local = LocalTransport(
-                    self.slot,
-                    path=user_path(settings.unix_socket_path),
-                    api_keys=config.keys,
-                )
-            # their messages have the path and the reason already
-            except (OSError, ValueError) as error:
-                self.websocket.close(grace=0)
-                self.quic.close(grace=0)
-                reason = error.strerror if isinstance(error, OSError) else error
-                raise StartError(f"{name}_transport.unix_socket_path: {reason}") from error
+        if settings.unix_socket_path is None:
+            return
+        try:
+            self.local = LocalTransport(
+                self.slot, path=user_path(settings.unix_socket_path), api_keys=config.keys
+            )
+        # their messages have the path and the reason already
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise StartError(f"{self.name}_transport.unix_socket_path: {reason}") from error
+        self.transports.append(self.local)
 
     def open(self, handler: Handler, metadata: Mapping[str, Any]) -> None:
         """Lets clients in; the handler is loaded and warm."""
         self.slot.open(OwnThread(f"slot-{self.name}", handler))
-        self.quic.publish(metadata)
-        if self.local is not None:
-            self.local.publish(metadata)
-        self.websocket.publish(metadata)
+        # WebSocket last: its health page says that all is ready
+        for transport in reversed(self.transports):
+            transport.publish(metadata)
 
     def stop_accepting(self) -> None:
         """Refuses new requests, except over WebSocket; the slot goes on."""
-        self.quic.stop_accepting()
-        if self.local is not None:
-            self.local.stop_accepting()
+        for transport in self.transports:
+            transport.stop_accepting()
 
     def close(self, *, grace: float) -> bool:
         """Runs accepted requests, then closes the ports; returns whether `grace` s were enough."""
         self.stop_accepting()
         finished = self.slot.close(grace=grace)
-        self.websocket.close(grace=_SENDING_GRACE)
-        # an abandoned request has no answer to wait for
-        self.quic.close(grace=_SENDING_GRACE if finished else 0)
-        if self.local is not None:
-            self.local.close(grace=_SENDING_GRACE if finished else 0)
+        self._close_transports(grace=_SENDING_GRACE if finished else _ABANDONED_GRACE)
         return finished
+
+    def _close_transports(self, *, grace: float) -> None:
+        for transport in self.transports:
+            transport.close(grace=grace)
 
 
 def _certificate(config: ServerConfig) -> OwnCertificate | KeptCertificate:
@@ -150,3 +152,5 @@ def _naming_the_port(config: ServerConfig, slot: str, field: str) -> Iterator[No
 
 _SENDING_GRACE = 2.0
 """s; answers are sent within milliseconds; a client that does not read must not delay the stop."""
+_ABANDONED_GRACE = 0.2
+"""s for the other answers if a request was given up, which has none to wait for."""

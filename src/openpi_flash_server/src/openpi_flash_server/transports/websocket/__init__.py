@@ -1,0 +1,1 @@
+"""The WebSocket port of a slot: a listener, its health page, its keys, and the protocols."""

@@ -1,0 +1,202 @@
+"""The WebSocket port of a slot: its event loop, and the way of a connection through it.
+
+A connection asks for its path. The health page answers at once; everything else needs a key, and
+goes on in the protocol of the port with the slot that the router names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import ipaddress
+import itertools
+import logging
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request as HttpRequest
+from websockets.http11 import Response as HttpResponse
+
+from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.slot.client import Client
+from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.transports.connection_log import ConnectionLog, address_of
+from openpi_flash_server.transports.router import Router
+from openpi_flash_server.transports.websocket.api_key_gate import ApiKeyGate
+from openpi_flash_server.transports.websocket.health import HEALTH_PATH, health_page
+from openpi_flash_server.transports.websocket.openpi_protocol import OpenpiProtocol
+
+log = EventLogger(__name__)
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+"""As on QUIC; three raw 1080p cameras are 19 MB. A larger one closes its connection with 1009."""
+
+
+class WebsocketTransport:
+    """The WebSocket end of a slot; its event loop has a thread of its own.
+
+    Args:
+        slot: answers the requests.
+        host: the address to listen on.
+        port: 0 lets the system choose.
+        api_keys: keys of the clients; empty lets everybody in.
+        expose_tracebacks: whether openpi's clients get the server's traceback.
+        pause: waits for a number of s, before a key of an address that sent wrong ones is checked.
+
+    Attributes:
+        port: where it listens.
+        router: which slot answers which path.
+        openpi: the protocol of the port.
+
+    Raises:
+        OSError: the port cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        slot: Slot,
+        *,
+        host: str,
+        port: int,
+        api_keys: Sequence[str] = (),
+        expose_tracebacks: bool = True,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._slot = slot
+        self.router = Router(slot)
+        self.openpi = OpenpiProtocol(expose_tracebacks=expose_tracebacks)
+        self._connections = ConnectionLog(slot.name, "WebSocket")
+        self._gate = ApiKeyGate(api_keys, self._connections, clock=slot.clock, pause=pause)
+        self._loop: asyncio.AbstractEventLoop
+        self._stop: asyncio.Future[float]
+        self._all_sent = True
+        self._connection_numbers = itertools.count(1)
+        listening: concurrent.futures.Future[int] = concurrent.futures.Future()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(host, port, listening)),
+            name=f"websocket-{slot.name}",
+            daemon=True,
+        )
+        self._thread.start()
+        self.port = listening.result()
+
+    def publish(self, metadata: Mapping[str, Any]) -> None:
+        """Lets clients in: the slot is open."""
+        self.openpi.publish(metadata)
+
+    def stop_accepting(self) -> None:
+        """Does nothing: the slot refuses new requests, and `/healthz` says so until `close`."""
+
+    def close(self, *, grace: float) -> bool:
+        """Sends pending answers, for at most `grace` s, then closes every connection.
+
+        Returns:
+            Whether all were sent.
+        """
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop_with, grace)
+            self._thread.join()
+        return self._all_sent
+
+    def _stop_with(self, grace: float) -> None:
+        if not self._stop.done():
+            self._stop.set_result(grace)
+
+    async def _serve(self, host: str, port: int, listening: concurrent.futures.Future[int]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = self._loop.create_future()
+        self.openpi.listening(self._loop)
+        try:
+            server = await serve(
+                self._talk_and_log,
+                **_listening(host, port),
+                compression=None,
+                max_size=MAX_MESSAGE_BYTES,
+                # a client waits for its answer before it sends again
+                max_queue=2,
+                process_request=self._answer_http,
+                select_subprotocol=self.openpi.choose_subprotocol,
+                logger=_silent_logger(),
+            )
+        except OSError as error:
+            listening.set_exception(error)
+            return
+        listening.set_result(server.sockets[0].getsockname()[1])
+        grace = await self._stop
+        self._all_sent = await self.openpi.answers_sent(grace)
+        server.close()
+        # a handler that waits for a missing answer is cancelled with the loop
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(server.wait_closed(), _FAREWELL)
+
+    async def _answer_http(
+        self, connection: ServerConnection, request: HttpRequest
+    ) -> HttpResponse | None:
+        """Answers plain HTTP: health and refusals. None continues the WebSocket handshake."""
+        path = _path_of(request)
+        if path == HEALTH_PATH:
+            trouble = self._slot.unhealthy_because or self.openpi.unpublished_because
+            return health_page(connection, trouble)
+        refusal = await self._gate.refusal(connection, request)
+        if refusal is not None:
+            return refusal
+        return self.openpi.refusal(connection, request, self.router.slot(path))
+
+    async def _talk_and_log(self, connection: ServerConnection) -> None:
+        peer = _name_of(connection, next(self._connection_numbers))
+        client = Client(peer, address_of(peer))
+        assert connection.request is not None
+        slot = self.router.slot(_path_of(connection.request))
+        self._connections.connected(peer)
+        reason = ""
+        try:
+            await self.openpi.talk(connection, client, slot)
+        except ConnectionClosed as error:
+            reason = str(error)
+        except Exception as error:
+            log.error("connection failed", exception=error, slot=slot.name, peer=peer)
+            raise
+        finally:
+            self._connections.disconnected(peer, reason=reason)
+            slot.client_left(client)
+
+
+def _path_of(request: HttpRequest) -> str:
+    return request.path.partition("?")[0]
+
+
+def _listening(host: str, port: int) -> dict[str, Any]:
+    """Arguments of asyncio for listening; `::` takes IPv4 too, as on QUIC."""
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        if address.version == 6 and address.is_unspecified and socket.has_dualstack_ipv6():
+            both = socket.create_server(
+                (host, port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
+            )
+            return {"sock": both}
+    return {"host": host, "port": port}
+
+
+def _name_of(connection: ServerConnection, number: int) -> str:
+    address = connection.remote_address
+    return f"{address[0]}:{address[1]}#{number}" if address else f"#{number}"
+
+
+def _silent_logger() -> logging.Logger:
+    """Drops the library's own lines: a port scanner must not fill the log with tracebacks."""
+    logger = logging.getLogger("openpi_flash_server.websockets_library")
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    return logger
+
+
+_BACKLOG = 100
+"""As asyncio's."""
+_FAREWELL = 1.0
+"""s for the clients' closing handshake when the server stops."""
