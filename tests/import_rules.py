@@ -143,6 +143,8 @@ PURE_MODULES = (
             "probe.load_schedule",
             "probe.load_tally",
             "probe.spread",
+            "slot.fair_share",
+            "slot.forecast",
             "slot.scheduler",
         ),
     ),

@@ -101,6 +101,7 @@ def test_the_page_lists_every_key_that_is_taken_out_of_a_request():
         "seed": 0,
         "noise": np.zeros((3, 2), np.float32),
         "num_steps": 1,
+        "request_class": "shadow",
         "rtc": {"previous_actions": np.zeros((3, 2)), "delay": 1, "execution_horizon": 2},
     }
     assert set(values) == listed("Request")

@@ -18,7 +18,7 @@ from openpi_flash_server.runners.own_thread import OwnThread
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.event_log import EventLog
 from openpi_flash_server.slot.slot import Slot
-from openpi_flash_server.slot.work import RequestMode, Work
+from openpi_flash_server.slot.work import RequestClass, RequestMode, Work
 
 WAIT = 20.0
 """s that a test waits for something that should happen at once."""
@@ -154,5 +154,6 @@ def make_work(observation=None, *, session="robot", mode=RequestMode.DEFAULT, de
         controls=DEFAULT_CONTROLS,
         observation_stamp=None,
         session=session,
+        request_class=RequestClass.ROBOT,
         deadline_ms=deadline_ms,
     )

@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
 from openpi_flash_server.slot.scheduler import Dropped, DropReason, Scheduler
@@ -22,6 +25,8 @@ class Waiting:
     deadline: float | None = None
     gone: bool = False
     size: int = 1
+    owner: tuple[str, ...] = ("10.0.0.5", "10.0.0.5:50000#1")
+    rank: int = 0
 
     def is_cancelled(self):
         return self.gone
@@ -203,3 +208,196 @@ def test_every_request_leaves_exactly_once():
 def test_a_scheduler_without_places_makes_no_sense():
     with pytest.raises(ValueError, match="capacity must be at least 1, got 0"):
         Scheduler(capacity=0)
+
+
+def everything(scheduler, now=0.0, room=8, compatible=lambda one, other: True):
+    return scheduler.next_batch(now, room, compatible)
+
+
+def test_a_batch_takes_the_requests_of_several_sessions():
+    scheduler = Scheduler(capacity=8)
+    requests = [Waiting(name) for name in "abc"]
+    for request in requests:
+        scheduler.submit(request, 0.0)
+    batch = everything(scheduler, room=2)
+    assert [piece.request for piece in batch.pieces] == requests[:2]
+    assert [piece.request for piece in everything(scheduler, room=2).pieces] == requests[2:]
+
+
+def test_robots_come_before_shadows_and_these_before_evaluation_and_share_no_batch():
+    scheduler = Scheduler(capacity=8)
+    for rank, name in ((2, "sim"), (1, "copy"), (0, "robot")):
+        scheduler.submit(Waiting(name, rank=rank), 0.0)
+    order = [[piece.request.session for piece in everything(scheduler).pieces] for _ in range(3)]
+    assert order == [["robot"], ["copy"], ["sim"]]
+
+
+def test_the_earliest_deadline_is_first_and_none_is_last():
+    scheduler = Scheduler(capacity=8)
+    for name, deadline in (("none", None), ("late", 9.0), ("soon", 1.0)):
+        scheduler.submit(Waiting(name, deadline=deadline), 0.0)
+    assert [request.session for request in served(scheduler)] == ["soon", "late", "none"]
+
+
+def test_a_session_has_one_batch_under_way_at_a_time():
+    scheduler = Scheduler(capacity=8)
+    scheduler.submit(Waiting("robot"), 0.0)
+    running = everything(scheduler)
+    newer = Waiting("robot")
+    scheduler.submit(newer, 0.0)
+    assert everything(scheduler).pieces == ()
+    scheduler.finished(running.pieces, 1.0)
+    assert [piece.request for piece in everything(scheduler).pieces] == [newer]
+
+
+def test_a_large_request_runs_in_pieces_that_fit():
+    scheduler = Scheduler(capacity=8)
+    large = Waiting("sim", size=5)
+    scheduler.submit(large, 0.0)
+    pieces = []
+    while batch := everything(scheduler, room=2).pieces:
+        pieces += [(piece.first, piece.count) for piece in batch]
+    assert pieces == [(0, 2), (2, 2), (4, 1)]
+    assert len(scheduler) == 0
+
+
+def test_a_large_request_that_is_superseded_runs_no_further():
+    scheduler = Scheduler(capacity=8)
+    large, newer = Waiting("sim", size=5), Waiting("sim", size=1)
+    scheduler.submit(large, 0.0)
+    first = everything(scheduler, room=2)
+    assert scheduler.submit(newer, 0.0) == [Dropped(large, DropReason.SUPERSEDED)]
+    scheduler.finished(first.pieces, 1.0)
+    assert [piece.request for piece in everything(scheduler, room=2).pieces] == [newer]
+
+
+def test_when_it_is_full_the_lowest_class_makes_room():
+    scheduler = Scheduler(capacity=2)
+    simulator, robot, newcomer = Waiting("sim", rank=2), Waiting("a"), Waiting("b")
+    scheduler.submit(simulator, 0.0)
+    scheduler.submit(robot, 0.0)
+    assert scheduler.submit(newcomer, 0.0) == [Dropped(simulator, DropReason.FULL)]
+    assert served(scheduler) == [robot, newcomer]
+
+
+def test_when_it_is_full_the_client_with_the_most_sessions_makes_room():
+    scheduler = Scheduler(capacity=3)
+    many = [Waiting(name) for name in "abc"]
+    for request in many:
+        scheduler.submit(request, 0.0)
+    other = Waiting("other", owner=("10.0.0.6", "10.0.0.6:1#2"))
+    assert scheduler.submit(other, 0.0) == [Dropped(many[2], DropReason.FULL)]
+    assert len(scheduler) == 3
+
+
+def test_the_next_deadline_is_when_to_look_again():
+    scheduler = Scheduler(capacity=8)
+    assert scheduler.next_wakeup() is None
+    scheduler.submit(Waiting("a", deadline=3.0), 0.0)
+    scheduler.submit(Waiting("b", deadline=2.0), 0.0)
+    assert scheduler.next_wakeup() == 2.0
+    assert everything(scheduler, now=2.0, room=0).dropped[0].request.session == "b"
+    assert scheduler.next_wakeup() == 3.0
+
+
+RANKS = st.integers(0, 2)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("submit"),
+            st.sampled_from("abcdef"),
+            st.none() | st.floats(0.01, 1.0),
+            RANKS,
+            st.integers(1, 5),
+        ),
+        st.tuples(st.just("cancel"), st.integers(0, 30)),
+        st.tuples(st.just("end"), st.sampled_from("abcdef")),
+        st.tuples(st.just("finish"), st.floats(0.0, 0.2)),
+        st.tuples(st.just("wait"), st.floats(0.0, 0.5)),
+    ),
+    max_size=60,
+)
+
+
+class Life:
+    """A scheduler, a device that runs one batch at a time, and what became of each request."""
+
+    def __init__(self, capacity, max_batch, max_wait):
+        self.scheduler = Scheduler(capacity=capacity, max_wait=max_wait)
+        self.capacity, self.max_batch = capacity, max_batch
+        self.now, self.running = 0.0, None
+        self.submitted, self.dropped, self.ended = [], [], []
+        self.given = Counter()
+
+    def submit(self, session, within, rank, size):
+        deadline = None if within is None else self.now + within
+        request = Waiting(session, deadline, size=size, rank=rank)
+        self.submitted.append(request)
+        self.dropped += [drop.request for drop in self.scheduler.submit(request, self.now)]
+        assert len(self.scheduler) <= self.capacity
+
+    def cancel(self, number):
+        if self.submitted:
+            self.submitted[number % len(self.submitted)].gone = True
+
+    def end(self, session):
+        request = self.scheduler.end_session(session)
+        self.ended += [request] if request else []
+
+    def finish(self, after):
+        if self.running:
+            self.now += after
+            self.scheduler.finished(self.running, self.now)
+            self.running = None
+
+    def wait(self, seconds):
+        self.now += seconds
+
+    def advance(self):
+        while True:
+            room = 0 if self.running else self.max_batch
+            batch = everything(self.scheduler, self.now, room)
+            self.dropped += [drop.request for drop in batch.dropped]
+            if not batch.pieces:
+                break
+            self._check(batch.pieces)
+            self.running = batch.pieces
+        wakeup = self.scheduler.next_wakeup()
+        assert wakeup is None or wakeup > self.now, "the caller would spin"
+
+    def _check(self, pieces):
+        sessions = [piece.request.session for piece in pieces]
+        assert len(set(sessions)) == len(sessions)
+        assert len({piece.request.rank for piece in pieces}) == 1
+        assert sum(piece.count for piece in pieces) <= self.max_batch
+        for piece in pieces:
+            request = piece.request
+            assert not request.gone
+            assert request.deadline is None or self.now < request.deadline
+            assert request not in self.dropped
+            assert piece.first == self.given[request]
+            self.given[request] += piece.count
+
+    def run_dry(self):
+        for _ in range(200):
+            if self.running:
+                self.finish(0.02)
+            elif (wakeup := self.scheduler.next_wakeup()) is not None:
+                self.now = wakeup
+            self.advance()
+
+
+@hypothesis.given(STEPS, st.integers(1, 4), st.integers(1, 4), st.sampled_from([0.0, 0.003]))
+def test_whatever_happens_every_request_runs_once_or_is_dropped_once(
+    steps, capacity, max_batch, max_wait
+):
+    life = Life(capacity, max_batch, max_wait)
+    for do, *arguments in steps:
+        getattr(life, do)(*arguments)
+        life.advance()
+    life.run_dry()
+    assert len(life.scheduler) == 0, "nothing that can run waits for ever"
+    complete = [request for request in life.submitted if life.given[request] == request.size]
+    left = complete + life.dropped + life.ended
+    assert len(left) == len(life.submitted)
+    assert set(left) == set(life.submitted)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from openpi_flash_models.errors import ObservationError
-from openpi_flash_server.slot.work import RequestMode, parse_message
+from openpi_flash_server.slot.work import RequestClass, RequestMode, parse_message
 
 
 def parse(message, *, session="peer#1"):
@@ -34,6 +34,7 @@ def test_our_keys_are_taken_out_of_the_observation():
         "mode": "action_only",
         "session": "arm-7",
         "deadline_ms": 250,
+        "request_class": "evaluation",
         "observation_stamp": {"sec": 5, "nanosec": 7},
         "seed": np.int64(3),
         "noise": noise,
@@ -47,7 +48,8 @@ def test_our_keys_are_taken_out_of_the_observation():
     assert request.observation_stamp == {"sec": 5, "nanosec": 7}
     assert (request.controls.seed, request.controls.num_steps) == (3, 5)
     assert request.controls.noise is noise
-    assert len(message) == 8, "the caller's message must stay as it is"
+    assert request.request_class is RequestClass.EVALUATION
+    assert len(message) == 9, "the caller's message must stay as it is"
 
 
 @pytest.mark.parametrize("value", [None, "", "default"])
@@ -68,6 +70,7 @@ def test_no_mode_is_the_default_mode(value):
             "mode: expected default, action_only, subtask_only, got an array float64[2]",
         ),
         ({"mode": 0}, "mode: expected default, action_only, subtask_only, got 0"),
+        ({"request_class": 1}, "request_class: expected robot, shadow, evaluation, got 1"),
         ({"session": 7}, "session: expected printable text of 1 to 128 characters, got 7"),
         ({"session": ""}, "session: expected printable text of 1 to 128 characters, got ''"),
         (
@@ -164,7 +167,17 @@ VALUES = st.recursive(
     max_leaves=5,
 )
 OUR_KEYS = st.sampled_from(
-    ["mode", "session", "deadline_ms", "observation_stamp", "seed", "noise", "num_steps", "rtc"]
+    [
+        "mode",
+        "request_class",
+        "session",
+        "deadline_ms",
+        "observation_stamp",
+        "seed",
+        "noise",
+        "num_steps",
+        "rtc",
+    ]
 )
 
 

@@ -1,8 +1,14 @@
 """Chooses the requests that a slot runs next. Pure: no thread, clock or socket; time is passed in.
 
-At most one request of a session waits: a newer observation replaces it and keeps its turn. So a
-robot that sends fast gets no actions for stale frames, does not delay other robots, and does not
-lose its own turn. Sessions are served first come, first served.
+- At most one request of a session waits: a newer observation replaces it and keeps its turn.
+- Robots come before shadow copies, and these before evaluation. A lower class runs only if it will
+  be over when the next request of a higher one is expected, or has waited for `LONGEST_HOLD`.
+- Within a class everybody who waits gets the same share of the device (`fair_share.py`); within
+  that, the earliest deadline is first, then the longest wait.
+- A batch holds requests of one class that can share a call. It waits up to `max_wait` for sessions
+  whose next request is expected by then, and for nobody else.
+- A request past its deadline, or that its client no longer wants, is dropped before it costs
+  the device anything.
 
 The order of calls: `submit` and `end_session` when they happen; `next_batch` after every change and
 at `next_wakeup`, until it returns no pieces; `finished` when the pieces have run.
@@ -11,9 +17,18 @@ at `next_wakeup`, until it returns no pieces; `finished` when the pieces have ru
 from __future__ import annotations
 
 import enum
+import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
+
+from openpi_flash_server.slot.fair_share import Draft, FairShare, Path
+from openpi_flash_server.slot.forecast import Arrivals, Durations
+
+LONGEST_HOLD = 5.0
+"""s that a request of a lower class is held back for a higher one: it then delays at most one
+request of a robot in 5 s, which a robot's 99th percentile does not show from 1 Hz on."""
 
 
 class Schedulable(Protocol):
@@ -22,6 +37,14 @@ class Schedulable(Protocol):
     @property
     def session(self) -> Hashable:
         """The session it belongs to; only the newest request of a session is worth running."""
+
+    @property
+    def owner(self) -> Path:
+        """Who shares the device: computer, connection."""
+
+    @property
+    def rank(self) -> int:
+        """Of its class: 0 comes first."""
 
     @property
     def deadline(self) -> float | None:
@@ -86,25 +109,57 @@ class Batch(Generic[R]):
 
 @dataclass(slots=True)
 class _Waiting(Generic[R]):
-    """A request of which `given` observations run or have run."""
+    """A request of which `given` observations run or have run; its session waits since `since`."""
 
     request: R
+    since: float
     given: int = 0
+
+    @property
+    def left(self) -> int:
+        return self.request.size - self.given
+
+    @property
+    def path(self) -> Path:
+        return (*self.request.owner, self.request.session)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan(Generic[R]):
+    """A batch that may be started, with the shares that it uses."""
+
+    chosen: list[tuple[_Waiting[R], int]]
+    draft: Draft
+
+    @property
+    def size(self) -> int:
+        return sum(count for _, count in self.chosen)
 
 
 class Scheduler(Generic[R]):
     """The requests that wait for one slot.
 
     Args:
-        capacity: how many sessions may wait at once; the next one is refused.
+        capacity: how many sessions may wait at once. Beyond it, a request of a lower class, or of
+            the client with the most waiting requests, is refused.
+        max_wait: how long a request that could run waits for others to share its batch, s.
     """
 
-    def __init__(self, *, capacity: int) -> None:
+    def __init__(self, *, capacity: int, max_wait: float = 0.0) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {capacity}")
         self._capacity = capacity
+        self._max_wait = max_wait
         # a dict keeps a key's place when its value is replaced: that is the session's turn
         self._waiting: dict[Hashable, _Waiting[R]] = {}
+        self._running: Counter[Hashable] = Counter()
+        self._started: dict[Piece[R], float] = {}
+        self._shares: defaultdict[int, FairShare] = defaultdict(FairShare)
+        self._arrivals = Arrivals()
+        self._durations = Durations()
+        self._last_given: dict[int, float] = {}
+        self._free_since = -math.inf
+        self._look_again: float | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -116,17 +171,30 @@ class Scheduler(Generic[R]):
 
     def submit(self, request: R, now: float) -> list[Dropped[R]]:
         """Queues `request`; returns the requests that this drops, which may include itself."""
+        self._arrivals.arrived(request.session, request.rank, now)
         older = self._waiting.get(request.session)
         if older is not None:
-            self._waiting[request.session] = _Waiting(request)
+            self._waiting[request.session] = _Waiting(request, older.since)
             reason = _expired(older.request, now) or DropReason.SUPERSEDED
             return [Dropped(older.request, reason)]
         dropped: list[Dropped[R]] = []
         if len(self._waiting) >= self._capacity:
             dropped = self._drop_expired(now)
         if len(self._waiting) >= self._capacity:
-            return [*dropped, Dropped(request, DropReason.FULL)]
-        self._waiting[request.session] = _Waiting(request)
+            refused = self._least_entitled(request)
+            dropped.append(Dropped(refused, DropReason.FULL))
+            if refused is request:
+                return dropped
+            del self._waiting[refused.session]
+        newcomer = _Waiting(request, now)
+        if not self._running[request.session]:
+            others = [
+                waiting.path
+                for waiting in self._waiting.values()
+                if waiting.request.rank == request.rank
+            ]
+            self._shares[request.rank].begins(newcomer.path, others)
+        self._waiting[request.session] = newcomer
         return dropped
 
     def next_batch(self, now: float, room: int, compatible: Callable[[R, R], bool]) -> Batch[R]:
@@ -137,45 +205,152 @@ class Scheduler(Generic[R]):
             room: how many observations can be run in one call now; 0 if the device is busy.
             compatible: whether two requests can run in one call.
         """
-        dropped = self._drop_expired(now)
-        pieces: list[Piece[R]] = []
-        for session, waiting in list(self._waiting.items()):
-            if room == 0:
+        dropped = tuple(self._drop_expired(now))
+        self._look_again = None
+        for rank in sorted({waiting.request.rank for waiting in self._waiting.values()}):
+            plan = self._plan(rank, room, compatible)
+            fitting = self._fit(plan, rank, now)
+            if fitting < plan.size:
+                plan = self._plan(rank, fitting, compatible)
+            if plan.chosen and self._is_worth_waiting(plan, rank, room, now):
                 break
-            if pieces and not compatible(pieces[0].request, waiting.request):
-                continue
-            count = min(room, waiting.request.size - waiting.given)
-            pieces.append(Piece(waiting.request, waiting.given, count))
-            waiting.given += count
-            room -= count
-            if waiting.given == waiting.request.size:
-                del self._waiting[session]
-        return Batch(tuple(pieces), tuple(dropped))
+            if plan.chosen:
+                return Batch(self._give(plan, now), dropped)
+        return Batch((), dropped)
 
     def finished(self, pieces: Sequence[Piece[R]], now: float) -> None:
         """The pieces of one batch have run."""
+        started = now
+        for piece in pieces:
+            session = piece.request.session
+            started = self._started.pop(piece, now)
+            self._running[session] -= 1
+            if self._running[session] <= 0:
+                del self._running[session]
+            if piece.first + piece.count == piece.request.size:
+                self._arrivals.answered(session, now)
+        self._free_since = now
+        if pieces:
+            self._durations.ran(sum(piece.count for piece in pieces), now - started)
 
     def end_session(self, session: Hashable) -> R | None:
         """Takes out the waiting request of a session that ended or starts anew."""
+        self._arrivals.forget(session)
         waiting = self._waiting.pop(session, None)
         return None if waiting is None else waiting.request
 
     def next_wakeup(self) -> float | None:
         """When to call `next_batch` even if nothing happens; None: not before."""
-        return min(
-            (
-                waiting.request.deadline
-                for waiting in self._waiting.values()
-                if waiting.request.deadline is not None
-            ),
-            default=None,
-        )
+        times = [waiting.request.deadline for waiting in self._waiting.values()]
+        return min((time for time in (*times, self._look_again) if time is not None), default=None)
 
     def clear(self) -> list[R]:
         """Takes out everything, in order."""
         requests = self.waiting
         self._waiting.clear()
         return requests
+
+    def _plan(self, rank: int, room: int, compatible: Callable[[R, R], bool]) -> _Plan[R]:
+        """The best batch of a class for the room."""
+        draft = self._shares[rank].draft()
+        chosen: list[tuple[_Waiting[R], int]] = []
+        candidates = [
+            waiting
+            for session, waiting in self._waiting.items()
+            if waiting.request.rank == rank and (waiting.given or not self._running[session])
+        ]
+        while room > 0 and candidates:
+            eligible = draft.eligible([waiting.path for waiting in candidates])
+            # `min` takes the first of equals: the one that has waited longest
+            best = min(
+                (waiting for waiting in candidates if waiting.path in eligible), key=_deadline
+            )
+            count = min(room, best.left)
+            draft.charge(best.path, count)
+            chosen.append((best, count))
+            room -= count
+            candidates = [
+                waiting
+                for waiting in candidates
+                if waiting is not best and compatible(chosen[0][0].request, waiting.request)
+            ]
+        return _Plan(chosen, draft)
+
+    def _fit(self, plan: _Plan[R], rank: int, now: float) -> int:
+        """How many observations of the plan may run before a higher class needs the device."""
+        if not plan.chosen:
+            return 0
+        expected = [
+            expected
+            for expected in self._arrivals.expected(now)
+            if expected.rank < rank and expected.session not in self._waiting
+        ]
+        if not expected:
+            return plan.size
+        since = min(waiting.since for waiting, _ in plan.chosen)
+        held_until = max(since, self._last_given.get(rank, -math.inf)) + LONGEST_HOLD
+        if now >= held_until:
+            return 1
+        free_until = min(one.earliest for one in expected)
+        for size in range(plan.size, 0, -1):
+            duration = self._durations.expected(size)
+            if duration is None or now + duration <= free_until:
+                return size if duration is not None else 1
+        latest = min(one.latest for one in expected)
+        self._wake(min(held_until, math.nextafter(latest, math.inf)))
+        return 0
+
+    def _is_worth_waiting(self, plan: _Plan[R], rank: int, room: int, now: float) -> bool:
+        """Whether the batch is not full and another session will join it in time."""
+        if plan.size >= room or not self._max_wait:
+            return False
+        until = min(self._latest_start(waiting) for waiting, _ in plan.chosen)
+        if now >= until:
+            return False
+        for expected in self._arrivals.expected(now):
+            joins = expected.rank == rank and expected.session not in self._waiting
+            if joins and expected.at <= until:
+                self._wake(until)
+                return True
+        return False
+
+    def _latest_start(self, waiting: _Waiting[R]) -> float:
+        latest = max(waiting.since, self._free_since) + self._max_wait
+        if waiting.request.deadline is None:
+            return latest
+        # never more than half of the time that is left for the answer
+        return min(latest, (waiting.since + waiting.request.deadline) / 2)
+
+    def _give(self, plan: _Plan[R], now: float) -> tuple[Piece[R], ...]:
+        pieces = []
+        for waiting, count in plan.chosen:
+            piece = Piece(waiting.request, waiting.given, count)
+            waiting.given += count
+            if not waiting.left:
+                del self._waiting[waiting.request.session]
+            self._running[waiting.request.session] += 1
+            self._started[piece] = now
+            pieces.append(piece)
+            self._last_given[waiting.request.rank] = now
+        plan.draft.commit()
+        return tuple(pieces)
+
+    def _wake(self, at: float) -> None:
+        self._look_again = at if self._look_again is None else min(self._look_again, at)
+
+    def _least_entitled(self, newcomer: R) -> R:
+        """Whom to refuse: the lowest class first, then the client with the most requests."""
+        requests = [*self.waiting, newcomer]
+        counts = Counter((request.rank, request.owner[:1]) for request in requests)
+        # of equals the last in the list, which came last
+        return max(
+            enumerate(requests),
+            key=lambda each: (
+                each[1].rank,
+                counts[each[1].rank, each[1].owner[:1]],
+                each[0],
+            ),
+        )[1]
 
     def _drop_expired(self, now: float) -> list[Dropped[R]]:
         dropped = [
@@ -186,6 +361,11 @@ class Scheduler(Generic[R]):
         for drop in dropped:
             del self._waiting[drop.request.session]
         return dropped
+
+
+def _deadline(waiting: _Waiting[R]) -> float:
+    deadline = waiting.request.deadline
+    return math.inf if deadline is None else deadline
 
 
 def _expired(request: Schedulable, now: float) -> DropReason | None:

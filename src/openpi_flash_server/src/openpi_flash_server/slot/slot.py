@@ -44,6 +44,7 @@ class Slot:
     Args:
         name: `action` or `planner`.
         capacity: how many sessions may wait at once.
+        max_wait: how long a request waits for others to share its batch, s.
         clock: monotonic seconds.
     """
 
@@ -52,11 +53,12 @@ class Slot:
         name: str,
         *,
         capacity: int = MAX_WAITING_SESSIONS,
+        max_wait: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self.clock = clock
-        self._scheduler: Scheduler[Ticket] = Scheduler(capacity=capacity)
+        self._scheduler: Scheduler[Ticket] = Scheduler(capacity=capacity, max_wait=max_wait)
         self._sessions = Sessions()
         self._open: dict[Ticket, OpenRequest] = {}
         self._runner: Runner | None = None

@@ -46,6 +46,16 @@ class Ticket:
         return self.work.session
 
     @property
+    def owner(self) -> tuple[str, str]:
+        """Who shares the device: a computer, and its connection."""
+        return self.client.address, self.client.name
+
+    @property
+    def rank(self) -> int:
+        """Of its class; 0 comes first."""
+        return self.work.request_class.rank
+
+    @property
     def size(self) -> int:
         """Number of observations."""
         return len(self.works)

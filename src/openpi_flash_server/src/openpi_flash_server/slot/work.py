@@ -29,6 +29,22 @@ class RequestMode(enum.StrEnum):
     SUBTASK_ONLY = "subtask_only"
 
 
+class RequestClass(enum.StrEnum):
+    """How urgent a request is, the most urgent first."""
+
+    ROBOT = "robot"
+    """A robot moves by the answer."""
+    SHADOW = "shadow"
+    """A copy of a robot's request, to compare policies."""
+    EVALUATION = "evaluation"
+    """A simulator or a data set: nobody waits but a program."""
+
+    @property
+    def rank(self) -> int:
+        """0 is the most urgent."""
+        return list(RequestClass).index(self)
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Work:
     """One observation to answer. Works are compared by identity.
@@ -39,6 +55,7 @@ class Work:
         controls: noise, seed, number of steps and previous chunk, if the client chose them.
         observation_stamp: copied into the reply; None if the client sent none.
         session: the client's session.
+        request_class: how urgent it is.
         deadline_ms: how long the answer is of use, from receipt, or from the start for a runner;
             None for ever.
     """
@@ -48,6 +65,7 @@ class Work:
     controls: InferenceControls
     observation_stamp: Any
     session: Session
+    request_class: RequestClass
     deadline_ms: float | None
 
 
@@ -75,6 +93,7 @@ def parse_message(message: Any, *, session: str) -> Work:
         ),
         observation_stamp=observation.pop("observation_stamp", None),
         session=session_name(session if chosen_session is None else chosen_session),
+        request_class=_request_class(observation.pop("request_class", None)),
         deadline_ms=_positive_number(observation.pop("deadline_ms", None), "deadline_ms"),
         observation=observation,
     )
@@ -86,6 +105,15 @@ def _mode(value: Any) -> RequestMode:
     if isinstance(value, str) and value in set(RequestMode):
         return RequestMode(value)
     raise ObservationError("mode", f"expected {', '.join(RequestMode)}, got {described(value)}")
+
+
+def _request_class(value: Any) -> RequestClass:
+    if value is None:
+        return RequestClass.ROBOT
+    if isinstance(value, str) and value in set(RequestClass):
+        return RequestClass(value)
+    known = ", ".join(RequestClass)
+    raise ObservationError("request_class", f"expected {known}, got {described(value)}")
 
 
 def _positive_number(value: Any, key: str) -> float | None:

@@ -1,0 +1,108 @@
+"""Shares a device among those who wait for it. Pure.
+
+Start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM 1996) in a tree: computers, connections of a
+computer, sessions of a connection. At each level, whoever waits gets as much of the device as the
+others there, so that many sessions of one client do not slow down another client. Within `lag` the
+caller is free to choose, for example the earliest deadline.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Sequence
+
+Path = tuple[Hashable, ...]
+"""From the computer down to the session."""
+
+LAG = 1.0
+"""Observations that one may be ahead of another who waits: smaller than any unfairness that a
+client notices, large enough for deadlines to decide among clients that send equally often."""
+
+MAX_NODES = 8192
+"""Whoever was served longest ago is forgotten, and starts anew beside those who wait."""
+
+
+class FairShare:
+    """The service that each node of the tree has had, in observations."""
+
+    def __init__(self) -> None:
+        self._served: OrderedDict[Path, float] = OrderedDict()
+        # by parent: the service of the child that was chosen last, before it was served
+        self._virtual_time: dict[Path, float] = {}
+
+    def begins(self, path: Path, waiting: Iterable[Path]) -> None:
+        """`path` waits after a pause: it has saved up no service while it wanted none.
+
+        Args:
+            path: who begins.
+            waiting: who waits already; their computers and connections had no pause.
+        """
+        busy = {node for other in waiting for node, _ in _nodes(other)}
+        for node, parent in _nodes(path):
+            if node in busy:
+                continue
+            now = self._virtual_time.get(parent, 0.0)
+            self._served[node] = max(self._served.get(node, 0.0), now)
+        while len(self._served) > MAX_NODES:
+            forgotten, _ = self._served.popitem(last=False)
+            self._virtual_time.pop(forgotten, None)
+
+    def draft(self) -> Draft:
+        """Charges that take effect only if they are committed."""
+        return Draft(self._served, self._virtual_time)
+
+
+class Draft:
+    """A plan of what to serve next.
+
+    Args:
+        served: service by node; `commit` changes it.
+        virtual_time: by parent; `commit` changes it.
+    """
+
+    def __init__(self, served: OrderedDict[Path, float], virtual_time: dict[Path, float]) -> None:
+        self._served = served
+        self._virtual_time = virtual_time
+        self._charged: dict[Path, float] = {}
+        self._chosen: dict[Path, float] = {}
+
+    def eligible(self, waiting: Sequence[Path]) -> set[Path]:
+        """Those of the waiting paths whose turn it may be."""
+        return set(self._eligible(set(waiting), 0))
+
+    def charge(self, path: Path, amount: float) -> None:
+        """`path` is served `amount` observations."""
+        for node, parent in _nodes(path):
+            before = self._service(node)
+            self._chosen[parent] = max(
+                before, self._chosen.get(parent, self._virtual_time.get(parent, 0.0))
+            )
+            self._charged[node] = before + amount
+
+    def commit(self) -> None:
+        """Lets the charges take effect."""
+        for node, service in self._charged.items():
+            self._served[node] = service
+            self._served.move_to_end(node)
+        self._virtual_time.update(self._chosen)
+
+    def _service(self, node: Path) -> float:
+        return self._charged.get(node, self._served.get(node, 0.0))
+
+    def _eligible(self, paths: Iterable[Path], depth: int) -> Iterable[Path]:
+        children: dict[Path, list[Path]] = {}
+        for path in paths:
+            children.setdefault(path[: depth + 1], []).append(path)
+        least = min((self._service(node) for node in children), default=0.0)
+        for node, below in children.items():
+            if self._service(node) > least + LAG:
+                continue
+            if all(len(path) > depth + 1 for path in below):
+                yield from self._eligible(below, depth + 1)
+            else:
+                yield from below
+
+
+def _nodes(path: Path) -> Iterable[tuple[Path, Path]]:
+    """Every node on the way, with its parent."""
+    return ((path[:depth], path[: depth - 1]) for depth in range(1, len(path) + 1))
