@@ -14,7 +14,7 @@ from openpi_flash_models.actions.malformed import Substitute
 from openpi_flash_models.checkpoints.digest import CheckpointIdentity
 from openpi_flash_server.serving.loading import Loaders
 from openpi_flash_server.serving.service import Service
-from openpi_flash_server.slot.work import parse_message
+from openpi_flash_server.slot.batch_request import parse_works
 
 PAGE = (Path(__file__).parent.parent / "docs" / "reference-answers.md").read_text()
 PORTS = {"websocket_port": 0, "quic_port": 0}
@@ -99,13 +99,15 @@ def test_the_page_lists_every_key_that_is_taken_out_of_a_request():
         "deadline_ms": 5,
         "observation_stamp": 1,
         "seed": 0,
-        "noise": np.zeros((3, 2), np.float32),
+        "noise": np.zeros((1, 3, 2), np.float32),
         "num_steps": 1,
         "request_class": "shadow",
-        "rtc": {"previous_actions": np.zeros((3, 2)), "delay": 1, "execution_horizon": 2},
+        "batch": 1,
+        "rtc": {"previous_actions": np.zeros((1, 3, 2)), "delay": 1, "execution_horizon": 2},
     }
     assert set(values) == listed("Request")
-    work = parse_message(dict(values), session="connection")
+    (work,), is_batch = parse_works(dict(values), session="connection")
+    assert is_batch
     assert set(work.observation) == {"prompt"}
     assert set(values["rtc"]) <= set(re.findall(r"`(\w+)`", row("Request", "rtc")))
 

@@ -75,6 +75,32 @@ class FakePolicy:
             self.running -= 1
 
 
+class FakeBatchPolicy(FakePolicy):
+    """Answers up to `max_batch` observations in one call, and remembers the sizes of its calls."""
+
+    max_batch = 8
+
+    def __init__(self, *, gate=None):
+        super().__init__(gate=gate)
+        self.sizes = []
+
+    def infer(self, observation, controls=DEFAULT_CONTROLS):
+        (answer,) = self.infer_batch([(observation, controls)])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def infer_batch(self, requests):
+        self.sizes.append(len(requests))
+        answers = []
+        for observation, controls in requests:
+            try:
+                answers.append(super().infer(observation, controls))
+            except ObservationError as error:
+                answers.append(error)
+        return answers
+
+
 class FakeSubtask:
     def __init__(self, text, ms=7.5):
         self.text = text

@@ -34,6 +34,7 @@ def test_without_settings_the_device_chooses(loaded, tmp_path):
             "dtype": None,
             "graph": None,
             "rtc": RtcOptions(),
+            "max_batch": 1,
             "normalization": "auto",
             "malformed_tokens": "error",
         },

@@ -6,6 +6,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from message_strategies import OUR_KEYS, VALUES
 
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.slot.work import RequestClass, RequestMode, parse_message
@@ -150,35 +151,6 @@ def test_work_travels_to_another_process():
 def test_the_transports_own_session_name_is_checked_too():
     with pytest.raises(ObservationError, match="session: expected printable text"):
         parse({}, session="\0action slot")
-
-
-SCALARS = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=5)
-    | st.binary(max_size=5)
-    | st.sampled_from([np.zeros(2), np.array("x"), np.array(True), np.float32("nan"), np.int8(3)])
-)
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=5,
-)
-OUR_KEYS = st.sampled_from(
-    [
-        "mode",
-        "request_class",
-        "session",
-        "deadline_ms",
-        "observation_stamp",
-        "seed",
-        "noise",
-        "num_steps",
-        "rtc",
-    ]
-)
 
 
 @hypothesis.given(VALUES | st.dictionaries(OUR_KEYS | st.text(max_size=5), VALUES))

@@ -141,6 +141,7 @@ BatchRequest = tuple[Mapping[str, Any], InferenceControls]
 BatchAnswer = ActionResult | ObservationError | ModelOutputError
 
 
+@runtime_checkable
 class BatchPolicy(ActionPolicy, Protocol):
     """A policy that answers several observations in one call."""
 

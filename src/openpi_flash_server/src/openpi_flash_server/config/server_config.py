@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from openpi_flash_models.actions.malformed import MalformedTokens
+from openpi_flash_models.model.packing import MAX_BATCH
 from openpi_flash_models.transforms.normalize import NormalizationChoice
 from openpi_flash_server.config.files import (
     KEY_RULE,
@@ -101,6 +102,16 @@ class ActionSettings(Settings):
         description="the answer if pi0-FAST generates tokens that are no chunk of actions: error "
         "refuses, hold keeps the robot where it was observed, zeros answers zeros in the model's "
         "scaled space, as openpi does",
+    )
+    max_batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] = Field(
+        default=1,
+        description="the most observations that one call of the model answers, of several sessions "
+        "or of one request with a batch; the start compiles a program for 1, 2, 4 and 8 up to this",
+    )
+    max_wait_ms: Annotated[float, Field(strict=True, ge=0, le=1000, allow_inf_nan=False)] = Field(
+        default=3.0,
+        description="how long a request waits for another session to share its call, where one is "
+        "expected by then; 0 never waits",
     )
     rtc: RtcSettings = RtcSettings()
     graph: GraphSettings = GraphSettings()

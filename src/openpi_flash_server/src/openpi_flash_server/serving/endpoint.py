@@ -45,7 +45,7 @@ class Endpoint:
 
     def __init__(self, name: str, config: ServerConfig) -> None:
         self.name = name
-        self.slot = Slot(name)
+        self.slot = Slot(name, max_wait=_max_wait(config, name))
         self.slot.subscribe(EventLog(name))
         self.traffic = Traffic(name, self.slot.clock)
         self.slot.subscribe(self.traffic.count)
@@ -117,6 +117,13 @@ class Endpoint:
     def _close_transports(self, *, grace: float) -> None:
         for transport in self.transports:
             transport.close(grace=grace)
+
+
+def _max_wait(config: ServerConfig, slot: str) -> float:
+    """How long requests wait for others to share their call, s; the planner runs one at a time."""
+    if slot != "action" or config.action is None:
+        return 0.0
+    return config.action.max_wait_ms / 1000
 
 
 def _certificate(config: ServerConfig) -> OwnCertificate | KeptCertificate:

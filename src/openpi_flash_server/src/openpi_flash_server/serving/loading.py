@@ -150,6 +150,7 @@ def load_policy(settings: ActionSettings) -> ActionPolicy:
             dtype=_dtype(settings.dtype),
             graph=_graph(settings.graph),
             rtc=settings.rtc.options(),
+            max_batch=settings.max_batch,
             normalization=settings.normalization,
             malformed_tokens=settings.malformed_tokens,
         )
@@ -218,6 +219,6 @@ def _stage(slots: Mapping[str, Slot], doing: str, done: str, **fields: object) -
     log.info(done, seconds=time.monotonic() - started)
 
 
-_CHOICES = {"framework", "dtype", "rtc", "graph", "normalization", "malformed_tokens"}
+_CHOICES = {"framework", "dtype", "rtc", "graph", "max_batch", "normalization", "malformed_tokens"}
 
 LOADERS = Loaders(policy=load_policy, planner=load_planner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from openpi_flash_server.slot.answer import Answer, Failure, Reply
+from openpi_flash_server.slot.batch_request import join_answers
 from openpi_flash_server.slot.events import Timing
 from openpi_flash_server.slot.runner import Ran
 from openpi_flash_server.slot.scheduler import Piece
@@ -63,8 +64,8 @@ class OpenRequest:
 
     def answer(self) -> Answer:
         """The answer to the whole request."""
-        (answer,) = self._answers
-        assert answer is not None
+        answers = [answer for answer in self._answers if answer is not None]
+        answer = join_answers(answers) if self.ticket.is_batch else answers[0]
         if isinstance(answer, Failure):
             return answer
         result = dict(answer.result)

@@ -20,6 +20,7 @@ from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.slot import events
 from openpi_flash_server.slot.answer import Answer, ErrorCode, Failure
+from openpi_flash_server.slot.batch_request import parse_works
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.failures import bad_request, internal
 from openpi_flash_server.slot.open_request import OpenRequest
@@ -28,7 +29,7 @@ from openpi_flash_server.slot.scheduler import Dropped, DropReason, Piece, Sched
 from openpi_flash_server.slot.session import Session
 from openpi_flash_server.slot.sessions import Sessions
 from openpi_flash_server.slot.ticket import Ticket
-from openpi_flash_server.slot.work import Work, parse_message
+from openpi_flash_server.slot.work import Work
 
 log = EventLogger(__name__)
 
@@ -155,7 +156,7 @@ class Slot:
         """
         received_at = self.clock()
         try:
-            work = parse_message(decode(), session=session)
+            works, is_batch = parse_works(decode(), session=session)
         except Exception as error:
             expected = isinstance(error, CodecError | ObservationError)
             failure = bad_request(error) if expected else internal(error)
@@ -163,11 +164,11 @@ class Slot:
             self._tell(events.Received(received_at, number, session, ()))
             self._end(number, session, failure, respond)
             return
-        deadline_ms = work.deadline_ms
+        deadline_ms = works[0].deadline_ms
         self.submit(
             Ticket(
-                works=(work,),
-                is_batch=False,
+                works=works,
+                is_batch=is_batch,
                 client=client,
                 received_at=received_at,
                 decode_ms=(self.clock() - received_at) * 1000,
