@@ -16,6 +16,7 @@ from openpi_flash_models.config.inference_config import InferenceConfig
 from openpi_flash_models.config.named_configs import CONFIGS
 from openpi_flash_models.model.shape import named_shape
 from openpi_flash_models.policy.action_policy import ModelPolicy
+from openpi_flash_models.policy.flow_actions import FlowActions
 from openpi_flash_models.robots import ROBOTS
 from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
 from openpi_flash_models.transforms.norm_stats import FieldStats, NormStats
@@ -118,7 +119,7 @@ def _policy_of(robot, model):
     )
     return ModelPolicy(
         config,
-        model,
+        FlowActions(model, config),
         NormStats(state, actions),
         PaligemmaTokenizer(TOKENIZER),
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from openpi_flash_models import load
-from openpi_flash_models.actions.rtc import Guidance, RtcControls, prefix_weights
+from openpi_flash_models.actions.rtc import DEFAULT_RTC, Guidance, RtcControls, prefix_weights
 from openpi_flash_models.config.named_configs import get_config
 from openpi_flash_models.errors import (
     ActionDecodeError,
@@ -21,7 +21,9 @@ from openpi_flash_models.model.graph_options import DEFAULT_GRAPH
 from openpi_flash_models.model.inputs import ModelInputs
 from openpi_flash_models.model.shape import named_shape
 from openpi_flash_models.policy.action_policy import ModelPolicy
+from openpi_flash_models.policy.flow_actions import FlowActions
 from openpi_flash_models.policy.policy_protocol import InferenceControls
+from openpi_flash_models.policy.token_actions import TokenActions
 from openpi_flash_models.robots import get_robot
 from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
 from openpi_flash_models.transforms.norm_stats import read_norm_stats
@@ -176,7 +178,13 @@ def canned(libero_checkpoint):
     def make(answer, kind="pi05", **options):
         model = Canned(answer, kind)
         config = CONFIGS[kind]
-        return ModelPolicy(config, model, stats, tokenizer, **options), model
+        rtc, decoder = options.pop("rtc", DEFAULT_RTC), options.pop("decoder", None)
+        actions = (
+            TokenActions(model, config, decoder)
+            if decoder is not None
+            else FlowActions(model, config, rtc=rtc)
+        )
+        return ModelPolicy(config, actions, stats, tokenizer, **options), model
 
     return make
 
@@ -252,8 +260,6 @@ def test_fast_tokens_become_actions_or_an_error(canned, observation):
     broken, _ = canned(lambda tokens: tokens * 0, kind="pi0_fast", decoder=Decoder())
     with pytest.raises(ModelOutputError, match="no actions in what was said"):
         broken.infer(observation)
-    with pytest.raises(ValueError, match="pi0-FAST needs a decoder"):
-        canned(lambda tokens: tokens, kind="pi0_fast")
 
 
 def test_an_earlier_chunk_comes_back_as_the_model_said_it(canned, observation):
@@ -306,7 +312,9 @@ def test_known_first_actions_are_for_checkpoints_that_were_trained_with_them(
     stats = read_norm_stats(libero_checkpoint, "physical-intelligence/libero")
     tokenizer = PaligemmaTokenizer(libero_checkpoint / "paligemma_tokenizer.model")
     config = dataclasses.replace(get_config("pi05_libero"), trained_with_prefix=True)
-    trained = ModelPolicy(config, policy._model, stats, tokenizer, max_batch=2)
+    trained = ModelPolicy(
+        config, FlowActions(policy._actions.model, config), stats, tokenizer, max_batch=2
+    )
     assert {"rtc", "rtc_prefix"} < set(trained.spec.supports)
     trained.warm_up()
     before = len(compilations)

@@ -1,4 +1,6 @@
 import importlib.util
+import subprocess
+import sys
 
 import pytest
 
@@ -67,3 +69,9 @@ def test_what_cannot_be_had_is_an_error_that_says_what_to_do(checkpoints, torch_
     torch_is(True)
     with pytest.raises(CheckpointError, match="neither"):
         choose_framework("auto", checkpoints, "pi05")
+
+
+def test_loading_imports_no_framework_before_one_is_chosen():
+    code = "import openpi_flash_models.load, sys; print({'jax', 'torch'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

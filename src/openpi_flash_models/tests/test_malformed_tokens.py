@@ -11,6 +11,7 @@ from openpi_flash_models.config.named_configs import CONFIGS, get_config
 from openpi_flash_models.errors import ActionDecodeError, InferenceConfigError, ModelOutputError
 from openpi_flash_models.model.shape import named_shape
 from openpi_flash_models.policy.action_policy import ModelPolicy
+from openpi_flash_models.policy.token_actions import TokenActions
 from openpi_flash_models.robots import ROBOTS, get_robot
 from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
 from openpi_flash_models.transforms.norm_stats import FieldStats, NormStats
@@ -55,15 +56,14 @@ def stats_of(robot):
 def make(data):
     tokenizer = PaligemmaTokenizer(data / "paligemma_tokenizer.model")
 
-    def make(config, *first, **options):
+    def make(config, *first, max_batch=1, **options):
         return ModelPolicy(
             config,
-            Tokens(*first),
+            TokenActions(Tokens(*first), config, Decoder(), **options),
             stats_of(config.robot),
             tokenizer,
             "fold the towel",
-            decoder=Decoder(),
-            **options,
+            max_batch=max_batch,
         )
 
     return make

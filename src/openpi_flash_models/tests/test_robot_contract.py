@@ -11,6 +11,7 @@ from openpi_flash_models.config.inference_config import InferenceConfig
 from openpi_flash_models.errors import InferenceConfigError, ObservationError
 from openpi_flash_models.model.shape import named_shape
 from openpi_flash_models.policy.action_policy import ModelPolicy
+from openpi_flash_models.policy.flow_actions import FlowActions
 from openpi_flash_models.robots import ROBOTS, get_robot
 from openpi_flash_models.robots.action_column import ActionColumn, base_twist, joints
 from openpi_flash_models.robots.robot import Robot
@@ -160,9 +161,10 @@ def policy_of(robot, data, default_prompt=None):
     unscaled = [
         FieldStats(np.zeros(n), np.ones(n), np.full(n, -1.0), np.full(n, 1.0)) for n in sizes
     ]
+    config = InferenceConfig("mine", robot, "mine", 10)
     return ModelPolicy(
-        InferenceConfig("mine", robot, "mine", 10),
-        Noise(),
+        config,
+        FlowActions(Noise(), config),
         NormStats(*unscaled),
         PaligemmaTokenizer(data / "paligemma_tokenizer.model"),
         default_prompt,

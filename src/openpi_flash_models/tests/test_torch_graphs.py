@@ -12,6 +12,7 @@ from openpi_flash_models.actions.rtc import RtcControls, RtcOptions
 from openpi_flash_models.checkpoints.leaves import nest
 from openpi_flash_models.config.named_configs import get_config
 from openpi_flash_models.policy.action_policy import ModelPolicy
+from openpi_flash_models.policy.flow_actions import FlowActions
 from openpi_flash_models.policy.model_protocols import DEFAULT_STEPS
 from openpi_flash_models.policy.policy_protocol import InferenceControls
 from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
@@ -74,7 +75,8 @@ def served(data, tmp_path_factory):
         model = TorchActionModel(
             tree, SHAPE, mode="none", capture=recorder, rtc=rtc or RtcOptions()
         )
-        return ModelPolicy(CONFIG, model, stats, tokenizer, rtc=rtc, max_batch=max_batch), recorder
+        actions = FlowActions(model, CONFIG, rtc=rtc)
+        return ModelPolicy(CONFIG, actions, stats, tokenizer, max_batch=max_batch), recorder
 
     return serve
 

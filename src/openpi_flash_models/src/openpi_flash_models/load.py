@@ -8,19 +8,21 @@ actions = policy.infer(observation).actions
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import jax
 
 from openpi_flash_models.actions.malformed import MalformedTokens
 from openpi_flash_models.actions.rtc import DEFAULT_RTC, RtcOptions
 from openpi_flash_models.actions.tokens import action_decoder
 from openpi_flash_models.checkpoints.digest import identify
-from openpi_flash_models.checkpoints.framework import FrameworkChoice, choose_framework
+from openpi_flash_models.checkpoints.framework import (
+    Framework,
+    FrameworkChoice,
+    choose_framework,
+)
 from openpi_flash_models.checkpoints.layout import (
     check_directory,
     checkpoint_around,
@@ -38,14 +40,15 @@ from openpi_flash_models.checkpoints.readiness import (
     refuse_other_width,
 )
 from openpi_flash_models.checkpoints.statistics import read_statistics
+from openpi_flash_models.config.inference_config import InferenceConfig
 from openpi_flash_models.config.named_configs import get_config
 from openpi_flash_models.errors import InferenceConfigError
 from openpi_flash_models.files import expand_home
-from openpi_flash_models.jax_models.compile_cache import use_compile_cache
-from openpi_flash_models.jax_models.models import JaxActionModel, JaxTokenModel
-from openpi_flash_models.model.graph_options import DEFAULT_GRAPH, GraphOptions
+from openpi_flash_models.model.graph_options import GraphOptions
 from openpi_flash_models.model.shape import ModelKind, ModelShape, check_tree
+from openpi_flash_models.policy.action_kind import ActionKind
 from openpi_flash_models.policy.action_policy import ModelPolicy
+from openpi_flash_models.policy.flow_actions import FlowActions
 from openpi_flash_models.policy.model_protocols import ActionModel
 from openpi_flash_models.policy.planner import (
     MissingCameras,
@@ -53,6 +56,7 @@ from openpi_flash_models.policy.planner import (
     SubtaskPlanner,
     allowed_words,
 )
+from openpi_flash_models.policy.token_actions import TokenActions
 from openpi_flash_models.robots import get_robot
 from openpi_flash_models.text.tokenizer import PaligemmaTokenizer, find_tokenizer
 from openpi_flash_models.transforms.normalize import NormalizationChoice
@@ -95,10 +99,9 @@ def load_policy(
         InferenceConfigError: no such config or framework, or one that cannot do what is asked.
         CheckpointError: names what is missing or broken.
     """
-    config = get_config(config_name)
-    checkpoint = _directory(checkpoint_dir)
-    chosen = choose_framework(framework, checkpoint, config.kind)
-    if graph is not None and chosen == "pytorch":
+    opened = _open(config_name, checkpoint_dir, framework)
+    config, checkpoint = opened.config, opened.checkpoint
+    if graph is not None and opened.framework == "pytorch":
         raise InferenceConfigError(
             f"graph: its switches are for JAX only, {checkpoint} runs in PyTorch; remove them, or "
             "set framework to jax"
@@ -107,44 +110,34 @@ def load_policy(
     stats = read_statistics(checkpoint, config)
     scaled = normalization_of(normalization, config, checkpoint, stats)
     tokenizer = PaligemmaTokenizer(find_tokenizer(checkpoint))
-    if chosen == "pytorch":
-        # without JAX, which would reserve most of the GPU's memory
-        from openpi_flash_models.torch_models.models import best_device, best_dtype
-
-        device, dtype = best_device().type, dtype or best_dtype()
-    else:
-        device, dtype = jax.default_backend(), dtype or _best_dtype()
-    name = "PyTorch" if chosen == "pytorch" else "JAX"
+    device, best_dtype = _device(opened.framework)
+    dtype = dtype or best_dtype
+    name = "PyTorch" if opened.framework == "pytorch" else "JAX"
     log.info("the action model computes with %s on the %s in %s", name, device, dtype)
-    tree, shape = read_tree(checkpoint, kind=config.kind, dtype=dtype, lazy=chosen == "pytorch")
+    tree, shape = read_tree(
+        checkpoint, kind=config.kind, dtype=dtype, lazy=opened.framework == "pytorch"
+    )
     refuse_other_tokenizer(tokenizer, shape, str(checkpoint))
     refuse_other_width(shape, config, str(checkpoint))
     heed_declared(checkpoint, shape, config)
-    model: ActionModel | JaxTokenModel
-    decoder = None
-    if chosen == "pytorch":
-        from openpi_flash_models.torch_models.models import TorchActionModel
+    actions: ActionKind
+    if shape.kind == "pi0_fast":
+        from openpi_flash_models.jax_models.build import token_model
 
-        model = TorchActionModel(tree, shape, dtype=dtype, rtc=rtc or DEFAULT_RTC)
+        decoder = action_decoder(config, checkpoint, tokenizer)
+        model = token_model(tree, shape, graph)
+        actions = TokenActions(model, config, decoder, malformed_tokens=malformed_tokens)
     else:
-        use_compile_cache()
-        graph = graph or graph_of_device()
-        if shape.kind == "pi0_fast":
-            decoder = action_decoder(config, checkpoint, tokenizer)
-            model = JaxTokenModel(tree, shape, graph)
-        else:
-            model = JaxActionModel(tree, shape, graph, rtc or DEFAULT_RTC)
+        flow = _FLOW_MODELS[opened.framework](tree, shape, dtype, graph, rtc or DEFAULT_RTC)
+        actions = FlowActions(flow, config, rtc=rtc)
     return ModelPolicy(
         config,
-        model,
+        actions,
         stats,
         tokenizer,
         default_prompt,
         max_batch=max_batch,
-        rtc=rtc,
-        decoder=decoder,
         normalization=scaled,
-        malformed_tokens=malformed_tokens,
         checkpoint=identify(checkpoint),
     )
 
@@ -179,11 +172,12 @@ def load_planner(
     tree, shape = read_tree(checkpoint, kind="pi05", dtype=dtype)
     refuse_other_tokenizer(tokenizer, shape, str(checkpoint))
     heed_declared(checkpoint, shape, None)
-    use_compile_cache()
-    model = JaxTokenModel(
+    from openpi_flash_models.jax_models.build import planner_model
+
+    model = planner_model(
         tree,
         shape,
-        graph or graph_of_device(),
+        graph,
         max_tokens=max_generation_tokens,
         allowed=allowed_words(tokenizer, shape.vocabulary),
     )
@@ -214,7 +208,6 @@ def read_tree(
     Raises:
         CheckpointError: names what is missing or broken, or the kind of model that it is.
     """
-    dtype = dtype or _best_dtype()
     source = str(checkpoint)
     leaves: Mapping[LeafPath, Any] = lazy_leaves(checkpoint)  # checked before any is read
     adapted = has_lora(leaves)
@@ -225,26 +218,81 @@ def read_tree(
     refuse_other_kind(sizes, source, kind)
     if lazy and not adapted:
         return nest(leaves)["params"], sizes
+    dtype = dtype or _device("jax")[1]
     if not adapted:
         return nest(read_leaves(checkpoint, dtype=dtype))["params"], sizes
     merged = {path: leaf.astype(DTYPES[dtype], copy=False) for path, leaf in leaves.items()}
     return nest(merged)["params"], sizes
 
 
-def graph_of_device() -> GraphOptions:
-    """Every switch on, with the prompt lengths that suit the device."""
-    if jax.default_backend() != "cpu":
-        return DEFAULT_GRAPH
-    # programs for a CPU are compiled at every start: fewer of them
-    return dataclasses.replace(DEFAULT_GRAPH, token_buckets=DEFAULT_GRAPH.token_buckets[:1])
+@dataclass(frozen=True)
+class _Opened:
+    """A checkpoint of which no tensor is read yet.
+
+    Attributes:
+        config: what it is to be loaded as.
+        checkpoint: its directory.
+        framework: that will run it.
+    """
+
+    config: InferenceConfig
+    checkpoint: Path
+    framework: Framework
 
 
-def _best_dtype() -> str:
-    # CPUs multiply float32 faster than bfloat16, of which XLA makes float32 copies
-    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+def _open(config_name: str, checkpoint_dir: str | Path, framework: FrameworkChoice) -> _Opened:
+    config = get_config(config_name)
+    checkpoint = _directory(checkpoint_dir)
+    return _Opened(config, checkpoint, choose_framework(framework, checkpoint, config.kind))
+
+
+# JAX and PyTorch are imported where they serve only: JAX would reserve most of the GPU's memory
+
+
+def _device(framework: Framework) -> tuple[str, str]:
+    """The kind of device, and the data type that suits it."""
+    if framework == "pytorch":
+        from openpi_flash_models.torch_models.models import best_device, best_dtype
+
+        return best_device().type, best_dtype()
+    from openpi_flash_models.jax_models import build
+
+    return build.device_name(), build.best_dtype()
+
+
+def _jax_flow(
+    tree: Mapping[str, Any],
+    shape: ModelShape,
+    dtype: str,
+    graph: GraphOptions | None,
+    rtc: RtcOptions,
+) -> ActionModel:
+    del dtype  # the tree's
+    from openpi_flash_models.jax_models.build import flow_model
+
+    return flow_model(tree, shape, graph, rtc)
+
+
+def _torch_flow(
+    tree: Mapping[str, Any],
+    shape: ModelShape,
+    dtype: str,
+    graph: GraphOptions | None,
+    rtc: RtcOptions,
+) -> ActionModel:
+    del graph
+    from openpi_flash_models.torch_models.models import TorchActionModel
+
+    return TorchActionModel(tree, shape, dtype=dtype, rtc=rtc)
 
 
 def _directory(path: str | Path) -> Path:
     directory = expand_home(path)
     check_directory(directory)
     return directory
+
+
+_FLOW_MODELS: dict[
+    Framework,
+    Callable[[Mapping[str, Any], ModelShape, str, GraphOptions | None, RtcOptions], ActionModel],
+] = {"jax": _jax_flow, "pytorch": _torch_flow}

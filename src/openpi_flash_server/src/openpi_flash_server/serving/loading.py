@@ -139,7 +139,6 @@ def load_policy(settings: ActionSettings) -> ActionPolicy:
 
     with _naming("action.checkpoint_dir"):
         checkpoint = fetch_policy_checkpoint(settings.checkpoint_dir, settings.model_config_name)
-        # heavy: jax comes with it
         from openpi_flash_models.load import load_policy as load
 
         return load(
@@ -203,7 +202,7 @@ def _graph(settings: GraphSettings) -> GraphOptions | None:
     """The switches, if one was set: they are for JAX only."""
     if not settings.model_fields_set:
         return None
-    from openpi_flash_models.load import graph_of_device
+    from openpi_flash_models.jax_models.build import graph_of_device
 
     return settings.options(graph_of_device())
 
