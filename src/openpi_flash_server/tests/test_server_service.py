@@ -1,5 +1,6 @@
 """The whole service in this process, with models whose timing a test decides."""
 
+import dataclasses
 import json
 import threading
 
@@ -275,3 +276,45 @@ def test_ipv6_is_served_too(serve):
     ):
         with client:
             assert client.infer({"state": np.zeros(2)}, timeout=WAIT)["actions"].shape == (3, 2)
+
+
+def test_a_policy_is_replaced_between_two_requests_and_none_is_lost(serve):
+    class Doubling(FakePolicy):
+        def infer(self, observation, controls=None):
+            result = super().infer(observation, controls)
+            return dataclasses.replace(result, actions=2 * result.actions)
+
+    models = Models(policy=FakePolicy(gate=threading.Event()))
+    service = serve(models, action=ACTION)
+    first = models.fake_policy
+    with FlashTransportPolicy("127.0.0.1", service.endpoints["action"].quic.port) as client:
+        before = client.submit({"state": np.ones(2)}, WAIT)
+        assert first.entered.acquire(timeout=WAIT)
+        models.fake_policy = Doubling()
+        other = service._config.action.model_copy(update={"default_prompt": "wipe"})
+        replacing = threading.Thread(target=service.replace_policy, args=(other,))
+        replacing.start()
+        # while the former policy still runs
+        after = client.submit({"state": np.ones(2), "session": "other"}, WAIT)
+        wait_until(lambda: models.fake_policy.seen or not replacing.is_alive())
+        first.gate.set()
+        assert before.result(WAIT)["actions"].tolist() == [[1.0, 1.0]] * 3
+        assert after.result(WAIT)["actions"].tolist() == [[2.0, 2.0]] * 3
+        replacing.join(WAIT)
+    assert not replacing.is_alive()
+    assert [call[2] for call in models.calls] == ["fold the towel", "wipe"]
+
+
+def test_a_policy_that_cannot_be_loaded_leaves_the_former_one_serving(serve):
+    models = Models()
+    service = serve(models, action=ACTION)
+
+    def broken(settings):
+        raise CheckpointError("/models/x: params/ is missing")
+
+    service._loaders = dataclasses.replace(service._loaders, policy=broken)
+    other = service._config.action.model_copy(update={"default_prompt": "wipe"})
+    with pytest.raises(CheckpointError):
+        service.replace_policy(other)
+    with WebsocketPolicy("127.0.0.1", service.endpoints["action"].websocket.port) as client:
+        assert client.infer({"state": np.ones(2)}, timeout=WAIT)["actions"].shape == (3, 2)

@@ -102,6 +102,16 @@ class Endpoint:
         for transport in reversed(self.transports):
             transport.publish(metadata)
 
+    def replace(self, handler: Handler, metadata: Mapping[str, Any]) -> None:
+        """Runs further requests with a new handler; returns when the former one has run its own.
+
+        No request is lost. Clients that connect from now on get the new metadata.
+        """
+        former = self.slot.replace(OwnThread(f"slot-{self.name}", handler))
+        for transport in reversed(self.transports):
+            transport.publish(metadata)
+        former.close(_LONGEST_BATCH)
+
     def stop_accepting(self) -> None:
         """Refuses new requests, except over WebSocket; the slot goes on."""
         for transport in self.transports:
@@ -159,5 +169,7 @@ def _naming_the_port(config: ServerConfig, slot: str, field: str) -> Iterator[No
 
 _SENDING_GRACE = 2.0
 """s; answers are sent within milliseconds; a client that does not read must not delay the stop."""
+_LONGEST_BATCH = 60.0
+"""s that a replaced handler may still run."""
 _ABANDONED_GRACE = 0.2
 """s for the other answers if a request was given up, which has none to wait for."""

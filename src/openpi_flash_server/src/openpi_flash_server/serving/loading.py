@@ -26,6 +26,7 @@ from openpi_flash_server.own_policy.errors import PolicyLoadError
 from openpi_flash_server.serving.endpoint import StartError
 from openpi_flash_server.serving.metadata import action_metadata, planner_metadata
 from openpi_flash_server.serving.own_policy_loading import load_own_policy
+from openpi_flash_server.serving.model_library import ModelLibrary
 from openpi_flash_server.slot.runner import Handler
 from openpi_flash_server.slot.slot import Slot
 
@@ -55,7 +56,10 @@ class LoadedSlot:
 
 
 def load_slots(
-    config: ServerConfig, slots: Mapping[str, Slot], loaders: Loaders
+    config: ServerConfig,
+    slots: Mapping[str, Slot],
+    loaders: Loaders,
+    library: ModelLibrary[ActionPolicy],
 ) -> list[LoadedSlot]:
     """Loads and warms up all that `config` names, one after the other.
 
@@ -63,23 +67,12 @@ def load_slots(
         config: what to load.
         slots: the slots by name; they get the stage of the start, for /healthz.
         loaders: load the models.
+        library: keeps the policy.
     """
     loaded = []
-    policy: ActionPolicy | None = None
+    policy = None
     if config.action is not None:
-        settings = config.action
-        with _stage(
-            slots,
-            "loading the action model",
-            "action model loaded",
-            model=settings.model_config_name,
-            checkpoint=settings.checkpoint_dir,
-            **_chosen(settings),
-        ):
-            policy = loaders.policy(settings)
-        with _stage(slots, "compiling the action model", "action model is warm"):
-            _warm_up(policy, settings)
-    default_prompt = _default_prompt(config.action) if config.action is not None else None
+        policy = acquire_policy(config.action, slots, loaders, library)
     if config.planner is not None:
         robot = config.planner.robot
         if robot is None and policy is not None and policy.spec.robot != NULL_MODEL:
@@ -93,21 +86,58 @@ def load_slots(
             planner = loaders.planner(config.planner, robot)
         with _stage(slots, "compiling the planner model", "planner model is warm"):
             planner.warm_up()
+        default_prompt = _default_prompt(config.action) if config.action is not None else None
         handler: Handler = PlannerHandler(planner, default_prompt=default_prompt)
         metadata = planner_metadata(policy.spec if policy is not None else None, planner.checkpoint)
         loaded.append(LoadedSlot("planner", handler, metadata))
-    if policy is not None:
-        handler = ActionHandler(policy)
-        if config.planner is not None:
-            handler = CombinedHandler(
-                handler,
-                SubtaskSource(slots["planner"]),
-                action_prompt_template=config.planner.action_prompt_template,
-                default_prompt=default_prompt,
-            )
-        metadata = action_metadata(policy.spec, has_planner=config.planner is not None)
-        loaded.append(LoadedSlot("action", handler, metadata))
+    if policy is not None and config.action is not None:
+        loaded.append(action_slot(policy, config.action, config.planner, slots))
     return loaded
+
+
+def acquire_policy(
+    settings: ActionSettings,
+    slots: Mapping[str, Slot],
+    loaders: Loaders,
+    library: ModelLibrary[ActionPolicy],
+) -> ActionPolicy:
+    """The policy of `settings`, loaded and warm; arguments as of `load_slots`."""
+
+    def load() -> ActionPolicy:
+        with _stage(
+            slots,
+            "loading the action model",
+            "action model loaded",
+            model=settings.model_config_name,
+            checkpoint=settings.checkpoint_dir,
+            **_chosen(settings),
+        ):
+            policy = loaders.policy(settings)
+        with _stage(slots, "compiling the action model", "action model is warm"):
+            _warm_up(policy, settings)
+        return policy
+
+    return library.acquire(settings, load)
+
+
+def action_slot(
+    policy: ActionPolicy,
+    settings: ActionSettings,
+    planner: PlannerSettings | None,
+    slots: Mapping[str, Slot],
+) -> LoadedSlot:
+    """The action slot of a loaded policy, beside a planner if there is one."""
+    action = ActionHandler(policy)
+    handler: Handler = action
+    if planner is not None:
+        handler = CombinedHandler(
+            action,
+            SubtaskSource(slots["planner"]),
+            action_prompt_template=planner.action_prompt_template,
+            default_prompt=_default_prompt(settings),
+        )
+    metadata = action_metadata(policy.spec, has_planner=planner is not None)
+    return LoadedSlot("action", handler, metadata)
 
 
 def _warm_up(policy: ActionPolicy, settings: ActionSettings) -> None:

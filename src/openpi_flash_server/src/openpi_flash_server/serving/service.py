@@ -5,11 +5,19 @@ from __future__ import annotations
 import threading
 import time
 
+from openpi_flash_models.policy.policy_protocol import ActionPolicy
 from openpi_flash_server.config.listen_address import is_loopback, with_port
-from openpi_flash_server.config.server_config import ServerConfig
+from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.serving.endpoint import Endpoint, StartError
-from openpi_flash_server.serving.loading import LOADERS, Loaders, load_slots
+from openpi_flash_server.serving.loading import (
+    LOADERS,
+    Loaders,
+    acquire_policy,
+    action_slot,
+    load_slots,
+)
+from openpi_flash_server.serving.model_library import ModelLibrary
 
 log = EventLogger(__name__)
 
@@ -31,6 +39,8 @@ class Service:
     def __init__(self, config: ServerConfig, loaders: Loaders = LOADERS) -> None:
         self._config = config
         self._loaders = loaders
+        self._library: ModelLibrary[ActionPolicy] = ModelLibrary()
+        self._action = config.action
         self.endpoints: dict[str, Endpoint] = {}
         # a stop may come in the middle of loading: a closed service must not open
         self._opening = threading.Lock()
@@ -67,12 +77,28 @@ class Service:
             StartError: names what cannot be loaded.
         """
         slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
-        loaded = load_slots(self._config, slots, self._loaders)
+        loaded = load_slots(self._config, slots, self._loaders, self._library)
         with self._opening:
             if self._closed:
                 return
             for slot in loaded:
                 self.endpoints[slot.name].open(slot.handler, slot.metadata)
+
+    def replace_policy(self, settings: ActionSettings) -> None:
+        """Loads another policy beside the running one, then serves with it.
+
+        Requests are answered all the time: by the former policy until the new one is warm.
+
+        Raises:
+            StartError: names what cannot be loaded; the former policy goes on.
+        """
+        slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
+        policy = acquire_policy(settings, slots, self._loaders, self._library)
+        loaded = action_slot(policy, settings, self._config.planner, slots)
+        former, self._action = self._action, settings
+        self.endpoints["action"].replace(loaded.handler, loaded.metadata)
+        if former is not None:
+            self._library.release(former)
 
     def log_traffic(self) -> None:
         """Logs for each slot what happened to its requests since the last call, if there were any.

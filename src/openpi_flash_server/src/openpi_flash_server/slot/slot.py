@@ -111,9 +111,9 @@ class Slot:
             self._trouble = reason
 
     def warming_up(self, reason: str) -> None:
-        """Sets the reason why the slot is not open yet."""
+        """Sets the reason why the slot is not open yet; an open one stays open."""
         with self._lock:
-            if not self._closing:
+            if not self._closing and self._runner is None:
                 self._not_ready_because = reason
 
     def open(self, runner: Runner) -> None:
