@@ -24,6 +24,12 @@ def all_fields(
             yield from all_fields(nested, (*above, name))
 
 
+def is_live(field: FieldInfo) -> bool:
+    """Whether a change of the field takes effect without loading a model or opening a port."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and extra.get("live") is True
+
+
 def field_at(path: Sequence[str]) -> FieldInfo | None:
     """The field of a path, or None if there is none."""
     model = _model_at(path[:-1])

@@ -17,6 +17,9 @@ Switch = Annotated[bool, Field(strict=True)]
 Dtype = Literal["auto", "bfloat16", "float32"]
 Tokens = Annotated[int, Field(strict=True, ge=1)]
 
+LIVE = {"live": True}
+"""`json_schema_extra` of a field that takes effect without loading a model or opening a port."""
+
 DTYPE = "the data type that the model computes in; auto is float32 on a CPU, else bfloat16"
 
 

@@ -29,6 +29,7 @@ from openpi_flash_server.config.files import (
 from openpi_flash_server.config.listen_address import listen_address
 from openpi_flash_server.config.model_settings import (
     DTYPE,
+    LIVE,
     Dtype,
     GraphSettings,
     RtcSettings,
@@ -84,7 +85,9 @@ class ActionSettings(Settings):
         "downloaded at the start; none for the null model, optional for a policy of your own",
     )
     default_prompt: Annotated[str, Field(strict=True)] | None = Field(
-        default=None, description="the task for a request that names none"
+        default=None,
+        description="the task for a request that names none",
+        json_schema_extra=LIVE,
     )
     framework: Literal["auto", "jax", "pytorch"] = Field(
         default="auto",
@@ -112,6 +115,7 @@ class ActionSettings(Settings):
         default=3.0,
         description="how long a request waits for another session to share its call, where one is "
         "expected by then; 0 never waits",
+        json_schema_extra=LIVE,
     )
     rtc: RtcSettings = RtcSettings()
     graph: GraphSettings = GraphSettings()
@@ -193,12 +197,15 @@ class PlannerSettings(Settings):
     generation_prompt_format: Annotated[str, Field(strict=True)] = Field(
         default="Task: {task}. Subtask: ",
         description="the planner's prompt; holds {task}",
-        json_schema_extra={"pattern": r"\{task\}"},
+        json_schema_extra={"pattern": r"\{task\}", **LIVE},
     )
     action_prompt_template: Annotated[str, Field(strict=True)] = Field(
         default="{task}. Subtask: {subtask}",
         description="the action model's prompt in combined mode; holds {task} and {subtask}",
-        json_schema_extra={"allOf": [{"pattern": r"\{task\}"}, {"pattern": r"\{subtask\}"}]},
+        json_schema_extra={
+            "allOf": [{"pattern": r"\{task\}"}, {"pattern": r"\{subtask\}"}],
+            **LIVE,
+        },
     )
 
     robot: Text | None = Field(
@@ -292,7 +299,9 @@ class ServerConfig(Settings):
         "every address of IPv6 and IPv4",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="the lowest level of events that are logged"
+        default="info",
+        description="the lowest level of events that are logged",
+        json_schema_extra=LIVE,
     )
     api_keys: tuple[str, ...] = Field(
         default=(),
