@@ -172,7 +172,7 @@ def test_a_chunk_goes_on_from_the_one_that_the_robot_plays(server):
     assert np.abs(pulled - played)[-1].max() > 0.9 * AWAY
 
 
-def test_the_configuration_chooses_how_chunks_go_on_and_what_the_graph_rearranges(
+def test_the_configuration_chooses_how_chunks_go_on_batches_and_what_the_graph_rearranges(
     start, checkpoint
 ):
     """The frozen steps of `prefix` come back as they were sent; `identity` only pulls at them."""
@@ -180,6 +180,7 @@ def test_the_configuration_chooses_how_chunks_go_on_and_what_the_graph_rearrange
     del config["planner"]
     config["action"]["rtc"] = {"method": "prefix"}
     config["action"]["graph"] = {"drop_padding": False, "token_buckets": [16]}
+    config["action"]["max_batch"] = 2
     process = start(config)
     process.wait_for("Service ready (mode=action_only")
     (line,) = [line for line in process.lines if "loading the action model" in line]
@@ -188,6 +189,19 @@ def test_the_configuration_chooses_how_chunks_go_on_and_what_the_graph_rearrange
         free = policy.infer(observation(seed=5), timeout=INFERENCE)["actions"]
         rtc = {"previous_actions": free + AWAY, "delay": 8}
         frozen = policy.infer(observation(seed=6, rtc=rtc), timeout=INFERENCE)["actions"]
+        images = {
+            key: np.stack([value, 255 - value])
+            for key, value in observation().items()
+            if key.endswith("image")
+        }
+        states = np.stack([observation()["observation/state"]] * 2)
+        both = policy.infer(
+            observation(batch=2, seed=5) | images | {"observation/state": states},
+            timeout=INFERENCE,
+        )
+    assert both["server_timing"]["batch_size"] == 2
+    np.testing.assert_allclose(both["actions"][0], free, atol=1e-4)
+    assert np.abs(both["actions"][1] - free).max() > 1e-3
     np.testing.assert_allclose(frozen[:8], free[:8] + AWAY, atol=1e-5)
     assert np.abs(frozen - free - AWAY)[-1].max() > 0.9 * AWAY
 

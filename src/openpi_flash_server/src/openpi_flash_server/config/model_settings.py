@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic.config import JsonDict
 
 from openpi_flash_models.actions.rtc import RtcOptions
 from openpi_flash_models.model.graph_options import GraphOptions
@@ -17,7 +18,7 @@ Switch = Annotated[bool, Field(strict=True)]
 Dtype = Literal["auto", "bfloat16", "float32"]
 Tokens = Annotated[int, Field(strict=True, ge=1)]
 
-LIVE = {"live": True}
+LIVE: JsonDict = {"live": True}
 """`json_schema_extra` of a field that takes effect without loading a model or opening a port."""
 
 DTYPE = "the data type that the model computes in; auto is float32 on a CPU, else bfloat16"

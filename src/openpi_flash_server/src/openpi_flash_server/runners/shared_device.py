@@ -1,0 +1,77 @@
+"""One thread for the handlers of several slots that share a device."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Sequence
+
+from openpi_flash_server.runners.job_thread import JobThread
+from openpi_flash_server.slot.runner import (
+    Handler,
+    Ran,
+    batch_key_of,
+    max_batch_of,
+    run_batch,
+)
+from openpi_flash_server.slot.session import Session
+from openpi_flash_server.slot.work import Work
+
+
+class SharedDevice:
+    """Runs one batch at a time, of the slots in turn: each has at most one in the line.
+
+    A handler that waits for another slot of the same device would wait for ever.
+
+    Args:
+        name: the thread's.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._jobs = JobThread(name)
+
+    def runner(self, handler: Handler) -> DeviceRunner:
+        """A runner on this device for one slot."""
+        return DeviceRunner(self._jobs, handler, self._clock)
+
+    def close(self, timeout: float) -> bool:
+        """Ends the thread when all is run; returns whether it did within `timeout` s."""
+        return self._jobs.close(timeout)
+
+
+class DeviceRunner:
+    """Runs one handler on a thread that others may use, too.
+
+    Args:
+        jobs: the thread.
+        handler: loaded and warm.
+        clock: monotonic seconds.
+    """
+
+    places = 1
+
+    def __init__(self, jobs: JobThread, handler: Handler, clock: Callable[[], float]) -> None:
+        self._jobs = jobs
+        self._handler = handler
+        self._clock = clock
+        self.max_batch = max_batch_of(handler)
+
+    def batch_key(self, work: Work) -> Hashable:
+        """Works with equal keys can share a batch."""
+        return batch_key_of(self._handler, work)
+
+    def start(self, works: Sequence[Work], done: Callable[[Ran], None]) -> None:
+        """Runs `works` after what was started on the thread before."""
+        self._jobs.do(lambda: done(run_batch(self._handler, works, self._clock)))
+
+    def reset(self, session: Session) -> None:
+        """Drops the session's state after what was started before."""
+        self._jobs.do(lambda: self._handler.reset(session))
+
+    def close(self, timeout: float) -> bool:
+        """Waits for what was started; the thread goes on. Returns whether it ran in time."""
+        passed = threading.Event()
+        self._jobs.do(passed.set)
+        return passed.wait(timeout)
