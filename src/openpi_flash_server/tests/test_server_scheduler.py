@@ -9,7 +9,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from openpi_flash_server.slot.scheduler import Dropped, DropReason, Scheduler
+from openpi_flash_server.slot.scheduler import DEADLINE_GRACE, Dropped, DropReason, Scheduler
 
 CASES = json.loads(
     (
@@ -290,14 +290,14 @@ def test_when_it_is_full_the_client_with_the_most_sessions_makes_room():
     assert len(scheduler) == 3
 
 
-def test_the_next_deadline_is_when_to_look_again():
+def test_soon_after_the_next_deadline_is_when_to_look_again():
     scheduler = Scheduler(capacity=8)
     assert scheduler.next_wakeup() is None
     scheduler.submit(Waiting("a", deadline=3.0), 0.0)
     scheduler.submit(Waiting("b", deadline=2.0), 0.0)
-    assert scheduler.next_wakeup() == 2.0
+    assert scheduler.next_wakeup() == 2.0 + DEADLINE_GRACE
     assert everything(scheduler, now=2.0, room=0).dropped[0].request.session == "b"
-    assert scheduler.next_wakeup() == 3.0
+    assert scheduler.next_wakeup() == 3.0 + DEADLINE_GRACE
 
 
 RANKS = st.integers(0, 2)

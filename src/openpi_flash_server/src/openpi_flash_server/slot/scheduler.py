@@ -30,6 +30,10 @@ LONGEST_HOLD = 5.0
 """s that a request of a lower class is held back for a higher one: it then delays at most one
 request of a robot in 5 s, which a robot's 99th percentile does not show from 1 Hz on."""
 
+DEADLINE_GRACE = 1.0
+"""s after a deadline to look for requests that are late, if nothing happens before: a client with
+a timer of its own then sees its own timeout first, not the server's error."""
+
 
 class Schedulable(Protocol):
     """What the scheduler reads of a request."""
@@ -241,8 +245,14 @@ class Scheduler(Generic[R]):
 
     def next_wakeup(self) -> float | None:
         """When to call `next_batch` even if nothing happens; None: not before."""
-        times = [waiting.request.deadline for waiting in self._waiting.values()]
-        return min((time for time in (*times, self._look_again) if time is not None), default=None)
+        times = [
+            waiting.request.deadline + DEADLINE_GRACE
+            for waiting in self._waiting.values()
+            if waiting.request.deadline is not None
+        ]
+        if self._look_again is not None:
+            times.append(self._look_again)
+        return min(times, default=None)
 
     def clear(self) -> list[R]:
         """Takes out everything, in order."""
