@@ -68,6 +68,8 @@ class Draft:
 
     def eligible(self, waiting: Sequence[Path]) -> set[Path]:
         """Those of the waiting paths whose turn it may be."""
+        if len(waiting) < 2:
+            return set(waiting)
         return set(self._eligible(set(waiting), 0))
 
     def charge(self, path: Path, amount: float) -> None:

@@ -211,6 +211,8 @@ class Scheduler(Generic[R]):
         """
         dropped = tuple(self._drop_expired(now))
         self._look_again = None
+        if room == 0:
+            return Batch((), dropped)
         for rank in sorted({waiting.request.rank for waiting in self._waiting.values()}):
             plan = self._plan(rank, room, compatible)
             fitting = self._fit(plan, rank, now)

@@ -42,7 +42,10 @@ class RequestClass(enum.StrEnum):
     @property
     def rank(self) -> int:
         """0 is the most urgent."""
-        return list(RequestClass).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {request_class: rank for rank, request_class in enumerate(RequestClass)}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
