@@ -9,7 +9,7 @@ KINDS = {
     "boolean": bool,
     "null": type(None),
 }
-NOTES = {"$schema", "$defs", "title", "description", "default"}
+NOTES = {"$schema", "$defs", "title", "description", "default", "live"}
 
 
 def problems(schema, value, root=None, path="$"):

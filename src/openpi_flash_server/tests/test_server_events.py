@@ -107,6 +107,8 @@ def test_a_session_ends_when_its_last_client_leaves_and_its_waiting_request_is_d
     assert [event.session for event in one.of(SessionEnded)] == ["robot"]
     one.policy.gate.set()
     running.wait()
+    # a policy that knows no sessions is in the middle of another client's episode
+    assert not any(isinstance(seen, str) for seen in one.policy.seen)
 
 
 def test_a_session_that_two_clients_use_outlives_one_of_them(told):

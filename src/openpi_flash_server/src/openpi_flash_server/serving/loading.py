@@ -25,8 +25,8 @@ from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.own_policy.errors import PolicyLoadError
 from openpi_flash_server.serving.endpoint import StartError
 from openpi_flash_server.serving.metadata import action_metadata, planner_metadata
-from openpi_flash_server.serving.own_policy_loading import load_own_policy
 from openpi_flash_server.serving.model_library import ModelLibrary
+from openpi_flash_server.serving.own_policy_loading import load_own_policy
 from openpi_flash_server.slot.runner import Handler
 from openpi_flash_server.slot.slot import Slot
 

@@ -321,8 +321,6 @@ class Slot:
         for session in ended:
             with self._lock:
                 waiting = self._scheduler.end_session(session)
-                if self._runner is not None:
-                    self._runner.reset(session)
             if waiting is not None:
                 self._drop([Dropped(waiting, DropReason.CANCELLED)])
             self._tell(events.SessionEnded(self.clock(), session))
