@@ -23,7 +23,9 @@ from typing import Any
 from rclpy.executors import SingleThreadedExecutor
 
 from openpi_flash_client_node import __main__ as program
+from openpi_flash_client_node.ros import node as node_module
 from openpi_flash_client_node.ros import sensor_subscription
+from openpi_flash_client_node.ros.inputs import Inputs
 from openpi_flash_client_node.ros.node import ClientNode
 from openpi_flash_robot.bridge.effects import SendRequest
 from openpi_flash_robot.link.transport import PolicyConnection, open_policy
@@ -88,8 +90,23 @@ class TimedConnection:
         return getattr(self._connection, name)
 
 
+class TimedInputs(Inputs):
+    """The node's inputs, which tell the stopwatch when they are looked at, and of each frame."""
+
+    stopwatch: Stopwatch
+
+    def sense(self) -> None:
+        """Take what has arrived."""
+        self.stopwatch.look()
+        super().sense()
+
+    def _on_image(self, *arguments: Any) -> None:
+        self.stopwatch.frames += 1
+        super()._on_image(*arguments)
+
+
 class TimedNode(ClientNode):
-    """The client node, which tells the stopwatch when it looks and when it sends."""
+    """The client node, which tells the stopwatch when it sends."""
 
     def __init__(self, stopwatch: Stopwatch) -> None:
         self._stopwatch = stopwatch
@@ -98,17 +115,9 @@ class TimedNode(ClientNode):
     def _open_timed(self, link: LinkSettings) -> Any:
         return TimedConnection(open_policy(link), self._stopwatch)
 
-    def _sense(self) -> None:
-        self._stopwatch.look()
-        super()._sense()
-
     def _send(self, effect: SendRequest) -> None:
         super()._send(effect)
         self._stopwatch.leave()
-
-    def _on_image(self, *arguments: Any) -> None:
-        self._stopwatch.frames += 1
-        super()._on_image(*arguments)
 
 
 def main() -> None:
@@ -118,6 +127,8 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, stopwatch.start_anew)
     replaced: Any = program
     replaced.ClientNode = partial(TimedNode, stopwatch)
+    TimedInputs.stopwatch = stopwatch
+    node_module.Inputs = TimedInputs
     if "--rclpy-executor" in options:
         replaced.SparingExecutor = SingleThreadedExecutor
     if "--each-message" in options:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import time
@@ -16,36 +17,23 @@ from typing import Any
 from rclpy.clock import Clock
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from sensor_msgs.msg import CompressedImage, Image, JointState
-from std_msgs.msg import Bool, String
-from std_srvs.srv import SetBool, Trigger
+from std_msgs.msg import String
 
-from openpi_flash_client_node.cdr.images import EncodedImage, RawImage
-from openpi_flash_client_node.cdr.joint_states import JointStates
 from openpi_flash_client_node.ros import messages, qos
 from openpi_flash_client_node.ros.activity_watch import ActivityWatch
 from openpi_flash_client_node.ros.black_box import BlackBox
 from openpi_flash_client_node.ros.controller_check import ControllerCheck
 from openpi_flash_client_node.ros.get_action_chunk import GetActionChunkService
 from openpi_flash_client_node.ros.image_work import IMAGE_WORK
+from openpi_flash_client_node.ros.inputs import Inputs
 from openpi_flash_client_node.ros.malloc_tuning import keep_image_memory
+from openpi_flash_client_node.ros.orders import OrderServices
 from openpi_flash_client_node.ros.outputs import Outputs
 from openpi_flash_client_node.ros.parameters import RosParameters
-from openpi_flash_client_node.ros.pose_inputs import PoseInputs
-from openpi_flash_client_node.ros.prompt_topic import PromptTopic
 from openpi_flash_client_node.ros.rclpy_versions import ClockType
 from openpi_flash_client_node.ros.run_policy import RunPolicyServer
 from openpi_flash_client_node.ros.secret_parameters import NodeWithSecrets
-from openpi_flash_client_node.ros.sensor_subscription import SensorSubscription
 from openpi_flash_client_node.ros.silent_inputs import SilentInputs
-from openpi_flash_client_node.ros.state_messages import (
-    frame_problem,
-    message_type,
-    numbers_of,
-    stamp_of_state,
-)
-from openpi_flash_client_node.ros.stop_subscriptions import StopSubscriptions
-from openpi_flash_msgs.srv import SetPrompt
 from openpi_flash_robot.bridge.bridge import Bridge
 from openpi_flash_robot.bridge.diagnostics import reports
 from openpi_flash_robot.bridge.effects import (
@@ -57,27 +45,24 @@ from openpi_flash_robot.bridge.effects import (
     Warn,
 )
 from openpi_flash_robot.bridge.goal_run import GoalRun
-from openpi_flash_robot.bridge.status import Cause, State, Status
+from openpi_flash_robot.bridge.status import Status
 from openpi_flash_robot.link.api_key import find_api_key
 from openpi_flash_robot.link.events import LinkEvent
 from openpi_flash_robot.link.policy_link import PolicyLink, backoff
 from openpi_flash_robot.link.transport import (
     ImageMessage,
     PolicyConnection,
-    installation_notice,
+    link_notices,
     open_policy,
     resolve_server,
 )
 from openpi_flash_robot.nanoseconds import to_seconds
 from openpi_flash_robot.run.sending import job_of
-from openpi_flash_robot.senses.joints import prefixed
 from openpi_flash_robot.settings.bounds import BoundSource, bounded, checked, told_limits
 from openpi_flash_robot.settings.joint_limits_file import limits_from_file
-from openpi_flash_robot.settings.node_settings import Camera, LinkSettings, NodeSettings
+from openpi_flash_robot.settings.node_settings import LinkSettings, NodeSettings
 from openpi_flash_robot.settings.parameter_kinds import ParameterError
 from openpi_flash_robot.settings.robot_description import DescriptionError, parse_description
-from openpi_flash_robot.settings.state_inputs import StateInput, StateKind
-from openpi_flash_robot.settings.stop_states import SaidState, StopState
 
 HEARTBEAT_S = 0.5
 GRAPH_CHECK_S = 0.2
@@ -116,13 +101,9 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._goals: GoalRun | None = None
         self._run_policy: RunPolicyServer | None = None
         self._get_action_chunk: GetActionChunkService | None = None
-        self._prompt_topic: PromptTopic | None = None
         self._link: PolicyLink | None = None
         self._wake_up: Any = None
-        self._cameras: list[SensorSubscription] = []
-        self._states: list[SensorSubscription] = []
-        self._poses: PoseInputs | None = None
-        self._stops: StopSubscriptions | None = None
+        self._inputs: Inputs | None = None
         self._activity: ActivityWatch | None = None
         self._outputs: Outputs | None = None
         self._controller_check: ControllerCheck | None = None
@@ -239,7 +220,18 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._black_box.start(settings)
         self._outputs = Outputs(self, settings)
         self._made.append(self._outputs.destroy)
-        self._make_subscriptions(settings)
+        self._inputs = Inputs(
+            self,
+            settings,
+            self._bridge,
+            self._black_box,
+            now=self._now,
+            changed=self._carry_out,
+        )
+        self._made.append(self._inputs.destroy)
+        if topic := settings.robot_description_topic:
+            description = self.create_subscription(String, topic, self._on_description, qos.LATCHED)
+            self._made.append(partial(self.destroy_subscription, description))
         self._make_services()
         self._wake_up = self.create_guard_condition(self._on_link)
         self._made.append(partial(self.destroy_guard_condition, self._wake_up))
@@ -255,8 +247,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._make_timer(HEARTBEAT_S, self._on_heartbeat, real_time)
         silent_inputs = SilentInputs(self, self._bridge, settings.observation)
         self._make_timer(GRAPH_CHECK_S, silent_inputs.look, real_time)
-        assert self._poses is not None
-        self._make_timer(GRAPH_CHECK_S, self._poses.look, real_time)
+        self._make_timer(GRAPH_CHECK_S, self._inputs.look_at_poses, real_time)
         self._controller_check = ControllerCheck(self, settings.controllers)
         self._made.append(self._controller_check.destroy)
         self._activity = ActivityWatch(self, settings, self._on_graph_check)
@@ -267,67 +258,9 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         changed = self._table.on_change(self._on_settings, self._check_settings)
         self._made.append(partial(self.remove_on_set_parameters_callback, changed))
 
-    def _make_subscriptions(self, settings: NodeSettings) -> None:
-        for camera in settings.observation.cameras:
-            callback = partial(self._on_image, camera)
-            kind = CompressedImage if camera.is_compressed else Image
-            sensor = self._subscribe(kind, camera.topic, callback, qos.IMAGES_DEPTH)
-            self._cameras.append(sensor)
-        topics = settings.observation.joint_state_topics
-        prefixes = settings.observation.joint_state_prefixes
-        for topic, prefix in zip(topics, prefixes, strict=True):
-            callback = partial(self._on_joints, prefix)
-            sensor = self._subscribe(JointState, topic, callback, qos.JOINT_STATES_DEPTH)
-            self._states.append(sensor)
-        for state in settings.observation.states:
-            if not state.kind.is_of_joints and state.kind is not StateKind.TF:
-                kind = message_type(state)
-                callback = partial(self._on_vector, state)
-                sensor = self._subscribe(kind, state.topic, callback, qos.JOINT_STATES_DEPTH)
-                self._states.append(sensor)
-        assert self._bridge is not None
-        self._poses = PoseInputs(
-            self, self._bridge, settings.observation, self._black_box, self._now
-        )
-        self._made.append(self._poses.destroy)
-        if topic := settings.robot_description_topic:
-            description = self.create_subscription(String, topic, self._on_description, qos.LATCHED)
-            self._made.append(partial(self.destroy_subscription, description))
-        if topic := settings.prompt_topic:
-            self._prompt_topic = PromptTopic(self, topic, self._on_prompt)
-            self._made.append(self._prompt_topic.destroy)
-        self._stops = StopSubscriptions(
-            self, settings.stops, switched=self._on_stop, said=self._on_stop_state
-        )
-        self._made.append(self._stops.destroy)
-        if topic := settings.takeover.switch_topic:
-            quality = qos.stop_input(is_latched=settings.takeover.timeout_ns == 0)
-            switch = self.create_subscription(Bool, topic, self._on_takeover, quality)
-            self._made.append(partial(self.destroy_subscription, switch))
-            sensor = self._subscribe(
-                JointState, settings.takeover.topic, self._on_target, qos.JOINT_STATES_DEPTH
-            )
-            self._states.append(sensor)
-
-    def _subscribe(
-        self, kind: type, topic: str, callback: Callable[[Any, int], None], depth: int
-    ) -> SensorSubscription:
-        """Hand messages to a callback, with how long they have waited here, ns."""
-        sensor = SensorSubscription(
-            self, kind, topic, lambda message: callback(message, sensor.waited_ns), depth
-        )
-        self._made.append(sensor.destroy)
-        return sensor
-
     def _make_services(self) -> None:
-        for kind, name, callback in (
-            (SetPrompt, "~/set_prompt", self._on_set_prompt),
-            (Trigger, "~/reset", self._on_reset),
-            (SetBool, "~/pause", self._on_pause),
-            (Trigger, "~/hold", self._on_hold),
-        ):
-            service = self.create_service(kind, name, callback)
-            self._made.append(partial(self.destroy_service, service))
+        orders = OrderServices(self, self._live_bridge, now=self._now, changed=self._carry_out)
+        self._made.append(orders.destroy)
         assert self._goals is not None
         self._run_policy = RunPolicyServer(
             self, self._goals, now=self._now, changed=self._carry_out
@@ -350,15 +283,18 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             self._made.pop()()
         self._settings = self._bridge = self._link = self._wake_up = self._last_status = None
         self._outputs, self._unbounded, self._limits_file, self._bounds = None, None, (), ()
-        self._controller_check = self._poses = self._stops = self._activity = None
-        self._goals = self._run_policy = self._get_action_chunk = self._prompt_topic = None
-        self._cameras.clear()
-        self._states.clear()
+        self._inputs = self._controller_check = self._activity = None
+        self._goals = self._run_policy = self._get_action_chunk = None
 
     @property
     def _live_bridge(self) -> Bridge[ImageMessage]:
         assert self._bridge is not None, "the node is not configured"
         return self._bridge
+
+    @property
+    def _live_inputs(self) -> Inputs:
+        assert self._inputs is not None, "the node is not configured"
+        return self._inputs
 
     @property
     def _live_outputs(self) -> Outputs:
@@ -377,50 +313,17 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             self._log.info(line)
 
     def _log_warnings(self, settings: NodeSettings) -> None:
-        link = settings.link
         if not settings.dry_run:
             names = ", ".join(controller.topic for controller in settings.controllers)
             self._log.warning(f"dry_run is false: chunks move the robot through {names}")
-        if notice := installation_notice():
+        for notice in link_notices(settings.link):
             self._log.warning(notice)
-        is_local = link.host in ("127.0.0.1", "::1", "localhost") or link.is_unix
-        if link.transport == "quic" and link.is_unauthenticated and not is_local:
-            self._log.warning(
-                f"the server at {link.server} is not authenticated: an attacker on the network "
-                "path could impersonate it and move the robot; set server_fingerprint to the "
-                "fingerprint that the server prints at its start"
-            )
 
     # --- inputs ---
 
     def _now(self) -> int:
         now: int = self.get_clock().now().nanoseconds
         return now
-
-    def _on_image(self, camera: Camera, image: RawImage | EncodedImage, waited_ns: int) -> None:
-        stamp_ns = image.stamp_ns
-        if camera.is_stamped_on_arrival:
-            stamp_ns = self._now() - waited_ns
-        self._live_bridge.add_frame(camera.name, stamp_ns, image)
-        self._black_box.camera(camera.name, stamp_ns, image)
-
-    def _on_joints(self, prefix: str, states: JointStates, waited_ns: int) -> None:
-        assert self._settings is not None
-        stamp_ns = states.stamp_ns
-        if self._settings.observation.joints_are_stamped_on_arrival:
-            stamp_ns = self._now() - waited_ns
-        names = prefixed(states.name, len(states.position), prefix)
-        self._live_bridge.add_joints(
-            stamp_ns, names, states.position, states.velocity, states.effort
-        )
-        self._black_box.joints(stamp_ns, states)
-
-    def _on_vector(self, state: StateInput, message: Any, waited_ns: int) -> None:
-        if why := frame_problem(state, message):
-            self._live_bridge.states.refuse_vector(state.name, why)
-            return
-        stamp_ns = stamp_of_state(state, message, self._now() - waited_ns)
-        self._live_bridge.add_vector(state.name, stamp_ns, numbers_of(state, message))
 
     def _on_description(self, message: String) -> None:
         assert self._settings is not None
@@ -436,37 +339,13 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._log_limits()
         self._carry_out()
 
-    def _on_stop(self, topic: str, value: bool) -> None:
-        self._live_bridge.hear_stop(self._now(), topic, value)
-        self._black_box.stop_input(topic, value)
-        self._carry_out()
-
-    def _on_stop_state(self, state: StopState, said: SaidState) -> None:
-        self._live_bridge.hear_state(self._now(), state.name, said)
-        self._black_box.stop_input(state.topic, said.stops)
-        self._carry_out()
-
-    def _on_takeover(self, message: Bool) -> None:
-        self._live_bridge.hear_takeover(self._now(), message.data)
-        assert self._settings is not None
-        self._black_box.stop_input(self._settings.takeover.switch_topic, message.data)
-        self._carry_out()
-
-    def _on_target(self, states: JointStates, _: int) -> None:
-        self._live_bridge.hear_target(self._now(), states.name, states.position)
-
-    @property
-    def _inputs(self) -> tuple[SensorSubscription | PoseInputs, ...]:
-        poses = () if self._poses is None else (self._poses,)
-        return (*self._cameras, *self._states, *poses)
-
     def _on_link(self) -> None:
         if self._link is None:
             return
-        self._sense()
+        self._live_inputs.sense()
         for event in self._link.events():
             self._on_link_event(event)
-        self._sense()
+        self._live_inputs.sense()
         self._live_bridge.tick(self._now())
         self._carry_out()
 
@@ -476,22 +355,11 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._carry_out()
 
     def _on_tick(self) -> None:
-        for sensor in self._inputs:
-            sensor.settle()
-        if self._prompt_topic is not None:
-            self._prompt_topic.settle()
+        self._live_inputs.settle()
         self._live_bridge.look_at_clock(self._now(), time.monotonic_ns())
-        self._sense()
+        self._live_inputs.sense()
         self._live_bridge.tick(self._now())
         self._carry_out()
-
-    def _sense(self) -> None:
-        """Take what has arrived of the inputs that the bridge is about to look at."""
-        for state in self._inputs[len(self._cameras) :]:
-            state.take()
-        if self._live_bridge.wants_frames(self._now()):
-            for camera in self._cameras:
-                camera.take()
 
     def _on_settings(self, settings: NodeSettings) -> None:
         assert self._settings is not None
@@ -509,55 +377,14 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._unbounded = settings
         self._settings = bounded(settings, self._bounds)
         self._live_bridge.update_settings(self._settings)
+        self._live_inputs.update_settings(self._settings)
         self._black_box.settings(self._settings)
 
-    # --- services ---
-
-    def _on_set_prompt(
-        self, request: SetPrompt.Request, response: SetPrompt.Response
-    ) -> SetPrompt.Response:
-        self._live_bridge.set_prompt(self._now(), request.prompt, reset=request.reset)
-        self._carry_out()
-        response.success = True
-        response.message = self._told(f"the instruction is now {request.prompt!r}")
-        return response
-
-    def _on_prompt(self, prompt: str) -> None:
-        self._live_bridge.set_prompt(self._now(), prompt, reset=False)
-        self._carry_out()
-
     def _on_get_action_chunk(self, prompt: str, timeout: float) -> str:
-        for sensor in self._inputs:
-            sensor.take()  # while the robot is paused nobody else does
+        self._live_inputs.take()  # while the robot is paused nobody else does
         refusal = self._live_bridge.infer_once(self._now(), prompt, timeout)
         self._carry_out()
         return refusal
-
-    def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        pressed = self._live_bridge.reset(self._now())
-        self._carry_out()
-        response.success = pressed is None
-        response.message = self._told("the running chunk is forgotten")
-        if pressed is not None:
-            response.message = f"the robot stays stopped: {pressed.message}"
-        return response
-
-    def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        self._live_bridge.pause(self._now(), request.data)
-        self._carry_out()
-        response.success = True
-        response.message = self._told("paused" if request.data else "not paused any more")
-        return response
-
-    def _on_hold(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._live_bridge.hold(self._now())
-        self._carry_out()
-        response.success, response.message = True, self._told("held until ~/reset is called")
-        return response
-
-    def _told(self, done: str) -> str:
-        """What a service has done, and what the robot does now, which may be something else."""
-        return f"{done}; now {_line_of(self._live_bridge.status(self._now()))}"
 
     # --- outputs ---
 
@@ -611,8 +438,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         assert self._settings is not None
         assert self._controller_check is not None
         unheard = self._live_bridge.states.why_never_heard(self._now())
-        assert self._stops is not None
-        self._live_bridge.look_at_stop_publishers(self._now(), self._stops.publishers())
+        publishers = self._live_inputs.stop_publishers()
+        self._live_bridge.look_at_stop_publishers(self._now(), publishers)
         objection = self._controller_check.look(is_robot_there=unheard is None)
         if objection is not None and unheard is not None:
             objection = unheard  # the robot is not up, and its controllers with it
@@ -631,17 +458,9 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._live_outputs.show_diagnostics(entries, now)
 
     def _log_status(self, status: Status) -> None:
-        line, log = _line_of(status), self._log
-        if status.state is State.FAULT:
-            log.error(line)
-        elif status.cause is Cause.PLANNER or (
-            status.state in (State.DISCONNECTED, State.HOLDING)
-            and status.cause is not Cause.WAITING
-        ):
-            log.warning(line)
+        if status.severity >= logging.ERROR:
+            self._log.error(status.line)
+        elif status.severity >= logging.WARNING:
+            self._log.warning(status.line)
         else:
-            log.info(line)
-
-
-def _line_of(status: Status) -> str:
-    return f"{status.state.name}: {status.message}" if status.message else status.state.name
+            self._log.info(status.line)

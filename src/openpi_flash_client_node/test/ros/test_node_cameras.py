@@ -36,7 +36,7 @@ class Camera:
 
 
 def sensors_of(node):
-    return {sensor._topic: sensor for sensor in node._cameras}
+    return {sensor._topic: sensor for sensor in node._inputs.cameras}
 
 
 def without_its_own_cameras(robot, *names):

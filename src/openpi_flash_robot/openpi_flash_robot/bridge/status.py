@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import logging
 from dataclasses import dataclass
 
 from openpi_flash_robot.bridge.instruction import Instruction
@@ -124,6 +125,21 @@ class Status:
     def message(self) -> str:
         """Why, for people."""
         return self.condition.message
+
+    @property
+    def line(self) -> str:
+        """The state and why, for a log."""
+        return f"{self.state.name}: {self.message}" if self.message else self.state.name
+
+    @property
+    def severity(self) -> int:
+        """How a log has to tell it: a level of Python's `logging`."""
+        if self.state is State.FAULT:
+            return logging.ERROR
+        stands = self.state in (State.DISCONNECTED, State.HOLDING)
+        if self.cause is Cause.PLANNER or (stands and self.cause is not Cause.WAITING):
+            return logging.WARNING
+        return logging.INFO
 
     def differs_from(self, last: Status | None) -> bool:
         """Whether state, cause or instruction differ; numbers in `message` do not count."""

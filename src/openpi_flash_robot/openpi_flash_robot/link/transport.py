@@ -145,6 +145,19 @@ def installation_notice() -> str:
     )
 
 
+def link_notices(link: LinkSettings) -> list[str]:
+    """What people should know before they trust the link to a server."""
+    notices = [notice] if (notice := installation_notice()) else []
+    is_local = link.host in ("127.0.0.1", "::1", "localhost") or link.is_unix
+    if link.transport == "quic" and link.is_unauthenticated and not is_local:
+        notices.append(
+            f"the server at {link.server} is not authenticated: an attacker on the network path "
+            "could impersonate it and move the robot; set server_fingerprint to the fingerprint "
+            "that the server prints at its start"
+        )
+    return notices
+
+
 def failure_kind(error: Exception) -> FailureKind:
     """Why a request failed, as the bridge distinguishes it."""
     if isinstance(error, Timeout):

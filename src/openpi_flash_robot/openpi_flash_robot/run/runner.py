@@ -23,12 +23,12 @@ from types import TracebackType
 from typing import Any
 
 from openpi_flash_robot.bridge.effects import Effect, Reconnect, ResetPolicy, SendRequest, Warn
-from openpi_flash_robot.bridge.status import Cause, State, Status
+from openpi_flash_robot.bridge.status import Status
 from openpi_flash_robot.link.api_key import find_api_key
 from openpi_flash_robot.link.policy_link import PolicyLink, backoff
 from openpi_flash_robot.link.transport import (
     PolicyConnection,
-    installation_notice,
+    link_notices,
     open_policy,
     resolve_server,
 )
@@ -313,7 +313,7 @@ class PolicyRunner:
         status = self._drive.status(time.monotonic_ns())
         if status.differs_from(self._last_status):
             self._last_status = status
-            _log_status(status)
+            log.log(status.severity, status.line)
             self._tell(self._listeners.on_status, status)
 
     def _tell(self, listener: Callable[[Any], object] | None, what: Any) -> None:
@@ -425,7 +425,6 @@ def _named(error: Exception) -> str:
 
 def _warnings(robot: Robot, settings: NodeSettings) -> list[str]:
     warnings = []
-    link = settings.link
     if not settings.dry_run:
         warnings.append(f"dry_run is false: chunks move {', '.join(settings.axes)}")
     told_rates = any(controller.kind.takes_rates for controller in settings.controllers)
@@ -434,25 +433,4 @@ def _warnings(robot: Robot, settings: NodeSettings) -> list[str]:
             "the robot is told velocities and has neither stop() nor command_window(): when "
             "command() fails, or this process ends in a crash, it goes on with the last one"
         )
-    if notice := installation_notice():
-        warnings.append(notice)
-    is_local = link.host in ("127.0.0.1", "::1", "localhost") or link.is_unix
-    if link.transport == "quic" and link.is_unauthenticated and not is_local:
-        warnings.append(
-            f"the server at {link.server} is not authenticated: an attacker on the network path "
-            "could impersonate it and move the robot; set server_fingerprint to the fingerprint "
-            "that the server prints at its start"
-        )
-    return warnings
-
-
-def _log_status(status: Status) -> None:
-    line = f"{status.state.name}: {status.message}" if status.message else status.state.name
-    if status.state is State.FAULT:
-        log.error(line)
-    elif status.cause is Cause.PLANNER or (
-        status.state in (State.DISCONNECTED, State.HOLDING) and status.cause is not Cause.WAITING
-    ):
-        log.warning(line)
-    else:
-        log.info(line)
+    return [*warnings, *link_notices(settings.link)]
