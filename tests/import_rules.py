@@ -229,6 +229,7 @@ ROOMS = {
         ("config", "contract"),
         ("slot",),
         ("handlers", "own_policy", "runners", "transports"),
+        ("admin",),
         ("serving", "probe"),
         ("commands",),
         ("cli",),

@@ -51,6 +51,7 @@ def server_config(checkpoint: Path, ports: Ports, state_dir: Path, prompt: str) 
     return {
         "host": "127.0.0.1",
         "state_dir": str(state_dir),
+        "admin": {"enabled": False},
         "action": {
             "model_config_name": MODEL_CONFIG,
             "checkpoint_dir": str(checkpoint / "action"),

@@ -116,6 +116,7 @@ class FakePlanner:
         self.gate = gate
         self.entered = threading.Semaphore(0)
         self.prompts = []
+        self.formats = []
         self.answers = []
         self.running = 0
         self.most_running = 0
@@ -123,11 +124,12 @@ class FakePlanner:
     def warm_up(self):
         pass
 
-    def plan(self, observation, *, prompt):
+    def plan(self, observation, *, prompt, prompt_format=None):
         self.running += 1
         self.most_running = max(self.running, self.most_running)
         try:
             self.prompts.append(prompt)
+            self.formats.append(prompt_format)
             self.entered.release()
             if self.gate is not None:
                 assert self.gate.wait(WAIT)

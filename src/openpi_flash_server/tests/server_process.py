@@ -21,7 +21,11 @@ class Process:
 
     def __init__(self, directory, config, *, program=None):
         path = directory / "server.json"
-        path.write_text(json.dumps({"state_dir": str(directory / "state"), **config}))
+        path.write_text(
+            json.dumps(
+                {"state_dir": str(directory / "state"), "admin": {"enabled": False}, **config}
+            )
+        )
         self.path = path
         command = program or [sys.executable, "-m", "openpi_flash_server"]
         self.popen = subprocess.Popen(

@@ -3,6 +3,7 @@
 import numpy as np
 from server_fakes import CLIENT, WAIT, Inbox, logged_slot, open_with
 
+from openpi_flash_server.config.live_prompts import LivePrompts, Prompts
 from openpi_flash_server.handlers.action import ActionHandler
 from openpi_flash_server.handlers.combined import CombinedHandler
 from openpi_flash_server.handlers.planning import PlannerHandler, SubtaskSource
@@ -22,7 +23,7 @@ class Pair:
             CombinedHandler(
                 ActionHandler(policy),
                 SubtaskSource(self.planner_slot),
-                action_prompt_template=template,
+                prompts=LivePrompts(Prompts(action_prompt_template=template)),
                 default_prompt=default_prompt,
             ),
         )

@@ -50,6 +50,7 @@ def config_of(tmp_path, **values):
     values = {
         "host": "127.0.0.1",
         "state_dir": str(tmp_path / "state"),
+        "admin": {"enabled": False},
         "action_transport": FREE_PORTS,
         "planner_transport": FREE_PORTS,
         **values,

@@ -238,6 +238,14 @@ class TransportServer:
     def counters(self) -> dict[str, int]:
         """Counters since the start, for metrics; docs/server.md lists them."""
 
+    def clients(self) -> list[tuple[str, str, str]]:
+        """The clients that are connected.
+
+        Returns:
+            For each its name, as in `next_client_events`; its session; name and version of its
+            software, as it gave them, with control characters escaped.
+        """
+
     def set_metadata(self, metadata: dict[str, Any]) -> None:
         """Become ready: from now on each hello is answered with `metadata`."""
 
@@ -360,6 +368,14 @@ class QuicServer(TransportServer):
         """How many connections are open now, those in their handshake included."""
 
     @property
+    def links(self) -> dict[str, dict[str, float]]:
+        """How each connection's link does, by the client's name, since it connected.
+
+        `rtt_ms`, smoothed; `packets_sent` by the server, and those among them that were declared
+        lost, `packets_lost`; `bytes_sent` and `bytes_received`, in UDP datagrams.
+        """
+
+    @property
     def link_settings(self) -> dict[str, int]:
         """How the link is set, as the kernel granted it.
 
@@ -424,6 +440,10 @@ class TransportRequest:
         """The client's address: `ip:port#connection`, or `pid=…,uid=…#connection`."""
 
     @property
+    def size(self) -> int:
+        """Bytes of the message."""
+
+    @property
     def observation(self) -> dict[str, Any]:
         """What the client sent; arrays are read-only views on the received bytes.
 
@@ -435,8 +455,11 @@ class TransportRequest:
     def cancelled(self) -> bool:
         """Whether the client has cancelled the request or is gone."""
 
-    def respond(self, result: dict[str, Any]) -> None:
+    def respond(self, result: dict[str, Any]) -> int:
         """Answer with a result. Harmless when the client has left.
+
+        Returns:
+            Bytes of the answer.
 
         Raises:
             CodecError: the result cannot travel; the request is not answered yet.

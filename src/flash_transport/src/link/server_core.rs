@@ -1,5 +1,6 @@
 //! What servers of every transport do: judge hellos, hand out requests, stop.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use super::queue::{Next, Queue};
 use super::refused::RefusedAddresses;
 use super::request::Request;
 use super::wire::{ErrorCode, Failure, ANSWER_OK};
+use crate::text::shown;
 
 pub const SHUTTING_DOWN: &str = "the server shuts down";
 pub const WARMING_UP: &str = "the server warms up";
@@ -33,6 +35,16 @@ pub struct ServerCore {
     /// `None` while the policy loads.
     metadata_answer: Mutex<Option<Bytes>>,
     refused: Mutex<RefusedAddresses>,
+    /// By their names.
+    connected: Mutex<HashMap<Arc<str>, ConnectedClient>>,
+}
+
+/// A client whose hello was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectedClient {
+    pub session: Arc<str>,
+    /// Name and version of its software, as its hello gives them, escaped; empty if it gives none.
+    pub software: String,
 }
 
 /// The sender of a hello.
@@ -76,6 +88,7 @@ impl ServerCore {
             keys,
             metadata_answer: Mutex::new(metadata.map(metadata_answer)),
             refused: Mutex::default(),
+            connected: Mutex::default(),
         })
     }
 
@@ -128,6 +141,11 @@ impl ServerCore {
             Some(session) => session.into(),
             None => peer.name.clone(),
         };
+        let client = ConnectedClient {
+            session: session.clone(),
+            software: software(hello.client, hello.version),
+        };
+        lock(&self.connected).insert(peer.name.clone(), client);
         self.events
             .note(ClientEventKind::Connected, &peer.name, &session);
         HelloOutcome::Welcome { session, answer }
@@ -135,8 +153,18 @@ impl ServerCore {
 
     /// Note that a client whose hello was accepted has left.
     pub fn note_disconnected(&self, peer: &PeerName, session: &str) {
+        lock(&self.connected).remove(&peer.name);
         self.events
             .note(ClientEventKind::Disconnected, &peer.name, session);
+    }
+
+    /// The clients that are connected, by their names.
+    pub fn connected(&self) -> Vec<(Arc<str>, ConnectedClient)> {
+        let connected = lock(&self.connected);
+        connected
+            .iter()
+            .map(|(name, client)| (name.clone(), client.clone()))
+            .collect()
     }
 
     /// Note that a client sent no hello in time.
@@ -160,6 +188,11 @@ impl ServerCore {
             .note(ClientEventKind::Refused, &peer.address, message);
         Failure::new(code, message)
     }
+}
+
+fn software(client: Option<String>, version: Option<String>) -> String {
+    let named: Vec<String> = [client, version].into_iter().flatten().collect();
+    shown(&named.join(" "))
 }
 
 /// An answer that holds the metadata.
@@ -220,6 +253,25 @@ mod tests {
             code(judge(&core, &hello(Some("right"), None))),
             "10.0.0.7:4433#1"
         );
+    }
+
+    #[test]
+    fn a_client_is_listed_with_its_software_until_it_leaves() {
+        let core = core(&[], Some(&[0x80]));
+        let hello = Hello {
+            client: Some("arm\n".into()),
+            version: Some("1.2".into()),
+            session: Some("arm-7".into()),
+            ..Hello::default()
+        };
+        judge(&core, &hello.encode().unwrap()[1..]);
+        let client = ConnectedClient {
+            session: "arm-7".into(),
+            software: "arm\\n 1.2".into(),
+        };
+        assert_eq!(core.connected(), [(peer().name, client)]);
+        core.note_disconnected(&peer(), "arm-7");
+        assert_eq!(core.connected(), []);
     }
 
     #[test]

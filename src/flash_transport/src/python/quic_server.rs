@@ -91,6 +91,22 @@ impl QuicServer {
         self.server.connections()
     }
 
+    /// The state of each connection's link, by the client's name.
+    #[getter]
+    fn links<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let links = PyDict::new(py);
+        for link in self.server.links() {
+            let state = PyDict::new(py);
+            state.set_item("rtt_ms", link.rtt.as_secs_f64() * 1000.0)?;
+            state.set_item("packets_sent", link.packets_sent)?;
+            state.set_item("packets_lost", link.packets_lost)?;
+            state.set_item("bytes_sent", link.bytes_sent)?;
+            state.set_item("bytes_received", link.bytes_received)?;
+            links.set_item(&*link.client, state)?;
+        }
+        Ok(links)
+    }
+
     /// The settings of the link, as the kernel granted them.
     #[getter]
     fn link_settings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

@@ -19,6 +19,7 @@ use crate::text::shown;
 pub struct TransportRequest {
     /// The body is moved to `body`.
     request: Request,
+    size: usize,
     /// None once it is decoded.
     body: Mutex<Buffer>,
     observation: PyOnceLock<PyResult<Py<PyAny>>>,
@@ -27,6 +28,7 @@ pub struct TransportRequest {
 impl TransportRequest {
     pub fn new(mut request: Request) -> Self {
         Self {
+            size: request.body.len(),
             body: Mutex::new(std::mem::take(&mut request.body)),
             request,
             observation: PyOnceLock::new(),
@@ -66,6 +68,12 @@ impl TransportRequest {
         &self.request.peer
     }
 
+    /// Bytes of the message.
+    #[getter]
+    fn size(&self) -> usize {
+        self.size
+    }
+
     /// The client's observation; arrays are read-only views on the received bytes.
     #[getter]
     fn observation(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -81,10 +89,12 @@ impl TransportRequest {
         self.request.reply.is_cancelled()
     }
 
-    /// Answer with a result. Harmless if the client has left.
-    fn respond(&self, py: Python<'_>, result: &Bound<'_, PyDict>) -> PyResult<()> {
+    /// Answer with a result; returns the answer's bytes. Harmless if the client has left.
+    fn respond(&self, py: Python<'_>, result: &Bound<'_, PyDict>) -> PyResult<usize> {
         let answer = codec::encode_with_prefix(py, ANSWER_OK, result)?;
-        Ok(self.request.reply.answer(answer)?)
+        let size = answer.len();
+        self.request.reply.answer(answer)?;
+        Ok(size)
     }
 
     /// Answer with an error. Harmless if the client has left.

@@ -53,6 +53,14 @@ impl TransportServer {
         Ok(named)
     }
 
+    /// The clients that are connected: their names, sessions and software.
+    fn clients(&self) -> Vec<(String, String, String)> {
+        let connected = self.server.core().connected().into_iter();
+        connected
+            .map(|(name, client)| (name.to_string(), client.session.to_string(), client.software))
+            .collect()
+    }
+
     /// Answer hellos with `metadata` from now on: the policy is loaded.
     fn set_metadata(&self, py: Python<'_>, metadata: &Bound<'_, PyDict>) -> PyResult<()> {
         self.server

@@ -39,6 +39,7 @@ use crate::link::server_core::{ServerCore, SHUTTING_DOWN};
 use crate::trust::{Fingerprint, Identity};
 use admission::{Admission, AdmissionControl};
 use connection::serve_connection;
+pub use peer::LinkState;
 use shared::{Shared, Stage, FLUSH_TIME};
 use socket::ListeningSocket;
 use unmatched::is_unmatched;
@@ -170,6 +171,12 @@ impl Server {
     /// Number of open connections, those in their handshake included.
     pub fn connections(&self) -> usize {
         self.shared.admission.taken()
+    }
+
+    /// The state of each connection's link.
+    pub fn links(&self) -> Vec<LinkState> {
+        let peers = self.shared.peers.all();
+        peers.iter().map(|peer| peer.link_state()).collect()
     }
 
     pub fn counters(&self) -> &Counters {

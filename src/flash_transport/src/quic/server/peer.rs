@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn::Connection;
 use tokio::sync::watch;
@@ -44,7 +45,34 @@ pub(super) struct Peer {
     pub last_request: AtomicUsize,
 }
 
+/// How a connection's link does, counted since the connection was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkState {
+    pub client: Arc<str>,
+    /// Smoothed round-trip time.
+    pub rtt: Duration,
+    /// Of the server.
+    pub packets_sent: u64,
+    /// Of those, the ones that were declared lost; probes of the datagram size are not counted.
+    pub packets_lost: u64,
+    /// In UDP datagrams, all of QUIC included.
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+}
+
 impl Peer {
+    pub fn link_state(&self) -> LinkState {
+        let stats = self.connection.stats();
+        LinkState {
+            client: self.name.name.clone(),
+            rtt: stats.path.rtt,
+            packets_sent: stats.path.sent_packets,
+            packets_lost: stats.path.lost_packets,
+            bytes_sent: stats.udp_tx.bytes,
+            bytes_received: stats.udp_rx.bytes,
+        }
+    }
+
     /// The session, if the client's hello was accepted.
     pub fn session(&self) -> Option<Arc<str>> {
         match &*self.hello.borrow() {

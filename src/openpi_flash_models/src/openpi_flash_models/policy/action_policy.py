@@ -57,12 +57,14 @@ class _Row:
         state: [S] in the model's space, not normalised.
         measured: [S] in the robot's own units.
         sampling: the model's kind's.
+        preprocess_ms: how long making all of this took.
     """
 
     inputs: ModelInputs
     state: np.ndarray
     measured: np.ndarray
     sampling: Any
+    preprocess_ms: float = 0.0
 
 
 class ModelPolicy:
@@ -139,8 +141,11 @@ class ModelPolicy:
         answers: dict[int, BatchAnswer] = {}
         rows: dict[int, _Row] = {}
         for i, (observation, controls) in enumerate(requests):
+            started = time.perf_counter()
             try:
-                rows[i] = self._prepare(observation, controls)
+                row = self._prepare(observation, controls)
+                preprocess_ms = (time.perf_counter() - started) * 1000
+                rows[i] = dataclasses.replace(row, preprocess_ms=preprocess_ms)
             except ObservationError as error:
                 answers[i] = error
         programs = {i: self._actions.program(row.sampling) for i, row in rows.items()}
@@ -186,8 +191,19 @@ class ModelPolicy:
         answers: list[BatchAnswer] = []
         for row, made in zip(rows, output, strict=False):  # the batch may have been filled up
             try:
+                began = time.perf_counter()
                 actions, substitute = self._actions_of(row, made)
-                answers.append(ActionResult(actions, infer_ms, len(rows), substitute))
+                postprocess_ms = (time.perf_counter() - began) * 1000
+                answers.append(
+                    ActionResult(
+                        actions,
+                        infer_ms,
+                        len(rows),
+                        substitute,
+                        preprocess_ms=row.preprocess_ms,
+                        postprocess_ms=postprocess_ms,
+                    )
+                )
             except ModelOutputError as error:
                 answers.append(error)
         return answers

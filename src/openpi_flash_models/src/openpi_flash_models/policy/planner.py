@@ -81,12 +81,15 @@ class SubtaskPlanner:
         self._robot = robot if robot is not None else _ANY_ROBOT
         self._options = options
 
-    def plan(self, observation: Mapping[str, Any], *, prompt: str) -> Subtask:
+    def plan(
+        self, observation: Mapping[str, Any], *, prompt: str, prompt_format: str | None = None
+    ) -> Subtask:
         """Generate the next subtask.
 
         Args:
             observation: a request of the robot; its state is not read.
             prompt: the task.
+            prompt_format: holds ``{task}``; None: that of the options.
 
         Raises:
             ObservationError: an image is missing, or cannot be used.
@@ -95,7 +98,8 @@ class SubtaskPlanner:
         started = time.perf_counter()
         if self._robot is _ANY_ROBOT:
             _refuse_unread_images(observation)
-        ids = self._generate(self.model_inputs(observation, prompt=prompt))
+        inputs = self.model_inputs(observation, prompt=prompt, prompt_format=prompt_format)
+        ids = self._generate(inputs)
         text = self._tokenizer.decode(ids)
         return Subtask(text, (time.perf_counter() - started) * 1000)
 
@@ -114,7 +118,9 @@ class SubtaskPlanner:
             for length in lengths_from(shortest, buckets, PROMPT_SLOTS):
                 self._generate(sized(example, cameras, length))
 
-    def model_inputs(self, observation: Mapping[str, Any], *, prompt: str) -> ModelInputs:
+    def model_inputs(
+        self, observation: Mapping[str, Any], *, prompt: str, prompt_format: str | None = None
+    ) -> ModelInputs:
         """The model's inputs: images and prompt."""
         found = self._robot.read_images(observation)
         attend_all = self._options.missing_cameras == "attended"
@@ -127,9 +133,8 @@ class SubtaskPlanner:
             is_there = np.array([slot in found for slot in slots])[:, None, None, None]
             scaled = images / np.float32(127.5) - np.float32(1.0)
             images = np.where(is_there, scaled, np.float32(0.0))  # mid-gray
-        tokens = self._tokenizer.encode(
-            planner_prompt(prompt, self._options.prompt_format), PROMPT_SLOTS
-        )
+        chosen = self._options.prompt_format if prompt_format is None else prompt_format
+        tokens = self._tokenizer.encode(planner_prompt(prompt, chosen), PROMPT_SLOTS)
         return ModelInputs(
             images=images[None],
             image_mask=np.array([[attend_all or slot in found for slot in slots]]),

@@ -51,6 +51,8 @@ class ActionResult:
         substitute: what the actions are instead of the model's output, and why; None: they are
             the model's output.
         extra: further entries of the answer, sent to the client as they are.
+        preprocess_ms: from the observation to the model's inputs; None: not measured.
+        postprocess_ms: from the model's output to the actions; None: not measured.
     """
 
     actions: np.ndarray
@@ -58,6 +60,8 @@ class ActionResult:
     batch_size: int = 1
     substitute: Substitute | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    preprocess_ms: float | None = None
+    postprocess_ms: float | None = None
 
 
 @dataclass(frozen=True)

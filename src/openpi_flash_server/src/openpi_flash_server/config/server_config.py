@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
 from openpi_flash_models.actions.malformed import MalformedTokens
 from openpi_flash_models.model.packing import MAX_BATCH
 from openpi_flash_models.transforms.normalize import NormalizationChoice
+from openpi_flash_server.config.admin_settings import AdminSettings
+from openpi_flash_server.config.field_problem import problem_at
 from openpi_flash_server.config.files import (
     KEY_RULE,
     is_key,
@@ -27,6 +28,7 @@ from openpi_flash_server.config.files import (
     user_path,
 )
 from openpi_flash_server.config.listen_address import listen_address
+from openpi_flash_server.config.live_prompts import DEFAULT_PROMPTS, Prompts
 from openpi_flash_server.config.model_settings import (
     DTYPE,
     LIVE,
@@ -56,11 +58,6 @@ _QUIC_PORT = "UDP port of QUIC"
 _UNIX_SOCKET_PATH = (
     "file of a unix socket for clients on this computer; their host is unix: and this path"
 )
-
-
-def problem_at(field: str, message: str) -> PydanticCustomError:
-    """A problem of one field that a check of the whole object found."""
-    return PydanticCustomError("at_field", "{message}", {"field": field, "message": message})
 
 
 class Mode(enum.StrEnum):
@@ -195,12 +192,12 @@ class PlannerSettings(Settings):
         description="the longest subtask, in tokens; decoding stops earlier at EOS",
     )
     generation_prompt_format: Annotated[str, Field(strict=True)] = Field(
-        default="Task: {task}. Subtask: ",
+        default=DEFAULT_PROMPTS.generation_prompt_format,
         description="the planner's prompt; holds {task}",
         json_schema_extra={"pattern": r"\{task\}", **LIVE},
     )
     action_prompt_template: Annotated[str, Field(strict=True)] = Field(
-        default="{task}. Subtask: {subtask}",
+        default=DEFAULT_PROMPTS.action_prompt_template,
         description="the action model's prompt in combined mode; holds {task} and {subtask}",
         json_schema_extra={
             "allOf": [{"pattern": r"\{task\}"}, {"pattern": r"\{subtask\}"}],
@@ -298,6 +295,7 @@ class ServerConfig(Settings):
         description="the address to listen on; 127.0.0.1 keeps the server to this machine, :: is "
         "every address of IPv6 and IPv4",
     )
+    admin: AdminSettings = AdminSettings()
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info",
         description="the lowest level of events that are logged",
@@ -397,6 +395,28 @@ class ServerConfig(Settings):
                     f"planner_transport.{name}", f"{planner} is taken by action_transport.{name}"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _admin_port_is_free(self) -> ServerConfig:
+        for slot in self.slots if self.admin.enabled else ():
+            if self.admin.port and self.transport(slot).websocket_port == self.admin.port:
+                raise problem_at(
+                    "admin.port",
+                    f"{self.admin.port} is taken by {slot}_transport.websocket_port",
+                )
+        return self
+
+    @property
+    def prompts(self) -> Prompts:
+        """The prompt settings at the start; those of a slot that is not set are the defaults."""
+        default_prompt = None if self.action is None else self.action.default_prompt
+        if self.planner is None:
+            return Prompts(default_prompt)
+        return Prompts(
+            default_prompt,
+            self.planner.generation_prompt_format,
+            self.planner.action_prompt_template,
+        )
 
     @property
     def mode(self) -> Mode:

@@ -17,16 +17,28 @@ from openpi_flash_models.policy.policy_protocol import (
     InferenceControls,
     StatefulPolicy,
 )
+from openpi_flash_models.text.task import requested_task
+from openpi_flash_server.config.live_prompts import LivePrompts
+from openpi_flash_server.handlers.artifact import refuse_other_artifact
 from openpi_flash_server.slot.runner import Result
 from openpi_flash_server.slot.session import Session
 from openpi_flash_server.slot.work import RequestMode, Work
 
+Prepared = tuple[dict[str, Any], BatchRequest | None]
+"""A part of a reply, and what to act on for the rest; None if that is the whole reply."""
+
 
 class ActionHandler:
-    """Runs one policy."""
+    """Runs one policy.
 
-    def __init__(self, policy: ActionPolicy) -> None:
+    Args:
+        policy: the policy.
+        prompts: the default prompt in force; None: there is none.
+    """
+
+    def __init__(self, policy: ActionPolicy, prompts: LivePrompts | None = None) -> None:
         self._policy = policy
+        self._prompts = prompts or LivePrompts()
 
     @property
     def max_batch(self) -> int:
@@ -39,30 +51,62 @@ class ActionHandler:
         return work.controls.num_steps, rtc is not None and rtc.is_prefix
 
     def handle(self, work: Work) -> dict[str, Any]:
-        """`actions` [horizon, dim] float64 and `policy_timing`.
+        """`actions` [horizon, dim] float64, `policy_timing` and `prompt_version`.
 
         `substitute` {kind, reason} is added if the actions are not the model's output, where
         `malformed_tokens` allows that.
         """
         if work.mode is RequestMode.SUBTASK_ONLY:
             raise _no_planner()
-        return self.act(work.observation, work.controls)
+        part, request = self.prepare(work)
+        return self.act(*request) | part
 
     def handle_batch(self, works: Sequence[Work]) -> list[Result]:
         """As `handle` for each work, in one call of the policy."""
-        acting = [work for work in works if work.mode is not RequestMode.SUBTASK_ONLY]
-        results = iter(self.act_batch([(work.observation, work.controls) for work in acting]))
-        return [
-            _no_planner() if work.mode is RequestMode.SUBTASK_ONLY else next(results)
-            for work in works
-        ]
+        prepared: list[Prepared | Exception] = []
+        for work in works:
+            try:
+                if work.mode is RequestMode.SUBTASK_ONLY:
+                    raise _no_planner()
+                prepared.append(self.prepare(work))
+            except ObservationError as error:
+                prepared.append(error)
+        return self.act_prepared(prepared)
+
+    def prepare(self, work: Work) -> tuple[dict[str, Any], BatchRequest]:
+        """The part of the reply before the action, and what to act on.
+
+        Raises:
+            ObservationError: another checkpoint is expected, or the prompt is no text.
+        """
+        self.refuse_other_artifact(work)
+        prompts, version = self._prompts.snapshot
+        observation = work.observation
+        if prompts.default_prompt is not None and requested_task(observation) is None:
+            observation = {**observation, "prompt": prompts.default_prompt}
+        return {"prompt_version": version}, (observation, work.controls)
 
     def act(self, observation: Mapping[str, Any], controls: InferenceControls) -> dict[str, Any]:
-        """As `handle`, for an observation that another handler completed."""
+        """`actions` and `policy_timing` for an observation that is prepared."""
         return _reply(self._policy.infer(observation, controls))
 
-    def act_batch(self, requests: Sequence[BatchRequest]) -> list[Result]:
-        """As `act` for each request, in one call of the policy."""
+    def act_prepared(self, prepared: Sequence[Prepared | Exception]) -> list[Result]:
+        """The whole replies to what was prepared, in one call of the policy."""
+        requests = [
+            one[1] for one in prepared if not isinstance(one, Exception) and one[1] is not None
+        ]
+        acted = iter(self._act_batch(requests))
+        results: list[Result] = []
+        for one in prepared:
+            if isinstance(one, Exception):
+                results.append(one)
+                continue
+            part, request = one
+            actions: Result = {} if request is None else next(acted)
+            results.append(actions if isinstance(actions, Exception) else actions | part)
+        return results
+
+    def _act_batch(self, requests: Sequence[BatchRequest]) -> list[Result]:
         if not requests:
             return []
         assert isinstance(self._policy, BatchPolicy)
@@ -73,6 +117,10 @@ class ActionHandler:
             except ModelOutputError as error:
                 results.append(error)
         return results
+
+    def refuse_other_artifact(self, work: Work) -> None:
+        """Raises ObservationError if the client expects another checkpoint."""
+        refuse_other_artifact(work, self._policy.spec.checkpoint)
 
     def reset(self, session: Session) -> None:
         """Starts a new episode of a policy that keeps something between requests."""
@@ -89,11 +137,11 @@ def _reply(result: ActionResult) -> dict[str, Any]:
     actions = np.ascontiguousarray(result.actions, dtype=np.float64)
     # never sent to a robot, even one that checks them itself
     refuse_not_finite(actions)
-    answer = {
-        **result.extra,
-        "actions": actions,
-        "policy_timing": {"infer_ms": float(result.infer_ms)},
-    }
+    timing = {"infer_ms": float(result.infer_ms)}
+    if result.preprocess_ms is not None and result.postprocess_ms is not None:
+        timing["preprocess_ms"] = result.preprocess_ms
+        timing["postprocess_ms"] = result.postprocess_ms
+    answer: dict[str, Any] = {**result.extra, "actions": actions, "policy_timing": timing}
     if result.substitute is not None:
         answer["substitute"] = {
             "kind": result.substitute.kind,

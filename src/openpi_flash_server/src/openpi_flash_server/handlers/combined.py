@@ -7,10 +7,10 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from openpi_flash_models.errors import ObservationError
-from openpi_flash_models.policy.policy_protocol import BatchRequest
 from openpi_flash_models.text.task import task_of
+from openpi_flash_server.config.live_prompts import LivePrompts
 from openpi_flash_server.config.prompt_template import fill_template
-from openpi_flash_server.handlers.action import ActionHandler
+from openpi_flash_server.handlers.action import ActionHandler, Prepared
 from openpi_flash_server.handlers.planning import SubtaskSource
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.slot.answer import ErrorCode, RequestFailed
@@ -30,8 +30,8 @@ class CombinedHandler:
     Args:
         action: runs the policy.
         planner: gives the subtasks.
-        action_prompt_template: holds {task} and {subtask}.
-        default_prompt: the task for a request that names none.
+        prompts: the templates and the default prompt in force.
+        default_prompt: the task if neither the request nor `prompts` names one.
         clock: monotonic seconds.
     """
 
@@ -40,13 +40,13 @@ class CombinedHandler:
         action: ActionHandler,
         planner: SubtaskSource,
         *,
-        action_prompt_template: str,
+        prompts: LivePrompts,
         default_prompt: str | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._action = action
         self._planner = planner
-        self._template = action_prompt_template
+        self._prompts = prompts
         self._default_prompt = default_prompt
         self._clock = clock
 
@@ -55,18 +55,23 @@ class CombinedHandler:
         result, request = self._before_acting(work)
         return result if request is None else self._action.act(*request) | result
 
-    def _before_acting(self, work: Work) -> tuple[dict[str, Any], BatchRequest | None]:
+    def _before_acting(self, work: Work) -> Prepared:
         """The part of the reply before the action, and what to act on, if anything."""
         if work.mode is RequestMode.ACTION_ONLY:
-            return {}, (work.observation, work.controls)
-        task = task_of(work.observation, self._default_prompt)
+            return self._action.prepare(work)
+        self._action.refuse_other_artifact(work)
+        prompts, version = self._prompts.snapshot
+        part: dict[str, Any] = {"prompt_version": version}
+        task = task_of(work.observation, prompts.default_prompt, self._default_prompt)
         if work.mode is RequestMode.SUBTASK_ONLY:
-            return {"subtask": self._planner.subtask_for(work, task)}, None
+            return {**part, "subtask": self._planner.subtask_for(work, task)}, None
         subtask = self._plan(work, task)
         prompt = task
         if subtask["text"]:
-            prompt = fill_template(self._template, task=task, subtask=subtask["text"])
-        return {"subtask": subtask}, ({**work.observation, "prompt": prompt}, work.controls)
+            template = prompts.action_prompt_template
+            prompt = fill_template(template, task=task, subtask=subtask["text"])
+        part["subtask"] = subtask
+        return part, ({**work.observation, "prompt": prompt}, work.controls)
 
     @property
     def max_batch(self) -> int:
@@ -79,23 +84,13 @@ class CombinedHandler:
 
     def handle_batch(self, works: Sequence[Work]) -> list[Result]:
         """As `handle` for each work: plans one after the other, and acts in one call."""
-        results: list[Result] = []
-        acting: list[tuple[int, BatchRequest]] = []
-        for index, work in enumerate(works):
+        prepared: list[Prepared | Exception] = []
+        for work in works:
             try:
-                result, request = self._before_acting(work)
+                prepared.append(self._before_acting(work))
             except (ObservationError, RequestFailed) as error:
-                results.append(error)
-                continue
-            results.append(result)
-            if request is not None:
-                acting.append((index, request))
-        acted = self._action.act_batch([request for _, request in acting])
-        for (index, _), actions in zip(acting, acted, strict=True):
-            planned = results[index]
-            assert isinstance(planned, dict)
-            results[index] = actions if isinstance(actions, Exception) else actions | planned
-        return results
+                prepared.append(error)
+        return self._action.act_prepared(prepared)
 
     def reset(self, session: Session) -> None:
         """Starts a new episode of the policy; every action has its own subtask."""

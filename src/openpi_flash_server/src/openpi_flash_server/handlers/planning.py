@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from openpi_flash_models.checkpoints.digest import CheckpointIdentity
 from openpi_flash_models.policy.policy_protocol import DEFAULT_CONTROLS
 from openpi_flash_models.text.task import task_of
+from openpi_flash_server.config.live_prompts import LivePrompts
+from openpi_flash_server.handlers.artifact import refuse_other_artifact
 from openpi_flash_server.slot.answer import Answer, Failure, Reply, RequestFailed
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.session import ServerSession, Session
@@ -37,8 +39,10 @@ class Planner(Protocol):
     def checkpoint(self) -> CheckpointIdentity | None:
         """The checkpoint it was loaded from."""
 
-    def plan(self, observation: Mapping[str, Any], *, prompt: str) -> PlannedSubtask:
-        """The next subtask of the task `prompt`."""
+    def plan(
+        self, observation: Mapping[str, Any], *, prompt: str, prompt_format: str | None = None
+    ) -> PlannedSubtask:
+        """The next subtask of the task `prompt`; None: the format that it was loaded with."""
 
     def warm_up(self) -> None:
         """Compiles what needs compiling."""
@@ -49,19 +53,32 @@ class PlannerHandler:
 
     Args:
         planner: the planner.
-        default_prompt: the task for a request that names none.
+        prompts: the format and the default prompt in force; None: the defaults.
+        default_prompt: the task if neither the request nor `prompts` names one.
     """
 
-    def __init__(self, planner: Planner, *, default_prompt: str | None) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        prompts: LivePrompts | None = None,
+        *,
+        default_prompt: str | None,
+    ) -> None:
         self._planner = planner
+        self._prompts = prompts or LivePrompts()
         self._default_prompt = default_prompt
 
     def handle(self, work: Work) -> dict[str, Any]:
-        """`subtask` {text, ms, age_ms}, for every mode."""
-        prompt = task_of(work.observation, self._default_prompt)
-        subtask = self._planner.plan(work.observation, prompt=prompt)
+        """`subtask` {text, ms, age_ms} and `prompt_version`, for every mode."""
+        refuse_other_artifact(work, self._planner.checkpoint)
+        prompts, version = self._prompts.snapshot
+        prompt = task_of(work.observation, prompts.default_prompt, self._default_prompt)
+        subtask = self._planner.plan(
+            work.observation, prompt=prompt, prompt_format=prompts.generation_prompt_format
+        )
         # age: from the planning's end to its use
-        return {"subtask": {"text": subtask.text, "ms": float(subtask.ms), "age_ms": 0.0}}
+        planned = {"text": subtask.text, "ms": float(subtask.ms), "age_ms": 0.0}
+        return {"subtask": planned, "prompt_version": version}
 
     def reset(self, session: Session) -> None:
         """Planners keep nothing between requests."""
@@ -100,6 +117,8 @@ class SubtaskSource:
                         mode=RequestMode.SUBTASK_ONLY,
                         controls=DEFAULT_CONTROLS,
                         session=ServerSession.ACTION_SLOT,
+                        # the client means the action slot's, which has checked it
+                        expected_artifact=None,
                     ),
                 ),
                 is_batch=False,

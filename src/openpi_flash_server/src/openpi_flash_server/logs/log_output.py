@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import Literal, TextIO
 
 from openpi_flash_server.logs.line_format import LineFormatter
 from openpi_flash_server.logs.line_writer import LineWriter
@@ -17,7 +17,9 @@ from openpi_flash_server.logs.line_writer import LineWriter
 OURS = ("openpi_flash_server", "openpi_flash_models", "flash_transport")
 """Loggers whose events appear from the chosen level up; those of other libraries from `warning`."""
 
-LEVELS = {
+Level = Literal["debug", "info", "warning", "error"]
+
+LEVELS: dict[Level, int] = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
     "warning": logging.WARNING,
@@ -59,7 +61,7 @@ class OnceFilter(logging.Filter):
         return is_news
 
 
-def configure(level: str = "info", *, stream: TextIO | None = None) -> LineWriter:
+def configure(level: Level = "info", *, stream: TextIO | None = None) -> LineWriter:
     """Sends events to `stream` (stdout) from `level` up, and other libraries' warnings.
 
     Args:
@@ -78,10 +80,21 @@ def configure(level: str = "info", *, stream: TextIO | None = None) -> LineWrite
     for old in list(root.handlers):
         root.removeHandler(old)
     root.addHandler(handler)
-    root.setLevel(max(LEVELS[level], logging.WARNING))
+    set_level(level)
+    return writer
+
+
+def set_level(level: Level) -> None:
+    """Shows events from `level` (a key of LEVELS) up, and other libraries' warnings."""
+    logging.getLogger().setLevel(max(LEVELS[level], logging.WARNING))
     for name in OURS:
         logging.getLogger(name).setLevel(LEVELS[level])
-    return writer
+
+
+def level() -> Level:
+    """The level in force."""
+    ours = logging.getLogger(OURS[0]).getEffectiveLevel()
+    return max((name for name in LEVELS if LEVELS[name] <= ours), key=LEVELS.__getitem__)
 
 
 def stderr_writer() -> LineWriter:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from openpi_flash_server.config.files import user_path
+from openpi_flash_server.config.listen_address import with_port
 from openpi_flash_server.config.server_config import ServerConfig, TransportSettings
 from openpi_flash_server.runners.own_thread import OwnThread
 from openpi_flash_server.serving.traffic import Traffic
 from openpi_flash_server.slot.event_log import EventLog
 from openpi_flash_server.slot.runner import Handler
-from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.slot.slot import Listener, Slot
+from openpi_flash_server.transports.client_events import ClientListener
 from openpi_flash_server.transports.local import LocalTransport
 from openpi_flash_server.transports.quic import (
     CertificateError,
@@ -38,17 +40,34 @@ class Endpoint:
     Args:
         name: `action` or `planner`.
         config: says where to listen and who may connect.
+        slot_listeners: are told the slot's events, besides the log.
+        client_listeners: are told of the slot's clients, besides the log.
+
+    Attributes:
+        metadata: what clients are told; None until `open`.
 
     Raises:
         StartError: a port or the socket cannot be listened on.
     """
 
-    def __init__(self, name: str, config: ServerConfig) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: ServerConfig,
+        *,
+        slot_listeners: Sequence[Listener] = (),
+        client_listeners: Sequence[ClientListener] = (),
+    ) -> None:
         self.name = name
+        self.metadata: Mapping[str, Any] | None = None
+        self._host = config.host
+        self._listeners = tuple(client_listeners)
         self.slot = Slot(name, max_wait=_max_wait(config, name))
         self.slot.subscribe(EventLog(name))
         self.traffic = Traffic(name, self.slot.clock)
         self.slot.subscribe(self.traffic.count)
+        for listener in slot_listeners:
+            self.slot.subscribe(listener)
         settings = config.transport(name)
         self.transports: list[Transport] = []
         try:
@@ -65,6 +84,7 @@ class Endpoint:
                 port=settings.websocket_port,
                 api_keys=config.keys,
                 expose_tracebacks=config.expose_tracebacks,
+                listeners=self._listeners,
             )
         self.transports.append(self.websocket)
         try:
@@ -76,6 +96,7 @@ class Endpoint:
                     certificate=_certificate(config),
                     api_keys=config.keys,
                     dedicated_link=settings.dedicated_link,
+                    listeners=self._listeners,
                 )
         except CertificateError as error:
             if config.tls_certificate is not None:
@@ -87,7 +108,10 @@ class Endpoint:
             return
         try:
             self.local = LocalTransport(
-                self.slot, path=user_path(settings.unix_socket_path), api_keys=config.keys
+                self.slot,
+                path=user_path(settings.unix_socket_path),
+                api_keys=config.keys,
+                listeners=self._listeners,
             )
         # their messages have the path and the reason already
         except (OSError, ValueError) as error:
@@ -97,6 +121,7 @@ class Endpoint:
 
     def open(self, handler: Handler, metadata: Mapping[str, Any]) -> None:
         """Lets clients in; the handler is loaded and warm."""
+        self.metadata = metadata
         self.slot.open(OwnThread(f"slot-{self.name}", handler))
         # WebSocket last: its health page says that all is ready
         for transport in reversed(self.transports):
@@ -107,10 +132,43 @@ class Endpoint:
 
         No request is lost. Clients that connect from now on get the new metadata.
         """
+        self.metadata = metadata
         former = self.slot.replace(OwnThread(f"slot-{self.name}", handler))
         for transport in reversed(self.transports):
             transport.publish(metadata)
         former.close(_LONGEST_BATCH)
+
+    @property
+    def unhealthy_because(self) -> str | None:
+        """The problem that `/healthz` reports; None if there is none."""
+        return self.slot.unhealthy_because or self.websocket.openpi.unpublished_because
+
+    @property
+    def trouble_because(self) -> str | None:
+        """A problem that only a restart cures; None if there is none."""
+        return self.slot.trouble_because
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """Where it listens, by the names of the log."""
+        addresses = {
+            "websocket": with_port(self._host, self.websocket.port),
+            "quic": with_port(self._host, self.quic.port),
+        }
+        if self.local is not None:
+            addresses["unix"] = str(self.local.path)
+        return addresses
+
+    def counters(self) -> Mapping[str, Mapping[str, int]]:
+        """What the native transports count, by link and counter."""
+        counted = {"quic": self.quic.counters}
+        if self.local is not None:
+            counted["unix"] = self.local.counters
+        return counted
+
+    def links(self) -> Mapping[str, Mapping[str, float]]:
+        """Round trip, packets and bytes of QUIC connections, by the client's name."""
+        return self.quic.links
 
     def stop_accepting(self) -> None:
         """Refuses new requests, except over WebSocket; the slot goes on."""

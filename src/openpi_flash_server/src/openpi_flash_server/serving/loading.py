@@ -10,6 +10,7 @@ from typing import Any
 
 from openpi_flash_models.model.graph_options import GraphOptions
 from openpi_flash_models.policy.policy_protocol import ActionPolicy
+from openpi_flash_server.config.live_prompts import LivePrompts
 from openpi_flash_server.config.model_settings import Dtype, GraphSettings
 from openpi_flash_server.config.policy_name import NULL_MODEL
 from openpi_flash_server.config.server_config import (
@@ -60,6 +61,7 @@ def load_slots(
     slots: Mapping[str, Slot],
     loaders: Loaders,
     library: ModelLibrary[ActionPolicy],
+    prompts: LivePrompts,
 ) -> list[LoadedSlot]:
     """Loads and warms up all that `config` names, one after the other.
 
@@ -68,6 +70,7 @@ def load_slots(
         slots: the slots by name; they get the stage of the start, for /healthz.
         loaders: load the models.
         library: keeps the policy.
+        prompts: in force for all slots.
     """
     loaded = []
     policy = None
@@ -87,11 +90,11 @@ def load_slots(
         with _stage(slots, "compiling the planner model", "planner model is warm"):
             planner.warm_up()
         default_prompt = _default_prompt(config.action) if config.action is not None else None
-        handler: Handler = PlannerHandler(planner, default_prompt=default_prompt)
+        handler: Handler = PlannerHandler(planner, prompts, default_prompt=default_prompt)
         metadata = planner_metadata(policy.spec if policy is not None else None, planner.checkpoint)
         loaded.append(LoadedSlot("planner", handler, metadata))
     if policy is not None and config.action is not None:
-        loaded.append(action_slot(policy, config.action, config.planner, slots))
+        loaded.append(action_slot(policy, config.action, config.planner, slots, prompts))
     return loaded
 
 
@@ -125,15 +128,16 @@ def action_slot(
     settings: ActionSettings,
     planner: PlannerSettings | None,
     slots: Mapping[str, Slot],
+    prompts: LivePrompts,
 ) -> LoadedSlot:
     """The action slot of a loaded policy, beside a planner if there is one."""
-    action = ActionHandler(policy)
+    action = ActionHandler(policy, prompts)
     handler: Handler = action
     if planner is not None:
         handler = CombinedHandler(
             action,
             SubtaskSource(slots["planner"]),
-            action_prompt_template=planner.action_prompt_template,
+            prompts=prompts,
             default_prompt=_default_prompt(settings),
         )
     metadata = action_metadata(policy.spec, has_planner=planner is not None)

@@ -11,7 +11,10 @@ from openpi_flash_server import __version__
 
 PROTOCOL = "openpi-flash/1"
 
-_REQUEST_KEYS = ["session", "deadline_ms", "observation_stamp", "request_class", "batch", "jpeg"]
+_REQUEST_KEYS = [
+    *("session", "deadline_ms", "observation_stamp", "request_class", "expected_artifact"),
+    *("batch", "jpeg"),
+]
 
 
 def action_metadata(spec: PolicySpec, *, has_planner: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from openpi_flash_server.slot.answer import Answer, Failure
+from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.scheduler import DropReason
 from openpi_flash_server.slot.session import Session
 from openpi_flash_server.slot.work import Work
@@ -23,12 +24,14 @@ class Received:
         request: number of the request in its slot, from 1.
         session: whose.
         works: what it asks for; empty if it could not be read.
+        client: who sent it.
     """
 
     at: float
     request: int
     session: Session
     works: tuple[Work, ...]
+    client: Client
 
 
 @dataclass(frozen=True, slots=True)

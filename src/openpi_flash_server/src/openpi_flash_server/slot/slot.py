@@ -100,6 +100,12 @@ class Slot:
             return self._not_ready_because or self._trouble or None
 
     @property
+    def trouble_because(self) -> str | None:
+        """A problem that only a restart cures; None if there is none."""
+        with self._lock:
+            return self._trouble or None
+
+    @property
     def waiting(self) -> int:
         """How many requests wait for their turn."""
         with self._lock:
@@ -161,7 +167,7 @@ class Slot:
             expected = isinstance(error, CodecError | ObservationError)
             failure = bad_request(error) if expected else internal(error)
             number = next(self._numbers)
-            self._tell(events.Received(received_at, number, session, ()))
+            self._tell(events.Received(received_at, number, session, (), client))
             self._end(number, session, failure, respond)
             return
         deadline_ms = works[0].deadline_ms
@@ -181,7 +187,9 @@ class Slot:
     def submit(self, ticket: Ticket) -> None:
         """Queues a request, or refuses it."""
         number = next(self._numbers)
-        self._tell(events.Received(ticket.received_at, number, ticket.session, ticket.works))
+        self._tell(
+            events.Received(ticket.received_at, number, ticket.session, ticket.works, ticket.client)
+        )
         with self._lock:
             refusal = self._not_ready_because
             dropped: list[Dropped[Ticket]] = []

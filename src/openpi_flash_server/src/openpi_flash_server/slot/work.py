@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +62,7 @@ class Work:
         request_class: how urgent it is.
         deadline_ms: how long the answer is of use, from receipt, or from the start for a runner;
             None for ever.
+        expected_artifact: digest of the only checkpoint that may answer; None for any.
     """
 
     observation: Mapping[str, Any]
@@ -70,6 +72,7 @@ class Work:
     session: Session
     request_class: RequestClass
     deadline_ms: float | None
+    expected_artifact: str | None = None
 
 
 def parse_message(message: Any, *, session: str) -> Work:
@@ -98,6 +101,7 @@ def parse_message(message: Any, *, session: str) -> Work:
         session=session_name(session if chosen_session is None else chosen_session),
         request_class=_request_class(observation.pop("request_class", None)),
         deadline_ms=_positive_number(observation.pop("deadline_ms", None), "deadline_ms"),
+        expected_artifact=_artifact(observation.pop("expected_artifact", None)),
         observation=observation,
     )
 
@@ -117,6 +121,16 @@ def _request_class(value: Any) -> RequestClass:
         return RequestClass(value)
     known = ", ".join(RequestClass)
     raise ObservationError("request_class", f"expected {known}, got {described(value)}")
+
+
+def _artifact(value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and _ARTIFACT.fullmatch(value)):
+        return value
+    raise ObservationError(
+        "expected_artifact",
+        "expected the digest in the metadata's checkpoint, sha256: and 64 digits, "
+        f"got {described(value)}",
+    )
 
 
 def _positive_number(value: Any, key: str) -> float | None:
@@ -185,4 +199,5 @@ def _rtc(value: Any) -> RtcControls | None:
     )
 
 
+_ARTIFACT = re.compile(r"sha256:[0-9a-f]{64}")
 _RTC_KEYS = ("previous_actions", "delay", "execution_horizon", "method")

@@ -9,6 +9,13 @@ from collections.abc import Callable
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.logs.outside_text import shown
 from openpi_flash_server.logs.repeat_limit import RepeatLimit
+from openpi_flash_server.transports.client_events import (
+    ClientConnected,
+    ClientEvent,
+    ClientLeft,
+    ClientRefused,
+    address_of,
+)
 
 log = EventLogger(__name__)
 
@@ -17,69 +24,51 @@ LINES_OF_AN_ADDRESS = 20
 
 
 class ConnectionLog:
-    """Writes the lines of one port or socket. May be called from any thread.
+    """A listener that writes the lines of one port or socket. May be called from any thread.
 
     Args:
         slot: `action` or `planner`.
-        link: `WebSocket`, `QUIC` or `unix socket`.
         clock: monotonic seconds.
     """
 
-    def __init__(
-        self, slot: str, link: str, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._fields = {"slot": slot, "link": link}
+    def __init__(self, slot: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._slot = slot
         self._clock = clock
         self._connections = RepeatLimit(at_once=LINES_OF_AN_ADDRESS)
         self._refusals = RepeatLimit()
         self._changed = threading.Lock()
 
-    def connected(self, peer: str, *, session: str = "") -> None:
-        """A client connected.
+    def __call__(self, event: ClientEvent) -> None:
+        """Writes the event, unless it is of no interest or was written already."""
+        match event:
+            case ClientConnected(session=session, software=software):
+                given = {"session": session, "software": software}
+                self._say("client connected", event, given)
+            case ClientLeft(reason=reason):
+                self._say("client disconnected", event, {"reason": reason})
+            case ClientRefused():
+                self._refused(event)
 
-        Args:
-            peer: `ip:port#connection`, or `pid=…,uid=…#connection`.
-            session: the name that it gave, if any.
-        """
-        self._say("client connected", peer, {"session": shown(session)} if session else {})
-
-    def disconnected(self, peer: str, *, reason: str = "") -> None:
-        """A connected client left, or was lost."""
-        self._say("client disconnected", peer, {"reason": shown(reason)} if reason else {})
-
-    def refused(self, peer: str, reason: str, *, times: int = 1) -> None:
-        """A client was refused, usually for its API key; one line a minute and address.
-
-        Args:
-            peer: as above, or an address alone.
-            reason: why; holds no key.
-            times: how often it happened.
-        """
-        address = address_of(peer)
+    def _refused(self, event: ClientRefused) -> None:
+        address = address_of(event.client)
         with self._changed:
-            times = self._refusals.occurred(address, self._clock(), times=times)
+            times = self._refusals.occurred(address, self._clock(), times=event.times)
         if times:
             log.warning(
                 "client refused",
-                **self._fields,
+                slot=self._slot,
+                link=event.link,
                 address=shown(address),
-                reason=shown(reason),
+                reason=shown(event.reason),
                 times=times,
             )
 
-    def _say(self, event: str, peer: str, more: dict[str, str]) -> None:
+    def _say(self, text: str, event: ClientConnected | ClientLeft, given: dict[str, str]) -> None:
         with self._changed:
-            times = self._connections.occurred((event, address_of(peer)), self._clock())
+            key = (text, address_of(event.client))
+            times = self._connections.occurred(key, self._clock())
         if times:
-            counted = {"times": times} if times > 1 else {}
-            log.info(event, **self._fields, peer=shown(peer), **more, **counted)
-
-
-def address_of(peer: str) -> str:
-    """The address in a peer's name: without its port and the number of its connection."""
-    place = peer.partition("#")[0]
-    host, _, port = place.rpartition(":")
-    if host and port.isdecimal():
-        return host
-    # a unix socket: `pid=…,uid=…`
-    return place.rpartition(",")[2]
+            more: dict[str, object] = {name: shown(value) for name, value in given.items() if value}
+            if times > 1:
+                more["times"] = times
+            log.info(text, slot=self._slot, link=event.link, peer=shown(event.client), **more)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flash_transport import LocalServer
 from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.transports.client_events import ClientListener
 from openpi_flash_server.transports.native_transport import NativeTransport
 
 
@@ -17,6 +18,7 @@ class LocalTransport(NativeTransport):
         slot: answers the requests.
         path: the socket's file. Only processes of the server's user may connect.
         api_keys: keys of the clients; if empty, only the file's permissions decide.
+        listeners: are told of its clients, besides the log.
 
     Attributes:
         path: where it listens.
@@ -26,7 +28,14 @@ class LocalTransport(NativeTransport):
         ValueError: the path is too long for a socket.
     """
 
-    def __init__(self, slot: Slot, *, path: Path, api_keys: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        slot: Slot,
+        *,
+        path: Path,
+        api_keys: Sequence[str] = (),
+        listeners: Sequence[ClientListener] = (),
+    ) -> None:
         server = LocalServer(path, api_keys=list(api_keys))
         self.path: Path = server.path
-        super().__init__(slot, server, link="unix socket")
+        super().__init__(slot, server, link="unix socket", listeners=listeners)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.slot import Slot
-from openpi_flash_server.transports.connection_log import ConnectionLog, address_of
+from openpi_flash_server.transports.client_events import (
+    ClientConnected,
+    ClientLeft,
+    ClientListener,
+    ClientNews,
+    ClientRefused,
+    address_of,
+)
+from openpi_flash_server.transports.connection_log import ConnectionLog
 from openpi_flash_server.transports.request_pump import RequestPump, RequestSource
 
 log = EventLogger(__name__)
 
-ClientEvent = tuple[Literal["connected", "disconnected", "refused", "lost"], str, str, int]
+NativeEvent = tuple[Literal["connected", "disconnected", "refused", "lost"], str, str, int]
 """Kind, client, session or reason, and how often: see `TransportServer.next_client_events`."""
 
 
@@ -25,10 +33,13 @@ class NativeServer(RequestSource, Protocol):
     def counters(self) -> dict[str, int]:
         """Counts since the start."""
 
+    def clients(self) -> list[tuple[str, str, str]]:
+        """Name, session and software of each connected client."""
+
     def set_metadata(self, metadata: dict[str, Any]) -> None:
         """Lets clients in."""
 
-    def next_client_events(self, timeout: float | None = None) -> list[ClientEvent] | None:
+    def next_client_events(self, timeout: float | None = None) -> list[NativeEvent] | None:
         """Clients that connected, left or were refused; None when the server is closed."""
 
     def stop_accepting(self) -> None:
@@ -48,14 +59,22 @@ class NativeTransport:
         slot: answers the requests.
         server: listens already.
         link: its name in the log.
+        listeners: are told of its clients, besides the log.
     """
 
-    def __init__(self, slot: Slot, server: NativeServer, *, link: str) -> None:
+    def __init__(
+        self,
+        slot: Slot,
+        server: NativeServer,
+        *,
+        link: str,
+        listeners: Sequence[ClientListener] = (),
+    ) -> None:
         self._slot = slot
         self._native = server
         self._link = link
-        self._connections = ConnectionLog(slot.name, link)
-        self._pump = RequestPump(slot, server, link=link)
+        self._news = ClientNews([ConnectionLog(slot.name), *listeners])
+        self._pump = RequestPump(slot, server, link=link, news=self._news)
         self._log_thread = threading.Thread(
             target=self._log_clients, name=f"{link.lower()}-clients-{slot.name}", daemon=True
         )
@@ -88,13 +107,15 @@ class NativeTransport:
 
     def _log_clients(self) -> None:
         while (events := self._native.next_client_events()) is not None:
+            software = {name: given for name, _, given in self._native.clients()}
             for kind, client, detail, times in events:
                 if kind == "connected":
-                    self._connections.connected(client, session=detail)
+                    given = software.get(client, "")
+                    self._news.tell(ClientConnected(self._link, client, detail, given))
                 elif kind == "disconnected":
-                    self._connections.disconnected(client)
+                    self._news.tell(ClientLeft(self._link, client))
                     self._slot.client_left(Client(client, address_of(client)))
                 elif kind == "refused":
-                    self._connections.refused(client, detail, times=times)
+                    self._news.tell(ClientRefused(self._link, client, detail, times))
                 else:
                     log.warning("events of clients were lost", slot=self._slot.name, events=times)

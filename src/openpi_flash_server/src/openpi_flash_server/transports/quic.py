@@ -9,6 +9,7 @@ from typing import Any
 
 from flash_transport import FlashTransportError, QuicServer
 from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.transports.client_events import ClientListener
 from openpi_flash_server.transports.native_transport import NativeTransport
 
 
@@ -50,6 +51,7 @@ class QuicTransport(NativeTransport):
         certificate: the server's certificate.
         api_keys: keys of the clients; empty lets everybody in.
         dedicated_link: nothing else uses the link to the robots.
+        listeners: are told of its clients, besides the log.
 
     Attributes:
         port: where it listens.
@@ -70,6 +72,7 @@ class QuicTransport(NativeTransport):
         certificate: KeptCertificate | OwnCertificate,
         api_keys: Sequence[str] = (),
         dedicated_link: bool = False,
+        listeners: Sequence[ClientListener] = (),
     ) -> None:
         try:
             server = QuicServer(
@@ -88,7 +91,13 @@ class QuicTransport(NativeTransport):
         self.fingerprint: str = server.fingerprint
         self.port: int = server.port
         self.link_settings: Mapping[str, int] = server.link_settings
-        super().__init__(slot, server, link="QUIC")
+        self._server = server
+        super().__init__(slot, server, link="QUIC", listeners=listeners)
+
+    @property
+    def links(self) -> Mapping[str, Mapping[str, float]]:
+        """Round trip, packets and bytes of each connection, by the client's name."""
+        return self._server.links
 
 
 def _files(certificate: KeptCertificate | OwnCertificate) -> dict[str, Any]:

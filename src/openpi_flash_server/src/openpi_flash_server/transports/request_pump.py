@@ -13,7 +13,12 @@ from openpi_flash_server.logs.outside_text import shown
 from openpi_flash_server.slot.answer import Answer, ErrorCode, Failure
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.slot import Slot
-from openpi_flash_server.transports.connection_log import address_of
+from openpi_flash_server.transports.client_events import (
+    AnswerSent,
+    ClientNews,
+    MessageReceived,
+    address_of,
+)
 
 log = EventLogger(__name__)
 
@@ -32,12 +37,14 @@ class RequestPump:
         slot: answers them.
         source: where they come from.
         link: the source's name in the log.
+        news: is told of messages and answers.
     """
 
-    def __init__(self, slot: Slot, source: RequestSource, *, link: str) -> None:
+    def __init__(self, slot: Slot, source: RequestSource, *, link: str, news: ClientNews) -> None:
         self._slot = slot
         self._source = source
         self._link = link
+        self._news = news
         self._prev_total_ms: collections.OrderedDict[str, float] = collections.OrderedDict()
         self._prev_total_lock = threading.Lock()
         name = f"{link.lower().replace(' ', '-')}-{slot.name}"
@@ -74,6 +81,7 @@ class RequestPump:
             request.respond({})
             return
         received_at = self._slot.clock()
+        self._news.tell(MessageReceived(self._link, request.size))
         self._slot.receive(
             lambda: request.observation,
             client=Client(request.peer, address_of(request.peer)),
@@ -90,8 +98,11 @@ class RequestPump:
             prev_total_ms = self._prev_total_ms.get(request.peer)
         if prev_total_ms is not None:
             answer.result["server_timing"]["prev_total_ms"] = prev_total_ms
+        began = self._slot.clock()
         try:
-            request.respond(answer.result)
+            size = request.respond(answer.result)
+            send_ms = (self._slot.clock() - began) * 1000
+            self._news.tell(AnswerSent(self._link, size, send_ms))
         except CodecError as error:
             log.error("reply could not be packed", exception=error, slot=self._slot.name)
             _fail(request, ErrorCode.INTERNAL, shown(f"the reply could not be packed: {error}"))

@@ -13,7 +13,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response as HttpResponse
 
-from openpi_flash_server.transports.connection_log import ConnectionLog
+from openpi_flash_server.transports.client_events import ClientNews, ClientRefused
 from openpi_flash_server.transports.key_refusals import KeyRefusals
 
 
@@ -22,7 +22,8 @@ class ApiKeyGate:
 
     Args:
         api_keys: keys of the clients; empty lets everybody in.
-        connections: takes the refusals.
+        news: is told of refusals.
+        link: the port's name in the log.
         clock: monotonic seconds.
         pause: waits for a number of s, before a key of an address that sent wrong ones is checked.
     """
@@ -30,12 +31,14 @@ class ApiKeyGate:
     def __init__(
         self,
         api_keys: Sequence[str],
-        connections: ConnectionLog,
+        news: ClientNews,
+        link: str,
         *,
         clock: Callable[[], float],
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._connections = connections
+        self._news = news
+        self._link = link
         self._clock = clock
         self._pause = pause
         self._refusals = KeyRefusals()
@@ -53,7 +56,7 @@ class ApiKeyGate:
         delay = self._refusals.delay(address, self._clock())
         if delay:
             if self._pausing[address] >= _PAUSING_OF_AN_ADDRESS:
-                self._connections.refused(address, "too many attempts at once")
+                self._refused(address, "too many attempts at once")
                 return connection.respond(
                     http.HTTPStatus.TOO_MANY_REQUESTS,
                     "this address gave wrong keys, its next attempts are taken one by one\n",
@@ -68,9 +71,12 @@ class ApiKeyGate:
             return None
         self._refusals.refused(address, self._clock())
         sent = "Authorization" in request.headers
-        self._connections.refused(address, "wrong API key" if sent else "no API key")
+        self._refused(address, "wrong API key" if sent else "no API key")
         message = "send the header Authorization: Api-Key <key> with a key of this server\n"
         return connection.respond(http.HTTPStatus.UNAUTHORIZED, message)
+
+    def _refused(self, address: str, reason: str) -> None:
+        self._news.tell(ClientRefused(self._link, address, reason))
 
     def _is_let_in(self, request: HttpRequest) -> bool:
         scheme, _, key = ",".join(request.headers.get_all("Authorization")).partition(" ")

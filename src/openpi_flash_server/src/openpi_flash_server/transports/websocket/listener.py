@@ -23,13 +23,21 @@ from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response as HttpResponse
 
 from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.logs.outside_text import shown
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.slot import Slot
-from openpi_flash_server.transports.connection_log import ConnectionLog, address_of
+from openpi_flash_server.transports.client_events import (
+    ClientConnected,
+    ClientLeft,
+    ClientListener,
+    ClientNews,
+    address_of,
+)
+from openpi_flash_server.transports.connection_log import ConnectionLog
 from openpi_flash_server.transports.router import Router
 from openpi_flash_server.transports.websocket.api_key_gate import ApiKeyGate
 from openpi_flash_server.transports.websocket.health import HEALTH_PATH, health_page
-from openpi_flash_server.transports.websocket.openpi_protocol import OpenpiProtocol
+from openpi_flash_server.transports.websocket.openpi_protocol import LINK, OpenpiProtocol
 
 log = EventLogger(__name__)
 
@@ -46,6 +54,7 @@ class WebsocketTransport:
         port: 0 lets the system choose.
         api_keys: keys of the clients; empty lets everybody in.
         expose_tracebacks: whether openpi's clients get the server's traceback.
+        listeners: are told of its clients, besides the log.
         pause: waits for a number of s, before a key of an address that sent wrong ones is checked.
 
     Attributes:
@@ -65,13 +74,14 @@ class WebsocketTransport:
         port: int,
         api_keys: Sequence[str] = (),
         expose_tracebacks: bool = True,
+        listeners: Sequence[ClientListener] = (),
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._slot = slot
         self.router = Router(slot)
-        self.openpi = OpenpiProtocol(expose_tracebacks=expose_tracebacks)
-        self._connections = ConnectionLog(slot.name, "WebSocket")
-        self._gate = ApiKeyGate(api_keys, self._connections, clock=slot.clock, pause=pause)
+        self._news = ClientNews([ConnectionLog(slot.name), *listeners])
+        self.openpi = OpenpiProtocol(expose_tracebacks=expose_tracebacks, news=self._news)
+        self._gate = ApiKeyGate(api_keys, news=self._news, link=LINK, clock=slot.clock, pause=pause)
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Future[float]
         self._all_sent = True
@@ -152,7 +162,9 @@ class WebsocketTransport:
         client = Client(peer, address_of(peer))
         assert connection.request is not None
         slot = self.router.slot(_path_of(connection.request))
-        self._connections.connected(peer)
+        # some control characters are allowed in a header
+        software = shown(connection.request.headers.get("User-Agent", ""))
+        self._news.tell(ClientConnected(LINK, peer, software=software))
         reason = ""
         try:
             await self.openpi.talk(connection, client, slot)
@@ -162,7 +174,7 @@ class WebsocketTransport:
             log.error("connection failed", exception=error, slot=slot.name, peer=peer)
             raise
         finally:
-            self._connections.disconnected(peer, reason=reason)
+            self._news.tell(ClientLeft(LINK, peer, reason))
             slot.client_left(client)
 
 

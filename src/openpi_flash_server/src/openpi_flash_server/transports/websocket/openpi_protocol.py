@@ -31,9 +31,11 @@ from openpi_flash_server.logs.outside_text import shown
 from openpi_flash_server.slot.answer import Answer, ErrorCode, Failure, Reply
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.transports.client_events import AnswerSent, ClientNews, MessageReceived
 
 log = EventLogger(__name__)
 
+LINK = "WebSocket"
 SUBPROTOCOL = Subprotocol("openpi-flash.1")
 
 
@@ -42,10 +44,12 @@ class OpenpiProtocol:
 
     Args:
         expose_tracebacks: whether openpi's clients get the server's traceback.
+        news: is told of messages and answers.
     """
 
-    def __init__(self, *, expose_tracebacks: bool) -> None:
+    def __init__(self, *, expose_tracebacks: bool, news: ClientNews) -> None:
         self._expose_tracebacks = expose_tracebacks
+        self._news = news
         self._metadata: bytes | None = None
         self._published = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -98,6 +102,7 @@ class OpenpiProtocol:
         while True:
             data = await connection.recv()
             received_at = slot.clock()
+            self._news.tell(MessageReceived(LINK, len(data)))
             sent = asyncio.get_running_loop().create_future()
             self._answering.add(sent)
             try:
@@ -150,6 +155,7 @@ class OpenpiProtocol:
         if isinstance(answer, Reply):
             if prev_total_ms is not None:
                 answer.result["server_timing"]["prev_total_ms"] = prev_total_ms
+            began = slot.clock()
             try:
                 data = packb(answer.result)
             except CodecError as error:
@@ -159,6 +165,8 @@ class OpenpiProtocol:
                 )
             else:
                 await connection.send(data)
+                send_ms = (slot.clock() - began) * 1000
+                self._news.tell(AnswerSent(LINK, len(data), send_ms))
                 return True
         if connection.subprotocol == SUBPROTOCOL:
             body = {"code": str(answer.code), "message": answer.message}

@@ -1,0 +1,67 @@
+"""What the operator's port shows and changes, as its server gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from openpi_flash_server.admin.metrics import Metrics
+from openpi_flash_server.admin.session_board import SessionBoard
+from openpi_flash_server.config.live_prompts import LivePrompts
+from openpi_flash_server.logs.log_output import Level
+
+
+class WatchedSlot(Protocol):
+    """A slot with its ports."""
+
+    @property
+    def unhealthy_because(self) -> str | None:
+        """Why it does not answer requests, or not as it should; None if it does."""
+
+    @property
+    def trouble_because(self) -> str | None:
+        """A problem that only a restart cures; None if there is none."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any] | None:
+        """What its clients are told; None until it is loaded."""
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """Where it listens, by link."""
+
+    def counters(self) -> Mapping[str, Mapping[str, int]]:
+        """What its transports count, by link and counter."""
+
+    def links(self) -> Mapping[str, Mapping[str, float]]:
+        """Round trip, packets and bytes of its QUIC connections, by the client's name."""
+
+
+@dataclass(frozen=True)
+class Administered:
+    """A server, as its operator sees it.
+
+    Attributes:
+        slots: by their names; filled before the port opens.
+        identity: mode, versions and digests, for JSON.
+        prompts: may be changed.
+        has_action: whether there is an action slot.
+        has_planner: whether there is a planner slot.
+        metrics: of all slots.
+        board: the sessions of all slots.
+        set_log_level: changes it; takes `debug`, `info`, `warning` or `error`.
+        log_level: the one in force.
+        clock: monotonic seconds.
+    """
+
+    slots: Mapping[str, WatchedSlot]
+    identity: Mapping[str, Any]
+    prompts: LivePrompts
+    has_action: bool
+    has_planner: bool
+    metrics: Metrics
+    board: SessionBoard
+    set_log_level: Callable[[Level], None]
+    log_level: Callable[[], Level]
+    clock: Callable[[], float]

@@ -1,0 +1,124 @@
+"""The settings that an operator may change while the server runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from openpi_flash_server.admin.administered import Administered
+from openpi_flash_server.config.prompt_template import check_template
+from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.logs.log_output import Level
+
+log = EventLogger(__name__)
+
+Text = Annotated[str, Field(strict=True, min_length=1, max_length=2000)]
+
+
+class LiveSettings(BaseModel):
+    """The settings in force; those of a slot that the server does not have are left out."""
+
+    default_prompt: str | None = Field(
+        default=None, description="the task for a request that names none"
+    )
+    generation_prompt_format: str | None = Field(
+        default=None, description="the planner's prompt; holds {task}"
+    )
+    action_prompt_template: str | None = Field(
+        default=None,
+        description="the action model's prompt beside a planner; holds {task} and {subtask}",
+    )
+    log_level: Level = Field(description="the lowest level of events that are logged")
+    prompt_version: str = Field(
+        description="names the three texts; every answer carries the version it was made for"
+    )
+
+
+class LiveChange(BaseModel):
+    """The settings to change; the others stay. None of them can be null."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    default_prompt: Text = Field(default="", description="the task for a request that names none")
+    generation_prompt_format: Text = Field(
+        default="", description="the planner's prompt; holds {task}"
+    )
+    action_prompt_template: Text = Field(
+        default="",
+        description="the action model's prompt beside a planner; holds {task} and {subtask}",
+    )
+    log_level: Level = Field(
+        default="info", description="the lowest level of events that are logged"
+    )
+
+    @field_validator("default_prompt")
+    @classmethod
+    def _names_a_task(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("must name a task, got blanks only")
+        return text
+
+    @field_validator("generation_prompt_format")
+    @classmethod
+    def _holds_the_task(cls, template: str) -> str:
+        return check_template(template, {"task"})
+
+    @field_validator("action_prompt_template")
+    @classmethod
+    def _holds_task_and_subtask(cls, template: str) -> str:
+        return check_template(template, {"task", "subtask"})
+
+
+class NotHereError(ValueError):
+    """A setting of a slot that this server does not have.
+
+    Attributes:
+        field: the setting.
+        reason: which slot is missing.
+    """
+
+    def __init__(self, field: str, slot: str) -> None:
+        self.field = field
+        self.reason = f"this server has no {slot} slot"
+        super().__init__(f"{field}: {self.reason}")
+
+
+def settings_of(server: Administered) -> LiveSettings:
+    """The settings in force."""
+    prompts, version = server.prompts.snapshot
+    texts: dict[str, Any] = {"default_prompt": prompts.default_prompt}
+    if server.has_planner:
+        texts["generation_prompt_format"] = prompts.generation_prompt_format
+        if server.has_action:
+            texts["action_prompt_template"] = prompts.action_prompt_template
+    return LiveSettings(**texts, log_level=server.log_level(), prompt_version=version)
+
+
+def apply(server: Administered, change: LiveChange) -> LiveSettings:
+    """Changes all the given settings at once.
+
+    Raises:
+        NotHereError: nothing has changed.
+    """
+    given = change.model_dump(exclude_unset=True)
+    for field, slots in _NEEDS.items():
+        for slot in slots:
+            if field in given and not getattr(server, f"has_{slot}"):
+                raise NotHereError(field, slot)
+    level = given.pop("log_level", None)
+    if given:
+        server.prompts.change(**given)
+    if level is not None:
+        server.set_log_level(level)
+    settings = settings_of(server)
+    if change.model_fields_set:
+        changed = change.model_dump(exclude_unset=True)
+        log.warning("settings changed", **changed, prompt_version=settings.prompt_version)
+    return settings
+
+
+_NEEDS = {
+    "generation_prompt_format": ("planner",),
+    "action_prompt_template": ("action", "planner"),
+}
