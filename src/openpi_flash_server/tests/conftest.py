@@ -3,6 +3,7 @@
 import concurrent.futures
 
 import pytest
+from admin_service import AdminService
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from served_slot import WebsocketServer
 from server_fakes import FakePolicy
@@ -55,3 +56,17 @@ def openpi_client():
     yield connect
     for client in clients:
         client._ws.close()
+
+
+@pytest.fixture
+def serve_admin(tmp_path):
+    """`serve_admin(...)` is a service with an operator's port until the test ends."""
+    services = []
+
+    def start(**options):
+        services.append(AdminService(tmp_path / "state", **options))
+        return services[-1]
+
+    yield start
+    for service in services:
+        assert service.close()

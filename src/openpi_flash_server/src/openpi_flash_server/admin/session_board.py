@@ -8,7 +8,6 @@ without an audience the board costs no memory.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import threading
 from collections import OrderedDict
@@ -139,11 +138,12 @@ class SessionBoard:
                     self._clients.pop(event.client, None)
 
     def look(self) -> list[SessionView]:
-        """The sessions, the last active first; observations are kept from now on for a while."""
+        """The sessions, by slot and name; observations are kept from now on for a while."""
         now = self._clock()
         with self._changing:
             self._watched_until = now + WATCHED_FOR if self._keeps_frames else now
-            return [self._view(id_, row, now) for id_, row in reversed(self._rows.items())]
+            rows = sorted(self._rows.items(), key=lambda item: (item[1].slot, item[1].session))
+            return [self._view(id_, row, now) for id_, row in rows]
 
     def latencies(self, slot: str) -> dict[str, Any]:
         """Rate and latencies of the last answers of a slot, for JSON; see `SessionView`."""
@@ -244,11 +244,6 @@ class SessionBoard:
             subtask=row.subtask,
             **_latencies(row.latencies, now),
         )
-
-
-def as_json(view: SessionView) -> dict[str, Any]:
-    """A view as a map for JSON."""
-    return dataclasses.asdict(view)
 
 
 def _latencies(history: LatencyHistory, now: float) -> dict[str, Any]:

@@ -137,7 +137,8 @@ async function loadFrames() {
         figure.dataset.name = name;
         const img = document.createElement("img"), caption = document.createElement("figcaption");
         img.alt = `camera ${name}`;
-        caption.textContent = name;
+        caption.textContent = name.split("/").at(-1);
+        figure.title = name;
         figure.append(img, caption);
         box.append(figure);
       }
