@@ -69,7 +69,7 @@ def test_the_state_tells_what_runs_and_clients_are_told_the_same(serve_admin):
     assert slot["checkpoint"] == {"name": "my_run/9", "digest": DIGEST}
     with server.connect() as client:
         told = client.get_server_metadata()
-    for key in ("config_digest", "versions", "mode"):
+    for key in ("config_digest", "versions"):
         assert told[key] == status[key]
     assert told["checkpoint"] == slot["checkpoint"]
     assert "expected_artifact" in told["supports"]

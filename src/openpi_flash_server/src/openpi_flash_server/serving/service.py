@@ -134,7 +134,8 @@ class Service:
             if self._closed:
                 return
             for slot in loaded:
-                metadata = {**slot.metadata, **self._identity}
+                told = {key: self._identity[key] for key in ("config_digest", "versions")}
+                metadata = {**slot.metadata, **told}
                 self.metrics.describe_model(slot.name, metadata)
                 self.endpoints[slot.name].open(slot.handler, metadata)
 
