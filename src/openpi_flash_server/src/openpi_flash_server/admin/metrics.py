@@ -43,7 +43,7 @@ class Metrics:
 
     def __init__(self, build: Mapping[str, str]) -> None:
         # the times at which series began double them, and nobody here reads them
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
         self._watched = _ReadAtScrape()
