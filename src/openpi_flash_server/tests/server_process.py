@@ -34,7 +34,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+            env={"OPENPI_LOG_FORMAT": "text", **os.environ, "JAX_PLATFORMS": "cpu"},
         )
         self.lines = []
 

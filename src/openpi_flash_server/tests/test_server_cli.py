@@ -120,7 +120,7 @@ def served(monkeypatch):
         return 0
 
     monkeypatch.setattr(openpi_flash_server.serving.process, "serve", serve)
-    monkeypatch.setattr(openpi_flash_server.logs.log_output, "configure", lambda level: None)
+    monkeypatch.setattr(openpi_flash_server.logs.log_output, "configure", lambda level, form: None)
     return settings
 
 

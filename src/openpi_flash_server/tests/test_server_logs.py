@@ -10,7 +10,7 @@ from server_fakes import WAIT
 
 from openpi_flash_server.logs import log_output
 from openpi_flash_server.logs.events import EventLogger
-from openpi_flash_server.logs.line_format import LineFormatter
+from openpi_flash_server.logs.line_format import text_formatter
 from openpi_flash_server.logs.outside_text import LONGEST, shown, shown_lines
 
 
@@ -21,9 +21,9 @@ def configured():
     before = (list(root.handlers), root.level)
     levels = {name: logging.getLogger(name).level for name in log_output.OURS}
 
-    def configure(level="info"):
+    def configure(level="info", form="text"):
         stream = io.StringIO()
-        writer = log_output.configure(level, stream=stream)
+        writer = log_output.configure(level, form=form, stream=stream)
 
         def lines():
             assert writer.flush(timeout=WAIT)
@@ -54,7 +54,7 @@ def test_an_event_is_one_line_with_its_fields(lines):
 
 def test_a_line_starts_with_the_time_in_utc():
     record = logging.makeLogRecord({"created": 1e9 + 0.25, "levelname": "INFO", "msg": "hello"})
-    assert LineFormatter().format(record) == "2001-09-09T01:46:40.250Z info    hello"
+    assert text_formatter().format(record) == "2001-09-09T01:46:40.250Z info    hello"
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def serve(
     if config is not None:
         # a policy of the user's own may lie beside the file that names it
         sys.path.append(str(config.absolute().parent))
-    output = log_output.configure(settings.log_level)
+    output = log_output.configure(settings.log_level, form=settings.log_format)
     log = EventLogger(__name__)
     if config is not None:
         log.info("configuration read", file=config, mode=settings.mode)

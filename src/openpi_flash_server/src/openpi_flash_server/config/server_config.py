@@ -301,6 +301,11 @@ class ServerConfig(Settings):
         description="the lowest level of events that are logged",
         json_schema_extra=LIVE,
     )
+    log_format: Literal["auto", "text", "json"] = Field(
+        default="auto",
+        description="the form of the log's lines; auto is text on a terminal, else one JSON object "
+        "a line",
+    )
     api_keys: tuple[str, ...] = Field(
         default=(),
         description="API keys of the clients; without one, here or in api_key_file, every client "

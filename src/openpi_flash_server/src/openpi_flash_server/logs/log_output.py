@@ -7,16 +7,16 @@ import io
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable
 from typing import Literal, TextIO
 
-from openpi_flash_server.logs.line_format import LineFormatter
+from openpi_flash_server.logs.line_format import json_formatter, text_formatter
 from openpi_flash_server.logs.line_writer import LineWriter
 
 OURS = ("openpi_flash_server", "openpi_flash_models", "flash_transport")
 """Loggers whose events appear from the chosen level up; those of other libraries from `warning`."""
 
+LogForm = Literal["auto", "text", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 
 LEVELS: dict[Level, int] = {
@@ -39,7 +39,8 @@ class _LineHandler(logging.Handler):
         try:
             line = self.format(record)
         except Exception as error:
-            line = f"an event could not be formatted: {type(error).__name__}"
+            told = _event(f"an event could not be formatted: {type(error).__name__}")
+            line = self.formatter.format(told) if self.formatter is not None else told.msg
         self._writer.put(line)
 
 
@@ -61,18 +62,45 @@ class OnceFilter(logging.Filter):
         return is_news
 
 
-def configure(level: Level = "info", *, stream: TextIO | None = None) -> LineWriter:
+class LogOutput:
+    """Where the lines go.
+
+    Args:
+        writer: takes them.
+        formatter: of events.
+        is_json: whether every line is an event as JSON.
+    """
+
+    def __init__(self, writer: LineWriter, formatter: logging.Formatter, *, is_json: bool) -> None:
+        self._writer = writer
+        self._formatter = formatter
+        self._is_json = is_json
+
+    def put(self, text: str) -> None:
+        """Writes text that is no event and has no level; in JSON as an event."""
+        self._writer.put(self._formatter.format(_event(text)) if self._is_json else text)
+
+    def flush(self, *, timeout: float) -> bool:
+        """Waits until every line is written or lost, at most `timeout` s; returns whether so."""
+        return self._writer.flush(timeout=timeout)
+
+
+def configure(
+    level: Level = "info", *, form: LogForm = "auto", stream: TextIO | None = None
+) -> LogOutput:
     """Sends events to `stream` (stdout) from `level` up, and other libraries' warnings.
 
     Args:
         level: a key of LEVELS.
+        form: `text`, `json`, or `auto`: text on a terminal, JSON elsewhere.
         stream: instead of stdout.
-
-    Returns:
-        The writer, for lines that are no events.
     """
-    formatter = LineFormatter()
-    writer = LineWriter(_writes_to(stream or sys.stdout), _lost_lines(formatter))
+    target = stream or sys.stdout
+    is_terminal = target is not None and target.isatty()
+    is_json = form == "json" or (form == "auto" and not is_terminal)
+    colors = is_terminal and "NO_COLOR" not in os.environ
+    formatter = json_formatter() if is_json else text_formatter(colors=colors)
+    writer = LineWriter(_writes_to(target), _lost_lines(formatter))
     handler = _LineHandler(writer)
     handler.setFormatter(formatter)
     handler.addFilter(OnceFilter())
@@ -81,7 +109,7 @@ def configure(level: Level = "info", *, stream: TextIO | None = None) -> LineWri
         root.removeHandler(old)
     root.addHandler(handler)
     set_level(level)
-    return writer
+    return LogOutput(writer, formatter, is_json=is_json)
 
 
 def set_level(level: Level) -> None:
@@ -99,22 +127,22 @@ def level() -> Level:
 
 def stderr_writer() -> LineWriter:
     """The writer for the last lines of a failing process."""
-    return LineWriter(_writes_to(sys.stderr), _lost_lines(LineFormatter()))
+    return LineWriter(_writes_to(sys.stderr), _lost_lines(text_formatter()))
 
 
-def _lost_lines(formatter: LineFormatter) -> Callable[[int, str], str]:
+def _lost_lines(formatter: logging.Formatter) -> Callable[[int, str], str]:
     def say(count: int, reason: str) -> str:
-        record = logging.makeLogRecord(
-            {
-                "created": time.time(),
-                "levelname": "WARNING",
-                "msg": "log lines were lost",
-                "fields": {"lines": count, "reason": reason.lower()},
-            }
-        )
-        return formatter.format(record)
+        fields = {"lines": count, "reason": reason.lower()}
+        return formatter.format(_event("log lines were lost", logging.WARNING, fields))
 
     return say
+
+
+def _event(
+    text: str, level: int = logging.INFO, fields: dict[str, object] | None = None
+) -> logging.LogRecord:
+    values = {"name": __name__, "levelno": level, "levelname": logging.getLevelName(level)}
+    return logging.makeLogRecord({**values, "msg": text, "fields": fields or {}})
 
 
 def _writes_to(stream: TextIO | None) -> Callable[[str], object]:

@@ -13,7 +13,7 @@ from openpi_flash_models.errors import InferenceConfigError
 from openpi_flash_server.config.server_config import ServerConfig
 from openpi_flash_server.logs import log_output
 from openpi_flash_server.logs.events import EventLogger
-from openpi_flash_server.logs.line_writer import LineWriter
+from openpi_flash_server.logs.log_output import LogOutput
 from openpi_flash_server.serving.endpoint import StartError
 from openpi_flash_server.serving.service import Service
 from openpi_flash_server.serving.stop_signals import Meaning, StopSignals
@@ -43,7 +43,7 @@ class _Stop:
             self.woken.wake()
 
 
-def serve(config: ServerConfig, output: LineWriter) -> int:
+def serve(config: ServerConfig, output: LogOutput) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code.
 
     A second signal ends the process at once, unless it comes within half a second of the first.
@@ -65,7 +65,7 @@ def serve(config: ServerConfig, output: LineWriter) -> int:
     return code
 
 
-def _serve(config: ServerConfig, output: LineWriter, stop: _Stop) -> tuple[int, bool]:
+def _serve(config: ServerConfig, output: LogOutput, stop: _Stop) -> tuple[int, bool]:
     """The exit code, and whether every thread in native code has ended."""
     try:
         service = Service(config)

@@ -1,4 +1,7 @@
-"""Writes to the log why a slot refused or failed requests, each reason once a minute."""
+"""Writes to the log why a slot refused or failed requests, and a sample of those it answered.
+
+Each reason, and one answered request of each session, is written once a minute; `times` counts.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.logs.outside_text import shown
 from openpi_flash_server.logs.repeat_limit import RepeatLimit
 from openpi_flash_server.slot.answer import ErrorCode, Failure
-from openpi_flash_server.slot.events import Answered, AnswerLost, Dropped, Event
+from openpi_flash_server.slot.events import Answered, AnswerLost, Dropped, Event, Timing
 from openpi_flash_server.slot.session import Session
 
 log = EventLogger(__name__)
@@ -24,6 +27,7 @@ class EventLog:
     def __init__(self, slot: str) -> None:
         self._slot = slot
         self._repeats = RepeatLimit()
+        self._samples = RepeatLimit()
 
     def __call__(self, event: Event) -> None:
         """Writes the event, unless it is of no interest or was written already."""
@@ -35,6 +39,10 @@ class EventLog:
                 )
         elif isinstance(event, Answered | Dropped) and isinstance(event.answer, Failure):
             self._write_failure(event, event.answer)
+        elif isinstance(event, Answered) and event.timing is not None:
+            times = self._samples.occurred(event.session, event.at)
+            if times:
+                self._write_sample(event, event.timing, times)
 
     def _write_failure(self, event: Answered | Dropped, failure: Failure) -> None:
         if failure.code is ErrorCode.SUPERSEDED:
@@ -55,8 +63,23 @@ class EventLog:
             **self._of(event, times),
         )
 
+    def _write_sample(self, event: Answered, timing: Timing, times: int) -> None:
+        log.info(
+            "request answered",
+            **self._of(event, times),
+            queue_ms=round(timing.queue_ms, 2),
+            decode_ms=round(timing.decode_ms, 2),
+            infer_ms=round(timing.infer_ms, 2),
+            batch_size=timing.batch_size,
+        )
+
     def _of(self, event: Answered | Dropped | AnswerLost, times: int) -> dict[str, object]:
-        return {"slot": self._slot, "session": _named(event.session), "times": times}
+        return {
+            "slot": self._slot,
+            "session": _named(event.session),
+            "request": event.request,
+            "times": times,
+        }
 
 
 def _named(session: Session) -> str:
