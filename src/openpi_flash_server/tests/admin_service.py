@@ -52,11 +52,11 @@ class AdminService:
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.service.admin.port}/"
+        return f"http://127.0.0.1:{self.service.admin.port.port}/"
 
     def ask(self, method, path, body=None, *, text=None, key=None, **headers):
         """Status, headers and body; sends `body` as JSON, or `text` as it is."""
-        port = self.service.admin.port
+        port = self.service.admin.port.port
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT)
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"

@@ -168,10 +168,10 @@ def test_a_port_that_nobody_chose_and_is_taken_does_not_keep_robots_waiting(
     caplog.set_level(logging.WARNING)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         server = serve_admin(admin={"port": taken.getsockname()[1]})
-    assert server.service.admin is None
+    assert server.service.admin.port is None
     assert "no admin port" in caplog.text
     assert infer(server, SEEN)["actions"].shape == (3, 2)
 
 
 def test_a_server_can_be_without_the_port(serve_admin):
-    assert serve_admin(admin={"enabled": False}).service.admin is None
+    assert serve_admin(admin={"enabled": False}).service.admin.port is None

@@ -56,7 +56,7 @@ class Administered:
     """
 
     slots: Mapping[str, WatchedSlot]
-    identity: Mapping[str, Any]
+    identity: Callable[[], Mapping[str, Any]]
     prompts: LivePrompts
     has_action: bool
     has_planner: bool

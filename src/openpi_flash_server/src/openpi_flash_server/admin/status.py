@@ -16,7 +16,7 @@ def status(server: Administered, *, uptime_s: float) -> dict[str, Any]:
     views = server.board.look()
     links = {name: slot.links() for name, slot in server.slots.items()}
     return {
-        **server.identity,
+        **server.identity(),
         "state": state(server.slots),
         "uptime_s": uptime_s,
         "prompt_version": server.prompts.version,

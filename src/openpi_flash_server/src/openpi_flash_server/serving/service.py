@@ -6,18 +6,11 @@ import threading
 import time
 
 from openpi_flash_models.policy.policy_protocol import ActionPolicy
-from openpi_flash_server.admin.administered import Administered
-from openpi_flash_server.admin.app import make_app
-from openpi_flash_server.admin.http_server import AdminPort
-from openpi_flash_server.admin.metrics import Metrics
-from openpi_flash_server.admin.session_board import SessionBoard
-from openpi_flash_server.config.listen_address import is_loopback, with_port
-from openpi_flash_server.config.live_prompts import LivePrompts
+from openpi_flash_server.config.listen_address import is_loopback
 from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
-from openpi_flash_server.logs import log_output
 from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.serving.administration import Administration
 from openpi_flash_server.serving.endpoint import Endpoint, StartError
-from openpi_flash_server.serving.identity import identity
 from openpi_flash_server.serving.loading import (
     LOADERS,
     Loaders,
@@ -50,19 +43,21 @@ class Service:
         self._library: ModelLibrary[ActionPolicy] = ModelLibrary()
         self._action = config.action
         self.endpoints: dict[str, Endpoint] = {}
-        self.prompts = LivePrompts(config.prompts)
-        self._identity = identity(config)
-        self.metrics = Metrics(self._identity["versions"])
-        self.board = SessionBoard(keeps_frames=config.admin.show_frames, clock=time.monotonic)
-        self.admin: AdminPort | None = None
+        self.admin = Administration(config)
         # a stop may come in the middle of loading: a closed service must not open
         self._opening = threading.Lock()
         self._closed = False
         try:
             for name in config.slots:
-                self.endpoints[name] = self._endpoint(name)
-            if config.admin.enabled:
-                self.admin = self._open_admin()
+                endpoint = self.admin.endpoint(name)
+                self.endpoints[name] = endpoint
+                log.info(
+                    "listening",
+                    slot=name,
+                    **endpoint.addresses,
+                    certificate_sha256=endpoint.quic.fingerprint,
+                )
+            self.admin.open()
         except StartError:
             self.close(grace=0)
             raise
@@ -74,52 +69,6 @@ class Service:
                 host=config.host,
             )
 
-    def _endpoint(self, name: str) -> Endpoint:
-        endpoint = Endpoint(
-            name,
-            self._config,
-            slot_listeners=[self.metrics.slot_listener(name), self.board.slot_listener(name)],
-            client_listeners=[self.metrics.client_listener(name), self.board.client_event],
-        )
-        self.metrics.watch_slot(name, lambda: endpoint.unhealthy_because is None, endpoint.counters)
-        fingerprint = endpoint.quic.fingerprint
-        log.info("listening", slot=name, **endpoint.addresses, certificate_sha256=fingerprint)
-        return endpoint
-
-    def _open_admin(self) -> AdminPort | None:
-        settings = self._config.admin
-        # a page that nobody asked for must not keep the robots waiting
-        is_optional = self._config.is_default("admin", "port")
-        administered = Administered(
-            slots=self.endpoints,
-            identity=self._identity,
-            prompts=self.prompts,
-            has_action=self._config.action is not None,
-            has_planner=self._config.planner is not None,
-            metrics=self.metrics,
-            board=self.board,
-            set_log_level=log_output.set_level,
-            log_level=log_output.level,
-            clock=time.monotonic,
-        )
-        app = make_app(administered, keys=settings.keys, host=settings.host)
-        where = with_port(settings.host, settings.port)
-        try:
-            port = AdminPort(app, host=settings.host, port=settings.port)
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            if not is_optional:
-                raise StartError(f"admin.port: cannot listen on {where}: {reason}") from error
-            log.warning(
-                "no admin port: another program listens there; set admin.port, or admin.enabled "
-                "to false",
-                address=where,
-                reason=reason,
-            )
-            return None
-        log.info("admin page", url=f"http://{with_port(settings.host, port.port)}/")
-        return port
-
     def load(self) -> None:
         """Loads and warms up every model, then lets clients in; minutes for a large model.
 
@@ -129,14 +78,12 @@ class Service:
             StartError: names what cannot be loaded.
         """
         slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
-        loaded = load_slots(self._config, slots, self._loaders, self._library, self.prompts)
+        loaded = load_slots(self._config, slots, self._loaders, self._library, self.admin.prompts)
         with self._opening:
             if self._closed:
                 return
             for slot in loaded:
-                told = {key: self._identity[key] for key in ("config_digest", "versions")}
-                metadata = {**slot.metadata, **told}
-                self.metrics.describe_model(slot.name, metadata)
+                metadata = self.admin.serves(slot.name, slot.metadata)
                 self.endpoints[slot.name].open(slot.handler, metadata)
 
     def replace_policy(self, settings: ActionSettings) -> None:
@@ -149,9 +96,11 @@ class Service:
         """
         slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
         policy = acquire_policy(settings, slots, self._loaders, self._library)
-        loaded = action_slot(policy, settings, self._config.planner, slots, self.prompts)
+        loaded = action_slot(policy, settings, self._config.planner, slots, self.admin.prompts)
         former, self._action = self._action, settings
-        self.endpoints["action"].replace(loaded.handler, loaded.metadata)
+        self.admin.replaced_action(settings)
+        metadata = self.admin.serves("action", loaded.metadata)
+        self.endpoints["action"].replace(loaded.handler, metadata)
         if former is not None:
             self._library.release(former)
 
@@ -187,6 +136,5 @@ class Service:
                 finished &= self.endpoints[name].close(grace=left)
         self.log_traffic()
         # last, so that probes see the drain
-        if self.admin is not None:
-            self.admin.close()
+        self.admin.close()
         return finished

@@ -1,0 +1,120 @@
+"""What an operator gets of a service: metrics, sessions, live prompts, identity, and the port."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from openpi_flash_server.admin.administered import Administered
+from openpi_flash_server.admin.app import make_app
+from openpi_flash_server.admin.http_server import AdminPort
+from openpi_flash_server.admin.metrics import Metrics
+from openpi_flash_server.admin.session_board import SessionBoard
+from openpi_flash_server.config.listen_address import with_port
+from openpi_flash_server.config.live_prompts import LivePrompts
+from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
+from openpi_flash_server.logs import log_output
+from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.serving.endpoint import Endpoint, StartError
+from openpi_flash_server.serving.identity import identity
+
+log = EventLogger(__name__)
+
+
+class Administration:
+    """Watches the endpoints of a service. Its port is closed until `open`.
+
+    Args:
+        config: what is served.
+
+    Attributes:
+        prompts: in force for all slots.
+        port: the operator's; None if there is none.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._identity = identity(config)
+        self._endpoints: dict[str, Endpoint] = {}
+        self._metrics = Metrics(self._identity["versions"])
+        self._board = SessionBoard(keeps_frames=config.admin.show_frames, clock=time.monotonic)
+        self.prompts = LivePrompts(config.prompts)
+        self.port: AdminPort | None = None
+
+    def endpoint(self, name: str) -> Endpoint:
+        """Opens the ports of a slot, and watches it.
+
+        Raises:
+            StartError: a port or the socket cannot be listened on.
+        """
+        endpoint = Endpoint(
+            name,
+            self._config,
+            slot_listeners=[self._metrics.slot_listener(name), self._board.slot_listener(name)],
+            client_listeners=[self._metrics.client_listener(name), self._board.client_event],
+        )
+        self._endpoints[name] = endpoint
+        self._metrics.watch_slot(
+            name, lambda: endpoint.unhealthy_because is None, endpoint.counters
+        )
+        return endpoint
+
+    def open(self) -> None:
+        """Opens the operator's port, if the configuration wants one.
+
+        Raises:
+            StartError: it cannot be listened on, and was chosen.
+        """
+        settings = self._config.admin
+        if not settings.enabled:
+            return
+        administered = Administered(
+            slots=self._endpoints,
+            identity=lambda: self._identity,
+            prompts=self.prompts,
+            has_action=self._config.action is not None,
+            has_planner=self._config.planner is not None,
+            metrics=self._metrics,
+            board=self._board,
+            set_log_level=log_output.set_level,
+            log_level=log_output.level,
+            clock=time.monotonic,
+        )
+        app = make_app(administered, keys=settings.keys, host=settings.host)
+        try:
+            self.port = AdminPort(app, host=settings.host, port=settings.port)
+        except OSError as error:
+            self._refuse_or_warn(error)
+            return
+        log.info("admin page", url=f"http://{with_port(settings.host, self.port.port)}/")
+
+    def serves(self, slot: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Notes what answers in a slot; returns what its clients are told."""
+        self._metrics.describe_model(slot, metadata)
+        return {**metadata, **{key: self._identity[key] for key in ("config_digest", "versions")}}
+
+    def replaced_action(self, settings: ActionSettings) -> None:
+        """Notes that the action slot serves with other settings from now on."""
+        self._identity = identity(self._config.model_copy(update={"action": settings}))
+        if settings.default_prompt is not None:
+            self.prompts.change(default_prompt=settings.default_prompt)
+
+    def close(self) -> None:
+        """Closes the port."""
+        if self.port is not None:
+            self.port.close()
+
+    def _refuse_or_warn(self, error: OSError) -> None:
+        settings = self._config.admin
+        where = with_port(settings.host, settings.port)
+        reason = (error.strerror or str(error)).lower()
+        if not self._config.is_default("admin", "port"):
+            raise StartError(f"admin.port: cannot listen on {where}: {reason}") from error
+        # a page that nobody asked for must not keep robots waiting
+        log.warning(
+            "no admin port: another program listens there; set admin.port, or admin.enabled to "
+            "false",
+            address=where,
+            reason=reason,
+        )
