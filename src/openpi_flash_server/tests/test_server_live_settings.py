@@ -7,6 +7,8 @@ import pytest
 from admin_service import ACTION, PLANNER
 from server_fakes import WAIT
 
+from openpi_flash_server.admin.live_settings import LiveChange
+from openpi_flash_server.config.fields import all_fields, is_live
 from openpi_flash_server.config.live_prompts import LivePrompts, Prompts
 from openpi_flash_server.logs import log_output
 
@@ -39,6 +41,7 @@ def test_the_settings_in_force_are_told(combined):
         "default_prompt": "fold",
         "generation_prompt_format": "Task: {task}. Subtask: ",
         "action_prompt_template": "{task}. Subtask: {subtask}",
+        "max_wait_ms": 3.0,
     }
     assert infer(combined)["prompt_version"] == version
 
@@ -86,6 +89,8 @@ def test_a_change_of_one_setting_leaves_the_others(combined):
         ({"defualt_prompt": "x"}, "defualt_prompt", "Extra inputs"),
         ({"log_level": "loud"}, "log_level", "'debug'"),
         ({"log_level": None}, "log_level", "'debug'"),
+        ({"max_wait_ms": -1.0}, "max_wait_ms", "greater than or equal to 0"),
+        ({"max_wait_ms": None}, "max_wait_ms", "valid number"),
         ({"prompt_version": "1"}, "prompt_version", "Extra inputs"),
     ],
 )
@@ -111,7 +116,7 @@ def test_a_body_that_is_no_object_is_refused(combined, body):
 
 def test_settings_of_a_slot_that_is_not_there_are_refused(serve_admin):
     server = serve_admin()
-    assert set(server.get("/config")[1]) == {"log_level", "prompt_version"}
+    assert set(server.get("/config")[1]) == {"log_level", "max_wait_ms", "prompt_version"}
     status, answer = server.patch(default_prompt="sort", generation_prompt_format="{task}:")
     assert status == 422
     assert answer["detail"][0]["msg"] == "this server has no planner slot"
@@ -121,6 +126,7 @@ def test_settings_of_a_slot_that_is_not_there_are_refused(serve_admin):
 def test_a_planner_alone_has_no_template_of_the_action(serve_admin):
     server = serve_admin(action=None, planner=PLANNER)
     assert server.patch(action_prompt_template="{task} {subtask}")[0] == 422
+    assert server.patch(max_wait_ms=1.0)[0] == 422
     status, _ = server.patch(generation_prompt_format="Do {task}: ", default_prompt="sort")
     assert status == 200
     assert infer(server, "planner")["subtask"]["text"] == "step 1 of sort"
@@ -132,6 +138,17 @@ def test_the_log_level_is_changed_for_the_whole_server(serve_admin):
     for level in ("debug", "error", "info"):
         assert server.patch(log_level=level)[1]["log_level"] == level
         assert logging.getLogger("openpi_flash_models").level == log_output.LEVELS[level]
+
+
+def test_how_long_requests_wait_for_company_is_changed_in_the_slot(serve_admin):
+    server = serve_admin()
+    assert server.patch(max_wait_ms=12.5)[1]["max_wait_ms"] == 12.5
+    assert server.service.endpoints["action"].slot.max_wait == 0.0125
+
+
+def test_every_field_of_the_configuration_that_needs_no_restart_can_be_changed():
+    live = {path[-1] for path, field in all_fields() if is_live(field)}
+    assert set(LiveChange.model_fields) == live
 
 
 def test_versions_of_prompts_are_equal_if_their_texts_are():

@@ -31,6 +31,13 @@ class WatchedSlot(Protocol):
     def addresses(self) -> Mapping[str, str]:
         """Where it listens, by link."""
 
+    @property
+    def max_wait_ms(self) -> float:
+        """How long a request waits for others to share its call; may be set."""
+
+    @max_wait_ms.setter
+    def max_wait_ms(self, value: float) -> None: ...
+
     def counters(self) -> Mapping[str, Mapping[str, int]]:
         """What its transports count, by link and counter."""
 

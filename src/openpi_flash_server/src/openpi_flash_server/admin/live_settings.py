@@ -29,6 +29,10 @@ class LiveSettings(BaseModel):
         default=None,
         description="the action model's prompt beside a planner; holds {task} and {subtask}",
     )
+    max_wait_ms: float | None = Field(
+        default=None,
+        description="how long a request waits for another session to share its call",
+    )
     log_level: Level = Field(description="the lowest level of events that are logged")
     prompt_version: str = Field(
         description="names the three texts; every answer carries the version it was made for"
@@ -47,6 +51,10 @@ class LiveChange(BaseModel):
     action_prompt_template: Text = Field(
         default="",
         description="the action model's prompt beside a planner; holds {task} and {subtask}",
+    )
+    max_wait_ms: Annotated[float, Field(strict=True, ge=0, le=1000, allow_inf_nan=False)] = Field(
+        default=0.0,
+        description="how long a request waits for another session to share its call, 0 to 1000",
     )
     log_level: Level = Field(
         default="info", description="the lowest level of events that are logged"
@@ -87,12 +95,14 @@ class NotHereError(ValueError):
 def settings_of(server: Administered) -> LiveSettings:
     """The settings in force."""
     prompts, version = server.prompts.snapshot
-    texts: dict[str, Any] = {"default_prompt": prompts.default_prompt}
+    values: dict[str, Any] = {"default_prompt": prompts.default_prompt}
     if server.has_planner:
-        texts["generation_prompt_format"] = prompts.generation_prompt_format
+        values["generation_prompt_format"] = prompts.generation_prompt_format
         if server.has_action:
-            texts["action_prompt_template"] = prompts.action_prompt_template
-    return LiveSettings(**texts, log_level=server.log_level(), prompt_version=version)
+            values["action_prompt_template"] = prompts.action_prompt_template
+    if server.has_action:
+        values["max_wait_ms"] = server.slots["action"].max_wait_ms
+    return LiveSettings(**values, log_level=server.log_level(), prompt_version=version)
 
 
 def apply(server: Administered, change: LiveChange) -> LiveSettings:
@@ -107,6 +117,8 @@ def apply(server: Administered, change: LiveChange) -> LiveSettings:
             if field in given and not getattr(server, f"has_{slot}"):
                 raise NotHereError(field, slot)
     level = given.pop("log_level", None)
+    if "max_wait_ms" in given:
+        server.slots["action"].max_wait_ms = given.pop("max_wait_ms")
     if given:
         server.prompts.change(**given)
     if level is not None:
@@ -119,6 +131,7 @@ def apply(server: Administered, change: LiveChange) -> LiveSettings:
 
 
 _NEEDS = {
+    "max_wait_ms": ("action",),
     "generation_prompt_format": ("planner",),
     "action_prompt_template": ("action", "planner"),
 }

@@ -159,6 +159,15 @@ class Endpoint:
             addresses["unix"] = str(self.local.path)
         return addresses
 
+    @property
+    def max_wait_ms(self) -> float:
+        """How long a request waits for others to share its call; may be set."""
+        return self.slot.max_wait * 1000
+
+    @max_wait_ms.setter
+    def max_wait_ms(self, value: float) -> None:
+        self.slot.max_wait = value / 1000
+
     def counters(self) -> Mapping[str, Mapping[str, int]]:
         """What the native transports count, by link and counter."""
         counted = {"quic": self.quic.counters}

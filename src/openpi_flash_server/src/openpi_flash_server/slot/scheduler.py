@@ -147,13 +147,16 @@ class Scheduler(Generic[R]):
         capacity: how many sessions may wait at once. Beyond it, a request of a lower class, or of
             the client with the most waiting requests, is refused.
         max_wait: how long a request that could run waits for others to share its batch, s.
+
+    Attributes:
+        max_wait: the same; a change holds from the next call on.
     """
 
     def __init__(self, *, capacity: int, max_wait: float = 0.0) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {capacity}")
         self._capacity = capacity
-        self._max_wait = max_wait
+        self.max_wait = max_wait
         # a dict keeps a key's place when its value is replaced: that is the session's turn
         self._waiting: dict[Hashable, _Waiting[R]] = {}
         self._running: Counter[Hashable] = Counter()
@@ -314,7 +317,7 @@ class Scheduler(Generic[R]):
 
     def _is_worth_waiting(self, plan: _Plan[R], rank: int, room: int, now: float) -> bool:
         """Whether the batch is not full and another session will join it in time."""
-        if plan.size >= room or not self._max_wait:
+        if plan.size >= room or not self.max_wait:
             return False
         until = min(self._latest_start(waiting) for waiting, _ in plan.chosen)
         if now >= until:
@@ -327,7 +330,7 @@ class Scheduler(Generic[R]):
         return False
 
     def _latest_start(self, waiting: _Waiting[R]) -> float:
-        latest = max(waiting.since, self._free_since) + self._max_wait
+        latest = max(waiting.since, self._free_since) + self.max_wait
         if waiting.request.deadline is None:
             return latest
         # never more than half of the time that is left for the answer

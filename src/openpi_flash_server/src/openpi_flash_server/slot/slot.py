@@ -111,6 +111,18 @@ class Slot:
         with self._lock:
             return len(self._scheduler)
 
+    @property
+    def max_wait(self) -> float:
+        """How long a request waits for others to share its batch, s."""
+        with self._lock:
+            return self._scheduler.max_wait
+
+    @max_wait.setter
+    def max_wait(self, seconds: float) -> None:
+        with self._lock:
+            self._scheduler.max_wait = seconds
+        self._advance()
+
     def has_trouble(self, reason: str) -> None:
         """Reports a problem that only a restart cures to `/healthz`; requests are still taken."""
         with self._lock:
