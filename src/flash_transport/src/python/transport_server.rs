@@ -57,7 +57,13 @@ impl TransportServer {
     fn clients(&self) -> Vec<(String, String, String)> {
         let connected = self.server.core().connected().into_iter();
         connected
-            .map(|(name, client)| (name.to_string(), client.session.to_string(), client.software))
+            .map(|(name, client)| {
+                (
+                    name.to_string(),
+                    client.session.to_string(),
+                    client.software,
+                )
+            })
             .collect()
     }
 
