@@ -10,7 +10,7 @@ from server_fakes import WAIT
 
 from flash_transport import ServerError, decode_image, jpeg_message
 from openpi_flash_server import __version__
-from openpi_flash_server.config.server_config import ServerConfig
+from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
 from openpi_flash_server.serving.endpoint import StartError
 
 READY_PATHS = ("/healthz", "/readyz", "/v2/health/ready", "/v2/models/action/ready")
@@ -73,6 +73,20 @@ def test_the_state_tells_what_runs_and_clients_are_told_the_same(serve_admin):
         assert told[key] == status[key]
     assert told["checkpoint"] == slot["checkpoint"]
     assert "expected_artifact" in told["supports"]
+
+
+def test_a_policy_that_was_replaced_is_told_as_what_answers(serve_admin):
+    server = serve_admin()
+    before = server.get("/status")[1]
+    settings = ActionSettings(model_config_name="null", default_prompt="sort")
+    server.service.replace_policy(settings)
+    after = server.get("/status")[1]
+    assert after["config_digest"] != before["config_digest"]
+    with server.connect() as client:
+        assert client.get_server_metadata()["config_digest"] == after["config_digest"]
+    assert server.get("/config")[1]["default_prompt"] == "sort"
+    assert infer(server, {"state": np.ones(2)})["prompt_version"] == after["prompt_version"]
+    assert server.policy.seen[-1]["prompt"] == "sort"
 
 
 def test_a_session_is_shown_with_its_link_and_its_images(serve_admin):

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import openpi_client.msgpack_numpy as openpi_codec
 import pytest
-from served_slot import connect, get
+from served_slot import connect, get, wait_until
 from server_fakes import WAIT, FakePolicy
 
 from flash_transport import Superseded, WebsocketPolicy
@@ -90,3 +90,19 @@ def test_many_clients_at_once_each_get_their_own_answer(serve_websocket):
 
     asyncio.run(asyncio.wait_for(everybody(), WAIT))
     assert server.policy.most_running == 1
+
+
+def test_the_round_trip_of_a_connection_is_known_from_its_first_ping_to_its_end(serve_websocket):
+    transport = serve_websocket().transport
+
+    async def ping(connection):
+        await (await connection.ping())
+
+    with connect(transport) as client:
+        client.recv()
+        assert transport.links == {}
+        ((name, connection),) = transport._open.items()
+        asyncio.run_coroutine_threadsafe(ping(connection), transport._loop).result(WAIT)
+        assert transport.links[name]["rtt_ms"] > 0
+    wait_until(lambda: not transport._open)
+    assert transport.links == {}

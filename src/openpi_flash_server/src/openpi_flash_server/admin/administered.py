@@ -42,7 +42,10 @@ class WatchedSlot(Protocol):
         """What its transports count, by link and counter."""
 
     def links(self) -> Mapping[str, Mapping[str, float]]:
-        """Round trip, packets and bytes of its QUIC connections, by the client's name."""
+        """What is known of each connection's link, by the client's name.
+
+        `rtt_ms`; for QUIC also `packets_sent`, `packets_lost`, `bytes_sent`, `bytes_received`.
+        """
 
 
 @dataclass(frozen=True)

@@ -176,8 +176,8 @@ class Endpoint:
         return counted
 
     def links(self) -> Mapping[str, Mapping[str, float]]:
-        """Round trip, packets and bytes of QUIC connections, by the client's name."""
-        return self.quic.links
+        """What is known of each connection's link, by the client's name."""
+        return {**self.websocket.links, **self.quic.links}
 
     def stop_accepting(self) -> None:
         """Refuses new requests, except over WebSocket; the slot goes on."""

@@ -86,6 +86,7 @@ class WebsocketTransport:
         self._stop: asyncio.Future[float]
         self._all_sent = True
         self._connection_numbers = itertools.count(1)
+        self._open: dict[str, ServerConnection] = {}
         listening: concurrent.futures.Future[int] = concurrent.futures.Future()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._serve(host, port, listening)),
@@ -94,6 +95,13 @@ class WebsocketTransport:
         )
         self._thread.start()
         self.port = listening.result()
+
+    @property
+    def links(self) -> dict[str, dict[str, float]]:
+        """Round trip of each connection by the client's name, from its last ping, if it had one."""
+        # a copy in one step: the loop's thread changes the dictionary
+        connections = list(self._open.items())
+        return {name: {"rtt_ms": one.latency * 1000} for name, one in connections if one.latency}
 
     def publish(self, metadata: Mapping[str, Any]) -> None:
         """Lets clients in: the slot is open."""
@@ -165,6 +173,7 @@ class WebsocketTransport:
         # some control characters are allowed in a header
         software = shown(connection.request.headers.get("User-Agent", ""))
         self._news.tell(ClientConnected(LINK, peer, software=software))
+        self._open[peer] = connection
         reason = ""
         try:
             await self.openpi.talk(connection, client, slot)
@@ -174,6 +183,7 @@ class WebsocketTransport:
             log.error("connection failed", exception=error, slot=slot.name, peer=peer)
             raise
         finally:
+            del self._open[peer]
             self._news.tell(ClientLeft(LINK, peer, reason))
             slot.client_left(client)
 
