@@ -77,7 +77,7 @@ def test_each_stage_of_an_answer_is_measured(page, stage, seconds):
 def test_a_policy_that_does_not_measure_its_stages_has_none(page):
     page.tell(received(), started(1), answered(policy_timing={"infer_ms": 3.0}))
     assert page("stage_seconds_count", stage="model") == 1
-    assert page("stage_seconds_count", stage="preprocess") is None
+    assert page("stage_seconds_count", stage="preprocess") == 0
 
 
 def test_errors_are_counted_by_code_and_replaced_requests_apart(page):
@@ -87,7 +87,7 @@ def test_errors_are_counted_by_code_and_replaced_requests_apart(page):
     assert page("errors_total", code="bad_request") == 1
     assert page("errors_total", code="superseded") == 2
     assert page("superseded_total") == 1
-    assert page("answers_total") is None
+    assert page("answers_total") == 0
 
 
 def test_a_deadline_is_missed_while_waiting_or_by_a_late_answer(page):

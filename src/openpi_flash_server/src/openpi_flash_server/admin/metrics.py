@@ -50,35 +50,35 @@ class Metrics:
         self.registry.register(self._watched)
         info = self._gauge("build_info", "Always 1; the versions that run.", *build)
         info.labels(**build).set(1)
-        self._received = self._counter("requests", "Requests that arrived.")
-        self._answered = self._counter("answers", "Requests answered with a result.")
-        self._errors = self._counter("errors", "Requests answered with an error, by code.", "code")
-        self._superseded = self._counter(
+        self.requests = self._counter("requests", "Requests that arrived.")
+        self.answers = self._counter("answers", "Requests answered with a result.")
+        self.errors = self._counter("errors", "Requests answered with an error, by code.", "code")
+        self.superseded = self._counter(
             "superseded", "Requests that a newer one of their session replaced, before they ran."
         )
-        self._misses = self._counter(
+        self.deadline_misses = self._counter(
             "deadline_misses",
             "Requests whose deadline_ms passed: while they waited, or before their answer.",
             "when",
         )
-        self._lost = self._counter("answers_lost", "Answers that the transport could not take.")
-        self._refused = self._counter(
+        self.answers_lost = self._counter("answers_lost", "Answers that no transport took.")
+        self.clients_refused = self._counter(
             "clients_refused", "Clients that were not let in, most for their key.", "link"
         )
-        self._bytes_in = self._counter("received_bytes", "Bytes of requests.", "link")
-        self._bytes_out = self._counter("sent_bytes", "Bytes of results.", "link")
-        self._waiting = self._gauge("requests_waiting", "Requests that wait for their turn.")
-        self._running = self._gauge("requests_running", "Requests that the model runs.")
-        self._sessions = self._gauge("sessions", "Sessions that have run a request.")
-        self._clients = self._gauge("clients", "Connected clients.", "link")
-        self._stage = self._histogram(
+        self.received_bytes = self._counter("received_bytes", "Bytes of requests.", "link")
+        self.sent_bytes = self._counter("sent_bytes", "Bytes of results.", "link")
+        self.requests_waiting = self._gauge("requests_waiting", "Requests that wait their turn.")
+        self.requests_running = self._gauge("requests_running", "Requests that the model runs.")
+        self.sessions = self._gauge("sessions", "Sessions that have run a request.")
+        self.clients = self._gauge("clients", "Connected clients.", "link")
+        self.stage_seconds = self._histogram(
             "stage_seconds", "How long a stage of an answered request took.", _SECONDS, "stage"
         )
-        self._request = self._histogram(
+        self.request_seconds = self._histogram(
             "request_seconds", "From a request's last byte to its answer.", _SECONDS
         )
-        self._batch = self._histogram("batch_size", "Observations in a call.", _SIZES)
-        self._age = self._histogram(
+        self.batch_size = self._histogram("batch_size", "Observations in a call.", _SIZES)
+        self.subtask_age_seconds = self._histogram(
             "subtask_age_seconds", "Age of an answer's subtask, from planning to use.", _AGES
         )
 
@@ -88,20 +88,27 @@ class Metrics:
 
     def client_listener(self, slot: str) -> Callable[[ClientEvent], None]:
         """Counts the events of a slot's clients."""
+        received: dict[str, Counter] = {}
+        sent: dict[str, Counter] = {}
+        sending = self.stage_seconds.labels(slot, "send")
 
         def count(event: ClientEvent) -> None:
             match event:
-                case ClientConnected(link=link):
-                    self._clients.labels(slot, link).inc()
-                case ClientLeft(link=link):
-                    self._clients.labels(slot, link).dec()
-                case ClientRefused(link=link, times=times):
-                    self._refused.labels(slot, link).inc(times)
                 case MessageReceived(link=link, size=size):
-                    self._bytes_in.labels(slot, link).inc(size)
+                    if link not in received:
+                        received[link] = self.received_bytes.labels(slot, link)
+                    received[link].inc(size)
                 case AnswerSent(link=link, size=size, send_ms=send_ms):
-                    self._bytes_out.labels(slot, link).inc(size)
-                    self._stage.labels(slot, "send").observe(send_ms / 1000)
+                    if link not in sent:
+                        sent[link] = self.sent_bytes.labels(slot, link)
+                    sent[link].inc(size)
+                    sending.observe(send_ms / 1000)
+                case ClientConnected(link=link):
+                    self.clients.labels(slot, link).inc()
+                case ClientLeft(link=link):
+                    self.clients.labels(slot, link).dec()
+                case ClientRefused(link=link, times=times):
+                    self.clients_refused.labels(slot, link).inc(times)
 
         return count
 
@@ -144,56 +151,66 @@ class Metrics:
 
 
 class _SlotMetrics:
-    """The requests of one slot."""
+    """The requests of one slot. Looks its series up once: that costs more than counting."""
 
     def __init__(self, metrics: Metrics, slot: str) -> None:
         self._metrics = metrics
         self._slot = slot
         self._open = OpenRequests()
         self._counting = threading.Lock()
+        self._received = metrics.requests.labels(slot)
+        self._answered = metrics.answers.labels(slot)
+        self._superseded = metrics.superseded.labels(slot)
+        self._request = metrics.request_seconds.labels(slot)
+        self._batch = metrics.batch_size.labels(slot)
+        self._stages = {
+            stage: metrics.stage_seconds.labels(slot, stage)
+            for stage in ("queue", "decode", *_POLICY_STAGES)
+        }
+        metrics.requests_waiting.labels(slot).set_function(lambda: self._open.waiting)
+        metrics.requests_running.labels(slot).set_function(lambda: self._open.running)
+        metrics.sessions.labels(slot).set_function(lambda: self._open.sessions)
 
     def count(self, event: Event) -> None:
-        m, slot = self._metrics, self._slot
         with self._counting:
             received = self._open.take(event)
-            m._waiting.labels(slot).set(self._open.waiting)
-            m._running.labels(slot).set(self._open.running)
-            m._sessions.labels(slot).set(self._open.sessions)
         if isinstance(event, Received):
-            m._received.labels(slot).inc()
+            self._received.inc()
         elif isinstance(event, Started):
-            m._batch.labels(slot).observe(event.size)
-        elif isinstance(event, AnswerLost):
-            m._lost.labels(slot).inc()
-        elif isinstance(event, Dropped | Answered):
-            self._count_end(event, received)
-
-    def _count_end(self, event: Dropped | Answered, received: Received | None) -> None:
-        m, slot = self._metrics, self._slot
-        if isinstance(event.answer, Failure):
-            m._errors.labels(slot, str(event.answer.code)).inc()
-        if isinstance(event, Dropped):
+            self._batch.observe(event.size)
+        elif isinstance(event, Answered):
+            self._count_answer(event, received)
+        elif isinstance(event, Dropped):
+            self._count_failure(event.answer)
             if event.reason is DropReason.SUPERSEDED:
-                m._superseded.labels(slot).inc()
+                self._superseded.inc()
             elif event.reason is DropReason.DEADLINE_EXCEEDED:
-                m._misses.labels(slot, "waiting").inc()
+                self._metrics.deadline_misses.labels(self._slot, "waiting").inc()
+        elif isinstance(event, AnswerLost):
+            self._metrics.answers_lost.labels(self._slot).inc()
+
+    def _count_answer(self, event: Answered, received: Received | None) -> None:
+        if received is not None and _is_late(event, received):
+            self._metrics.deadline_misses.labels(self._slot, "answering").inc()
+        if isinstance(event.answer, Failure):
+            self._count_failure(event.answer)
             return
+        self._answered.inc()
         if received is not None:
-            seconds = event.at - received.at
-            if isinstance(event.answer, Reply):
-                m._request.labels(slot).observe(seconds)
-            deadline_ms = min(
-                (w.deadline_ms for w in received.works if w.deadline_ms), default=None
-            )
-            if deadline_ms is not None and seconds * 1000 > deadline_ms:
-                m._misses.labels(slot, "answering").inc()
-        if isinstance(event.answer, Reply):
-            m._answered.labels(slot).inc()
-            for stage, ms in stages_of(event).items():
-                m._stage.labels(slot, stage).observe(ms / 1000)
-            age_ms = _subtask_age_ms(event.answer)
-            if age_ms is not None:
-                m._age.labels(slot).observe(age_ms / 1000)
+            self._request.observe(event.at - received.at)
+        for stage, ms in stages_of(event).items():
+            self._stages[stage].observe(ms / 1000)
+        age_ms = _subtask_age_ms(event.answer)
+        if age_ms is not None:
+            self._metrics.subtask_age_seconds.labels(self._slot).observe(age_ms / 1000)
+
+    def _count_failure(self, failure: Failure) -> None:
+        self._metrics.errors.labels(self._slot, str(failure.code)).inc()
+
+
+def _is_late(event: Answered, received: Received) -> bool:
+    deadlines = [work.deadline_ms for work in received.works if work.deadline_ms is not None]
+    return bool(deadlines) and (event.at - received.at) * 1000 > min(deadlines)
 
 
 def stages_of(event: Answered) -> dict[str, float]:

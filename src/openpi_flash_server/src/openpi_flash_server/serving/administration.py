@@ -43,11 +43,13 @@ class Administration:
         self.port: AdminPort | None = None
 
     def endpoint(self, name: str) -> Endpoint:
-        """Opens the ports of a slot, and watches it.
+        """Opens the ports of a slot, and watches it if somebody can look.
 
         Raises:
             StartError: a port or the socket cannot be listened on.
         """
+        if not self._config.admin.enabled:
+            return Endpoint(name, self._config)
         endpoint = Endpoint(
             name,
             self._config,
