@@ -40,6 +40,8 @@ def ports(tmp_path):
         env={
             **os.environ,
             "OPENPI_STATE_DIR": str(tmp_path),
+            "OPENPI_LOG_FORMAT": "text",
+            "OPENPI_ADMIN__PORT": "0",
             "OPENPI_ACTION_TRANSPORT__WEBSOCKET_PORT": "0",
             "OPENPI_ACTION_TRANSPORT__QUIC_PORT": "0",
         },

@@ -450,7 +450,7 @@ def test_serve_takes_it_in_the_place_of_a_configs_name(monkeypatch):
     monkeypatch.setattr(
         openpi_flash_server.serving.process, "serve", lambda config, _: served.append(config)
     )
-    monkeypatch.setattr(openpi_flash_server.logs.log_output, "configure", lambda level: None)
+    monkeypatch.setattr(openpi_flash_server.logs.log_output, "configure", lambda level, form: None)
     command = ["serve", "--policy-config", "python:my_pkg.policies:make"]
     result = CliRunner().invoke(app, [*command, "--policy-dir", "/weights"])
     assert result.exit_code == 0, result.output
