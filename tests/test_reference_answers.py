@@ -98,6 +98,7 @@ def test_the_page_lists_every_key_that_is_taken_out_of_a_request():
         "session": "arm",
         "deadline_ms": 5,
         "observation_stamp": 1,
+        "traceparent": f"00-{'1' * 32}-{'2' * 16}-01",
         "expected_artifact": "sha256:" + "a5" * 32,
         "seed": 0,
         "noise": np.zeros((1, 3, 2), np.float32),

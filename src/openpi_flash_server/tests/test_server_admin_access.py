@@ -32,7 +32,7 @@ def test_a_change_of_settings_needs_the_key(closed):
     assert closed.ask("PATCH", "/config", {"default_prompt": "x"}, key=KEY)[0] == 200
 
 
-@pytest.mark.parametrize("path", sorted(OPEN_PATHS))
+@pytest.mark.parametrize("path", [*sorted(OPEN_PATHS), "/v2/models/action/ready"])
 def test_probes_and_the_pages_own_files_need_no_key(closed, path):
     assert closed.ask("GET", path)[0] == 200
 

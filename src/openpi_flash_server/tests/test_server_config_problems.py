@@ -46,7 +46,7 @@ PROBLEMS = {
     "unknown key that is like no other": (
         {"action": NULL_ACTION, "zzz": 1},
         "server.json: 1 problem\n  zzz: unknown key, known keys: robot_files, action, planner, "
-        "action_transport, planner_transport, host, admin, log_level, log_format, "
+        "action_transport, planner_transport, host, admin, log_level, log_format, tracing, "
         "api_keys, api_key_file, tls_certificate, tls_key, state_dir, expose_tracebacks",
     ),
     "unknown key in a slot": (

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -29,6 +30,8 @@ OPEN_PATHS = frozenset(
     {"/", "/page.css", "/page.js", "/healthz", "/readyz", "/livez"}
     | {"/v2/health/live", "/v2/health/ready"}
 )
+
+_MODEL_IS_READY = re.compile(r"/v2/models/[^/]+/ready")
 
 
 class AccessGate:
@@ -76,7 +79,7 @@ class AccessGate:
             return PlainTextResponse(
                 "ask for localhost or the address that this port listens on\n", 421
             )
-        if scope["path"] in OPEN_PATHS:
+        if scope["path"] in OPEN_PATHS or _MODEL_IS_READY.fullmatch(scope["path"]):
             return None
         address = str(scope["client"][0]) if scope.get("client") else "unknown"
         if delay := self._wrong.delay(address, self._clock()):

@@ -219,7 +219,10 @@ def stages_of(event: Answered) -> dict[str, float]:
     if event.timing is not None:
         stages |= {"queue": event.timing.queue_ms, "decode": event.timing.decode_ms}
     if isinstance(event.answer, Reply):
-        known: Mapping[str, Any] = event.answer.result.get("policy_timing") or {}
+        known: Any = event.answer.result.get("policy_timing") or {}
+        if isinstance(known, list):
+            # of a request with a batch: its observations share their calls
+            known = known[0] or {}
         for stage, key in _POLICY_STAGES.items():
             if key in known:
                 stages[stage] = float(known[key])

@@ -306,6 +306,11 @@ class ServerConfig(Settings):
         description="the form of the log's lines; auto is text on a terminal, else one JSON object "
         "a line",
     )
+    tracing: Annotated[bool, Field(strict=True)] = Field(
+        default=False,
+        description="whether requests with a traceparent become spans of OpenTelemetry, sent over "
+        "OTLP; needs openpi_flash_server[otel]",
+    )
     api_keys: tuple[str, ...] = Field(
         default=(),
         description="API keys of the clients; without one, here or in api_key_file, every client "

@@ -241,5 +241,8 @@ def _described(value: Any) -> str:
 
 
 _SIZES = ("action_horizon", "action_dim")
-_OURS = {"actions", "policy_timing", "server_timing", "sequence", "observation_stamp"}
+_OURS = {
+    *("actions", "policy_timing", "server_timing", "sequence", "observation_stamp"),
+    "prompt_version",
+}
 """Keys of an answer that the server sets itself."""

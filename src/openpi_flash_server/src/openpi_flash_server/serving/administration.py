@@ -11,6 +11,7 @@ from openpi_flash_server.admin.app import make_app
 from openpi_flash_server.admin.http_server import AdminPort
 from openpi_flash_server.admin.metrics import Metrics
 from openpi_flash_server.admin.session_board import SessionBoard
+from openpi_flash_server.admin.spans import RequestSpans, Tracing, TracingError, open_tracing
 from openpi_flash_server.config.listen_address import with_port
 from openpi_flash_server.config.live_prompts import LivePrompts
 from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
@@ -18,6 +19,8 @@ from openpi_flash_server.logs import log_output
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.serving.endpoint import Endpoint, StartError
 from openpi_flash_server.serving.identity import identity
+from openpi_flash_server.slot.slot import Listener
+from openpi_flash_server.transports.client_events import ClientListener
 
 log = EventLogger(__name__)
 
@@ -31,6 +34,9 @@ class Administration:
     Attributes:
         prompts: in force for all slots.
         port: the operator's; None if there is none.
+
+    Raises:
+        StartError: spans are wanted and cannot be exported.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -41,6 +47,12 @@ class Administration:
         self._board = SessionBoard(keeps_frames=config.admin.show_frames, clock=time.monotonic)
         self.prompts = LivePrompts(config.prompts)
         self.port: AdminPort | None = None
+        self._tracing: Tracing | None = None
+        if config.tracing:
+            try:
+                self._tracing = open_tracing(self._identity["versions"])
+            except TracingError as error:
+                raise StartError(f"tracing: {error}") from error
 
     def endpoint(self, name: str) -> Endpoint:
         """Opens the ports of a slot, and watches it if somebody can look.
@@ -48,13 +60,19 @@ class Administration:
         Raises:
             StartError: a port or the socket cannot be listened on.
         """
-        if not self._config.admin.enabled:
-            return Endpoint(name, self._config)
+        slot_listeners: list[Listener] = []
+        client_listeners: list[ClientListener] = []
+        if self._config.admin.enabled:
+            slot_listeners += [self._metrics.slot_listener(name), self._board.slot_listener(name)]
+            client_listeners += [self._metrics.client_listener(name), self._board.client_event]
+        if self._tracing is not None:
+            offset = time.time() - time.monotonic()
+            slot_listeners.append(RequestSpans(name, self._tracing.tracer, wall_offset=offset))
         endpoint = Endpoint(
             name,
             self._config,
-            slot_listeners=[self._metrics.slot_listener(name), self._board.slot_listener(name)],
-            client_listeners=[self._metrics.client_listener(name), self._board.client_event],
+            slot_listeners=slot_listeners,
+            client_listeners=client_listeners,
         )
         self._endpoints[name] = endpoint
         self._metrics.watch_slot(
@@ -103,9 +121,11 @@ class Administration:
             self.prompts.change(default_prompt=settings.default_prompt)
 
     def close(self) -> None:
-        """Closes the port."""
+        """Closes the port, and sends the last spans."""
         if self.port is not None:
             self.port.close()
+        if self._tracing is not None:
+            self._tracing.close()
 
     def _refuse_or_warn(self, error: OSError) -> None:
         settings = self._config.admin

@@ -13,7 +13,7 @@ PROTOCOL = "openpi-flash/1"
 
 _REQUEST_KEYS = [
     *("session", "deadline_ms", "observation_stamp", "request_class", "expected_artifact"),
-    *("batch", "jpeg"),
+    *("traceparent", "batch", "jpeg"),
 ]
 
 

@@ -91,4 +91,5 @@ def _split(value: Any, size: int, path: str) -> Sequence[Any]:
 
 _OF_THE_REQUEST = frozenset(
     {"mode", "session", "deadline_ms", "request_class", "observation_stamp"}
+    | {"expected_artifact", "traceparent"}
 )

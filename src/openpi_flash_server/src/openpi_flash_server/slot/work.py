@@ -63,6 +63,7 @@ class Work:
         deadline_ms: how long the answer is of use, from receipt, or from the start for a runner;
             None for ever.
         expected_artifact: digest of the only checkpoint that may answer; None for any.
+        traceparent: the client's span, as W3C's Trace Context writes it; None if it sent none.
     """
 
     observation: Mapping[str, Any]
@@ -73,6 +74,7 @@ class Work:
     request_class: RequestClass
     deadline_ms: float | None
     expected_artifact: str | None = None
+    traceparent: str | None = None
 
 
 def parse_message(message: Any, *, session: str) -> Work:
@@ -102,6 +104,7 @@ def parse_message(message: Any, *, session: str) -> Work:
         request_class=_request_class(observation.pop("request_class", None)),
         deadline_ms=_positive_number(observation.pop("deadline_ms", None), "deadline_ms"),
         expected_artifact=_artifact(observation.pop("expected_artifact", None)),
+        traceparent=_traceparent(observation.pop("traceparent", None)),
         observation=observation,
     )
 
@@ -121,6 +124,11 @@ def _request_class(value: Any) -> RequestClass:
         return RequestClass(value)
     known = ", ".join(RequestClass)
     raise ObservationError("request_class", f"expected {known}, got {described(value)}")
+
+
+def _traceparent(value: Any) -> str | None:
+    # Trace Context, section 4.3: a value that cannot be read is ignored
+    return value if isinstance(value, str) and _TRACEPARENT.fullmatch(value) else None
 
 
 def _artifact(value: Any) -> str | None:
@@ -199,5 +207,6 @@ def _rtc(value: Any) -> RtcControls | None:
     )
 
 
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _ARTIFACT = re.compile(r"sha256:[0-9a-f]{64}")
 _RTC_KEYS = ("previous_actions", "delay", "execution_horizon", "method")
