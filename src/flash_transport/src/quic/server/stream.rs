@@ -161,6 +161,10 @@ async fn answer_hello(shared: &Arc<Shared>, peer: &Peer, send: &mut SendStream, 
     if !delay.is_zero() {
         sleep(delay).await;
     }
+    if peer.connection.close_reason().is_some() {
+        // Welcome after its end, it would be listed for ever.
+        return;
+    }
     match core.judge_hello(body, &peer.name, Instant::now()) {
         HelloOutcome::Malformed(failure) => {
             peer.hello.send_replace(HelloState::Awaited);
