@@ -65,6 +65,14 @@ def test_a_session_leaves_the_board_when_it_ends(board):
     assert board.board.look() == []
 
 
+def test_a_session_that_was_only_refused_leaves_the_board_with_its_client(board):
+    for number, session in ((1, "refused"), (2, "answered")):
+        board.tell(received(number, session=session))
+    board.tell(failed(1, session="refused"), answered(2, session="answered"))
+    board.board.client_event(ClientLeft("QUIC", CLIENT.name))
+    assert [view.session for view in board.board.look()] == ["answered"]
+
+
 def test_requests_of_the_server_itself_are_no_session_but_count_for_their_slot(board):
     session = ServerSession.ACTION_SLOT
     board.tell(received(1, session=session), answered(1, session=session))

@@ -136,6 +136,7 @@ class SessionBoard:
                     self._clients[event.client] = event
                 else:
                     self._clients.pop(event.client, None)
+                    self._forget_unanswered(event.client)
 
     def look(self) -> list[SessionView]:
         """The sessions, by slot and name; observations are kept from now on for a while."""
@@ -189,6 +190,13 @@ class SessionBoard:
         if event.works:
             row.prompt = _prompt(event.works[0].observation)
         self._keep(id_, event)
+
+    def _forget_unanswered(self, client: str) -> None:
+        """Takes sessions off the board that never began: the slot does not tell their end."""
+        gone = [id_ for id_, row in self._rows.items() if row.client == client and not row.answered]
+        for id_ in gone:
+            del self._rows[id_]
+            self._observations.pop(id_, None)
 
     def _keep(self, id_: str, event: Received) -> None:
         if event.at > self._watched_until:
