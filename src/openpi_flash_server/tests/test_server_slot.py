@@ -9,6 +9,7 @@ from server_fakes import CLIENT, WAIT, FakePolicy, Inbox, logged_slot, make_work
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.handlers.action import ActionHandler
 from openpi_flash_server.slot.answer import ErrorCode, Failure, Reply
+from openpi_flash_server.slot.life import Stage
 from openpi_flash_server.slot.work import RequestMode
 
 
@@ -254,7 +255,7 @@ def test_a_repeated_mistake_is_logged_once(open_slot, caplog):
 def test_before_it_opens_a_slot_refuses_with_the_reason():
     slot = logged_slot("action")
     assert slot.not_ready_because == "starting"
-    slot.warming_up("warming up: compiling")
+    slot.prepares(Stage.LOADING, "warming up: compiling")
     failure = receive(slot, {"state": np.zeros(2)}).wait()
     assert failure == Failure(ErrorCode.NOT_READY, "warming up: compiling")
     open_with(slot, ActionHandler(FakePolicy()))

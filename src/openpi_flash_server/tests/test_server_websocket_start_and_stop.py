@@ -10,6 +10,7 @@ from server_fakes import WAIT, FakePolicy
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from flash_transport import ServerError, WebsocketPolicy
+from openpi_flash_server.slot.life import Stage
 from openpi_flash_server.slot.slot import Slot
 from openpi_flash_server.transports.websocket.listener import WebsocketTransport
 from openpi_flash_server.transports.websocket.openpi_protocol import SUBPROTOCOL
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a cont
 def test_health_says_what_the_server_waits_for_until_it_is_ready(serve_websocket):
     server = serve_websocket(opened=False)
     assert get(server) == (503, "starting\n")
-    server.slot.warming_up("warming up: loading the action model")
+    server.slot.prepares(Stage.LOADING, "warming up: loading the action model")
     assert get(server) == (503, "warming up: loading the action model\n")
     server.open()
     assert get(server) == (200, "OK\n")
@@ -30,7 +31,7 @@ def test_health_says_what_the_server_waits_for_until_it_is_ready(serve_websocket
 
 def test_our_client_is_refused_with_the_reason_while_the_server_warms_up(serve_websocket):
     server = serve_websocket(opened=False)
-    server.slot.warming_up("warming up: compiling")
+    server.slot.prepares(Stage.LOADING, "warming up: compiling")
     with pytest.raises(ServerError, match="not_ready: warming up: compiling"):
         WebsocketPolicy("127.0.0.1", server.port, connect_timeout=0.2)
     with pytest.raises(InvalidStatus) as refused:

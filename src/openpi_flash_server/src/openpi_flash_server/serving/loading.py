@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from openpi_flash_server.serving.endpoint import StartError
 from openpi_flash_server.serving.metadata import action_metadata, planner_metadata
 from openpi_flash_server.serving.model_library import ModelLibrary
 from openpi_flash_server.serving.own_policy_loading import load_own_policy
+from openpi_flash_server.slot.life import Stage
 from openpi_flash_server.slot.runner import Handler
 from openpi_flash_server.slot.slot import Slot
 
@@ -41,10 +42,13 @@ class Loaders:
     Attributes:
         policy: settings of the action slot -> policy.
         planner: settings of the planner slot, robot whose requests it reads -> planner.
+        download: fetches what the settings name to this machine, if it is not there; returns at
+            once if it is. None: the other two do it.
     """
 
     policy: Callable[[ActionSettings], ActionPolicy]
     planner: Callable[[PlannerSettings, str | None], Planner]
+    download: Callable[[ActionSettings | PlannerSettings], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,14 +84,16 @@ def load_slots(
         robot = config.planner.robot
         if robot is None and policy is not None and policy.spec.robot != NULL_MODEL:
             robot = policy.spec.robot or None
+        _download(config.planner, slots, loaders)
         with _stage(
             slots,
+            Stage.LOADING,
             "loading the planner model",
             "planner model loaded",
             checkpoint=config.planner.checkpoint_dir,
         ):
             planner = loaders.planner(config.planner, robot)
-        with _stage(slots, "compiling the planner model", "planner model is warm"):
+        with _stage(slots, Stage.COMPILING, "compiling the planner model", "planner model is warm"):
             planner.warm_up()
         default_prompt = _default_prompt(config.action) if config.action is not None else None
         handler: Handler = PlannerHandler(planner, prompts, default_prompt=default_prompt)
@@ -103,12 +109,23 @@ def acquire_policy(
     slots: Mapping[str, Slot],
     loaders: Loaders,
     library: ModelLibrary[ActionPolicy],
+    key: Hashable | None = None,
 ) -> ActionPolicy:
-    """The policy of `settings`, loaded and warm; arguments as of `load_slots`."""
+    """The policy of `settings`, loaded and warm; arguments as of `load_slots`.
+
+    Args:
+        settings: which policy.
+        slots: as there.
+        loaders: as there.
+        library: as there.
+        key: of the policy in the library; None: its settings.
+    """
 
     def load() -> ActionPolicy:
+        _download(settings, slots, loaders)
         with _stage(
             slots,
+            Stage.LOADING,
             "loading the action model",
             "action model loaded",
             model=settings.model_config_name,
@@ -116,11 +133,13 @@ def acquire_policy(
             **_chosen(settings),
         ):
             policy = loaders.policy(settings)
-        with _stage(slots, "compiling the action model", "action model is warm"):
+        ours = settings.names_inference_config
+        stage, doing = (Stage.COMPILING, "compiling") if ours else (Stage.WARMING, "warming up")
+        with _stage(slots, stage, f"{doing} the action model", "action model is warm"):
             _warm_up(policy, settings)
         return policy
 
-    return library.acquire(settings, load)
+    return library.acquire(settings if key is None else key, load)
 
 
 def action_slot(
@@ -144,6 +163,17 @@ def action_slot(
     return LoadedSlot("action", handler, metadata)
 
 
+def _download(
+    settings: ActionSettings | PlannerSettings, slots: Mapping[str, Slot], loaders: Loaders
+) -> None:
+    from openpi_flash_models.checkpoints.fetching import is_missing
+
+    if loaders.download is not None and is_missing(settings.checkpoint_dir):
+        what = settings.checkpoint_dir
+        with _stage(slots, Stage.DOWNLOADING, f"downloading {what}", f"{what} is downloaded"):
+            loaders.download(settings)
+
+
 def _warm_up(policy: ActionPolicy, settings: ActionSettings) -> None:
     try:
         policy.warm_up()
@@ -161,6 +191,25 @@ def _default_prompt(settings: ActionSettings) -> str | None:
     from openpi_flash_models.config.named_configs import get_config
 
     return get_config(settings.model_config_name).default_prompt
+
+
+def download(settings: ActionSettings | PlannerSettings) -> None:
+    """Fetches the checkpoint that the settings name, unless it is on this machine."""
+    from openpi_flash_models.checkpoints.fetching import (
+        fetch_planner_checkpoint,
+        fetch_policy_checkpoint,
+    )
+    from openpi_flash_models.downloads import fetch
+
+    if isinstance(settings, PlannerSettings):
+        with _naming("planner.checkpoint_dir"):
+            fetch_planner_checkpoint(settings.checkpoint_dir)
+        return
+    with _naming("action.checkpoint_dir"):
+        if settings.names_inference_config:
+            fetch_policy_checkpoint(settings.checkpoint_dir, settings.model_config_name)
+        else:
+            fetch(settings.checkpoint_dir)
 
 
 def load_policy(settings: ActionSettings) -> ActionPolicy:
@@ -242,11 +291,13 @@ def _graph(settings: GraphSettings) -> GraphOptions | None:
 
 
 @contextlib.contextmanager
-def _stage(slots: Mapping[str, Slot], doing: str, done: str, **fields: object) -> Iterator[None]:
+def _stage(
+    slots: Mapping[str, Slot], stage: Stage, doing: str, done: str, **fields: object
+) -> Iterator[None]:
     """A stage of the start: logs its begin and its end, and sets the text of /healthz."""
     for slot in slots.values():
-        slot.warming_up(f"warming up: {doing}")
-    log.info(doing, **fields)
+        slot.prepares(stage, f"warming up: {doing}")
+    log.info(doing, stage=str(stage), **fields)
     started = time.monotonic()
     yield
     log.info(done, seconds=time.monotonic() - started)
@@ -254,4 +305,4 @@ def _stage(slots: Mapping[str, Slot], doing: str, done: str, **fields: object) -
 
 _CHOICES = {"framework", "dtype", "rtc", "graph", "max_batch", "normalization", "malformed_tokens"}
 
-LOADERS = Loaders(policy=load_policy, planner=load_planner)
+LOADERS = Loaders(policy=load_policy, planner=load_planner, download=download)

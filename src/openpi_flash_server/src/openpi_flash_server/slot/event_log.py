@@ -11,7 +11,15 @@ from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.logs.outside_text import shown
 from openpi_flash_server.logs.repeat_limit import RepeatLimit
 from openpi_flash_server.slot.answer import ErrorCode, Failure
-from openpi_flash_server.slot.events import Answered, AnswerLost, Dropped, Event, Timing
+from openpi_flash_server.slot.events import (
+    Answered,
+    AnswerLost,
+    CameBack,
+    Dropped,
+    Event,
+    GivenUp,
+    Timing,
+)
 from openpi_flash_server.slot.session import Session
 
 log = EventLogger(__name__)
@@ -37,6 +45,10 @@ class EventLog:
                 log.error(
                     "answer could not be sent", exception=event.error, **self._of(event, times)
                 )
+        elif isinstance(event, GivenUp):
+            log.error("the model hangs", slot=self._slot, reason=event.reason)
+        elif isinstance(event, CameBack):
+            log.warning("the model answers again", slot=self._slot)
         elif isinstance(event, Answered | Dropped) and isinstance(event.answer, Failure):
             self._write_failure(event, event.answer)
         elif isinstance(event, Answered) and event.timing is not None:

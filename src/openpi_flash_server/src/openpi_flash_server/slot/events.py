@@ -134,4 +134,30 @@ class SessionEnded:
     session: Session
 
 
-Event = Received | Dropped | Started | Answered | AnswerLost | SessionEnded
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A batch ran for too long: its requests fail, and no others are taken.
+
+    Attributes:
+        at: monotonic s.
+        requests: the numbers of its requests.
+        reason: what its clients are told.
+    """
+
+    at: float
+    requests: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CameBack:
+    """The batch that was given up has ended, and requests are taken again.
+
+    Attributes:
+        at: monotonic s.
+    """
+
+    at: float
+
+
+Event = Received | Dropped | Started | Answered | AnswerLost | SessionEnded | GivenUp | CameBack

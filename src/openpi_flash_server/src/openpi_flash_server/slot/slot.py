@@ -17,26 +17,26 @@ from typing import Any
 
 from flash_transport import CodecError
 from openpi_flash_models.errors import ObservationError
-from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.slot import events
 from openpi_flash_server.slot.answer import Answer, ErrorCode, Failure
 from openpi_flash_server.slot.batch_request import parse_works
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.failures import bad_request, internal
+from openpi_flash_server.slot.health import Health
+from openpi_flash_server.slot.life import Life, Stage
 from openpi_flash_server.slot.open_request import OpenRequest
 from openpi_flash_server.slot.runner import Ran, Runner
+from openpi_flash_server.slot.running import Run, Running
 from openpi_flash_server.slot.scheduler import Dropped, DropReason, Piece, Scheduler
 from openpi_flash_server.slot.session import Session
 from openpi_flash_server.slot.sessions import Sessions
 from openpi_flash_server.slot.ticket import Ticket
+from openpi_flash_server.slot.vital_thread import vital_thread
+from openpi_flash_server.slot.voice import Listener, Voice
 from openpi_flash_server.slot.work import Work
-
-log = EventLogger(__name__)
 
 MAX_WAITING_SESSIONS = 64
 """A waiting request holds some megabytes; with more waiting robots the server is too slow."""
-
-Listener = Callable[[events.Event], None]
 
 
 class Slot:
@@ -46,6 +46,7 @@ class Slot:
         name: `action` or `planner`.
         capacity: how many sessions may wait at once.
         max_wait: how long a request waits for others to share its batch, s.
+        give_up_after: how long a batch may run before its requests fail, s; None for ever.
         clock: monotonic seconds.
     """
 
@@ -55,6 +56,7 @@ class Slot:
         *,
         capacity: int = MAX_WAITING_SESSIONS,
         max_wait: float = 0.0,
+        give_up_after: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
@@ -63,12 +65,10 @@ class Slot:
         self._sessions = Sessions()
         self._open: dict[Ticket, OpenRequest] = {}
         self._runner: Runner | None = None
-        self._under_way = 0
-        self._running = 0
+        self._runs = Running(give_up_after)
         self._sequence = 0
-        self._not_ready_because = "starting"
-        self._trouble = ""
-        self._closing = False
+        self._life = Life()
+        self._health = Health()
         self._closed = False
         # guards everything above; held for moments, never while a handler runs
         self._lock = threading.RLock()
@@ -76,34 +76,52 @@ class Slot:
         self._earlier = threading.Condition(self._lock)
         self._wakeup: float | None = None
         self._numbers = itertools.count(1)
-        self._listeners: list[Listener] = []
-        self._telling = threading.Lock()
-        self._wakeups = threading.Thread(
-            target=self._keep_time, name=f"slot-{name}-wakeups", daemon=True
-        )
+        self._voice = Voice(name, clock)
+        self._wakeups = vital_thread(f"slot-{name}-wakeups", self._keep_time, self.has_trouble)
 
     def subscribe(self, listener: Listener) -> None:
         """Tells `listener` every event from now on, one at a time; it must not call the slot."""
-        with self._telling:
-            self._listeners.append(listener)
+        self._voice.subscribe(listener)
+
+    @property
+    def stage(self) -> Stage:
+        """Where it stands in its life."""
+        with self._lock:
+            return self._life.stage
 
     @property
     def not_ready_because(self) -> str | None:
         """Why the slot takes no requests; None when it does."""
         with self._lock:
-            return self._not_ready_because or None
+            return self._life.refusal
 
     @property
     def unhealthy_because(self) -> str | None:
         """The problem that `/healthz` reports; None if there is none."""
         with self._lock:
-            return self._not_ready_because or self._trouble or None
+            return (
+                self._life.refusal
+                or self._life.trouble
+                or self._health.unhealthy_because(self.clock())
+            )
 
     @property
     def trouble_because(self) -> str | None:
         """A problem that only a restart cures; None if there is none."""
         with self._lock:
-            return self._trouble or None
+            return self._life.trouble
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a runner answers its requests, now or when it no longer hangs."""
+        with self._lock:
+            return self._runner is not None
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the model holds a request that was given up."""
+        with self._lock:
+            return self._life.hangs
 
     @property
     def waiting(self) -> int:
@@ -126,33 +144,52 @@ class Slot:
     def has_trouble(self, reason: str) -> None:
         """Reports a problem that only a restart cures to `/healthz`; requests are still taken."""
         with self._lock:
-            self._trouble = reason
+            self._life.fails(reason)
 
-    def warming_up(self, reason: str) -> None:
-        """Sets the reason why the slot is not open yet; an open one stays open."""
+    def prepares(self, stage: Stage, reason: str) -> None:
+        """Says what the slot is busy with before it opens; an open one stays open."""
         with self._lock:
-            if not self._closing and self._runner is None:
-                self._not_ready_because = reason
+            self._life.prepares(stage, reason)
 
     def open(self, runner: Runner) -> None:
         """Takes requests from now on. The runner's handler is loaded and warm."""
         with self._lock:
-            if self._closing or self._runner is not None:
+            if self._life.stage is Stage.DRAINING or self._runner is not None:
                 raise RuntimeError(f"slot {self.name} cannot be opened twice")
             self._runner = runner
-            self._not_ready_because = ""
-        self._wakeups.start()
+            self._health.replaced()
+            self._life.opens()
+            is_first = self._wakeups.ident is None
+        if is_first:
+            self._wakeups.start()
 
     def replace(self, runner: Runner) -> Runner:
         """Starts every further batch on `runner`; returns the former one, which may still run."""
         with self._lock:
             former = self._runner
-            if self._closing or former is None:
+            if self._life.stage is Stage.DRAINING or former is None:
                 raise RuntimeError(f"slot {self.name} is not open")
             self._runner = runner
-            self._under_way = 0
+            self._health.replaced()
+            self._life.opens()
         self._advance()
         return former
+
+    def unload(self, reason: str) -> Runner:
+        """Refuses requests with `reason` until the slot is opened again.
+
+        Returns:
+            The runner, which may still run what was started.
+        """
+        with self._lock:
+            runner = self._runner
+            if self._life.stage is Stage.DRAINING or runner is None:
+                raise RuntimeError(f"slot {self.name} is not open")
+            self._runner = None
+            self._life.unloads(reason)
+            waiting = self._take_waiting()
+        self._refuse(waiting, ErrorCode.NOT_READY, reason)
+        return runner
 
     def receive(
         self,
@@ -179,8 +216,8 @@ class Slot:
             expected = isinstance(error, CodecError | ObservationError)
             failure = bad_request(error) if expected else internal(error)
             number = next(self._numbers)
-            self._tell(events.Received(received_at, number, session, (), client))
-            self._end(number, session, failure, respond)
+            self._voice.tell(events.Received(received_at, number, session, (), client))
+            self._voice.answer(number, session, failure, respond)
             return
         deadline_ms = works[0].deadline_ms
         self.submit(
@@ -199,11 +236,11 @@ class Slot:
     def submit(self, ticket: Ticket) -> None:
         """Queues a request, or refuses it."""
         number = next(self._numbers)
-        self._tell(
+        self._voice.tell(
             events.Received(ticket.received_at, number, ticket.session, ticket.works, ticket.client)
         )
         with self._lock:
-            refusal = self._not_ready_because
+            refusal = self._life.refusal
             dropped: list[Dropped[Ticket]] = []
             ended: list[Session] = []
             if not refusal:
@@ -214,7 +251,7 @@ class Slot:
                 dropped = self._scheduler.submit(ticket, self.clock())
         if refusal:
             failure = Failure(ErrorCode.NOT_READY, refusal)
-            self._end(number, ticket.session, failure, ticket.respond)
+            self._voice.answer(number, ticket.session, failure, ticket.respond)
         self._drop(dropped)
         self._end_sessions(ended)
         self._advance()
@@ -237,8 +274,7 @@ class Slot:
     def stop_accepting(self) -> None:
         """Refuses new requests; waiting ones are still run."""
         with self._lock:
-            self._closing = True
-            self._not_ready_because = "shutting down"
+            self._life.drains()
 
     def close(self, *, grace: float) -> bool:
         """Refuses new requests, and runs waiting ones as long as there is time.
@@ -254,39 +290,78 @@ class Slot:
         with self._lock:
             runner = self._runner
             finished = runner is None or self._drained.wait_for(
-                lambda: not self._running and not len(self._scheduler), grace
+                lambda: not len(self._runs) and not len(self._scheduler), grace
             )
-            waiting = [self._open.pop(ticket) for ticket in self._scheduler.clear()]
+            waiting = self._take_waiting()
+            hangs = self._life.hangs
             self._closed = True
             self._earlier.notify_all()
-        for request in waiting:
-            failure = Failure(ErrorCode.NOT_READY, "shutting down")
-            self._end(request.number, request.ticket.session, failure, request.ticket.respond)
+        self._refuse(waiting, ErrorCode.NOT_READY, "shutting down")
         if runner is not None:
-            finished &= runner.close(max(0.0, end - time.monotonic()))
+            finished &= runner.close(0.0 if hangs else max(0.0, end - time.monotonic()))
         return finished
 
+    def _take_waiting(self) -> list[OpenRequest]:
+        # of a request that was given up, a part may still wait
+        waiting = self._scheduler.clear()
+        return [self._open.pop(ticket) for ticket in waiting if ticket in self._open]
+
+    def _refuse(self, requests: Iterable[OpenRequest], code: ErrorCode, reason: str) -> None:
+        for request in requests:
+            ticket = request.ticket
+            failure = Failure(code, reason)
+            self._voice.answer(request.number, ticket.session, failure, ticket.respond)
+
     def _advance(self) -> None:
-        """Starts what can be started, and drops what nobody waits for."""
+        """Starts what can be started, and ends what nobody waits for or what takes too long."""
         dropped: list[Dropped[Ticket]] = []
         with self._lock:
+            late = self._runs.give_up(self.clock())
+            reason = f"the model has not answered for {self._runs.limit or 0:g} s"
+            given_up = self._give_up(late, reason)
+            hung = self._take_waiting() if late and self._life.hangs else []
             while True:
                 now, runner = self.clock(), self._runner
                 room = 0
-                if runner is not None and self._under_way < runner.places:
+                if runner is not None and self._has_place(runner):
                     room = runner.max_batch
                 batch = self._scheduler.next_batch(now, room, self._can_share)
                 dropped += batch.dropped
                 if runner is None or not batch.pieces:
                     break
                 self._start(runner, batch.pieces, now)
-            wakeup = self._scheduler.next_wakeup()
-            if wakeup is not None and (self._wakeup is None or wakeup < self._wakeup):
-                self._earlier.notify_all()
-            self._wakeup = wakeup
-            if not self._running and not len(self._scheduler):
+            self._set_wakeup()
+            if not len(self._runs) and not len(self._scheduler):
                 self._drained.notify_all()
         self._drop(dropped)
+        if late:
+            numbers = tuple(request.number for request in given_up)
+            self._voice.tell(events.GivenUp(now, numbers, reason))
+            self._refuse(given_up, ErrorCode.INTERNAL, reason)
+            self._refuse(hung, ErrorCode.NOT_READY, reason)
+
+    def _has_place(self, runner: Runner) -> bool:
+        return not self._life.hangs and self._runs.on(runner) < runner.places
+
+    def _give_up(self, late: Iterable[Run], reason: str) -> list[OpenRequest]:
+        """Takes no requests until the runner comes back or is replaced."""
+        requests = []
+        for run in late:
+            if run.runner is self._runner:
+                self._life.hangs_because(reason)
+            for piece in run.pieces:
+                request = self._open.pop(piece.request, None)
+                if request is not None:
+                    requests.append(request)
+            self._scheduler.finished(run.pieces, self.clock())
+        return requests
+
+    def _set_wakeup(self) -> None:
+        times = (self._scheduler.next_wakeup(), self._runs.next_give_up())
+        wakeup = min((time for time in times if time is not None), default=None)
+        if wakeup is not None and (self._wakeup is None or wakeup < self._wakeup):
+            self._earlier.notify_all()
+        self._wakeup = wakeup
 
     def _start(self, runner: Runner, pieces: Sequence[Piece[Ticket]], now: float) -> None:
         works: list[Work] = []
@@ -303,14 +378,18 @@ class Slot:
                 left_ms = (ticket.deadline - now) * 1000
                 chosen = tuple(dataclasses.replace(work, deadline_ms=left_ms) for work in chosen)
             works.extend(chosen)
-        self._under_way += 1
-        self._running += 1
-        self._tell(events.Started(now, tuple(numbers), len(works)))
-        runner.start(works, functools.partial(self._ran, runner, pieces))
+        run = self._runs.start(runner, pieces, now)
+        self._voice.tell(events.Started(now, tuple(numbers), len(works)))
+        runner.start(works, functools.partial(self._ran, run))
 
-    def _ran(self, runner: Runner, pieces: Sequence[Piece[Ticket]], ran: Ran) -> None:
+    def _ran(self, run: Run, ran: Ran) -> None:
         complete = []
+        pieces = run.pieces
         with self._lock:
+            if run not in self._runs:
+                self._came_back(run.runner)
+                return
+            run.give_up_at = None
             first = 0
             for piece in pieces:
                 request = self._open.get(piece.request)
@@ -323,15 +402,29 @@ class Slot:
         # answers first: a client may send its next observation in time for the next batch
         for request in complete:
             ticket = request.ticket
-            self._end(
+            self._voice.answer(
                 request.number, ticket.session, request.answer(), ticket.respond, request.timing()
             )
         with self._lock:
-            self._running -= 1
-            if runner is self._runner:
-                self._under_way -= 1
+            self._runs.end(run)
+            self._note_health(run.runner, ran)
             self._scheduler.finished(pieces, self.clock())
         self._advance()
+
+    def _came_back(self, runner: Runner) -> None:
+        """A batch that was given up has ended all the same."""
+        if runner is self._runner and self._life.hangs:
+            self._life.comes_back()
+            self._voice.tell(events.CameBack(self.clock()))
+
+    def _note_health(self, runner: Runner, ran: Ran) -> None:
+        if runner is not self._runner:
+            return
+        for answer in ran.answers:
+            if not isinstance(answer, Failure):
+                self._health.succeeded()
+            elif answer.code is ErrorCode.INTERNAL:
+                self._health.failed(self.clock(), answer.message)
 
     def _can_share(self, one: Ticket, other: Ticket) -> bool:
         assert self._runner is not None
@@ -343,7 +436,7 @@ class Slot:
                 waiting = self._scheduler.end_session(session)
             if waiting is not None:
                 self._drop([Dropped(waiting, DropReason.CANCELLED)])
-            self._tell(events.SessionEnded(self.clock(), session))
+            self._voice.tell(events.SessionEnded(self.clock(), session))
 
     def _drop(self, dropped: Iterable[Dropped[Ticket]]) -> None:
         for drop in dropped:
@@ -352,38 +445,10 @@ class Slot:
             code, message = _DROPPED[drop.reason]
             failure = Failure(code, message)
             ticket = drop.request
-            self._tell(
+            self._voice.tell(
                 events.Dropped(self.clock(), request.number, ticket.session, drop.reason, failure)
             )
-            self._respond(request.number, ticket.session, failure, ticket.respond)
-
-    def _end(
-        self,
-        number: int,
-        session: Session,
-        answer: Answer,
-        respond: Callable[[Answer], None],
-        timing: events.Timing | None = None,
-    ) -> None:
-        self._tell(events.Answered(self.clock(), number, session, answer, timing))
-        self._respond(number, session, answer, respond)
-
-    def _respond(
-        self, number: int, session: Session, answer: Answer, respond: Callable[[Answer], None]
-    ) -> None:
-        try:
-            respond(answer)
-        # a fault of one request's transport must not end the thread
-        except Exception as error:
-            self._tell(events.AnswerLost(self.clock(), number, session, error))
-
-    def _tell(self, event: events.Event) -> None:
-        with self._telling:
-            for listener in self._listeners:
-                try:
-                    listener(event)
-                except Exception as error:
-                    log.error("listener failed", exception=error, slot=self.name)
+            self._voice.respond(request.number, ticket.session, failure, ticket.respond)
 
     def _keep_time(self) -> None:
         while True:

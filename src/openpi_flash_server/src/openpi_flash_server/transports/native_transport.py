@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.slot.vital_thread import vital_thread
 from openpi_flash_server.transports.client_events import (
     ClientConnected,
     ClientLeft,
@@ -75,8 +75,8 @@ class NativeTransport:
         self._link = link
         self._news = ClientNews([ConnectionLog(slot.name), *listeners])
         self._pump = RequestPump(slot, server, link=link, news=self._news)
-        self._log_thread = threading.Thread(
-            target=self._log_clients, name=f"{link.lower()}-clients-{slot.name}", daemon=True
+        self._log_thread = vital_thread(
+            f"{link.lower()}-clients-{slot.name}", self._log_clients, slot.has_trouble
         )
         self._log_thread.start()
 

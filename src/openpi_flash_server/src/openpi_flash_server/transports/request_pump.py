@@ -13,6 +13,7 @@ from openpi_flash_server.logs.outside_text import shown
 from openpi_flash_server.slot.answer import Answer, ErrorCode, Failure
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.slot.vital_thread import vital_thread
 from openpi_flash_server.transports.client_events import (
     AnswerSent,
     ClientNews,
@@ -48,7 +49,7 @@ class RequestPump:
         self._prev_total_ms: collections.OrderedDict[str, float] = collections.OrderedDict()
         self._prev_total_lock = threading.Lock()
         name = f"{link.lower().replace(' ', '-')}-{slot.name}"
-        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread = vital_thread(name, self._serve, slot.has_trouble)
         self._thread.start()
 
     def join(self) -> None:

@@ -13,7 +13,6 @@ import ipaddress
 import itertools
 import logging
 import socket
-import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.logs.outside_text import shown
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.slot.vital_thread import vital_thread
 from openpi_flash_server.transports.client_events import (
     ClientConnected,
     ClientLeft,
@@ -88,10 +88,16 @@ class WebsocketTransport:
         self._connection_numbers = itertools.count(1)
         self._open: dict[str, ServerConnection] = {}
         listening: concurrent.futures.Future[int] = concurrent.futures.Future()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve(host, port, listening)),
-            name=f"websocket-{slot.name}",
-            daemon=True,
+
+        def died(reason: str) -> None:
+            slot.has_trouble(reason)
+            if not listening.done():
+                listening.set_exception(OSError(reason))
+
+        self._thread = vital_thread(
+            f"websocket-{slot.name}",
+            lambda: asyncio.run(self._serve(host, port, listening)),
+            died,
         )
         self._thread.start()
         self.port = listening.result()
