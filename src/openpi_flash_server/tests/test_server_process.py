@@ -47,9 +47,9 @@ def test_the_start_says_each_stage_in_a_line_and_ends_in_service_ready(start, tm
         f"info    configuration read  file={tmp_path}/server.json mode=action_only",
         "info    listening  slot=action websocket=127.0.0.1:P quic=127.0.0.1:P "
         "certificate_sha256=F",
-        "info    loading the action model  model=null checkpoint=''",
+        "info    loading the action model  stage=loading model=null checkpoint=''",
         "info    action model loaded  seconds=T",
-        "info    compiling the action model",
+        "info    compiling the action model  stage=warming",
         "info    action model is warm  seconds=T",
         READY,
     ]

@@ -17,6 +17,7 @@ from openpi_flash_server.commands.prepare_checkpoint import (
     prepare_checkpoint,
     prepare_planner_checkpoint,
 )
+from openpi_flash_server.commands.reload import reload
 from openpi_flash_server.commands.serve import serve
 from openpi_flash_server.commands.test import run_test
 
@@ -58,6 +59,7 @@ config = typer.Typer(
 config.command("check", short_help="Check a configuration without serving.")(check_config)
 config.command("schema", short_help="Print the JSON Schema, for editors.")(config_schema)
 app.add_typer(config, name="config")
+app.command("reload", short_help="Serve another checkpoint without a restart.")(reload)
 app.command("ping", short_help="Reach a server and time its answers.")(ping)
 app.command("test", short_help="Test a server and time its answers.")(run_test)
 app.command("load", short_help="Load a server with many clients at fixed rates.")(load)

@@ -9,7 +9,17 @@ from typing import Any, Protocol
 from openpi_flash_server.admin.metrics import Metrics
 from openpi_flash_server.admin.session_board import SessionBoard
 from openpi_flash_server.config.live_prompts import LivePrompts
+from openpi_flash_server.config.server_config import ReloadMemory
 from openpi_flash_server.logs.log_output import Level
+from openpi_flash_server.slot.life import Stage
+
+
+class SwapRefused(Exception):  # noqa: N818 - said to the operator, and no fault of the server
+    """The policy cannot be replaced now; nothing has changed."""
+
+
+class SwapFailed(Exception):  # noqa: N818 - likewise
+    """The other policy cannot serve; the message says why, and what serves now."""
 
 
 class WatchedSlot(Protocol):
@@ -22,6 +32,10 @@ class WatchedSlot(Protocol):
     @property
     def trouble_because(self) -> str | None:
         """A problem that only a restart cures; None if there is none."""
+
+    @property
+    def stage(self) -> Stage:
+        """Where it stands in its life."""
 
     @property
     def metadata(self) -> Mapping[str, Any] | None:
@@ -48,6 +62,31 @@ class WatchedSlot(Protocol):
         """
 
 
+class Swap(Protocol):
+    """Replaces the policy of a slot while it serves."""
+
+    def reload(
+        self, checkpoint_dir: str | None = None, memory: ReloadMemory | None = None
+    ) -> Mapping[str, Any]:
+        """Serves with another checkpoint, or with the one in force, read again; blocks.
+
+        Returns:
+            What clients are told from now on.
+
+        Raises:
+            SwapRefused: not now; nothing has changed.
+            SwapFailed: the other cannot serve.
+        """
+
+    def unload(self) -> None:
+        """Frees the policy's memory; requests are refused until a reload.
+
+        Raises:
+            SwapRefused: not now; nothing has changed.
+            SwapFailed: the memory cannot be freed yet.
+        """
+
+
 @dataclass(frozen=True)
 class Administered:
     """A server, as its operator sees it.
@@ -60,6 +99,7 @@ class Administered:
         has_planner: whether there is a planner slot.
         metrics: of all slots.
         board: the sessions of all slots.
+        swap: replaces the policy of the action slot; None if there is none.
         set_log_level: changes it; takes `debug`, `info`, `warning` or `error`.
         log_level: the one in force.
         clock: monotonic seconds.
@@ -72,6 +112,7 @@ class Administered:
     has_planner: bool
     metrics: Metrics
     board: SessionBoard
+    swap: Swap | None
     set_log_level: Callable[[Level], None]
     log_level: Callable[[], Level]
     clock: Callable[[], float]

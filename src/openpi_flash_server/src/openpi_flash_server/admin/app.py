@@ -25,6 +25,7 @@ from openpi_flash_server.admin.live_settings import (
     apply,
     settings_of,
 )
+from openpi_flash_server.admin.model_routes import add_model_routes
 from openpi_flash_server.admin.status import state, status
 
 
@@ -48,6 +49,7 @@ def make_app(server: Administered, *, keys: Sequence[str], host: str) -> ASGIApp
     _add_health(app, server)
     _add_state(app, server)
     _add_settings(app, server)
+    add_model_routes(app, server)
     _add_page(app)
     return AccessGate(_with_headers(app), keys=keys, host=host)
 

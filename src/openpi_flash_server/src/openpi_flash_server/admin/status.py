@@ -42,6 +42,7 @@ def _slot(slot: WatchedSlot) -> dict[str, Any]:
     metadata = slot.metadata or {}
     return {
         "ready": reason is None,
+        "stage": str(slot.stage),
         "reason": reason,
         "listens": dict(slot.addresses),
         **{key: metadata[key] for key in _SHOWN if key in metadata},

@@ -53,6 +53,13 @@ Text = Annotated[str, Field(strict=True, min_length=1)]
 SocketPath = Annotated[str, Field(strict=True, min_length=1, max_length=107)]
 """As long as the system allows for the path of a socket."""
 
+WatchdogSeconds = Annotated[float, Field(strict=True, ge=0, le=3600, allow_inf_nan=False)]
+
+WATCHDOG = (
+    "how long a call of the model may take, s: its requests then fail, and the slot takes no "
+    "others until the model comes back or is replaced; 0 waits for ever"
+)
+
 _WEBSOCKET_PORT = "TCP port of openpi's WebSocket protocol and of /healthz"
 _QUIC_PORT = "UDP port of QUIC"
 _UNIX_SOCKET_PATH = (
@@ -66,6 +73,13 @@ class Mode(enum.StrEnum):
     ACTION_ONLY = "action_only"
     PLANNER_ONLY = "planner_only"
     COMBINED = "combined"
+
+
+class ReloadMemory(enum.StrEnum):
+    """Whether the device has room for two checkpoints at a time."""
+
+    BESIDE = "beside"
+    AFTER = "after"
 
 
 class ActionSettings(Settings):
@@ -113,6 +127,13 @@ class ActionSettings(Settings):
         description="how long a request waits for another session to share its call, where one is "
         "expected by then; 0 never waits",
         json_schema_extra=LIVE,
+    )
+    watchdog_s: WatchdogSeconds = Field(default=120.0, description=WATCHDOG)
+    reload_memory: ReloadMemory = Field(
+        default=ReloadMemory.BESIDE,
+        description="how another checkpoint takes this one's place (docs/operate.md): beside loads "
+        "it while this one serves, and needs memory for both; after frees the memory first, and "
+        "refuses requests meanwhile",
     )
     rtc: RtcSettings = RtcSettings()
     graph: GraphSettings = GraphSettings()
@@ -209,6 +230,7 @@ class PlannerSettings(Settings):
         default=None,
         description="the robot whose camera names the requests use; default: the action slot's",
     )
+    watchdog_s: WatchdogSeconds = Field(default=60.0, description=WATCHDOG)
     missing_cameras: Literal["masked", "attended"] = Field(
         default="masked",
         description="a camera that a request lacks: masked leaves it out, attended shows the model "

@@ -39,6 +39,8 @@ class ActionHandler:
     def __init__(self, policy: ActionPolicy, prompts: LivePrompts | None = None) -> None:
         self._policy = policy
         self._prompts = prompts or LivePrompts()
+        checkpoint = policy.spec.checkpoint
+        self._artifact = {} if checkpoint is None else {"artifact": checkpoint.digest}
 
     @property
     def max_batch(self) -> int:
@@ -53,6 +55,7 @@ class ActionHandler:
     def handle(self, work: Work) -> dict[str, Any]:
         """`actions` [horizon, dim] float64, `policy_timing` and `prompt_version`.
 
+        `artifact`, the checkpoint's digest, is added if the policy has a checkpoint.
         `substitute` {kind, reason} is added if the actions are not the model's output, where
         `malformed_tokens` allows that.
         """
@@ -88,7 +91,7 @@ class ActionHandler:
 
     def act(self, observation: Mapping[str, Any], controls: InferenceControls) -> dict[str, Any]:
         """`actions` and `policy_timing` for an observation that is prepared."""
-        return _reply(self._policy.infer(observation, controls))
+        return _reply(self._policy.infer(observation, controls)) | self._artifact
 
     def act_prepared(self, prepared: Sequence[Prepared | Exception]) -> list[Result]:
         """The whole replies to what was prepared, in one call of the policy."""
@@ -113,7 +116,10 @@ class ActionHandler:
         results: list[Result] = []
         for answer in self._policy.infer_batch(requests):
             try:
-                results.append(answer if isinstance(answer, Exception) else _reply(answer))
+                if isinstance(answer, Exception):
+                    results.append(answer)
+                else:
+                    results.append(_reply(answer) | self._artifact)
             except ModelOutputError as error:
                 results.append(error)
         return results

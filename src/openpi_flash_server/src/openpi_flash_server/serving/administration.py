@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from openpi_flash_server.admin.administered import Administered
+from openpi_flash_server.admin.administered import Administered, Swap
 from openpi_flash_server.admin.app import make_app
 from openpi_flash_server.admin.http_server import AdminPort
 from openpi_flash_server.admin.metrics import Metrics
@@ -80,8 +80,11 @@ class Administration:
         )
         return endpoint
 
-    def open(self) -> None:
+    def open(self, swap: Swap | None) -> None:
         """Opens the operator's port, if the configuration wants one.
+
+        Args:
+            swap: replaces the policy of the action slot; None if there is none.
 
         Raises:
             StartError: it cannot be listened on, and was chosen.
@@ -97,6 +100,7 @@ class Administration:
             has_planner=self._config.planner is not None,
             metrics=self._metrics,
             board=self._board,
+            swap=swap,
             set_log_level=log_output.set_level,
             log_level=log_output.level,
             clock=time.monotonic,
@@ -116,8 +120,12 @@ class Administration:
 
     def replaced_action(self, settings: ActionSettings) -> None:
         """Notes that the action slot serves with other settings from now on."""
-        self._identity = identity(self._config.model_copy(update={"action": settings}))
-        if settings.default_prompt is not None:
+        former = self._config.action
+        self._config = self._config.model_copy(update={"action": settings})
+        self._identity = identity(self._config)
+        # an equal one says nothing against what the operator has set since
+        is_new = former is None or settings.default_prompt != former.default_prompt
+        if settings.default_prompt is not None and is_new:
             self.prompts.change(default_prompt=settings.default_prompt)
 
     def close(self) -> None:

@@ -14,8 +14,10 @@ from openpi_flash_server.config.server_config import ServerConfig, TransportSett
 from openpi_flash_server.runners.own_thread import OwnThread
 from openpi_flash_server.serving.traffic import Traffic
 from openpi_flash_server.slot.event_log import EventLog
-from openpi_flash_server.slot.runner import Handler
-from openpi_flash_server.slot.slot import Listener, Slot
+from openpi_flash_server.slot.life import Stage
+from openpi_flash_server.slot.runner import Handler, Runner
+from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.slot.voice import Listener
 from openpi_flash_server.transports.client_events import ClientListener
 from openpi_flash_server.transports.local import LocalTransport
 from openpi_flash_server.transports.quic import (
@@ -62,7 +64,9 @@ class Endpoint:
         self.metadata: Mapping[str, Any] | None = None
         self._host = config.host
         self._listeners = tuple(client_listeners)
-        self.slot = Slot(name, max_wait=_max_wait(config, name))
+        self.slot = Slot(
+            name, max_wait=_max_wait(config, name), give_up_after=_give_up_after(config, name)
+        )
         self.slot.subscribe(EventLog(name))
         self.traffic = Traffic(name, self.slot.clock)
         self.slot.subscribe(self.traffic.count)
@@ -119,24 +123,29 @@ class Endpoint:
             raise StartError(f"{self.name}_transport.unix_socket_path: {reason}") from error
         self.transports.append(self.local)
 
-    def open(self, handler: Handler, metadata: Mapping[str, Any]) -> None:
-        """Lets clients in; the handler is loaded and warm."""
+    def serve_with(self, handler: Handler, metadata: Mapping[str, Any]) -> Runner | None:
+        """Lets clients in, or runs further requests with another handler; it is loaded and warm.
+
+        No request is lost. Clients that connect from now on get the new metadata.
+
+        Returns:
+            The former handler's runner, which may still run what was started.
+        """
         self.metadata = metadata
-        self.slot.open(OwnThread(f"slot-{self.name}", handler))
+        runner, former = OwnThread(f"slot-{self.name}", handler), None
+        if self.slot.is_open:
+            former = self.slot.replace(runner)
+        else:
+            self.slot.open(runner)
         # WebSocket last: its health page says that all is ready
         for transport in reversed(self.transports):
             transport.publish(metadata)
+        return former
 
-    def replace(self, handler: Handler, metadata: Mapping[str, Any]) -> None:
-        """Runs further requests with a new handler; returns when the former one has run its own.
-
-        No request is lost. Clients that connect from now on get the new metadata.
-        """
-        self.metadata = metadata
-        former = self.slot.replace(OwnThread(f"slot-{self.name}", handler))
-        for transport in reversed(self.transports):
-            transport.publish(metadata)
-        former.close(_LONGEST_BATCH)
+    @property
+    def stage(self) -> Stage:
+        """Where the slot stands in its life."""
+        return self.slot.stage
 
     @property
     def unhealthy_because(self) -> str | None:
@@ -203,6 +212,11 @@ def _max_wait(config: ServerConfig, slot: str) -> float:
     return config.action.max_wait_ms / 1000
 
 
+def _give_up_after(config: ServerConfig, slot: str) -> float | None:
+    settings = config.action if slot == "action" else config.planner
+    return None if settings is None or not settings.watchdog_s else settings.watchdog_s
+
+
 def _certificate(config: ServerConfig) -> OwnCertificate | KeptCertificate:
     if config.tls_certificate is None or config.tls_key is None:
         try:
@@ -236,7 +250,5 @@ def _naming_the_port(config: ServerConfig, slot: str, field: str) -> Iterator[No
 
 _SENDING_GRACE = 2.0
 """s; answers are sent within milliseconds; a client that does not read must not delay the stop."""
-_LONGEST_BATCH = 60.0
-"""s that a replaced handler may still run."""
 _ABANDONED_GRACE = 0.2
 """s for the other answers if a request was given up, which has none to wait for."""

@@ -133,9 +133,8 @@ def acquire_policy(
             **_chosen(settings),
         ):
             policy = loaders.policy(settings)
-        ours = settings.names_inference_config
-        stage, doing = (Stage.COMPILING, "compiling") if ours else (Stage.WARMING, "warming up")
-        with _stage(slots, stage, f"{doing} the action model", "action model is warm"):
+        stage = Stage.COMPILING if settings.names_inference_config else Stage.WARMING
+        with _stage(slots, stage, "compiling the action model", "action model is warm"):
             _warm_up(policy, settings)
         return policy
 

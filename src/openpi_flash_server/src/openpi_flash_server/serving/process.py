@@ -99,7 +99,7 @@ def _serve(config: ServerConfig, output: LogOutput, stop: _Stop) -> tuple[int, b
     log.info("stopping", signal=signal.Signals(stop.signal).name)
     finished = service.close()
     log.info("stopped")
-    if loading.is_alive():
+    if loading.is_alive() or service.is_loading:
         # a model that still loads or compiles cannot be interrupted: do not wait for it
         return 0, False
     if not finished:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from openpi_flash_models.policy.policy_protocol import ActionPolicy
 from openpi_flash_server.config.listen_address import is_loopback
@@ -19,6 +21,8 @@ from openpi_flash_server.serving.loading import (
     load_slots,
 )
 from openpi_flash_server.serving.model_library import ModelLibrary
+from openpi_flash_server.serving.model_swap import ModelSwap, SwapSteps
+from openpi_flash_server.slot.events import GivenUp
 
 log = EventLogger(__name__)
 
@@ -33,6 +37,11 @@ class Service:
         config: what to serve.
         loaders: load the models.
 
+    Attributes:
+        endpoints: the slots with their ports, by name.
+        admin: the operator's side.
+        swap: replaces the policy of the action slot; None if there is none.
+
     Raises:
         StartError: a port cannot be listened on.
     """
@@ -41,7 +50,7 @@ class Service:
         self._config = config
         self._loaders = loaders
         self._library: ModelLibrary[ActionPolicy] = ModelLibrary()
-        self._action = config.action
+        self.swap: ModelSwap | None = None
         self.endpoints: dict[str, Endpoint] = {}
         self.admin = Administration(config)
         # a stop may come in the middle of loading: a closed service must not open
@@ -57,7 +66,9 @@ class Service:
                     **endpoint.addresses,
                     certificate_sha256=endpoint.quic.fingerprint,
                 )
-            self.admin.open()
+            if config.action is not None:
+                self.swap = self._swap_of(self.endpoints["action"], config.action)
+            self.admin.open(self.swap)
         except StartError:
             self.close(grace=0)
             raise
@@ -78,31 +89,57 @@ class Service:
             StartError: names what cannot be loaded.
         """
         slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
-        loaded = load_slots(self._config, slots, self._loaders, self._library, self.admin.prompts)
+        try:
+            loaded = load_slots(
+                self._config, slots, self._loaders, self._library, self.admin.prompts
+            )
+        except BaseException as error:
+            for slot in slots.values():
+                slot.has_trouble(f"loading failed: {error}")
+            raise
         with self._opening:
             if self._closed:
                 return
-            for slot in loaded:
-                metadata = self.admin.serves(slot.name, slot.metadata)
-                self.endpoints[slot.name].open(slot.handler, metadata)
+            for one in loaded:
+                metadata = self.admin.serves(one.name, one.metadata)
+                self.endpoints[one.name].serve_with(one.handler, metadata)
 
-    def replace_policy(self, settings: ActionSettings) -> None:
-        """Loads another policy beside the running one, then serves with it.
+    def _swap_of(self, endpoint: Endpoint, settings: ActionSettings) -> ModelSwap:
+        def serves(settings: ActionSettings, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+            self.admin.replaced_action(settings)
+            return self.admin.serves("action", metadata)
 
-        Requests are answered all the time: by the former policy until the new one is warm.
+        def unless_closed(switch: Callable[[], None]) -> bool:
+            with self._opening:
+                if not self._closed:
+                    switch()
+                return not self._closed
 
-        Raises:
-            StartError: names what cannot be loaded; the former policy goes on.
-        """
         slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
-        policy = acquire_policy(settings, slots, self._loaders, self._library)
-        loaded = action_slot(policy, settings, self._config.planner, slots, self.admin.prompts)
-        former, self._action = self._action, settings
-        self.admin.replaced_action(settings)
-        metadata = self.admin.serves("action", loaded.metadata)
-        self.endpoints["action"].replace(loaded.handler, metadata)
-        if former is not None:
-            self._library.release(former)
+        swap = ModelSwap(
+            endpoint,
+            settings,
+            SwapSteps(
+                acquire=lambda settings, key: acquire_policy(
+                    settings, slots, self._loaders, self._library, key
+                ),
+                release=self._library.release,
+                slot_of=lambda policy, settings: action_slot(
+                    policy, settings, self._config.planner, slots, self.admin.prompts
+                ),
+                serves=serves,
+                unless_closed=unless_closed,
+            ),
+        )
+        endpoint.slot.subscribe(
+            lambda event: swap.replace_hanging() if isinstance(event, GivenUp) else None
+        )
+        return swap
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a policy is being loaded beside or in place of another."""
+        return self.swap is not None and self.swap.is_running
 
     def log_traffic(self) -> None:
         """Logs for each slot what happened to its requests since the last call, if there were any.

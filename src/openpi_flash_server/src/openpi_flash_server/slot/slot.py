@@ -309,7 +309,8 @@ class Slot:
     def _refuse(self, requests: Iterable[OpenRequest], code: ErrorCode, reason: str) -> None:
         for request in requests:
             ticket = request.ticket
-            failure = Failure(code, reason)
+            # what the model has seen a part of must not be called not begun
+            failure = Failure(ErrorCode.INTERNAL if request.sequence else code, reason)
             self._voice.answer(request.number, ticket.session, failure, ticket.respond)
 
     def _advance(self) -> None:

@@ -1,0 +1,237 @@
+"""Which policy the action slot serves, and how another one takes its place.
+
+Beside the former: it goes on until the other is warm, and no request notices. After the former:
+its memory is freed first, and requests are refused as not ready meanwhile. If the other cannot be
+loaded, the former serves, loaded again where it was unloaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from openpi_flash_models.errors import CheckpointError, DownloadError, InferenceConfigError
+from openpi_flash_models.policy.policy_protocol import ActionPolicy
+from openpi_flash_server.admin.administered import SwapFailed, SwapRefused
+from openpi_flash_server.config.server_config import ActionSettings, ReloadMemory
+from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.serving.contract_change import contract_changes
+from openpi_flash_server.serving.endpoint import Endpoint, StartError
+from openpi_flash_server.serving.loading import LoadedSlot
+from openpi_flash_server.serving.model_memory import give_back_memory
+from openpi_flash_server.slot.life import Stage
+from openpi_flash_server.slot.runner import Runner
+
+log = EventLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SwapSteps:
+    """What a service does for a swap.
+
+    Attributes:
+        acquire: the policy of the settings, loaded and warm, under a key of the library.
+        release: ends the use of a key.
+        slot_of: the action slot of a loaded policy.
+        serves: notes the settings and the metadata that serve from now on; returns what clients
+            are told.
+        unless_closed: calls its argument, unless the service stops; returns whether it did.
+    """
+
+    acquire: Callable[[ActionSettings, Hashable], ActionPolicy]
+    release: Callable[[Hashable], None]
+    slot_of: Callable[[ActionPolicy, ActionSettings], LoadedSlot]
+    serves: Callable[[ActionSettings, Mapping[str, Any]], Mapping[str, Any]]
+    unless_closed: Callable[[Callable[[], None]], bool]
+
+
+class ModelSwap:
+    """The policy of one action slot. May be used from any thread; one swap runs at a time.
+
+    Args:
+        endpoint: of the slot.
+        settings: of the policy that it opens with, and its key in the library.
+        steps: what the service does.
+    """
+
+    def __init__(self, endpoint: Endpoint, settings: ActionSettings, steps: SwapSteps) -> None:
+        self._endpoint = endpoint
+        self._steps = steps
+        self._settings = settings
+        self._held: Hashable | None = settings
+        # each load has a number: the same directory may hold other weights the next time
+        self._numbers = itertools.count(1)
+        self._swapping = threading.Lock()
+        self._lost: Runner | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a swap is under way."""
+        return self._swapping.locked()
+
+    def reload(
+        self, checkpoint_dir: str | None = None, memory: ReloadMemory | None = None
+    ) -> Mapping[str, Any]:
+        """Serves with another checkpoint, or with the one in force, read again.
+
+        Args:
+            checkpoint_dir: of the other; None: the one in force.
+            memory: whether there is room for both; None: as configured.
+
+        Returns:
+            What clients are told from now on.
+
+        Raises:
+            SwapRefused: a swap is under way, or the slot has no policy yet or stops.
+            SwapFailed: the other cannot serve.
+        """
+        settings = self._settings
+        if checkpoint_dir is not None:
+            settings = settings.model_copy(update={"checkpoint_dir": checkpoint_dir})
+        return self.swap(settings, memory or settings.reload_memory)
+
+    def swap(self, settings: ActionSettings, memory: ReloadMemory) -> Mapping[str, Any]:
+        """As `reload`, with all settings of the other policy."""
+        with self._alone():
+            started = time.monotonic()
+            log.info(
+                "reloading",
+                slot="action",
+                checkpoint=settings.checkpoint_dir,
+                memory=str(memory),
+            )
+            unloads = memory is ReloadMemory.AFTER and self._endpoint.slot.is_open
+            if unloads:
+                self._give_up_former("warming up: another checkpoint is being loaded")
+            failure = self._failure_of_switching_to(settings)
+            if failure is not None:
+                left = self._load_former_again() if unloads else self._what_is_left()
+                raise SwapFailed(f"{failure}; {left}")
+            log.info("reloaded", slot="action", seconds=time.monotonic() - started)
+            return self._endpoint.metadata or {}
+
+    def unload(self) -> None:
+        """Frees the policy's memory; requests are refused until a reload.
+
+        Raises:
+            SwapRefused: a swap is under way, or there is no policy.
+            SwapFailed: the policy still runs, so that its memory cannot be freed.
+        """
+        with self._alone():
+            if not self._endpoint.slot.is_open:
+                raise SwapRefused("the action slot holds no policy")
+            self._give_up_former("unloaded by the operator, a reload serves again")
+            log.info("unloaded", slot="action")
+
+    def replace_hanging(self) -> None:
+        """Serves with a new instance of the policy that hangs, loaded on a thread of its own.
+
+        Without room for both nothing happens: the slot says that it hangs until the model comes
+        back. Nor does it while an instance that was replaced hangs still: a third would, too.
+        """
+        if self._settings.reload_memory is ReloadMemory.AFTER:
+            return
+        if self._lost is not None and not self._lost.close(0):
+            return
+
+        def replace() -> None:
+            # the log has said why
+            with contextlib.suppress(SwapRefused, SwapFailed):
+                self.reload()
+
+        threading.Thread(target=replace, name="replacing", daemon=True).start()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._swapping.acquire(blocking=False):
+            raise SwapRefused("another reload is under way, wait for its end")
+        try:
+            slot = self._endpoint.slot
+            if slot.stage is Stage.DRAINING or not (slot.is_open or slot.stage is Stage.UNLOADED):
+                raise SwapRefused(f"the action slot is {slot.stage}")
+            yield
+        finally:
+            self._swapping.release()
+
+    def _failure_of_switching_to(self, settings: ActionSettings) -> str | None:
+        """Why it failed, as text: an exception would keep the model that its traceback refers to.
+
+        None: it did not fail.
+        """
+        try:
+            self._load_and_switch(settings)
+        except _EXPECTED as error:
+            log.error("reload failed", slot="action", reason=str(error))
+            return str(error)
+        except Exception as error:
+            log.error("reload failed", slot="action", exception=error)
+            return f"{type(error).__name__}: {error}"
+        return None
+
+    def _load_and_switch(self, settings: ActionSettings) -> None:
+        key = settings, next(self._numbers)
+        other = self._steps.slot_of(self._steps.acquire(settings, key), settings)
+        former: list[Runner | None] = []
+
+        def switch() -> None:
+            metadata = self._steps.serves(settings, other.metadata)
+            former.append(self._endpoint.serve_with(other.handler, metadata))
+
+        try:
+            changes = contract_changes(self._endpoint.metadata or {}, other.metadata)
+            if changes:
+                raise SwapFailed(
+                    f"it is for another robot, restart the server with it: {', '.join(changes)} "
+                    "would change under connected clients"
+                )
+            hung = self._endpoint.slot.hangs
+            if not self._steps.unless_closed(switch):
+                raise SwapFailed("the server shuts down")
+        except BaseException:
+            self._steps.release(key)
+            raise
+        held, self._held, self._settings = self._held, key, settings
+        for runner in former:
+            if runner is not None and not runner.close(0 if hung else _LONGEST_BATCH):
+                self._lost = runner
+        del runner
+        former.clear()
+        self._free(held)
+
+    def _give_up_former(self, reason: str) -> None:
+        hung = self._endpoint.slot.hangs
+        runner = self._endpoint.slot.unload(reason)
+        ended = runner.close(0 if hung else _LONGEST_BATCH)
+        del runner
+        held, self._held = self._held, None
+        self._free(held)
+        if not ended:
+            raise SwapFailed("the policy still runs, its memory is freed when it ends")
+
+    def _free(self, held: Hashable | None) -> None:
+        if held is not None:
+            self._steps.release(held)
+        give_back_memory()
+
+    def _load_former_again(self) -> str:
+        failure = self._failure_of_switching_to(self._settings)
+        if failure is not None:
+            self._endpoint.slot.has_trouble(f"a reload failed, and so did the way back: {failure}")
+        return self._what_is_left()
+
+    def _what_is_left(self) -> str:
+        if self._endpoint.slot.is_open:
+            return "the former checkpoint serves"
+        return "nothing is loaded"
+
+
+_EXPECTED = (StartError, SwapFailed, CheckpointError, DownloadError, InferenceConfigError)
+"""Their text says all; others are logged with their traceback."""
+
+_LONGEST_BATCH = 60.0
+"""s that a replaced policy may still run."""
