@@ -246,6 +246,13 @@ class TransportServer:
             software, as it gave them, with control characters escaped.
         """
 
+    def client_key(self, name: str) -> int | None:
+        """The place of a connected client's key in `api_keys`; 0 if none is wanted.
+
+        Returns:
+            None if no client of this name is connected.
+        """
+
     def set_metadata(self, metadata: dict[str, Any]) -> None:
         """Become ready: from now on each hello is answered with `metadata`."""
 

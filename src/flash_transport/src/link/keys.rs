@@ -92,16 +92,20 @@ impl ApiKeys {
         Ok(Self { secret, accepted })
     }
 
-    /// Whether to admit a client with this key. Without configured keys every client is admitted.
-    pub fn admit(&self, key: Option<&ApiKey>) -> bool {
+    /// The place of this key among those that are accepted; None refuses its client. Without
+    /// configured keys every client is admitted, as with the first.
+    pub fn place(&self, key: Option<&ApiKey>) -> Option<usize> {
         if self.accepted.is_empty() {
-            return true;
+            return Some(0);
         }
-        let Some(key) = key else { return false };
-        let key = key.reveal().as_bytes();
+        let key = key?.reveal().as_bytes();
         let matches = |accepted: &Tag| hmac::verify(&self.secret, key, accepted.as_ref()).is_ok();
         // Compares all, also after a match: the time must not depend on it.
-        self.accepted.iter().filter(|tag| matches(tag)).count() > 0
+        let places = self.accepted.iter().enumerate();
+        places.fold(None, |found, (place, tag)| match matches(tag) {
+            true => Some(place),
+            false => found,
+        })
     }
 }
 
@@ -116,17 +120,19 @@ mod tests {
     #[test]
     fn only_the_configured_keys_are_admitted() {
         let keys = ApiKeys::new(&[key("one"), key("two")]).unwrap();
-        assert!(keys.admit(Some(&key("one"))) && keys.admit(Some(&key("two"))));
-        assert!(!keys.admit(None));
+        assert_eq!(keys.place(Some(&key("one"))), Some(0));
+        assert_eq!(keys.place(Some(&key("two"))), Some(1));
+        assert_eq!(keys.place(None), None);
         for wrong in ["", "on", "one ", "ONE"] {
-            assert!(!keys.admit(Some(&key(wrong))), "{wrong:?}");
+            assert_eq!(keys.place(Some(&key(wrong))), None, "{wrong:?}");
         }
     }
 
     #[test]
     fn without_keys_everybody_is_admitted() {
         let keys = ApiKeys::new([]).unwrap();
-        assert!(keys.admit(None) && keys.admit(Some(&key("any"))));
+        assert_eq!(keys.place(None), Some(0));
+        assert_eq!(keys.place(Some(&key("any"))), Some(0));
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub struct ConnectedClient {
     pub session: Arc<str>,
     /// Name and version of its software, as its hello gives them, escaped; empty if it gives none.
     pub software: String,
+    /// The place of its key among those that the server accepts; 0 if it wants none.
+    pub key: usize,
 }
 
 /// The sender of a hello.
@@ -118,7 +120,7 @@ impl ServerCore {
                 return HelloOutcome::Malformed(failure);
             }
         };
-        if !self.keys.admit(hello.api_key.as_ref()) {
+        let Some(key) = self.keys.place(hello.api_key.as_ref()) else {
             self.counters.clients_unauthenticated.add_one();
             let message = match hello.api_key {
                 None => KEY_WANTED,
@@ -126,7 +128,7 @@ impl ServerCore {
             };
             lock(&self.refused).note(&peer.address, now);
             return HelloOutcome::Refused(self.refuse(ErrorCode::Unauthenticated, message, peer));
-        }
+        };
         let not_ready = |message| {
             self.counters.requests_refused.add_one();
             HelloOutcome::NotReady(Failure::new(ErrorCode::NotReady, message))
@@ -144,6 +146,7 @@ impl ServerCore {
         let client = ConnectedClient {
             session: session.clone(),
             software: software(hello.client, hello.version),
+            key,
         };
         lock(&self.connected).insert(peer.name.clone(), client);
         self.events
@@ -165,6 +168,11 @@ impl ServerCore {
             .iter()
             .map(|(name, client)| (name.clone(), client.clone()))
             .collect()
+    }
+
+    /// The place of a connected client's key; None if no such client is connected.
+    pub fn key_of(&self, name: &str) -> Option<usize> {
+        lock(&self.connected).get(name).map(|client| client.key)
     }
 
     /// Note that a client sent no hello in time.

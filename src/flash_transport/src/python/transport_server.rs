@@ -67,6 +67,12 @@ impl TransportServer {
             .collect()
     }
 
+    /// The place of a connected client's key among those that are accepted, 0 if none is wanted;
+    /// None if no client of this name is connected.
+    fn client_key(&self, name: &str) -> Option<usize> {
+        self.server.core().key_of(name)
+    }
+
     /// Answer hellos with `metadata` from now on: the policy is loaded.
     fn set_metadata(&self, py: Python<'_>, metadata: &Bound<'_, PyDict>) -> PyResult<()> {
         self.server

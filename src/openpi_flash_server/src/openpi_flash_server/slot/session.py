@@ -25,6 +25,17 @@ class ServerSession(enum.Enum):
 Session = str | ServerSession
 
 
+def owned_name(name: str, key: int) -> str:
+    """A client's session, apart from those of equal names of clients with other API keys.
+
+    Args:
+        name: as the client gives it; checked, so that it holds no no-break space, and no client
+            can name the session of another key.
+        key: the place of its API key in the server's list.
+    """
+    return f"key {key + 1}:\N{NO-BREAK SPACE}{name}" if key else name
+
+
 def session_name(value: Any) -> str:
     """The name in a request's `session` or a client's hello.
 

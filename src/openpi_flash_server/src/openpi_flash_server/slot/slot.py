@@ -28,7 +28,7 @@ from openpi_flash_server.slot.open_request import OpenRequest
 from openpi_flash_server.slot.runner import Ran, Runner
 from openpi_flash_server.slot.running import Run, Running
 from openpi_flash_server.slot.scheduler import Dropped, DropReason, Piece, Scheduler
-from openpi_flash_server.slot.session import Session
+from openpi_flash_server.slot.session import Session, owned_name
 from openpi_flash_server.slot.sessions import Sessions
 from openpi_flash_server.slot.ticket import Ticket
 from openpi_flash_server.slot.vital_thread import vital_thread
@@ -212,6 +212,8 @@ class Slot:
         received_at = self.clock()
         try:
             works, is_batch = parse_works(decode(), session=session)
+            if client.key:
+                works = _owned(works, client)
         except Exception as error:
             expected = isinstance(error, CodecError | ObservationError)
             failure = bad_request(error) if expected else internal(error)
@@ -460,6 +462,13 @@ class Slot:
                 if left is None or left > 0:
                     self._earlier.wait(left)
             self._advance()
+
+
+def _owned(works: tuple[Work, ...], client: Client) -> tuple[Work, ...]:
+    session = works[0].session
+    assert isinstance(session, str)
+    owned = owned_name(session, client.key)
+    return tuple(dataclasses.replace(work, session=owned) for work in works)
 
 
 _DROPPED = {

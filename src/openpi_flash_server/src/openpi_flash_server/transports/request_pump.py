@@ -12,6 +12,7 @@ from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.logs.outside_text import shown
 from openpi_flash_server.slot.answer import Answer, ErrorCode, Failure
 from openpi_flash_server.slot.client import Client
+from openpi_flash_server.slot.session import owned_name, session_name
 from openpi_flash_server.slot.slot import Slot
 from openpi_flash_server.slot.vital_thread import vital_thread
 from openpi_flash_server.transports.client_events import (
@@ -29,6 +30,9 @@ class RequestSource(Protocol):
 
     def next_request(self, timeout: float | None = None) -> TransportRequest | None:
         """The next request; None when the server is closed."""
+
+    def client_key(self, name: str) -> int | None:
+        """The place of a connected client's API key; None if it is not connected."""
 
 
 class RequestPump:
@@ -77,15 +81,17 @@ class RequestPump:
             _fail(request, ErrorCode.INTERNAL, shown(f"{type(error).__name__}: {error}"))
 
     def _take(self, request: TransportRequest) -> None:
+        # of a client that has left nobody waits for the answer
+        key = self._source.client_key(request.peer) or 0
         if request.kind == "reset":
-            self._slot.reset(request.session)
+            self._slot.reset(owned_name(session_name(request.session), key))
             request.respond({})
             return
         received_at = self._slot.clock()
         self._news.tell(MessageReceived(self._link, request.size))
         self._slot.receive(
             lambda: request.observation,
-            client=Client(request.peer, address_of(request.peer)),
+            client=Client(request.peer, address_of(request.peer), key),
             session=request.session,
             respond=lambda answer: self._answer(request, answer, received_at),
             is_cancelled=lambda: request.cancelled,

@@ -67,7 +67,7 @@ class ApiKeyGate:
             finally:
                 self._pausing[address] -= 1
                 self._pausing += Counter()
-        if self._is_let_in(request):
+        if self.place(request) is not None:
             return None
         self._refusals.refused(address, self._clock())
         sent = "Authorization" in request.headers
@@ -78,12 +78,15 @@ class ApiKeyGate:
     def _refused(self, address: str, reason: str) -> None:
         self._news.tell(ClientRefused(self._link, address, reason))
 
-    def _is_let_in(self, request: HttpRequest) -> bool:
+    def place(self, request: HttpRequest) -> int | None:
+        """The place of the request's key in the list; None if it is not there."""
         scheme, _, key = ",".join(request.headers.get_all("Authorization")).partition(" ")
         # every key is compared, so that the time tells nothing about the keys
         given = self._tag(key.strip().encode("utf-8", "surrogateescape"))
         matches = [hmac.compare_digest(given, known) for known in self._api_keys]
-        return scheme.lower() == "api-key" and any(matches)
+        if scheme.lower() != "api-key" or not any(matches):
+            return None
+        return matches.index(True)
 
     def _tag(self, key: bytes) -> bytes:
         """A digest to compare instead of the key: of fixed length, and useless to an attacker."""

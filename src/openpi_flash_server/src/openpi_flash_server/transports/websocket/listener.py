@@ -44,6 +44,13 @@ log = EventLogger(__name__)
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """As on QUIC; three raw 1080p cameras are 19 MB. A larger one closes its connection with 1009."""
 
+PING_INTERVAL = 20.0
+"""s, as websockets': less than what routers forget a quiet connection after."""
+
+LONGEST_SILENCE = 900.0
+"""s. A client in Python answers no ping while a simulator holds its interpreter: a reset may take
+minutes. A robot that is gone costs a session's memory until then."""
+
 
 class WebsocketTransport:
     """The WebSocket end of a slot; its event loop has a thread of its own.
@@ -55,6 +62,8 @@ class WebsocketTransport:
         api_keys: keys of the clients; empty lets everybody in.
         expose_tracebacks: whether openpi's clients get the server's traceback.
         listeners: are told of its clients, besides the log.
+        ping_interval: s between two pings, which keep a quiet connection open.
+        longest_silence: s that a client may leave a ping without an answer.
         pause: waits for a number of s, before a key of an address that sent wrong ones is checked.
 
     Attributes:
@@ -75,8 +84,12 @@ class WebsocketTransport:
         api_keys: Sequence[str] = (),
         expose_tracebacks: bool = True,
         listeners: Sequence[ClientListener] = (),
+        ping_interval: float = PING_INTERVAL,
+        longest_silence: float = LONGEST_SILENCE,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._ping_interval = ping_interval
+        self._longest_silence = longest_silence
         self._slot = slot
         self.router = Router(slot)
         self._news = ClientNews([ConnectionLog(slot.name), *listeners])
@@ -141,6 +154,8 @@ class WebsocketTransport:
                 **_listening(host, port),
                 compression=None,
                 max_size=MAX_MESSAGE_BYTES,
+                ping_interval=self._ping_interval,
+                ping_timeout=self._longest_silence,
                 # a client waits for its answer before it sends again
                 max_queue=2,
                 process_request=self._answer_http,
@@ -173,8 +188,8 @@ class WebsocketTransport:
 
     async def _talk_and_log(self, connection: ServerConnection) -> None:
         peer = _name_of(connection, next(self._connection_numbers))
-        client = Client(peer, address_of(peer))
         assert connection.request is not None
+        client = Client(peer, address_of(peer), self._gate.place(connection.request) or 0)
         slot = self.router.slot(_path_of(connection.request))
         # some control characters are allowed in a header
         software = shown(connection.request.headers.get("User-Agent", ""))

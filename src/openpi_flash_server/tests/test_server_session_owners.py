@@ -1,0 +1,98 @@
+"""A session belongs to the API key that it came with, also if another client knows its name."""
+
+import contextlib
+import threading
+
+import numpy as np
+import pytest
+from served_slot import QuicServer, WebsocketServer
+from server_fakes import WAIT, FakePolicy
+
+from flash_transport import Superseded, WebsocketPolicy
+from openpi_flash_models.errors import ObservationError
+from openpi_flash_server.slot.session import owned_name, session_name
+
+KEYS = ["first-key", "second-key"]
+
+
+@pytest.fixture(params=["quic", "websocket"])
+def serve(request, tmp_path):
+    """`serve()` is a server with two keys, and how to connect with one of them."""
+    servers = []
+
+    def start():
+        policy = FakePolicy(gate=threading.Event())
+        if request.param == "quic":
+            server = QuicServer(tmp_path / "state", policy, api_keys=KEYS)
+            connect = server.connect
+        else:
+            server = WebsocketServer(policy, api_keys=KEYS)
+
+            def connect(**options):
+                return WebsocketPolicy("127.0.0.1", server.port, **options)
+
+        servers.append(server)
+        return server, connect
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def ask(client, number):
+    return client.infer({"state": np.full(2, number), "session": "arm"}, WAIT)["actions"][0, 0]
+
+
+def test_a_client_with_another_key_supersedes_nothing_and_gets_its_own_answer(serve, in_background):
+    server, connect = serve()
+    with contextlib.ExitStack() as stack:
+        running, robot, other = (
+            stack.enter_context(connect(api_key=key)) for key in (KEYS[0], KEYS[0], KEYS[1])
+        )
+        first = in_background(ask, running, 1.0)
+        assert server.policy.entered.acquire(timeout=WAIT)
+        second = in_background(ask, robot, 2.0)
+        server.wait_until_waiting(1)
+        third = in_background(ask, other, 3.0)
+        server.wait_until_waiting(2)
+        server.policy.gate.set()
+        assert [answer.result(WAIT) for answer in (first, second, third)] == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_client_with_the_same_key_goes_on_with_the_session(serve, in_background, key):
+    server, connect = serve()
+    with contextlib.ExitStack() as stack:
+        running, older, newer = (stack.enter_context(connect(api_key=key)) for _ in range(3))
+        first = in_background(ask, running, 1.0)
+        assert server.policy.entered.acquire(timeout=WAIT)
+        superseded = in_background(ask, older, 2.0)
+        server.wait_until_waiting(1)
+        third = in_background(ask, newer, 3.0)
+        with pytest.raises(Superseded):
+            superseded.result(WAIT)
+        server.policy.gate.set()
+        assert (first.result(WAIT), third.result(WAIT)) == (1.0, 3.0)
+
+
+def test_a_client_that_leaves_with_another_key_ends_no_session(serve, in_background):
+    server, connect = serve()
+    ended = []
+    server.slot.subscribe(
+        lambda event: ended.append(event.session) if type(event).__name__ == "SessionEnded" else 0
+    )
+    server.policy.gate.set()
+    with connect(api_key=KEYS[0]) as robot:
+        assert ask(robot, 1.0) == 1.0
+        with connect(api_key=KEYS[1]) as other:
+            assert ask(other, 2.0) == 2.0
+        while not ended:
+            threading.Event().wait(0.001)
+        assert ended == [owned_name("arm", 1)]
+        assert ask(robot, 3.0) == 3.0
+
+
+def test_no_client_can_name_the_session_of_another_key():
+    with pytest.raises(ObservationError, match="session"):
+        session_name(owned_name("arm", 1))
+    assert owned_name("arm", 0) == "arm"
