@@ -276,6 +276,7 @@ mod tests {
         let client = ConnectedClient {
             session: "arm-7".into(),
             software: "arm\\n 1.2".into(),
+            key: 0,
         };
         assert_eq!(core.connected(), [(peer().name, client)]);
         core.note_disconnected(&peer(), "arm-7");

@@ -32,6 +32,13 @@ def decode_images(message: Any, *, max_bytes: int = MAX_DECODED_BYTES) -> Any:
     return _Decoder(max_bytes).walk(message, ())
 
 
+def holds_images(value: Any) -> bool:
+    """Whether there is an encoded image in a message."""
+    if isinstance(value, Mapping):
+        return MARK in value or any(map(holds_images, value.values()))
+    return isinstance(value, list) and any(map(holds_images, value))
+
+
 class _Decoder:
     def __init__(self, max_bytes: int) -> None:
         self._left = max_bytes

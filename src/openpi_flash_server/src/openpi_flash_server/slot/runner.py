@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.slot.answer import Answer, Failure, Reply
-from openpi_flash_server.slot.encoded_images import decode_images
+from openpi_flash_server.slot.encoded_images import decode_images, holds_images
 from openpi_flash_server.slot.failures import bad_request, failure_of
 from openpi_flash_server.slot.session import Session
 from openpi_flash_server.slot.work import Work
@@ -106,7 +106,7 @@ def run_batch(handler: Handler, works: Sequence[Work], clock: Callable[[], float
     decoded = []
     for index, work in enumerate(works):
         try:
-            decoded.append(replace(work, observation=decode_images(work.observation)))
+            decoded.append(_with_images(work))
             ready.append(index)
         except ObservationError as error:
             answers[index] = bad_request(error)
@@ -116,6 +116,13 @@ def run_batch(handler: Handler, works: Sequence[Work], clock: Callable[[], float
         answers[index] = _answer(result)
     infer_ms = (clock() - now) * 1000
     return Ran(tuple(answer for answer in answers if answer), tuple(decode_ms), begun_at, infer_ms)
+
+
+def _with_images(work: Work) -> Work:
+    """The work with its encoded images decoded."""
+    if not holds_images(work.observation):
+        return work
+    return replace(work, observation=decode_images(work.observation))
 
 
 def _results(handler: Handler, works: Sequence[Work]) -> Sequence[Result | BaseException]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,12 +18,12 @@ class Run:
     Attributes:
         runner: where.
         pieces: what.
-        give_up_at: when it is given up, monotonic s; None for never.
+        give_up_at: when it is given up, monotonic s; infinite for never.
     """
 
     runner: Runner
     pieces: Sequence[Piece[Ticket]]
-    give_up_at: float | None
+    give_up_at: float
 
 
 class Running:
@@ -33,7 +34,7 @@ class Running:
     """
 
     def __init__(self, limit: float | None) -> None:
-        self.limit = limit
+        self.limit = math.inf if limit is None else limit
         self._runs: set[Run] = set()
 
     def __len__(self) -> int:
@@ -48,7 +49,7 @@ class Running:
 
     def start(self, runner: Runner, pieces: Sequence[Piece[Ticket]], now: float) -> Run:
         """A batch begins."""
-        run = Run(runner, pieces, None if self.limit is None else now + self.limit)
+        run = Run(runner, pieces, now + self.limit)
         self._runs.add(run)
         return run
 
@@ -58,11 +59,10 @@ class Running:
 
     def give_up(self, now: float) -> list[Run]:
         """Forgets the batches that take too long, and returns them."""
-        late = [run for run in self._runs if run.give_up_at is not None and now >= run.give_up_at]
+        late = [run for run in self._runs if now >= run.give_up_at]
         self._runs.difference_update(late)
         return late
 
-    def next_give_up(self) -> float | None:
-        """When `give_up` would return something, if nothing ends before; None for never."""
-        times = [run.give_up_at for run in self._runs if run.give_up_at is not None]
-        return min(times, default=None)
+    def next_give_up(self) -> float:
+        """When `give_up` would return something, if nothing ends before; infinite for never."""
+        return min([run.give_up_at for run in self._runs], default=math.inf)

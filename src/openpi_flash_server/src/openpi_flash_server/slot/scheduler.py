@@ -11,7 +11,7 @@
   the device anything.
 
 The order of calls: `submit` and `end_session` when they happen; `next_batch` after every change and
-at `next_wakeup`, until it returns no pieces; `finished` when the pieces have run.
+at `next_wakeup`, until it returns no pieces or nothing waits; `finished` when the pieces have run.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -74,7 +75,8 @@ class Slot:
         self._lock = threading.RLock()
         self._drained = threading.Condition(self._lock)
         self._earlier = threading.Condition(self._lock)
-        self._wakeup: float | None = None
+        self._wakeup = math.inf
+        self._sleeps_until = -math.inf
         self._numbers = itertools.count(1)
         self._voice = Voice(name, clock)
         self._wakeups = vital_thread(f"slot-{name}-wakeups", self._keep_time, self.has_trouble)
@@ -320,19 +322,19 @@ class Slot:
         dropped: list[Dropped[Ticket]] = []
         with self._lock:
             late = self._runs.give_up(self.clock())
-            reason = f"the model has not answered for {self._runs.limit or 0:g} s"
+            reason = f"the model has not answered for {self._runs.limit:g} s" if late else ""
             given_up = self._give_up(late, reason)
             hung = self._take_waiting() if late and self._life.hangs else []
-            while True:
-                now, runner = self.clock(), self._runner
-                room = 0
-                if runner is not None and self._has_place(runner):
-                    room = runner.max_batch
+            now, runner = self.clock(), self._runner
+            while len(self._scheduler):
+                has_place = runner is not None and self._has_place(runner)
+                room = runner.max_batch if runner is not None and has_place else 0
                 batch = self._scheduler.next_batch(now, room, self._can_share)
                 dropped += batch.dropped
                 if runner is None or not batch.pieces:
                     break
                 self._start(runner, batch.pieces, now)
+                now = self.clock()
             self._set_wakeup()
             if not len(self._runs) and not len(self._scheduler):
                 self._drained.notify_all()
@@ -360,11 +362,14 @@ class Slot:
         return requests
 
     def _set_wakeup(self) -> None:
-        times = (self._scheduler.next_wakeup(), self._runs.next_give_up())
-        wakeup = min((time for time in times if time is not None), default=None)
-        if wakeup is not None and (self._wakeup is None or wakeup < self._wakeup):
+        self._wakeup = self._runs.next_give_up()
+        if len(self._scheduler):
+            wakeup = self._scheduler.next_wakeup()
+            if wakeup is not None and wakeup < self._wakeup:
+                self._wakeup = wakeup
+        # the thread is not woken to sleep for longer: it finds out when it wakes
+        if self._wakeup < self._sleeps_until:
             self._earlier.notify_all()
-        self._wakeup = wakeup
 
     def _start(self, runner: Runner, pieces: Sequence[Piece[Ticket]], now: float) -> None:
         works: list[Work] = []
@@ -392,7 +397,7 @@ class Slot:
             if run not in self._runs:
                 self._came_back(run.runner)
                 return
-            run.give_up_at = None
+            run.give_up_at = math.inf
             first = 0
             for piece in pieces:
                 request = self._open.get(piece.request)
@@ -458,9 +463,11 @@ class Slot:
             with self._lock:
                 if self._closed:
                     return
-                left = None if self._wakeup is None else self._wakeup - self.clock()
-                if left is None or left > 0:
-                    self._earlier.wait(left)
+                left = self._wakeup - self.clock()
+                if left > 0:
+                    self._sleeps_until = self._wakeup
+                    self._earlier.wait(left if left < threading.TIMEOUT_MAX else None)
+                    self._sleeps_until = -math.inf
             self._advance()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from openpi_flash_server.slot.answer import Answer
 from openpi_flash_server.slot.client import Client
@@ -24,6 +24,9 @@ class Ticket:
         deadline: when waiting is no longer worth it, monotonic s; None for never.
         respond: takes the answer; called once, from any thread; must not block.
         is_cancelled: whether the client no longer waits for the answer.
+        session: at most one request of a session waits.
+        rank: of its class; 0 comes first.
+        owner: who shares the device: a computer, and its connection.
     """
 
     works: tuple[Work, ...]
@@ -34,26 +37,20 @@ class Ticket:
     deadline: float | None
     respond: Callable[[Answer], None]
     is_cancelled: Callable[[], bool]
+    # the scheduler asks for them some ten times for each request
+    session: Session = field(init=False)
+    rank: int = field(init=False)
+    owner: tuple[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "session", self.work.session)
+        object.__setattr__(self, "rank", self.work.request_class.rank)
+        object.__setattr__(self, "owner", (self.client.address, self.client.name))
 
     @property
     def work(self) -> Work:
         """The first observation's; the works of a request differ in observation and controls."""
         return self.works[0]
-
-    @property
-    def session(self) -> Session:
-        """At most one request of a session waits."""
-        return self.work.session
-
-    @property
-    def owner(self) -> tuple[str, str]:
-        """Who shares the device: a computer, and its connection."""
-        return self.client.address, self.client.name
-
-    @property
-    def rank(self) -> int:
-        """Of its class; 0 comes first."""
-        return self.work.request_class.rank
 
     @property
     def size(self) -> int:
