@@ -1,0 +1,120 @@
+"""SIGTERM ends a server with code 0 whatever it is doing, and one that cannot load with code 1."""
+
+import concurrent.futures
+import http.client
+import json
+import re
+import signal
+import sys
+
+import pytest
+from server_fakes import WAIT
+
+PROGRAM = """
+import sys
+from openpi_flash_server.serving import loading, service
+from openpi_flash_server.handlers.null_policy import NullPolicy
+from openpi_flash_server.cli import app
+
+held, loads = sys.argv.pop(1), []
+
+
+def hold(stage):
+    if stage == held:
+        print("held in", stage, flush=True)
+        sys.stdin.readline()
+
+
+class Policy(NullPolicy):
+    def warm_up(self):
+        hold("warming")
+
+
+def policy(settings):
+    loads.append(settings.checkpoint_dir)
+    hold("loading" if len(loads) == 1 else "reloading")
+    if settings.checkpoint_dir == "/broken":
+        raise loading.StartError("action.checkpoint_dir: /broken: params/ is missing")
+    return Policy()
+
+
+held_loaders = loading.Loaders(policy, loading.load_planner, lambda settings: hold("downloading"))
+service.Service.__init__.__defaults__ = (held_loaders,)
+app(prog_name="openpi-flash")
+"""
+
+FREE = {"websocket_port": 0, "quic_port": 0}
+
+
+@pytest.fixture
+def start_held(start, tmp_path):
+    """`start_held(stage)` starts a server that stops in a stage until it gets a line."""
+    (tmp_path / "held.py").write_text(PROGRAM)
+
+    def start_(stage, checkpoint=""):
+        return start(
+            {
+                "host": "127.0.0.1",
+                "action": {"model_config_name": "null", "checkpoint_dir": checkpoint},
+                "action_transport": FREE,
+                "admin": {"port": 0},
+            },
+            program=[sys.executable, str(tmp_path / "held.py"), stage],
+        )
+
+    return start_
+
+
+def reload(process, **body):
+    line = next(line for line in process.lines if "admin page" in line)
+    port = int(re.search(r":(\d+)/", line)[1])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT)
+    try:
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", "/slots/action/reload", json.dumps(body), headers)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("stage", "checkpoint"),
+    [("downloading", "https://127.0.0.1:1/checkpoint"), ("loading", ""), ("warming", "")],
+)
+def test_sigterm_ends_a_start_in_each_stage(start_held, stage, checkpoint):
+    process = start_held(stage, checkpoint)
+    process.wait_for(f"held in {stage}")
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.end() == (0, "")
+    assert any(f"stage={stage}" in line for line in process.lines)
+    assert not any("Service ready" in line for line in process.lines)
+
+
+def test_sigterm_ends_a_reload(start_held):
+    process = start_held("reloading")
+    process.wait_for("Service ready")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(reload, process)
+        process.wait_for("held in reloading")
+        process.popen.send_signal(signal.SIGTERM)
+        assert process.end() == (0, "")
+        # the request to reload ends with the server, with or without an answer
+        assert answer.exception(WAIT) is not None or answer.result()[0] == 409
+
+
+def test_a_slot_that_cannot_be_loaded_ends_the_process_with_one_line(start_held):
+    process = start_held("never", "/broken")
+    code, error = process.end()
+    assert code == 1
+    assert error == "error: action.checkpoint_dir: /broken: params/ is missing\n"
+
+
+def test_a_checkpoint_that_cannot_be_loaded_later_ends_nothing(start_held):
+    process = start_held("never")
+    process.wait_for("Service ready")
+    status, answer = reload(process, checkpoint_dir="/broken")
+    assert status == 409
+    assert answer["detail"].endswith("params/ is missing; the former checkpoint serves")
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.end() == (0, "")
