@@ -35,8 +35,9 @@ class Stub:
         time.sleep(0.002)
         return {"actions": np.zeros((50, 8))}
 """
-MOST_GROWTH = 4 * 1024 * 1024
-"""Bytes between the end of the warm-up and the end: an allocator's noise."""
+MOST_GROWTH = 8 * 1024 * 1024
+"""Bytes between the end of the warm-up and the end. What is kept of connections that ended, up to a
+bound (shares, lines of the log, times), is 4 MB at most; the rest is an allocator's noise."""
 
 REQUESTS_OF_A_CONNECTION = 50
 

@@ -19,7 +19,7 @@ from openpi_flash_server.logs import log_output
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.serving.endpoint import Endpoint, StartError
 from openpi_flash_server.serving.identity import identity
-from openpi_flash_server.slot.slot import Listener
+from openpi_flash_server.slot.voice import Listener
 from openpi_flash_server.transports.client_events import ClientListener
 
 log = EventLogger(__name__)
