@@ -39,6 +39,17 @@ def test_a_start_that_fails_refuses_with_the_reason():
     assert (life.stage, life.refusal) == (Stage.FAILED, "loading failed: params/ is missing")
 
 
+def test_a_slot_that_lost_its_model_is_well_again_with_another():
+    life = Life()
+    life.opens()
+    life.unloads("warming up: another checkpoint is being loaded")
+    life.lacks_model("the way back failed")
+    assert (life.stage, life.refusal) == (Stage.FAILED, "the way back failed")
+    assert life.trouble == "the way back failed"
+    life.opens()
+    assert (life.stage, life.refusal, life.trouble) == (Stage.READY, None, None)
+
+
 def test_a_model_that_hangs_is_told_until_it_comes_back_or_another_opens():
     for ending in (Life.comes_back, Life.opens):
         life = Life()

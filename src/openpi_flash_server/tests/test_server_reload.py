@@ -175,6 +175,9 @@ def test_a_way_back_that_fails_too_is_a_trouble_that_health_tells(serve, disk):
     slot = server.service.endpoints["action"].slot
     assert slot.stage is Stage.FAILED
     disk.broken.clear()
+    assert post(server, "reload", {})[0] == 200
+    assert slot.stage is Stage.READY
+    assert server.get("/livez")[0] == 200
 
 
 def test_a_checkpoint_of_another_robot_is_refused_before_it_serves(serve, disk):

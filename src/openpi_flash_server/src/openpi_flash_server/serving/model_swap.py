@@ -152,7 +152,7 @@ class ModelSwap:
             raise SwapRefused("another reload is under way, wait for its end")
         try:
             slot = self._endpoint.slot
-            if slot.stage is Stage.DRAINING or not (slot.is_open or slot.stage is Stage.UNLOADED):
+            if not (slot.is_open or slot.stage in _WITHOUT_MODEL) or slot.stage is Stage.DRAINING:
                 raise SwapRefused(f"the action slot is {slot.stage}")
             yield
         finally:
@@ -221,7 +221,7 @@ class ModelSwap:
     def _load_former_again(self) -> str:
         failure = self._failure_of_switching_to(self._settings)
         if failure is not None:
-            self._endpoint.slot.has_trouble(f"a reload failed, and so did the way back: {failure}")
+            self._endpoint.slot.lacks_model(f"a reload failed, and so did the way back: {failure}")
         return self._what_is_left()
 
     def _what_is_left(self) -> str:
@@ -229,6 +229,8 @@ class ModelSwap:
             return "the former checkpoint serves"
         return "nothing is loaded"
 
+
+_WITHOUT_MODEL = (Stage.UNLOADED, Stage.FAILED)
 
 _EXPECTED = (StartError, SwapFailed, CheckpointError, DownloadError, InferenceConfigError)
 """Their text says all; others are logged with their traceback."""

@@ -8,6 +8,7 @@ caller is free to choose, for example the earliest deadline.
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
 
@@ -105,6 +106,7 @@ class Draft:
                 yield from below
 
 
-def _nodes(path: Path) -> Iterable[tuple[Path, Path]]:
+@functools.lru_cache(maxsize=1024)
+def _nodes(path: Path) -> tuple[tuple[Path, Path], ...]:
     """Every node on the way, with its parent."""
-    return ((path[:depth], path[: depth - 1]) for depth in range(1, len(path) + 1))
+    return tuple((path[:depth], path[: depth - 1]) for depth in range(1, len(path) + 1))

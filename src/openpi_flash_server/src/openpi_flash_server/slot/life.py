@@ -36,6 +36,7 @@ class Life:
         self._refusal = "starting"
         self._hang = ""
         self._trouble = ""
+        self._lack = ""
 
     @property
     def refusal(self) -> str | None:
@@ -50,7 +51,7 @@ class Life:
     @property
     def trouble(self) -> str | None:
         """What only a restart is sure to cure; None if nothing."""
-        return self._trouble or self._hang or None
+        return self._trouble or self._lack or self._hang or None
 
     def prepares(self, stage: Stage, reason: str) -> None:
         """The slot gets ready; one that is open, stops or has failed stays what it is."""
@@ -60,7 +61,7 @@ class Life:
     def opens(self) -> None:
         """Requests are taken from now on, unless the slot stops."""
         if self.stage is not Stage.DRAINING:
-            self._refusal = self._hang = ""
+            self._refusal = self._hang = self._lack = ""
             self.stage = Stage.FAILED if self._trouble else Stage.READY
 
     def unloads(self, reason: str) -> None:
@@ -75,6 +76,11 @@ class Life:
     def comes_back(self) -> None:
         """The model has ended what was given up."""
         self._hang = ""
+
+    def lacks_model(self, reason: str) -> None:
+        """There is no model to open with; another one may still be found."""
+        if self.stage is not Stage.DRAINING:
+            self.stage, self._refusal, self._lack = Stage.FAILED, reason, reason
 
     def drains(self) -> None:
         """Requests are refused for good."""

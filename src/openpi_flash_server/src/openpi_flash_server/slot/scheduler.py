@@ -20,7 +20,7 @@ import enum
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from openpi_flash_server.slot.fair_share import Draft, FairShare, Path
@@ -118,14 +118,14 @@ class _Waiting(Generic[R]):
     request: R
     since: float
     given: int = 0
+    path: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.path = (*self.request.owner, self.request.session)
 
     @property
     def left(self) -> int:
         return self.request.size - self.given
-
-    @property
-    def path(self) -> Path:
-        return (*self.request.owner, self.request.session)
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,6 +148,11 @@ class Slot:
         with self._lock:
             self._life.fails(reason)
 
+    def lacks_model(self, reason: str) -> None:
+        """Refuses requests, and reports to `/healthz` that only a reload or a restart helps."""
+        with self._lock:
+            self._life.lacks_model(reason)
+
     def prepares(self, stage: Stage, reason: str) -> None:
         """Says what the slot is busy with before it opens; an open one stays open."""
         with self._lock:
