@@ -142,6 +142,7 @@ PURE_MODULES = (
             "probe.answer_check",
             "probe.load_schedule",
             "probe.load_tally",
+            "positronic.checkpoint_queue",
             "probe.spread",
             "slot.fair_share",
             "slot.forecast",
@@ -226,6 +227,7 @@ ROOMS = {
     ),
     "openpi_flash_server": (
         ("__init__", "logs"),
+        ("positronic",),
         ("config", "contract"),
         ("slot",),
         ("handlers", "own_policy", "runners", "transports"),

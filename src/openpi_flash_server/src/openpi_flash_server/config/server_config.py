@@ -43,6 +43,7 @@ from openpi_flash_server.config.policy_name import (
     names_inference_config,
     python_name,
 )
+from openpi_flash_server.config.positronic_settings import PositronicSettings
 from openpi_flash_server.config.prompt_template import check_template
 
 Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
@@ -295,6 +296,7 @@ class ServerConfig(Settings):
         description="the address to listen on; 127.0.0.1 keeps the server to this machine, :: is "
         "every address of IPv6 and IPv4",
     )
+    positronic: PositronicSettings = PositronicSettings()
     admin: AdminSettings = AdminSettings()
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info",
@@ -389,6 +391,22 @@ class ServerConfig(Settings):
     def _has_a_slot(self) -> ServerConfig:
         if self.action is None and self.planner is None:
             raise ValueError("neither action nor planner is set, configure at least one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _sessions_have_a_policy(self) -> ServerConfig:
+        if self.positronic.codec is None:
+            given = sorted(self.positronic.model_fields_set - {"codec"})
+            if given:
+                raise problem_at("positronic.codec", f"missing, {given[0]} is of no use without it")
+        elif self.action is None:
+            raise problem_at("positronic.codec", "needs an action slot, set action or remove it")
+        elif self.positronic.checkpoints_dir is not None and not self.action.checkpoint_dir:
+            raise problem_at(
+                "positronic.checkpoints_dir",
+                f"is for a policy with a checkpoint, remove it: {self.action.model_config_name} "
+                "has none",
+            )
         return self
 
     @model_validator(mode="after")

@@ -9,7 +9,13 @@ from openpi_flash_models.policy.policy_protocol import ActionPolicy
 from openpi_flash_server.config.listen_address import is_loopback
 from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
 from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.positronic.codecs import ChunkTiming
 from openpi_flash_server.serving.administration import Administration
+from openpi_flash_server.serving.checkpoint_slots import (
+    CheckpointSlots,
+    LoadedCheckpoint,
+    ServedPolicy,
+)
 from openpi_flash_server.serving.endpoint import Endpoint, StartError
 from openpi_flash_server.serving.loading import (
     LOADERS,
@@ -19,6 +25,7 @@ from openpi_flash_server.serving.loading import (
     load_slots,
 )
 from openpi_flash_server.serving.model_library import ModelLibrary
+from openpi_flash_server.transports.websocket.positronic_protocol import PositronicSessions
 
 log = EventLogger(__name__)
 
@@ -44,6 +51,7 @@ class Service:
         self._action = config.action
         self.endpoints: dict[str, Endpoint] = {}
         self.admin = Administration(config)
+        self._checkpoints: CheckpointSlots | None = None
         # a stop may come in the middle of loading: a closed service must not open
         self._opening = threading.Lock()
         self._closed = False
@@ -57,6 +65,7 @@ class Service:
                     **endpoint.addresses,
                     certificate_sha256=endpoint.quic.fingerprint,
                 )
+            self._checkpoints = self._hold_sessions()
             self.admin.open()
         except StartError:
             self.close(grace=0)
@@ -68,6 +77,39 @@ class Service:
                 "127.0.0.1",
                 host=config.host,
             )
+
+    def _hold_sessions(self) -> CheckpointSlots | None:
+        """Lets Positronic's clients ask for checkpoints, if the configuration wants that."""
+        settings = self._config.positronic
+        if settings.codec is None:
+            return None
+        endpoint = self.endpoints["action"]
+        checkpoints = CheckpointSlots(
+            self._config, served=self._served_policy, load=self._load_checkpoint
+        )
+        endpoint.websocket.hold_sessions(
+            PositronicSessions(
+                codec=settings.codec,
+                timing=ChunkTiming(settings.action_fps, settings.action_horizon_sec),
+                flip_grip=settings.flip_grip,
+                checkpoints=checkpoints,
+                host=self._config.host,
+            )
+        )
+        return checkpoints
+
+    def _served_policy(self) -> ServedPolicy:
+        assert self._action is not None
+        endpoint = self.endpoints["action"]
+        return ServedPolicy(self._action, endpoint.metadata or {}, endpoint.slot)
+
+    def _load_checkpoint(self, settings: ActionSettings) -> LoadedCheckpoint:
+        slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
+        policy = acquire_policy(settings, slots, self._loaders, self._library)
+        loaded = action_slot(policy, settings, self._config.planner, slots, self.admin.prompts)
+        return LoadedCheckpoint(
+            loaded.handler, loaded.metadata, lambda: self._library.release(settings)
+        )
 
     def load(self) -> None:
         """Loads and warms up every model, then lets clients in; minutes for a large model.
@@ -127,6 +169,8 @@ class Service:
             self._closed = True
         end = time.monotonic() + grace
         finished = True
+        if self._checkpoints is not None:
+            self._checkpoints.close(grace=grace)
         for endpoint in self.endpoints.values():
             endpoint.stop_accepting()
         # the action slot first: it may be waiting for the planner

@@ -83,12 +83,14 @@ class ApiKeyGate:
         # every key is compared, so that the time tells nothing about the keys
         given = self._tag(key.strip().encode("utf-8", "surrogateescape"))
         matches = [hmac.compare_digest(given, known) for known in self._api_keys]
-        return scheme.lower() == "api-key" and any(matches)
+        return scheme.lower() in _SCHEMES and any(matches)
 
     def _tag(self, key: bytes) -> bytes:
         """A digest to compare instead of the key: of fixed length, and useless to an attacker."""
         return hmac.digest(self._secret, key, "sha256")
 
 
+_SCHEMES = ("api-key", "bearer")
+"""openpi's, and that of Positronic's clients."""
 _PAUSING_OF_AN_ADDRESS = 4
 """Attempts of an address that wait at once; more are refused."""
