@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from openpi_flash_models.actions.malformed import MalformedTokens
 from openpi_flash_models.model.packing import MAX_BATCH
@@ -45,6 +45,7 @@ from openpi_flash_server.config.policy_name import (
 )
 from openpi_flash_server.config.positronic_settings import PositronicSettings
 from openpi_flash_server.config.prompt_template import check_template
+from openpi_flash_server.config.recording_settings import RecordingSettings
 
 Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
 """0 lets the system choose; the log at the start names the port."""
@@ -184,6 +185,21 @@ class ActionSettings(Settings):
 _OF_OUR_MODELS = {"framework", "dtype", "normalization", "malformed_tokens", "rtc", "graph"}
 
 
+class ShadowSettings(Settings):
+    """A second policy that answers copies of the robots' requests; nobody gets its answers."""
+
+    model_config_name: Text | None = Field(
+        default=None, description="its inference config; default: action.model_config_name"
+    )
+    checkpoint_dir: Text | None = Field(
+        default=None, description="its checkpoint; default: action.checkpoint_dir"
+    )
+    default_prompt: Annotated[str, Field(strict=True)] | None = Field(
+        default=None,
+        description="the task for a request that names none; default: action.default_prompt",
+    )
+
+
 class PlannerSettings(Settings):
     """The slot that answers with the next subtask in words."""
 
@@ -289,6 +305,9 @@ class ServerConfig(Settings):
     )
     action: ActionSettings | None = Field(default=None, description="the action slot")
     planner: PlannerSettings | None = Field(default=None, description="the planner slot")
+    shadow: ShadowSettings | None = Field(
+        default=None, description="a second policy to compare the action slot's with"
+    )
     action_transport: ActionTransportSettings = ActionTransportSettings()
     planner_transport: PlannerTransportSettings = PlannerTransportSettings()
     host: Text = Field(
@@ -297,6 +316,7 @@ class ServerConfig(Settings):
         "every address of IPv6 and IPv4",
     )
     positronic: PositronicSettings = PositronicSettings()
+    recording: RecordingSettings = RecordingSettings()
     admin: AdminSettings = AdminSettings()
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info",
@@ -410,6 +430,38 @@ class ServerConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _shadow_can_be_compared(self) -> ServerConfig:
+        if self.shadow is None:
+            return self
+        if self.action is None:
+            raise problem_at("shadow", "needs an action slot, set action or remove it")
+        if self.planner is not None:
+            raise problem_at(
+                "shadow", "would not see the planner's subtasks, remove it or the planner"
+            )
+        try:
+            self._shadow_action = self._make_shadow_action(self.action, self.shadow)
+        except ValidationError as error:
+            (first, *_) = error.errors()
+            field = first.get("ctx", {}).get("field") or ".".join(
+                str(part) for part in first["loc"]
+            )
+            known = field if field in ShadowSettings.model_fields else ""
+            path = f"shadow.{known}" if known else "shadow"
+            raise problem_at(path, f"{'' if known else field + ': '}{first['msg']}") from None
+        return self
+
+    @staticmethod
+    def _make_shadow_action(action: ActionSettings, shadow: ShadowSettings) -> ActionSettings:
+        given = shadow.model_dump(exclude_unset=True, exclude_none=True)
+        return ActionSettings.model_validate({**action.model_dump(exclude_unset=True), **given})
+
+    @property
+    def shadow_action(self) -> ActionSettings | None:
+        """The settings of the shadow's policy: the action slot's, with what `shadow` changes."""
+        return self._shadow_action
+
+    @model_validator(mode="after")
     def _ports_do_not_clash(self) -> ServerConfig:
         if self.mode is not Mode.COMBINED:
             return self
@@ -492,4 +544,5 @@ class ServerConfig(Settings):
         return next((self._origins[path[:n]] for n in lengths if path[:n] in self._origins), None)
 
     _origins: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
+    _shadow_action: ActionSettings | None = PrivateAttr(default=None)
     _keys_of_file: tuple[str, ...] = PrivateAttr(default=())

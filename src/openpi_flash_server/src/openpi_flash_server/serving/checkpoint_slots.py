@@ -72,6 +72,7 @@ class CheckpointSlots:
         config: names the directory, and how many checkpoints may be in memory.
         served: what the action slot serves, once it is open.
         load: loads a checkpoint; may take minutes.
+        watch: is told of each slot before it opens, and of what it serves.
     """
 
     def __init__(
@@ -80,11 +81,13 @@ class CheckpointSlots:
         *,
         served: Callable[[], ServedPolicy],
         load: Callable[[ActionSettings], LoadedCheckpoint],
+        watch: Callable[[Slot, Mapping[str, Any]], None],
     ) -> None:
         given = config.positronic.checkpoints_dir
         self._directory = None if given is None else user_path(given)
         self._served = served
         self._load = load
+        self._watch = watch
         self._queue = CheckpointQueue(config.positronic.max_checkpoints)
         self._lock = threading.RLock()
         self._numbers = itertools.count(1)
@@ -203,8 +206,9 @@ class CheckpointSlots:
         return settings.model_copy(update={"checkpoint_dir": str(self._directory / name)})
 
     def _loaded(self, name: str, loaded: LoadedCheckpoint) -> None:
-        slot = Slot(f"action {name}")
+        slot = Slot(f"action-{name}")
         slot.subscribe(EventLog(slot.name))
+        self._watch(slot, loaded.metadata)
         slot.open(OwnThread(f"slot-{slot.name}", loaded.handler))
         with self._lock:
             self._slots[name] = slot, loaded

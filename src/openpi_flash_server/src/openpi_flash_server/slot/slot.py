@@ -29,7 +29,7 @@ from openpi_flash_server.slot.scheduler import Dropped, DropReason, Piece, Sched
 from openpi_flash_server.slot.session import Session
 from openpi_flash_server.slot.sessions import Sessions
 from openpi_flash_server.slot.ticket import Ticket
-from openpi_flash_server.slot.work import Work
+from openpi_flash_server.slot.work import Work, with_seed
 
 log = EventLogger(__name__)
 
@@ -75,6 +75,7 @@ class Slot:
         self._drained = threading.Condition(self._lock)
         self._earlier = threading.Condition(self._lock)
         self._wakeup: float | None = None
+        self._seeds: Callable[[], int] | None = None
         self._numbers = itertools.count(1)
         self._listeners: list[Listener] = []
         self._telling = threading.Lock()
@@ -154,6 +155,14 @@ class Slot:
         self._advance()
         return former
 
+    def choose_seeds(self, seeds: Callable[[], int] | None) -> None:
+        """Gives requests without seed and noise a seed, so that they can be repeated; or no more.
+
+        Args:
+            seeds: a new seed for each; may be called from any thread.
+        """
+        self._seeds = seeds
+
     def receive(
         self,
         decode: Callable[[], Any],
@@ -182,6 +191,8 @@ class Slot:
             self._tell(events.Received(received_at, number, session, (), client))
             self._end(number, session, failure, respond)
             return
+        if self._seeds is not None:
+            works = tuple(with_seed(work, self._seeds()) for work in works)
         deadline_ms = works[0].deadline_ms
         self.submit(
             Ticket(
