@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from openpi_flash_models.actions.malformed import MalformedTokens
 from openpi_flash_models.model.packing import MAX_BATCH
@@ -287,6 +288,17 @@ class PlannerTransportSettings(TransportSettings):
     quic_port: Port = Field(default=5556, description=_QUIC_PORT)
 
 
+def _problem_of_shadow(error: ValidationError) -> PydanticCustomError:
+    """The first problem of the shadow's policy, which has the action slot's settings, too."""
+    (first, *_) = error.errors()
+    context = first.get("ctx", {})
+    field = str(context.get("field") or first["loc"][0])
+    message = str(context.get("message") or context.get("error") or first["msg"])
+    if field in ShadowSettings.model_fields:
+        return problem_at(f"shadow.{field}", message)
+    return problem_at("shadow", f"does not fit action.{field}: {message}")
+
+
 def _look_up(registry: Callable[[str], object], name: str) -> None:
     """Raises a ValueError, as pydantic needs, if the registry does not know the name."""
     try:
@@ -442,13 +454,7 @@ class ServerConfig(Settings):
         try:
             self._shadow_action = self._make_shadow_action(self.action, self.shadow)
         except ValidationError as error:
-            (first, *_) = error.errors()
-            field = first.get("ctx", {}).get("field") or ".".join(
-                str(part) for part in first["loc"]
-            )
-            known = field if field in ShadowSettings.model_fields else ""
-            path = f"shadow.{known}" if known else "shadow"
-            raise problem_at(path, f"{'' if known else field + ': '}{first['msg']}") from None
+            raise _problem_of_shadow(error) from None
         return self
 
     @staticmethod
