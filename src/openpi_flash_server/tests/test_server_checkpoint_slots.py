@@ -8,6 +8,7 @@ from test_server_service import FREE_PORTS, config_of
 
 from openpi_flash_models.errors import CheckpointError
 from openpi_flash_models.policy.policy_protocol import ActionResult
+from openpi_flash_server.recording.reading import read_recording
 from openpi_flash_server.serving.loading import Loaders
 from openpi_flash_server.serving.service import Service
 
@@ -39,12 +40,13 @@ def serve(tmp_path):
             raise CheckpointError("params/ is missing")
         return StepPolicy(int(step))
 
-    def start(own="exp/1000", **positronic):
+    def start(own="exp/1000", *, recording=None, **positronic):
         config = config_of(
             tmp_path,
             action={"model_config_name": "pi05_droid", "checkpoint_dir": str(tmp_path / own)},
             positronic={"codec": "ee", "checkpoints_dir": str(tmp_path / "exp"), **positronic},
             action_transport=FREE_PORTS,
+            recording=recording or {},
         )
         services.append(Service(config, Loaders(policy=load, planner=lambda *_: None)))
         services[-1].load()
@@ -99,6 +101,18 @@ def test_a_name_means_the_directorys_checkpoint_and_not_another_one_of_that_name
         weights_of(listed)
         # the session did not get the action slot
         assert slot._sequence == 0
+
+
+def test_sessions_of_other_checkpoints_are_recorded_too(serve, tmp_path):
+    service = serve(recording={"directory": str(tmp_path / "records")})
+    with PositronicSession(port_of(service), "3000") as session:
+        session.until_ready()
+        weights_of(session)
+    assert service.close(grace=WAIT)
+    (file,) = (tmp_path / "records").iterdir()
+    (exchange,) = read_recording(file, slot="action-3000").exchanges
+    assert exchange.messages[0]["prompt"] == "stack the cubes"
+    assert exchange.answer["result"]["actions"][0, 7] == 3000
 
 
 def test_a_checkpoint_that_cannot_be_loaded_fails_its_session_alone(serve):

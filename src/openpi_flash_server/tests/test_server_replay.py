@@ -1,5 +1,7 @@
 """What was recorded of a server is sent to one again, and the answers are compared."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from server_fakes import SPEC, WAIT, FakePolicy
@@ -12,6 +14,7 @@ from openpi_flash_models.policy.policy_protocol import ActionResult
 from openpi_flash_server.cli import app
 from openpi_flash_server.recording.reading import Exchange, read_recording
 from openpi_flash_server.recording.replay import message_again, replay
+from openpi_flash_server.serving.endpoint import StartError
 from openpi_flash_server.serving.loading import Loaders
 from openpi_flash_server.serving.service import Service
 
@@ -130,8 +133,6 @@ def test_what_cannot_be_sent_again_is_said_in_one_line(recording, serve, tmp_pat
 
 
 def test_a_policy_without_seeds_is_asked_without_and_its_differences_are_told_only(serve, tmp_path):
-    import dataclasses
-
     directory = tmp_path / "records"
     spec = dataclasses.replace(SPEC, supports=())
     service = serve(NoisyPolicy(spec=spec), recording={"directory": str(directory)})
@@ -143,6 +144,14 @@ def test_a_policy_without_seeds_is_asked_without_and_its_differences_are_told_on
     result = run(file, serve(NoisyPolicy(spec=spec)))
     assert result.exit_code == 0
     assert "no request has a seed or noise" in result.output
+
+
+def test_a_folder_that_cannot_be_written_to_ends_the_start_with_its_setting(serve, tmp_path):
+    taken = tmp_path / "file"
+    taken.write_text("")
+    with pytest.raises(StartError) as refused:
+        serve(NoisyPolicy(), recording={"directory": str(taken / "records")})
+    assert str(refused.value) == f"recording.directory: {taken}/records: not a directory"
 
 
 def test_requests_that_had_no_answer_of_the_model_are_not_sent():

@@ -155,14 +155,31 @@ class Recorder:
                 return
             self._line.append((job, size))
             self._waiting_bytes += size
-            self._changed.notify()
+            if len(self._line) == 1:
+                self._changed.notify()
 
     def _work(self) -> None:
+        while not self._is_over():
+            self._write_waiting()
+            self._tell_drops()
+        with contextlib.suppress(OSError):
+            if self._file is not None:
+                self._file.close()
+        log.info("recording closed", **dataclasses.asdict(self.counts))
+
+    def _is_over(self) -> bool:
+        """Waits for something to write; whether all is written and the recorder is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._line or self._closing)
+            # not at once: a slot's thread would wait for the interpreter while this one packs
+            self._changed.wait_for(lambda: self._closing, _LINGER)
+            return not self._line
+
+    def _write_waiting(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._line or self._closing)
                 if not self._line:
-                    break
+                    return
                 job, size = self._line.popleft()
             try:
                 job()
@@ -174,11 +191,6 @@ class Recorder:
             del job
             with self._changed:
                 self._waiting_bytes -= size
-            self._tell_drops()
-        with contextlib.suppress(OSError):
-            if self._file is not None:
-                self._file.close()
-        log.info("recording closed", **dataclasses.asdict(self.counts))
 
     def _record(self, record: Record) -> None:
         packed = PackedRecord(record.topic, record.at, record.sequence, packb(record.value))
@@ -282,5 +294,8 @@ def _frozen(answer: Answer) -> Answer:
     return Reply(result)
 
 
+_LINGER = 0.05
+"""s between an event and its writing. A request of a null policy took 0.8 ms instead of 0.35 where
+its record was packed at once, beside it."""
 _OF_AN_EVENT = 1024
 """Bytes of an event besides its arrays, about."""
