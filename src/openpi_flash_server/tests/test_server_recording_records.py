@@ -43,6 +43,7 @@ MESSAGE = {
     "request_class": "evaluation",
     "deadline_ms": 40.0,
     "expected_artifact": "sha256:" + "a" * 64,
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 }
 
 

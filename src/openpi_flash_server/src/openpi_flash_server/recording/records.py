@@ -98,6 +98,7 @@ def message_of(work: Work) -> dict[str, Any]:
         "request_class": str(work.request_class),
         "deadline_ms": work.deadline_ms,
         "expected_artifact": work.expected_artifact,
+        "traceparent": work.traceparent,
     }
     if rtc is not None:
         parts = {

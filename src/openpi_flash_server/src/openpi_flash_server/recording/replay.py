@@ -125,7 +125,9 @@ def _add(
         report.first_differences.append((exchange.request, comparison.reason))
 
 
-_LEFT_OUT = frozenset({"session", "request_class", "deadline_ms", "expected_artifact"})
+_LEFT_OUT = frozenset(
+    {"session", "request_class", "deadline_ms", "expected_artifact", "traceparent"}
+)
 _BY_CHANCE = frozenset({ErrorCode.SUPERSEDED, ErrorCode.DEADLINE_EXCEEDED, ErrorCode.NOT_READY})
 """Errors that say nothing of the observation."""
 _BATCH_NDIM = 3

@@ -146,6 +146,7 @@ class Shadow:
             request_class=RequestClass.SHADOW,
             deadline_ms=None,
             expected_artifact=None,
+            traceparent=None,
         )
         self._slot.submit(
             Ticket(
