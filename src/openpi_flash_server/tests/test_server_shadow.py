@@ -63,8 +63,8 @@ def connect(service):
 
 
 def compared(service, count):
-    wait_until(lambda: service._shadow._tally.count >= count)
-    return service._shadow._tally
+    wait_until(lambda: service.watch.shadow._tally.count >= count)
+    return service.watch.shadow._tally
 
 
 def test_the_robot_gets_its_policys_answer_and_the_shadow_is_compared(serve):
@@ -94,7 +94,7 @@ def test_a_shadow_that_hangs_or_fails_costs_the_robot_no_answer(serve):
         compared(service, 1)
         policies["new"].infer = lambda *_: 1 / 0
         assert client.infer({"state": np.full(2, 9.0)}, WAIT)["actions"][0, 0] == 9
-        wait_until(lambda: service._shadow._failures == 1)
+        wait_until(lambda: service.watch.shadow._failures == 1)
     # traffic counts robots only
     summary = service.endpoints["action"].traffic._tally.take(0)
     assert summary.received == 4
@@ -113,7 +113,7 @@ def test_a_robots_request_goes_before_copies_that_wait(serve):
         running = one.submit({"state": np.ones(2)}, WAIT)
         wait_until(lambda: len(policies["old"].seen) == 2)
         copy = _Copy(0, "x", make_work(), Reply({"actions": np.zeros((3, 2))}))
-        service._shadow._submit(copy)
+        service.watch.shadow._submit(copy)
         other = two.submit({"state": np.full(2, 5.0)}, WAIT)
         slot = service.endpoints["action"].slot
         wait_until(lambda: slot.waiting == 2)

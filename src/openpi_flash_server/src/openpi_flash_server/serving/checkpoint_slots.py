@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.logs.outside_text import shown
 from openpi_flash_server.positronic.checkpoint_names import checkpoint_names, find_checkpoint
 from openpi_flash_server.positronic.checkpoint_queue import Admit, CheckpointQueue, Load
+from openpi_flash_server.positronic.codecs import ChunkTiming
 from openpi_flash_server.runners.job_thread import JobThread
 from openpi_flash_server.runners.own_thread import OwnThread
 from openpi_flash_server.slot.event_log import EventLog
@@ -29,6 +31,7 @@ from openpi_flash_server.transports.websocket.checkpoint_source import (
     Unavailable,
     Waiting,
 )
+from openpi_flash_server.transports.websocket.positronic_protocol import PositronicSessions
 
 log = EventLogger(__name__)
 
@@ -133,15 +136,25 @@ class CheckpointSlots:
             return True
         return (self._directory / own).resolve() == user_path(settings.checkpoint_dir).resolve()
 
-    def close(self, *, grace: float) -> None:
-        """Ends the slots of the other checkpoints; none is loaded any more."""
+    def close(self, *, grace: float) -> bool:
+        """Ends the slots of the other checkpoints; none is loaded any more.
+
+        Args:
+            grace: how long their requests may still run, all slots together, s.
+
+        Returns:
+            Whether every request was run in time.
+        """
+        end = time.monotonic() + grace
         with self._lock:
             self._closed = True
             slots = [slot for slot, _ in self._slots.values()]
         for slot in slots:
-            slot.close(grace=grace)
+            slot.stop_accepting()
+        finished = [slot.close(grace=max(0.0, end - time.monotonic())) for slot in slots]
         # a checkpoint that is being loaded cannot be interrupted
         self._loading.close(0)
+        return all(finished)
 
     def _status(self, number: int, name: str | None) -> tuple[str, str]:
         with self._lock:
@@ -226,6 +239,19 @@ class CheckpointSlots:
         for _, ready in wanted:
             ready(Unavailable(f"checkpoint {name} cannot be loaded: {shown(str(error))}"))
         self._advance()
+
+
+def positronic_sessions(config: ServerConfig, checkpoints: CheckpointSlots) -> PositronicSessions:
+    """How the configuration wants sessions to be answered; it names a codec."""
+    settings = config.positronic
+    assert settings.codec is not None
+    return PositronicSessions(
+        codec=settings.codec,
+        timing=ChunkTiming(settings.action_fps, settings.action_horizon_sec),
+        flip_grip=settings.flip_grip,
+        checkpoints=checkpoints,
+        host=config.host,
+    )
 
 
 def _lease(
