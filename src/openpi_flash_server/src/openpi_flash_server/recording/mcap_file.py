@@ -30,13 +30,13 @@ class McapFile:
         self._offset = wall_clock_at_zero
         self._file = path.open("xb")
         # lz4: several times as fast as zstd, and images do not compress much further
-        self._writer = Writer(self._file, compression=CompressionType.LZ4)
+        self._writer = Writer(self._file, _CHUNK, compression=CompressionType.LZ4)
         self._writer.start(profile="", library="openpi-flash")
         self._channels: dict[str, int] = {}
 
     @property
     def size(self) -> int:
-        """Bytes written; a chunk of up to 1 MiB is still in memory."""
+        """Bytes written; a chunk is still in memory."""
         return self._file.tell()
 
     def describe(self, values: Mapping[str, str]) -> None:
@@ -58,6 +58,14 @@ class McapFile:
             channel, log_time=time, publish_time=time, data=record.data, sequence=record.sequence
         )
 
+    def flush(self) -> None:
+        """Hands whole chunks to the system, so that they are there if the server is killed.
+
+        Raises:
+            OSError: the disk is full, or gone.
+        """
+        self._file.flush()
+
     def close(self) -> None:
         """Writes the index and closes the file.
 
@@ -72,3 +80,7 @@ class McapFile:
     def abandon(self) -> None:
         """Closes the file as it is, without an index."""
         self._file.close()
+
+
+_CHUNK = 256 * 1024
+"""Bytes that are compressed together, and lost if the server is killed; about an observation."""

@@ -161,6 +161,7 @@ class Recorder:
     def _work(self) -> None:
         while not self._is_over():
             self._write_waiting()
+            self._flush()
             self._tell_drops()
         with contextlib.suppress(OSError):
             if self._file is not None:
@@ -191,6 +192,13 @@ class Recorder:
             del job
             with self._changed:
                 self._waiting_bytes -= size
+
+    def _flush(self) -> None:
+        try:
+            if self._file is not None:
+                self._file.flush()
+        except OSError as error:
+            self._stop(error)
 
     def _record(self, record: Record) -> None:
         packed = PackedRecord(record.topic, record.at, record.sequence, packb(record.value))

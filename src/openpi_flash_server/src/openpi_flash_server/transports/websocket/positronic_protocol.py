@@ -112,8 +112,8 @@ class PositronicProtocol:
         """The answer to a request for a path of the API; None lets a session begin."""
         path, _, _ = request.path.partition("?")
         method = getattr(request, "method", "GET")
-        is_upgrade = "websocket" in request.headers.get("Upgrade", "").lower()
-        if is_upgrade:
+        upgrades = ",".join(request.headers.get_all("Upgrade"))
+        if "websocket" in upgrades.lower():
             return self._refused_upgrade(connection, path)
         if self.sessions is None:
             return _json(connection, http.HTTPStatus.NOT_FOUND, {"detail": _NOT_CONFIGURED})
