@@ -129,6 +129,7 @@ fn a_request_times_out_by_its_own_clock_and_is_cancelled_at_the_server() {
         Err(ClientError::Timeout {
             server: name,
             within
+            silent: None,
         })
     );
     eventually(|| server.counters().requests_cancelled.value() == 1);

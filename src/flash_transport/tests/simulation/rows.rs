@@ -153,6 +153,24 @@ pub fn wifi() -> Row {
     row
 }
 
+pub fn lte() -> Row {
+    let mut row = Row::new(
+        "RTT 60 ms, 20 Mb/s up, queue of 100 packets, 0.5 % loss",
+        60,
+        (255.0, 320.0),
+    )
+    .with_path(|path| path.with_loss(Loss::Independent { probability: 0.005 }))
+    .with_path(|mut path| {
+        path.up.bits_per_second = 20_000_000;
+        path.up.queue_bytes = 100 * 1500;
+        path.down.bits_per_second = 100_000_000;
+        path
+    })
+    .with_seeds(2);
+    row.plan.every = Duration::ZERO;
+    row
+}
+
 pub fn hundred_megabits() -> Row {
     // A request of twice the queue overflows it at first. Then the window fits, but for one request in six: it has to find out
     // whether the path has become wider.
@@ -182,6 +200,7 @@ pub fn all() -> Vec<Row> {
         jitter_and_loss(),
         radio(),
         wifi(),
+        lte(),
         hundred_megabits(),
     ]
 }
