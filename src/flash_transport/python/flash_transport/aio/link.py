@@ -190,7 +190,7 @@ class Link(QuicConnectionProtocol):
             self._loop.call_later(PROBE_S, self._probe)
 
     def _is_stateless_reset(self, data: bytes | str) -> bool:
-        """Whether the server has forgotten us (RFC 9000, section 10.3.1); aioquic does not check."""
+        """Whether the server forgot us (RFC 9000, section 10.3.1); aioquic does not check."""
         token = self._quic._peer_cid.stateless_reset_token
         return bool(token) and len(data) > len(token) and data[-len(token) :] == token
 
