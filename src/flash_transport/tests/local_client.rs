@@ -128,7 +128,8 @@ fn a_request_times_out_by_its_own_clock_and_is_cancelled_at_the_server() {
         error,
         Err(ClientError::Timeout {
             server: name,
-            within
+            within,
+            silent: None,
         })
     );
     eventually(|| server.counters().requests_cancelled.value() == 1);

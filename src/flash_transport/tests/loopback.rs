@@ -148,7 +148,15 @@ fn a_request_times_out_by_its_own_clock() {
         .wait_long()
         .unwrap_err();
     let server = client.server().to_owned();
-    assert_eq!(error, ClientError::Timeout { server, within });
+    let silent = None;
+    assert_eq!(
+        error,
+        ClientError::Timeout {
+            server,
+            within,
+            silent
+        }
+    );
 }
 
 #[test]

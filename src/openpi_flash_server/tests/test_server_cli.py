@@ -151,6 +151,13 @@ def test_a_policy_is_served_by_name_and_directory(served):
     assert served[0].action.checkpoint_dir == "/data/mine"
 
 
+def test_a_flag_names_the_directory_of_recordings(served, tmp_path):
+    result = run("serve", "--policy-config", "null", "--record", tmp_path / "records")
+    assert result.exit_code == 0, result.stderr
+    assert served[0].recording.directory == str(tmp_path / "records")
+    assert served[0].recording.requests
+
+
 def test_a_policy_takes_the_place_of_the_configurations(served, tmp_path):
     path = write(
         tmp_path / "c.json", {"planner": {"checkpoint_dir": "/p"}, "api_keys": ["secret-key"]}

@@ -46,8 +46,39 @@ PROBLEMS = {
     "unknown key that is like no other": (
         {"action": NULL_ACTION, "zzz": 1},
         "server.json: 1 problem\n  zzz: unknown key, known keys: robot_files, action, planner, "
-        "action_transport, planner_transport, host, admin, log_level, log_format, tracing, "
+        "shadow, action_transport, planner_transport, host, positronic, recording, admin, "
+        "log_level, log_format, tracing, "
         "api_keys, api_key_file, tls_certificate, tls_key, state_dir, expose_tracebacks",
+    ),
+    "sessions without a codec": (
+        {"action": NULL_ACTION, "positronic": {"flip_grip": True}},
+        "server.json: 1 problem\n  positronic.codec: missing, flip_grip is of no use without it",
+    ),
+    "sessions without a policy": (
+        {"planner": PLANNER, "positronic": {"codec": "ee"}},
+        "server.json: 1 problem\n  positronic.codec: needs an action slot, set action or remove it",
+    ),
+    "checkpoints for a policy without any": (
+        {"action": NULL_ACTION, "positronic": {"codec": "ee", "checkpoints_dir": "/exp"}},
+        "server.json: 1 problem\n  positronic.checkpoints_dir: is for a policy with a checkpoint, "
+        "remove it: null has none",
+    ),
+    "a shadow without a policy": (
+        {"planner": PLANNER, "shadow": {"checkpoint_dir": "/exp/2"}},
+        "server.json: 1 problem\n  shadow: needs an action slot, set action or remove it",
+    ),
+    "a shadow beside a planner": (
+        {"action": ARM_ACTION, "planner": PLANNER, "shadow": {"checkpoint_dir": "/exp/2"}},
+        "server.json: 1 problem\n  shadow: would not see the planner's subtasks, remove it or the "
+        "planner",
+    ),
+    "a shadow that the action slot's settings do not fit": (
+        {
+            "action": {**ARM_ACTION, "framework": "pytorch"},
+            "shadow": {"model_config_name": "pi0_fast_droid", "checkpoint_dir": "/exp/2"},
+        },
+        "server.json: 1 problem\n  shadow: does not fit action.framework: pi0-FAST runs in JAX "
+        "only, must be 'auto' or 'jax', got 'pytorch'",
     ),
     "unknown key in a slot": (
         {"action": {**NULL_ACTION, "defualt_prompt": "x"}},
@@ -369,6 +400,10 @@ def test_a_problem_of_any_field_names_the_field_and_the_value_in_our_own_words(p
         values = {"planner": dict(PLANNER)}
         if path[0] == "action":
             values["action"] = dict(ARM_ACTION)
+        if path[0] == "positronic":
+            values |= {"action": dict(ARM_ACTION), "positronic": {"codec": "ee"}}
+        if path[0] == "shadow":
+            values = {"action": dict(ARM_ACTION)}
         parent = values
         for name in path[:-1]:
             parent = parent.setdefault(name, {})

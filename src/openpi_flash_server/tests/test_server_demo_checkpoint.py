@@ -8,12 +8,16 @@ import signal
 import numpy as np
 import pytest
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
+from served_slot import wait_until
 from server_fakes import WAIT
 from server_process import Process, health
 from typer.testing import CliRunner
 
 from flash_transport import FlashTransportPolicy, ServerError, WebsocketPolicy
 from openpi_flash_server.cli import app
+from openpi_flash_server.recording.comparison import Verdict
+from openpi_flash_server.recording.reading import read_recording
+from openpi_flash_server.recording.replay import replay
 
 # openpi's client connects in the way of older websockets
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
@@ -51,7 +55,10 @@ def config_of(checkpoint):
 @pytest.fixture(scope="module")
 def server(checkpoint, tmp_path_factory):
     """One server of both demo models, which takes most of its time to compile them."""
-    process = Process(tmp_path_factory.mktemp("server"), config_of(checkpoint))
+    records = tmp_path_factory.mktemp("records")
+    recording = {"recording": {"directory": str(records)}}
+    process = Process(tmp_path_factory.mktemp("server"), config_of(checkpoint) | recording)
+    process.records = records
     try:
         process.wait_for(READY)
         yield process
@@ -277,3 +284,33 @@ def test_a_checkpoint_of_another_model_is_refused(start, checkpoint):
     assert code == 1
     assert err.startswith("error: action.checkpoint_dir: ")
     assert str(checkpoint / "action") in err
+
+
+def test_recorded_requests_are_answered_bit_for_bit_when_they_are_sent_again(server):
+    _, port = server.ports()
+    rng = np.random.default_rng(5)
+    with FlashTransportPolicy("127.0.0.1", port) as client:
+        # the file ends with a chunk in memory, so the last one may be missing
+        for _ in range(4):
+            images = rng.integers(0, 256, (2, 224, 224, 3), np.uint8)
+            observation = {
+                "observation/scene_image": images[0],
+                "observation/wrist_image": images[1],
+                "observation/state": rng.normal(size=7).astype(np.float32),
+                "session": "recorded",
+                "mode": "action_only",
+            }
+            client.infer(observation, INFERENCE)
+
+        def recorded():
+            (file,) = server.records.iterdir()
+            return [
+                each
+                for each in read_recording(file).exchanges
+                if each.session == "recorded" and each.answer is not None
+            ]
+
+        wait_until(lambda: len(recorded()) >= 3)
+        report = replay(recorded(), lambda message: {"result": client.infer(message, INFERENCE)})
+    assert report.seeded.count >= 3
+    assert report.seeded.verdicts == {Verdict.EQUAL: report.seeded.count}

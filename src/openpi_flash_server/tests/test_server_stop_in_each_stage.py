@@ -23,7 +23,7 @@ held, loads = sys.argv.pop(1), []
 def hold(stage):
     if stage == held:
         # in one piece: the log writes to the same pipe
-        os.write(1, f"held in {stage}\n".encode())
+        os.write(1, f"held in {stage}{os.linesep}".encode())
         sys.stdin.readline()
 
 

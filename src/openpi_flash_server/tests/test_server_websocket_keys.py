@@ -17,7 +17,7 @@ from openpi_flash_server.transports.websocket import api_key_gate
         {},
         {"Authorization": "Api-Key wrong"},
         {"Authorization": "Api-Key"},
-        {"Authorization": "Bearer s3cret"},
+        {"Authorization": "Basic s3cret"},
         {"Authorization": "Api-Key s3cret2"},
     ],
 )

@@ -7,6 +7,8 @@ mod dedicated_link;
 mod growth;
 mod latency_first;
 mod path;
+mod recent;
+mod round;
 mod tail_probe;
 
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use quinn::{AckFrequencyConfig, TransportConfig, VarInt};
 
 pub use dedicated_link::{DedicatedLink, DedicatedLinkConfig};
 pub use latency_first::{LatencyFirst, LatencyFirstConfig};
-pub use tail_probe::{LossMemory, Prober, TailProbes, PROBE};
+pub use tail_probe::{LossMemory, Pause, Prober, TailProbes, PROBE};
 
 /// Who else uses the path.
 #[derive(Debug, Clone, PartialEq, Eq)]

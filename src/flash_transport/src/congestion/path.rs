@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-/// A base round trip older than this may belong to a route that no longer exists: a longer one is
-/// learnt within twice this time.
-const BASE_MEMORY: Duration = Duration::from_secs(10);
+use super::recent::Recent;
+use super::round::Round;
+
 /// A queue counts as standing if it delays even the fastest packet of two rounds by the base round
 /// trip divided by this, ...
 const STANDING_SHARE: u32 = 16;
@@ -25,12 +25,13 @@ const HEAVY_SHARE: f64 = 0.1;
 /// If this many of the latest eight rounds lost heavily, the path drops what it cannot carry. A
 /// radio's fade spoils one round, or two in a row.
 const MANY_HEAVY_ROUNDS: u32 = 3;
-/// A burst overflowed a queue if it loses heavily and its slowest packet took longer than the base
-/// by the base divided by this, and by `OVERFLOW_LEAST`.
-const OVERFLOW_SHARE: u32 = 4;
-const OVERFLOW_LEAST: Duration = Duration::from_millis(4);
-/// The loss of smaller rounds is not judged: one packet of four is no rate.
-const JUDGED_BYTES: u64 = 24_000;
+/// The path loses at random if at least this share of its lossy rounds, smoothed, was not nearly as
+/// slow as the slowest of the last seconds: a full queue loses packets only while it is full. Two
+/// such rounds are enough.
+const RANDOM_SHARE: f64 = 0.15;
+/// Judged rounds whose bytes prove what the path holds. A path that has become narrower is noticed
+/// after as many.
+const PROVING_ROUNDS: usize = 8;
 /// The path reorders packets if more than this share of the acknowledged bytes arrived after later
 /// packets. Where packets are only lost the share is zero; a single late packet stays below this.
 const REORDERING_SHARE: f64 = 0.02;
@@ -41,10 +42,9 @@ const SHORT: Duration = Duration::from_millis(2);
 /// pause the acknowledgement of a keep-alive waits a millisecond or two for a second packet.
 const SHORT_OF_LATE: Duration = Duration::from_millis(4);
 
-/// A round ends when a packet is acknowledged that was sent after the round began.
 #[derive(Debug, Clone)]
 pub(super) struct Path {
-    base: SlidingMinimum,
+    base: Recent<Duration>,
     /// The shortest round trip ever.
     shortest: Option<Duration>,
     round: Round,
@@ -52,11 +52,17 @@ pub(super) struct Path {
     previous: Option<(Instant, Round)>,
     newest_sent: Option<Instant>,
     /// Change of the fastest packet from one round to the next, smoothed.
-    jitter: Duration,
+    jitter: Option<Duration>,
     /// One bit per judged round, set if it lost heavily; the latest round is the lowest bit.
     heavy_rounds: u8,
     overtaken_share: f64,
     largest_round: f64,
+    /// Share of lossy rounds whose losses no full queue explains, smoothed.
+    random_share: f64,
+    /// The longest wait of a round.
+    fullest: Recent<Duration>,
+    /// Bytes acknowledged in each of the latest judged rounds; 0 if it lost heavily.
+    brought: [u64; PROVING_ROUNDS],
 }
 
 /// A burst of ours was larger than a queue could hold.
@@ -71,28 +77,21 @@ pub(super) struct Overflow {
     pub was_empty: bool,
 }
 
-#[derive(Debug, Clone)]
-struct Round {
-    began: Instant,
-    fastest: Option<Duration>,
-    slowest: Duration,
-    acknowledged: u64,
-    lost: u64,
-    overtaken: u64,
-}
-
 impl Path {
     pub fn new(now: Instant) -> Self {
         Self {
-            base: SlidingMinimum::default(),
+            base: Recent::default(),
             shortest: None,
             round: Round::new(now),
             previous: None,
             newest_sent: None,
-            jitter: Duration::ZERO,
+            jitter: None,
             heavy_rounds: 0,
             overtaken_share: 0.0,
             largest_round: 0.0,
+            random_share: 0.0,
+            fullest: Recent::default(),
+            brought: [0; PROVING_ROUNDS],
         }
     }
 
@@ -108,17 +107,20 @@ impl Path {
         }
         self.newest_sent = Some(sent);
         let sample = now.saturating_duration_since(sent);
-        self.base.add(now, sample);
+        self.base.add(now, sample, Duration::min);
         self.shortest = Some(self.shortest.map_or(sample, |least| least.min(sample)));
-        self.round.fastest = Some(self.round.fastest.map_or(sample, |least| least.min(sample)));
-        self.round.slowest = self.round.slowest.max(sample);
+        self.round.measured(sample);
         overflow
     }
 
     /// Whether a round trip is so short that acknowledgements come while a flight leaves.
     pub fn is_short(&self) -> bool {
         let was_short = self.shortest.is_some_and(|shortest| shortest < SHORT);
-        was_short && self.base.get().is_some_and(|base| base < SHORT_OF_LATE)
+        was_short
+            && self
+                .base
+                .get(Duration::min)
+                .is_some_and(|base| base < SHORT_OF_LATE)
     }
 
     pub fn lost(&mut self, bytes: u64) {
@@ -134,10 +136,16 @@ impl Path {
         };
         let rounds = [&self.round, previous];
         let fastest = rounds.iter().filter_map(|round| round.fastest).min();
-        let (Some(fastest), Some(base)) = (fastest, self.base.get()) else {
+        let (Some(fastest), Some(base)) = (fastest, self.base.get(Duration::min)) else {
             return false;
         };
-        fastest >= base + standing(base).max(JITTERS * self.jitter)
+        self.is_queued(base, fastest)
+    }
+
+    /// Whether a round whose fastest packet took `fastest` had more delay than usually comes and
+    /// goes.
+    fn is_queued(&self, base: Duration, fastest: Duration) -> bool {
+        fastest >= base + standing(base).max(JITTERS * self.jitter.unwrap_or_default())
     }
 
     /// Share of the current round's bytes that were lost; 0 while there are too few to judge.
@@ -160,6 +168,19 @@ impl Path {
         self.overtaken_share > REORDERING_SHARE
     }
 
+    /// On a path that loses at random, most bytes that one of the latest rounds brought through
+    /// without heavy loss: path and queue hold as much. 0 elsewhere, where loss says what they hold.
+    pub fn proven(&self) -> u64 {
+        match self.loses_at_random() {
+            true => self.brought.iter().copied().max().unwrap_or(0),
+            false => 0,
+        }
+    }
+
+    fn loses_at_random(&self) -> bool {
+        self.random_share >= RANDOM_SHARE
+    }
+
     /// Bytes of the largest of the latest rounds.
     pub fn largest_round(&self) -> u64 {
         self.largest_round as u64
@@ -168,29 +189,54 @@ impl Path {
     fn end_round(&mut self, now: Instant) -> Option<Overflow> {
         let round = std::mem::replace(&mut self.round, Round::new(now));
         self.note_jitter(now, &round);
-        let share = round.loss_share();
         let previous = self.previous.replace((now, round.clone()));
-        let share = share?;
-        let heavy = share > HEAVY_SHARE;
+        let previous = previous.map(|(_, round)| round);
+        let heavy = round.loss_share()? > HEAVY_SHARE;
         self.heavy_rounds = self.heavy_rounds << 1 | u8::from(heavy);
-        let bytes = round.bytes() as f64;
+        self.brought.rotate_right(1);
+        self.brought[0] = if heavy { 0 } else { round.acknowledged };
         let overtaken = round.overtaken as f64 / round.acknowledged.max(1) as f64;
         self.overtaken_share += (overtaken - self.overtaken_share) / 4.0;
-        self.largest_round = (self.largest_round * 0.95).max(bytes);
-        let base = self.base.get()?;
-        let queued = round.slowest >= base + (base / OVERFLOW_SHARE).max(OVERFLOW_LEAST);
-        if !heavy || !queued || self.reorders() {
+        self.largest_round = (self.largest_round * 0.95).max(round.bytes() as f64);
+        let base = self.base.get(Duration::min)?;
+        self.note_random_loss(now, &round, previous.as_ref(), base);
+        // Losses of one round may be noticed in the next.
+        let has_queued = match self.loses_at_random() {
+            true => [Some(&round), previous.as_ref()]
+                .into_iter()
+                .flatten()
+                .any(|round| round.has_queued(base)),
+            false => round.may_have_queued(base),
+        };
+        if !heavy || !has_queued || self.reorders() {
             return None;
         }
         let was_empty = round
             .fastest
             .is_some_and(|fastest| fastest < base + standing(base));
-        let before = previous.map_or(0, |(_, round)| round.acknowledged);
+        let before = previous.map_or(0, |round| round.acknowledged);
         Some(Overflow {
             through: round.acknowledged,
             through_of_two: round.acknowledged.max(before),
             was_empty,
         })
+    }
+
+    fn note_random_loss(
+        &mut self,
+        now: Instant,
+        round: &Round,
+        previous: Option<&Round>,
+        base: Duration,
+    ) {
+        let before = previous.map_or(Duration::ZERO, |round| round.waited(base));
+        let waited = round.waited(base).max(before);
+        self.fullest.add(now, waited, Duration::max);
+        let fullest = self.fullest.get(Duration::max).unwrap_or(waited);
+        if round.lost > 0 {
+            let random = if waited < fullest * 3 / 4 { 1.0 } else { 0.0 };
+            self.random_share += (random - self.random_share) / 8.0;
+        }
     }
 
     fn note_jitter(&mut self, now: Instant, round: &Round) {
@@ -202,7 +248,11 @@ impl Path {
         };
         // After a pause the path may have changed, which is no jitter.
         if now.saturating_duration_since(*ended) <= 4 * fastest {
-            self.jitter = (7 * self.jitter + fastest.abs_diff(before)) / 8;
+            let change = fastest.abs_diff(before);
+            // Half of the first change is believed at once: a jitter that is learnt little by little
+            // is taken for queues meanwhile.
+            let smoothed = |jitter| (7 * jitter + change) / 8;
+            self.jitter = Some(self.jitter.map_or(change / 2, smoothed));
         }
     }
 }
@@ -210,51 +260,6 @@ impl Path {
 /// The least delay that counts as a standing queue where there is no jitter.
 fn standing(base: Duration) -> Duration {
     (base / STANDING_SHARE).max(STANDING_LEAST)
-}
-
-impl Round {
-    fn new(began: Instant) -> Self {
-        Self {
-            began,
-            fastest: None,
-            slowest: Duration::ZERO,
-            acknowledged: 0,
-            lost: 0,
-            overtaken: 0,
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        self.lost + self.acknowledged
-    }
-
-    fn loss_share(&self) -> Option<f64> {
-        let bytes = self.bytes();
-        (bytes >= JUDGED_BYTES).then(|| self.lost as f64 / bytes as f64)
-    }
-}
-
-/// The minimum of the samples of the last [`BASE_MEMORY`], or of up to twice that.
-#[derive(Debug, Clone, Default)]
-struct SlidingMinimum {
-    since: Option<Instant>,
-    current: Option<Duration>,
-    before: Option<Duration>,
-}
-
-impl SlidingMinimum {
-    fn add(&mut self, now: Instant, sample: Duration) {
-        let since = *self.since.get_or_insert(now);
-        if now.saturating_duration_since(since) > BASE_MEMORY {
-            self.since = Some(now);
-            self.before = self.current.take();
-        }
-        self.current = Some(self.current.map_or(sample, |least| least.min(sample)));
-    }
-
-    fn get(&self) -> Option<Duration> {
-        self.current.into_iter().chain(self.before).min()
-    }
 }
 
 #[cfg(test)]
@@ -276,8 +281,11 @@ mod tests {
     fn a_queue_that_every_packet_of_two_rounds_waits_in_stands() {
         let start = Instant::now();
         let mut path = Path::new(start);
-        round(&mut path, start, (0..20).map(|_| 20 * MILLISECOND));
-        for number in 1..=2 {
+        for number in 0..2 {
+            let now = start + 50 * number * MILLISECOND;
+            round(&mut path, now, (0..20).map(|_| 20 * MILLISECOND));
+        }
+        for number in 2..=3 {
             assert!(!path.queue_stands());
             let now = start + 50 * number * MILLISECOND;
             round(&mut path, now, (0..20).map(|_| 24 * MILLISECOND));

@@ -20,36 +20,66 @@ pub const PROBE: &[u8] = &[0];
 const PER_ROUND_TRIP: u32 = 20;
 /// Timers are not more exact; on a shorter path the probe timeout is as good.
 const SHORTEST_GAP: Duration = Duration::from_millis(1);
-/// Probes per message. If three round trips bring no acknowledgement, it is an outage and not a
+/// Probes at this pace. If three round trips bring no acknowledgement, it is an outage and not a
 /// lost packet.
-const MOST: u32 = 3 * PER_ROUND_TRIP;
+const QUICK: u32 = 3 * PER_ROUND_TRIP;
+/// From then on a probe follows silence only, and each silence is a quarter longer than the one
+/// before, up to this or two round trips. Where nothing has been lost it is as long from the start.
+/// quinn's own probes double their pause: after an outage of 3 s the next one may be 2 s away.
+const SILENCE: Duration = Duration::from_millis(100);
 /// Messages that are probed after a loss. At 2 % loss the server, whose answers are five packets,
 /// loses a packet in one of ten answers. On a path that loses less than one packet in 64 messages,
 /// waiting costs less than probing.
 const MESSAGES_AFTER_LOSS: u32 = 64;
 
-/// The pauses before each probe, from the end of the message on.
+/// The pauses before each probe, from the end of a message until it is delivered.
 #[derive(Debug, Clone)]
 pub struct TailProbes {
     gap: Duration,
-    left: u32,
+    quick: u32,
+    silence: Duration,
+}
+
+/// A time to wait before a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause {
+    pub time: Duration,
+    /// No probe is due if a datagram of the peer's arrived meanwhile.
+    pub only_if_silent: bool,
 }
 
 impl TailProbes {
     pub fn new(round_trip: Duration) -> Self {
         Self {
             gap: (round_trip / PER_ROUND_TRIP).max(SHORTEST_GAP),
-            left: MOST,
+            quick: QUICK,
+            silence: SILENCE.max(2 * round_trip),
+        }
+    }
+
+    /// Those of a message on a connection that loses nothing.
+    pub fn patient(round_trip: Duration) -> Self {
+        Self {
+            gap: SILENCE.max(2 * round_trip),
+            quick: 0,
+            ..Self::new(round_trip)
         }
     }
 }
 
 impl Iterator for TailProbes {
-    type Item = Duration;
+    type Item = Pause;
 
-    fn next(&mut self) -> Option<Duration> {
-        self.left = self.left.checked_sub(1)?;
-        Some(self.gap)
+    fn next(&mut self) -> Option<Pause> {
+        let only_if_silent = self.quick == 0;
+        match only_if_silent {
+            true => self.gap = (self.gap * 5 / 4).min(self.silence),
+            false => self.quick -= 1,
+        }
+        Some(Pause {
+            time: self.gap,
+            only_if_silent,
+        })
     }
 }
 
@@ -62,8 +92,15 @@ pub struct LossMemory {
 }
 
 impl LossMemory {
-    /// Whether to probe the next message, if the connection has lost `lost_packets` in all.
-    pub fn next_message(&mut self, lost_packets: u64) -> bool {
+    /// The probes of the next message, if the connection has lost `lost_packets` in all.
+    pub fn probes(&mut self, lost_packets: u64, round_trip: Duration) -> TailProbes {
+        match self.next_message(lost_packets) {
+            true => TailProbes::new(round_trip),
+            false => TailProbes::patient(round_trip),
+        }
+    }
+
+    fn next_message(&mut self, lost_packets: u64) -> bool {
         if lost_packets > self.lost_packets {
             self.lost_packets = lost_packets;
             self.messages_left = MESSAGES_AFTER_LOSS;
@@ -89,32 +126,39 @@ impl Prober {
         }
     }
 
-    /// Probe until `delivered` resolves, if the connection loses packets. `delivered` is for
+    /// Probe until `delivered` resolves. `delivered` is for
     /// example `SendStream::stopped`, which resolves when the peer has acknowledged all of a
     /// message. Call it when the end of the message is written.
     pub async fn until<T>(&self, delivered: impl Future<Output = T>) -> T {
         let mut delivered = pin!(delivered);
-        if self.next_message_wants_probes() {
-            for gap in TailProbes::new(self.connection.rtt()) {
-                tokio::select! {
-                    biased;
-                    result = &mut delivered => return result,
-                    () = tokio::time::sleep(gap) => {}
-                }
-                let probe = Bytes::from_static(PROBE);
-                if self.connection.send_datagram(probe).is_err() {
-                    // The peer accepts no datagrams, or is gone.
-                    break;
-                }
+        for pause in self.pauses() {
+            let heard = self.heard();
+            tokio::select! {
+                biased;
+                result = &mut delivered => return result,
+                () = tokio::time::sleep(pause.time) => {}
+            }
+            if pause.only_if_silent && self.heard() != heard {
+                continue;
+            }
+            let probe = Bytes::from_static(PROBE);
+            if self.connection.send_datagram(probe).is_err() {
+                // The peer accepts no datagrams, or is gone.
+                break;
             }
         }
         delivered.await
     }
 
-    fn next_message_wants_probes(&self) -> bool {
+    /// Datagrams of the peer's, so far.
+    fn heard(&self) -> u64 {
+        self.connection.stats().udp_rx.datagrams
+    }
+
+    fn pauses(&self) -> TailProbes {
         let lost_packets = self.connection.stats().path.lost_packets;
         let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
-        losses.next_message(lost_packets)
+        losses.probes(lost_packets, self.connection.rtt())
     }
 }
 
@@ -137,15 +181,33 @@ mod tests {
     }
 
     #[test]
-    fn probes_are_spread_over_the_round_trip_and_end_after_three() {
-        let probes: Vec<_> = TailProbes::new(Duration::from_millis(80)).collect();
-        assert_eq!(probes.len(), 60);
-        assert_eq!(probes.iter().sum::<Duration>(), Duration::from_millis(240));
+    fn probes_are_spread_over_three_round_trips_and_follow_only_silence_behind_them() {
+        let probes: Vec<_> = TailProbes::new(Duration::from_millis(80))
+            .take(100)
+            .collect();
+        let (quick, patient) = probes.split_at(60);
+        assert!(quick.iter().all(|pause| !pause.only_if_silent));
+        let together: Duration = quick.iter().map(|pause| pause.time).sum();
+        assert_eq!(together, Duration::from_millis(240));
+        assert!(patient.iter().all(|pause| pause.only_if_silent));
+        assert_eq!(patient[0].time, Duration::from_millis(5));
+        assert_eq!(patient[39].time, Duration::from_millis(160));
+    }
+
+    #[test]
+    fn a_message_of_a_clean_connection_is_probed_in_silence_only() {
+        let mut memory = LossMemory::default();
+        let mut probes = memory.probes(0, Duration::from_millis(20));
+        assert!(probes
+            .by_ref()
+            .take(100)
+            .all(|pause| pause.only_if_silent && pause.time == SILENCE));
     }
 
     #[test]
     fn probes_on_a_short_path_are_a_millisecond_apart() {
         let mut probes = TailProbes::new(Duration::from_micros(200));
-        assert_eq!(probes.next(), Some(Duration::from_millis(1)));
+        let first = probes.next().map(|pause| pause.time);
+        assert_eq!(first, Some(Duration::from_millis(1)));
     }
 }

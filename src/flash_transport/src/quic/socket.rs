@@ -7,9 +7,10 @@ use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
@@ -28,6 +29,9 @@ pub(crate) struct ConnectedSocket {
     /// Refusals since the last datagram that arrived.
     refusals: AtomicU32,
     refused: Notify,
+    made: Instant,
+    /// Milliseconds from then to the last datagram that arrived.
+    heard: AtomicU64,
 }
 
 impl ConnectedSocket {
@@ -51,12 +55,19 @@ impl ConnectedSocket {
             udp: Udp::new(socket, largest)?,
             refusals: AtomicU32::new(0),
             refused: Notify::new(),
+            made: Instant::now(),
+            heard: AtomicU64::new(0),
         }))
     }
 
     /// The largest datagram that its route may carry.
     pub fn largest_datagram(&self) -> u16 {
         self.udp.largest.sent
+    }
+
+    /// When the last datagram arrived, or when the socket was made; exact to a millisecond.
+    pub fn last_heard(&self) -> Instant {
+        self.made + Duration::from_millis(self.heard.load(Ordering::Relaxed))
     }
 
     /// Wait until the server's host reports that nothing listens, before any answer has arrived.
@@ -124,6 +135,8 @@ impl AsyncUdpSocket for ConnectedSocket {
             .poll_recv(context, buffers, meta, |error| self.note(error));
         if let Poll::Ready(Ok(_)) = received {
             self.refusals.store(0, Ordering::Relaxed);
+            let heard = self.made.elapsed().as_millis() as u64;
+            self.heard.store(heard, Ordering::Relaxed);
         }
         received
     }

@@ -1,5 +1,7 @@
 //! The table of `docs/network.md`: `cargo test -p flash_transport --test simulation -- --ignored --nocapture --test-threads 1 comparison`.
 
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
 use crate::arms::Arm;
 use crate::paths::{PathSpec, MILLISECOND};
 use crate::report::{milliseconds, percentile};
@@ -32,7 +34,10 @@ fn comparison_of_settings() {
         cells(row.name, |arm| {
             // The slow ones take seconds of virtual time per request.
             let seeds = if arm == Arm::Ours { row.seeds } else { 1 };
-            let latencies = latencies(arm, &row.path, &row.plan, seeds);
+            let run = || latencies(arm, &row.path, &row.plan, seeds);
+            let Ok(latencies) = catch_unwind(AssertUnwindSafe(run)) else {
+                return "loses its connection".to_owned();
+            };
             let p50 = milliseconds(percentile(&latencies, 0.5));
             let p95 = milliseconds(percentile(&latencies, 0.95));
             format!("{p50:.1} / {p95:.1}")

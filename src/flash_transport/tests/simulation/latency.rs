@@ -76,6 +76,21 @@ fn jitter_and_loss_together_cost_one_round_trip() {
 }
 
 #[test]
+fn bursts_of_loss_on_a_path_shorter_than_a_request_never_collapse() {
+    let latencies = hold(&rows::wifi());
+    let slowest = percentile(&latencies, 1.0);
+    // A long burst takes many probes; a window that collapsed would make a hundred requests slow.
+    assert!(slowest <= Duration::from_secs(3), "{slowest:?}");
+    let slow = latencies.iter().filter(|time| **time > 80 * MILLISECOND);
+    assert!(slow.count() <= latencies.len() / 50);
+}
+
+#[test]
+fn a_mobile_network_costs_its_serialisation() {
+    hold(&rows::lte());
+}
+
+#[test]
 fn a_narrow_path_costs_its_serialisation() {
     hold(&rows::hundred_megabits());
 }

@@ -12,6 +12,7 @@ mod latency;
 mod link;
 mod network;
 mod paths;
+mod plane;
 mod random;
 mod repeatable;
 mod report;

@@ -170,8 +170,11 @@ impl App for AnswerServer {
         for (&handle, connection) in connections {
             while let Some(event) = connection.poll() {
                 match event {
+                    // A client's second first packet, sent because the first one's answer was lost, may open a connection of
+                    // its own, which nobody uses.
                     Event::ConnectionLost { reason } => {
-                        panic!("server lost a connection: {reason}")
+                        let used = self.introduced.contains(&handle);
+                        assert!(!used, "server lost a connection: {reason}");
                     }
                     Event::Stream(event) => self.streams.note(handle, event),
                     _ => {}

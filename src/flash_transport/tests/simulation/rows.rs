@@ -137,6 +137,40 @@ pub fn radio() -> Row {
     row
 }
 
+pub fn wifi() -> Row {
+    // A request is three round trips on the wire, so that its own bytes stand in the path as a queue does.
+    let amount = Duration::from_micros(2_500);
+    let mut row = Row::new(
+        "RTT 6 ms, jitter 5 ms in order, 2 % loss in bursts of 15, 200 Mb/s",
+        6,
+        (31.0, 40.0),
+    )
+    .with_path(|path| path.with_rate(200_000_000, 10.0))
+    .with_path(|path| path.with_jitter(Jitter::InOrder { amount }))
+    .with_path(|path| path.with_loss(Loss::bursts(0.02, 15.0)))
+    .with_seeds(4);
+    row.plan = Plan::new(Duration::ZERO, 500);
+    row
+}
+
+pub fn lte() -> Row {
+    let mut row = Row::new(
+        "RTT 60 ms, 20 Mb/s up, queue of 100 packets, 0.5 % loss",
+        60,
+        (255.0, 320.0),
+    )
+    .with_path(|path| path.with_loss(Loss::Independent { probability: 0.005 }))
+    .with_path(|mut path| {
+        path.up.bits_per_second = 20_000_000;
+        path.up.queue_bytes = 100 * 1500;
+        path.down.bits_per_second = 100_000_000;
+        path
+    })
+    .with_seeds(2);
+    row.plan.every = Duration::ZERO;
+    row
+}
+
 pub fn hundred_megabits() -> Row {
     // A request of twice the queue overflows it at first. Then the window fits, but for one request in six: it has to find out
     // whether the path has become wider.
@@ -165,6 +199,8 @@ pub fn all() -> Vec<Row> {
         jitter_that_reorders(),
         jitter_and_loss(),
         radio(),
+        wifi(),
+        lte(),
         hundred_megabits(),
     ]
 }

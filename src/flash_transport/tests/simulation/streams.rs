@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bytes::Bytes;
-use flash_transport::congestion::{LossMemory, TailProbes, PROBE};
+use flash_transport::congestion::{LossMemory, Pause, TailProbes, PROBE};
 use quinn_proto::{
     Connection, ConnectionHandle, ReadError, ReadableError, StreamEvent, StreamId, WriteError,
 };
@@ -17,8 +17,17 @@ pub struct Streams {
     unsent: BTreeMap<Key, usize>,
     probes: bool,
     losses: BTreeMap<ConnectionHandle, LossMemory>,
-    /// Messages that are not delivered yet: when their next probe is due, and the pauses after it.
-    probed: BTreeMap<Key, (Instant, TailProbes)>,
+    /// Messages that are not delivered yet.
+    probed: BTreeMap<Key, Probed>,
+}
+
+struct Probed {
+    /// The end of the pause.
+    due: Instant,
+    pause: Pause,
+    /// Datagrams of the peer's when it began.
+    heard: u64,
+    probes: TailProbes,
 }
 
 impl Streams {
@@ -53,7 +62,7 @@ impl Streams {
     }
 
     pub fn next_probe(&self) -> Option<Instant> {
-        self.probed.values().map(|(due, _)| *due).min()
+        self.probed.values().map(|probed| probed.due).min()
     }
 
     /// Read all there is; returns the streams that have ended.
@@ -115,24 +124,37 @@ impl Streams {
             .finish()
             .expect("an open stream");
         let losses = self.losses.entry(key.0).or_default();
-        let lossy = losses.next_message(connection.stats().path.lost_packets);
-        let mut probes = TailProbes::new(connection.rtt());
-        if let Some(gap) = probes.next().filter(|_| self.probes && lossy) {
-            self.probed.insert(key, (now + gap, probes));
+        let lost_packets = connection.stats().path.lost_packets;
+        let mut probes = losses.probes(lost_packets, connection.rtt());
+        if let Some(pause) = probes.next().filter(|_| self.probes) {
+            let probed = Probed {
+                due: now + pause.time,
+                pause,
+                heard: connection.stats().udp_rx.datagrams,
+                probes,
+            };
+            self.probed.insert(key, probed);
         }
     }
 
     fn probe(&mut self, now: Instant, handle: ConnectionHandle, connection: &mut Connection) {
-        self.probed.retain(|(of, _), (due, probes)| {
-            if *of != handle || *due > now {
+        self.probed.retain(|(of, _), probed| {
+            if *of != handle || probed.due > now {
                 return true;
             }
-            connection
-                .datagrams()
-                .send(Bytes::from_static(PROBE), true)
-                .expect("a peer that takes datagrams");
-            let next = probes.next();
-            *due = next.map_or(now, |gap| now + gap);
+            let heard = connection.stats().udp_rx.datagrams;
+            if !probed.pause.only_if_silent || heard == probed.heard {
+                connection
+                    .datagrams()
+                    .send(Bytes::from_static(PROBE), true)
+                    .expect("a peer that takes datagrams");
+            }
+            probed.heard = heard;
+            let next = probed.probes.next();
+            if let Some(pause) = next {
+                probed.due = now + pause.time;
+                probed.pause = pause;
+            }
             next.is_some()
         });
     }

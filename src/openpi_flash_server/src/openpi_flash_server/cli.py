@@ -18,6 +18,7 @@ from openpi_flash_server.commands.prepare_checkpoint import (
     prepare_planner_checkpoint,
 )
 from openpi_flash_server.commands.reload import reload
+from openpi_flash_server.commands.replay import replay
 from openpi_flash_server.commands.serve import serve
 from openpi_flash_server.commands.test import run_test
 
@@ -63,6 +64,7 @@ app.command("reload", short_help="Serve another checkpoint without a restart.")(
 app.command("ping", short_help="Reach a server and time its answers.")(ping)
 app.command("test", short_help="Test a server and time its answers.")(run_test)
 app.command("load", short_help="Load a server with many clients at fixed rates.")(load)
+app.command("replay", short_help="Send recorded requests again and compare the answers.")(replay)
 app.command("inspect-checkpoint", short_help="Say what a checkpoint is.")(inspect_checkpoint)
 app.command("convert-checkpoint", short_help="Write a checkpoint in the other layout.")(
     convert_checkpoint

@@ -29,6 +29,10 @@ REFUSALS_OF_A_DEAD_SERVER = 3
 """ICMP refusals in a row that end a connection; one may be of a server before its restart."""
 PROBE_S = 0.01
 NOBODY_LISTENS = "nothing listens there"
+FORGOTTEN = (
+    "the server does not know the connection any more: it has been restarted, or has heard nothing "
+    "for so long that it gave the connection up"
+)
 CRYPTO_ERROR = 0x0100
 NO_APPLICATION_PROTOCOL = CRYPTO_ERROR + 120
 CONNECTION_REFUSED = 0x02
@@ -168,7 +172,7 @@ class Link(QuicConnectionProtocol):
         """Called by asyncio for each datagram."""
         self._refusals = 0
         if self.is_up and self._is_stateless_reset(data):
-            self._ended("the server was restarted")
+            self._ended(FORGOTTEN)
             return
         super().datagram_received(data, addr)
         self._news.set()
@@ -186,7 +190,7 @@ class Link(QuicConnectionProtocol):
             self._loop.call_later(PROBE_S, self._probe)
 
     def _is_stateless_reset(self, data: bytes | str) -> bool:
-        """Whether a restarted server sent it (RFC 9000, section 10.3.1); aioquic does not check."""
+        """Whether the server forgot us (RFC 9000, section 10.3.1); aioquic does not check."""
         token = self._quic._peer_cid.stateless_reset_token
         return bool(token) and len(data) > len(token) and data[-len(token) :] == token
 

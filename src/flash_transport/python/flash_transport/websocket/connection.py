@@ -25,6 +25,7 @@ from flash_transport import unpackb
 from flash_transport.deadline import Deadline
 from flash_transport.errors import CodecError, ServerError
 from flash_transport.websocket.proxies import Proxy
+from flash_transport.websocket.staggered import connected_socket
 from flash_transport.websocket.target import Target
 
 __all__ = ["KNOWS_PROXIES", "Connection", "ConnectionClosed", "open_connection", "read_map"]
@@ -100,7 +101,7 @@ def open_connection(
         target: the server.
         headers: of the handshake's request.
         deadline: for everything.
-        addresses: the server's, to be tried in turn; none with a proxy.
+        addresses: the server's, of which the first that answers is taken; none with a proxy.
         proxy: to connect through.
 
     Raises:
@@ -110,7 +111,7 @@ def open_connection(
     if proxy is not None:
         way["proxy"] = proxy.url
     else:
-        way["sock"] = _connected_socket(addresses, deadline)
+        way["sock"] = connected_socket(addresses, deadline)
     # entered here and left by closing the connection, which outlives any block
     connection = connect(
         target.uri,
@@ -145,22 +146,6 @@ def read_map(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CodecError(f"message is {type(value).__name__}, expected a map")
     return value
-
-
-def _connected_socket(addresses: list[tuple[str, int]], deadline: Deadline) -> socket.socket:
-    """Connects to the first address that answers; the time is divided between them."""
-    failure: OSError = OSError("the name has no address")
-    for index, address in enumerate(addresses):
-        seconds = _seconds(deadline)
-        share = None if seconds is None else seconds / (len(addresses) - index)
-        try:
-            connected = socket.create_connection(address, timeout=share)
-        except OSError as error:
-            failure = error
-        else:
-            connected.settimeout(None)
-            return connected
-    raise failure
 
 
 def _seconds(deadline: Deadline) -> float | None:

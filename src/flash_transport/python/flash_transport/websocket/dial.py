@@ -144,7 +144,11 @@ def backoff() -> Iterator[float]:
     step = 0.05
     while True:
         yield random.uniform(step / 2, step)
-        step = min(2 * step, 1.0)
+        step = min(2 * step, _LONGEST_PAUSE_S)
+
+
+_LONGEST_PAUSE_S = 0.4
+"""A server that is there again is found within half a second."""
 
 
 def _way_to(target: Target) -> _Way:

@@ -1,6 +1,6 @@
 //! A connection whose hello is sent, over QUIC or a unix socket.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::config::ClientConfig;
 use super::dial::{self, Link, Sessions};
@@ -60,6 +60,15 @@ impl Carrier {
             Carrier::Local(link) => link.is_up(),
         };
         is_connected && !self.introduction().has_failed()
+    }
+
+    /// How long nothing has come from a server that should have answered what was sent at `asked`.
+    pub fn silence(&self, asked: Instant, has_arrived: bool) -> Option<Duration> {
+        match self {
+            Carrier::Quic(link) => link.silence(asked, has_arrived),
+            #[cfg(unix)]
+            Carrier::Local(_) => None,
+        }
     }
 
     /// Wait until the connection has ended, and return why.

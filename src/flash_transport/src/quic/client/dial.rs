@@ -35,6 +35,7 @@ pub(super) struct Link {
     pub buffers: SocketBuffers,
     endpoint: Endpoint,
     socket: Arc<ConnectedSocket>,
+    keep_alive: Duration,
 }
 
 /// TLS sessions of earlier handshakes. To a server that it has met, a client sends its hello with
@@ -69,6 +70,10 @@ const ADDRESS_TIME: Duration = Duration::from_secs(1);
 const LOCK_PART: f32 = 0.5;
 /// Between attempts to take that lock, which others hold for one small write.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// quinn's first probe follows after about a round trip and a half, its second after twice that, ...
+const PROBE_ROUND_TRIPS: u32 = 5;
+/// ... and its timers and a busy server take this.
+const PROBE_SLACK: Duration = Duration::from_millis(100);
 /// Time for a closed connection to tell its peer.
 const FAREWELL_TIME: Duration = Duration::from_millis(20);
 
@@ -86,6 +91,17 @@ impl Link {
                 NOBODY_LISTENS.to_owned()
             }
         }
+    }
+
+    /// See [`unanswered_for`].
+    pub fn silence(&self, asked: std::time::Instant, has_arrived: bool) -> Option<Duration> {
+        unanswered_for(
+            std::time::Instant::now(),
+            self.socket.last_heard(),
+            asked,
+            self.connection.rtt(),
+            has_arrived.then_some(self.keep_alive),
+        )
     }
 
     pub async fn close(&self) {
@@ -171,7 +187,24 @@ async fn dial_address(
         buffers,
         endpoint,
         socket,
+        keep_alive: config.link.keep_alive,
     })
+}
+
+/// How long nothing has come from the server, if that is more than two probes go unanswered.
+///
+/// What is under way is acknowledged within a round trip, unless the server has all of it: then only
+/// `keep_alive` makes it answer, if it is given.
+fn unanswered_for(
+    now: std::time::Instant,
+    heard: std::time::Instant,
+    asked: std::time::Instant,
+    round_trip: Duration,
+    keep_alive: Option<Duration>,
+) -> Option<Duration> {
+    let expected = PROBE_ROUND_TRIPS * round_trip + PROBE_SLACK + keep_alive.unwrap_or_default();
+    let waited = now.saturating_duration_since(heard.max(asked));
+    (waited > expected).then(|| now.saturating_duration_since(heard))
 }
 
 /// Remember the server's certificate, if the trust is on first use. Waits up to `within` while
@@ -294,4 +327,39 @@ async fn close(endpoint: &Endpoint, signal: Signal) {
     endpoint.close(signal.into(), b"");
     // Time for the CONNECTION_CLOSE to be sent; the peer's side of the close is not awaited.
     let _ = timeout(FAREWELL_TIME, endpoint.wait_idle()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
+    /// Asked at 1 s on a path of 20 ms; the result at so many milliseconds.
+    fn silence(at: u32, heard: u32, has_arrived: bool) -> Option<Duration> {
+        let start = std::time::Instant::now();
+        let keep_alive = has_arrived.then_some(1_000 * MILLISECOND);
+        unanswered_for(
+            start + at * MILLISECOND,
+            start + heard * MILLISECOND,
+            start + 1_000 * MILLISECOND,
+            20 * MILLISECOND,
+            keep_alive,
+        )
+    }
+
+    #[test]
+    fn a_link_is_silent_when_two_probes_of_a_request_are_unanswered() {
+        assert_eq!(silence(1_150, 900, false), None);
+        assert_eq!(silence(1_300, 900, false), Some(400 * MILLISECOND));
+        // Parts were acknowledged.
+        assert_eq!(silence(1_300, 1_250, false), None);
+        assert_eq!(silence(1_500, 1_250, false), Some(250 * MILLISECOND));
+    }
+
+    #[test]
+    fn a_server_that_computes_has_only_keep_alives_to_answer() {
+        assert_eq!(silence(1_900, 1_030, true), None);
+        assert_eq!(silence(2_400, 1_030, true), Some(1_370 * MILLISECOND));
+    }
 }

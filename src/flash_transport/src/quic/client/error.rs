@@ -14,8 +14,13 @@ use crate::trust::Refusal;
 /// `server` is always `host:port` as the user gave it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
-    #[error("no answer from {server} within {}", seconds(*.within))]
-    Timeout { server: String, within: Duration },
+    #[error("no answer from {server} within {}{}", seconds(*.within), silence(*.silent))]
+    Timeout {
+        server: String,
+        within: Duration,
+        /// How long nothing at all has come from the server, if it should have answered meanwhile.
+        silent: Option<Duration>,
+    },
 
     #[error("cannot connect to {server} within {}: {reason}; check that the server runs, that host and port are right, and that UDP port {port} is open on the way", seconds(*.within))]
     Unreachable {
@@ -127,6 +132,11 @@ pub(super) fn bad_answer(server: &str, error: CodecError) -> ClientError {
 /// The host reports that no program has the UDP port open.
 pub(super) const NOBODY_LISTENS: &str = "nothing listens there";
 
+/// A stateless reset (RFC 9000, section 10.3), which does not tell why.
+const FORGOTTEN: &str =
+    "the server does not know the connection any more: it has been restarted, or \
+                         has heard nothing for so long that it gave the connection up";
+
 /// The server stopped during a request, which may have been carried out.
 const UNFINISHED: &str = "the server stopped before it had answered";
 
@@ -134,7 +144,7 @@ const UNFINISHED: &str = "the server stopped before it had answered";
 pub(super) fn describe(error: &ConnectionError) -> String {
     match error {
         ConnectionError::TimedOut => "the server is silent".into(),
-        ConnectionError::Reset => "the server was restarted".into(),
+        ConnectionError::Reset => FORGOTTEN.into(),
         // The client closes connections itself only when it is closed, which is reported elsewhere,
         // or for this:
         ConnectionError::LocallyClosed => NOBODY_LISTENS.into(),
@@ -194,6 +204,13 @@ pub(super) fn socket_error(server: &str, error: io::Error) -> AttemptError {
     }
 }
 
+fn silence(silent: Option<Duration>) -> String {
+    silent.map_or(String::new(), |silent| {
+        let silent = seconds(silent);
+        format!(": the link is silent, nothing has come from the server for {silent}")
+    })
+}
+
 fn seconds(duration: Duration) -> String {
     format!("{} s", (duration.as_secs_f64() * 1000.0).round() / 1000.0)
 }
@@ -220,8 +237,19 @@ mod tests {
         let timeout = ClientError::Timeout {
             server: SERVER.into(),
             within: Duration::from_millis(20),
+            silent: None,
         };
         assert_eq!(timeout.to_string(), "no answer from gpu:5555 within 0.02 s");
+        let silent = ClientError::Timeout {
+            server: SERVER.into(),
+            within: Duration::from_millis(500),
+            silent: Some(Duration::from_millis(1250)),
+        };
+        assert_eq!(
+            silent.to_string(),
+            "no answer from gpu:5555 within 0.5 s: the link is silent, nothing has come from the \
+             server for 1.25 s"
+        );
     }
 
     #[test]
@@ -232,6 +260,12 @@ mod tests {
             judged,
             AttemptError::Final(ClientError::OtherProtocol { server })
         );
+    }
+
+    #[test]
+    fn a_stateless_reset_is_not_said_to_be_a_restart() {
+        let said = describe(&ConnectionError::Reset);
+        assert!(said.contains("restarted, or"), "{said}");
     }
 
     #[test]

@@ -118,6 +118,7 @@ impl Here {
                 Some(Err(ClientError::Timeout {
                     server: self.question.server.clone(),
                     within: self.question.timeout.unwrap_or_default(),
+                    silent: None,
                 }))
             }
             None => None,

@@ -206,21 +206,26 @@ impl Links {
         asked: Instant,
         turn: Option<&Turn>,
     ) -> Result<(Buffer, usize), ExchangeError> {
+        let sent = Instant::now();
         let left = timeout.map(|within| within.saturating_sub(asked.elapsed()));
         let pieces = message.pieces(left);
         let bytes_up = pieces.bytes();
-        let arrived = turn.map(|turn| {
+        if let Some(turn) = turn {
             turn.note(Progress::IsSent);
-            || turn.note(Progress::HasArrived)
-        });
+        }
+        let has_arrived = AtomicBool::new(false);
+        let arrived = || {
+            has_arrived.store(true, Ordering::Relaxed);
+            if let Some(turn) = turn {
+                turn.note(Progress::HasArrived);
+            }
+        };
         let exchange = link.exchange(
             pieces,
             self.last_answer.load(Ordering::Relaxed),
             self.config.answer_bytes,
             &self.server,
-            arrived
-                .as_ref()
-                .map(|arrived| arrived as &(dyn Fn() + Sync)),
+            Some(&arrived),
         );
         let answer = match timeout {
             None => exchange.await?,
@@ -230,6 +235,7 @@ impl Links {
                     return Err(ExchangeError::Failed(ClientError::Timeout {
                         server: self.server.clone(),
                         within,
+                        silent: link.silence(sent, has_arrived.load(Ordering::Relaxed)),
                     }))
                 }
             },

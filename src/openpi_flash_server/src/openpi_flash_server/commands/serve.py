@@ -81,6 +81,10 @@ def serve(
         LogLevel | None,
         typer.Option(help="The least severe events to log [default: info].", show_default=False),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Record requests and answers in this directory.", metavar="<path>"),
+    ] = None,
     robot_file: Annotated[
         list[Path] | None,
         typer.Option(help="A file that adds robots; may be given again.", metavar="<path>"),
@@ -111,6 +115,7 @@ def serve(
         (("api_keys",), "--api-key", api_key or None),
         (("api_key_file",), "--api-key-file", str(api_key_file) if api_key_file else None),
         (("log_level",), "--log-level", str(log_level) if log_level else None),
+        (("recording", "directory"), "--record", str(record) if record else None),
         (("robot_files",), "--robot-file", files or None),
     ):
         if value is not None:

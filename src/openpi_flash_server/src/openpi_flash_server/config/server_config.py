@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from openpi_flash_models.actions.malformed import MalformedTokens
 from openpi_flash_models.model.packing import MAX_BATCH
@@ -43,7 +44,9 @@ from openpi_flash_server.config.policy_name import (
     names_inference_config,
     python_name,
 )
+from openpi_flash_server.config.positronic_settings import PositronicSettings
 from openpi_flash_server.config.prompt_template import check_template
+from openpi_flash_server.config.recording_settings import RecordingSettings
 
 Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
 """0 lets the system choose; the log at the start names the port."""
@@ -200,6 +203,21 @@ class ActionSettings(Settings):
 _OF_OUR_MODELS = {"framework", "dtype", "normalization", "malformed_tokens", "rtc", "graph"}
 
 
+class ShadowSettings(Settings):
+    """A second policy that answers copies of the robots' requests; nobody gets its answers."""
+
+    model_config_name: Text | None = Field(
+        default=None, description="its inference config; default: action.model_config_name"
+    )
+    checkpoint_dir: Text | None = Field(
+        default=None, description="its checkpoint; default: action.checkpoint_dir"
+    )
+    default_prompt: Annotated[str, Field(strict=True)] | None = Field(
+        default=None,
+        description="the task for a request that names none; default: action.default_prompt",
+    )
+
+
 class PlannerSettings(Settings):
     """The slot that answers with the next subtask in words."""
 
@@ -288,6 +306,17 @@ class PlannerTransportSettings(TransportSettings):
     quic_port: Port = Field(default=5556, description=_QUIC_PORT)
 
 
+def _problem_of_shadow(error: ValidationError) -> PydanticCustomError:
+    """The first problem of the shadow's policy, which has the action slot's settings, too."""
+    (first, *_) = error.errors()
+    context = first.get("ctx", {})
+    field = str(context.get("field") or first["loc"][0])
+    message = str(context.get("message") or context.get("error") or first["msg"])
+    if field in ShadowSettings.model_fields:
+        return problem_at(f"shadow.{field}", message)
+    return problem_at("shadow", f"does not fit action.{field}: {message}")
+
+
 def _look_up(registry: Callable[[str], object], name: str) -> None:
     """Raises a ValueError, as pydantic needs, if the registry does not know the name."""
     try:
@@ -306,6 +335,9 @@ class ServerConfig(Settings):
     )
     action: ActionSettings | None = Field(default=None, description="the action slot")
     planner: PlannerSettings | None = Field(default=None, description="the planner slot")
+    shadow: ShadowSettings | None = Field(
+        default=None, description="a second policy to compare the action slot's with"
+    )
     action_transport: ActionTransportSettings = ActionTransportSettings()
     planner_transport: PlannerTransportSettings = PlannerTransportSettings()
     host: Text = Field(
@@ -313,6 +345,8 @@ class ServerConfig(Settings):
         description="the address to listen on; 127.0.0.1 keeps the server to this machine, :: is "
         "every address of IPv6 and IPv4",
     )
+    positronic: PositronicSettings = PositronicSettings()
+    recording: RecordingSettings = RecordingSettings()
     admin: AdminSettings = AdminSettings()
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info",
@@ -410,6 +444,48 @@ class ServerConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _sessions_have_a_policy(self) -> ServerConfig:
+        if self.positronic.codec is None:
+            given = sorted(self.positronic.model_fields_set - {"codec"})
+            if given:
+                raise problem_at("positronic.codec", f"missing, {given[0]} is of no use without it")
+        elif self.action is None:
+            raise problem_at("positronic.codec", "needs an action slot, set action or remove it")
+        elif self.positronic.checkpoints_dir is not None and not self.action.checkpoint_dir:
+            raise problem_at(
+                "positronic.checkpoints_dir",
+                f"is for a policy with a checkpoint, remove it: {self.action.model_config_name} "
+                "has none",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shadow_can_be_compared(self) -> ServerConfig:
+        if self.shadow is None:
+            return self
+        if self.action is None:
+            raise problem_at("shadow", "needs an action slot, set action or remove it")
+        if self.planner is not None:
+            raise problem_at(
+                "shadow", "would not see the planner's subtasks, remove it or the planner"
+            )
+        try:
+            self._shadow_action = self._make_shadow_action(self.action, self.shadow)
+        except ValidationError as error:
+            raise _problem_of_shadow(error) from None
+        return self
+
+    @staticmethod
+    def _make_shadow_action(action: ActionSettings, shadow: ShadowSettings) -> ActionSettings:
+        given = shadow.model_dump(exclude_unset=True, exclude_none=True)
+        return ActionSettings.model_validate({**action.model_dump(exclude_unset=True), **given})
+
+    @property
+    def shadow_action(self) -> ActionSettings | None:
+        """The settings of the shadow's policy: the action slot's, with what `shadow` changes."""
+        return self._shadow_action
+
+    @model_validator(mode="after")
     def _ports_do_not_clash(self) -> ServerConfig:
         if self.mode is not Mode.COMBINED:
             return self
@@ -492,4 +568,5 @@ class ServerConfig(Settings):
         return next((self._origins[path[:n]] for n in lengths if path[:n] in self._origins), None)
 
     _origins: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
+    _shadow_action: ActionSettings | None = PrivateAttr(default=None)
     _keys_of_file: tuple[str, ...] = PrivateAttr(default=())

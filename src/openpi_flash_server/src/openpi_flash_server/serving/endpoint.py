@@ -13,6 +13,7 @@ from openpi_flash_server.config.listen_address import with_port
 from openpi_flash_server.config.server_config import ServerConfig, TransportSettings
 from openpi_flash_server.runners.own_thread import OwnThread
 from openpi_flash_server.serving.traffic import Traffic
+from openpi_flash_server.shadow.without_shadows import without_shadows
 from openpi_flash_server.slot.event_log import EventLog
 from openpi_flash_server.slot.life import Stage
 from openpi_flash_server.slot.runner import Handler, Runner
@@ -69,9 +70,8 @@ class Endpoint:
         )
         self.slot.subscribe(EventLog(name))
         self.traffic = Traffic(name, self.slot.clock)
-        self.slot.subscribe(self.traffic.count)
-        for listener in slot_listeners:
-            self.slot.subscribe(listener)
+        for listener in (self.traffic.count, *slot_listeners):
+            self.slot.subscribe(without_shadows(listener))
         settings = config.transport(name)
         self.transports: list[Transport] = []
         try:

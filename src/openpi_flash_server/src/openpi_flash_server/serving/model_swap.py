@@ -70,6 +70,11 @@ class ModelSwap:
         self._lost: Runner | None = None
 
     @property
+    def settings(self) -> ActionSettings:
+        """Of the policy that serves, or that served last."""
+        return self._settings
+
+    @property
     def is_running(self) -> bool:
         """Whether a swap is under way."""
         return self._swapping.locked()

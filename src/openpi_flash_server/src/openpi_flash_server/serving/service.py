@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -12,9 +14,16 @@ from openpi_flash_server.config.listen_address import is_loopback
 from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.serving.administration import Administration
+from openpi_flash_server.serving.checkpoint_slots import (
+    CheckpointSlots,
+    LoadedCheckpoint,
+    ServedPolicy,
+    positronic_sessions,
+)
 from openpi_flash_server.serving.endpoint import Endpoint, StartError
 from openpi_flash_server.serving.loading import (
     LOADERS,
+    LoadedSlot,
     Loaders,
     acquire_policy,
     action_slot,
@@ -22,6 +31,7 @@ from openpi_flash_server.serving.loading import (
 )
 from openpi_flash_server.serving.model_library import ModelLibrary
 from openpi_flash_server.serving.model_swap import ModelSwap, SwapSteps
+from openpi_flash_server.serving.request_watch import RequestWatch
 from openpi_flash_server.slot.events import GivenUp
 
 log = EventLogger(__name__)
@@ -53,6 +63,8 @@ class Service:
         self.swap: ModelSwap | None = None
         self.endpoints: dict[str, Endpoint] = {}
         self.admin = Administration(config)
+        self.watch = RequestWatch(config)
+        self._checkpoints: CheckpointSlots | None = None
         # a stop may come in the middle of loading: a closed service must not open
         self._opening = threading.Lock()
         self._closed = False
@@ -60,6 +72,7 @@ class Service:
             for name in config.slots:
                 endpoint = self.admin.endpoint(name)
                 self.endpoints[name] = endpoint
+                self.watch.attach(endpoint)
                 log.info(
                     "listening",
                     slot=name,
@@ -68,6 +81,7 @@ class Service:
                 )
             if config.action is not None:
                 self.swap = self._swap_of(self.endpoints["action"], config.action)
+            self._hold_sessions()
             self.admin.open(self.swap)
         except StartError:
             self.close(grace=0)
@@ -93,6 +107,7 @@ class Service:
             loaded = load_slots(
                 self._config, slots, self._loaders, self._library, self.admin.prompts
             )
+            self.watch.load_shadow(lambda settings: self._load(settings).handler)
         except BaseException as error:
             for slot in slots.values():
                 slot.has_trouble(f"loading failed: {error}")
@@ -101,13 +116,45 @@ class Service:
             if self._closed:
                 return
             for one in loaded:
-                metadata = self.admin.serves(one.name, one.metadata)
-                self.endpoints[one.name].serve_with(one.handler, metadata)
+                metadata = self._serves(one.name, one.metadata)
+                handler = self.watch.beside_shadow(one.name, one.handler)
+                self.endpoints[one.name].serve_with(handler, metadata)
+
+    def _serves(self, name: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Notes what answers in a slot from now on; returns what its clients are told."""
+        told = self.admin.serves(name, metadata)
+        self.watch.serves(self.endpoints[name].slot, told)
+        return told
+
+    def _load(self, settings: ActionSettings) -> LoadedSlot:
+        slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
+        policy = acquire_policy(settings, slots, self._loaders, self._library)
+        return action_slot(policy, settings, self._config.planner, slots, self.admin.prompts)
+
+    def _hold_sessions(self) -> None:
+        """Lets Positronic's clients ask for checkpoints, if the configuration wants that."""
+
+        def served() -> ServedPolicy:
+            assert self.swap is not None
+            endpoint = self.endpoints["action"]
+            return ServedPolicy(self.swap.settings, endpoint.metadata or {}, endpoint.slot)
+
+        def load(settings: ActionSettings) -> LoadedCheckpoint:
+            loaded = self._load(settings)
+            release = functools.partial(self._library.release, settings)
+            return LoadedCheckpoint(loaded.handler, loaded.metadata, release)
+
+        if self._config.positronic.codec is not None:
+            self._checkpoints = CheckpointSlots(
+                self._config, served=served, load=load, watch=self.watch.attach_checkpoint
+            )
+            sessions = positronic_sessions(self._config, self._checkpoints)
+            self.endpoints["action"].websocket.hold_sessions(sessions)
 
     def _swap_of(self, endpoint: Endpoint, settings: ActionSettings) -> ModelSwap:
         def serves(settings: ActionSettings, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
             self.admin.replaced_action(settings)
-            return self.admin.serves("action", metadata)
+            return self._serves("action", metadata)
 
         def unless_closed(switch: Callable[[], None]) -> bool:
             with self._opening:
@@ -116,6 +163,12 @@ class Service:
                 return not self._closed
 
         slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
+
+        def slot_of(policy: ActionPolicy, settings: ActionSettings) -> LoadedSlot:
+            loaded = action_slot(policy, settings, self._config.planner, slots, self.admin.prompts)
+            handler = self.watch.beside_shadow("action", loaded.handler)
+            return dataclasses.replace(loaded, handler=handler)
+
         swap = ModelSwap(
             endpoint,
             settings,
@@ -124,9 +177,7 @@ class Service:
                     settings, slots, self._loaders, self._library, key
                 ),
                 release=self._library.release,
-                slot_of=lambda policy, settings: action_slot(
-                    policy, settings, self._config.planner, slots, self.admin.prompts
-                ),
+                slot_of=slot_of,
                 serves=serves,
                 unless_closed=unless_closed,
             ),
@@ -148,6 +199,7 @@ class Service:
         """
         for endpoint in self.endpoints.values():
             endpoint.traffic.log_summary()
+        self.watch.log_summary()
 
     @property
     def ready_line(self) -> str:
@@ -163,7 +215,8 @@ class Service:
         with self._opening:
             self._closed = True
         end = time.monotonic() + grace
-        finished = True
+        finished = self._checkpoints is None or self._checkpoints.close(grace=grace)
+        self.watch.close_shadow(grace)
         for endpoint in self.endpoints.values():
             endpoint.stop_accepting()
         # the action slot first: it may be waiting for the planner
@@ -172,6 +225,7 @@ class Service:
                 left = max(0.0, end - time.monotonic())
                 finished &= self.endpoints[name].close(grace=left)
         self.log_traffic()
+        self.watch.close_recorder()
         # last, so that probes see the drain
         self.admin.close()
         return finished

@@ -160,4 +160,10 @@ class CameBack:
     at: float
 
 
-Event = Received | Dropped | Started | Answered | AnswerLost | SessionEnded | GivenUp | CameBack
+SlotEvent = Started | GivenUp | CameBack
+"""Of several sessions, or of none."""
+
+SessionEvent = Received | Dropped | Answered | AnswerLost | SessionEnded
+"""Of one session."""
+
+Event = SlotEvent | SessionEvent

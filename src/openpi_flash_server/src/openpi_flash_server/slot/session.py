@@ -6,6 +6,7 @@ Clients choose names. A part of the server has no name, so that no client can im
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 from typing import Any
 
 from openpi_flash_models.errors import ObservationError
@@ -22,7 +23,23 @@ class ServerSession(enum.Enum):
     """Asks the planner for the subtask of its running request, one at a time."""
 
 
-Session = str | ServerSession
+@dataclass(frozen=True, slots=True)
+class ShadowSession:
+    """The session of the copies of another session's requests.
+
+    Attributes:
+        of: the session that is copied.
+    """
+
+    of: str | ServerSession
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"shadow of {self.of if isinstance(self.of, str) else self.of.name}"
+
+
+Session = str | ServerSession | ShadowSession
 
 
 def owned_name(name: str, key: int) -> str:

@@ -34,7 +34,7 @@ from openpi_flash_server.slot.sessions import Sessions
 from openpi_flash_server.slot.ticket import Ticket
 from openpi_flash_server.slot.vital_thread import vital_thread
 from openpi_flash_server.slot.voice import Listener, Voice
-from openpi_flash_server.slot.work import Work
+from openpi_flash_server.slot.work import Work, with_seed
 
 MAX_WAITING_SESSIONS = 64
 """A waiting request holds some megabytes; with more waiting robots the server is too slow."""
@@ -77,6 +77,7 @@ class Slot:
         self._earlier = threading.Condition(self._lock)
         self._wakeup = math.inf
         self._sleeps_until = -math.inf
+        self._seeds: Callable[[], int] | None = None
         self._numbers = itertools.count(1)
         self._voice = Voice(name, clock)
         self._wakeups = vital_thread(f"slot-{name}-wakeups", self._keep_time, self.has_trouble)
@@ -198,6 +199,14 @@ class Slot:
         self._refuse(waiting, ErrorCode.NOT_READY, reason)
         return runner
 
+    def choose_seeds(self, seeds: Callable[[], int] | None) -> None:
+        """Gives requests without seed and noise a seed, so that they can be repeated; or no more.
+
+        Args:
+            seeds: a new seed for each; may be called from any thread.
+        """
+        self._seeds = seeds
+
     def receive(
         self,
         decode: Callable[[], Any],
@@ -228,6 +237,8 @@ class Slot:
             self._voice.tell(events.Received(received_at, number, session, (), client))
             self._voice.answer(number, session, failure, respond)
             return
+        if self._seeds is not None:
+            works = tuple(with_seed(work, self._seeds()) for work in works)
         deadline_ms = works[0].deadline_ms
         self.submit(
             Ticket(

@@ -10,7 +10,7 @@ import enum
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,14 @@ def parse_message(message: Any, *, session: str) -> Work:
         traceparent=_traceparent(observation.pop("traceparent", None)),
         observation=observation,
     )
+
+
+def with_seed(work: Work, seed: int) -> Work:
+    """The work with a seed, if its request chose neither a seed nor the noise."""
+    controls = work.controls
+    if controls.seed is not None or controls.noise is not None:
+        return work
+    return replace(work, controls=replace(controls, seed=seed))
 
 
 def _mode(value: Any) -> RequestMode:

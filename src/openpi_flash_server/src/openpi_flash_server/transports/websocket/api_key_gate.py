@@ -84,7 +84,7 @@ class ApiKeyGate:
         # every key is compared, so that the time tells nothing about the keys
         given = self._tag(key.strip().encode("utf-8", "surrogateescape"))
         matches = [hmac.compare_digest(given, known) for known in self._api_keys]
-        if scheme.lower() != "api-key" or not any(matches):
+        if scheme.lower() not in _SCHEMES or not any(matches):
             return None
         return matches.index(True)
 
@@ -93,5 +93,7 @@ class ApiKeyGate:
         return hmac.digest(self._secret, key, "sha256")
 
 
+_SCHEMES = ("api-key", "bearer")
+"""openpi's, and that of Positronic's clients."""
 _PAUSING_OF_AN_ADDRESS = 4
 """Attempts of an address that wait at once; more are refused."""

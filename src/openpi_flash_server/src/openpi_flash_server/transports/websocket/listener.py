@@ -38,6 +38,11 @@ from openpi_flash_server.transports.router import Router
 from openpi_flash_server.transports.websocket.api_key_gate import ApiKeyGate
 from openpi_flash_server.transports.websocket.health import HEALTH_PATH, health_page
 from openpi_flash_server.transports.websocket.openpi_protocol import LINK, OpenpiProtocol
+from openpi_flash_server.transports.websocket.positronic_protocol import (
+    PREFIX,
+    PositronicProtocol,
+    PositronicSessions,
+)
 
 log = EventLogger(__name__)
 
@@ -69,7 +74,8 @@ class WebsocketTransport:
     Attributes:
         port: where it listens.
         router: which slot answers which path.
-        openpi: the protocol of the port.
+        openpi: the protocol of every path but those of `positronic`.
+        positronic: the protocol of the paths below `/api/v1/`.
 
     Raises:
         OSError: the port cannot be listened on.
@@ -94,6 +100,7 @@ class WebsocketTransport:
         self.router = Router(slot)
         self._news = ClientNews([ConnectionLog(slot.name), *listeners])
         self.openpi = OpenpiProtocol(expose_tracebacks=expose_tracebacks, news=self._news)
+        self.positronic = PositronicProtocol(news=self._news)
         self._gate = ApiKeyGate(api_keys, news=self._news, link=LINK, clock=slot.clock, pause=pause)
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Future[float]
@@ -114,6 +121,7 @@ class WebsocketTransport:
         )
         self._thread.start()
         self.port = listening.result()
+        self.positronic.port = self.port
 
     @property
     def links(self) -> dict[str, dict[str, float]]:
@@ -122,9 +130,14 @@ class WebsocketTransport:
         connections = list(self._open.items())
         return {name: {"rtt_ms": one.latency * 1000} for name, one in connections if one.latency}
 
+    def hold_sessions(self, sessions: PositronicSessions) -> None:
+        """Answers Positronic's clients, too; without it they are refused."""
+        self.positronic.sessions = sessions
+
     def publish(self, metadata: Mapping[str, Any]) -> None:
         """Lets clients in: the slot is open."""
         self.openpi.publish(metadata)
+        self.positronic.publish()
 
     def stop_accepting(self) -> None:
         """Does nothing: the slot refuses new requests, and `/healthz` says so until `close`."""
@@ -148,6 +161,7 @@ class WebsocketTransport:
         self._loop = asyncio.get_running_loop()
         self._stop = self._loop.create_future()
         self.openpi.listening(self._loop)
+        self.positronic.listening(self._loop)
         try:
             server = await serve(
                 self._talk_and_log,
@@ -167,7 +181,10 @@ class WebsocketTransport:
             return
         listening.set_result(server.sockets[0].getsockname()[1])
         grace = await self._stop
-        self._all_sent = await self.openpi.answers_sent(grace)
+        sent = await asyncio.gather(
+            self.openpi.answers_sent(grace), self.positronic.answers_sent(grace)
+        )
+        self._all_sent = all(sent)
         server.close()
         # a handler that waits for a missing answer is cancelled with the loop
         with contextlib.suppress(TimeoutError):
@@ -184,20 +201,26 @@ class WebsocketTransport:
         refusal = await self._gate.refusal(connection, request)
         if refusal is not None:
             return refusal
+        if path.startswith(PREFIX):
+            return await self.positronic.page(connection, request)
         return self.openpi.refusal(connection, request, self.router.slot(path))
 
     async def _talk_and_log(self, connection: ServerConnection) -> None:
         peer = _name_of(connection, next(self._connection_numbers))
         assert connection.request is not None
         client = Client(peer, address_of(peer), self._gate.place(connection.request) or 0)
-        slot = self.router.slot(_path_of(connection.request))
+        path = _path_of(connection.request)
+        slot = self.router.slot(path)
         # some control characters are allowed in a header
         software = shown(connection.request.headers.get("User-Agent", ""))
         self._news.tell(ClientConnected(LINK, peer, software=software))
         self._open[peer] = connection
         reason = ""
         try:
-            await self.openpi.talk(connection, client, slot)
+            if path.startswith(PREFIX):
+                await self.positronic.talk(connection, client)
+            else:
+                await self.openpi.talk(connection, client, slot)
         except ConnectionClosed as error:
             reason = str(error)
         except Exception as error:

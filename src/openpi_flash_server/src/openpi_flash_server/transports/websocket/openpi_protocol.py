@@ -13,7 +13,7 @@ for the port of openpi's server; our client gets 503 and the reason.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 import http
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +21,6 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response as HttpResponse
-from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from flash_transport import CodecError, packb, unpackb
@@ -32,6 +31,7 @@ from openpi_flash_server.slot.answer import Answer, ErrorCode, Failure, Reply
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.slot import Slot
 from openpi_flash_server.transports.client_events import AnswerSent, ClientNews, MessageReceived
+from openpi_flash_server.transports.websocket.slot_call import ask_slot
 
 log = EventLogger(__name__)
 
@@ -106,7 +106,7 @@ class OpenpiProtocol:
             sent = asyncio.get_running_loop().create_future()
             self._answering.add(sent)
             try:
-                answer = await self._ask(connection, data, client, slot)
+                answer = await ask_slot(slot, functools.partial(_decode, data), client, connection)
                 if not await self._send(connection, answer, prev_total_ms, slot):
                     return
                 prev_total_ms = (slot.clock() - received_at) * 1000
@@ -129,20 +129,6 @@ class OpenpiProtocol:
         self.waiting.discard(connection)
         for task in (published, left):
             task.cancel()
-
-    async def _ask(
-        self, connection: ServerConnection, data: str | bytes, client: Client, slot: Slot
-    ) -> Answer:
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[Answer] = loop.create_future()
-        slot.receive(
-            lambda: _decode(data),
-            client=client,
-            session=client.name,
-            respond=lambda answer: _settle_soon(loop, answered, answer),
-            is_cancelled=lambda: connection.state is not State.OPEN,
-        )
-        return await answered
 
     async def _send(
         self,
@@ -186,16 +172,3 @@ def _decode(data: str | bytes) -> Any:
     if isinstance(data, str):
         raise ObservationError("observation", "expected a binary frame, got a text frame")
     return unpackb(data)
-
-
-def _settle_soon(
-    loop: asyncio.AbstractEventLoop, answered: asyncio.Future[Answer], answer: Answer
-) -> None:
-    # a loop that has ended has no client left to answer
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(_settle, answered, answer)
-
-
-def _settle(answered: asyncio.Future[Answer], answer: Answer) -> None:
-    if not answered.done():
-        answered.set_result(answer)

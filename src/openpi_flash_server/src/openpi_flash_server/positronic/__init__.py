@@ -1,0 +1,1 @@
+"""Positronic's sessions: what their observations and actions mean, and which checkpoints answer."""

@@ -1,0 +1,71 @@
+"""A handler with two policies: that of the robots, and the shadow for copies of their requests."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from openpi_flash_server.slot.runner import (
+    BatchHandler,
+    Handler,
+    Result,
+    batch_key_of,
+    max_batch_of,
+)
+from openpi_flash_server.slot.session import Session, ShadowSession
+from openpi_flash_server.slot.work import Work
+
+
+class ShadowingHandler:
+    """Gives each work to the handler that it is for; the slot's scheduler decides when.
+
+    Args:
+        action: answers the robots.
+        shadow: answers the copies.
+    """
+
+    def __init__(self, action: Handler, shadow: Handler) -> None:
+        self._action = action
+        self._shadow = shadow
+
+    def handle(self, work: Work) -> dict[str, Any]:
+        """As the handler that the work is for."""
+        return self._of(work.session).handle(work)
+
+    @property
+    def max_batch(self) -> int:
+        """How many works of the robots a call takes."""
+        return max_batch_of(self._action)
+
+    def batch_key(self, work: Work) -> Hashable:
+        """Works of the two handlers never share a call."""
+        handler = self._of(work.session)
+        return handler is self._shadow, batch_key_of(handler, work)
+
+    def handle_batch(self, works: Sequence[Work]) -> Sequence[Result]:
+        """As `handle` for each work, in calls as large as the handler takes."""
+        handler = self._of(works[0].session)
+        most = max_batch_of(handler)
+        results: list[Result] = []
+        for first in range(0, len(works), most):
+            part = works[first : first + most]
+            if isinstance(handler, BatchHandler) and len(part) > 1:
+                results += handler.handle_batch(part)
+            else:
+                results += [_result(handler, work) for work in part]
+        return results
+
+    def reset(self, session: Session) -> None:
+        """Drops the state of `session`: of the robot's, and of its copy."""
+        self._action.reset(session)
+        self._shadow.reset(session)
+
+    def _of(self, session: Session) -> Handler:
+        return self._shadow if isinstance(session, ShadowSession) else self._action
+
+
+def _result(handler: Handler, work: Work) -> Result:
+    try:
+        return handler.handle(work)
+    except Exception as error:
+        return error

@@ -1,0 +1,18 @@
+"""A listener that is told of the robots' requests alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from openpi_flash_server.slot.events import Event, SlotEvent
+from openpi_flash_server.slot.session import ShadowSession
+
+
+def without_shadows(listener: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Keeps the events of copied requests from `listener`: they are no robot's requests."""
+
+    def tell(event: Event) -> None:
+        if isinstance(event, SlotEvent) or not isinstance(event.session, ShadowSession):
+            listener(event)
+
+    return tell
