@@ -143,9 +143,13 @@ PURE_MODULES = (
             "probe.load_schedule",
             "probe.load_tally",
             "probe.spread",
+            "serving.framework_memory",
+            "handlers.subtask_board",
+            "slot.answer",
             "slot.fair_share",
             "slot.forecast",
             "slot.scheduler",
+            "runners.turn_order",
         ),
     ),
     PureModules(

@@ -11,9 +11,11 @@ from typing import Any
 from openpi_flash_server.config.files import user_path
 from openpi_flash_server.config.listen_address import with_port
 from openpi_flash_server.config.server_config import ServerConfig, TransportSettings
+from openpi_flash_server.runners.device_turns import DeviceTurns
 from openpi_flash_server.runners.own_thread import OwnThread
 from openpi_flash_server.serving.traffic import Traffic
 from openpi_flash_server.slot.event_log import EventLog
+from openpi_flash_server.slot.gate import Gate
 from openpi_flash_server.slot.runner import Handler
 from openpi_flash_server.slot.slot import Listener, Slot
 from openpi_flash_server.transports.client_events import ClientListener
@@ -119,21 +121,43 @@ class Endpoint:
             raise StartError(f"{self.name}_transport.unix_socket_path: {reason}") from error
         self.transports.append(self.local)
 
-    def open(self, handler: Handler, metadata: Mapping[str, Any]) -> None:
-        """Lets clients in; the handler is loaded and warm."""
+    def open(
+        self,
+        handler: Handler,
+        metadata: Mapping[str, Any],
+        *,
+        gate: Gate | None = None,
+        turns: DeviceTurns | None = None,
+    ) -> None:
+        """Lets clients in.
+
+        Args:
+            handler: loaded and warm.
+            metadata: for the clients.
+            gate: may hold requests back.
+            turns: of a device that another slot uses, too.
+        """
         self.metadata = metadata
-        self.slot.open(OwnThread(f"slot-{self.name}", handler))
+        self.slot.open(OwnThread(f"slot-{self.name}", handler, turns=turns), gate)
         # WebSocket last: its health page says that all is ready
         for transport in reversed(self.transports):
             transport.publish(metadata)
 
-    def replace(self, handler: Handler, metadata: Mapping[str, Any]) -> None:
+    def replace(
+        self,
+        handler: Handler,
+        metadata: Mapping[str, Any],
+        *,
+        gate: Gate | None = None,
+        turns: DeviceTurns | None = None,
+    ) -> None:
         """Runs further requests with a new handler; returns when the former one has run its own.
 
         No request is lost. Clients that connect from now on get the new metadata.
         """
         self.metadata = metadata
-        former = self.slot.replace(OwnThread(f"slot-{self.name}", handler))
+        runner = OwnThread(f"slot-{self.name}", handler, turns=turns)
+        former = self.slot.replace(runner, gate)
         for transport in reversed(self.transports):
             transport.publish(metadata)
         former.close(_LONGEST_BATCH)

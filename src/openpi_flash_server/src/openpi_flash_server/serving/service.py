@@ -9,6 +9,7 @@ from openpi_flash_models.policy.policy_protocol import ActionPolicy
 from openpi_flash_server.config.listen_address import is_loopback
 from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
 from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.runners.device_turns import DeviceTurns
 from openpi_flash_server.serving.administration import Administration
 from openpi_flash_server.serving.endpoint import Endpoint, StartError
 from openpi_flash_server.serving.loading import (
@@ -42,6 +43,7 @@ class Service:
         self._loaders = loaders
         self._library: ModelLibrary[ActionPolicy] = ModelLibrary()
         self._action = config.action
+        self._turns = DeviceTurns()
         self.endpoints: dict[str, Endpoint] = {}
         self.admin = Administration(config)
         # a stop may come in the middle of loading: a closed service must not open
@@ -78,13 +80,22 @@ class Service:
             StartError: names what cannot be loaded.
         """
         slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
-        loaded = load_slots(self._config, slots, self._loaders, self._library, self.admin.prompts)
+        loaded = load_slots(
+            self._config,
+            slots,
+            self._loaders,
+            self._library,
+            prompts=self.admin.prompts,
+            turns=self._turns,
+        )
         with self._opening:
             if self._closed:
                 return
             for slot in loaded:
                 metadata = self.admin.serves(slot.name, slot.metadata)
-                self.endpoints[slot.name].open(slot.handler, metadata)
+                self.endpoints[slot.name].open(
+                    slot.handler, metadata, gate=slot.gate, turns=slot.turns
+                )
 
     def replace_policy(self, settings: ActionSettings) -> None:
         """Loads another policy beside the running one, then serves with it.
@@ -96,11 +107,20 @@ class Service:
         """
         slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
         policy = acquire_policy(settings, slots, self._loaders, self._library)
-        loaded = action_slot(policy, settings, self._config.planner, slots, self.admin.prompts)
+        loaded = action_slot(
+            policy,
+            settings,
+            self._config.planner,
+            slots,
+            prompts=self.admin.prompts,
+            turns=self._turns,
+        )
         former, self._action = self._action, settings
         self.admin.replaced_action(settings)
         metadata = self.admin.serves("action", loaded.metadata)
-        self.endpoints["action"].replace(loaded.handler, metadata)
+        self.endpoints["action"].replace(
+            loaded.handler, metadata, gate=loaded.gate, turns=loaded.turns
+        )
         if former is not None:
             self._library.release(former)
 

@@ -7,9 +7,9 @@ gives.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +23,7 @@ from openpi_flash_server.slot.answer import Answer, ErrorCode, Failure
 from openpi_flash_server.slot.batch_request import parse_works
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.failures import bad_request, internal
+from openpi_flash_server.slot.gate import Admission, Gate
 from openpi_flash_server.slot.open_request import OpenRequest
 from openpi_flash_server.slot.runner import Ran, Runner
 from openpi_flash_server.slot.scheduler import Dropped, DropReason, Piece, Scheduler
@@ -63,11 +64,13 @@ class Slot:
         self._sessions = Sessions()
         self._open: dict[Ticket, OpenRequest] = {}
         self._runner: Runner | None = None
+        self._gate: Gate | None = None
         self._under_way = 0
         self._running = 0
         self._sequence = 0
         self._not_ready_because = "starting"
         self._trouble = ""
+        self._failing = ""
         self._closing = False
         self._closed = False
         # guards everything above; held for moments, never while a handler runs
@@ -97,7 +100,7 @@ class Slot:
     def unhealthy_because(self) -> str | None:
         """The problem that `/healthz` reports; None if there is none."""
         with self._lock:
-            return self._not_ready_because or self._trouble or None
+            return self._not_ready_because or self._trouble or self._failing or None
 
     @property
     def trouble_because(self) -> str | None:
@@ -128,31 +131,56 @@ class Slot:
         with self._lock:
             self._trouble = reason
 
+    def is_failing(self, reason: str) -> None:
+        """Reports to `/healthz` that requests fail one after the other; empty: they do no more."""
+        with self._lock:
+            self._failing = reason
+
     def warming_up(self, reason: str) -> None:
         """Sets the reason why the slot is not open yet; an open one stays open."""
         with self._lock:
             if not self._closing and self._runner is None:
                 self._not_ready_because = reason
 
-    def open(self, runner: Runner) -> None:
-        """Takes requests from now on. The runner's handler is loaded and warm."""
+    def open(self, runner: Runner, gate: Gate | None = None) -> None:
+        """Takes requests from now on.
+
+        Args:
+            runner: its handler is loaded and warm.
+            gate: may hold requests back; None holds none.
+        """
         with self._lock:
             if self._closing or self._runner is not None:
                 raise RuntimeError(f"slot {self.name} cannot be opened twice")
             self._runner = runner
+            self._gate = gate
             self._not_ready_because = ""
         self._wakeups.start()
 
-    def replace(self, runner: Runner) -> Runner:
-        """Starts every further batch on `runner`; returns the former one, which may still run."""
+    def replace(self, runner: Runner, gate: Gate | None = None) -> Runner:
+        """Starts every further batch on `runner`; returns the former one, which may still run.
+
+        Requests that the former gate holds are released.
+        """
         with self._lock:
             former = self._runner
             if self._closing or former is None:
                 raise RuntimeError(f"slot {self.name} is not open")
+            waiting = [ticket.session for ticket in self._scheduler.waiting]
+            self._forget(waiting)
+            for session in waiting:
+                self._scheduler.release(session)
             self._runner = runner
+            self._gate = gate
             self._under_way = 0
         self._advance()
         return former
+
+    def release(self, session: Session) -> None:
+        """Lets the session's waiting request run, which the gate held back."""
+        with self._lock:
+            self._scheduler.release(session)
+        self._advance()
 
     def receive(
         self,
@@ -206,23 +234,32 @@ class Slot:
             refusal = self._not_ready_because
             dropped: list[Dropped[Ticket]] = []
             ended: list[Session] = []
+            admission = Admission()
             if not refusal:
+                now = self.clock()
                 # a client that has left already begins no session
                 if not ticket.is_cancelled():
                     ended = self._sessions.used(ticket.session, ticket.client)
+                    self._forget(ended)
+                    if self._gate is not None:
+                        admission = self._gate.admit(ticket, now)
                 self._open[ticket] = OpenRequest(ticket, number)
-                dropped = self._scheduler.submit(ticket, self.clock())
+                held_until = -math.inf if admission.held_until is None else admission.held_until
+                dropped = self._scheduler.submit(ticket, now, held_until=held_until)
         if refusal:
             failure = Failure(ErrorCode.NOT_READY, refusal)
             self._end(number, ticket.session, failure, ticket.respond)
         self._drop(dropped)
         self._end_sessions(ended)
+        if admission.begin is not None:
+            admission.begin()
         self._advance()
 
     def reset(self, session: Session) -> None:
         """Starts `session` anew: drops its waiting request, and its state before its next one."""
         with self._lock:
             waiting = self._scheduler.end_session(session)
+            self._forget([session])
             if self._runner is not None:
                 self._runner.reset(session)
         if waiting is not None:
@@ -232,6 +269,7 @@ class Slot:
         """Ends the sessions that no other client uses."""
         with self._lock:
             ended = self._sessions.left(client)
+            self._forget(ended)
         self._end_sessions(ended)
 
     def stop_accepting(self) -> None:
@@ -299,10 +337,7 @@ class Slot:
                 request.sequence = self._sequence
             numbers.append(request.number)
             chosen = ticket.works[piece.first : piece.first + piece.count]
-            if ticket.deadline is not None:
-                left_ms = (ticket.deadline - now) * 1000
-                chosen = tuple(dataclasses.replace(work, deadline_ms=left_ms) for work in chosen)
-            works.extend(chosen)
+            works.extend(ticket.at_start(work, now) for work in chosen)
         self._under_way += 1
         self._running += 1
         self._tell(events.Started(now, tuple(numbers), len(works)))
@@ -336,6 +371,11 @@ class Slot:
     def _can_share(self, one: Ticket, other: Ticket) -> bool:
         assert self._runner is not None
         return self._runner.batch_key(one.work) == self._runner.batch_key(other.work)
+
+    def _forget(self, sessions: Iterable[Session]) -> None:
+        if self._gate is not None:
+            for session in sessions:
+                self._gate.forget(session)
 
     def _end_sessions(self, ended: Iterable[Session]) -> None:
         for session in ended:
