@@ -13,7 +13,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from openpi_flash_server.admin.metrics import stages_of
 from openpi_flash_server.slot.answer import ErrorCode, Failure
 from openpi_flash_server.slot.events import Answered, Dropped, Event, Received
-from openpi_flash_server.slot.session import ServerSession
+from openpi_flash_server.slot.session import PlanSession
 
 
 class TracingError(Exception):
@@ -98,8 +98,8 @@ class RequestSpans:
     def _write(self, received: Received, event: Answered | Dropped) -> None:
         carrier = {"traceparent": received.works[0].traceparent or ""}
         parent = TraceContextTextMapPropagator().extract(carrier)
-        is_internal = isinstance(event.session, ServerSession)
-        name = event.session.name if isinstance(event.session, ServerSession) else event.session
+        is_internal = isinstance(event.session, PlanSession)
+        name = event.session.name if isinstance(event.session, PlanSession) else event.session
         request = self._tracer.start_span(
             f"{self._slot} request",
             context=parent,

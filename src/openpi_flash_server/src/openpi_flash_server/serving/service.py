@@ -11,6 +11,7 @@ from openpi_flash_models.policy.policy_protocol import ActionPolicy
 from openpi_flash_server.config.listen_address import is_loopback
 from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
 from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.runners.device_turns import DeviceTurns
 from openpi_flash_server.serving.administration import Administration
 from openpi_flash_server.serving.endpoint import Endpoint, StartError
 from openpi_flash_server.serving.loading import (
@@ -51,6 +52,7 @@ class Service:
         self._loaders = loaders
         self._library: ModelLibrary[ActionPolicy] = ModelLibrary()
         self.swap: ModelSwap | None = None
+        self._turns = DeviceTurns()
         self.endpoints: dict[str, Endpoint] = {}
         self.admin = Administration(config)
         # a stop may come in the middle of loading: a closed service must not open
@@ -91,7 +93,12 @@ class Service:
         slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
         try:
             loaded = load_slots(
-                self._config, slots, self._loaders, self._library, self.admin.prompts
+                self._config,
+                slots,
+                self._loaders,
+                self._library,
+                prompts=self.admin.prompts,
+                turns=self._turns,
             )
         except BaseException as error:
             for slot in slots.values():
@@ -102,7 +109,9 @@ class Service:
                 return
             for one in loaded:
                 metadata = self.admin.serves(one.name, one.metadata)
-                self.endpoints[one.name].serve_with(one.handler, metadata)
+                self.endpoints[one.name].serve_with(
+                    one.handler, metadata, gate=one.gate, turns=one.turns
+                )
 
     def _swap_of(self, endpoint: Endpoint, settings: ActionSettings) -> ModelSwap:
         def serves(settings: ActionSettings, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -125,7 +134,12 @@ class Service:
                 ),
                 release=self._library.release,
                 slot_of=lambda policy, settings: action_slot(
-                    policy, settings, self._config.planner, slots, self.admin.prompts
+                    policy,
+                    settings,
+                    self._config.planner,
+                    slots,
+                    prompts=self.admin.prompts,
+                    turns=self._turns,
                 ),
                 serves=serves,
                 unless_closed=unless_closed,
