@@ -10,7 +10,7 @@ from server_fakes import WAIT
 
 from flash_transport import ServerError, decode_image, jpeg_message
 from openpi_flash_server import __version__
-from openpi_flash_server.config.server_config import ActionSettings, ReloadMemory, ServerConfig
+from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
 from openpi_flash_server.serving.endpoint import StartError
 
 READY_PATHS = ("/healthz", "/readyz", "/v2/health/ready", "/v2/models/action/ready")
@@ -79,7 +79,7 @@ def test_a_policy_that_was_replaced_is_told_as_what_answers(serve_admin):
     server = serve_admin()
     before = server.get("/status")[1]
     settings = ActionSettings(model_config_name="null", default_prompt="sort")
-    server.service.swap.swap(settings, ReloadMemory.BESIDE)
+    server.service.swap.swap(settings, "beside")
     after = server.get("/status")[1]
     assert after["config_digest"] != before["config_digest"]
     with server.connect() as client:

@@ -18,7 +18,6 @@ from openpi_flash_models.checkpoints.digest import CheckpointIdentity
 from openpi_flash_models.errors import CheckpointError
 from openpi_flash_server.admin.administered import SwapRefused
 from openpi_flash_server.cli import app
-from openpi_flash_server.config.server_config import ReloadMemory
 from openpi_flash_server.serving.contract_change import contract_changes
 from openpi_flash_server.serving.loading import Loaders
 from openpi_flash_server.serving.metadata import action_metadata
@@ -151,7 +150,7 @@ def test_without_room_for_both_the_former_is_freed_first(serve, disk):
         assert client.infer({"state": np.ones(2)}, timeout=WAIT)["artifact"] == OTHER_DIGEST
 
 
-@pytest.mark.parametrize("memory", list(ReloadMemory))
+@pytest.mark.parametrize("memory", ["beside", "after"])
 def test_a_checkpoint_that_cannot_be_loaded_leaves_the_former_serving(serve, disk, memory):
     server = serve()
     disk.broken.add("/models/b")

@@ -53,6 +53,9 @@ Text = Annotated[str, Field(strict=True, min_length=1)]
 SocketPath = Annotated[str, Field(strict=True, min_length=1, max_length=107)]
 """As long as the system allows for the path of a socket."""
 
+ReloadMemory = Literal["beside", "after"]
+"""Whether the device has room for two checkpoints at a time."""
+
 WatchdogSeconds = Annotated[float, Field(strict=True, ge=0, le=3600, allow_inf_nan=False)]
 
 WATCHDOG = (
@@ -73,13 +76,6 @@ class Mode(enum.StrEnum):
     ACTION_ONLY = "action_only"
     PLANNER_ONLY = "planner_only"
     COMBINED = "combined"
-
-
-class ReloadMemory(enum.StrEnum):
-    """Whether the device has room for two checkpoints at a time."""
-
-    BESIDE = "beside"
-    AFTER = "after"
 
 
 class ActionSettings(Settings):
@@ -130,7 +126,7 @@ class ActionSettings(Settings):
     )
     watchdog_s: WatchdogSeconds = Field(default=120.0, description=WATCHDOG)
     reload_memory: ReloadMemory = Field(
-        default=ReloadMemory.BESIDE,
+        default="beside",
         description="how another checkpoint takes this one's place (docs/operate.md): beside loads "
         "it while this one serves, and needs memory for both; after frees the memory first, and "
         "refuses requests meanwhile",

@@ -103,9 +103,9 @@ class ModelSwap:
                 "reloading",
                 slot="action",
                 checkpoint=settings.checkpoint_dir,
-                memory=str(memory),
+                memory=memory,
             )
-            unloads = memory is ReloadMemory.AFTER and self._endpoint.slot.is_open
+            unloads = memory == "after" and self._endpoint.slot.is_open
             if unloads:
                 self._give_up_former("warming up: another checkpoint is being loaded")
             failure = self._failure_of_switching_to(settings)
@@ -134,7 +134,7 @@ class ModelSwap:
         Without room for both nothing happens: the slot says that it hangs until the model comes
         back. Nor does it while an instance that was replaced hangs still: a third would, too.
         """
-        if self._settings.reload_memory is ReloadMemory.AFTER:
+        if self._settings.reload_memory == "after":
             return
         if self._lost is not None and not self._lost.close(0):
             return
