@@ -11,6 +11,7 @@ import pytest
 from server_fakes import WAIT
 
 PROGRAM = """
+import os
 import sys
 from openpi_flash_server.serving import loading, service
 from openpi_flash_server.handlers.null_policy import NullPolicy
@@ -21,7 +22,8 @@ held, loads = sys.argv.pop(1), []
 
 def hold(stage):
     if stage == held:
-        print("held in", stage, flush=True)
+        # in one piece: the log writes to the same pipe
+        os.write(1, f"held in {stage}\n".encode())
         sys.stdin.readline()
 
 
