@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -21,6 +22,9 @@ from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
 
 ATTENDED = PlannerOptions(missing_cameras="attended")
 MAX_TOKENS = 20
+
+
+PROGRAMS = (words.decode, words.embed, words.begin, words.go_on)
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +130,61 @@ def test_the_text_ends_at_the_end_mark_and_zeros_follow(tiny, recorded, inputs):
     assert tokens[-1] == 0
 
 
+@pytest.mark.parametrize("block", [1, 3, 7, 50])
+@pytest.mark.parametrize("case", ["to the last token", "end mark", "end mark at once"])
+def test_a_text_in_blocks_is_the_same_text(tiny, recorded, inputs, case, block):
+    masked = {"to the last token": "vocab_mask", "end mark": "eos/masked/vocab_mask"}
+    allowed = recorded[masked.get(case, "vocab_mask")]
+    eos = {"end mark": "eos/masked/eos_as", "end mark at once": "eos/immediate/eos_as"}
+    eos = int(recorded[eos[case]]) if case in eos else 1
+    given = inputs["three_cameras"]
+    arch, weights = tiny
+    head = words.cut_head(weights, jnp.asarray(allowed))
+    embedded = words.embed(arch, weights, given)
+    text = words.begin(arch, weights, head, embedded, eos=jnp.int32(eos), max_tokens=MAX_TOKENS)
+    lengths = []
+    for _ in range(1, MAX_TOKENS, block):
+        text = words.go_on(arch, weights, head, text, eos=jnp.int32(eos), tokens=jnp.int32(block))
+        lengths.append(int(text.length))
+    whole = decode(tiny, given, allowed=allowed, eos=eos)
+    np.testing.assert_array_equal(np.asarray(text.ids)[0], whole)
+    if case == "to the last token":
+        assert lengths == [min(1 + n * block, MAX_TOKENS) for n in range(1, len(lengths) + 1)]
+        assert lengths[-1] == MAX_TOKENS
+
+
+class Turns:
+    """Counts the turns of a model, and finds one inside another."""
+
+    def __init__(self):
+        self.taken = []
+        self.is_open = False
+
+    @contextlib.contextmanager
+    def __call__(self, program):
+        assert not self.is_open
+        self.is_open = True
+        self.taken.append(program)
+        yield
+        self.is_open = False
+
+
+def test_each_program_of_a_planner_has_its_own_turn(tiny_leaves, tokenizer):
+    tree = orbax.nest(tiny_leaves("pi05"))["params"]
+    model = JaxTokenModel(tree, check_tree(tiny_leaves("pi05"), "tiny"), max_tokens=8, block=3)
+    whole = JaxTokenModel(tree, check_tree(tiny_leaves("pi05"), "tiny"), max_tokens=8)
+    libero = get_robot("libero")
+    turns = Turns()
+    subtask = SubtaskPlanner(model, tokenizer, libero).plan_in_turns(
+        libero.example_observation(), prompt="go", turn=turns
+    )
+    assert turns.taken == ["embed", "read", "decode", "decode", "decode"]
+    expected = SubtaskPlanner(whole, tokenizer, libero).plan(
+        libero.example_observation(), prompt="go"
+    )
+    assert subtask.text == expected.text
+
+
 def test_an_end_mark_at_once_is_an_empty_text(tiny, recorded, inputs):
     tokens = decode(
         tiny,
@@ -186,16 +245,17 @@ def test_a_planner_whose_numbers_are_not_finite_says_so(tiny_leaves, tokenizer):
         planner.plan(get_robot("libero").example_observation(), prompt="go")
 
 
-def test_nothing_is_compiled_after_the_warm_up(tiny_leaves, tokenizer):
+@pytest.mark.parametrize("block", [None, 2])
+def test_nothing_is_compiled_after_the_warm_up(tiny_leaves, tokenizer, block):
     leaves = tiny_leaves("pi05")
     tree = orbax.nest(leaves)["params"]
-    model = JaxTokenModel(tree, check_tree(leaves, "tiny"), max_tokens=2)
+    model = JaxTokenModel(tree, check_tree(leaves, "tiny"), max_tokens=4, block=block)
     planner = SubtaskPlanner(model, tokenizer, get_robot("libero"))
     planner.warm_up()
-    before = words.decode._cache_size()
+    before = [program._cache_size() for program in PROGRAMS]
     for prompt in ("go", "open the drawer " * 3, "open the drawer " * 20):
         planner.plan(get_robot("libero").example_observation(), prompt=prompt)
-    assert words.decode._cache_size() == before
+    assert [program._cache_size() for program in PROGRAMS] == before
 
 
 def test_a_planner_loads_from_a_checkpoint_and_plans(data, tiny_checkpoint, tmp_path, recorded):

@@ -170,9 +170,9 @@ def logged_slot(name="action", **options):
     return slot
 
 
-def open_with(slot, handler):
+def open_with(slot, handler, gate=None):
     """Opens a slot with a handler on a thread of its own."""
-    slot.open(OwnThread(f"slot-{slot.name}", handler, clock=slot.clock))
+    slot.open(OwnThread(f"slot-{slot.name}", handler, clock=slot.clock), gate)
 
 
 def make_work(observation=None, *, session="robot", mode=RequestMode.DEFAULT, deadline_ms=None):

@@ -44,6 +44,7 @@ def test_without_settings_the_device_chooses(loaded, tmp_path):
             "robot": "libero",
             "dtype": None,
             "missing_cameras": "masked",
+            "block_tokens": 4,
         },
     ]
 

@@ -9,7 +9,7 @@ from openpi_flash_server.admin.metrics import Metrics
 from openpi_flash_server.slot.answer import ErrorCode
 from openpi_flash_server.slot.events import AnswerLost, SessionEnded
 from openpi_flash_server.slot.scheduler import DropReason
-from openpi_flash_server.slot.session import ServerSession
+from openpi_flash_server.slot.session import PlanSession
 from openpi_flash_server.transports.client_events import (
     AnswerSent,
     ClientConnected,
@@ -111,8 +111,8 @@ def test_batches_are_counted_by_their_size(page):
 
 
 def test_a_request_of_the_server_itself_counts_and_an_answer_may_be_lost(page):
-    page.tell(received(1, session=ServerSession.ACTION_SLOT), started(1))
-    page.tell(answered(1, session=ServerSession.ACTION_SLOT))
+    page.tell(received(1, session=PlanSession("arm", 0, is_awaited=True)), started(1))
+    page.tell(answered(1, session=PlanSession("arm", 0, is_awaited=True)))
     page.tell(AnswerLost(0.2, 1, "arm", OSError("gone")))
     assert (page("answers_total"), page("answers_lost_total")) == (1, 1)
 

@@ -401,3 +401,40 @@ def test_whatever_happens_every_request_runs_once_or_is_dropped_once(
     left = complete + life.dropped + life.ended
     assert len(left) == len(life.submitted)
     assert set(left) == set(life.submitted)
+
+
+def test_a_held_request_waits_until_its_time_and_others_go_first():
+    scheduler = Scheduler(capacity=4)
+    held, other = Waiting("held"), Waiting("other")
+    scheduler.submit(held, 0.0, held_until=2.0)
+    scheduler.submit(other, 0.1)
+    assert take(scheduler, 0.2) == (other, [])
+    assert scheduler.next_wakeup() == 2.0
+    assert take(scheduler, 1.9) == (None, [])
+    assert scheduler.next_batch(2.0, 0, lambda one, two: True).pieces == ()
+    # its time has come: nothing to look at while the device is busy
+    assert scheduler.next_wakeup() is None
+    assert take(scheduler, 2.1) == (held, [])
+
+
+def test_a_released_request_runs_at_once_and_a_newer_one_is_held_on_its_own():
+    scheduler = Scheduler(capacity=4)
+    second = Waiting("arm")
+    scheduler.submit(Waiting("arm"), 0.0, held_until=2.0)
+    scheduler.release("arm")
+    scheduler.submit(second, 1.0, held_until=3.0)
+    assert take(scheduler, 2.5) == (None, [])
+    scheduler.release("arm")
+    assert take(scheduler, 2.5) == (second, [])
+    scheduler.release("nobody")
+
+
+def test_a_held_request_is_dropped_when_its_client_leaves_or_its_deadline_passes():
+    scheduler = Scheduler(capacity=4)
+    late, gone = Waiting("late", deadline=0.5), Waiting("gone", gone=True)
+    scheduler.submit(late, 0.0, held_until=2.0)
+    scheduler.submit(gone, 0.0, held_until=2.0)
+    assert take(scheduler, 1.0)[1] == [
+        Dropped(late, DropReason.DEADLINE_EXCEEDED),
+        Dropped(gone, DropReason.CANCELLED),
+    ]

@@ -112,6 +112,22 @@ def test_a_combined_service_answers_actions_and_subtasks_on_four_ports(serve):
             assert metadata["image_specs"][0]["target_shape"] == [4, 4, 3]
 
 
+def test_a_planner_in_the_background_delays_no_action_after_the_first(serve):
+    models = Models()
+    background = {**PLANNER, "schedule": "background", "refresh_hz": 100.0}
+    service = serve(models, action=ACTION, planner=background)
+    with FlashTransportPolicy("127.0.0.1", service.endpoints["action"].quic.port) as policy:
+        first = policy.infer({"state": np.zeros(2)}, timeout=WAIT)["subtask"]
+        assert first == {"text": "step 1 of fold the towel", "ms": 7.5, "age_ms": 0.0}
+        models.fake_planner.gate = threading.Event()
+        # it hangs in the second run, which is the first refresh
+        for _ in range(20):
+            reply = policy.infer({"state": np.zeros(2)}, timeout=WAIT)
+            assert reply["subtask"]["text"] == first["text"]
+            assert reply["subtask"]["age_ms"] > 0
+    models.fake_planner.gate.set()
+
+
 def test_a_planner_alone_serves_the_robot_of_its_configuration(serve):
     models = Models()
     service = serve(models, planner={**PLANNER, "robot": "sim_arm"})

@@ -14,7 +14,7 @@ from openpi_flash_server.admin.session_board import (
 )
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.events import SessionEnded
-from openpi_flash_server.slot.session import ServerSession
+from openpi_flash_server.slot.session import PlanSession
 from openpi_flash_server.transports.client_events import ClientConnected, ClientLeft
 
 SEEN = {"image": np.zeros((2, 2, 3), np.uint8), "prompt": "wipe the table"}
@@ -74,7 +74,7 @@ def test_a_session_that_was_only_refused_leaves_the_board_with_its_client(board)
 
 
 def test_requests_of_the_server_itself_are_no_session_but_count_for_their_slot(board):
-    session = ServerSession.ACTION_SLOT
+    session = PlanSession("arm", 0, is_awaited=True)
     board.tell(received(1, session=session), answered(1, session=session))
     assert board.board.look() == []
     assert board.board.latencies("action")["latency_ms"] == [100.0]

@@ -151,6 +151,7 @@ def load_planner(
     dtype: str | None = None,
     missing_cameras: MissingCameras = "masked",
     graph: GraphOptions | None = None,
+    block_tokens: int | None = None,
 ) -> SubtaskPlanner:
     """Load a planner.
 
@@ -163,6 +164,8 @@ def load_planner(
         dtype: as for :func:`load_policy`.
         missing_cameras: see ``PlannerOptions``.
         graph: as for :func:`load_policy`.
+        block_tokens: tokens that one program decodes, so that an action model on the same device
+            waits for that many at most; None: one program makes the whole text.
 
     Raises:
         CheckpointError: names what is missing or broken.
@@ -180,6 +183,7 @@ def load_planner(
         graph,
         max_tokens=max_generation_tokens,
         allowed=allowed_words(tokenizer, shape.vocabulary),
+        block=block_tokens,
     )
     options = PlannerOptions(
         prompt_format=generation_prompt_format, missing_cameras=missing_cameras

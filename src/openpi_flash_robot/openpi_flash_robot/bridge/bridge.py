@@ -564,7 +564,8 @@ class Bridge(Generic[Message]):
             message = f"playing what is left: {problem.message}"
             return Condition(State.RUNNING, Cause.OBSERVATION, message)
         if self.planner_error:
-            message = f"acting without a subtask: {self.planner_error}"
+            doing = "acting on an old subtask" if self.subtask else "acting without a subtask"
+            message = f"{doing}: {self.planner_error}"
             return Condition(State.RUNNING, Cause.PLANNER, message)
         return Condition(State.RUNNING, Cause.NONE, "")
 
@@ -599,7 +600,7 @@ class Bridge(Generic[Message]):
 
     @property
     def planner_error(self) -> str:
-        """Why the planner gave no subtask for the last answer; empty if it did."""
+        """Why the last answer has no subtask, or an old one; empty if all is well."""
         return self._planner.error
 
     def take_effects(self) -> list[Effect]:

@@ -104,7 +104,7 @@ class PublishSubtask:
         prompt: the instruction it was made for.
         sequence: its number.
         age: seconds since that stamp.
-        error: why there is no subtask; empty if there is one.
+        error: why there is no subtask, or an old one; empty if all is well.
     """
 
     stamp_ns: int

@@ -11,7 +11,7 @@ class PlannerFeed:
     """Publishes a subtask when its text, its instruction or the planner's error has changed.
 
     Attributes:
-        error: why there was no subtask for the last answer; empty if there was one.
+        error: why the last answer had no subtask, or an old one; empty if all was well.
         text: the last subtask; empty if there is none.
     """
 

@@ -58,8 +58,8 @@ class ParsedAnswer:
     Attributes:
         actions: float64 [H, C], the policy's numbers in the order of the axes; may hold NaN.
         subtask: None if the server has no planner.
-        planner_error: why there is no subtask, and the actions follow the instruction alone; empty
-            if there is one, or no planner.
+        planner_error: why there is no subtask, and the actions follow the instruction alone, or
+            why it is an old one; empty if all is well, or there is no planner.
         server_s: time of inference on the server, seconds; NaN if the answer has none.
     """
 

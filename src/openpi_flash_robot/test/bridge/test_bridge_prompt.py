@@ -104,6 +104,18 @@ def test_a_planner_that_fails_is_in_the_status_until_it_answers_again(world):
     assert (world.status.cause, world.status.message) == (Cause.NONE, "")
 
 
+def test_an_old_subtask_of_a_planner_that_fails_is_shown_with_the_failure(world):
+    world.run()
+    old = {**FAILED_PLANNER, "text": "reach for the cube", "age_ms": 300.0}
+    (shown,) = of(
+        world.answer(world.pass_time(2_000, until=SendRequest), subtask=old), PublishSubtask
+    )
+    assert (shown.text, shown.error) == ("reach for the cube", "internal: out of memory")
+    assert shown.age >= 0.3
+    assert world.status.state is State.RUNNING
+    assert world.status.message == "acting on an old subtask: internal: out of memory"
+
+
 @pytest.mark.parametrize(
     "end",
     [

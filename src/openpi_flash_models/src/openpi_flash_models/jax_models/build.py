@@ -58,9 +58,15 @@ def planner_model(
     *,
     max_tokens: int,
     allowed: np.ndarray,
+    block: int | None,
 ) -> JaxTokenModel:
     """A planner, which says words only; `graph` None is the device's."""
     use_compile_cache()
     return JaxTokenModel(
-        tree, shape, graph or graph_of_device(), max_tokens=max_tokens, allowed=allowed
+        tree,
+        shape,
+        graph or graph_of_device(),
+        max_tokens=max_tokens,
+        allowed=allowed,
+        block=block,
     )

@@ -1,6 +1,7 @@
-"""Greedy decoding with the language expert, as one compiled program.
+"""Greedy decoding with the language expert: one compiled program, or one for each part of it.
 
-The prefix runs once; then a loop feeds one token at a time and ends at EOS. Keys and
+The prefix runs once; then a loop feeds one token at a time and ends at EOS. In parts (``embed``,
+``begin``, ``go_on``) another model can use the device between the programs. Keys and
 values are kept in arrays of fixed capacity (a KV cache), so neither the program nor its memory
 grows with the text. Logits are the hidden state times the embedding table (Gemma ties the two, as
 in arXiv 2403.08295), cut to the rows of the allowed tokens.
@@ -20,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from openpi_flash_models.jax_models import gemma
-from openpi_flash_models.jax_models.prefix import read_last
+from openpi_flash_models.jax_models.prefix import embed_prefix, read_embedded
 from openpi_flash_models.model.inputs import ModelInputs
 
 Params = Mapping[str, Any]
@@ -56,6 +57,24 @@ class DecodeState(NamedTuple):
     position: jax.Array
 
 
+class Text(NamedTuple):
+    """A text that is being decoded.
+
+    Attributes:
+        length: int32 scalar, tokens chosen so far.
+        token: [B] int32, the last of them.
+        done: [B] bool, rows that are complete.
+        ids: [B, M] int32, the tokens chosen so far, then zeros.
+        state: after all of them but the last.
+    """
+
+    length: jax.Array
+    token: jax.Array
+    done: jax.Array
+    ids: jax.Array
+    state: DecodeState
+
+
 def cut_head(weights: Params, allowed: jax.Array) -> Head:
     """A head of the allowed tokens; ``allowed`` is [V] bool."""
     ids = jnp.flatnonzero(allowed).astype(jnp.int32)
@@ -77,7 +96,13 @@ def read_prefix(
     arch: gemma.Arch, weights: Params, inputs: ModelInputs, max_tokens: int
 ) -> tuple[jax.Array, DecodeState]:
     """Run the prefix; returns the hidden state [B, D] of its last token, and the decode state."""
-    hidden, prefix = read_last(arch, weights, inputs)
+    return _read(arch, weights, embed_prefix(arch, weights, inputs), max_tokens)
+
+
+def _read(
+    arch: gemma.Arch, weights: Params, embedded: tuple[jax.Array, jax.Array], max_tokens: int
+) -> tuple[jax.Array, DecodeState]:
+    hidden, prefix = read_embedded(arch, weights, *embedded)
 
     def with_room(x: jax.Array) -> jax.Array:  # [..., B, S, K, H]
         return jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(0, max_tokens), (0, 0), (0, 0)])
@@ -142,29 +167,73 @@ def decode(
         skipped_positions: positions left out between the prefix and the first token: 1 for
             pi0-FAST, as in openpi's ``pi0_fast.py``, with which its weights were evaluated.
     """
+    text = begin(
+        arch,
+        weights,
+        head,
+        embed(arch, weights, inputs),
+        eos=eos,
+        max_tokens=max_tokens,
+        skipped_positions=skipped_positions,
+    )
+    return go_on(arch, weights, head, text, eos=eos, tokens=jnp.int32(max_tokens)).ids
 
-    def choose(hidden: jax.Array, done: jax.Array) -> tuple[jax.Array, jax.Array]:
-        scores = logits(head, hidden)
-        token = jnp.where(done, 0, head.ids[jnp.argmax(scores, axis=-1)])
-        is_finite = jnp.isfinite(scores.max(axis=-1))
-        token = jnp.where(is_finite, token, NON_FINITE)
-        return token, done | (token == eos) | ~is_finite
 
-    hidden, state = read_prefix(arch, weights, inputs, max_tokens)
+@partial(jax.jit, static_argnames=("arch",))
+def embed(arch: gemma.Arch, weights: Params, inputs: ModelInputs) -> tuple[jax.Array, jax.Array]:
+    """The first part of ``decode``: see ``prefix.embed_prefix``."""
+    return embed_prefix(arch, weights, inputs)
+
+
+@partial(jax.jit, static_argnames=("arch", "max_tokens", "skipped_positions"))
+def begin(
+    arch: gemma.Arch,
+    weights: Params,
+    head: Head,
+    embedded: tuple[jax.Array, jax.Array],
+    *,
+    eos: jax.Array,
+    max_tokens: int,
+    skipped_positions: int = 0,
+) -> Text:
+    """The second part of ``decode``: runs the prefix that ``embed`` made, chooses one token."""
+    hidden, state = _read(arch, weights, embedded, max_tokens)
     state = state._replace(position=state.position + skipped_positions)
-    batch, slots = hidden.shape[0], state.seen.shape[1] - max_tokens
-    token, done = choose(hidden, jnp.zeros(batch, bool))
-    text = jnp.zeros((batch, max_tokens), jnp.int32).at[:, 0].set(token)
-    carry = tuple[jax.Array, jax.Array, jax.Array, jax.Array, DecodeState]
+    batch = hidden.shape[0]
+    token, done = _choose(head, hidden, jnp.zeros(batch, bool), eos)
+    ids = jnp.zeros((batch, max_tokens), jnp.int32).at[:, 0].set(token)
+    return Text(jnp.int32(1), token, done, ids, state)
 
-    def goes_on(loop: carry) -> jax.Array:
-        step, _, done, _, _ = loop
-        return (step < max_tokens) & ~jnp.all(done)
 
-    def next_token(loop: carry) -> carry:
-        step, token, done, text, state = loop
-        hidden, state = decode_step(arch, weights, state, token, slots + step - 1)
-        token, done = choose(hidden, done)
-        return step + 1, token, done, text.at[:, step].set(token), state
+@partial(jax.jit, static_argnames=("arch",), donate_argnames=("text",))
+def go_on(
+    arch: gemma.Arch, weights: Params, head: Head, text: Text, *, eos: jax.Array, tokens: jax.Array
+) -> Text:
+    """A further part of ``decode``: chooses at most ``tokens`` (int32 scalar) more.
 
-    return jax.lax.while_loop(goes_on, next_token, (jnp.int32(1), token, done, text, state))[3]
+    ``text`` cannot be used again: its buffers become the result's.
+    """
+    max_tokens = text.ids.shape[1]
+    until = jnp.minimum(text.length + tokens, max_tokens)
+    slots = text.state.seen.shape[1] - max_tokens
+
+    def is_unfinished(text: Text) -> jax.Array:
+        return (text.length < until) & ~jnp.all(text.done)
+
+    def next_token(text: Text) -> Text:
+        slot = slots + text.length - 1
+        hidden, state = decode_step(arch, weights, text.state, text.token, slot)
+        token, done = _choose(head, hidden, text.done, eos)
+        return Text(text.length + 1, token, done, text.ids.at[:, text.length].set(token), state)
+
+    return jax.lax.while_loop(is_unfinished, next_token, text)
+
+
+def _choose(
+    head: Head, hidden: jax.Array, done: jax.Array, eos: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    scores = logits(head, hidden)
+    token = jnp.where(done, 0, head.ids[jnp.argmax(scores, axis=-1)])
+    is_finite = jnp.isfinite(scores.max(axis=-1))
+    token = jnp.where(is_finite, token, NON_FINITE)
+    return token, done | (token == eos) | ~is_finite

@@ -18,6 +18,7 @@ from openpi_flash_models.jax_models.weights import lay_out
 from openpi_flash_models.model.graph_options import DEFAULT_GRAPH, GraphOptions
 from openpi_flash_models.model.inputs import ModelInputs
 from openpi_flash_models.model.shape import ModelShape
+from openpi_flash_models.policy.model_protocols import Turn, at_once
 from openpi_flash_models.text.tokenizer import EOS_ID
 
 FAST_MAX_TOKENS = 256
@@ -113,6 +114,7 @@ class JaxTokenModel(JaxModel):
         options: how the programs compute.
         max_tokens: M, the largest number of tokens that it generates.
         allowed: [V] bool, the tokens that it may generate; None: all.
+        block: tokens that one program decodes; None: a single program makes the whole text.
     """
 
     def __init__(
@@ -123,30 +125,63 @@ class JaxTokenModel(JaxModel):
         *,
         max_tokens: int = FAST_MAX_TOKENS,
         allowed: np.ndarray | None = None,
+        block: int | None = None,
     ) -> None:
         super().__init__(tree, shape, options, with_actions=False)
         self.max_tokens = max_tokens
+        self.block = block
         if allowed is None:
             self._head = decode.whole_head(self.weights)
         else:
             self._head = decode.cut_head(self.weights, jnp.asarray(allowed))
 
-    def generate(self, inputs: ModelInputs) -> np.ndarray:
+    def generate(self, inputs: ModelInputs, turn: Turn = at_once) -> np.ndarray:
         """Token ids [B, M] of a batch, zeros after EOS.
+
+        Args:
+            inputs: images and prompts.
+            turn: entered for each program that runs on the device; the name is the program's.
 
         Raises:
             ModelOutputError: the model's logits are not finite.
         """
-        made = decode.decode(
-            self.arch,
-            self.weights,
-            self._head,
-            self._placed(inputs),
-            jnp.int32(EOS_ID),
-            max_tokens=self.max_tokens,
-            skipped_positions=1 if self.shape.kind == "pi0_fast" else 0,
-        )
-        tokens = np.asarray(jax.device_get(made))
+        if self.block is None:
+            with turn("generate"):
+                made = decode.decode(
+                    self.arch, self.weights, self._head, self._placed(inputs), _EOS, **self._sizes
+                )
+                tokens = np.asarray(jax.device_get(made))
+        else:
+            tokens = self._generate_in_blocks(inputs, turn, self.block)
         if (tokens == decode.NON_FINITE).any():
             raise ModelOutputError("the model's logits are not finite")
         return tokens
+
+    def _generate_in_blocks(self, inputs: ModelInputs, turn: Turn, block: int) -> np.ndarray:
+        # each turn ends when the device has finished: what is queued there would delay others
+        with turn("embed"):
+            embedded = decode.embed(self.arch, self.weights, self._placed(inputs))
+            embedded[0].block_until_ready()
+        with turn("read"):
+            text = decode.begin(
+                self.arch, self.weights, self._head, embedded, eos=_EOS, **self._sizes
+            )
+            text.done.block_until_ready()
+        # at least one, which compiles it in the warm-up even if the text is complete
+        for _ in range(1, self.max_tokens, block):
+            with turn("decode"):
+                text = decode.go_on(
+                    self.arch, self.weights, self._head, text, eos=_EOS, tokens=np.int32(block)
+                )
+                is_complete = bool(np.all(jax.device_get(text.done)))
+            if is_complete:
+                break
+        return np.asarray(jax.device_get(text.ids))
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        is_fast = self.shape.kind == "pi0_fast"
+        return {"max_tokens": self.max_tokens, "skipped_positions": 1 if is_fast else 0}
+
+
+_EOS = np.int32(EOS_ID)

@@ -97,7 +97,13 @@ def run_prefix(
 
 def read_last(arch: gemma.Arch, weights: Params, inputs: ModelInputs) -> tuple[jax.Array, Prefix]:
     """Run the prefix; returns the hidden state [B, D] of its last valid token, and the prefix."""
-    tokens, valid = embed_prefix(arch, weights, inputs)
+    return read_embedded(arch, weights, *embed_prefix(arch, weights, inputs))
+
+
+def read_embedded(
+    arch: gemma.Arch, weights: Params, tokens: jax.Array, valid: jax.Array
+) -> tuple[jax.Array, Prefix]:
+    """As ``read_last``, for the tokens [B, S, D] of ``embed_prefix``."""
     last = valid.shape[1] - 1 - jnp.argmax(valid[:, ::-1], axis=1)
     hidden, prefix = run_prefix(arch, weights, tokens, valid, last[:, None])
     return hidden[:, 0], prefix

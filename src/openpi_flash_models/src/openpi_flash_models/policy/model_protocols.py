@@ -5,7 +5,8 @@ Arrays in and out are numpy's; a model owns its device, its compiled programs an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,16 @@ from openpi_flash_models.model.shape import ModelShape
 
 DEFAULT_STEPS = 10
 """Denoising steps of a request that names none."""
+
+
+Turn = Callable[[str], contextlib.AbstractContextManager[None]]
+"""Gives the device for one program, named by its kind, while the context is open."""
+
+
+def at_once(program: str) -> contextlib.AbstractContextManager[None]:
+    """The turn of a model that shares its device with none."""
+    del program
+    return contextlib.nullcontext()
 
 
 class ActionModel(Protocol):
@@ -52,3 +63,10 @@ class TokenModel(Protocol):
 
     def generate(self, inputs: ModelInputs) -> np.ndarray:
         """Token ids [B, M] of a batch, zeros after EOS."""
+
+
+class TurnTakingModel(TokenModel, Protocol):
+    """A planner's: lets others use the device between its programs."""
+
+    def generate(self, inputs: ModelInputs, turn: Turn = at_once) -> np.ndarray:
+        """As a :class:`TokenModel`'s; each program runs in a turn of its own."""

@@ -17,7 +17,7 @@ from openpi_flash_models.checkpoints.digest import CheckpointIdentity
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_models.model.inputs import CAMERAS, IMAGE_SIZE, ModelInputs
 from openpi_flash_models.model.packing import lengths_from, pack, sized
-from openpi_flash_models.policy.model_protocols import TokenModel
+from openpi_flash_models.policy.model_protocols import Turn, TurnTakingModel, at_once
 from openpi_flash_models.robots.robot import CameraInput, Robot
 from openpi_flash_models.text.prompts import planner_prompt
 from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
@@ -68,7 +68,7 @@ class SubtaskPlanner:
 
     def __init__(
         self,
-        model: TokenModel,
+        model: TurnTakingModel,
         tokenizer: PaligemmaTokenizer,
         robot: Robot | None,
         options: PlannerOptions = PlannerOptions(),
@@ -95,11 +95,24 @@ class SubtaskPlanner:
             ObservationError: an image is missing, or cannot be used.
             ModelOutputError: the model's logits are not finite.
         """
+        return self.plan_in_turns(
+            observation, prompt=prompt, prompt_format=prompt_format, turn=at_once
+        )
+
+    def plan_in_turns(
+        self,
+        observation: Mapping[str, Any],
+        *,
+        prompt: str,
+        turn: Turn,
+        prompt_format: str | None = None,
+    ) -> Subtask:
+        """As ``plan``; runs each program of the model in a ``turn`` of its own."""
         started = time.perf_counter()
         if self._robot is _ANY_ROBOT:
             _refuse_unread_images(observation)
         inputs = self.model_inputs(observation, prompt=prompt, prompt_format=prompt_format)
-        ids = self._generate(inputs)
+        ids = self._generate(inputs, turn)
         text = self._tokenizer.decode(ids)
         return Subtask(text, (time.perf_counter() - started) * 1000)
 
@@ -142,10 +155,10 @@ class SubtaskPlanner:
             token_mask=tokens.mask[None],
         )
 
-    def _generate(self, inputs: ModelInputs) -> np.ndarray:
+    def _generate(self, inputs: ModelInputs, turn: Turn = at_once) -> np.ndarray:
         if self._model.token_buckets is not None:
             inputs = pack(inputs, self._model.token_buckets)
-        return self._model.generate(inputs)[0]
+        return self._model.generate(inputs, turn)[0]
 
 
 def _refuse_unread_images(observation: Mapping[str, Any]) -> None:

@@ -240,6 +240,34 @@ class PlannerSettings(Settings):
         },
     )
 
+    schedule: Literal["inline", "background"] = Field(
+        default="inline",
+        description="when the planner runs beside an action slot: inline before every action, for "
+        "the same observation, as Hebbian's openpi-flash; background at refresh_hz, and actions "
+        "follow the newest subtask",
+    )
+    refresh_hz: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = Field(
+        default=1.0,
+        description="how often the background schedule asks for a new subtask of a session that "
+        "acts; the planner may be slower",
+    )
+    max_wait_ms: Annotated[
+        float | None, Field(strict=True, gt=0, le=600_000, allow_inf_nan=False)
+    ] = Field(
+        default=None,
+        description="how long an action waits for the planner, then it is computed for the task "
+        "alone: inline every action, default 30000; background the first of a prompt, default 2000",
+    )
+    max_age_ms: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = Field(
+        default=10_000.0,
+        description="how much older than an action's observation the observation of its subtask "
+        "may be, in the background schedule; then actions are computed for the task alone",
+    )
+    block_tokens: Annotated[int, Field(strict=True, ge=1, le=1024)] = Field(
+        default=4,
+        description="how many tokens the planner decodes at a time; actions run between. Fewer "
+        "delay actions less, more make a subtask faster",
+    )
     robot: Text | None = Field(
         default=None,
         description="the robot whose camera names the requests use; default: the action slot's",
@@ -251,6 +279,13 @@ class PlannerSettings(Settings):
         "a gray image, as Hebbian's openpi-flash does",
     )
     dtype: Dtype = Field(default="auto", description=DTYPE)
+
+    @property
+    def max_wait(self) -> float:
+        """How long an action waits for the planner, s."""
+        if self.max_wait_ms is not None:
+            return self.max_wait_ms / 1000
+        return 30.0 if self.schedule == "inline" else 2.0
 
     @field_validator("robot")
     @classmethod

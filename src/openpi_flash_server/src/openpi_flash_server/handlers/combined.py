@@ -1,38 +1,58 @@
-"""The action slot's handler beside a planner: plans, adds the subtask to the prompt, acts."""
+"""The action slot's handler beside a planner: adds the subtask to the prompt, and acts."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_models.text.task import task_of
 from openpi_flash_server.config.live_prompts import LivePrompts
 from openpi_flash_server.config.prompt_template import fill_template
 from openpi_flash_server.handlers.action import ActionHandler, Prepared
-from openpi_flash_server.handlers.planning import SubtaskSource
-from openpi_flash_server.logs.events import EventLogger
-from openpi_flash_server.slot.answer import ErrorCode, RequestFailed
+from openpi_flash_server.slot.answer import RequestFailed
 from openpi_flash_server.slot.runner import Result
 from openpi_flash_server.slot.session import Session
 from openpi_flash_server.slot.work import RequestMode, Work
 
-log = EventLogger(__name__)
+
+class SubtaskSource(Protocol):
+    """Knows the subtasks of the requests that run."""
+
+    def subtask_for(self, work: Work, task: str) -> dict[str, Any]:
+        """The `subtask` of a reply to `work`; returns at once.
+
+        Raises:
+            RequestFailed: there is none, and the action is not worth computing.
+        """
+
+
+def task_reader(
+    action: ActionHandler, prompts: LivePrompts, default_prompt: str | None
+) -> Callable[[Work], str]:
+    """Reads the task of a request as a `CombinedHandler` of the same arguments does.
+
+    It raises ObservationError for a request that the handler refuses.
+    """
+
+    def task(work: Work) -> str:
+        action.refuse_other_artifact(work)
+        return task_of(work.observation, prompts.current.default_prompt, default_prompt)
+
+    return task
 
 
 class CombinedHandler:
-    """Asks the planner before every action.
+    """Acts for task and subtask.
 
-    If the planner fails, the actions are computed for the task alone, and the reply's `subtask`
-    holds an `error` beside its empty text.
+    Without a subtask the actions are computed for the task alone, and the reply's `subtask` holds
+    an `error` beside its empty text.
 
     Args:
         action: runs the policy.
         planner: gives the subtasks.
         prompts: the templates and the default prompt in force.
         default_prompt: the task if neither the request nor `prompts` names one.
-        clock: monotonic seconds.
     """
 
     def __init__(
@@ -42,13 +62,11 @@ class CombinedHandler:
         *,
         prompts: LivePrompts,
         default_prompt: str | None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._action = action
         self._planner = planner
         self._prompts = prompts
         self._default_prompt = default_prompt
-        self._clock = clock
 
     def handle(self, work: Work) -> dict[str, Any]:
         """Answers with actions, a subtask, or both, as `work.mode` asks."""
@@ -61,16 +79,15 @@ class CombinedHandler:
             return self._action.prepare(work)
         self._action.refuse_other_artifact(work)
         prompts, version = self._prompts.snapshot
-        part: dict[str, Any] = {"prompt_version": version}
         task = task_of(work.observation, prompts.default_prompt, self._default_prompt)
+        subtask = self._planner.subtask_for(work, task)
+        part: dict[str, Any] = {"prompt_version": version, "subtask": subtask}
         if work.mode is RequestMode.SUBTASK_ONLY:
-            return {**part, "subtask": self._planner.subtask_for(work, task)}, None
-        subtask = self._plan(work, task)
+            return part, None
         prompt = task
         if subtask["text"]:
             template = prompts.action_prompt_template
             prompt = fill_template(template, task=task, subtask=subtask["text"])
-        part["subtask"] = subtask
         return part, ({**work.observation, "prompt": prompt}, work.controls)
 
     @property
@@ -83,7 +100,7 @@ class CombinedHandler:
         return self._action.batch_key(work)
 
     def handle_batch(self, works: Sequence[Work]) -> list[Result]:
-        """As `handle` for each work: plans one after the other, and acts in one call."""
+        """As `handle` for each work; acts in one call of the policy."""
         prepared: list[Prepared | Exception] = []
         for work in works:
             try:
@@ -93,25 +110,5 @@ class CombinedHandler:
         return self._action.act_prepared(prepared)
 
     def reset(self, session: Session) -> None:
-        """Starts a new episode of the policy; every action has its own subtask."""
+        """Starts a new episode of the policy; the slot's gate forgets the subtasks."""
         self._action.reset(session)
-
-    def _plan(self, work: Work, task: str) -> dict[str, Any]:
-        started = self._clock()
-        try:
-            return self._planner.subtask_for(work, task)
-        except RequestFailed as error:
-            failure = error.failure
-            if failure.code not in _PLANNER_TROUBLE:
-                raise
-            log.warning("acting without a subtask", code=failure.code, reason=failure.message)
-            return {
-                "text": "",
-                "ms": (self._clock() - started) * 1000,
-                "age_ms": 0.0,
-                "error": {"code": str(failure.code), "message": failure.message},
-            }
-
-
-_PLANNER_TROUBLE = {ErrorCode.INTERNAL, ErrorCode.NOT_READY}
-"""Failures of the planner itself; after any other one the action is not worth computing."""

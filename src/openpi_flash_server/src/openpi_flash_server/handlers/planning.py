@@ -1,23 +1,19 @@
-"""The planner slot's handler, and how other slots ask it for a subtask."""
+"""The planner slot's handler."""
 
 from __future__ import annotations
 
-import dataclasses
-import threading
+import functools
 from collections.abc import Mapping
-from typing import Any, Protocol
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, runtime_checkable
 
 from openpi_flash_models.checkpoints.digest import CheckpointIdentity
-from openpi_flash_models.policy.policy_protocol import DEFAULT_CONTROLS
+from openpi_flash_models.policy.model_protocols import Turn
 from openpi_flash_models.text.task import task_of
 from openpi_flash_server.config.live_prompts import LivePrompts
 from openpi_flash_server.handlers.artifact import refuse_other_artifact
-from openpi_flash_server.slot.answer import Answer, Failure, Reply, RequestFailed
-from openpi_flash_server.slot.client import Client
-from openpi_flash_server.slot.session import ServerSession, Session
-from openpi_flash_server.slot.slot import Slot
-from openpi_flash_server.slot.ticket import Ticket
-from openpi_flash_server.slot.work import RequestMode, Work
+from openpi_flash_server.slot.session import PlanSession, Session
+from openpi_flash_server.slot.work import Work
 
 
 class PlannedSubtask(Protocol):
@@ -48,6 +44,28 @@ class Planner(Protocol):
         """Compiles what needs compiling."""
 
 
+@runtime_checkable
+class TurnTakingPlanner(Protocol):
+    """A planner that lets another model use the device between its programs."""
+
+    def plan_in_turns(
+        self,
+        observation: Mapping[str, Any],
+        *,
+        prompt: str,
+        turn: Turn,
+        prompt_format: str | None = None,
+    ) -> PlannedSubtask:
+        """As `Planner.plan`; each program of the model runs in a `turn` of its own."""
+
+
+class StepTurns(Protocol):
+    """Gives the device for one step of a planner."""
+
+    def step(self, program: str, *, is_awaited: bool) -> AbstractContextManager[None]:
+        """The turn of a program; `is_awaited`: somebody waits for the subtask."""
+
+
 class PlannerHandler:
     """Runs one planner.
 
@@ -55,6 +73,7 @@ class PlannerHandler:
         planner: the planner.
         prompts: the format and the default prompt in force; None: the defaults.
         default_prompt: the task if neither the request nor `prompts` names one.
+        turns: of the device, if an action model uses it, too.
     """
 
     def __init__(
@@ -63,80 +82,35 @@ class PlannerHandler:
         prompts: LivePrompts | None = None,
         *,
         default_prompt: str | None,
+        turns: StepTurns | None = None,
     ) -> None:
         self._planner = planner
         self._prompts = prompts or LivePrompts()
         self._default_prompt = default_prompt
+        self._turns = turns
 
     def handle(self, work: Work) -> dict[str, Any]:
         """`subtask` {text, ms, age_ms} and `prompt_version`, for every mode."""
         refuse_other_artifact(work, self._planner.checkpoint)
         prompts, version = self._prompts.snapshot
         prompt = task_of(work.observation, prompts.default_prompt, self._default_prompt)
-        subtask = self._planner.plan(
-            work.observation, prompt=prompt, prompt_format=prompts.generation_prompt_format
-        )
-        # age: from the planning's end to its use
+        subtask = self._plan(work, prompt, prompts.generation_prompt_format)
         planned = {"text": subtask.text, "ms": float(subtask.ms), "age_ms": 0.0}
         return {"subtask": planned, "prompt_version": version}
 
+    def _plan(self, work: Work, prompt: str, prompt_format: str) -> PlannedSubtask:
+        planner, seen = self._planner, work.observation
+        if self._turns is None:
+            return planner.plan(seen, prompt=prompt, prompt_format=prompt_format)
+        session = work.session
+        is_awaited = not isinstance(session, PlanSession) or session.is_awaited
+        turn = functools.partial(self._turns.step, is_awaited=is_awaited)
+        if isinstance(planner, TurnTakingPlanner):
+            return planner.plan_in_turns(
+                seen, prompt=prompt, prompt_format=prompt_format, turn=turn
+            )
+        with turn("plan"):
+            return planner.plan(seen, prompt=prompt, prompt_format=prompt_format)
+
     def reset(self, session: Session) -> None:
         """Planners keep nothing between requests."""
-
-
-class SubtaskSource:
-    """Asks the planner's slot, so that only that slot's thread runs the planner.
-
-    Args:
-        slot: the planner's slot.
-    """
-
-    def __init__(self, slot: Slot) -> None:
-        self._slot = slot
-
-    def subtask_for(self, work: Work, task: str) -> dict[str, Any]:
-        """The `subtask` of a reply to `work`; blocks until the planner has answered.
-
-        Raises:
-            RequestFailed: the planner did not answer; says why.
-        """
-        answered = threading.Event()
-        answers: list[Answer] = []
-
-        def respond(answer: Answer) -> None:
-            answers.append(answer)
-            answered.set()
-
-        now = self._slot.clock()
-        self._slot.submit(
-            Ticket(
-                works=(
-                    dataclasses.replace(
-                        work,
-                        observation={**work.observation, "prompt": task},
-                        mode=RequestMode.SUBTASK_ONLY,
-                        controls=DEFAULT_CONTROLS,
-                        session=ServerSession.ACTION_SLOT,
-                        # the client means the action slot's, which has checked it
-                        expected_artifact=None,
-                    ),
-                ),
-                is_batch=False,
-                client=_ACTION_SLOT,
-                received_at=now,
-                decode_ms=0.0,
-                deadline=None if work.deadline_ms is None else now + work.deadline_ms / 1000,
-                respond=respond,
-                is_cancelled=lambda: False,
-            )
-        )
-        answered.wait()
-        answer = answers[0]
-        if isinstance(answer, Failure):
-            raise RequestFailed(answer)
-        assert isinstance(answer, Reply)
-        subtask: dict[str, Any] = answer.result["subtask"]
-        return subtask
-
-
-_ACTION_SLOT = Client("action slot", "action slot")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from openpi_flash_server.runners.device_turns import DeviceTurns
 from openpi_flash_server.runners.job_thread import JobThread
 from openpi_flash_server.runners.shared_device import DeviceRunner
 from openpi_flash_server.slot.runner import Handler
@@ -17,13 +18,19 @@ class OwnThread(DeviceRunner):
         name: the thread's.
         handler: loaded and warm.
         clock: monotonic seconds.
+        turns: of a device that a planner uses, too.
     """
 
     def __init__(
-        self, name: str, handler: Handler, *, clock: Callable[[], float] = time.monotonic
+        self,
+        name: str,
+        handler: Handler,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        turns: DeviceTurns | None = None,
     ) -> None:
         self._thread = JobThread(name)
-        super().__init__(self._thread, handler, clock)
+        super().__init__(self._thread, handler, clock, turns)
 
     def close(self, timeout: float) -> bool:
         """Ends the thread when all is run; returns whether it did within `timeout` s."""

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 
+from openpi_flash_server.runners.device_turns import DeviceTurns
 from openpi_flash_server.runners.job_thread import JobThread
 from openpi_flash_server.slot.runner import (
     Handler,
@@ -48,12 +49,20 @@ class DeviceRunner:
         jobs: the thread.
         handler: loaded and warm.
         clock: monotonic seconds.
+        turns: of a device that a planner on another thread uses, too.
     """
 
     places = 1
 
-    def __init__(self, jobs: JobThread, handler: Handler, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        jobs: JobThread,
+        handler: Handler,
+        clock: Callable[[], float],
+        turns: DeviceTurns | None = None,
+    ) -> None:
         self._jobs = jobs
+        self._turns = turns
         self._handler = handler
         self._clock = clock
         self.max_batch = max_batch_of(handler)
@@ -64,7 +73,17 @@ class DeviceRunner:
 
     def start(self, works: Sequence[Work], done: Callable[[Ran], None]) -> None:
         """Runs `works` after what was started on the thread before."""
-        self._jobs.do(lambda: done(run_batch(self._handler, works, self._clock)))
+        if self._turns is not None:
+            self._turns.action_wanted(works)
+        self._jobs.do(lambda: self._run(works, done))
+
+    def _run(self, works: Sequence[Work], done: Callable[[Ran], None]) -> None:
+        if self._turns is None:
+            done(run_batch(self._handler, works, self._clock))
+            return
+        with self._turns.action(works):
+            # `done` in the turn, too: it may start the next batch, which then comes first
+            done(run_batch(self._handler, works, self._clock))
 
     def reset(self, session: Session) -> None:
         """Drops the session's state after what was started before."""

@@ -11,10 +11,12 @@ from typing import Any
 from openpi_flash_server.config.files import user_path
 from openpi_flash_server.config.listen_address import with_port
 from openpi_flash_server.config.server_config import ServerConfig, TransportSettings
+from openpi_flash_server.runners.device_turns import DeviceTurns
 from openpi_flash_server.runners.own_thread import OwnThread
 from openpi_flash_server.serving.traffic import Traffic
 from openpi_flash_server.shadow.without_shadows import without_shadows
 from openpi_flash_server.slot.event_log import EventLog
+from openpi_flash_server.slot.gate import Gate
 from openpi_flash_server.slot.life import Stage
 from openpi_flash_server.slot.runner import Handler, Runner
 from openpi_flash_server.slot.slot import Slot
@@ -123,20 +125,33 @@ class Endpoint:
             raise StartError(f"{self.name}_transport.unix_socket_path: {reason}") from error
         self.transports.append(self.local)
 
-    def serve_with(self, handler: Handler, metadata: Mapping[str, Any]) -> Runner | None:
-        """Lets clients in, or runs further requests with another handler; it is loaded and warm.
+    def serve_with(
+        self,
+        handler: Handler,
+        metadata: Mapping[str, Any],
+        *,
+        gate: Gate | None = None,
+        turns: DeviceTurns | None = None,
+    ) -> Runner | None:
+        """Lets clients in, or runs further requests with another handler.
 
         No request is lost. Clients that connect from now on get the new metadata.
+
+        Args:
+            handler: loaded and warm.
+            metadata: for the clients.
+            gate: may hold requests back.
+            turns: of a device that another slot uses, too.
 
         Returns:
             The former handler's runner, which may still run what was started.
         """
         self.metadata = metadata
-        runner, former = OwnThread(f"slot-{self.name}", handler), None
+        runner, former = OwnThread(f"slot-{self.name}", handler, turns=turns), None
         if self.slot.is_open:
-            former = self.slot.replace(runner)
+            former = self.slot.replace(runner, gate)
         else:
-            self.slot.open(runner)
+            self.slot.open(runner, gate)
         # WebSocket last: its health page says that all is ready
         for transport in reversed(self.transports):
             transport.publish(metadata)

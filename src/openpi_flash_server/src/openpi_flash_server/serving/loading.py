@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,15 +21,20 @@ from openpi_flash_server.config.server_config import (
     ServerConfig,
 )
 from openpi_flash_server.handlers.action import ActionHandler
-from openpi_flash_server.handlers.combined import CombinedHandler
+from openpi_flash_server.handlers.combined import CombinedHandler, task_reader
 from openpi_flash_server.handlers.null_policy import NullPolicy
-from openpi_flash_server.handlers.planning import Planner, PlannerHandler, SubtaskSource
+from openpi_flash_server.handlers.planning import Planner, PlannerHandler
+from openpi_flash_server.handlers.subtask_board import Pace
+from openpi_flash_server.handlers.subtask_feed import SubtaskFeed
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.own_policy.errors import PolicyLoadError
+from openpi_flash_server.runners.device_turns import DeviceTurns
 from openpi_flash_server.serving.endpoint import StartError
+from openpi_flash_server.serving.framework_memory import leave_memory_to_pytorch
 from openpi_flash_server.serving.metadata import action_metadata, planner_metadata
 from openpi_flash_server.serving.model_library import ModelLibrary
 from openpi_flash_server.serving.own_policy_loading import load_own_policy
+from openpi_flash_server.slot.gate import Gate
 from openpi_flash_server.slot.life import Stage
 from openpi_flash_server.slot.runner import Handler
 from openpi_flash_server.slot.slot import Slot
@@ -53,11 +60,21 @@ class Loaders:
 
 @dataclass(frozen=True)
 class LoadedSlot:
-    """A slot that can be opened: its handler is warm."""
+    """A slot that can be opened: its handler is warm.
+
+    Attributes:
+        name: of the slot.
+        handler: answers its requests.
+        metadata: for its clients.
+        gate: holds requests back; None holds none.
+        turns: of a device that another slot uses, too.
+    """
 
     name: str
     handler: Handler
     metadata: Mapping[str, Any]
+    gate: Gate | None = None
+    turns: DeviceTurns | None = None
 
 
 def load_slots(
@@ -65,7 +82,9 @@ def load_slots(
     slots: Mapping[str, Slot],
     loaders: Loaders,
     library: ModelLibrary[ActionPolicy],
+    *,
     prompts: LivePrompts,
+    turns: DeviceTurns,
 ) -> list[LoadedSlot]:
     """Loads and warms up all that `config` names, one after the other.
 
@@ -75,6 +94,7 @@ def load_slots(
         loaders: load the models.
         library: keeps the policy.
         prompts: in force for all slots.
+        turns: of the device, which an action model and a planner share.
     """
     loaded = []
     policy = None
@@ -85,6 +105,7 @@ def load_slots(
         if robot is None and policy is not None and policy.spec.robot != NULL_MODEL:
             robot = policy.spec.robot or None
         _download(config.planner, slots, loaders)
+        leave_memory_to_pytorch(sys.modules, os.environ)
         with _stage(
             slots,
             Stage.LOADING,
@@ -96,11 +117,18 @@ def load_slots(
         with _stage(slots, Stage.COMPILING, "compiling the planner model", "planner model is warm"):
             planner.warm_up()
         default_prompt = _default_prompt(config.action) if config.action is not None else None
-        handler: Handler = PlannerHandler(planner, prompts, default_prompt=default_prompt)
+        handler: Handler = PlannerHandler(
+            planner,
+            prompts,
+            default_prompt=default_prompt,
+            turns=turns if policy is not None else None,
+        )
         metadata = planner_metadata(policy.spec if policy is not None else None, planner.checkpoint)
         loaded.append(LoadedSlot("planner", handler, metadata))
     if policy is not None and config.action is not None:
-        loaded.append(action_slot(policy, config.action, config.planner, slots, prompts))
+        loaded.append(
+            action_slot(policy, config.action, config.planner, slots, prompts=prompts, turns=turns)
+        )
     return loaded
 
 
@@ -146,20 +174,33 @@ def action_slot(
     settings: ActionSettings,
     planner: PlannerSettings | None,
     slots: Mapping[str, Slot],
+    *,
     prompts: LivePrompts,
+    turns: DeviceTurns,
 ) -> LoadedSlot:
     """The action slot of a loaded policy, beside a planner if there is one."""
     action = ActionHandler(policy, prompts)
-    handler: Handler = action
-    if planner is not None:
-        handler = CombinedHandler(
-            action,
-            SubtaskSource(slots["planner"]),
-            prompts=prompts,
-            default_prompt=_default_prompt(settings),
-        )
     metadata = action_metadata(policy.spec, has_planner=planner is not None)
-    return LoadedSlot("action", handler, metadata)
+    if planner is None:
+        return LoadedSlot("action", action, metadata)
+    default_prompt = _default_prompt(settings)
+    feed = SubtaskFeed(
+        slots["planner"],
+        slots["action"],
+        pace=_pace(planner),
+        task_of=task_reader(action, prompts, default_prompt),
+    )
+    handler = CombinedHandler(action, feed, prompts=prompts, default_prompt=default_prompt)
+    return LoadedSlot("action", handler, metadata, gate=feed, turns=turns)
+
+
+def _pace(settings: PlannerSettings) -> Pace:
+    return Pace(
+        every_request=settings.schedule == "inline",
+        period=1 / settings.refresh_hz,
+        longest_wait=settings.max_wait,
+        oldest=settings.max_age_ms / 1000,
+    )
 
 
 def _download(
@@ -252,6 +293,7 @@ def load_planner(settings: PlannerSettings, robot: str | None) -> Planner:
             robot=robot,
             dtype=_dtype(settings.dtype),
             missing_cameras=settings.missing_cameras,
+            block_tokens=settings.block_tokens,
         )
 
 

@@ -185,7 +185,11 @@ class ModelSwap:
 
         def switch() -> None:
             metadata = self._steps.serves(settings, other.metadata)
-            former.append(self._endpoint.serve_with(other.handler, metadata))
+            former.append(
+                self._endpoint.serve_with(
+                    other.handler, metadata, gate=other.gate, turns=other.turns
+                )
+            )
 
         try:
             changes = contract_changes(self._endpoint.metadata or {}, other.metadata)

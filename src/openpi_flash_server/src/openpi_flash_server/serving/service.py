@@ -13,6 +13,7 @@ from openpi_flash_models.policy.policy_protocol import ActionPolicy
 from openpi_flash_server.config.listen_address import is_loopback
 from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
 from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.runners.device_turns import DeviceTurns
 from openpi_flash_server.serving.administration import Administration
 from openpi_flash_server.serving.checkpoint_slots import (
     CheckpointSlots,
@@ -33,6 +34,7 @@ from openpi_flash_server.serving.model_library import ModelLibrary
 from openpi_flash_server.serving.model_swap import ModelSwap, SwapSteps
 from openpi_flash_server.serving.request_watch import RequestWatch
 from openpi_flash_server.slot.events import GivenUp
+from openpi_flash_server.slot.slot import Slot
 
 log = EventLogger(__name__)
 
@@ -61,6 +63,7 @@ class Service:
         self._loaders = loaders
         self._library: ModelLibrary[ActionPolicy] = ModelLibrary()
         self.swap: ModelSwap | None = None
+        self._turns = DeviceTurns()
         self.endpoints: dict[str, Endpoint] = {}
         self.admin = Administration(config)
         self.watch = RequestWatch(config)
@@ -105,7 +108,12 @@ class Service:
         slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
         try:
             loaded = load_slots(
-                self._config, slots, self._loaders, self._library, self.admin.prompts
+                self._config,
+                slots,
+                self._loaders,
+                self._library,
+                prompts=self.admin.prompts,
+                turns=self._turns,
             )
             self.watch.load_shadow(lambda settings: self._load(settings).handler)
         except BaseException as error:
@@ -118,7 +126,9 @@ class Service:
             for one in loaded:
                 metadata = self._serves(one.name, one.metadata)
                 handler = self.watch.beside_shadow(one.name, one.handler)
-                self.endpoints[one.name].serve_with(handler, metadata)
+                self.endpoints[one.name].serve_with(
+                    handler, metadata, gate=one.gate, turns=one.turns
+                )
 
     def _serves(self, name: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Notes what answers in a slot from now on; returns what its clients are told."""
@@ -129,7 +139,19 @@ class Service:
     def _load(self, settings: ActionSettings) -> LoadedSlot:
         slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
         policy = acquire_policy(settings, slots, self._loaders, self._library)
-        return action_slot(policy, settings, self._config.planner, slots, self.admin.prompts)
+        return self._action_slot(policy, settings, slots)
+
+    def _action_slot(
+        self, policy: ActionPolicy, settings: ActionSettings, slots: Mapping[str, Slot]
+    ) -> LoadedSlot:
+        return action_slot(
+            policy,
+            settings,
+            self._config.planner,
+            slots,
+            prompts=self.admin.prompts,
+            turns=self._turns,
+        )
 
     def _hold_sessions(self) -> None:
         """Lets Positronic's clients ask for checkpoints, if the configuration wants that."""
@@ -165,7 +187,7 @@ class Service:
         slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
 
         def slot_of(policy: ActionPolicy, settings: ActionSettings) -> LoadedSlot:
-            loaded = action_slot(policy, settings, self._config.planner, slots, self.admin.prompts)
+            loaded = self._action_slot(policy, settings, slots)
             handler = self.watch.beside_shadow("action", loaded.handler)
             return dataclasses.replace(loaded, handler=handler)
 

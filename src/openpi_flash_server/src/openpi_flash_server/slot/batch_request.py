@@ -46,7 +46,8 @@ def parse_works(message: Any, *, session: str) -> tuple[tuple[Work, ...], bool]:
         if key not in _OF_THE_REQUEST and key != KEY
     }
     rows = ({key: part[row] for key, part in parts.items()} | whole for row in range(size))
-    return tuple(parse_message(row, session=session) for row in rows), True
+    works = (parse_message(row, session=session, row=index) for index, row in enumerate(rows))
+    return tuple(works), True
 
 
 def join_answers(answers: Sequence[Answer]) -> Answer:

@@ -95,7 +95,7 @@ class EventLog:
 
 
 def _named(session: Session) -> str:
-    return shown(session if isinstance(session, str) else session.name.lower())
+    return shown(session if isinstance(session, str) else session.name)
 
 
 _LONGEST_KEY = 100

@@ -7,11 +7,13 @@
   that, the earliest deadline is first, then the longest wait.
 - A batch holds requests of one class that can share a call. It waits up to `max_wait` for sessions
   whose next request is expected by then, and for nobody else.
+- A request that is held does not run before it is released, or its time has come.
 - A request past its deadline, or that its client no longer wants, is dropped before it costs
   the device anything.
 
-The order of calls: `submit` and `end_session` when they happen; `next_batch` after every change and
-at `next_wakeup`, until it returns no pieces or nothing waits; `finished` when the pieces have run.
+The order of calls: `submit`, `release` and `end_session` when they happen; `next_batch` after every
+change and at `next_wakeup`, until it returns no pieces or nothing waits; `finished` when the pieces
+have run.
 """
 
 from __future__ import annotations
@@ -113,11 +115,15 @@ class Batch(Generic[R]):
 
 @dataclass(slots=True)
 class _Waiting(Generic[R]):
-    """A request of which `given` observations run or have run; its session waits since `since`."""
+    """A request of which `given` observations run or have run; its session waits since `since`.
+
+    It is held until `held_until`.
+    """
 
     request: R
     since: float
     given: int = 0
+    held_until: float = -math.inf
     path: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -176,12 +182,18 @@ class Scheduler(Generic[R]):
         """The requests that wait, by their sessions' turns."""
         return [waiting.request for waiting in self._waiting.values()]
 
-    def submit(self, request: R, now: float) -> list[Dropped[R]]:
-        """Queues `request`; returns the requests that this drops, which may include itself."""
+    def submit(self, request: R, now: float, *, held_until: float = -math.inf) -> list[Dropped[R]]:
+        """Queues `request`; returns the requests that this drops, which may include itself.
+
+        Args:
+            request: the newest of its session.
+            now: the time.
+            held_until: when it may run even if it is not released before.
+        """
         self._arrivals.arrived(request.session, request.rank, now)
         older = self._waiting.get(request.session)
         if older is not None:
-            self._waiting[request.session] = _Waiting(request, older.since)
+            self._waiting[request.session] = _Waiting(request, older.since, held_until=held_until)
             reason = _expired(older.request, now) or DropReason.SUPERSEDED
             return [Dropped(older.request, reason)]
         dropped: list[Dropped[R]] = []
@@ -193,7 +205,7 @@ class Scheduler(Generic[R]):
             if refused is request:
                 return dropped
             del self._waiting[refused.session]
-        newcomer = _Waiting(request, now)
+        newcomer = _Waiting(request, now, held_until=held_until)
         if not self._running[request.session]:
             others = [
                 waiting.path
@@ -214,6 +226,9 @@ class Scheduler(Generic[R]):
         """
         dropped = tuple(self._drop_expired(now))
         self._look_again = None
+        for waiting in self._waiting.values():
+            if waiting.held_until <= now:
+                waiting.held_until = -math.inf
         if room == 0:
             return Batch((), dropped)
         for rank in sorted({waiting.request.rank for waiting in self._waiting.values()}):
@@ -242,6 +257,12 @@ class Scheduler(Generic[R]):
         if pieces:
             self._durations.ran(sum(piece.count for piece in pieces), now - started)
 
+    def release(self, session: Hashable) -> None:
+        """Lets the session's waiting request run, if there is one."""
+        waiting = self._waiting.get(session)
+        if waiting is not None:
+            waiting.held_until = -math.inf
+
     def end_session(self, session: Hashable) -> R | None:
         """Takes out the waiting request of a session that ended or starts anew."""
         self._arrivals.forget(session)
@@ -254,6 +275,11 @@ class Scheduler(Generic[R]):
             waiting.request.deadline + DEADLINE_GRACE
             for waiting in self._waiting.values()
             if waiting.request.deadline is not None
+        ]
+        times += [
+            waiting.held_until
+            for waiting in self._waiting.values()
+            if waiting.held_until > -math.inf
         ]
         if self._look_again is not None:
             times.append(self._look_again)
@@ -272,7 +298,9 @@ class Scheduler(Generic[R]):
         candidates = [
             waiting
             for session, waiting in self._waiting.items()
-            if waiting.request.rank == rank and (waiting.given or not self._running[session])
+            if waiting.request.rank == rank
+            and waiting.held_until == -math.inf
+            and (waiting.given or not self._running[session])
         ]
         while room > 0 and candidates:
             eligible = draft.eligible([waiting.path for waiting in candidates])

@@ -5,8 +5,7 @@ Clients choose names. A part of the server has no name, so that no client can im
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from openpi_flash_models.errors import ObservationError
@@ -16,11 +15,24 @@ LONGEST_NAME = 128
 """Characters of a session's name, as in the hello of QUIC (docs/protocol.md)."""
 
 
-class ServerSession(enum.Enum):
-    """Parts of the server that ask another slot."""
+@dataclass(frozen=True, slots=True)
+class PlanSession:
+    """The action slot, which asks the planner for the subtasks of one session.
 
-    ACTION_SLOT = enum.auto()
-    """Asks the planner for the subtask of its running request, one at a time."""
+    Attributes:
+        of: that session.
+        row: of its observation in a request with a batch.
+        is_awaited: whether a request waits for this subtask.
+    """
+
+    of: Session
+    row: int
+    is_awaited: bool = field(compare=False)
+
+    @property
+    def name(self) -> str:
+        """For the log."""
+        return f"action slot for {self.of}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +43,7 @@ class ShadowSession:
         of: the session that is copied.
     """
 
-    of: str | ServerSession
+    of: str | PlanSession
 
     @property
     def name(self) -> str:
@@ -39,7 +51,7 @@ class ShadowSession:
         return f"shadow of {self.of if isinstance(self.of, str) else self.of.name}"
 
 
-Session = str | ServerSession | ShadowSession
+Session = str | PlanSession | ShadowSession
 
 
 def owned_name(name: str, key: int) -> str:

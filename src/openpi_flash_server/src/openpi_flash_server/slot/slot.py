@@ -23,6 +23,7 @@ from openpi_flash_server.slot.answer import Answer, ErrorCode, Failure
 from openpi_flash_server.slot.batch_request import parse_works
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.failures import bad_request, internal
+from openpi_flash_server.slot.gate import Admission, Gate
 from openpi_flash_server.slot.health import Health
 from openpi_flash_server.slot.life import Life, Stage
 from openpi_flash_server.slot.open_request import OpenRequest
@@ -66,10 +67,12 @@ class Slot:
         self._sessions = Sessions()
         self._open: dict[Ticket, OpenRequest] = {}
         self._runner: Runner | None = None
+        self._gate: Gate | None = None
         self._runs = Running(give_up_after)
         self._sequence = 0
         self._life = Life()
         self._health = Health()
+        self._failing = ""
         self._closed = False
         # guards everything above; held for moments, never while a handler runs
         self._lock = threading.RLock()
@@ -105,6 +108,7 @@ class Slot:
             return (
                 self._life.refusal
                 or self._life.trouble
+                or self._failing
                 or self._health.unhealthy_because(self.clock())
             )
 
@@ -149,6 +153,11 @@ class Slot:
         with self._lock:
             self._life.fails(reason)
 
+    def is_failing(self, reason: str) -> None:
+        """Reports to `/healthz` that requests fail one after the other; empty: they do no more."""
+        with self._lock:
+            self._failing = reason
+
     def lacks_model(self, reason: str) -> None:
         """Refuses requests, and reports to `/healthz` that only a reload or a restart helps."""
         with self._lock:
@@ -159,25 +168,39 @@ class Slot:
         with self._lock:
             self._life.prepares(stage, reason)
 
-    def open(self, runner: Runner) -> None:
-        """Takes requests from now on. The runner's handler is loaded and warm."""
+    def open(self, runner: Runner, gate: Gate | None = None) -> None:
+        """Takes requests from now on.
+
+        Args:
+            runner: its handler is loaded and warm.
+            gate: may hold requests back; None holds none.
+        """
         with self._lock:
             if self._life.stage is Stage.DRAINING or self._runner is not None:
                 raise RuntimeError(f"slot {self.name} cannot be opened twice")
             self._runner = runner
+            self._gate = gate
             self._health.replaced()
             self._life.opens()
             is_first = self._wakeups.ident is None
         if is_first:
             self._wakeups.start()
 
-    def replace(self, runner: Runner) -> Runner:
-        """Starts every further batch on `runner`; returns the former one, which may still run."""
+    def replace(self, runner: Runner, gate: Gate | None = None) -> Runner:
+        """Starts every further batch on `runner`; returns the former one, which may still run.
+
+        Requests that the former gate holds are released.
+        """
         with self._lock:
             former = self._runner
             if self._life.stage is Stage.DRAINING or former is None:
                 raise RuntimeError(f"slot {self.name} is not open")
+            waiting = [ticket.session for ticket in self._scheduler.waiting]
+            self._forget(waiting)
+            for session in waiting:
+                self._scheduler.release(session)
             self._runner = runner
+            self._gate = gate
             self._health.replaced()
             self._life.opens()
         self._advance()
@@ -196,6 +219,7 @@ class Slot:
             self._runner = None
             self._life.unloads(reason)
             waiting = self._take_waiting()
+            self._gate = None
         self._refuse(waiting, ErrorCode.NOT_READY, reason)
         return runner
 
@@ -206,6 +230,12 @@ class Slot:
             seeds: a new seed for each; may be called from any thread.
         """
         self._seeds = seeds
+
+    def release(self, session: Session) -> None:
+        """Lets the session's waiting request run, which the gate held back."""
+        with self._lock:
+            self._scheduler.release(session)
+        self._advance()
 
     def receive(
         self,
@@ -263,23 +293,32 @@ class Slot:
             refusal = self._life.refusal
             dropped: list[Dropped[Ticket]] = []
             ended: list[Session] = []
+            admission = Admission()
             if not refusal:
+                now = self.clock()
                 # a client that has left already begins no session
                 if not ticket.is_cancelled():
                     ended = self._sessions.used(ticket.session, ticket.client)
+                    self._forget(ended)
+                    if self._gate is not None:
+                        admission = self._gate.admit(ticket, now)
                 self._open[ticket] = OpenRequest(ticket, number)
-                dropped = self._scheduler.submit(ticket, self.clock())
+                held_until = -math.inf if admission.held_until is None else admission.held_until
+                dropped = self._scheduler.submit(ticket, now, held_until=held_until)
         if refusal:
             failure = Failure(ErrorCode.NOT_READY, refusal)
             self._voice.answer(number, ticket.session, failure, ticket.respond)
         self._drop(dropped)
         self._end_sessions(ended)
+        if admission.begin is not None:
+            admission.begin()
         self._advance()
 
     def reset(self, session: Session) -> None:
         """Starts `session` anew: drops its waiting request, and its state before its next one."""
         with self._lock:
             waiting = self._scheduler.end_session(session)
+            self._forget([session])
             if self._runner is not None:
                 self._runner.reset(session)
         if waiting is not None:
@@ -289,6 +328,7 @@ class Slot:
         """Ends the sessions that no other client uses."""
         with self._lock:
             ended = self._sessions.left(client)
+            self._forget(ended)
         self._end_sessions(ended)
 
     def stop_accepting(self) -> None:
@@ -324,6 +364,7 @@ class Slot:
     def _take_waiting(self) -> list[OpenRequest]:
         # of a request that was given up, a part may still wait
         waiting = self._scheduler.clear()
+        self._forget(ticket.session for ticket in waiting)
         return [self._open.pop(ticket) for ticket in waiting if ticket in self._open]
 
     def _refuse(self, requests: Iterable[OpenRequest], code: ErrorCode, reason: str) -> None:
@@ -398,10 +439,7 @@ class Slot:
                 request.sequence = self._sequence
             numbers.append(request.number)
             chosen = ticket.works[piece.first : piece.first + piece.count]
-            if ticket.deadline is not None:
-                left_ms = (ticket.deadline - now) * 1000
-                chosen = tuple(dataclasses.replace(work, deadline_ms=left_ms) for work in chosen)
-            works.extend(chosen)
+            works.extend(ticket.at_start(work, now) for work in chosen)
         run = self._runs.start(runner, pieces, now)
         self._voice.tell(events.Started(now, tuple(numbers), len(works)))
         runner.start(works, functools.partial(self._ran, run))
@@ -453,6 +491,11 @@ class Slot:
     def _can_share(self, one: Ticket, other: Ticket) -> bool:
         assert self._runner is not None
         return self._runner.batch_key(one.work) == self._runner.batch_key(other.work)
+
+    def _forget(self, sessions: Iterable[Session]) -> None:
+        if self._gate is not None:
+            for session in sessions:
+                self._gate.forget(session)
 
     def _end_sessions(self, ended: Iterable[Session]) -> None:
         for session in ended:

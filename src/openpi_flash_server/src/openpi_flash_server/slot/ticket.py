@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from openpi_flash_server.slot.answer import Answer
 from openpi_flash_server.slot.client import Client
@@ -56,3 +56,8 @@ class Ticket:
     def size(self) -> int:
         """Number of observations."""
         return len(self.works)
+
+    def at_start(self, work: Work, now: float) -> Work:
+        """One of `works` with its times as a runner counts them."""
+        deadline_ms = None if self.deadline is None else (self.deadline - now) * 1000
+        return replace(work, deadline_ms=deadline_ms, received_at=self.received_at)

@@ -64,6 +64,8 @@ class Work:
             None for ever.
         expected_artifact: digest of the only checkpoint that may answer; None for any.
         traceparent: the client's span, as W3C's Trace Context writes it; None if it sent none.
+        row: index of the observation in a request with a batch; 0 elsewhere.
+        received_at: when its last byte had come, monotonic s; set for a runner, 0 before.
     """
 
     observation: Mapping[str, Any]
@@ -75,14 +77,17 @@ class Work:
     deadline_ms: float | None
     expected_artifact: str | None = None
     traceparent: str | None = None
+    row: int = 0
+    received_at: float = 0.0
 
 
-def parse_message(message: Any, *, session: str) -> Work:
+def parse_message(message: Any, *, session: str, row: int = 0) -> Work:
     """Parses a decoded message: takes our optional keys out; the rest is the observation.
 
     Args:
         message: what the codec decoded.
         session: the transport's name for the client, used if the message names no session.
+        row: index of the observation in its request.
 
     Raises:
         ObservationError: names the key, what it holds and what it should hold.
@@ -106,6 +111,7 @@ def parse_message(message: Any, *, session: str) -> Work:
         expected_artifact=_artifact(observation.pop("expected_artifact", None)),
         traceparent=_traceparent(observation.pop("traceparent", None)),
         observation=observation,
+        row=row,
     )
 
 
