@@ -153,7 +153,7 @@ class Slot:
             if self._closing or self._runner is not None:
                 raise RuntimeError(f"slot {self.name} cannot be opened twice")
             self._runner = runner
-            self._gate = gate
+            self._guard_by(gate)
             self._not_ready_because = ""
         self._wakeups.start()
 
@@ -171,7 +171,7 @@ class Slot:
             for session in waiting:
                 self._scheduler.release(session)
             self._runner = runner
-            self._gate = gate
+            self._guard_by(gate)
             self._under_way = 0
         self._advance()
         return former
@@ -371,6 +371,11 @@ class Slot:
     def _can_share(self, one: Ticket, other: Ticket) -> bool:
         assert self._runner is not None
         return self._runner.batch_key(one.work) == self._runner.batch_key(other.work)
+
+    def _guard_by(self, gate: Gate | None) -> None:
+        self._gate = gate
+        if gate is not None:
+            gate.attach(self.release)
 
     def _forget(self, sessions: Iterable[Session]) -> None:
         if self._gate is not None:
