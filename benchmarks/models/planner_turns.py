@@ -93,7 +93,6 @@ class Server:
         )
         feed = SubtaskFeed(
             self.planner,
-            self.action,
             pace=arm.pace,
             task_of=task_reader(action, prompts, None),
         )

@@ -37,7 +37,6 @@ class Pair:
         action, prompts = ActionHandler(policy), LivePrompts(self._prompts)
         self.feed = SubtaskFeed(
             self.planner_slot,
-            self.action_slot,
             pace=self._pace,
             task_of=task_reader(action, prompts, self._default_prompt),
         )

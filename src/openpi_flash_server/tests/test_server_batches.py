@@ -6,6 +6,7 @@ import hypothesis
 import numpy as np
 import pytest
 from message_strategies import OUR_KEYS, VALUES
+from served_slot import wait_until
 from server_fakes import (
     CLIENT,
     WAIT,
@@ -108,6 +109,8 @@ def test_a_batch_beside_a_planner_is_planned_one_by_one_and_acted_on_at_once():
         ]
         for number, message in enumerate(messages):
             inboxes.append(pair.send(pair.action_slot, message, session=f"r{number}"))
+        # all of them wait for the action's thread, none for the planner
+        wait_until(lambda: len(planner.prompts) == 4 and not pair.planner_slot._running)
         policy.gate.set()
         _, wipe, only_action, fold, only_plan, bad = (inbox.wait() for inbox in inboxes)
     finally:

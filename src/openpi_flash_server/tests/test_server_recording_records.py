@@ -21,7 +21,7 @@ from openpi_flash_server.recording.records import (
 )
 from openpi_flash_server.recording.ring import PackedRecord, Ring
 from openpi_flash_server.slot.events import Received
-from openpi_flash_server.slot.session import ServerSession
+from openpi_flash_server.slot.session import PlanSession
 from openpi_flash_server.slot.work import parse_message, with_seed
 
 MESSAGE = {
@@ -68,8 +68,8 @@ def test_a_record_can_be_packed_and_says_who_asked():
     assert (record.topic, record.at, record.sequence) == ("/openpi/action/request", 1.5, 3)
     assert (value["session"], value["client"]) == ("robot", CLIENT.name)
     assert same(value["messages"][0]["state"], np.zeros(2))
-    own = request_record("planner", Received(1, 1, ServerSession.ACTION_SLOT, (), CLIENT))
-    assert own.value["session"] == "action_slot"
+    own = request_record("planner", Received(1, 1, PlanSession("robot", 0, True), (), CLIENT))
+    assert own.value["session"] == "action slot for robot"
 
 
 def test_topics_of_others_are_none_of_ours():

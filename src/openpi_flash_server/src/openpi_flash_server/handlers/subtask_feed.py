@@ -37,20 +37,17 @@ Subject = tuple[Session, int]
 
 
 class SubtaskFeed:
-    """The subtasks of one action slot.
+    """The subtasks of one action slot, whose gate it is.
 
     Args:
         planner: the planner's slot.
-        action: the slot whose gate it is.
         pace: how often the planner runs.
         task_of: the task of a request; raises ObservationError if the handler refuses it.
     """
 
-    def __init__(
-        self, planner: Slot, action: Slot, *, pace: Pace, task_of: Callable[[Work], str]
-    ) -> None:
+    def __init__(self, planner: Slot, *, pace: Pace, task_of: Callable[[Work], str]) -> None:
         self._planner = planner
-        self._action = action
+        self._release: Callable[[Session], None] | None = None
         self._pace = pace
         self._task_of = task_of
         self._board = SubtaskBoard(pace)
@@ -62,6 +59,10 @@ class SubtaskFeed:
         self._repeats = RepeatLimit()
         # guards everything above; nothing else is locked while it is held
         self._lock = threading.Lock()
+
+    def attach(self, release: Callable[[Session], None]) -> None:
+        """Takes the function that lets a waiting request of the slot run."""
+        self._release = release
 
     def admit(self, ticket: Ticket, now: float) -> Admission:
         """Holds a request that needs a subtask which is not there yet."""
@@ -201,8 +202,8 @@ class SubtaskFeed:
             is_released = is_news and self._is_last_awaited(subject)
         if health is not None:
             self._planner.is_failing(health)
-        if is_released:
-            self._action.release(subject[0])
+        if is_released and self._release is not None:
+            self._release(subject[0])
 
     def _is_last_awaited(self, subject: Subject) -> bool:
         """Whether the session's waiting request waits for nothing else."""

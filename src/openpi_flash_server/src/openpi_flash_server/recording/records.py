@@ -114,7 +114,7 @@ def message_of(work: Work) -> dict[str, Any]:
 
 def name_of(session: Session) -> str:
     """A session's name; a part of the server has one for people only."""
-    return session if isinstance(session, str) else session.name.lower()
+    return session if isinstance(session, str) else session.name
 
 
 def size_of(value: Any) -> int:

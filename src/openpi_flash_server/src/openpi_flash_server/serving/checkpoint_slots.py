@@ -21,9 +21,11 @@ from openpi_flash_server.logs.outside_text import shown
 from openpi_flash_server.positronic.checkpoint_names import checkpoint_names, find_checkpoint
 from openpi_flash_server.positronic.checkpoint_queue import Admit, CheckpointQueue, Load
 from openpi_flash_server.positronic.codecs import ChunkTiming
+from openpi_flash_server.runners.device_turns import DeviceTurns
 from openpi_flash_server.runners.job_thread import JobThread
 from openpi_flash_server.runners.own_thread import OwnThread
 from openpi_flash_server.slot.event_log import EventLog
+from openpi_flash_server.slot.gate import Gate
 from openpi_flash_server.slot.runner import Handler
 from openpi_flash_server.slot.slot import Slot
 from openpi_flash_server.transports.websocket.checkpoint_source import (
@@ -46,11 +48,15 @@ class LoadedCheckpoint:
         handler: warm.
         metadata: what clients are told of it.
         unload: gives the memory back.
+        gate: may hold requests back; None holds none.
+        turns: of a device that another slot uses, too.
     """
 
     handler: Handler
     metadata: Mapping[str, Any]
     unload: Callable[[], None]
+    gate: Gate | None = None
+    turns: DeviceTurns | None = None
 
 
 @dataclass(frozen=True)
@@ -222,7 +228,8 @@ class CheckpointSlots:
         slot = Slot(f"action-{name}")
         slot.subscribe(EventLog(slot.name))
         self._watch(slot, loaded.metadata)
-        slot.open(OwnThread(f"slot-{slot.name}", loaded.handler))
+        runner = OwnThread(f"slot-{slot.name}", loaded.handler, turns=loaded.turns)
+        slot.open(runner, loaded.gate)
         with self._lock:
             self._slots[name] = slot, loaded
             self._queue.loaded(name)

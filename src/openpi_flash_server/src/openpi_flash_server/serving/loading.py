@@ -186,7 +186,6 @@ def action_slot(
     default_prompt = _default_prompt(settings)
     feed = SubtaskFeed(
         slots["planner"],
-        slots["action"],
         pace=_pace(planner),
         task_of=task_reader(action, prompts, default_prompt),
     )

@@ -164,7 +164,9 @@ class Service:
         def load(settings: ActionSettings) -> LoadedCheckpoint:
             loaded = self._load(settings)
             release = functools.partial(self._library.release, settings)
-            return LoadedCheckpoint(loaded.handler, loaded.metadata, release)
+            return LoadedCheckpoint(
+                loaded.handler, loaded.metadata, release, loaded.gate, loaded.turns
+            )
 
         if self._config.positronic.codec is not None:
             self._checkpoints = CheckpointSlots(

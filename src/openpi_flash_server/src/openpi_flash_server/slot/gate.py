@@ -26,7 +26,10 @@ class Admission:
 
 
 class Gate(Protocol):
-    """Holds requests back. Both are called with the slot's lock: they must not call the slot."""
+    """Holds requests back. All are called with the slot's lock: they must not call the slot."""
+
+    def attach(self, release: Callable[[Session], None]) -> None:
+        """It guards a slot from now on, whose waiting request of a session `release` lets run."""
 
     def admit(self, ticket: Ticket, now: float) -> Admission:
         """Decides about a request that has just come."""

@@ -179,7 +179,7 @@ class Slot:
             if self._life.stage is Stage.DRAINING or self._runner is not None:
                 raise RuntimeError(f"slot {self.name} cannot be opened twice")
             self._runner = runner
-            self._gate = gate
+            self._guard_by(gate)
             self._health.replaced()
             self._life.opens()
             is_first = self._wakeups.ident is None
@@ -200,7 +200,7 @@ class Slot:
             for session in waiting:
                 self._scheduler.release(session)
             self._runner = runner
-            self._gate = gate
+            self._guard_by(gate)
             self._health.replaced()
             self._life.opens()
         self._advance()
@@ -491,6 +491,11 @@ class Slot:
     def _can_share(self, one: Ticket, other: Ticket) -> bool:
         assert self._runner is not None
         return self._runner.batch_key(one.work) == self._runner.batch_key(other.work)
+
+    def _guard_by(self, gate: Gate | None) -> None:
+        self._gate = gate
+        if gate is not None:
+            gate.attach(self.release)
 
     def _forget(self, sessions: Iterable[Session]) -> None:
         if self._gate is not None:
