@@ -110,7 +110,7 @@ def test_a_batch_beside_a_planner_is_planned_one_by_one_and_acted_on_at_once():
         for number, message in enumerate(messages):
             inboxes.append(pair.send(pair.action_slot, message, session=f"r{number}"))
         # all of them wait for the action's thread, none for the planner
-        wait_until(lambda: len(planner.prompts) == 4 and not pair.planner_slot._running)
+        wait_until(lambda: len(planner.prompts) == 4 and not len(pair.planner_slot._runs))
         policy.gate.set()
         _, wipe, only_action, fold, only_plan, bad = (inbox.wait() for inbox in inboxes)
     finally:
