@@ -13,6 +13,7 @@ from server_fakes import WAIT
 PROGRAM = """
 import os
 import sys
+import time
 from openpi_flash_server.serving import loading, service
 from openpi_flash_server.handlers.null_policy import NullPolicy
 from openpi_flash_server.cli import app
@@ -24,7 +25,8 @@ def hold(stage):
     if stage == held:
         # in one piece: the log writes to the same pipe
         os.write(1, f"held in {stage}{os.linesep}".encode())
-        sys.stdin.readline()
+        while not sys.stdin.readline():  # whoever waits for the end closes stdin
+            time.sleep(60)
 
 
 class Policy(NullPolicy):
