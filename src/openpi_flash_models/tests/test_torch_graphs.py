@@ -132,7 +132,7 @@ def test_a_warm_up_covers_every_batch(served, observation):
 def test_a_graph_gives_what_a_call_without_it_gives(served, observation):
     policy, recorder = served(RtcOptions())
     plain, _ = served(RtcOptions())
-    plain._model._sampler._graphs = None
+    plain._actions.model._sampler._graphs = None
     for controls in (InferenceControls(seed=1), InferenceControls(seed=2)):
         expected = plain.infer(observation, controls).actions
         np.testing.assert_array_equal(policy.infer(observation, controls).actions, expected)
