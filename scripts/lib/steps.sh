@@ -43,6 +43,7 @@ start_step() {
   say "$1: started"
   set -m
   (
+    FAILED=() # those of other steps are in their own files
     "checks_$1"
     printf '%s\n' "${FAILED[@]}" >"$STEP_LOGS/$1.failed"
   ) >"$STEP_LOGS/$1.log" 2>&1 </dev/null &
