@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from openpi_flash_server.admin.administered import Administered
-from openpi_flash_server.config.prompt_template import check_template
+from openpi_flash_server.config.prompt_template import action_template, planner_template
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.logs.log_output import Level
 
@@ -45,10 +45,10 @@ class LiveChange(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     default_prompt: Text = Field(default="", description="the task for a request that names none")
-    generation_prompt_format: Text = Field(
+    generation_prompt_format: Annotated[Text, AfterValidator(planner_template)] = Field(
         default="", description="the planner's prompt; holds {task}"
     )
-    action_prompt_template: Text = Field(
+    action_prompt_template: Annotated[Text, AfterValidator(action_template)] = Field(
         default="",
         description="the action model's prompt beside a planner; holds {task} and {subtask}",
     )
@@ -66,16 +66,6 @@ class LiveChange(BaseModel):
         if not text.strip():
             raise ValueError("must name a task, got blanks only")
         return text
-
-    @field_validator("generation_prompt_format")
-    @classmethod
-    def _holds_the_task(cls, template: str) -> str:
-        return check_template(template, {"task"})
-
-    @field_validator("action_prompt_template")
-    @classmethod
-    def _holds_task_and_subtask(cls, template: str) -> str:
-        return check_template(template, {"task", "subtask"})
 
 
 class NotHereError(ValueError):

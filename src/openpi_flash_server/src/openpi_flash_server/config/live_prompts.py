@@ -13,7 +13,7 @@ import json
 import threading
 from dataclasses import dataclass
 
-from openpi_flash_server.config.prompt_template import check_template
+from openpi_flash_server.config.prompt_template import action_template, planner_template
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class Prompts:
     action_prompt_template: str = "{task}. Subtask: {subtask}"
 
     def __post_init__(self) -> None:
-        check_template(self.generation_prompt_format, {"task"})
-        check_template(self.action_prompt_template, {"task", "subtask"})
+        planner_template(self.generation_prompt_format)
+        action_template(self.action_prompt_template)
 
     @property
     def version(self) -> str:

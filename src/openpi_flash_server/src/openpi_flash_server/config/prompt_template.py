@@ -36,6 +36,16 @@ def check_template(template: str, places: Set[str]) -> str:
     return template
 
 
+def planner_template(template: str) -> str:
+    """Returns a template of the planner's prompt; raises as `check_template`."""
+    return check_template(template, {"task"})
+
+
+def action_template(template: str) -> str:
+    """Returns a template of the action model's prompt; raises as `check_template`."""
+    return check_template(template, {"task", "subtask"})
+
+
 def fill_template(template: str, **values: str) -> str:
     """Puts the values into a checked template; braces inside a value are ordinary characters."""
     return template.format(**values)

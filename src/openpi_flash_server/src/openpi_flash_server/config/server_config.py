@@ -13,7 +13,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from openpi_flash_models.actions.malformed import MalformedTokens
@@ -45,7 +52,7 @@ from openpi_flash_server.config.policy_name import (
     python_name,
 )
 from openpi_flash_server.config.positronic_settings import PositronicSettings
-from openpi_flash_server.config.prompt_template import check_template
+from openpi_flash_server.config.prompt_template import action_template, planner_template
 from openpi_flash_server.config.recording_settings import RecordingSettings
 
 Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
@@ -226,18 +233,22 @@ class PlannerSettings(Settings):
         default=20,
         description="the longest subtask, in tokens; decoding stops earlier at EOS",
     )
-    generation_prompt_format: Annotated[str, Field(strict=True)] = Field(
+    generation_prompt_format: Annotated[
+        str, Field(strict=True), AfterValidator(planner_template)
+    ] = Field(
         default=DEFAULT_PROMPTS.generation_prompt_format,
         description="the planner's prompt; holds {task}",
         json_schema_extra={"pattern": r"\{task\}", **LIVE},
     )
-    action_prompt_template: Annotated[str, Field(strict=True)] = Field(
-        default=DEFAULT_PROMPTS.action_prompt_template,
-        description="the action model's prompt in combined mode; holds {task} and {subtask}",
-        json_schema_extra={
-            "allOf": [{"pattern": r"\{task\}"}, {"pattern": r"\{subtask\}"}],
-            **LIVE,
-        },
+    action_prompt_template: Annotated[str, Field(strict=True), AfterValidator(action_template)] = (
+        Field(
+            default=DEFAULT_PROMPTS.action_prompt_template,
+            description="the action model's prompt in combined mode; holds {task} and {subtask}",
+            json_schema_extra={
+                "allOf": [{"pattern": r"\{task\}"}, {"pattern": r"\{subtask\}"}],
+                **LIVE,
+            },
+        )
     )
 
     schedule: Literal["inline", "background"] = Field(
@@ -295,16 +306,6 @@ class PlannerSettings(Settings):
 
             _look_up(get_robot, name)
         return name
-
-    @field_validator("generation_prompt_format")
-    @classmethod
-    def _holds_the_task(cls, template: str) -> str:
-        return check_template(template, {"task"})
-
-    @field_validator("action_prompt_template")
-    @classmethod
-    def _holds_task_and_subtask(cls, template: str) -> str:
-        return check_template(template, {"task", "subtask"})
 
 
 class TransportSettings(Settings):
