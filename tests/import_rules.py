@@ -1,6 +1,7 @@
 """Which module may import what.
 
-One way: training -> models <- server -> transport <- robot <- node -> msgs.
+One way: training -> models <- server -> transport <- robot <- node -> msgs. Training also plays
+chunks as the robot does, over the same transport.
 
 `test_import_boundaries.py` holds the source to these tables. A new package or pure module gets a
 row here; a rule is loosened here or nowhere.
@@ -84,6 +85,11 @@ PACKAGES = {
         ROOT / "src/openpi_flash_server/src/openpi_flash_server",
         may_import=frozenset({"flash_transport", "openpi_flash_models"}),
         forbidden=ROS_MODULES,
+    ),
+    "openpi_flash_training": PackageRule(
+        ROOT / "src/openpi_flash_training/src/openpi_flash_training",
+        may_import=frozenset({"flash_transport", "openpi_flash_models", "openpi_flash_robot"}),
+        forbidden=ROS_MODULES | {"flax", "openpi", "transformers"},
     ),
     "openpi_flash_robot": PackageRule(
         ROOT / "src/openpi_flash_robot/openpi_flash_robot",
@@ -233,6 +239,15 @@ ROOMS = {
         ("policy",),
         ("jax_models", "torch_models", "demo"),
         ("load",),
+    ),
+    "openpi_flash_training": (
+        ("__init__", "episodes"),
+        ("recordings", "dataset"),
+        ("statistics",),
+        ("train",),
+        ("demonstrations",),
+        ("evaluation",),
+        ("commands",),
     ),
     "openpi_flash_server": (
         ("__init__", "logs"),

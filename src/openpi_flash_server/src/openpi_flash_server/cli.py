@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
@@ -78,3 +79,6 @@ app.command("prepare-planner-checkpoint", short_help="Fetch and unpack a planner
 app.command("make-demo-checkpoint", short_help="Write a small untrained checkpoint.")(
     make_demo_checkpoint
 )
+
+for _package in entry_points(group="openpi_flash.commands"):
+    _package.load()(app)
