@@ -138,7 +138,7 @@ def _denoise(
 ) -> jax.Array:
     """Euler steps; ``features`` of the times are computed for a block of steps at once."""
     step_size = -1.0 / num_steps.astype(jnp.float32)
-    block = STEPS_PER_BLOCK if arch.options.modulate_once else 1
+    block = STEPS_PER_BLOCK if arch.graph.modulate_once else 1
 
     def run_block(carry: tuple[jax.Array, jax.Array, jax.Array]) -> Any:
         done, x, time = carry

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from openpi_flash_models.jax_models.weights import layer_at
-from openpi_flash_models.model.graph_options import GraphOptions
+from openpi_flash_models.model.rearrangements import Graph
 from openpi_flash_models.model.shape import ModelShape
 
 RMS_EPSILON = 1e-6
@@ -33,7 +33,7 @@ class Arch(NamedTuple):
     """A model's sizes and switches, for which a program is made."""
 
     shape: ModelShape
-    options: GraphOptions
+    graph: Graph
 
 
 class KeyValues(NamedTuple):
@@ -110,7 +110,7 @@ def run_layers(
         The normed output [B, Q or T, D], and the keys and values of all T tokens.
     """
     shape, layers, depth = arch.shape, tower["layers"], arch.shape.depth
-    early = wanted is not None and arch.options.keys_only_last_layer
+    early = wanted is not None and arch.graph.keys_only_last_layer
 
     def attend(layer: Params, query: jax.Array, own: KeyValues, seen: Any, mask: Any) -> jax.Array:
         blocks = [
@@ -119,7 +119,7 @@ def run_layers(
         if mask is None:
             mask = jnp.ones((1, 1, own.keys.shape[1]), bool)
         blocks.append((own, mask))
-        if not arch.options.static_cache:
+        if not arch.graph.static_cache:
             blocks = [_joined(blocks, query.shape[:2])]
         return _out(layer, attention(query, blocks))
 

@@ -52,7 +52,7 @@ def embed_prefix(
     """Tokens [B, S, D] of images and prompt, and which of them are valid [B, S]."""
     batch, cameras = inputs.images.shape[:2]
     pictures = scale_images(inputs.images)
-    if arch.options.batch_cameras:
+    if arch.graph.batch_cameras:
         flat = pictures.reshape(batch * cameras, *pictures.shape[2:])
         seen = siglip.encode_images(weights["vision"], flat)
         seen = seen.reshape(batch, -1, seen.shape[-1])

@@ -81,7 +81,7 @@ def time_features(arch: gemma.Arch, weights: Params, times: jax.Array) -> TimeFe
     heads, tower = weights["heads"], weights["expert"]
     if arch.shape.kind == "pi0":
         features = sines_and_cosines(times, arch.shape.expert_width)
-        if arch.options.modulate_once:
+        if arch.graph.modulate_once:
             features = features @ heads["action_time_mlp_in"]["kernel"][arch.shape.expert_width :]
         return TimeFeatures(features, None, None, None)
     condition = embed_time(heads, times).astype(heads["action_out_proj"]["kernel"].dtype)
@@ -127,7 +127,7 @@ def context_of(
     heads = weights["heads"]
     token = linear(heads["state_proj"], state)[:, None]
     token = token.astype(heads["action_out_proj"]["kernel"].dtype)
-    if not arch.options.static_cache:
+    if not arch.graph.static_cache:
         return Context((prefix.past,), prefix.length, token)
     # The state does not attend to the actions, so its keys and values are the same in every step.
     _, own = gemma.run_layers(
@@ -179,7 +179,7 @@ def velocity(
 
 def _with_time(arch: gemma.Arch, heads: Params, tokens: jax.Array, time: jax.Array) -> jax.Array:
     first = heads["action_time_mlp_in"]
-    if arch.options.modulate_once:
+    if arch.graph.modulate_once:
         # the product of [action, time] with the kernel, in its two halves
         share = tokens @ first["kernel"][: arch.shape.expert_width]
         sums = share + time + first["bias"]

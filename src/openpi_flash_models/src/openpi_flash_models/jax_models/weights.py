@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from openpi_flash_models.checkpoints.leaves import nest
-from openpi_flash_models.model.graph_options import GraphOptions
+from openpi_flash_models.model.rearrangements import Layout
 from openpi_flash_models.model.shape import ModelShape, expected_shapes
 
 Params = Mapping[str, Any]
@@ -40,27 +40,27 @@ _HEADS = {
 
 
 def lay_out(
-    tree: Params, shape: ModelShape, options: GraphOptions, *, with_actions: bool = True
+    tree: Params, shape: ModelShape, layout: Layout, *, with_actions: bool = True
 ) -> dict[str, Any]:
     """Put the weights of a model on the default device.
 
     Args:
         tree: the checkpoint's nested tree, without ``params``; numpy arrays (any JAX array works).
         shape: of the model.
-        options: what to fuse.
+        layout: what to fuse, and whether layers are apart.
         with_actions: whether to load the action expert; a planner needs none.
     """
-    return jax.device_put(_arranged(tree, shape, options, with_actions, np))
+    return jax.device_put(_arranged(tree, shape, layout, with_actions, np))
 
 
-def abstract_weights(shape: ModelShape, options: GraphOptions, dtype: str) -> dict[str, Any]:
+def abstract_weights(shape: ModelShape, layout: Layout, dtype: str) -> dict[str, Any]:
     """Shapes and dtypes of a model's weights without the weights, for counting."""
     leaves = {
         tuple(name.split("/")): struct(size, dtype) for name, size in expected_shapes(shape).items()
     }
 
     def arranged(tree: Params) -> dict[str, Any]:
-        return _arranged(tree, shape, options, True, jnp)
+        return _arranged(tree, shape, layout, True, jnp)
 
     abstract: dict[str, Any] = jax.eval_shape(arranged, nest(leaves)["params"])
     return abstract
@@ -73,17 +73,17 @@ def struct(size: tuple[int, ...], dtype: Any) -> Any:
 
 
 def _arranged(
-    tree: Params, shape: ModelShape, options: GraphOptions, with_actions: bool, xp: Any
+    tree: Params, shape: ModelShape, layout: Layout, with_actions: bool, xp: Any
 ) -> dict[str, Any]:
     """See :func:`lay_out`; ``xp`` is ``numpy`` or ``jax.numpy``."""
     vlm = tree["PaliGemma"]
     weights: dict[str, Any] = {
-        "vision": _vision(vlm["img"], options, xp),
+        "vision": _vision(vlm["img"], layout, xp),
         "embedding": vlm["llm"]["embedder"]["input_embedding"],
-        "language": _tower(vlm["llm"], "", options, xp),
+        "language": _tower(vlm["llm"], "", layout, xp),
     }
     if with_actions and shape.kind != "pi0_fast":
-        weights["expert"] = _tower(vlm["llm"], "_1", options, xp)
+        weights["expert"] = _tower(vlm["llm"], "_1", layout, xp)
         weights["heads"] = {name: tree[name] for name in _HEADS[shape.kind]}
     return weights
 
@@ -100,7 +100,7 @@ def layer_at(layers: Any, index: Any) -> Any:
     )
 
 
-def _tower(llm: Params, suffix: str, options: GraphOptions, xp: Any) -> dict[str, Any]:
+def _tower(llm: Params, suffix: str, layout: Layout, xp: Any) -> dict[str, Any]:
     stacked = llm["layers"]
     attention, mlp = stacked["attn"], stacked[f"mlp{suffix}"]
     q = attention[f"q_einsum{suffix}"]["w"]  # [L, N, D, H]
@@ -111,7 +111,7 @@ def _tower(llm: Params, suffix: str, options: GraphOptions, xp: Any) -> dict[str
         "pre_attention_norm": stacked[f"pre_attention_norm{suffix}"],
         "pre_ffw_norm": stacked[f"pre_ffw_norm{suffix}"],
     }
-    if options.fuse_projections:
+    if layout.fuse_projections:
         depth, _, width, _ = q.shape
         parts = [_columns(part, xp) for part in (q, kv[:, 0], kv[:, 1])]
         layers["qkv"] = xp.concatenate(parts, axis=-1)
@@ -121,7 +121,7 @@ def _tower(llm: Params, suffix: str, options: GraphOptions, xp: Any) -> dict[str
     else:
         layers |= {"q": q, "kv": kv, "out": out, "gating": gating}
     return {
-        "layers": _per_layer(layers) if options.unroll_layers else layers,
+        "layers": _per_layer(layers) if layout.unroll_layers else layers,
         "final_norm": llm[f"final_norm{suffix}"],
     }
 
@@ -133,7 +133,7 @@ def _columns(heads: Any, xp: Any) -> Any:
     return array.transpose(0, 2, 1, 3).reshape(depth, width, count * head_width)
 
 
-def _vision(img: Params, options: GraphOptions, xp: Any) -> dict[str, Any]:
+def _vision(img: Params, layout: Layout, xp: Any) -> dict[str, Any]:
     block = img["Transformer"]["encoderblock"]
     attention, mlp = block["MultiHeadDotProductAttention_0"], block["MlpBlock_0"]
     layers = {
@@ -142,7 +142,7 @@ def _vision(img: Params, options: GraphOptions, xp: Any) -> dict[str, Any]:
         "mlp_in": mlp["Dense_0"],
         "mlp_out": mlp["Dense_1"],
     }
-    if options.fuse_projections:
+    if layout.fuse_projections:
         depth, width = attention["query"]["kernel"].shape[:2]
         fused = {
             part: xp.concatenate(
@@ -161,7 +161,7 @@ def _vision(img: Params, options: GraphOptions, xp: Any) -> dict[str, Any]:
     return {
         "embedding": img["embedding"],
         "pos_embedding": img["pos_embedding"],
-        "layers": _per_layer(layers) if options.unroll_layers else layers,
+        "layers": _per_layer(layers) if layout.unroll_layers else layers,
         "final_norm": img["Transformer"]["encoder_norm"],
         "head": img["head"],
     }
