@@ -25,6 +25,7 @@ import numpy as np
 from openpi_flash_models.actions.rtc import no_guidance
 from openpi_flash_models.checkpoints.leaves import nest
 from openpi_flash_models.jax_models import decode, gemma
+from openpi_flash_models.jax_models.arch import Arch
 from openpi_flash_models.jax_models.flops import call_flops
 from openpi_flash_models.jax_models.models import JaxActionModel, JaxTokenModel
 from openpi_flash_models.jax_models.prefix import read_last
@@ -136,7 +137,7 @@ def first_new(said: np.ndarray, at: int) -> int:
 
 @partial(jax.jit, static_argnames="arch")
 def say_unrolled(
-    arch: gemma.Arch, weights: Any, head: decode.Head, inputs: ModelInputs, eos: jax.Array
+    arch: Arch, weights: Any, head: decode.Head, inputs: ModelInputs, eos: jax.Array
 ) -> jax.Array:
     """The loop written out: a forward per token, each over a cache one longer."""
     hidden, prefix = read_last(arch, weights, inputs)

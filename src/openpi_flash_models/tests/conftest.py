@@ -15,7 +15,8 @@ from micro import micro_shape, random_leaves
 
 from openpi_flash_models.actions.rtc import no_guidance
 from openpi_flash_models.checkpoints import orbax
-from openpi_flash_models.jax_models import flow, gemma
+from openpi_flash_models.jax_models import flow
+from openpi_flash_models.jax_models.arch import Arch
 from openpi_flash_models.jax_models.weights import lay_out
 from openpi_flash_models.model.inputs import CAMERAS, ModelInputs
 from openpi_flash_models.model.rearrangements import ALL_ON
@@ -60,7 +61,7 @@ def _is_of(model, path):
 class Model(NamedTuple):
     """A small model as tests use it."""
 
-    arch: gemma.Arch
+    arch: Arch
     weights: dict
 
     def act(self, inputs, noise, steps=10, *, guidance=None, method="identity", beta=5.0):
@@ -84,7 +85,7 @@ def build_model(leaves, dtype="float32", options=ALL_ON):
     shape = check_tree(leaves, "tiny")
     cast = {path: leaf.astype(orbax.DTYPES[dtype]) for path, leaf in leaves.items()}
     return Model(
-        gemma.Arch(shape, options.graph),
+        Arch(shape, options.graph),
         lay_out(orbax.nest(cast)["params"], shape, options.layout),
     )
 

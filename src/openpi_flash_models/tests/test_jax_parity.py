@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from openpi_flash_models.actions.rtc import no_guidance
-from openpi_flash_models.jax_models import decode, flow, gemma, prefix, suffix
+from openpi_flash_models.jax_models import decode, flow, prefix, suffix
+from openpi_flash_models.jax_models.arch import Arch
 from openpi_flash_models.jax_models.weights import abstract_weights, struct
 from openpi_flash_models.model.inputs import ModelInputs
 from openpi_flash_models.model.rearrangements import ALL_OFF, ALL_ON
@@ -143,7 +144,7 @@ def test_uint8_images_are_scaled_to_minus_one_to_one():
 def test_the_released_widths_fit_together(kind):
     """At full width and one layer; nothing is computed."""
     shape = dataclasses.replace(named_shape(kind), depth=1, vision_depth=1)
-    arch = gemma.Arch(shape, ALL_ON.graph)
+    arch = Arch(shape, ALL_ON.graph)
     weights = abstract_weights(shape, ALL_ON.layout, "bfloat16")
     inputs = ModelInputs(
         images=struct((2, 3, 224, 224, 3), np.uint8),

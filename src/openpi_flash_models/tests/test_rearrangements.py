@@ -11,7 +11,8 @@ from micro import micro_shape, random_leaves
 
 from openpi_flash_models.actions.rtc import no_guidance
 from openpi_flash_models.checkpoints.leaves import nest
-from openpi_flash_models.jax_models import decode, flow, gemma
+from openpi_flash_models.jax_models import decode, flow
+from openpi_flash_models.jax_models.arch import Arch
 from openpi_flash_models.jax_models.flops import call_flops, count
 from openpi_flash_models.jax_models.models import JaxActionModel, JaxModel
 from openpi_flash_models.jax_models.weights import abstract_weights
@@ -59,7 +60,7 @@ def switches_of(options):
 def operations(kind, options, inputs, noise):
     """How often each operation is in the program of a call, by its name and the result's shape."""
     shape = micro_shape(kind)
-    arch = gemma.Arch(shape, options.graph)
+    arch = Arch(shape, options.graph)
     weights = abstract_weights(shape, options.layout, "float32")
 
     def call(weights):

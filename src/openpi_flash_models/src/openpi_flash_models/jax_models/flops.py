@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from openpi_flash_models.jax_models import suffix
-from openpi_flash_models.jax_models.gemma import Arch
+from openpi_flash_models.jax_models.arch import Arch
 from openpi_flash_models.jax_models.prefix import Prefix, embed_prefix, run_prefix
 from openpi_flash_models.jax_models.weights import abstract_weights, struct
 from openpi_flash_models.model.inputs import IMAGE_SIZE, ModelInputs

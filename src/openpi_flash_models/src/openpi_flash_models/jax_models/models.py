@@ -13,7 +13,7 @@ import numpy as np
 from openpi_flash_models.actions.rtc import DEFAULT_RTC, Guidance, RtcOptions
 from openpi_flash_models.errors import ModelOutputError
 from openpi_flash_models.jax_models import decode, flow
-from openpi_flash_models.jax_models.gemma import Arch
+from openpi_flash_models.jax_models.arch import Arch
 from openpi_flash_models.jax_models.weights import lay_out
 from openpi_flash_models.model.inputs import ModelInputs
 from openpi_flash_models.model.rearrangements import ALL_ON, Rearrangements
