@@ -10,3 +10,8 @@ if TYPE_CHECKING:
 
 def add_commands(app: typer.Typer) -> None:
     """Adds the commands of datasets, training and evaluation; heavy imports stay inside them."""
+    from openpi_flash_training.commands.demonstrations import demonstrations
+
+    app.command("demonstrations", short_help="Write a dataset of a scripted expert.")(
+        demonstrations
+    )
