@@ -10,3 +10,6 @@ if TYPE_CHECKING:
 
 def add_commands(app: typer.Typer) -> None:
     """Adds the commands of datasets, training and evaluation; heavy imports stay inside them."""
+    from openpi_flash_training.commands.stats import stats
+
+    app.command("stats", short_help="Compute the normalisation statistics of a dataset.")(stats)
