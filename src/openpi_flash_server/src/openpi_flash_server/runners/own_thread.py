@@ -33,5 +33,11 @@ class OwnThread(DeviceRunner):
         super().__init__(self._thread, handler, clock, turns)
 
     def close(self, timeout: float) -> bool:
-        """Ends the thread when all is run; returns whether it did within `timeout` s."""
-        return self._thread.close(timeout)
+        """Ends the thread when all is run; returns whether it did within `timeout` s.
+
+        If it did not, a planner on the same device goes on without waiting for it.
+        """
+        ended = self._thread.close(timeout)
+        if not ended and self._turns is not None:
+            self._turns.action_given_up(self)
+        return ended

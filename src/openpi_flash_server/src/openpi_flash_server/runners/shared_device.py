@@ -81,7 +81,7 @@ class DeviceRunner:
         if self._turns is None:
             done(run_batch(self._handler, works, self._clock))
             return
-        with self._turns.action(works):
+        with self._turns.action(self, works):
             # `done` in the turn, too: it may start the next batch, which then comes first
             done(run_batch(self._handler, works, self._clock))
 
