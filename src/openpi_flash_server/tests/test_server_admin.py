@@ -79,7 +79,7 @@ def test_a_policy_that_was_replaced_is_told_as_what_answers(serve_admin):
     server = serve_admin()
     before = server.get("/status")[1]
     settings = ActionSettings(model_config_name="null", default_prompt="sort")
-    server.service.swap.swap(settings, "beside")
+    server.service.swaps["action"].swap(settings, "beside")
     after = server.get("/status")[1]
     assert after["config_digest"] != before["config_digest"]
     with server.connect() as client:

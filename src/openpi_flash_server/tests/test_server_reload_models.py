@@ -92,7 +92,7 @@ def test_models_are_replaced_under_four_clients_and_unloaded(others, service, ch
         robot.start()
     wait_until(lambda: failures or all(chunks))
     try:
-        metadata = service.swap.reload(str(checkpoints[1]))
+        metadata = service.swaps["action"].reload(str(checkpoints[1]))
         digest = metadata["checkpoint"]["digest"]
         wait_until(lambda: failures or all(digest in seen for seen in chunks))
     finally:
@@ -108,7 +108,7 @@ def test_models_are_replaced_under_four_clients_and_unloaded(others, service, ch
         np.testing.assert_array_equal(seen[digest], chunks[0][digest])
     assert model_bytes() - others <= 1.01 * one_model
 
-    service.swap.unload()
+    service.swaps["action"].unload()
     assert model_bytes() - others <= 0.01 * one_model
     with FlashTransportPolicy("127.0.0.1", port) as client, pytest.raises(ServerError) as error:
         client.infer(OBSERVATION, timeout=0.5)

@@ -15,11 +15,11 @@ from openpi_flash_server.slot.life import Stage
 
 
 class SwapRefused(Exception):  # noqa: N818 - said to the operator, and no fault of the server
-    """The policy cannot be replaced now; nothing has changed."""
+    """The model cannot be replaced now; nothing has changed."""
 
 
 class SwapFailed(Exception):  # noqa: N818 - likewise
-    """The other policy cannot serve; the message says why, and what serves now."""
+    """The other model cannot serve; the message says why, and what serves now."""
 
 
 class WatchedSlot(Protocol):
@@ -63,7 +63,7 @@ class WatchedSlot(Protocol):
 
 
 class Swap(Protocol):
-    """Replaces the policy of a slot while it serves."""
+    """Replaces the model of a slot while it serves."""
 
     def reload(
         self, checkpoint_dir: str | None = None, memory: ReloadMemory | None = None
@@ -79,7 +79,7 @@ class Swap(Protocol):
         """
 
     def unload(self) -> None:
-        """Frees the policy's memory; requests are refused until a reload.
+        """Frees the model's memory; requests are refused until a reload.
 
         Raises:
             SwapRefused: not now; nothing has changed.
@@ -99,7 +99,7 @@ class Administered:
         has_planner: whether there is a planner slot.
         metrics: of all slots.
         board: the sessions of all slots.
-        swap: replaces the policy of the action slot; None if there is none.
+        swaps: replace the models, by the names of their slots.
         set_log_level: changes it; takes `debug`, `info`, `warning` or `error`.
         log_level: the one in force.
         clock: monotonic seconds.
@@ -112,7 +112,7 @@ class Administered:
     has_planner: bool
     metrics: Metrics
     board: SessionBoard
-    swap: Swap | None
+    swaps: Mapping[str, Swap]
     set_log_level: Callable[[Level], None]
     log_level: Callable[[], Level]
     clock: Callable[[], float]

@@ -66,6 +66,11 @@ SocketPath = Annotated[str, Field(strict=True, min_length=1, max_length=107)]
 ReloadMemory = Literal["beside", "after"]
 """Whether the device has room for two checkpoints at a time."""
 
+RELOAD_MEMORY = (
+    "how another checkpoint takes this one's place (docs/operate.md): beside loads it while this "
+    "one serves, and needs memory for both; after frees the memory first"
+)
+
 WatchdogSeconds = Annotated[float, Field(strict=True, ge=0, le=3600, allow_inf_nan=False)]
 
 WATCHDOG = (
@@ -136,10 +141,7 @@ class ActionSettings(Settings):
     )
     watchdog_s: WatchdogSeconds = Field(default=120.0, description=WATCHDOG)
     reload_memory: ReloadMemory = Field(
-        default="beside",
-        description="how another checkpoint takes this one's place (docs/operate.md): beside loads "
-        "it while this one serves, and needs memory for both; after frees the memory first, and "
-        "refuses requests meanwhile",
+        default="beside", description=f"{RELOAD_MEMORY}, and refuses requests meanwhile"
     )
     rtc: RtcSettings = RtcSettings()
     graph: GraphSettings = GraphSettings()
@@ -284,6 +286,11 @@ class PlannerSettings(Settings):
         description="the robot whose camera names the requests use; default: the action slot's",
     )
     watchdog_s: WatchdogSeconds = Field(default=60.0, description=WATCHDOG)
+    reload_memory: ReloadMemory = Field(
+        default="beside",
+        description=f"{RELOAD_MEMORY}, and actions follow the last subtask or the task alone "
+        "meanwhile",
+    )
     missing_cameras: Literal["masked", "attended"] = Field(
         default="masked",
         description="a camera that a request lacks: masked leaves it out, attended shows the model "

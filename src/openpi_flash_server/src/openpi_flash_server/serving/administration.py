@@ -14,7 +14,7 @@ from openpi_flash_server.admin.session_board import SessionBoard
 from openpi_flash_server.admin.spans import RequestSpans, Tracing, TracingError, open_tracing
 from openpi_flash_server.config.listen_address import with_port
 from openpi_flash_server.config.live_prompts import LivePrompts
-from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
+from openpi_flash_server.config.server_config import ActionSettings, PlannerSettings, ServerConfig
 from openpi_flash_server.logs import log_output
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.serving.endpoint import Endpoint, StartError
@@ -80,11 +80,11 @@ class Administration:
         )
         return endpoint
 
-    def open(self, swap: Swap | None) -> None:
+    def open(self, swaps: Mapping[str, Swap]) -> None:
         """Opens the operator's port, if the configuration wants one.
 
         Args:
-            swap: replaces the policy of the action slot; None if there is none.
+            swaps: replace the models, by the names of their slots.
 
         Raises:
             StartError: it cannot be listened on, and was chosen.
@@ -100,7 +100,7 @@ class Administration:
             has_planner=self._config.planner is not None,
             metrics=self._metrics,
             board=self._board,
-            swap=swap,
+            swaps=swaps,
             set_log_level=log_output.set_level,
             log_level=log_output.level,
             clock=time.monotonic,
@@ -118,11 +118,13 @@ class Administration:
         self._metrics.describe_model(slot, metadata)
         return {**metadata, **{key: self._identity[key] for key in ("config_digest", "versions")}}
 
-    def replaced_action(self, settings: ActionSettings) -> None:
-        """Notes that the action slot serves with other settings from now on."""
+    def replaced(self, slot: str, settings: ActionSettings | PlannerSettings) -> None:
+        """Notes that a slot serves with other settings from now on."""
         former = self._config.action
-        self._config = self._config.model_copy(update={"action": settings})
+        self._config = self._config.model_copy(update={slot: settings})
         self._identity = identity(self._config)
+        if not isinstance(settings, ActionSettings):
+            return
         # an equal one says nothing against what the operator has set since
         is_new = former is None or settings.default_prompt != former.default_prompt
         if settings.default_prompt is not None and is_new:

@@ -6,12 +6,13 @@ import dataclasses
 import functools
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, TypeVar
 
-from openpi_flash_models.policy.policy_protocol import ActionPolicy
+from openpi_flash_models.policy.policy_protocol import ActionPolicy, PolicySpec
 from openpi_flash_server.config.listen_address import is_loopback
-from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
+from openpi_flash_server.config.server_config import ActionSettings, PlannerSettings, ServerConfig
+from openpi_flash_server.handlers.planning import Planner
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.runners.device_turns import DeviceTurns
 from openpi_flash_server.serving.administration import Administration
@@ -26,9 +27,11 @@ from openpi_flash_server.serving.loading import (
     LOADERS,
     LoadedSlot,
     Loaders,
+    acquire_planner,
     acquire_policy,
     action_slot,
     load_slots,
+    planner_slot,
 )
 from openpi_flash_server.serving.model_library import ModelLibrary
 from openpi_flash_server.serving.model_swap import ModelSwap, SwapSteps
@@ -37,6 +40,8 @@ from openpi_flash_server.slot.events import GivenUp
 from openpi_flash_server.slot.slot import Slot
 
 log = EventLogger(__name__)
+
+S = TypeVar("S", ActionSettings, PlannerSettings)
 
 DRAIN_GRACE = 8.0
 """s for accepted requests after a signal to stop; `docker stop` kills after 10 s."""
@@ -52,7 +57,7 @@ class Service:
     Attributes:
         endpoints: the slots with their ports, by name.
         admin: the operator's side.
-        swap: replaces the policy of the action slot; None if there is none.
+        swaps: replace the models, by the names of their slots.
 
     Raises:
         StartError: a port cannot be listened on.
@@ -61,8 +66,11 @@ class Service:
     def __init__(self, config: ServerConfig, loaders: Loaders = LOADERS) -> None:
         self._config = config
         self._loaders = loaders
-        self._library: ModelLibrary[ActionPolicy] = ModelLibrary()
-        self.swap: ModelSwap | None = None
+        self._policies: ModelLibrary[ActionPolicy] = ModelLibrary()
+        self._planners: ModelLibrary[Planner] = ModelLibrary()
+        self._spec: PolicySpec | None = None
+        self._swapping = threading.Lock()
+        self.swaps: dict[str, ModelSwap[ActionSettings] | ModelSwap[PlannerSettings]] = {}
         self._turns = DeviceTurns()
         self.endpoints: dict[str, Endpoint] = {}
         self.admin = Administration(config)
@@ -83,9 +91,10 @@ class Service:
                     certificate_sha256=endpoint.quic.fingerprint,
                 )
             if config.action is not None:
-                self.swap = self._swap_of(self.endpoints["action"], config.action)
-            self._hold_sessions()
-            self.admin.open(self.swap)
+                self._hold_sessions(self._allow_swaps("action", config.action, self._load_action))
+            if config.planner is not None:
+                self._allow_swaps("planner", config.planner, self._load_planner)
+            self.admin.open(self.swaps)
         except StartError:
             self.close(grace=0)
             raise
@@ -111,11 +120,14 @@ class Service:
                 self._config,
                 slots,
                 self._loaders,
-                self._library,
+                self._policies,
+                self._planners,
                 prompts=self.admin.prompts,
                 turns=self._turns,
             )
-            self.watch.load_shadow(lambda settings: self._load(settings).handler)
+            self.watch.load_shadow(
+                lambda settings: self._load_beside(settings, slots.values()).handler
+            )
         except BaseException as error:
             for slot in slots.values():
                 slot.has_trouble(f"loading failed: {error}")
@@ -123,6 +135,7 @@ class Service:
         with self._opening:
             if self._closed:
                 return
+            self._spec = next((one.spec for one in loaded if one.spec is not None), None)
             for one in loaded:
                 metadata = self._serves(one.name, one.metadata)
                 handler = self.watch.beside_shadow(one.name, one.handler)
@@ -136,34 +149,48 @@ class Service:
         self.watch.serves(self.endpoints[name].slot, told)
         return told
 
-    def _load(self, settings: ActionSettings) -> LoadedSlot:
-        slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
-        policy = acquire_policy(settings, slots, self._loaders, self._library)
-        return self._action_slot(policy, settings, slots)
+    def _load_action(self, settings: ActionSettings, key: Hashable) -> LoadedSlot:
+        slots = [self.endpoints["action"].slot]
+        policy = acquire_policy(settings, slots, self._loaders, self._policies, key=key)
+        loaded = self._action_slot(policy, settings)
+        handler = self.watch.beside_shadow("action", loaded.handler)
+        return dataclasses.replace(loaded, handler=handler)
 
-    def _action_slot(
-        self, policy: ActionPolicy, settings: ActionSettings, slots: Mapping[str, Slot]
-    ) -> LoadedSlot:
+    def _load_planner(self, settings: PlannerSettings, key: Hashable) -> LoadedSlot:
+        slots = [self.endpoints["planner"].slot]
+        planner = acquire_planner(
+            settings, self._spec, slots, self._loaders, self._planners, key=key
+        )
+        return planner_slot(
+            planner, self._config.action, self._spec, prompts=self.admin.prompts, turns=self._turns
+        )
+
+    def _load_beside(self, settings: ActionSettings, slots: Iterable[Slot]) -> LoadedSlot:
+        """A policy besides that of the action slot; `slots` get the stage."""
+        policy = acquire_policy(settings, slots, self._loaders, self._policies)
+        return self._action_slot(policy, settings)
+
+    def _action_slot(self, policy: ActionPolicy, settings: ActionSettings) -> LoadedSlot:
+        planner = self.endpoints.get("planner")
         return action_slot(
             policy,
             settings,
             self._config.planner,
-            slots,
+            None if planner is None else planner.slot,
             prompts=self.admin.prompts,
             turns=self._turns,
         )
 
-    def _hold_sessions(self) -> None:
+    def _hold_sessions(self, swap: ModelSwap[ActionSettings]) -> None:
         """Lets Positronic's clients ask for checkpoints, if the configuration wants that."""
 
         def served() -> ServedPolicy:
-            assert self.swap is not None
             endpoint = self.endpoints["action"]
-            return ServedPolicy(self.swap.settings, endpoint.metadata or {}, endpoint.slot)
+            return ServedPolicy(swap.settings, endpoint.metadata or {}, endpoint.slot)
 
         def load(settings: ActionSettings) -> LoadedCheckpoint:
-            loaded = self._load(settings)
-            release = functools.partial(self._library.release, settings)
+            loaded = self._load_beside(settings, ())
+            release = functools.partial(self._policies.release, settings)
             return LoadedCheckpoint(
                 loaded.handler, loaded.metadata, release, loaded.gate, loaded.turns
             )
@@ -175,10 +202,16 @@ class Service:
             sessions = positronic_sessions(self._config, self._checkpoints)
             self.endpoints["action"].websocket.hold_sessions(sessions)
 
-    def _swap_of(self, endpoint: Endpoint, settings: ActionSettings) -> ModelSwap:
-        def serves(settings: ActionSettings, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-            self.admin.replaced_action(settings)
-            return self._serves("action", metadata)
+    def _allow_swaps(
+        self, name: str, settings: S, load: Callable[[S, Hashable], LoadedSlot]
+    ) -> ModelSwap[S]:
+        """Lets the operator replace the model of a slot, and replaces one that hangs."""
+        endpoint = self.endpoints[name]
+        library = self._policies if name == "action" else self._planners
+
+        def serves(settings: S, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+            self.admin.replaced(name, settings)
+            return self._serves(name, metadata)
 
         def unless_closed(switch: Callable[[], None]) -> bool:
             with self._opening:
@@ -186,35 +219,20 @@ class Service:
                     switch()
                 return not self._closed
 
-        slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
-
-        def slot_of(policy: ActionPolicy, settings: ActionSettings) -> LoadedSlot:
-            loaded = self._action_slot(policy, settings, slots)
-            handler = self.watch.beside_shadow("action", loaded.handler)
-            return dataclasses.replace(loaded, handler=handler)
-
-        swap = ModelSwap(
-            endpoint,
-            settings,
-            SwapSteps(
-                acquire=lambda settings, key: acquire_policy(
-                    settings, slots, self._loaders, self._library, key
-                ),
-                release=self._library.release,
-                slot_of=slot_of,
-                serves=serves,
-                unless_closed=unless_closed,
-            ),
+        steps = SwapSteps(
+            load=load, release=library.release, serves=serves, unless_closed=unless_closed
         )
+        swap = ModelSwap(endpoint, settings, steps, self._swapping)
         endpoint.slot.subscribe(
             lambda event: swap.replace_hanging() if isinstance(event, GivenUp) else None
         )
+        self.swaps[name] = swap
         return swap
 
     @property
     def is_loading(self) -> bool:
-        """Whether a policy is being loaded beside or in place of another."""
-        return self.swap is not None and self.swap.is_running
+        """Whether a model is being loaded beside or in place of another."""
+        return self._swapping.locked()
 
     def log_traffic(self) -> None:
         """Logs for each slot what happened to its requests since the last call, if there were any.

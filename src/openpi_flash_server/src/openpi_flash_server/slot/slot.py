@@ -181,6 +181,7 @@ class Slot:
             self._runner = runner
             self._guard_by(gate)
             self._health.replaced()
+            self._failing = ""
             self._life.opens()
             is_first = self._wakeups.ident is None
         if is_first:
@@ -202,6 +203,7 @@ class Slot:
             self._runner = runner
             self._guard_by(gate)
             self._health.replaced()
+            self._failing = ""
             self._life.opens()
         self._advance()
         return former
