@@ -26,6 +26,13 @@ class WatchedSlot(Protocol):
     """A slot with its ports."""
 
     @property
+    def loads_on_demand(self) -> bool:
+        """Whether its model is loaded when a client asks for it.
+
+        Such a slot comes and goes; while it gets ready, the server is ready without it.
+        """
+
+    @property
     def unhealthy_because(self) -> str | None:
         """Why it does not answer requests, or not as it should; None if it does."""
 
@@ -92,7 +99,7 @@ class Administered:
     """A server, as its operator sees it.
 
     Attributes:
-        slots: by their names; filled before the port opens.
+        slots: those there are now, by their names.
         identity: mode, versions and digests, for JSON.
         prompts: may be changed.
         has_action: whether there is an action slot.
@@ -105,7 +112,7 @@ class Administered:
         clock: monotonic seconds.
     """
 
-    slots: Mapping[str, WatchedSlot]
+    slots: Callable[[], Mapping[str, WatchedSlot]]
     identity: Callable[[], Mapping[str, Any]]
     prompts: LivePrompts
     has_action: bool

@@ -48,8 +48,13 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._watched = _ReadAtScrape()
         self.registry.register(self._watched)
-        info = self._gauge("build_info", "Always 1; the versions that run.", *build)
-        info.labels(**build).set(1)
+        self._of_slots: list[tuple[Counter | Gauge | Histogram, tuple[str, ...]]] = []
+        Gauge(
+            f"{PREFIX}_build_info",
+            "Always 1; the versions that run.",
+            list(build),
+            registry=self.registry,
+        ).labels(**build).set(1)
         self.requests = self._counter("requests", "Requests that arrived.")
         self.answers = self._counter("answers", "Requests answered with a result.")
         self.errors = self._counter("errors", "Requests answered with an error, by code.", "code")
@@ -127,6 +132,17 @@ class Metrics:
         """
         self._watched.slots[slot] = (is_ready, counters)
 
+    def forget_slot(self, slot: str) -> None:
+        """Removes the series of a slot that is gone: its name may never come again."""
+        self._watched.slots.pop(slot, None)
+        self._watched.models.pop(slot, None)
+        for metric, names in self._of_slots:
+            samples = [sample for family in metric.collect() for sample in family.samples]
+            known = {tuple(sample.labels[name] for name in names) for sample in samples}
+            for values in known:
+                if values[0] == slot:
+                    metric.remove(*values)
+
     def describe_model(self, slot: str, metadata: Mapping[str, Any]) -> None:
         """Sets `model_info`, which says what answers, from what the slot's clients are told."""
         self._watched.models[slot] = metadata
@@ -136,18 +152,26 @@ class Metrics:
         return generate_latest(self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"{PREFIX}_{name}", text, ["slot", *labels], registry=self.registry)
+        names = ("slot", *labels)
+        counter = Counter(f"{PREFIX}_{name}", text, names, registry=self.registry)
+        self._of_slots.append((counter, names))
+        return counter
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        names = labels if name == "build_info" else ("slot", *labels)
-        return Gauge(f"{PREFIX}_{name}", text, names, registry=self.registry)
+        names = ("slot", *labels)
+        gauge = Gauge(f"{PREFIX}_{name}", text, names, registry=self.registry)
+        self._of_slots.append((gauge, names))
+        return gauge
 
     def _histogram(
         self, name: str, text: str, buckets: tuple[float, ...], *labels: str
     ) -> Histogram:
-        return Histogram(
-            f"{PREFIX}_{name}", text, ["slot", *labels], registry=self.registry, buckets=buckets
+        names = ("slot", *labels)
+        histogram = Histogram(
+            f"{PREFIX}_{name}", text, names, registry=self.registry, buckets=buckets
         )
+        self._of_slots.append((histogram, names))
+        return histogram
 
 
 class _SlotMetrics:

@@ -9,20 +9,21 @@ from typing import Any
 from openpi_flash_server.admin.administered import Administered, WatchedSlot
 from openpi_flash_server.admin.frames import frame_names
 from openpi_flash_server.admin.session_board import SessionView
+from openpi_flash_server.slot.life import Stage
 
 
 def status(server: Administered, *, uptime_s: float) -> dict[str, Any]:
     """All of `/status`."""
     views = server.board.look()
-    links = {name: slot.links() for name, slot in server.slots.items()}
+    slots = server.slots()
+    links = {name: slot.links() for name, slot in slots.items()}
     return {
         **server.identity(),
-        "state": state(server.slots),
+        "state": state(slots),
         "uptime_s": uptime_s,
         "prompt_version": server.prompts.version,
         "slots": {
-            name: {**_slot(slot), **server.board.latencies(name)}
-            for name, slot in server.slots.items()
+            name: {**_slot(slot), **server.board.latencies(name)} for name, slot in slots.items()
         },
         "sessions": [_session(server, view, links.get(view.slot, {})) for view in views],
     }
@@ -32,7 +33,8 @@ def state(slots: Mapping[str, WatchedSlot]) -> str:
     """`ready`, or why not: the reason of the first slot that has one."""
     for name, slot in slots.items():
         reason = slot.unhealthy_because
-        if reason is not None:
+        gets_ready = slot.loads_on_demand and slot.stage not in _OPENED
+        if reason is not None and not gets_ready:
             return f"{name}: {reason}"
     return "ready"
 
@@ -63,6 +65,8 @@ def _session(
         "frames": [] if observation is None else frame_names(observation),
     }
 
+
+_OPENED = (Stage.READY, Stage.DRAINING, Stage.FAILED)
 
 _SHOWN = (
     *("model", "config", "checkpoint", "robot", "action_horizon", "action_dim"),

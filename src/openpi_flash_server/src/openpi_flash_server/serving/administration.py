@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from openpi_flash_server.admin.administered import Administered, Swap
+from openpi_flash_server.admin.administered import Administered, Swap, WatchedSlot
 from openpi_flash_server.admin.app import make_app
 from openpi_flash_server.admin.http_server import AdminPort
 from openpi_flash_server.admin.metrics import Metrics
@@ -17,6 +17,7 @@ from openpi_flash_server.config.live_prompts import LivePrompts
 from openpi_flash_server.config.server_config import ActionSettings, PlannerSettings, ServerConfig
 from openpi_flash_server.logs import log_output
 from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.serving.checkpoint_slot import CheckpointSlot
 from openpi_flash_server.serving.endpoint import Endpoint, StartError
 from openpi_flash_server.serving.identity import identity
 from openpi_flash_server.slot.voice import Listener
@@ -42,7 +43,8 @@ class Administration:
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._identity = identity(config)
-        self._endpoints: dict[str, Endpoint] = {}
+        # replaced as a whole: the operator's port reads it on threads of its own
+        self._slots: Mapping[str, WatchedSlot] = {}
         self._metrics = Metrics(self._identity["versions"])
         self._board = SessionBoard(keeps_frames=config.admin.show_frames, clock=time.monotonic)
         self.prompts = LivePrompts(config.prompts)
@@ -60,25 +62,41 @@ class Administration:
         Raises:
             StartError: a port or the socket cannot be listened on.
         """
-        slot_listeners: list[Listener] = []
         client_listeners: list[ClientListener] = []
         if self._config.admin.enabled:
-            slot_listeners += [self._metrics.slot_listener(name), self._board.slot_listener(name)]
             client_listeners += [self._metrics.client_listener(name), self._board.client_event]
-        if self._tracing is not None:
-            offset = time.time() - time.monotonic()
-            slot_listeners.append(RequestSpans(name, self._tracing.tracer, wall_offset=offset))
         endpoint = Endpoint(
             name,
             self._config,
-            slot_listeners=slot_listeners,
+            slot_listeners=self._slot_listeners(name),
             client_listeners=client_listeners,
         )
-        self._endpoints[name] = endpoint
-        self._metrics.watch_slot(
-            name, lambda: endpoint.unhealthy_because is None, endpoint.counters
-        )
+        self._add(name, endpoint)
         return endpoint
+
+    def watch(self, slot: CheckpointSlot) -> None:
+        """Watches a slot that came on demand."""
+        for listener in self._slot_listeners(slot.name):
+            slot.slot.subscribe(listener)
+        self._add(slot.name, slot)
+
+    def forget(self, slot: CheckpointSlot) -> None:
+        """A slot that came on demand is gone."""
+        self._slots = {name: one for name, one in self._slots.items() if one is not slot}
+        self._metrics.forget_slot(slot.name)
+
+    def _slot_listeners(self, name: str) -> list[Listener]:
+        listeners: list[Listener] = []
+        if self._config.admin.enabled:
+            listeners += [self._metrics.slot_listener(name), self._board.slot_listener(name)]
+        if self._tracing is not None:
+            offset = time.time() - time.monotonic()
+            listeners.append(RequestSpans(name, self._tracing.tracer, wall_offset=offset))
+        return listeners
+
+    def _add(self, name: str, slot: WatchedSlot) -> None:
+        self._slots = {**self._slots, name: slot}
+        self._metrics.watch_slot(name, lambda: slot.unhealthy_because is None, slot.counters)
 
     def open(self, swaps: Mapping[str, Swap]) -> None:
         """Opens the operator's port, if the configuration wants one.
@@ -93,7 +111,7 @@ class Administration:
         if not settings.enabled:
             return
         administered = Administered(
-            slots=self._endpoints,
+            slots=lambda: self._slots,
             identity=lambda: self._identity,
             prompts=self.prompts,
             has_action=self._config.action is not None,

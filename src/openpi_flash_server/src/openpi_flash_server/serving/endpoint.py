@@ -55,6 +55,8 @@ class Endpoint:
         StartError: a port or the socket cannot be listened on.
     """
 
+    loads_on_demand = False
+
     def __init__(
         self,
         name: str,

@@ -40,11 +40,10 @@ class RequestWatch:
             self.shadow = Shadow(endpoint.slot, record=record)
             endpoint.slot.subscribe(self.shadow.listen)
 
-    def attach_checkpoint(self, slot: Slot, metadata: Mapping[str, Any]) -> None:
+    def attach_checkpoint(self, slot: Slot) -> None:
         """Records the requests of a slot for another checkpoint."""
         if self.recorder is not None:
             slot.subscribe(self.recorder.listener(slot.name))
-        self.serves(slot, metadata)
 
     def load_shadow(self, load: Callable[[ActionSettings], Handler]) -> None:
         """Loads the shadow's policy with `load`, if there is one."""

@@ -16,10 +16,11 @@ from openpi_flash_server.handlers.planning import Planner
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.runners.device_turns import DeviceTurns
 from openpi_flash_server.serving.administration import Administration
+from openpi_flash_server.serving.checkpoint_slot import CheckpointSlot, LoadedCheckpoint
 from openpi_flash_server.serving.checkpoint_slots import (
     CheckpointSlots,
-    LoadedCheckpoint,
     ServedPolicy,
+    SlotWatch,
     positronic_sessions,
 )
 from openpi_flash_server.serving.endpoint import Endpoint, StartError
@@ -188,19 +189,41 @@ class Service:
             endpoint = self.endpoints["action"]
             return ServedPolicy(swap.settings, endpoint.metadata or {}, endpoint.slot)
 
-        def load(settings: ActionSettings) -> LoadedCheckpoint:
-            loaded = self._load_beside(settings, ())
+        def load(settings: ActionSettings, slot: Slot) -> LoadedCheckpoint:
+            loaded = self._load_beside(settings, [slot])
             release = functools.partial(self._policies.release, settings)
             return LoadedCheckpoint(
                 loaded.handler, loaded.metadata, release, loaded.gate, loaded.turns
             )
 
+        def make_slot(checkpoint: str) -> CheckpointSlot:
+            endpoint = self.endpoints["action"]
+            return CheckpointSlot(
+                checkpoint,
+                max_wait=endpoint.slot.max_wait,
+                give_up_after=swap.settings.watchdog_s or None,
+                links=endpoint.links,
+            )
+
         if self._config.positronic.codec is not None:
             self._checkpoints = CheckpointSlots(
-                self._config, served=served, load=load, watch=self.watch.attach_checkpoint
+                self._config, served=served, load=load, make_slot=make_slot, watch=self._slot_watch
             )
             sessions = positronic_sessions(self._config, self._checkpoints)
             self.endpoints["action"].websocket.hold_sessions(sessions)
+
+    @property
+    def _slot_watch(self) -> SlotWatch:
+        def begins(slot: CheckpointSlot) -> None:
+            self.admin.watch(slot)
+            self.watch.attach_checkpoint(slot.slot)
+
+        def serves(slot: CheckpointSlot, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+            told = self.admin.serves(slot.name, metadata)
+            self.watch.serves(slot.slot, told)
+            return told
+
+        return SlotWatch(begins, serves, self.admin.forget)
 
     def _allow_swaps(
         self, name: str, settings: S, load: Callable[[S, Hashable], LoadedSlot]
@@ -231,8 +254,9 @@ class Service:
 
     @property
     def is_loading(self) -> bool:
-        """Whether a model is being loaded beside or in place of another."""
-        return self._swapping.locked()
+        """Whether a model is being loaded, beside those that serve or in place of one."""
+        is_session_waiting = self._checkpoints is not None and self._checkpoints.is_loading
+        return self._swapping.locked() or is_session_waiting
 
     def log_traffic(self) -> None:
         """Logs for each slot what happened to its requests since the last call, if there were any.
@@ -241,6 +265,8 @@ class Service:
         """
         for endpoint in self.endpoints.values():
             endpoint.traffic.log_summary()
+        if self._checkpoints is not None:
+            self._checkpoints.log_traffic()
         self.watch.log_summary()
 
     @property
