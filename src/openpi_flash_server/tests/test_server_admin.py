@@ -6,6 +6,7 @@ import socket
 import numpy as np
 import pytest
 from admin_service import ACTION, DIGEST, FRAME, PLANNER
+from served_slot import wait_until
 from server_fakes import WAIT
 
 from flash_transport import ServerError, decode_image, jpeg_message
@@ -73,6 +74,27 @@ def test_the_state_tells_what_runs_and_clients_are_told_the_same(serve_admin):
         assert told[key] == status[key]
     assert told["checkpoint"] == slot["checkpoint"]
     assert "expected_artifact" in told["supports"]
+
+
+def test_the_state_tells_of_the_recording_and_of_the_shadow(serve_admin, tmp_path):
+    server = serve_admin()
+    _, status = server.get("/status")
+    assert (status["recording"], status["shadow"]) == (None, None)
+    directory = str(tmp_path / "records")
+    server = serve_admin(recording={"directory": directory}, shadow={"default_prompt": "wipe"})
+    infer(server, {"state": np.ones(2)})
+    wait_until(lambda: server.get("/status")[1]["shadow"]["equal"] == 1)
+    wait_until(lambda: server.get("/status")[1]["recording"]["written"] >= 2)
+    _, status = server.get("/status")
+    assert status["shadow"] == {
+        "equal": 1,
+        "different": 0,
+        "failed": 0,
+        "not_run": 0,
+        "largest_difference": 0.0,
+    }
+    assert status["recording"]["directory"] == directory
+    assert (status["recording"]["dropped"], status["recording"]["stopped_because"]) == (0, None)
 
 
 def test_a_policy_that_was_replaced_is_told_as_what_answers(serve_admin):

@@ -94,7 +94,7 @@ def test_a_shadow_that_hangs_or_fails_costs_the_robot_no_answer(serve):
         compared(service, 1)
         policies["new"].infer = lambda *_: 1 / 0
         assert client.infer({"state": np.full(2, 9.0)}, WAIT)["actions"][0, 0] == 9
-        wait_until(lambda: service.watch.shadow._failures == 1)
+        wait_until(lambda: service.watch.shadow.totals.outcomes["failed"] == 1)
     # traffic counts robots only
     summary = service.endpoints["action"].traffic._tally.take(0)
     assert summary.received == 4

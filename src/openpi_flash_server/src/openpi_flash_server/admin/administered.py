@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from openpi_flash_server.admin.metrics import Metrics
+from openpi_flash_server.admin.read_at_scrape import ComparedCopies
 from openpi_flash_server.admin.session_board import SessionBoard
 from openpi_flash_server.config.live_prompts import LivePrompts
 from openpi_flash_server.config.server_config import ReloadMemory
 from openpi_flash_server.logs.log_output import Level
+from openpi_flash_server.recording.recorder import Recorder
 from openpi_flash_server.slot.life import Stage
 
 
@@ -107,6 +109,8 @@ class Administered:
         metrics: of all slots.
         board: the sessions of all slots.
         swaps: replace the models, by the names of their slots.
+        recorder: of all slots; None if nothing is recorded.
+        copies: what came of the copies for the shadow policy; None if there is none.
         set_log_level: changes it; takes `debug`, `info`, `warning` or `error`.
         log_level: the one in force.
         clock: monotonic seconds.
@@ -120,6 +124,8 @@ class Administered:
     metrics: Metrics
     board: SessionBoard
     swaps: Mapping[str, Swap]
+    recorder: Recorder | None
+    copies: Callable[[], ComparedCopies] | None
     set_log_level: Callable[[Level], None]
     log_level: Callable[[], Level]
     clock: Callable[[], float]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from openpi_flash_server.admin.administered import Administered, WatchedSlot
 from openpi_flash_server.admin.frames import frame_names
+from openpi_flash_server.admin.read_at_scrape import ComparedCopies
 from openpi_flash_server.admin.session_board import SessionView
+from openpi_flash_server.recording.recorder import Recorder
 from openpi_flash_server.slot.life import Stage
 
 
@@ -25,6 +27,8 @@ def status(server: Administered, *, uptime_s: float) -> dict[str, Any]:
         "slots": {
             name: {**_slot(slot), **server.board.latencies(name)} for name, slot in slots.items()
         },
+        "recording": _recording(server.recorder),
+        "shadow": _shadow(server.copies),
         "sessions": [_session(server, view, links.get(view.slot, {})) for view in views],
     }
 
@@ -50,6 +54,19 @@ def _slot(slot: WatchedSlot) -> dict[str, Any]:
         **{key: metadata[key] for key in _SHOWN if key in metadata},
         "counters": {link: dict(values) for link, values in slot.counters().items()},
     }
+
+
+def _recording(recorder: Recorder | None) -> dict[str, Any] | None:
+    if recorder is None:
+        return None
+    return {"directory": str(recorder.directory), **dataclasses.asdict(recorder.state)}
+
+
+def _shadow(copies: Callable[[], ComparedCopies] | None) -> dict[str, Any] | None:
+    if copies is None:
+        return None
+    found = copies()
+    return {**found.outcomes, "largest_difference": found.largest_difference}
 
 
 def _session(

@@ -17,9 +17,11 @@ from openpi_flash_server.config.live_prompts import LivePrompts
 from openpi_flash_server.config.server_config import ActionSettings, PlannerSettings, ServerConfig
 from openpi_flash_server.logs import log_output
 from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.recording.recorder import Recorder
 from openpi_flash_server.serving.checkpoint_slot import CheckpointSlot
 from openpi_flash_server.serving.endpoint import Endpoint, StartError
 from openpi_flash_server.serving.identity import identity
+from openpi_flash_server.shadow.shadow import Shadow
 from openpi_flash_server.slot.voice import Listener
 from openpi_flash_server.transports.client_events import ClientListener
 
@@ -96,13 +98,17 @@ class Administration:
 
     def _add(self, name: str, slot: WatchedSlot) -> None:
         self._slots = {**self._slots, name: slot}
-        self._metrics.watch_slot(name, lambda: slot.unhealthy_because is None, slot.counters)
+        self._metrics.watch_slot(name, slot)
 
-    def open(self, swaps: Mapping[str, Swap]) -> None:
+    def open(
+        self, swaps: Mapping[str, Swap], recorder: Recorder | None, shadow: Shadow | None
+    ) -> None:
         """Opens the operator's port, if the configuration wants one.
 
         Args:
             swaps: replace the models, by the names of their slots.
+            recorder: of all slots; None if nothing is recorded.
+            shadow: of the action slot; None if there is none.
 
         Raises:
             StartError: it cannot be listened on, and was chosen.
@@ -110,6 +116,10 @@ class Administration:
         settings = self._config.admin
         if not settings.enabled:
             return
+        if recorder is not None:
+            self._metrics.watch_recorder(lambda: recorder.state)
+        if shadow is not None:
+            self._metrics.watch_shadow("action", lambda: shadow.totals)
         administered = Administered(
             slots=lambda: self._slots,
             identity=lambda: self._identity,
@@ -119,6 +129,8 @@ class Administration:
             metrics=self._metrics,
             board=self._board,
             swaps=swaps,
+            recorder=recorder,
+            copies=None if shadow is None else lambda: shadow.totals,
             set_log_level=log_output.set_level,
             log_level=log_output.level,
             clock=time.monotonic,

@@ -95,7 +95,7 @@ class Service:
                 self._hold_sessions(self._allow_swaps("action", config.action, self._load_action))
             if config.planner is not None:
                 self._allow_swaps("planner", config.planner, self._load_planner)
-            self.admin.open(self.swaps)
+            self.admin.open(self.swaps, self.watch.recorder, self.watch.shadow)
         except StartError:
             self.close(grace=0)
             raise
