@@ -508,10 +508,6 @@ class ServerConfig(Settings):
             return self
         if self.action is None:
             raise problem_at("shadow", "needs an action slot, set action or remove it")
-        if self.planner is not None:
-            raise problem_at(
-                "shadow", "would not see the planner's subtasks, remove it or the planner"
-            )
         try:
             self._shadow_action = self._make_shadow_action(self.action, self.shadow)
         except ValidationError as error:

@@ -216,7 +216,7 @@ def planner_slot(
     handler = PlannerHandler(
         planner,
         prompts,
-        default_prompt=None if action is None else _default_prompt(action),
+        default_prompt=None if action is None else default_prompt_of(action),
         turns=None if action is None else turns,
     )
     return LoadedSlot("planner", handler, planner_metadata(spec, planner.checkpoint))
@@ -236,7 +236,7 @@ def action_slot(
     metadata = action_metadata(policy.spec, has_planner=planner is not None)
     if planner is None or planner_slot is None:
         return LoadedSlot("action", action, metadata, spec=policy.spec)
-    default_prompt = _default_prompt(settings)
+    default_prompt = default_prompt_of(settings)
     feed = SubtaskFeed(
         planner_slot,
         pace=_pace(planner),
@@ -244,6 +244,15 @@ def action_slot(
     )
     handler = CombinedHandler(action, feed, prompts=prompts, default_prompt=default_prompt)
     return LoadedSlot("action", handler, metadata, gate=feed, turns=turns, spec=policy.spec)
+
+
+def default_prompt_of(settings: ActionSettings) -> str | None:
+    """The operator's default prompt, else the inference config's; the planner uses it too."""
+    if settings.default_prompt is not None or not settings.names_inference_config:
+        return settings.default_prompt
+    from openpi_flash_models.config.named_configs import get_config
+
+    return get_config(settings.model_config_name).default_prompt
 
 
 def _pace(settings: PlannerSettings) -> Pace:
@@ -274,15 +283,6 @@ def _warm_up(policy: ActionPolicy, settings: ActionSettings) -> None:
         raise StartError(
             f"action.model_config_name {settings.model_config_name}: {error}"
         ) from error
-
-
-def _default_prompt(settings: ActionSettings) -> str | None:
-    """The operator's default prompt, else the inference config's; the planner uses it too."""
-    if settings.default_prompt is not None or not settings.names_inference_config:
-        return settings.default_prompt
-    from openpi_flash_models.config.named_configs import get_config
-
-    return get_config(settings.model_config_name).default_prompt
 
 
 def _chosen(settings: ActionSettings) -> dict[str, object]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from openpi_flash_models.policy.policy_protocol import ActionPolicy, PolicySpec
 from openpi_flash_server.config.listen_address import is_loopback
 from openpi_flash_server.config.server_config import ActionSettings, PlannerSettings, ServerConfig
+from openpi_flash_server.handlers.action import ActionHandler
 from openpi_flash_server.handlers.planning import Planner
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.runners.device_turns import DeviceTurns
@@ -75,7 +76,7 @@ class Service:
         self._turns = DeviceTurns()
         self.endpoints: dict[str, Endpoint] = {}
         self.admin = Administration(config)
-        self.watch = RequestWatch(config)
+        self.watch = RequestWatch(config, self.admin.prompts)
         self._checkpoints: CheckpointSlots | None = None
         # a stop may come in the middle of loading: a closed service must not open
         self._opening = threading.Lock()
@@ -126,9 +127,7 @@ class Service:
                 prompts=self.admin.prompts,
                 turns=self._turns,
             )
-            self.watch.load_shadow(
-                lambda settings: self._load_beside(settings, slots.values()).handler
-            )
+            self.watch.load_shadow(lambda settings: self._load_shadow(settings, slots.values()))
         except BaseException as error:
             for slot in slots.values():
                 slot.has_trouble(f"loading failed: {error}")
@@ -165,6 +164,11 @@ class Service:
         return planner_slot(
             planner, self._config.action, self._spec, prompts=self.admin.prompts, turns=self._turns
         )
+
+    def _load_shadow(self, settings: ActionSettings, slots: Iterable[Slot]) -> ActionHandler:
+        """The shadow's policy, which asks no planner; `slots` get the stage."""
+        policy = acquire_policy(settings, slots, self._loaders, self._policies)
+        return ActionHandler(policy, self.admin.prompts)
 
     def _load_beside(self, settings: ActionSettings, slots: Iterable[Slot]) -> LoadedSlot:
         """A policy besides that of the action slot; `slots` get the stage."""

@@ -3,6 +3,9 @@
 A request is copied when the robot has its answer, so that the copy costs the robot nothing: the
 scheduler runs it in the gaps between the robots' requests, and a newer copy of a session replaces
 one that waits. Nobody gets the copy's answer.
+
+Beside a planner the copy carries the prompt that the robot's action followed, with its subtask: the
+planner is not asked again.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.recording.comparison import ComparisonTally, Verdict, compare_answers
@@ -61,11 +65,20 @@ class Shadow:
     Args:
         slot: its handler is a `ShadowingHandler`.
         record: takes a record of each copy; None: nothing is recorded.
+        prompt_of: the prompt that an action followed, from the request and the result, if that has
+            a subtask; its None: the copy cannot get the same. None: there is no planner.
     """
 
-    def __init__(self, slot: Slot, *, record: Callable[[Record], None] | None = None) -> None:
+    def __init__(
+        self,
+        slot: Slot,
+        *,
+        record: Callable[[Record], None] | None = None,
+        prompt_of: Callable[[Work, Mapping[str, Any]], str | None] | None = None,
+    ) -> None:
         self._slot = slot
         self._write = record
+        self._prompt_of = prompt_of
         # requests that are not answered yet; the slot tells one event at a time
         self._open: OrderedDict[int, tuple[str, Work]] = OrderedDict()
         self._changed = threading.RLock()
@@ -92,9 +105,7 @@ class Shadow:
             case Answered(request=request, answer=Reply(result=result)):
                 copied = self._open.pop(request, None)
                 if copied is not None:
-                    # a transport adds to the map that it sends
-                    session, work = copied
-                    self._put(_Copy(request, session, work, Reply(dict(result))))
+                    self._copy(request, *copied, result)
             case Answered(request=request) | Dropped(request=request):
                 self._open.pop(request, None)
             case SessionEnded(session=session) if isinstance(session, str):
@@ -130,6 +141,19 @@ class Shadow:
             except queue.Full:
                 self._take_one()
         self._thread.join(timeout)
+
+    def _copy(self, request: int, session: str, work: Work, result: Mapping[str, Any]) -> None:
+        # a transport adds to the map that it sends
+        answered = {key: value for key, value in result.items() if key != "subtask"}
+        if self._prompt_of is not None and "subtask" in result:
+            # now: the prompts may be changed before the copy runs
+            prompt = self._prompt_of(work, result)
+            if prompt is None:
+                self._count("not_run")
+                return
+            observation = {**work.observation, "prompt": prompt}
+            work = dataclasses.replace(work, observation=observation, mode=RequestMode.ACTION_ONLY)
+        self._put(_Copy(request, session, work, Reply(answered)))
 
     def _put(self, item: _Copy | str) -> None:
         """Puts into the line; the oldest makes room, for the newest observation is of interest."""
