@@ -27,6 +27,7 @@ class Waiting:
     size: int = 1
     owner: tuple[str, ...] = ("10.0.0.5", "10.0.0.5:50000#1")
     rank: int = 0
+    is_awaited: bool = True
 
     def is_cancelled(self):
         return self.gone

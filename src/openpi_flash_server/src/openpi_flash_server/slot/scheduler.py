@@ -3,8 +3,9 @@
 - At most one request of a session waits: a newer observation replaces it and keeps its turn.
 - Robots come before shadow copies, and these before evaluation. A lower class runs only if it will
   be over when the next request of a higher one is expected, or has waited for `LONGEST_HOLD`.
-- Within a class everybody who waits gets the same share of the device (`fair_share.py`); within
-  that, the earliest deadline is first, then the longest wait.
+- Within a class everybody who waits gets the same share of the device (`fair_share.py`). Within
+  that, a request whose answer is awaited comes before one that refreshes something, then the
+  earliest deadline is first, then the longest wait.
 - A batch holds requests of one class that can share a call. It waits up to `max_wait` for sessions
   whose next request is expected by then, and for nobody else.
 - A request that is held does not run before it is released, or its time has come.
@@ -51,6 +52,10 @@ class Schedulable(Protocol):
     @property
     def rank(self) -> int:
         """Of its class: 0 comes first."""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether something stands still without the answer; else it has an older one."""
 
     @property
     def deadline(self) -> float | None:
@@ -306,7 +311,7 @@ class Scheduler(Generic[R]):
             eligible = draft.eligible([waiting.path for waiting in candidates])
             # `min` takes the first of equals: the one that has waited longest
             best = min(
-                (waiting for waiting in candidates if waiting.path in eligible), key=_deadline
+                (waiting for waiting in candidates if waiting.path in eligible), key=_urgency
             )
             count = min(room, best.left)
             draft.charge(best.path, count)
@@ -406,9 +411,10 @@ class Scheduler(Generic[R]):
         return dropped
 
 
-def _deadline(waiting: _Waiting[R]) -> float:
+def _urgency(waiting: _Waiting[R]) -> tuple[bool, float]:
+    """The smallest is first."""
     deadline = waiting.request.deadline
-    return math.inf if deadline is None else deadline
+    return not waiting.request.is_awaited, math.inf if deadline is None else deadline
 
 
 def _expired(request: Schedulable, now: float) -> DropReason | None:

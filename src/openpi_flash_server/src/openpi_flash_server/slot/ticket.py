@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from openpi_flash_server.slot.answer import Answer
 from openpi_flash_server.slot.client import Client
-from openpi_flash_server.slot.session import Session
+from openpi_flash_server.slot.session import PlanSession, Session
 from openpi_flash_server.slot.work import Work
 
 
@@ -26,6 +26,8 @@ class Ticket:
         is_cancelled: whether the client no longer waits for the answer.
         session: at most one request of a session waits.
         rank: of its class; 0 comes first.
+        is_awaited: whether something stands still without the answer; false where a subtask is
+            refreshed.
         owner: who shares the device: a computer, and its connection.
     """
 
@@ -40,11 +42,15 @@ class Ticket:
     # the scheduler asks for them some ten times for each request
     session: Session = field(init=False)
     rank: int = field(init=False)
+    is_awaited: bool = field(init=False)
     owner: tuple[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "session", self.work.session)
         object.__setattr__(self, "rank", self.work.request_class.rank)
+        session = self.session
+        is_awaited = not isinstance(session, PlanSession) or session.is_awaited
+        object.__setattr__(self, "is_awaited", is_awaited)
         object.__setattr__(self, "owner", (self.client.address, self.client.name))
 
     @property
