@@ -11,7 +11,8 @@ from server_fakes import WAIT
 
 from flash_transport import ServerError, decode_image, jpeg_message
 from openpi_flash_server import __version__
-from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
+from openpi_flash_server.config.action_settings import ActionSettings
+from openpi_flash_server.config.server_config import ServerConfig
 from openpi_flash_server.serving.endpoint import StartError
 
 READY_PATHS = ("/healthz", "/readyz", "/v2/health/ready", "/v2/models/action/ready")

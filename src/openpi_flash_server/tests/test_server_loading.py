@@ -5,7 +5,8 @@ import pytest
 import openpi_flash_models.load
 from openpi_flash_models.actions.rtc import RtcOptions
 from openpi_flash_models.model.graph_options import DEFAULT_GRAPH
-from openpi_flash_server.config.server_config import ActionSettings, PlannerSettings
+from openpi_flash_server.config.action_settings import ActionSettings
+from openpi_flash_server.config.planner_settings import PlannerSettings
 from openpi_flash_server.serving.model_loading import load_planner, load_policy
 
 

@@ -10,8 +10,8 @@ from server_fakes import WAIT, FakeBatchPolicy, FakePlanner, FakePolicy, make_wo
 from test_server_service import PLANNER, config_of
 
 from flash_transport import WebsocketPolicy, unpackb
+from openpi_flash_server.config.action_settings import ShadowSettings
 from openpi_flash_server.config.live_prompts import LivePrompts, Prompts
-from openpi_flash_server.config.server_config import ShadowSettings
 from openpi_flash_server.handlers.action import ActionHandler
 from openpi_flash_server.handlers.combined import prompt_reader
 from openpi_flash_server.recording.comparison import Verdict

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from openpi_flash_server.admin.metrics import Metrics
 from openpi_flash_server.admin.read_at_scrape import ComparedCopies
 from openpi_flash_server.admin.session_board import SessionBoard
+from openpi_flash_server.config.field_types import ReloadMemory
 from openpi_flash_server.config.live_prompts import LivePrompts
-from openpi_flash_server.config.server_config import ReloadMemory
 from openpi_flash_server.logs.log_output import Level
 from openpi_flash_server.recording.recorder import Recorder
 from openpi_flash_server.slot.life import Stage

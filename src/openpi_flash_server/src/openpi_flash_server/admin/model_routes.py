@@ -11,7 +11,7 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
 from openpi_flash_server.admin.administered import Administered, Swap, SwapFailed, SwapRefused
-from openpi_flash_server.config.server_config import ReloadMemory
+from openpi_flash_server.config.field_types import ReloadMemory
 
 
 class Reload(BaseModel):

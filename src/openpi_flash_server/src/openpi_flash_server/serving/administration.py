@@ -12,9 +12,11 @@ from openpi_flash_server.admin.http_server import AdminPort
 from openpi_flash_server.admin.metrics import Metrics
 from openpi_flash_server.admin.session_board import SessionBoard
 from openpi_flash_server.admin.spans import RequestSpans, Tracing, TracingError, open_tracing
+from openpi_flash_server.config.action_settings import ActionSettings
 from openpi_flash_server.config.listen_address import with_port
 from openpi_flash_server.config.live_prompts import LivePrompts
-from openpi_flash_server.config.server_config import ActionSettings, PlannerSettings, ServerConfig
+from openpi_flash_server.config.planner_settings import PlannerSettings
+from openpi_flash_server.config.server_config import ServerConfig
 from openpi_flash_server.logs import log_output
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.recording.recorder import Recorder

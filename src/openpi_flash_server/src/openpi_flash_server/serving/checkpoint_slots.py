@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openpi_flash_server.config.action_settings import ActionSettings
 from openpi_flash_server.config.files import user_path
-from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
+from openpi_flash_server.config.server_config import ServerConfig
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.logs.outside_text import shown
 from openpi_flash_server.positronic.checkpoint_names import checkpoint_names, find_checkpoint

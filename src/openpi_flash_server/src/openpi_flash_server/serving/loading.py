@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from openpi_flash_models.policy.policy_protocol import ActionPolicy, PolicySpec
+from openpi_flash_server.config.action_settings import ActionSettings
 from openpi_flash_server.config.live_prompts import LivePrompts
+from openpi_flash_server.config.planner_settings import PlannerSettings
 from openpi_flash_server.config.policy_name import NULL_MODEL
-from openpi_flash_server.config.server_config import (
-    ActionSettings,
-    PlannerSettings,
-    ServerConfig,
-)
+from openpi_flash_server.config.server_config import ServerConfig
 from openpi_flash_server.handlers.action import ActionHandler
 from openpi_flash_server.handlers.combined import CombinedHandler, task_reader
 from openpi_flash_server.handlers.planning import Planner, PlannerHandler

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from openpi_flash_models.model.graph_options import GraphOptions
 from openpi_flash_models.policy.policy_protocol import ActionPolicy
+from openpi_flash_server.config.action_settings import ActionSettings
 from openpi_flash_server.config.model_settings import Dtype, GraphSettings
+from openpi_flash_server.config.planner_settings import PlannerSettings
 from openpi_flash_server.config.policy_name import NULL_MODEL
-from openpi_flash_server.config.server_config import ActionSettings, PlannerSettings
 from openpi_flash_server.handlers.null_policy import NullPolicy
 from openpi_flash_server.handlers.planning import Planner
 from openpi_flash_server.serving.endpoint import StartError

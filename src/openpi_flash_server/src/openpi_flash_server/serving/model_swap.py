@@ -17,7 +17,9 @@ from typing import Any, Generic, TypeVar
 
 from openpi_flash_models.errors import CheckpointError, DownloadError, InferenceConfigError
 from openpi_flash_server.admin.administered import SwapFailed, SwapRefused
-from openpi_flash_server.config.server_config import ActionSettings, PlannerSettings, ReloadMemory
+from openpi_flash_server.config.action_settings import ActionSettings
+from openpi_flash_server.config.field_types import ReloadMemory
+from openpi_flash_server.config.planner_settings import PlannerSettings
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.serving.contract_change import contract_changes
 from openpi_flash_server.serving.endpoint import Endpoint, StartError

@@ -6,8 +6,9 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from openpi_flash_server.config.action_settings import ActionSettings
 from openpi_flash_server.config.live_prompts import LivePrompts
-from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
+from openpi_flash_server.config.server_config import ServerConfig
 from openpi_flash_server.handlers.combined import prompt_reader
 from openpi_flash_server.serving.endpoint import Endpoint
 from openpi_flash_server.serving.loading import default_prompt_of

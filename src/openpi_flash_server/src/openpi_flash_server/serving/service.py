@@ -10,8 +10,10 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from openpi_flash_models.policy.policy_protocol import ActionPolicy, PolicySpec
+from openpi_flash_server.config.action_settings import ActionSettings
 from openpi_flash_server.config.listen_address import is_loopback
-from openpi_flash_server.config.server_config import ActionSettings, PlannerSettings, ServerConfig
+from openpi_flash_server.config.planner_settings import PlannerSettings
+from openpi_flash_server.config.server_config import ServerConfig
 from openpi_flash_server.handlers.action import ActionHandler
 from openpi_flash_server.handlers.planning import Planner
 from openpi_flash_server.logs.events import EventLogger
