@@ -7,27 +7,36 @@ import functools
 import json
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openpi_flash_server.commands.probe_options import (
+    PROMPT,
+    AsJson,
+    CallTimeout,
+    Mode,
+    Prompt,
+    RequestMode,
+    Robot,
+    RobotFiles,
+    Wait,
+    add_robot_files,
+)
 from openpi_flash_server.commands.server_link import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     ApiKeyFile,
     KnownServers,
-    Mode,
-    RobotFiles,
     ServerFingerprint,
     ServerLink,
     Tell,
     TransportWarnings,
     Way,
-    add_robot_files,
     api_key_of,
     describe,
     end_with_usage,
+    on_this_machine,
     say,
 )
 
@@ -75,27 +84,16 @@ def run_test(
         int, typer.Option("--count", "-n", min=1, help="How many calls to time.")
     ] = 20,
     warmup: Annotated[int, typer.Option(min=0, help="Calls before those that are timed.")] = 3,
-    mode: Annotated[
-        Mode | None, typer.Option(help="What to ask a server with a planner for.")
-    ] = None,
-    prompt: Annotated[str, typer.Option(help="The task that is sent.")] = "pick up the cup",
-    robot: Annotated[
-        str | None,
-        typer.Option(
-            "--robot",
-            "--embodiment",
-            help="Whose observations to send; else what the server says that it reads.",
-        ),
-    ] = None,
+    mode: RequestMode = None,
+    prompt: Prompt = PROMPT,
+    robot: Robot = None,
     robot_file: RobotFiles = None,
     api_key_file: ApiKeyFile = None,
     server_fingerprint: ServerFingerprint = None,
     known_servers: KnownServers = None,
-    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for each call.")] = 30,
-    wait: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for a server that is not ready.")
-    ] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    timeout: CallTimeout = 30,
+    wait: Wait = 10,
+    as_json: AsJson = False,
 ) -> None:
     """Call a server some times, check its answers, and report the percentiles of the times.
 
@@ -105,8 +103,8 @@ def run_test(
     api_key = api_key_of(api_key_file)
     add_robot_files(robot_file)
     way = _way(target, host)
-    if way is Way.UNIX and not host.startswith("unix:"):
-        host = f"unix:{Path(host).absolute()}"
+    if way is Way.UNIX:
+        host = on_this_machine(host)
     if target is Target.PLANNER and port is None and not _names_port(host):
         port = PLANNER_PORTS[way]
     link = ServerLink(host, port, api_key, server_fingerprint, known_servers, wait)
