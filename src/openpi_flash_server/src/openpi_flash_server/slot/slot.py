@@ -7,7 +7,6 @@ gives.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import math
@@ -16,26 +15,23 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from flash_transport import CodecError
-from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.slot import events
+from openpi_flash_server.slot.alarm import Alarm
 from openpi_flash_server.slot.answer import Answer, ErrorCode, Failure
-from openpi_flash_server.slot.batch_request import parse_works
 from openpi_flash_server.slot.client import Client
-from openpi_flash_server.slot.failures import bad_request, internal
 from openpi_flash_server.slot.gate import Admission, Gate
 from openpi_flash_server.slot.health import Health
+from openpi_flash_server.slot.intake import Intake
 from openpi_flash_server.slot.life import Life, Stage
 from openpi_flash_server.slot.open_request import OpenRequest
 from openpi_flash_server.slot.runner import Ran, Runner
 from openpi_flash_server.slot.running import Run, Running
 from openpi_flash_server.slot.scheduler import Dropped, DropReason, Piece, Scheduler
-from openpi_flash_server.slot.session import Session, owned_name
+from openpi_flash_server.slot.session import Session
 from openpi_flash_server.slot.sessions import Sessions
 from openpi_flash_server.slot.ticket import Ticket
-from openpi_flash_server.slot.vital_thread import vital_thread
 from openpi_flash_server.slot.voice import Listener, Voice
-from openpi_flash_server.slot.work import Work, with_seed
+from openpi_flash_server.slot.work import Work
 
 MAX_WAITING_SESSIONS = 64
 """A waiting request holds some megabytes; with more waiting robots the server is too slow."""
@@ -73,17 +69,19 @@ class Slot:
         self._life = Life()
         self._health = Health()
         self._failing = ""
-        self._closed = False
         # guards everything above; held for moments, never while a handler runs
         self._lock = threading.RLock()
         self._drained = threading.Condition(self._lock)
-        self._earlier = threading.Condition(self._lock)
-        self._wakeup = math.inf
-        self._sleeps_until = -math.inf
-        self._seeds: Callable[[], int] | None = None
+        self._alarm = Alarm(
+            f"slot-{name}-wakeups",
+            self._lock,
+            clock=clock,
+            act=self._advance,
+            died=self.has_trouble,
+        )
         self._numbers = itertools.count(1)
+        self._intake = Intake(clock)
         self._voice = Voice(name, clock)
-        self._wakeups = vital_thread(f"slot-{name}-wakeups", self._keep_time, self.has_trouble)
 
     def subscribe(self, listener: Listener) -> None:
         """Tells `listener` every event from now on, one at a time; it must not call the slot."""
@@ -183,9 +181,7 @@ class Slot:
             self._health.replaced()
             self._failing = ""
             self._life.opens()
-            is_first = self._wakeups.ident is None
-        if is_first:
-            self._wakeups.start()
+            self._alarm.start()
 
     def replace(self, runner: Runner, gate: Gate | None = None) -> Runner:
         """Starts every further batch on `runner`; returns the former one, which may still run.
@@ -231,7 +227,7 @@ class Slot:
         Args:
             seeds: a new seed for each; may be called from any thread.
         """
-        self._seeds = seeds
+        self._intake.seeds = seeds
 
     def release(self, session: Session) -> None:
         """Lets the session's waiting request run, which the gate held back."""
@@ -258,32 +254,20 @@ class Slot:
             is_cancelled: whether the client no longer waits for the answer.
         """
         received_at = self.clock()
-        try:
-            works, is_batch = parse_works(decode(), session=session)
-            if client.key:
-                works = _owned(works, client)
-        except Exception as error:
-            expected = isinstance(error, CodecError | ObservationError)
-            failure = bad_request(error) if expected else internal(error)
-            number = next(self._numbers)
-            self._voice.tell(events.Received(received_at, number, session, (), client))
-            self._voice.answer(number, session, failure, respond)
-            return
-        if self._seeds is not None:
-            works = tuple(with_seed(work, self._seeds()) for work in works)
-        deadline_ms = works[0].deadline_ms
-        self.submit(
-            Ticket(
-                works=works,
-                is_batch=is_batch,
-                client=client,
-                received_at=received_at,
-                decode_ms=(self.clock() - received_at) * 1000,
-                deadline=None if deadline_ms is None else received_at + deadline_ms / 1000,
-                respond=respond,
-                is_cancelled=is_cancelled,
-            )
+        ticket = self._intake.ticket(
+            decode,
+            received_at=received_at,
+            client=client,
+            session=session,
+            respond=respond,
+            is_cancelled=is_cancelled,
         )
+        if isinstance(ticket, Ticket):
+            self.submit(ticket)
+            return
+        number = next(self._numbers)
+        self._voice.tell(events.Received(received_at, number, session, (), client))
+        self._voice.answer(number, session, ticket, respond)
 
     def submit(self, ticket: Ticket) -> None:
         """Queues a request, or refuses it."""
@@ -356,8 +340,7 @@ class Slot:
             )
             waiting = self._take_waiting()
             hangs = self._life.hangs
-            self._closed = True
-            self._earlier.notify_all()
+            self._alarm.close()
         self._refuse(waiting, ErrorCode.NOT_READY, "shutting down")
         if runner is not None:
             finished &= runner.close(0.0 if hangs else max(0.0, end - time.monotonic()))
@@ -394,7 +377,7 @@ class Slot:
                     break
                 self._start(runner, batch.pieces, now)
                 now = self.clock()
-            self._set_wakeup()
+            self._set_alarm()
             if not len(self._runs) and not len(self._scheduler):
                 self._drained.notify_all()
         self._drop(dropped)
@@ -420,15 +403,12 @@ class Slot:
             self._scheduler.finished(run.pieces, self.clock())
         return requests
 
-    def _set_wakeup(self) -> None:
-        self._wakeup = self._runs.next_give_up()
+    def _set_alarm(self) -> None:
+        at = self._runs.next_give_up()
         if len(self._scheduler):
             wakeup = self._scheduler.next_wakeup()
-            if wakeup is not None and wakeup < self._wakeup:
-                self._wakeup = wakeup
-        # the thread is not woken to sleep for longer: it finds out when it wakes
-        if self._wakeup < self._sleeps_until:
-            self._earlier.notify_all()
+            at = at if wakeup is None else min(at, wakeup)
+        self._alarm.set(at)
 
     def _start(self, runner: Runner, pieces: Sequence[Piece[Ticket]], now: float) -> None:
         works: list[Work] = []
@@ -516,46 +496,4 @@ class Slot:
         for drop in dropped:
             with self._lock:
                 request = self._open.pop(drop.request)
-            code, message = _DROPPED[drop.reason]
-            failure = Failure(code, message)
-            ticket = drop.request
-            self._voice.tell(
-                events.Dropped(self.clock(), request.number, ticket.session, drop.reason, failure)
-            )
-            self._voice.respond(request.number, ticket.session, failure, ticket.respond)
-
-    def _keep_time(self) -> None:
-        while True:
-            with self._lock:
-                if self._closed:
-                    return
-                left = self._wakeup - self.clock()
-                if left > 0:
-                    self._sleeps_until = self._wakeup
-                    self._earlier.wait(left if left < threading.TIMEOUT_MAX else None)
-                    self._sleeps_until = -math.inf
-            self._advance()
-
-
-def _owned(works: tuple[Work, ...], client: Client) -> tuple[Work, ...]:
-    session = works[0].session
-    assert isinstance(session, str)
-    owned = owned_name(session, client.key)
-    return tuple(dataclasses.replace(work, session=owned) for work in works)
-
-
-_DROPPED = {
-    DropReason.SUPERSEDED: (
-        ErrorCode.SUPERSEDED,
-        "a newer observation of this session took this one's place",
-    ),
-    DropReason.DEADLINE_EXCEEDED: (
-        ErrorCode.DEADLINE_EXCEEDED,
-        "waited longer than deadline_ms",
-    ),
-    DropReason.CANCELLED: (ErrorCode.SUPERSEDED, "the client does not want this answer any more"),
-    DropReason.FULL: (
-        ErrorCode.NOT_READY,
-        "too many sessions are waiting already",
-    ),
-}
+            self._voice.drop(request.number, drop)
