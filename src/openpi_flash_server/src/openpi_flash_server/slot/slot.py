@@ -377,7 +377,7 @@ class Slot:
                     break
                 self._start(runner, batch.pieces, now)
                 now = self.clock()
-            self._set_alarm()
+            self._set_wakeup()
             if not len(self._runs) and not len(self._scheduler):
                 self._drained.notify_all()
         self._drop(dropped)
@@ -403,7 +403,7 @@ class Slot:
             self._scheduler.finished(run.pieces, self.clock())
         return requests
 
-    def _set_alarm(self) -> None:
+    def _set_wakeup(self) -> None:
         at = self._runs.next_give_up()
         if len(self._scheduler):
             wakeup = self._scheduler.next_wakeup()
