@@ -110,7 +110,7 @@ def test_images_of_a_request_that_is_not_run_are_not_decoded(monkeypatch):
         decoded.append(message["frame"])
         return decode_images(message)
 
-    monkeypatch.setattr("openpi_flash_server.slot.runner.decode_images", counted)
+    monkeypatch.setattr("openpi_flash_server.slot.decoding.decode_images", counted)
     policy, slot = FakePolicy(gate=threading.Event()), Slot("action")
     open_with(slot, ActionHandler(policy))
 
@@ -186,7 +186,7 @@ def test_the_event_loop_turns_while_images_are_decoded(monkeypatch):
         assert go_on.wait(WAIT)
         return decode_images(message)
 
-    monkeypatch.setattr("openpi_flash_server.slot.runner.decode_images", slow)
+    monkeypatch.setattr("openpi_flash_server.slot.decoding.decode_images", slow)
     slot = Slot("action")
     transport = WebsocketTransport(slot, host="127.0.0.1", port=0)
     open_with(slot, ActionHandler(FakePolicy()))

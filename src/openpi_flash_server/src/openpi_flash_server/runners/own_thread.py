@@ -30,8 +30,9 @@ class OwnThread(DeviceRunner):
         turns: DeviceTurns | None = None,
     ) -> None:
         self._thread = JobThread(name)
-        super().__init__(self._thread, handler, clock, turns)
+        super().__init__(name, self._thread, handler, clock, turns)
 
     def close(self, timeout: float) -> bool:
-        """Ends the thread when all is run; returns whether it did within `timeout` s."""
+        """Ends its threads when all is run; returns whether they did within `timeout` s."""
+        self._ahead.close()
         return self._thread.close(timeout)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from openpi_flash_server.slot.answer import Answer
 from openpi_flash_server.slot.client import Client
+from openpi_flash_server.slot.encoded_images import holds_images
 from openpi_flash_server.slot.session import Session
 from openpi_flash_server.slot.work import Work
 
@@ -27,6 +28,7 @@ class Ticket:
         session: at most one request of a session waits.
         rank: of its class; 0 comes first.
         owner: who shares the device: a computer, and its connection.
+        has_encoded_images: whether images of its first observation are to be decoded.
     """
 
     works: tuple[Work, ...]
@@ -41,11 +43,13 @@ class Ticket:
     session: Session = field(init=False)
     rank: int = field(init=False)
     owner: tuple[str, str] = field(init=False)
+    has_encoded_images: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "session", self.work.session)
         object.__setattr__(self, "rank", self.work.request_class.rank)
         object.__setattr__(self, "owner", (self.client.address, self.client.name))
+        object.__setattr__(self, "has_encoded_images", holds_images(self.work.observation))
 
     @property
     def work(self) -> Work:
