@@ -189,6 +189,9 @@ class WebsocketTransport:
         # a handler that waits for a missing answer is cancelled with the loop
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(server.wait_closed(), _FAREWELL)
+        # the library would wait 10 s for a client that reads nothing
+        for connection in self._open.values():
+            connection.transport.abort()
 
     async def _answer_http(
         self, connection: ServerConnection, request: HttpRequest
