@@ -114,16 +114,6 @@ def link(request, tmp_path):
     link.close()
 
 
-def wait_until_noticed(slot):
-    """Returns when the server knows of every waiting request that nobody waits for its answer."""
-
-    def is_noticed():
-        with slot._lock:
-            return all(ticket.is_cancelled() for ticket in slot._scheduler.waiting)
-
-    wait_until(is_noticed)
-
-
 def wait_until_nothing_is_left(server):
     slot = server.slot
     wait_until(lambda: not server.connections)
@@ -185,7 +175,7 @@ def test_the_request_of_a_client_that_vanished_while_it_waited_is_not_run(
     client.ask(link.message)
     server.wait_until_waiting(1)
     link.vanish(client)
-    wait_until_noticed(server.slot)
+    wait_until(lambda: server.slot.waiting == 0)
     server.policy.gate.set()
     assert ahead.result(WAIT)["actions"].shape == (3, 8)
     assert link.infer()["actions"].shape == (3, 8)
@@ -218,7 +208,7 @@ def test_a_client_that_vanishes_while_its_images_are_decoded_harms_nobody(
     assert decoding.wait(WAIT)
     link.vanish(client)
     if is_ahead:
-        wait_until_noticed(server.slot)
+        wait_until(lambda: server.slot.waiting == 0)
     go_on.set()
     server.policy.gate.set()
     assert link.infer()["actions"].shape == (3, 8)
@@ -237,7 +227,7 @@ def test_a_client_that_vanishes_while_it_is_planned_for_costs_no_action(link, ca
     client.ask(link.message)
     assert planner.entered.acquire(timeout=WAIT)
     link.vanish(client)
-    wait_until_noticed(server.slot)
+    wait_until(lambda: server.slot.waiting == 0)
     planner.gate.set()
     assert link.infer()["subtask"]["text"] == "step 2 of fold"
     assert len(server.policy.seen) == 1
@@ -285,7 +275,7 @@ def test_a_client_that_vanishes_while_the_server_drains_does_not_hold_it_up(
     wait_until(lambda: server.slot.stage is Stage.DRAINING)
     link.vanish(client)
     if phase == "waits":
-        wait_until_noticed(server.slot)
+        wait_until(lambda: server.slot.waiting == 0)
     server.policy.gate.set()
     assert drained.result(WAIT)
     if phase == "waits":

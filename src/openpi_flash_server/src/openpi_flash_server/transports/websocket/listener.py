@@ -43,6 +43,7 @@ from openpi_flash_server.transports.websocket.positronic_protocol import (
     PositronicProtocol,
     PositronicSessions,
 )
+from openpi_flash_server.transports.websocket.slot_call import visiting
 
 log = EventLogger(__name__)
 
@@ -223,7 +224,8 @@ class WebsocketTransport:
             if path.startswith(PREFIX):
                 await self.positronic.talk(connection, client)
             else:
-                await self.openpi.talk(connection, client, slot)
+                with visiting(slot, client, connection):
+                    await self.openpi.talk(connection, client, slot)
         except ConnectionClosed as error:
             reason = str(error)
         except Exception as error:
@@ -232,7 +234,6 @@ class WebsocketTransport:
         finally:
             del self._open[peer]
             self._news.tell(ClientLeft(LINK, peer, reason))
-            slot.client_left(client)
 
 
 def _path_of(request: HttpRequest) -> str:
