@@ -211,6 +211,20 @@ def test_a_decoding_under_way_is_waited_for_and_not_repeated(robots, decoder):
     assert (decoder.frames, decoder.threads) == ([1], {1: AHEAD})
 
 
+def test_a_request_that_was_decoded_ahead_runs_on_the_policy_that_takes_over(robots, decoder):
+    clients = robots()
+    clients.occupy_the_device()
+    answer = clients.send(1)
+    assert decoder.done.acquire(timeout=WAIT)
+    other = FakePolicy()
+    former = clients.slot.replace(OwnThread("other", ActionHandler(other)))
+    assert "actions" in answer.wait().result
+    assert other.seen[0]["image"].shape == (48, 64, 3)
+    clients.let_go()
+    assert former.close(WAIT)
+    assert AHEAD not in {thread.name for thread in threading.enumerate()}
+
+
 @pytest.mark.parametrize("error", [None, RuntimeError("out of memory")])
 def test_an_image_that_cannot_be_decoded_fails_its_request_only(robots, decoder, error):
     clients = robots(FakeBatchPolicy(gate=threading.Event()))
