@@ -30,13 +30,14 @@ class OwnThread(DeviceRunner):
         turns: DeviceTurns | None = None,
     ) -> None:
         self._thread = JobThread(name)
-        super().__init__(self._thread, handler, clock, turns)
+        super().__init__(name, self._thread, handler, clock, turns)
 
     def close(self, timeout: float) -> bool:
-        """Ends the thread when all is run; returns whether it did within `timeout` s.
+        """Ends its threads when all is run; returns whether they did within `timeout` s.
 
-        If it did not, a planner on the same device goes on without waiting for it.
+        If they did not, a planner on the same device goes on without waiting for them.
         """
+        self._ahead.close()
         ended = self._thread.close(timeout)
         if not ended and self._turns is not None:
             self._turns.action_given_up(self)

@@ -73,7 +73,7 @@ class Timing:
     """How long a request took.
 
     Attributes:
-        queue_ms: waiting for its turn.
+        queue_ms: waiting for its turn, apart from decoding.
         decode_ms: decoding the message and its images.
         infer_ms: the calls of the handler that ran it.
         batch_size: observations in the largest of them.

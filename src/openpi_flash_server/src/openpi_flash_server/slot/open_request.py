@@ -26,7 +26,7 @@ class OpenRequest:
         self.number = number
         self.sequence = 0
         self._answers: list[Answer | None] = [None] * ticket.size
-        self._begun_at = 0.0
+        self._waited_ms = 0.0
         self._decode_ms = ticket.decode_ms
         self._infer_ms = 0.0
         self._batch_size = 0
@@ -39,9 +39,12 @@ class OpenRequest:
             ran: the batch that it was part of.
             first: index of the piece's first observation in the batch.
         """
-        if self._batch_size == 0:
-            self._begun_at = ran.begun_at
         among = slice(first, first + piece.count)
+        if self._batch_size == 0:
+            before_call = (ran.called_at - self.ticket.received_at) * 1000
+            # images are decoded while it waits; parts of one request may be at the same time
+            decoding = self.ticket.decode_ms + sum(ran.decode_ms[among])
+            self._waited_ms = max(0.0, before_call - decoding)
         self._answers[piece.first : piece.first + piece.count] = ran.answers[among]
         self._decode_ms += sum(ran.decode_ms[among])
         self._infer_ms += ran.infer_ms
@@ -54,9 +57,8 @@ class OpenRequest:
 
     def timing(self) -> Timing:
         """How long it took."""
-        waited_ms = (self._begun_at - self.ticket.received_at) * 1000
         return Timing(
-            queue_ms=waited_ms - self.ticket.decode_ms,
+            queue_ms=self._waited_ms,
             decode_ms=self._decode_ms,
             infer_ms=self._infer_ms,
             batch_size=self._batch_size,

@@ -6,10 +6,9 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
-from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.slot.answer import Answer, Failure, Reply
-from openpi_flash_server.slot.encoded_images import decode_images, holds_images
-from openpi_flash_server.slot.failures import bad_request, failure_of
+from openpi_flash_server.slot.decoding import Decoded
+from openpi_flash_server.slot.failures import failure_of
 from openpi_flash_server.slot.session import Session
 from openpi_flash_server.slot.work import Work
 
@@ -53,13 +52,13 @@ class Ran:
     Attributes:
         answers: one for each work, in order.
         decode_ms: how long decoding the images of each took.
-        begun_at: when the batch's turn came, monotonic s.
+        called_at: when the handler was called, monotonic s.
         infer_ms: how long the handler took for the batch.
     """
 
     answers: tuple[Answer, ...]
     decode_ms: tuple[float, ...]
-    begun_at: float
+    called_at: float
     infer_ms: float
 
 
@@ -76,6 +75,12 @@ class Runner(Protocol):
 
     def batch_key(self, work: Work) -> Hashable:
         """Works with equal keys can share a batch."""
+
+    def expect(self, works: Sequence[Work]) -> None:
+        """Prepares for `works`, which will probably be started next, and for no others.
+
+        It may decode their images while it is busy. Returns at once.
+        """
 
     def start(self, works: Sequence[Work], done: Callable[[Ran], None]) -> None:
         """Begins to run a batch and returns; `done` is called once, later, on another thread."""
@@ -97,32 +102,35 @@ def batch_key_of(handler: Handler, work: Work) -> Hashable:
     return handler.batch_key(work) if isinstance(handler, BatchHandler) else None
 
 
-def run_batch(handler: Handler, works: Sequence[Work], clock: Callable[[], float]) -> Ran:
-    """Decodes the images of each work and runs the handler; every error becomes an answer."""
-    begun_at = now = clock()
+def run_batch(
+    handler: Handler,
+    works: Sequence[Work],
+    decoded: Sequence[Decoded],
+    clock: Callable[[], float],
+) -> Ran:
+    """Runs the handler; every error becomes an answer.
+
+    Args:
+        handler: is not called for works whose images cannot be decoded.
+        works: the batch.
+        decoded: the observation of each.
+        clock: monotonic seconds.
+    """
+    called_at = clock()
     answers: list[Answer | None] = [None] * len(works)
-    decode_ms = []
     ready: list[int] = []
-    decoded = []
-    for index, work in enumerate(works):
-        try:
-            decoded.append(_with_images(work))
+    runnable: list[Work] = []
+    for index, (work, images) in enumerate(zip(works, decoded, strict=True)):
+        if isinstance(images.observation, Failure):
+            answers[index] = images.observation
+        else:
             ready.append(index)
-        except ObservationError as error:
-            answers[index] = bad_request(error)
-        before, now = now, clock()
-        decode_ms.append((now - before) * 1000)
-    for index, result in zip(ready, _results(handler, decoded), strict=True):
+            runnable.append(replace(work, observation=images.observation))
+    for index, result in zip(ready, _results(handler, runnable), strict=True):
         answers[index] = _answer(result)
-    infer_ms = (clock() - now) * 1000
-    return Ran(tuple(answer for answer in answers if answer), tuple(decode_ms), begun_at, infer_ms)
-
-
-def _with_images(work: Work) -> Work:
-    """The work with its encoded images decoded."""
-    if not holds_images(work.observation):
-        return work
-    return replace(work, observation=decode_images(work.observation))
+    infer_ms = (clock() - called_at) * 1000
+    decode_ms = tuple(images.ms for images in decoded)
+    return Ran(tuple(answer for answer in answers if answer), decode_ms, called_at, infer_ms)
 
 
 def _results(handler: Handler, works: Sequence[Work]) -> Sequence[Result | BaseException]:

@@ -14,7 +14,7 @@
 
 The order of calls: `submit`, `release` and `end_session` when they happen; `next_batch` after every
 change and at `next_wakeup`, until it returns no pieces or nothing waits; `finished` when the pieces
-have run.
+have run. `upcoming` may be asked after `next_batch`, to prepare what runs next.
 """
 
 from __future__ import annotations
@@ -247,6 +247,25 @@ class Scheduler(Generic[R]):
                 return Batch(self._give(plan, now), dropped)
         return Batch((), dropped)
 
+    def upcoming(self, room: int, compatible: Callable[[R, R], bool]) -> tuple[Piece[R], ...]:
+        """What would run next if nothing else came, once what runs has ended; changes nothing.
+
+        Requests that are held are named only if no other waits.
+
+        Args:
+            room: how many observations can be run in one call.
+            compatible: whether two requests can run in one call.
+        """
+        waiting = sorted(self._waiting.values(), key=lambda one: (_is_held(one), one.request.rank))
+        if not waiting:
+            return ()
+        rank, is_held = waiting[0].request.rank, _is_held(waiting[0])
+        candidates = [
+            one for one in waiting if one.request.rank == rank and _is_held(one) == is_held
+        ]
+        plan = self._compose(rank, candidates, room, compatible)
+        return tuple(Piece(one.request, one.given, count) for one, count in plan.chosen)
+
     def finished(self, pieces: Sequence[Piece[R]], now: float) -> None:
         """The pieces of one batch have run."""
         started = now
@@ -281,11 +300,7 @@ class Scheduler(Generic[R]):
             for waiting in self._waiting.values()
             if waiting.request.deadline is not None
         ]
-        times += [
-            waiting.held_until
-            for waiting in self._waiting.values()
-            if waiting.held_until > -math.inf
-        ]
+        times += [waiting.held_until for waiting in self._waiting.values() if _is_held(waiting)]
         if self._look_again is not None:
             times.append(self._look_again)
         return min(times, default=None)
@@ -298,15 +313,24 @@ class Scheduler(Generic[R]):
 
     def _plan(self, rank: int, room: int, compatible: Callable[[R, R], bool]) -> _Plan[R]:
         """The best batch of a class for the room."""
-        draft = self._shares[rank].draft()
-        chosen: list[tuple[_Waiting[R], int]] = []
         candidates = [
             waiting
             for session, waiting in self._waiting.items()
             if waiting.request.rank == rank
-            and waiting.held_until == -math.inf
+            and not _is_held(waiting)
             and (waiting.given or not self._running[session])
         ]
+        return self._compose(rank, candidates, room, compatible)
+
+    def _compose(
+        self,
+        rank: int,
+        candidates: list[_Waiting[R]],
+        room: int,
+        compatible: Callable[[R, R], bool],
+    ) -> _Plan[R]:
+        draft = self._shares[rank].draft()
+        chosen: list[tuple[_Waiting[R], int]] = []
         while room > 0 and candidates:
             eligible = draft.eligible([waiting.path for waiting in candidates])
             # `min` takes the first of equals: the one that has waited longest
@@ -409,6 +433,10 @@ class Scheduler(Generic[R]):
         for drop in dropped:
             del self._waiting[drop.request.session]
         return dropped
+
+
+def _is_held(waiting: _Waiting[R]) -> bool:
+    return waiting.held_until > -math.inf
 
 
 def _urgency(waiting: _Waiting[R]) -> tuple[bool, float]:

@@ -377,6 +377,8 @@ class Slot:
                     break
                 self._start(runner, batch.pieces, now)
                 now = self.clock()
+            if runner is not None:
+                runner.expect(self._upcoming(runner))
             self._set_wakeup()
             if not len(self._runs) and not len(self._scheduler):
                 self._drained.notify_all()
@@ -386,6 +388,16 @@ class Slot:
             self._voice.tell(events.GivenUp(now, numbers, reason))
             self._refuse(given_up, ErrorCode.INTERNAL, reason)
             self._refuse(hung, ErrorCode.NOT_READY, reason)
+
+    def _upcoming(self, runner: Runner) -> list[Work]:
+        """The works of the next batch, if there are encoded images to decode ahead."""
+        if not any(ticket.has_encoded_images for ticket in self._scheduler.waiting):
+            return []
+        return [
+            work
+            for piece in self._scheduler.upcoming(runner.max_batch, self._can_share)
+            for work in piece.request.works[piece.first : piece.first + piece.count]
+        ]
 
     def _has_place(self, runner: Runner) -> bool:
         return not self._life.hangs and self._runs.on(runner) < runner.places

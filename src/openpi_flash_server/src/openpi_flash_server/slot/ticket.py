@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from openpi_flash_server.slot.answer import Answer
 from openpi_flash_server.slot.client import Client
+from openpi_flash_server.slot.encoded_images import holds_images
 from openpi_flash_server.slot.session import PlanSession, Session
 from openpi_flash_server.slot.work import Work
 
@@ -29,6 +30,7 @@ class Ticket:
         is_awaited: whether something stands still without the answer; false where a subtask is
             refreshed.
         owner: who shares the device: a computer, and its connection.
+        has_encoded_images: whether images of its first observation are to be decoded.
     """
 
     works: tuple[Work, ...]
@@ -44,6 +46,7 @@ class Ticket:
     rank: int = field(init=False)
     is_awaited: bool = field(init=False)
     owner: tuple[str, str] = field(init=False)
+    has_encoded_images: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "session", self.work.session)
@@ -52,6 +55,7 @@ class Ticket:
         is_awaited = not isinstance(session, PlanSession) or session.is_awaited
         object.__setattr__(self, "is_awaited", is_awaited)
         object.__setattr__(self, "owner", (self.client.address, self.client.name))
+        object.__setattr__(self, "has_encoded_images", holds_images(self.work.observation))
 
     @property
     def work(self) -> Work:
