@@ -78,6 +78,13 @@ def run_test(
     mode: Annotated[
         Mode | None, typer.Option(help="What to ask a server with a planner for.")
     ] = None,
+    first_actions: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Ask for so many steps ahead of the rest; reports the time to the first action.",
+        ),
+    ] = None,
     prompt: Annotated[str, typer.Option(help="The task that is sent.")] = "pick up the cup",
     robot: Annotated[
         str | None,
@@ -120,6 +127,7 @@ def run_test(
         counts=(warmup, count),
         timeout=timeout,
         expects_actions=expects_actions,
+        first_actions=first_actions if expects_actions else None,
         quiet=as_json,
     )
     if as_json:
@@ -137,6 +145,7 @@ def _run(
     counts: tuple[int, int],
     timeout: float,
     expects_actions: bool,
+    first_actions: int | None,
     quiet: bool,
 ) -> dict[str, Any]:
     """Connects, calls and, unless `quiet`, reports; returns the same as a JSON object."""
@@ -173,7 +182,14 @@ def _run(
             check = functools.partial(
                 problem_of, metadata=metadata, expects_actions=expects_actions
             )
-            ask = functools.partial(call, client, observation, timeout=timeout, problem_of=check)
+            ask = functools.partial(
+                call,
+                client,
+                observation,
+                timeout=timeout,
+                problem_of=check,
+                first_actions=first_actions,
+            )
             ask(first, count=warm)
             _say_warmup(first, tell)
             # what fails in the whole warm-up fails on
@@ -196,6 +212,8 @@ def _run(
         "request_bytes": calls.bytes_up,
         "answer_bytes": calls.bytes_down,
     }
+    if first_actions is not None:
+        result["first_actions_ahead"] = calls.ahead
     _report(result, calls, spreads, timed, tell)
     return result
 
@@ -206,6 +224,9 @@ def _report(
     if result["interrupted"]:
         tell("interrupted", f"after {result['calls']} of {wanted} calls")
     tell("calls", f"{result['answered']} of {result['calls']} answered")
+    if "first_actions_ahead" in result and result["answered"]:
+        ahead = result["first_actions_ahead"]
+        tell("first", f"{ahead} of {result['answered']} ahead of the rest")
     for failure in dict.fromkeys(result["failures"]):
         tell("failed", f"{failure} ({result['failures'].count(failure)} times)")
     if calls.answer:

@@ -9,10 +9,12 @@ from collections.abc import Callable, Hashable, Sequence
 from openpi_flash_server.runners.device_turns import DeviceTurns
 from openpi_flash_server.runners.job_thread import JobThread
 from openpi_flash_server.slot.runner import (
+    FirstActions,
     Handler,
     Ran,
     batch_key_of,
     max_batch_of,
+    no_first_actions,
     run_batch,
 )
 from openpi_flash_server.slot.session import Session
@@ -71,19 +73,24 @@ class DeviceRunner:
         """Works with equal keys can share a batch."""
         return batch_key_of(self._handler, work)
 
-    def start(self, works: Sequence[Work], done: Callable[[Ran], None]) -> None:
+    def start(
+        self,
+        works: Sequence[Work],
+        done: Callable[[Ran], None],
+        first: FirstActions = no_first_actions,
+    ) -> None:
         """Runs `works` after what was started on the thread before."""
         if self._turns is not None:
             self._turns.action_wanted(works)
-        self._jobs.do(lambda: self._run(works, done))
+        self._jobs.do(lambda: self._run(works, done, first))
 
-    def _run(self, works: Sequence[Work], done: Callable[[Ran], None]) -> None:
+    def _run(self, works: Sequence[Work], done: Callable[[Ran], None], first: FirstActions) -> None:
         if self._turns is None:
-            done(run_batch(self._handler, works, self._clock))
+            done(run_batch(self._handler, works, self._clock, first))
             return
         with self._turns.action(works):
             # `done` in the turn, too: it may start the next batch, which then comes first
-            done(run_batch(self._handler, works, self._clock))
+            done(run_batch(self._handler, works, self._clock, first))
 
     def reset(self, session: Session) -> None:
         """Drops the session's state after what was started before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
@@ -46,6 +47,28 @@ class BatchHandler(Protocol):
         """As `Handler.handle` for each work; an error of one is the result of that one only."""
 
 
+@runtime_checkable
+class FirstActionsHandler(Protocol):
+    """A handler that may know the first actions of an answer before the rest."""
+
+    def handle_with_first(
+        self, work: Work, first: Callable[[dict[str, Any]], None]
+    ) -> dict[str, Any]:
+        """As `Handler.handle`; calls `first` at most once, with {"actions": [first_actions, D]}.
+
+        For a work that wants first actions. They are final, and the answer begins with them.
+        """
+
+
+FirstActions = Callable[[int, dict[str, Any]], None]
+"""Takes the first actions of a work, by its index in the batch, before the batch is done."""
+
+
+def no_first_actions(index: int, first: dict[str, Any]) -> None:
+    """Takes first actions that nobody waits for."""
+    del index, first
+
+
 @dataclass(frozen=True, slots=True)
 class Ran:
     """What became of a batch.
@@ -77,8 +100,16 @@ class Runner(Protocol):
     def batch_key(self, work: Work) -> Hashable:
         """Works with equal keys can share a batch."""
 
-    def start(self, works: Sequence[Work], done: Callable[[Ran], None]) -> None:
-        """Begins to run a batch and returns; `done` is called once, later, on another thread."""
+    def start(
+        self,
+        works: Sequence[Work],
+        done: Callable[[Ran], None],
+        first: FirstActions = no_first_actions,
+    ) -> None:
+        """Begins to run a batch and returns; `done` is called once, later, on another thread.
+
+        Before, `first` is called at most once for each work that wants first actions.
+        """
 
     def reset(self, session: Session) -> None:
         """Drops the session's state, after the batches that were started before this call."""
@@ -97,7 +128,12 @@ def batch_key_of(handler: Handler, work: Work) -> Hashable:
     return handler.batch_key(work) if isinstance(handler, BatchHandler) else None
 
 
-def run_batch(handler: Handler, works: Sequence[Work], clock: Callable[[], float]) -> Ran:
+def run_batch(
+    handler: Handler,
+    works: Sequence[Work],
+    clock: Callable[[], float],
+    first: FirstActions = no_first_actions,
+) -> Ran:
     """Decodes the images of each work and runs the handler; every error becomes an answer."""
     begun_at = now = clock()
     answers: list[Answer | None] = [None] * len(works)
@@ -112,7 +148,8 @@ def run_batch(handler: Handler, works: Sequence[Work], clock: Callable[[], float
             answers[index] = bad_request(error)
         before, now = now, clock()
         decode_ms.append((now - before) * 1000)
-    for index, result in zip(ready, _results(handler, decoded), strict=True):
+    results = _results(handler, decoded, lambda place, part: first(ready[place], part))
+    for index, result in zip(ready, results, strict=True):
         answers[index] = _answer(result)
     infer_ms = (clock() - now) * 1000
     return Ran(tuple(answer for answer in answers if answer), tuple(decode_ms), begun_at, infer_ms)
@@ -125,7 +162,9 @@ def _with_images(work: Work) -> Work:
     return replace(work, observation=decode_images(work.observation))
 
 
-def _results(handler: Handler, works: Sequence[Work]) -> Sequence[Result | BaseException]:
+def _results(
+    handler: Handler, works: Sequence[Work], first: FirstActions
+) -> Sequence[Result | BaseException]:
     if len(works) > 1 and isinstance(handler, BatchHandler):
         try:
             results = handler.handle_batch(works)
@@ -135,11 +174,17 @@ def _results(handler: Handler, works: Sequence[Work]) -> Sequence[Result | BaseE
         # a handler that calls sys.exit must not end its thread
         except BaseException as error:
             return [error] * len(works)
-    return [_result(handler, work) for work in works]
+    return [
+        _result(handler, work, functools.partial(first, index)) for index, work in enumerate(works)
+    ]
 
 
-def _result(handler: Handler, work: Work) -> Result | BaseException:
+def _result(
+    handler: Handler, work: Work, first: Callable[[dict[str, Any]], None]
+) -> Result | BaseException:
     try:
+        if work.first_actions is not None and isinstance(handler, FirstActionsHandler):
+            return handler.handle_with_first(work, first)
         return handler.handle(work)
     except BaseException as error:
         return error
