@@ -96,6 +96,11 @@ class Metrics:
         self.request_seconds = self._histogram(
             "request_seconds", "From a request's last byte to its answer.", _SECONDS
         )
+        self.first_actions_seconds = self._histogram(
+            "first_actions_seconds",
+            "From a request's last byte to its first actions, where they came ahead.",
+            _SECONDS,
+        )
         self.batch_size = self._histogram("batch_size", "Observations in a call.", _SIZES)
         self.subtask_age_seconds = self._histogram(
             "subtask_age_seconds", "Age of an answer's subtask, from planning to use.", _AGES
@@ -236,6 +241,10 @@ class _SlotMetrics:
         self._answered.inc()
         if received is not None:
             self._request.observe(event.at - received.at)
+        if event.timing is not None and event.timing.first_ms is not None:
+            self._metrics.first_actions_seconds.labels(self._slot).observe(
+                event.timing.first_ms / 1000
+            )
         for stage, ms in stages_of(event).items():
             self._stages[stage].observe(ms / 1000)
         age_ms = _subtask_age_ms(event.answer)

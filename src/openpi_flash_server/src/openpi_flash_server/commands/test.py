@@ -85,6 +85,13 @@ def run_test(
     ] = 20,
     warmup: Annotated[int, typer.Option(min=0, help="Calls before those that are timed.")] = 3,
     mode: RequestMode = None,
+    first_actions: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Ask for so many steps ahead of the rest; reports the time to the first action.",
+        ),
+    ] = None,
     prompt: Prompt = PROMPT,
     robot: Robot = None,
     robot_file: RobotFiles = None,
@@ -118,6 +125,7 @@ def run_test(
         counts=(warmup, count),
         timeout=timeout,
         expects_actions=expects_actions,
+        first_actions=first_actions if expects_actions else None,
         quiet=as_json,
     )
     if as_json:
@@ -135,6 +143,7 @@ def _run(
     counts: tuple[int, int],
     timeout: float,
     expects_actions: bool,
+    first_actions: int | None,
     quiet: bool,
 ) -> dict[str, Any]:
     """Connects, calls and, unless `quiet`, reports; returns the same as a JSON object."""
@@ -171,7 +180,14 @@ def _run(
             check = functools.partial(
                 problem_of, metadata=metadata, expects_actions=expects_actions
             )
-            ask = functools.partial(call, client, observation, timeout=timeout, problem_of=check)
+            ask = functools.partial(
+                call,
+                client,
+                observation,
+                timeout=timeout,
+                problem_of=check,
+                first_actions=first_actions,
+            )
             ask(first, count=warm)
             _say_warmup(first, tell)
             # what fails in the whole warm-up fails on
@@ -194,6 +210,8 @@ def _run(
         "request_bytes": calls.bytes_up,
         "answer_bytes": calls.bytes_down,
     }
+    if first_actions is not None:
+        result["first_actions_ahead"] = calls.ahead
     _report(result, calls, spreads, timed, tell)
     return result
 
@@ -204,6 +222,9 @@ def _report(
     if result["interrupted"]:
         tell("interrupted", f"after {result['calls']} of {wanted} calls")
     tell("calls", f"{result['answered']} of {result['calls']} answered")
+    if "first_actions_ahead" in result and result["answered"]:
+        ahead = result["first_actions_ahead"]
+        tell("first", f"{ahead} of {result['answered']} ahead of the rest")
     for failure in dict.fromkeys(result["failures"]):
         tell("failed", f"{failure} ({result['failures'].count(failure)} times)")
     if calls.answer:

@@ -9,7 +9,7 @@ from openpi_flash_models.errors import ObservationError
 from openpi_flash_models.text.task import task_of
 from openpi_flash_server.config.live_prompts import LivePrompts, Prompts
 from openpi_flash_server.config.prompt_template import fill_template
-from openpi_flash_server.handlers.action import ActionHandler, Prepared
+from openpi_flash_server.handlers.action import ActionHandler, Prepared, TakeFirst
 from openpi_flash_server.slot.answer import RequestFailed
 from openpi_flash_server.slot.runner import Result
 from openpi_flash_server.slot.session import Session
@@ -96,6 +96,13 @@ class CombinedHandler:
         """Answers with actions, a subtask, or both, as `work.mode` asks."""
         result, request = self._before_acting(work)
         return result if request is None else self._action.act(*request) | result
+
+    def handle_with_first(self, work: Work, first: TakeFirst) -> dict[str, Any]:
+        """As `handle`; `first` gets the first actions if they are known before the rest."""
+        result, request = self._before_acting(work)
+        if request is None:
+            return result
+        return self._action.act_with_first(work, request, first) | result
 
     def _before_acting(self, work: Work) -> Prepared:
         """The part of the reply before the action, and what to act on, if anything."""

@@ -11,10 +11,12 @@ from openpi_flash_server.runners.device_turns import DeviceTurns
 from openpi_flash_server.runners.job_thread import JobThread
 from openpi_flash_server.slot.decoding import Decoding
 from openpi_flash_server.slot.runner import (
+    FirstActions,
     Handler,
     Ran,
     batch_key_of,
     max_batch_of,
+    no_first_actions,
     run_batch,
 )
 from openpi_flash_server.slot.session import Session
@@ -84,24 +86,33 @@ class DeviceRunner:
         """
         self._ahead.expect(works)
 
-    def start(self, works: Sequence[Work], done: Callable[[Ran], None]) -> None:
+    def start(
+        self,
+        works: Sequence[Work],
+        done: Callable[[Ran], None],
+        first: FirstActions = no_first_actions,
+    ) -> None:
         """Runs `works` after what was started on the thread before."""
         if self._turns is not None:
             self._turns.action_wanted(works)
         images = self._ahead.claim(works, is_later=self._jobs.is_busy)
-        self._jobs.do(lambda: self._run(works, images, done))
+        self._jobs.do(lambda: self._run(works, images, done, first))
 
     def _run(
-        self, works: Sequence[Work], images: Sequence[Decoding], done: Callable[[Ran], None]
+        self,
+        works: Sequence[Work],
+        images: Sequence[Decoding],
+        done: Callable[[Ran], None],
+        first: FirstActions,
     ) -> None:
         # before the turn: the planner may use the device meanwhile
         decoded = [each.result() for each in images]
         if self._turns is None:
-            done(run_batch(self._handler, works, decoded, self._clock))
+            done(run_batch(self._handler, works, decoded, self._clock, first))
             return
         with self._turns.action(self, works):
             # `done` in the turn, too: it may start the next batch, which then comes first
-            done(run_batch(self._handler, works, decoded, self._clock))
+            done(run_batch(self._handler, works, decoded, self._clock, first))
 
     def reset(self, session: Session) -> None:
         """Drops the session's state after what was started before."""

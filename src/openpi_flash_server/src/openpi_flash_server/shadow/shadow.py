@@ -188,6 +188,7 @@ class Shadow:
             deadline_ms=None,
             expected_artifact=None,
             traceparent=None,
+            first_actions=None,
         )
         self._slot.submit(
             Ticket(

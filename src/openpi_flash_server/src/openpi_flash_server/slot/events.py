@@ -77,12 +77,14 @@ class Timing:
         decode_ms: decoding the message and its images.
         infer_ms: the calls of the handler that ran it.
         batch_size: observations in the largest of them.
+        first_ms: from its arrival to its first actions; None if none came ahead.
     """
 
     queue_ms: float
     decode_ms: float
     infer_ms: float
     batch_size: int
+    first_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ class Intake:
         session: str,
         respond: Callable[[Answer], None],
         is_cancelled: Callable[[], bool],
+        respond_first: Callable[[dict[str, Any]], None] | None = None,
     ) -> Ticket | Failure:
         """The request that a message holds, or the answer to one that cannot be used.
 
@@ -51,6 +52,7 @@ class Intake:
             session: the transport's name for the client, used if the message names no session.
             respond: as of a ticket.
             is_cancelled: as of a ticket.
+            respond_first: as of a ticket.
         """
         try:
             works, is_batch = parse_works(decode(), session=session)
@@ -71,6 +73,7 @@ class Intake:
             deadline=None if deadline_ms is None else received_at + deadline_ms / 1000,
             respond=respond,
             is_cancelled=is_cancelled,
+            respond_first=respond_first,
         )
 
 

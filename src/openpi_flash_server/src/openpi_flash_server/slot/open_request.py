@@ -30,6 +30,14 @@ class OpenRequest:
         self._decode_ms = ticket.decode_ms
         self._infer_ms = 0.0
         self._batch_size = 0
+        self._first_ms: float | None = None
+
+    def takes_first(self, now: float) -> bool:
+        """Notes that first actions are there; returns whether its client is to get them."""
+        if self.ticket.respond_first is None or self.ticket.is_batch or self._first_ms is not None:
+            return False
+        self._first_ms = (now - self.ticket.received_at) * 1000
+        return True
 
     def take(self, piece: Piece[Ticket], ran: Ran, first: int) -> None:
         """Takes the answers to a piece.
@@ -62,6 +70,7 @@ class OpenRequest:
             decode_ms=self._decode_ms,
             infer_ms=self._infer_ms,
             batch_size=self._batch_size,
+            first_ms=self._first_ms,
         )
 
     def answer(self) -> Answer:
@@ -78,6 +87,8 @@ class OpenRequest:
             "decode_ms": timing.decode_ms,
             "batch_size": timing.batch_size,
         }
+        if timing.first_ms is not None:
+            result["server_timing"]["first_actions_ms"] = timing.first_ms
         result["sequence"] = self.sequence
         if self.ticket.work.observation_stamp is not None:
             result["observation_stamp"] = self.ticket.work.observation_stamp

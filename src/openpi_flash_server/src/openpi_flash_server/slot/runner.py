@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
@@ -45,6 +46,28 @@ class BatchHandler(Protocol):
         """As `Handler.handle` for each work; an error of one is the result of that one only."""
 
 
+@runtime_checkable
+class FirstActionsHandler(Protocol):
+    """A handler that may know the first actions of an answer before the rest."""
+
+    def handle_with_first(
+        self, work: Work, first: Callable[[dict[str, Any]], None]
+    ) -> dict[str, Any]:
+        """As `Handler.handle`; calls `first` at most once, with {"actions": [first_actions, D]}.
+
+        For a work that wants first actions. They are final, and the answer begins with them.
+        """
+
+
+FirstActions = Callable[[int, dict[str, Any]], None]
+"""Takes the first actions of a work, by its index in the batch, before the batch is done."""
+
+
+def no_first_actions(index: int, first: dict[str, Any]) -> None:
+    """Takes first actions that nobody waits for."""
+    del index, first
+
+
 @dataclass(frozen=True, slots=True)
 class Ran:
     """What became of a batch.
@@ -82,8 +105,16 @@ class Runner(Protocol):
         It may decode their images while it is busy. Returns at once.
         """
 
-    def start(self, works: Sequence[Work], done: Callable[[Ran], None]) -> None:
-        """Begins to run a batch and returns; `done` is called once, later, on another thread."""
+    def start(
+        self,
+        works: Sequence[Work],
+        done: Callable[[Ran], None],
+        first: FirstActions = no_first_actions,
+    ) -> None:
+        """Begins to run a batch and returns; `done` is called once, later, on another thread.
+
+        Before, `first` is called at most once for each work that wants first actions.
+        """
 
     def reset(self, session: Session) -> None:
         """Drops the session's state, after the batches that were started before this call."""
@@ -107,6 +138,7 @@ def run_batch(
     works: Sequence[Work],
     decoded: Sequence[Decoded],
     clock: Callable[[], float],
+    first: FirstActions = no_first_actions,
 ) -> Ran:
     """Runs the handler; every error becomes an answer.
 
@@ -115,6 +147,7 @@ def run_batch(
         works: the batch.
         decoded: the observation of each.
         clock: monotonic seconds.
+        first: takes the first actions of works that want them.
     """
     called_at = clock()
     answers: list[Answer | None] = [None] * len(works)
@@ -126,14 +159,17 @@ def run_batch(
         else:
             ready.append(index)
             runnable.append(replace(work, observation=images.observation))
-    for index, result in zip(ready, _results(handler, runnable), strict=True):
+    results = _results(handler, runnable, lambda place, part: first(ready[place], part))
+    for index, result in zip(ready, results, strict=True):
         answers[index] = _answer(result)
     infer_ms = (clock() - called_at) * 1000
     decode_ms = tuple(images.ms for images in decoded)
     return Ran(tuple(answer for answer in answers if answer), decode_ms, called_at, infer_ms)
 
 
-def _results(handler: Handler, works: Sequence[Work]) -> Sequence[Result | BaseException]:
+def _results(
+    handler: Handler, works: Sequence[Work], first: FirstActions
+) -> Sequence[Result | BaseException]:
     if len(works) > 1 and isinstance(handler, BatchHandler):
         try:
             results = handler.handle_batch(works)
@@ -143,11 +179,17 @@ def _results(handler: Handler, works: Sequence[Work]) -> Sequence[Result | BaseE
         # a handler that calls sys.exit must not end its thread
         except BaseException as error:
             return [error] * len(works)
-    return [_result(handler, work) for work in works]
+    return [
+        _result(handler, work, functools.partial(first, index)) for index, work in enumerate(works)
+    ]
 
 
-def _result(handler: Handler, work: Work) -> Result | BaseException:
+def _result(
+    handler: Handler, work: Work, first: Callable[[dict[str, Any]], None]
+) -> Result | BaseException:
     try:
+        if work.first_actions is not None and isinstance(handler, FirstActionsHandler):
+            return handler.handle_with_first(work, first)
         return handler.handle(work)
     except BaseException as error:
         return error

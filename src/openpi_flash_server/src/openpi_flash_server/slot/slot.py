@@ -243,6 +243,7 @@ class Slot:
         session: str,
         respond: Callable[[Answer], None],
         is_cancelled: Callable[[], bool],
+        respond_first: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         """Takes a message whose last byte has just come; `respond` gets one answer, now or later.
 
@@ -252,6 +253,8 @@ class Slot:
             session: the transport's name for the client, used if the message names no session.
             respond: takes the answer, on any thread; must not block.
             is_cancelled: whether the client no longer waits for the answer.
+            respond_first: takes first actions before the answer, once at most, as `respond` does;
+                None where they cannot be sent ahead.
         """
         received_at = self.clock()
         ticket = self._intake.ticket(
@@ -261,6 +264,7 @@ class Slot:
             session=session,
             respond=respond,
             is_cancelled=is_cancelled,
+            respond_first=respond_first,
         )
         if isinstance(ticket, Ticket):
             self.submit(ticket)
@@ -436,7 +440,20 @@ class Slot:
             works.extend(ticket.at_start(work, now) for work in chosen)
         run = self._runs.start(runner, pieces, now)
         self._voice.tell(events.Started(now, tuple(numbers), len(works)))
-        runner.start(works, functools.partial(self._ran, run))
+        first = functools.partial(self._has_first, run)
+        runner.start(works, functools.partial(self._ran, run), first)
+
+    def _has_first(self, run: Run, index: int, first: dict[str, Any]) -> None:
+        """Hands over the first actions of a work, by its index in the batch that runs."""
+        with self._lock:
+            # of a batch that was given up, its clients have their answer
+            ticket = _ticket_at(run.pieces, index) if run in self._runs else None
+            request = None if ticket is None else self._open.get(ticket)
+            if request is None or not request.takes_first(self.clock()):
+                return
+            number, ticket = request.number, request.ticket
+        if ticket.respond_first is not None and not ticket.is_cancelled():
+            self._voice.begin(number, ticket.session, first, ticket.respond_first)
 
     def _ran(self, run: Run, ran: Ran) -> None:
         complete = []
@@ -509,3 +526,12 @@ class Slot:
             with self._lock:
                 request = self._open.pop(drop.request)
             self._voice.drop(request.number, drop)
+
+
+def _ticket_at(pieces: Sequence[Piece[Ticket]], index: int) -> Ticket | None:
+    """The request of an observation, by its index in a batch."""
+    for piece in pieces:
+        if index < piece.count:
+            return piece.request
+        index -= piece.count
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from openpi_flash_server.slot.answer import Answer
 from openpi_flash_server.slot.client import Client
@@ -25,6 +26,8 @@ class Ticket:
         deadline: when waiting is no longer worth it, monotonic s; None for never.
         respond: takes the answer; called once, from any thread; must not block.
         is_cancelled: whether the client no longer waits for the answer.
+        respond_first: takes the first actions, {"actions": [first_actions, D]}, before the answer
+            and at most once, from any thread; must not block. None where they cannot be sent ahead.
         session: at most one request of a session waits.
         rank: of its class; 0 comes first.
         is_awaited: whether something stands still without the answer; false where a subtask is
@@ -41,6 +44,7 @@ class Ticket:
     deadline: float | None
     respond: Callable[[Answer], None]
     is_cancelled: Callable[[], bool]
+    respond_first: Callable[[dict[str, Any]], None] | None = None
     # the scheduler asks for them some ten times for each request
     session: Session = field(init=False)
     rank: int = field(init=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.slot import events
@@ -64,6 +65,19 @@ class Voice:
         ticket, failure = drop.request, dropped(drop.reason)
         self.tell(events.Dropped(self._clock(), request, ticket.session, drop.reason, failure))
         self.respond(request, ticket.session, failure, ticket.respond)
+
+    def begin(
+        self,
+        request: int,
+        session: Session,
+        first: dict[str, Any],
+        respond_first: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """Hands over first actions; that they cannot be taken harms nobody: the answer follows."""
+        try:
+            respond_first(first)
+        except Exception as error:
+            self.tell(AnswerLost(self._clock(), request, session, error))
 
     def respond(
         self, request: int, session: Session, answer: Answer, respond: Callable[[Answer], None]
