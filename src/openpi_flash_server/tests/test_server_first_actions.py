@@ -26,6 +26,7 @@ from openpi_flash_server.shadow.shadowing_handler import ShadowingHandler
 from openpi_flash_server.slot import events
 from openpi_flash_server.slot.answer import ErrorCode, Reply
 from openpi_flash_server.slot.batch_request import parse_works
+from openpi_flash_server.slot.decoding import Decoding
 from openpi_flash_server.slot.runner import run_batch
 from openpi_flash_server.slot.work import parse_message
 
@@ -187,6 +188,12 @@ def wants(steps=2, **more):
     return dataclasses.replace(make_work(observation, **more), first_actions=steps)
 
 
+def run(handler, works, got):
+    """Runs a batch; `got` takes the first actions, with the index of their work."""
+    decoded = [Decoding(one.observation, lambda: 0.0).result() for one in works]
+    return run_batch(handler, works, decoded, lambda: 0.0, lambda *given: got.append(given))
+
+
 def test_only_the_works_that_ask_get_first_actions_and_those_run_alone():
     handler = ActionHandler(FirstPolicy())
     asking, plain = wants(), make_work()
@@ -195,7 +202,7 @@ def test_only_the_works_that_ask_get_first_actions_and_those_run_alone():
     assert handler.batch_key(plain) == handler.batch_key(make_work())
     got = []
     for work in (plain, asking):
-        (answer,) = run_batch(handler, [work], lambda: 0.0, lambda *one: got.append(one)).answers
+        (answer,) = run(handler, [work], got).answers
         assert isinstance(answer, Reply)
     assert [(index, first["actions"].tolist()) for index, first in got] == [(0, [[1, 2]] * 2)]
     assert got[0][1]["actions"].dtype == np.float64
@@ -205,7 +212,7 @@ def test_a_work_before_that_cannot_be_read_shifts_nothing():
     broken = make_work({"image": {"__image__": "jpeg", "data": b"none"}})
     got = []
     handler = ActionHandler(FirstPolicy())
-    run_batch(handler, [broken, wants()], lambda: 0.0, lambda *given: got.append(given))
+    run(handler, [broken, wants()], got)
     assert [index for index, _ in got] == [1]
 
 
@@ -213,7 +220,7 @@ def test_a_policy_that_knows_no_first_actions_shares_its_batches():
     handler = ActionHandler(FakePolicy())
     assert handler.batch_key(wants()) == handler.batch_key(make_work())
     got = []
-    ran = run_batch(handler, [wants()], lambda: 0.0, lambda *given: got.append(given))
+    ran = run(handler, [wants()], got)
     assert got == []
     assert isinstance(ran.answers[0], Reply)
 
@@ -221,18 +228,14 @@ def test_a_policy_that_knows_no_first_actions_shares_its_batches():
 def test_a_robot_with_a_shadow_gets_its_first_actions():
     handler = ShadowingHandler(ActionHandler(FirstPolicy()), ActionHandler(FakePolicy()))
     got = []
-    run_batch(handler, [wants()], lambda: 0.0, lambda *given: got.append(given))
+    run(handler, [wants()], got)
     assert len(got) == 1
 
 
 def test_numbers_that_are_not_finite_never_leave():
     got = []
-    ran = run_batch(
-        ActionHandler(FirstPolicy()),
-        [wants(observation={"state": np.array([np.nan, 0.0])})],
-        lambda: 0.0,
-        lambda *given: got.append(given),
-    )
+    broken = wants(observation={"state": np.array([np.nan, 0.0])})
+    ran = run(ActionHandler(FirstPolicy()), [broken], got)
     assert got == []
     assert ran.answers[0].code is ErrorCode.INTERNAL
 
