@@ -12,7 +12,6 @@ from flash_transport import jpeg_message
 from openpi_flash_server.handlers.action import ActionHandler
 from openpi_flash_server.runners.decode_ahead import DecodeAhead
 from openpi_flash_server.runners.own_thread import OwnThread
-from openpi_flash_server.runners.shared_device import SharedDevice
 from openpi_flash_server.slot.answer import Failure
 from openpi_flash_server.slot.encoded_images import decode_images
 from openpi_flash_server.slot.slot import Slot
@@ -305,18 +304,16 @@ def test_its_thread_ends_with_the_runner_and_later_works_are_ignored(decoder):
     assert decoder.frames == [1]
 
 
-def test_a_batch_in_line_for_a_shared_device_is_decoded_while_another_slot_runs(decoder):
-    device = SharedDevice("gpu")
-    policy, other = FakePolicy(), FakePolicy(gate=threading.Event())
-    ran = threading.Semaphore(0)
-    device.runner(ActionHandler(other)).start([make_work()], lambda _: ran.release())
-    assert other.entered.acquire(timeout=WAIT)
-    device.runner(ActionHandler(policy)).start([watched_work(1)[0]], lambda _: ran.release())
+def test_a_batch_in_line_is_decoded_while_another_one_runs(decoder):
+    policy = FakePolicy(gate=threading.Event())
+    runner, ran = OwnThread("own", ActionHandler(policy)), threading.Semaphore(0)
+    runner.start([make_work()], lambda _: ran.release())
+    assert policy.entered.acquire(timeout=WAIT)
+    runner.start([watched_work(1)[0]], lambda _: ran.release())
     assert decoder.done.acquire(timeout=WAIT)
-    assert decoder.threads == {1: "gpu-decode"}
-    assert policy.seen == []
-    other.gate.set()
+    assert decoder.threads == {1: "own-decode"}
+    policy.gate.set()
     assert ran.acquire(timeout=WAIT)
     assert ran.acquire(timeout=WAIT)
-    assert policy.seen[0]["image"].shape == (48, 64, 3)
-    assert device.close(WAIT)
+    assert policy.seen[1]["image"].shape == (48, 64, 3)
+    assert runner.close(WAIT)

@@ -7,7 +7,6 @@ from server_fakes import WAIT, make_work
 
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.runners.own_thread import OwnThread
-from openpi_flash_server.runners.shared_device import SharedDevice
 from openpi_flash_server.slot.answer import ErrorCode, Reply
 from openpi_flash_server.slot.decoding import Decoding
 from openpi_flash_server.slot.runner import run_batch
@@ -139,37 +138,3 @@ def test_a_thread_that_still_runs_says_so_when_it_is_closed():
     assert not runner.close(0.0)
     go_on.set()
     assert runner.close(WAIT)
-
-
-def test_slots_that_share_a_device_take_turns_and_never_run_at_once():
-    running, order, together = [], [], []
-
-    class Watched(Batches):
-        def handle_batch(self, works):
-            running.append(self)
-            together.append(len(running))
-            order.append(works[0].observation["name"])
-            running.pop()
-            return super().handle_batch(works)
-
-    device, done = SharedDevice("gpu"), threading.Semaphore(0)
-    first, second = device.runner(Watched()), device.runner(Watched())
-    for name in "abc":
-        first.start([work(f"first {name}")], lambda ran: done.release())
-        second.start([work(f"second {name}")], lambda ran: done.release())
-    for _ in range(6):
-        assert done.acquire(timeout=WAIT)
-    assert set(together) == {1}
-    assert order == [f"{slot} {name}" for name in "abc" for slot in ("first", "second")]
-    assert first.close(WAIT)
-    assert second.close(WAIT)
-    assert device.close(WAIT)
-
-
-def test_a_slot_that_closes_leaves_the_device_to_the_others():
-    handler, finished = Batches(), threading.Event()
-    device = SharedDevice("gpu")
-    assert device.runner(Batches()).close(WAIT)
-    device.runner(handler).start([work("a")], lambda ran: finished.set())
-    assert finished.wait(WAIT)
-    assert device.close(WAIT)

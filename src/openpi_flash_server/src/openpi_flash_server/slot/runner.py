@@ -86,7 +86,7 @@ class Ran:
 
 
 class Runner(Protocol):
-    """Runs a handler: on a thread of its own, on a device that slots share, in another process."""
+    """Runs a handler: on a thread of its own, or in another process."""
 
     @property
     def places(self) -> int:
