@@ -13,7 +13,7 @@ from openpi_flash_models.model.inputs import CAMERAS
 from openpi_flash_models.model.shape import check_tree
 from openpi_flash_training.train.batch import Batch, Tokens
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent / "data/openpi_training"
 MODELS_DATA = Path(__file__).parents[2] / "openpi_flash_models/tests/data"
 FAST_CAMERAS = ("base_0_rgb", "base_1_rgb", "wrist_0_rgb")
 # the true gradient is zero, for a softmax ignores it: what openpi stored is rounding
