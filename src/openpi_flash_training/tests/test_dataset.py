@@ -316,7 +316,7 @@ def test_a_writer_killed_while_sealing_writes_nothing_twice(tmp_path, monkeypatc
 
     for name in ("write_tasks", "write_episodes", "write_json"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"openpi_flash_training.dataset.writer.{name}", stop)
+            patch.setattr(f"openpi_flash_training.dataset.sealed_files.{name}", stop)
             with pytest.raises(KeyboardInterrupt):
                 DatasetWriter.resume(folder).close()
     with monkeypatch.context() as patch:
@@ -457,3 +457,60 @@ def test_what_is_not_there_is_named(tmp_path):
         data.images(1, "action", [0])
     with pytest.raises(DataError, match=r"info.json: is missing: not a LeRobot dataset"):
         Dataset.open(tmp_path)
+
+
+def test_v21_has_files_and_tables_of_its_own(tmp_path):
+    folder = tmp_path / "set"
+    with DatasetWriter(folder, FPS, FEATURES, version="v2.1") as writer:
+        for i, length in enumerate([7, 4]):
+            writer.add_episode(f"task {i}", **episode(length, 10 * i), facts={"source": f"r{i}"})
+    files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    assert files == [
+        "data/chunk-000/episode_000000.parquet",
+        "data/chunk-000/episode_000001.parquet",
+        "meta/episodes.jsonl",
+        "meta/episodes_stats.jsonl",
+        "meta/info.json",
+        "meta/tasks.jsonl",
+        f"videos/chunk-000/{CAMERA}/episode_000000.mp4",
+        f"videos/chunk-000/{CAMERA}/episode_000001.mp4",
+    ]
+    info = json.loads((folder / "meta/info.json").read_text())
+    assert (info["codebase_version"], info["total_videos"], info["total_chunks"]) == ("v2.1", 2, 1)
+    assert info["data_path"] == (
+        "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+    )
+    lines = (folder / "meta/episodes.jsonl").read_text().splitlines()
+    assert json.loads(lines[1]) == {
+        "episode_index": 1,
+        "tasks": ["task 1"],
+        "length": 4,
+        "source": "r1",
+    }
+    stats = json.loads((folder / "meta/episodes_stats.jsonl").read_text().splitlines()[0])
+    assert set(stats["stats"]["action"]) == {"min", "max", "mean", "std", "count"}
+
+
+def test_v21_is_read_and_resumed(tmp_path):
+    folder = tmp_path / "set"
+    with DatasetWriter(folder, FPS, FEATURES, version="v2.1") as writer:
+        writer.add_episode("one", **episode(7))
+    with DatasetWriter.resume(folder) as writer:
+        writer.add_episode("two", **episode(4, 10))
+    data = Dataset.open(folder)
+    assert data.tasks == ("one", "two")
+    assert [(e.length, e.tasks) for e in data.episodes] == [(7, ("one",)), (4, ("two",))]
+    np.testing.assert_array_equal(data.numbers(1)["action"], episode(4, 10)["numbers"]["action"])
+    assert data.numbers(1, ["index"])["index"][0] == 7
+    assert abs(data.images(1, CAMERA, [3])[0].astype(int) - picture(13, 64, 48)).max() <= 3
+    np.testing.assert_array_equal(data.images(1, WRIST, [2]), episode(4, 10)["images"][WRIST][2:3])
+
+
+def test_other_versions_are_refused(tmp_path):
+    with pytest.raises(DataError, match="cannot be written as 'v1.6'; v3.0 and v2.1 can"):
+        DatasetWriter(tmp_path / "set", FPS, FEATURES, version="v1.6")
+    folder = write(tmp_path / "set")
+    path = folder / "meta/info.json"
+    path.write_text(path.read_text().replace("v3.0", "v4.0"))
+    with pytest.raises(DataError, match="is of the version v4.0; v2.0, v2.1 and v3.0 are read"):
+        Dataset.open(folder)

@@ -1,4 +1,4 @@
-"""Writes LeRobot datasets, v3.0."""
+"""Writes LeRobot datasets: v3.0, or v2.1."""
 
 from __future__ import annotations
 
@@ -10,39 +10,23 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from openpi_flash_training.dataset.episode_table import (
-    EpisodeRow,
-    Fact,
-    VideoPlace,
-    read_episodes,
-    write_episodes,
-)
+from openpi_flash_training.dataset.episode_table import Fact
 from openpi_flash_training.dataset.feature import Feature, check_features, fit_numbers
-from openpi_flash_training.dataset.feature_stats import (
-    Stats,
-    combine,
-    from_lists,
-    image_stats,
-    number_stats,
-    to_lists,
-)
+from openpi_flash_training.dataset.feature_stats import image_stats, number_stats
 from openpi_flash_training.dataset.frame_table import frame_schema, frame_table
 from openpi_flash_training.dataset.info import DatasetInfo, read_info
 from openpi_flash_training.dataset.layout import (
     INFO,
     STAGED,
-    STATS,
-    FilePlace,
-    read_json,
-    whole_file,
-    write_json,
+    V21,
+    V21_DATA_PATH,
+    V21_VIDEO_PATH,
+    V30,
 )
 from openpi_flash_training.dataset.png import encode_png
+from openpi_flash_training.dataset.sealed_files import sealed_files
 from openpi_flash_training.dataset.staged import (
-    PARQUET_OPTIONS,
     StagedEpisode,
     commit,
     partial_folder,
@@ -50,17 +34,12 @@ from openpi_flash_training.dataset.staged import (
     staged_folder,
     write_frames,
 )
-from openpi_flash_training.dataset.task_table import read_tasks, write_tasks
-from openpi_flash_training.dataset.video_file import (
-    VideoSettings,
-    encode_video,
-    join_videos,
-    video_facts,
-)
+from openpi_flash_training.dataset.task_table import read_tasks
+from openpi_flash_training.dataset.v21_tables import read_v21_tasks
+from openpi_flash_training.dataset.video_file import VideoSettings, encode_video, video_facts
 from openpi_flash_training.episodes.error import DataError
 
 _MB = 1024 * 1024
-_ROW_GROUP_BYTES = _MB
 
 
 class DatasetWriter:
@@ -77,7 +56,9 @@ class DatasetWriter:
         fps: int,
         features: Mapping[str, Feature],
         robot_type: str | None = None,
+        *,
         video: VideoSettings | None = None,
+        version: str = V30,
     ) -> None:
         """Begin a new dataset.
 
@@ -89,6 +70,8 @@ class DatasetWriter:
                 ones hold labels.
             robot_type: name of the robot.
             video: how cameras of the type ``video`` are encoded.
+            version: of the format: v3.0, or v2.1 for tools that read nothing newer (openpi's
+                lerobot).
 
         Raises:
             DataError: the folder is in use, or a feature is none of LeRobot's.
@@ -107,7 +90,14 @@ class DatasetWriter:
             for key, feature in features.items()
             if feature.dtype == "video"
         }
-        self._start(folder, DatasetInfo(fps, dict(features), robot_type, video=facts), settings)
+        info = DatasetInfo(fps, dict(features), robot_type, video=facts)
+        if version == V21:
+            info = replace(
+                info, version=version, data_path=V21_DATA_PATH, video_path=V21_VIDEO_PATH
+            )
+        elif version != V30:
+            raise DataError(folder, f"cannot be written as {version!r}; {V30} and {V21} can")
+        self._start(folder, info, settings)
         self._info.write(folder)
 
     @classmethod
@@ -133,15 +123,9 @@ class DatasetWriter:
         self._settings = settings
         self._schema = frame_schema(info.features)
         self._pngs = [k for k, f in info.features.items() if f.dtype == "image"]
-        self._tasks = list(read_tasks(folder)) if info.tasks else []
-        self._stats: dict[str, Stats] | None = None
-        self._rows: list[EpisodeRow] = []
-        """Rows of this writer's own file of the table of episodes."""
-        self._place = self._meta_place = FilePlace(0, 0)
-        if info.episodes:
-            stats = read_json(folder / STATS) if (folder / STATS).exists() else {}
-            self._stats = from_lists(stats)
-            self._continue_after(read_episodes(folder, info.video_keys, info.episodes))
+        read = read_v21_tasks if info.is_v21 else read_tasks
+        self._tasks = list(read(folder)) if info.tasks else []
+        self._files = sealed_files(folder, info)
         (folder / STAGED).mkdir(parents=True, exist_ok=True)
         self._staged: list[StagedEpisode] = []
         for episode in staged_episodes(folder):
@@ -150,13 +134,6 @@ class DatasetWriter:
             elif episode.index == info.episodes + len(self._staged):
                 self._tasks = list(episode.new_tasks)
                 self._staged.append(episode)
-
-    def _continue_after(self, rows: Sequence[EpisodeRow]) -> None:
-        places = [row.data for row in rows]
-        places += [video.place for row in rows for video in row.videos.values()]
-        files_in_chunk = self._info.files_in_chunk
-        self._place = max(places).next(files_in_chunk)
-        self._meta_place = max(row.meta or FilePlace(0, 0) for row in rows).next(files_in_chunk)
 
     @property
     def info(self) -> DatasetInfo:
@@ -335,82 +312,13 @@ class DatasetWriter:
         )
 
     def _seal(self) -> None:
-        """Move the staged episodes into files of the dataset; ``meta/info.json`` comes last."""
         staged = self._staged
         if not staged:
             return
-        rows = self._new_rows(staged)
-        self._write_data(staged)
-        for camera in self._info.video_keys:
-            path = self._path(self._info.video_path, camera)
-            with whole_file(path) as partial:
-                videos = [episode.video(camera) for episode in staged]
-                lengths = [episode.length for episode in staged]
-                join_videos(videos, lengths, partial, self._info.fps)
-        write_tasks(self.folder, self._tasks)
-        self._rows += rows
-        write_episodes(self.folder, self._meta_place, self._rows)
-        old = [] if self._stats is None else [self._stats]
-        self._stats = combine([*old, *(episode.stats for episode in staged)])
-        write_json(self.folder / STATS, to_lists(self._stats))
-        self._info = replace(
-            self._info,
-            episodes=self._info.episodes + len(staged),
-            frames=self.frames,
-            tasks=len(self._tasks),
-        )
+        self._info = self._files.seal(self._info, staged, self._tasks)
         self._staged = []
-        self._info.write(self.folder)
         for episode in staged:
             episode.remove()
-        self._place = self._place.next(self._info.files_in_chunk)
-
-    def _new_rows(self, staged: Sequence[StagedEpisode]) -> list[EpisodeRow]:
-        rows = []
-        in_file, in_dataset = 0, self._info.frames
-        for episode in staged:
-            start, end = in_file / self._info.fps, (in_file + episode.length) / self._info.fps
-            video = VideoPlace(self._place, start, end)
-            rows.append(
-                EpisodeRow(
-                    index=episode.index,
-                    length=episode.length,
-                    tasks=episode.tasks,
-                    data=self._place,
-                    start=in_dataset,
-                    videos=dict.fromkeys(self._info.video_keys, video),
-                    facts=episode.facts,
-                    stats=episode.stats,
-                )
-            )
-            in_file += episode.length
-            in_dataset += episode.length
-        return rows
-
-    def _write_data(self, staged: Sequence[StagedEpisode]) -> None:
-        with (
-            whole_file(self._path(self._info.data_path)) as partial,
-            pq.ParquetWriter(partial, self._schema, **PARQUET_OPTIONS) as writer,
-        ):
-            for episode in staged:
-                table = pq.read_table(episode.data, partitioning=None)
-                writer.write_table(_cast(table, self._schema), _row_group_size(table))
-
-    def _path(self, pattern: str, camera: str = "") -> Path:
-        chunk, file = self._place
-        return self.folder / pattern.format(video_key=camera, chunk_index=chunk, file_index=file)
-
-
-def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    return table.select(schema.names).cast(schema)
-
-
-def _row_group_size(table: pa.Table) -> int:
-    """Rows of a group: an episode's, or fewer where PNG images are among them.
-
-    Whoever reads a frame reads its whole group.
-    """
-    return max(1, min(len(table), _ROW_GROUP_BYTES * len(table) // max(1, table.nbytes)))
 
 
 def _settings_of(info: DatasetInfo) -> VideoSettings:
