@@ -243,7 +243,8 @@ ROOMS = {
     "openpi_flash_training": (
         ("__init__", "episodes"),
         ("recordings", "dataset"),
-        ("statistics",),
+        ("statistics", "inspection"),
+        ("conversion",),
         ("train",),
         ("demonstrations",),
         ("evaluation",),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from openpi_flash_training.dataset.episode_table import Fact
+from openpi_flash_training.dataset.episode_table import EpisodeRow, Fact, read_episodes
 from openpi_flash_training.dataset.feature import Feature, check_features, fit_numbers
 from openpi_flash_training.dataset.feature_stats import image_stats, number_stats
 from openpi_flash_training.dataset.frame_table import frame_schema, frame_table
@@ -35,7 +35,7 @@ from openpi_flash_training.dataset.staged import (
     write_frames,
 )
 from openpi_flash_training.dataset.task_table import read_tasks
-from openpi_flash_training.dataset.v21_tables import read_v21_tasks
+from openpi_flash_training.dataset.v21_tables import read_v21_episodes, read_v21_tasks
 from openpi_flash_training.dataset.video_file import VideoSettings, encode_video, video_facts
 from openpi_flash_training.episodes.error import DataError
 
@@ -149,6 +149,16 @@ class DatasetWriter:
     def frames(self) -> int:
         """Number of frames of all whole episodes."""
         return self._info.frames + sum(episode.length for episode in self._staged)
+
+    def episode_facts(self) -> list[Mapping[str, Fact]]:
+        """The facts of the episodes so far, those that are staged included."""
+        info = self._info
+        rows: tuple[EpisodeRow, ...] = ()
+        if info.episodes and info.is_v21:
+            rows = read_v21_episodes(self.folder, info)
+        elif info.episodes:
+            rows = read_episodes(self.folder, info.video_keys, info.episodes)
+        return [*(row.facts for row in rows), *(episode.facts for episode in self._staged)]
 
     def add_episode(
         self,
