@@ -15,7 +15,7 @@ from openpi_flash_training.conversion.columns import (
     Source,
     number_features,
 )
-from openpi_flash_training.dataset.feature import Feature
+from openpi_flash_training.dataset.feature import Feature, fit_numbers
 from openpi_flash_training.dataset.video_file import VideoSettings
 from openpi_flash_training.dataset.writer import DatasetWriter
 from openpi_flash_training.episodes.error import DataError
@@ -212,6 +212,11 @@ def _columns(
     }
     for column, change in (plan.after or {}).items():
         numbers[column] = change(numbers[column])
+    for column, feature in number_features(plan).items():
+        try:
+            numbers[column] = fit_numbers(feature, numbers[column], len(frames))
+        except ValueError as error:
+            raise DataError(episode.source, f"{column} {error}") from None
     if INTERVENTION in episode.numbers:
         stream = episode.numbers[INTERVENTION]
         at = newest(stream.times, frames)

@@ -66,9 +66,9 @@ def robot_plan(
             ACTION: robot.action_names,
         },
         cameras={
-            f"{IMAGES}{path[-1]}": "/".join(path)
-            for path in (camera.path for camera in robot.cameras)
-            if "/".join(path) in episode.cameras
+            f"{IMAGES}{key.rpartition('/')[2]}": key
+            for key in ("/".join(camera.path) for camera in robot.cameras)
+            if key in episode.cameras
         },
         image_size=image_size,
         notes=notes,

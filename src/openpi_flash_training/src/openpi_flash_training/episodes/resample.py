@@ -4,8 +4,8 @@ The rule:
 
 1. The frames of an episode are ``1 / fps`` apart. The first is where the last of the streams
    begins, the last is before the first of the streams ends.
-2. At a frame, each stream has its newest sample at or before the frame's time: nothing is
-   interpolated, and nothing comes from the future.
+2. At a frame, each stream has its newest sample at or before the frame's time (a millisecond later
+   is the same time): nothing is interpolated, and nothing comes from the future.
 3. A camera or measurement that is silent for at most ``max_gap`` keeps its last sample (the frames
    are counted as held). Where it is silent for longer, the frames without a sample of the last
    ``max_gap`` are left out, and the episode is cut there in two.
@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 
 _SECOND = 1_000_000_000
+SAME_TIME_NS = 1_000_000
+"""Clocks and roundings differ by less; a camera at the dataset's own rate would flicker."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def newest(times: np.ndarray, frames: np.ndarray) -> np.ndarray:
         times: int64 [N], rising.
         frames: int64 [T], none before the first sample.
     """
-    return np.searchsorted(times, frames, side="right") - 1
+    return np.searchsorted(times, frames + SAME_TIME_NS, side="right") - 1
 
 
 def _runs(frames: np.ndarray, good: np.ndarray) -> list[np.ndarray]:

@@ -25,6 +25,8 @@ LEAST_GRIP = 0.2
 """Share of the gripper's range over the dataset that an episode should use."""
 LONGEST_LAG = 0.4
 """Seconds by which a robot follows its commands; more is a wrong clock."""
+LEAST_CORRELATION = 0.3
+"""A lag with less is not one."""
 _LAG_SEARCH = 1.0
 
 
@@ -213,7 +215,8 @@ def measure_lag(state: Column, action: Column, fps: float) -> tuple[float, float
     sums = np.zeros((len(shifts), 3))
     for measured, commanded in zip(state.episodes, action.episodes, strict=True):
         for s, a in pairs:
-            steps, wanted = np.diff(measured[:, s]), np.diff(commanded[:, a])
+            # a steady motion looks the same at every lag
+            steps, wanted = _changes(measured[:, s]), _changes(commanded[:, a])
             for row, shift in enumerate(shifts):
                 x, y = _shifted(wanted, steps, shift)
                 sums[row] += [x @ y, x @ x, y @ y]
@@ -228,7 +231,7 @@ def measure_lag(state: Column, action: Column, fps: float) -> tuple[float, float
 def check_lag(state: Column, action: Column, fps: float) -> Iterator[Finding]:
     """Commands and measurements that do not belong together in time."""
     found = measure_lag(state, action, fps)
-    if found is None or found[1] < 0.3:
+    if found is None or found[1] < LEAST_CORRELATION:
         return
     lag, correlation = found
     if lag > LONGEST_LAG:
@@ -255,6 +258,13 @@ def columns_of(
         key: Column(key, named, tuple(episode[key].astype(np.float64) for episode in numbers))
         for key, named in names.items()
     }
+
+
+def _changes(values: np.ndarray) -> np.ndarray:
+    """Steps of a number without their mean; zeros where they hardly differ from it."""
+    steps = np.diff(values)
+    changes = steps - steps.mean() if len(steps) else steps
+    return changes if changes @ changes > 0.01 * (steps @ steps) else np.zeros(len(steps))
 
 
 def _runs(flags: np.ndarray) -> list[tuple[int, int]]:

@@ -82,17 +82,15 @@ def open_messages(path: Path) -> MessageFile:
 
 
 def _bag_files(folder: Path) -> list[Path]:
-    """The storage files of a bag, which may be split."""
+    """The storage files of a bag, which may be split.
+
+    MCAP files without the bag's metadata are recordings of their own.
+    """
     for pattern in ("*.mcap", "*.db3", "*.db3.zstd"):
         found = sorted(folder.glob(pattern), key=lambda file: (len(file.name), file.name))
-        if found and (pattern != "*.mcap" or _is_one_bag(folder, found)):
+        if found and (pattern != "*.mcap" or (folder / "metadata.yaml").exists()):
             return found
     return []
-
-
-def _is_one_bag(folder: Path, files: list[Path]) -> bool:
-    """Whether MCAP files are parts of one bag, and not one recording each."""
-    return (folder / "metadata.yaml").exists() or len(files) == 1
 
 
 def _open_sqlite(path: Path) -> MessageFile:

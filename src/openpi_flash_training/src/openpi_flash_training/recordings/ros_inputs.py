@@ -176,7 +176,10 @@ def with_topics(
     }
     return replace(
         inputs,
-        cameras={path: chosen.get("/".join(path), topic) for path, topic in inputs.cameras.items()},
+        cameras={
+            path: chosen.get("/".join(path)) or _recorded(topic, types)
+            for path, topic in inputs.cameras.items()
+        },
         texts=texts,
         intervention=chosen.get("intervention") or _ending(types, BOOL, ("/intervention",)),
     )
@@ -283,7 +286,7 @@ def _actions(settings: NodeSettings, robot: Robot) -> tuple[ActionSource, ...]:
 def _camera_topic(
     path: Path, key: tuple[str, ...], topics: list[str], *, required: bool
 ) -> str | None:
-    last = key[-1]
+    last = "/".join(key).rpartition("/")[2]
     short = last.removesuffix("_image").removesuffix("_rgb").removesuffix("_left")
     for word in (last, short, short.removeprefix("cam_"), short.partition("_")[0]):
         found = [topic for topic in topics if word and word in topic]
@@ -304,6 +307,12 @@ def _camera_topic(
         f"lacks the camera {'/'.join(key)}: no topic of images has its name; there are {there}; "
         f"name it by --topic {'/'.join(key)}=TOPIC",
     )
+
+
+def _recorded(topic: str, types: Mapping[str, str]) -> str:
+    """A camera's topic, or its compressed one where only that was recorded."""
+    compressed = f"{topic}/compressed"
+    return compressed if topic not in types and compressed in types else topic
 
 
 def _ending(types: Mapping[str, str], kind: str, endings: tuple[str, ...]) -> str:
