@@ -93,7 +93,7 @@ def copy_dataset(
 def _frames(length: int, fps: int, wanted: int) -> np.ndarray:
     """Which frames of an episode the copy has."""
     times = np.arange(length, dtype=np.int64) * _SECOND // fps
-    count = int(times[-1]) * wanted // _SECOND + 1
+    count = (length - 1) * wanted // fps + 1
     return newest(times, np.arange(count, dtype=np.int64) * _SECOND // wanted)
 
 

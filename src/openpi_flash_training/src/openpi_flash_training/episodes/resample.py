@@ -96,7 +96,7 @@ def resample(
     """
     begin = max(int(times[0]) for times in (*senses.values(), *commands.values()))
     end = min(int(times[-1]) for times in senses.values())
-    count = max(0, (end - begin) * rule.fps // _SECOND + 1)
+    count = max(0, (end - begin + SAME_TIME_NS) * rule.fps // _SECOND + 1)
     frames = begin + np.arange(count, dtype=np.int64) * _SECOND // rule.fps
     fresh = np.ones(count, np.bool_)
     for times in senses.values():

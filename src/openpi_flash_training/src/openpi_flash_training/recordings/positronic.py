@@ -88,9 +88,7 @@ def _numbers(file: Path, notes: list[str]) -> NumberStream | None:
     try:
         values = np.array(column.to_pylist(), np.float64).reshape(len(table), -1)
     except (TypeError, ValueError) as error:
-        raise DataError(
-            file, f"has rows that are no numbers, or of different lengths: {error}"
-        ) from error
+        raise DataError(file, f"has rows that are not {len(table)} equal lists") from error
     chosen = choose_times(None, table["timestamp"].to_numpy().astype(np.int64))
     if chosen.note:
         notes.append(f"{file.name}: {chosen.note}")
