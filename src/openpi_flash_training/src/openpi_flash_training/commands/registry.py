@@ -24,6 +24,7 @@ def _add_dataset_commands(app: typer.Typer) -> None:
     import typer
 
     from openpi_flash_training.commands.convert import append, convert
+    from openpi_flash_training.commands.inspect import inspect
     from openpi_flash_training.commands.lint import lint
 
     dataset = typer.Typer(
@@ -33,5 +34,6 @@ def _add_dataset_commands(app: typer.Typer) -> None:
     )
     dataset.command("convert", short_help="Convert recordings to a dataset.")(convert)
     dataset.command("append", short_help="Add recordings to a dataset.")(append)
+    dataset.command("inspect", short_help="Say what is in a dataset, and draw it.")(inspect)
     dataset.command("lint", short_help="Check a dataset.")(lint)
     app.add_typer(dataset, name="dataset")
