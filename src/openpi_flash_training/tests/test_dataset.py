@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -234,10 +235,12 @@ def test_one_task_for_each_frame(tmp_path):
     np.testing.assert_array_equal(data.numbers(0)["x"], [[1], [2], [3]])
 
 
-def test_other_processes_read_the_same(tmp_path):
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning", "ignore:.*fork.*:RuntimeWarning")
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_other_processes_read_the_same(tmp_path, method):
     data = pickle.loads(pickle.dumps(Dataset.open(write(tmp_path / "set"))))
     here = data.images(2, CAMERA, [0, 5, 8])
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as pool:
         for images in pool.map(data.images, [2] * 4, [CAMERA] * 4, [[0, 5, 8]] * 4):
             np.testing.assert_array_equal(images, here)
     np.testing.assert_array_equal(data.images(2, CAMERA, [8]), here[2:])
@@ -514,3 +517,29 @@ def test_other_versions_are_refused(tmp_path):
     path.write_text(path.read_text().replace("v3.0", "v4.0"))
     with pytest.raises(DataError, match="is of the version v4.0; v2.0, v2.1 and v3.0 are read"):
         Dataset.open(folder)
+
+
+@pytest.mark.parametrize("what", ["write_frames", "encode_video", "join_videos", "write_episodes"])
+def test_a_full_disk_is_named_and_the_episodes_before_it_stay(tmp_path, monkeypatch, what):
+    folder = tmp_path / "set"
+    where = "writer" if what in ("write_frames", "encode_video") else "sealed_files"
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    writer = DatasetWriter(folder, FPS, FEATURES)
+    writer.add_episode("t", **episode(5))
+    with monkeypatch.context() as patch:
+        patch.setattr(f"openpi_flash_training.dataset.{where}.{what}", full)
+
+        def add_and_close():
+            writer.add_episode("t", **episode(6))
+            writer.close()
+
+        with pytest.raises((DataError, OSError), match="No space left on device"):
+            add_and_close()
+    with pytest.raises(DataError, match="is unfinished"):
+        Dataset.open(folder)
+    DatasetWriter.resume(folder).close()
+    lengths = [e.length for e in Dataset.open(folder).episodes]
+    assert lengths == ([5] if where == "writer" else [5, 6])
