@@ -289,7 +289,8 @@ def _show(reports: Iterator[EpisodeReport], total: int | None) -> None:
     for number, report in enumerate(reports, 1):
         of = "" if total is None else f"[{number}/{total}] "
         if not report.lengths:
-            typer.echo(f"{of}{report.source}: left out: {report.problem}", err=bool(report.problem))
+            problem = report.problem.removeprefix(f"{report.source}: ")
+            typer.echo(f"{of}{report.source}: left out: {problem}", err=True)
             continue
         frames = " + ".join(map(str, report.lengths))
         line = f"{of}{report.source}: {frames} frames"
@@ -304,6 +305,8 @@ def _show(reports: Iterator[EpisodeReport], total: int | None) -> None:
                 )
         for note in report.notes:
             typer.echo(f"    note: {note}")
+        if report.problem:
+            typer.echo(f"    the rest is left out: {report.problem}", err=True)
 
 
 def _summary(out: Path, *, check: bool) -> None:

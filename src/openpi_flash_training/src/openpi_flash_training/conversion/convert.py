@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flash_transport import resize_with_pad
+from openpi_flash_training.conversion.camera_images import CameraImages
 from openpi_flash_training.conversion.columns import (
     ColumnPlan,
     PlanOf,
@@ -19,7 +19,7 @@ from openpi_flash_training.dataset.feature import Feature, fit_numbers
 from openpi_flash_training.dataset.video_file import VideoSettings
 from openpi_flash_training.dataset.writer import DatasetWriter
 from openpi_flash_training.episodes.error import DataError
-from openpi_flash_training.episodes.recorded import CameraStream, RecordedEpisode
+from openpi_flash_training.episodes.recorded import RecordedEpisode
 from openpi_flash_training.episodes.resample import (
     Resampled,
     ResampleRule,
@@ -110,52 +110,63 @@ def convert(
         )
     done = _pieces_done(writer)
     for read in episodes:
+        lengths: list[int] = []
+        source = ""
         try:
             episode = read()
-            there, of = done.get(episode.source, (0, -1))
+            source = episode.source
+            there, of = done.get(source, (0, -1))
             if there == of:
-                yield EpisodeReport(episode.source, problem="is in the dataset already")
+                yield EpisodeReport(source, problem="is in the dataset already")
                 continue
             plan = plan_of(episode)
             frames = _frames(episode, plan, options)
-            columns = [_columns(episode, plan, piece, options) for piece in frames.pieces]
-        except DataError as error:
-            if not skip_bad:
-                raise
-            yield EpisodeReport(error.path, problem=error.problem)
-            continue
-        lengths = []
-        for content in columns[there:]:
-            features = _features(content, plan, options)
-            if writer is None:
-                writer = DatasetWriter(
-                    out,
-                    options.rule.fps,
-                    features,
-                    options.robot_type,
-                    video=options.video,
-                    version=options.version,
+            for number, piece in enumerate(frames.pieces):
+                if number < there:
+                    continue
+                content = _columns(episode, plan, piece, options)
+                features = _features(content, plan, options)
+                if writer is None:
+                    writer = _new_dataset(out, features, options)
+                _check_features(out, writer, features, source)
+                facts = {"source": source, "pieces": len(frames.pieces), **_facts(episode)}
+                writer.add_episode(
+                    content.tasks, content.numbers, content.images, content.texts, facts=facts
                 )
-            _check_features(out, writer, features, episode.source)
-            writer.add_episode(
-                content.tasks,
-                content.numbers,
-                content.images,
-                content.texts,
-                facts={"source": episode.source, "pieces": len(columns), **_facts(episode)},
-            )
-            lengths.append(len(content.tasks))
+                lengths.append(len(piece))
+        except DataError as error:
+            if not skip_bad or Path(error.path).is_relative_to(out):
+                if writer is not None and not append:
+                    writer.abandon()
+                raise
+            yield EpisodeReport(source or error.path, tuple(lengths), problem=str(error))
+            continue
         yield EpisodeReport(
-            episode.source,
+            source,
             tuple(lengths),
             frames.left_out,
             frames.streams,
             (*episode.notes, *plan.notes),
-            "" if lengths else _why_empty(episode, frames, options),
+            "" if lengths else _why_empty(frames, options),
         )
-    if writer is None:
+    if writer is None or not writer.episodes:
+        if writer is not None:
+            writer.abandon()
         raise DataError(out, "was not written: no recording gave an episode")
     writer.close()
+
+
+def _new_dataset(
+    out: Path, features: Mapping[str, Feature], options: ConvertOptions
+) -> DatasetWriter:
+    return DatasetWriter(
+        out,
+        options.rule.fps,
+        features,
+        options.robot_type,
+        video=options.video,
+        version=options.version,
+    )
 
 
 def _pieces_done(writer: DatasetWriter | None) -> dict[str, tuple[int, int]]:
@@ -173,7 +184,7 @@ class _Content:
 
     tasks: list[str]
     numbers: dict[str, np.ndarray]
-    images: dict[str, np.ndarray]
+    images: dict[str, CameraImages]
     texts: dict[str, list[str]]
 
 
@@ -223,7 +234,7 @@ def _columns(
         flags = np.where(at >= 0, stream.values[np.maximum(at, 0), 0] > 0.5, False)
         numbers[INTERVENTION] = flags[:, None]
     images = {
-        column: _images(episode.cameras[camera], frames, plan.image_size)
+        column: CameraImages(episode.cameras[camera], frames, plan.image_size)
         for column, camera in plan.cameras.items()
     }
     texts = {}
@@ -242,14 +253,6 @@ def _values(episode: RecordedEpisode, source: Source, frames: np.ndarray, fps: i
         ahead = np.minimum(np.arange(len(values)) + source.ahead, len(values) - 1)
         values = values[ahead]
     return values * source.scale + source.offset
-
-
-def _images(camera: CameraStream, frames: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    wanted, back = np.unique(newest(camera.times, frames), return_inverse=True)
-    images = camera.read(wanted.tolist())
-    if size is not None and images.shape[1:3] != size:
-        images = np.stack([resize_with_pad(image, *size) for image in images])
-    return images[back]
 
 
 def _tasks(episode: RecordedEpisode, frames: np.ndarray, options: ConvertOptions) -> list[str]:
@@ -302,8 +305,7 @@ def _facts(episode: RecordedEpisode) -> dict[str, str | int | float | bool]:
     return {f"recorded.{name}": value for name, value in episode.facts.items()}
 
 
-def _why_empty(episode: RecordedEpisode, frames: Resampled, options: ConvertOptions) -> str:
-    del episode
+def _why_empty(frames: Resampled, options: ConvertOptions) -> str:
     if options.only_interventions and frames.left_out:
         return "has no intervention that is long enough"
     return (

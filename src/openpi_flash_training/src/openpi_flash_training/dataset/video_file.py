@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -46,34 +46,48 @@ def pixel_format(height: int, width: int) -> str:
     return "yuv420p" if height % 2 == 0 and width % 2 == 0 else "yuv444p"
 
 
-def encode_video(path: Path, frames: np.ndarray, fps: int, settings: VideoSettings) -> None:
+def encode_video(
+    path: Path, frames: Iterable[np.ndarray], fps: int, settings: VideoSettings
+) -> None:
     """Write the video of an episode.
 
     Args:
         path: of the file; it is replaced.
-        frames: uint8 [T, H, W, 3].
+        frames: uint8 [H, W, 3], at least one.
         fps: frame ``i`` is shown at ``i / fps`` seconds exactly.
         settings: of the encoder.
 
     Raises:
         DataError: FFmpeg has no such encoder, or fails.
     """
-    height, width = frames.shape[1:3]
+    stream = None
     try:
         with av.open(str(path), "w", format="mp4") as output:
-            stream = output.add_stream(settings.codec, rate=fps, options=settings.options())
-            assert isinstance(stream, av.VideoStream)
-            stream.width, stream.height = width, height
-            stream.pix_fmt = pixel_format(height, width)
-            stream.codec_context.time_base = Fraction(1, fps)
-            stream.codec_context.thread_count = 1
             for index, image in enumerate(frames):
+                if stream is None:
+                    stream = _video_stream(output, image.shape, fps, settings)
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
                 frame.pts, frame.time_base = index, Fraction(1, fps)
                 output.mux(stream.encode(frame))
-            output.mux(stream.encode())
+            if stream is not None:
+                output.mux(stream.encode())
     except (av.FFmpegError, ValueError) as error:
         raise DataError(path, f"cannot encode with {settings.codec}: {error}") from error
+
+
+def _video_stream(
+    output: av.container.OutputContainer,
+    shape: tuple[int, ...],
+    fps: int,
+    settings: VideoSettings,
+) -> av.VideoStream:
+    stream = output.add_stream(settings.codec, rate=fps, options=settings.options())
+    assert isinstance(stream, av.VideoStream)
+    stream.height, stream.width = shape[:2]
+    stream.pix_fmt = pixel_format(*shape[:2])
+    stream.codec_context.time_base = Fraction(1, fps)
+    stream.codec_context.thread_count = 1
+    return stream
 
 
 def join_videos(paths: Sequence[Path], lengths: Sequence[int], target: Path, fps: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -13,8 +13,14 @@ import numpy as np
 
 from openpi_flash_training.dataset.episode_table import EpisodeRow, Fact, read_episodes
 from openpi_flash_training.dataset.feature import Feature, check_features, fit_numbers
-from openpi_flash_training.dataset.feature_stats import image_stats, number_stats
+from openpi_flash_training.dataset.feature_stats import (
+    image_stats,
+    number_stats,
+    sampled_frames,
+    small_image,
+)
 from openpi_flash_training.dataset.frame_table import frame_schema, frame_table
+from openpi_flash_training.dataset.image_sequence import ImageSequence
 from openpi_flash_training.dataset.info import DatasetInfo, read_info
 from openpi_flash_training.dataset.layout import (
     INFO,
@@ -114,6 +120,10 @@ class DatasetWriter:
         """
         writer = cls.__new__(cls)
         info = read_info(folder)
+        if info.version not in (V30, V21):
+            raise DataError(
+                folder, f"is of the version {info.version}; convert it to {V30} to go on with it"
+            )
         writer._start(folder, info, video or _settings_of(info))
         return writer
 
@@ -164,7 +174,7 @@ class DatasetWriter:
         self,
         task: str | Sequence[str],
         numbers: Mapping[str, Any],
-        images: Mapping[str, np.ndarray] | None = None,
+        images: Mapping[str, ImageSequence] | None = None,
         texts: Mapping[str, Sequence[str]] | None = None,
         facts: Mapping[str, Fact] | None = None,
     ) -> int:
@@ -173,7 +183,7 @@ class DatasetWriter:
         Args:
             task: what the robot does, in words; or one task for each frame.
             numbers: [T, *shape] by feature; [T] is enough for a scalar.
-            images: uint8 [T, H, W, 3] by camera.
+            images: uint8 [T, H, W, 3] by camera; or what hands them out one by one.
             texts: T strings by feature of the type ``string``.
             facts: columns of the table of episodes: ``{"success": True, "source": "run-7.mcap"}``.
                 The first episode says which there are.
@@ -188,7 +198,7 @@ class DatasetWriter:
         index = self.episodes
         images, texts = images or {}, texts or {}
         self._check_keys(index, {**numbers, **images, **texts})
-        length = len(next(iter({**numbers, **images, **texts}.values()), ()))
+        length = _length({**numbers, **images, **texts})
         if length < 1:
             raise DataError(self.folder, "has no frame", index)
         tasks = [task] * length if isinstance(task, str) else [str(word) for word in task]
@@ -221,6 +231,11 @@ class DatasetWriter:
         self._seal()
         shutil.rmtree(self.folder / STAGED)
 
+    def abandon(self) -> None:
+        """Stop without closing; a dataset that has no episode yet is deleted."""
+        if not self.episodes:
+            shutil.rmtree(self.folder)
+
     def __enter__(self) -> DatasetWriter:
         return self
 
@@ -245,7 +260,7 @@ class DatasetWriter:
                 raise DataError(self.folder, f"has {key}, the dataset has {known}", index)
 
     def _check_images(
-        self, index: int, key: str, feature: Feature, images: np.ndarray, length: int
+        self, index: int, key: str, feature: Feature, images: ImageSequence, length: int
     ) -> None:
         expected = (length, *feature.shape)
         if images.shape != expected or images.dtype != np.uint8:
@@ -284,24 +299,26 @@ class DatasetWriter:
         self,
         index: int,
         columns: dict[str, Any],
-        images: Mapping[str, np.ndarray],
+        images: Mapping[str, ImageSequence],
         *,
         tasks: tuple[str, ...],
         known_tasks: tuple[str, ...],
         facts: Mapping[str, Fact],
     ) -> None:
         stats = {k: number_stats(v) for k, v in columns.items() if isinstance(v, np.ndarray)}
-        stats |= {key: image_stats(frames) for key, frames in images.items()}
         folder = staged_folder(self.folder, index)
         length = len(columns["index"])
         try:
             partial = partial_folder(self.folder, index)
             for key, frames in images.items():
+                seen: list[np.ndarray] = []
+                passing = self._passing(index, key, frames, seen)
                 if key in self._pngs:
-                    columns[key] = [encode_png(frame) for frame in frames]
+                    columns[key] = [encode_png(frame) for frame in passing]
                 else:
                     path = partial / f"{key}.mp4"
-                    encode_video(path, frames, self._info.fps, self._settings)
+                    encode_video(path, passing, self._info.fps, self._settings)
+                stats[key] = image_stats(seen)
             write_frames(partial, frame_table(self._schema, columns))
             staged = StagedEpisode(folder, index, length, tasks, known_tasks, stats, dict(facts))
             commit(partial, staged)
@@ -321,6 +338,27 @@ class DatasetWriter:
             for key in self._info.video_keys
         )
 
+    def _passing(
+        self, index: int, key: str, frames: ImageSequence, seen: list[np.ndarray]
+    ) -> Iterator[np.ndarray]:
+        """The images of a camera, checked; those that count for its statistics are kept."""
+        length, *shape = frames.shape
+        sampled = set(sampled_frames(length))
+        count = 0
+        for frame in frames:
+            if list(frame.shape) != shape or count == length:
+                raise DataError(
+                    self.folder,
+                    f"{key}: image {count} is {list(frame.shape)}, expected {length} of {shape}",
+                    index,
+                )
+            if count in sampled:
+                seen.append(small_image(frame).copy())
+            count += 1
+            yield frame
+        if count != length:
+            raise DataError(self.folder, f"{key} has {count} images, not {length}", index)
+
     def _seal(self) -> None:
         staged = self._staged
         if not staged:
@@ -329,6 +367,13 @@ class DatasetWriter:
         self._staged = []
         for episode in staged:
             episode.remove()
+
+
+def _length(content: Mapping[str, Any]) -> int:
+    """Number of frames of the first column."""
+    for values in content.values():
+        return int(values.shape[0]) if hasattr(values, "shape") else len(values)
+    return 0
 
 
 def _settings_of(info: DatasetInfo) -> VideoSettings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,11 +30,12 @@ class CameraStream:
 
     Attributes:
         times: int64 [N], ns, rising.
-        read: images by their numbers in ``times``, rising: uint8 [n, H, W, 3]; raises DataError.
+        read: hands out images by their numbers in ``times``, which rise: uint8 [H, W, 3] of one
+            size each; raises DataError.
     """
 
     times: np.ndarray
-    read: Callable[[Sequence[int]], np.ndarray]
+    read: Callable[[Sequence[int]], Iterator[np.ndarray]]
 
 
 @dataclass(frozen=True)

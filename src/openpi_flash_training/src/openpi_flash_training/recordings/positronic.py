@@ -11,9 +11,8 @@ with ``.unfinished`` is not whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -107,15 +106,14 @@ def _camera(folder: Path, name: str, frames: Path, notes: list[str]) -> CameraSt
     if chosen.note:
         notes.append(f"{frames.name}: {chosen.note}")
 
-    def read(indices: Sequence[int]) -> np.ndarray:
+    def read(indices: Sequence[int]) -> Iterator[np.ndarray]:
         return _decode(video, chosen.kept[np.asarray(indices, np.int64)], len(table))
 
     return CameraStream(chosen.times, read)
 
 
-def _decode(video: Path, numbers: np.ndarray, length: int) -> np.ndarray:
-    """Images of a video by their numbers, rising, uint8 [n, H, W, 3]."""
-    images: list[Any] = []
+def _decode(video: Path, numbers: np.ndarray, length: int) -> Iterator[np.ndarray]:
+    """Images of a video by their numbers, rising, uint8 [H, W, 3]."""
     wanted = iter(numbers.tolist())
     number = next(wanted, None)
     count = 0
@@ -123,12 +121,11 @@ def _decode(video: Path, numbers: np.ndarray, length: int) -> np.ndarray:
         with av.open(str(video)) as container:
             for count, frame in enumerate(container.decode(video=0), 1):
                 if number is None:
-                    break
+                    return
                 if count - 1 == number:
-                    images.append(frame.to_ndarray(format="rgb24"))
+                    yield frame.to_ndarray(format="rgb24")
                     number = next(wanted, None)
     except (av.FFmpegError, IndexError) as error:
         raise DataError(video, f"is not a video, or a truncated one: {error}") from error
     if number is not None:
         raise DataError(video, f"has {count} images, its times {length}: truncated?")
-    return np.stack(images)

@@ -223,34 +223,34 @@ class _Reading:
             )
         times, kept = self._chosen(topic)
 
-        def read(indices: Sequence[int]) -> np.ndarray:
+        def read(indices: Sequence[int]) -> Iterator[np.ndarray]:
             return self._images(topic, kept[np.asarray(indices, np.int64)])
 
         return CameraStream(times, read)
 
-    def _images(self, topic: str, numbers: np.ndarray) -> np.ndarray:
+    def _images(self, topic: str, numbers: np.ndarray) -> Iterator[np.ndarray]:
         """Images by their numbers among all of a topic, rising."""
         kind = self._file.types[topic]
         wanted = iter(numbers.tolist())
         number = next(wanted, None)
-        images: list[np.ndarray] = []
+        shape: tuple[int, ...] | None = None
         for i, message in enumerate(self._file.messages(frozenset({topic}))):
             if number is None:
-                break
+                return
             if i != number:
                 continue
             decoded = self._decoded(message.data, kind, topic)
             try:
-                images.append(image_of(decoded, kind))
+                image = image_of(decoded, kind)
             except ImageError as error:
                 raise DataError(self._file.path, f"{topic}, image {i}: {error}") from error
-            if images[-1].shape != images[0].shape:
+            shape = shape or image.shape
+            if image.shape != shape:
                 raise DataError(
-                    self._file.path,
-                    f"{topic}, image {i} is {images[-1].shape}, those before {images[0].shape}",
+                    self._file.path, f"{topic}, image {i} is {image.shape}, those before {shape}"
                 )
+            yield image
             number = next(wanted, None)
-        return np.stack(images)
 
     def _check_type(self, topic: str, kind: str) -> None:
         if self._file.types[topic] != kind:
