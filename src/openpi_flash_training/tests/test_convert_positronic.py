@@ -186,3 +186,37 @@ def test_a_codec_has_to_be_named(tmp_path):
     result = run("convert", tmp_path / "rec", tmp_path / "set", "--codec", "eee")
     assert result.exit_code == 2
     assert "need --codec ee, ee_joints" in " ".join(result.output.split())
+
+
+def test_a_conversion_that_fails_at_once_leaves_nothing(tmp_path):
+    cut_video(write_episode(tmp_path / "rec"))
+    result = run("convert", tmp_path / "rec", tmp_path / "set", "--codec", "ee")
+    assert result.exit_code == 1
+    assert not (tmp_path / "set").exists()
+    result = run("convert", tmp_path / "rec", tmp_path / "set", "--codec", "ee", "--skip-bad")
+    assert "set: was not written: no recording gave an episode" in result.output
+    assert not (tmp_path / "set").exists()
+
+
+def test_images_are_read_one_by_one():
+    from openpi_flash_training.conversion.camera_images import CameraImages
+    from openpi_flash_training.episodes.recorded import CameraStream
+
+    alive = 0
+
+    def read(indices):
+        nonlocal alive
+        for index in indices:
+            alive += 1
+            assert alive == 1
+            yield np.full((4, 6, 3), index, np.uint8)
+            alive -= 1
+
+    times = np.arange(10, dtype=np.int64) * SECOND // 10
+    frames = np.arange(0, SECOND // 2, SECOND // 20, dtype=np.int64)
+    images = CameraImages(CameraStream(times, read), frames, None)
+    alive = 0
+    assert images.shape == (10, 4, 6, 3)
+    assert [int(image[0, 0, 0]) for image in images] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    alive = 0
+    assert CameraImages(CameraStream(times, read), frames, (8, 8)).shape == (10, 8, 8, 3)

@@ -543,3 +543,36 @@ def test_a_full_disk_is_named_and_the_episodes_before_it_stay(tmp_path, monkeypa
     DatasetWriter.resume(folder).close()
     lengths = [e.length for e in Dataset.open(folder).episodes]
     assert lengths == ([5] if where == "writer" else [5, 6])
+
+
+def test_images_may_be_handed_out_one_by_one(tmp_path):
+    class Frames:
+        dtype = np.dtype(np.uint8)
+
+        def __init__(self, count: int, said: int) -> None:
+            self.count, self.shape = count, (said, 64, 48, 3)
+
+        def __iter__(self):
+            return (picture(i, 64, 48) for i in range(self.count))
+
+    features = {CAMERA: FEATURES[CAMERA]}
+    with DatasetWriter(tmp_path / "set", FPS, features) as writer:
+        writer.add_episode("t", {}, {CAMERA: Frames(20, 20)})
+        with pytest.raises(DataError, match=f"episode 1: {CAMERA} has 19 images, not 20"):
+            writer.add_episode("t", {}, {CAMERA: Frames(19, 20)})
+        with pytest.raises(DataError, match=r"image 20 is \[64, 48, 3\], expected 20 of"):
+            writer.add_episode("t", {}, {CAMERA: Frames(21, 20)})
+    data = Dataset.open(tmp_path / "set")
+    assert [e.length for e in data.episodes] == [20]
+    assert abs(data.images(0, CAMERA, [13])[0].astype(int) - picture(13, 64, 48)).max() <= 3
+
+
+def test_a_dataset_of_v20_is_read_and_not_appended_to(tmp_path):
+    folder = tmp_path / "set"
+    with DatasetWriter(folder, FPS, {"x": Feature("int64", (1,))}, version="v2.1") as writer:
+        writer.add_episode("t", {"x": [1, 2]})
+    path = folder / "meta/info.json"
+    path.write_text(path.read_text().replace("v2.1", "v2.0"))
+    assert Dataset.open(folder).numbers(0)["x"].tolist() == [[1], [2]]
+    with pytest.raises(DataError, match="is of the version v2.0; convert it to v3.0 to go on"):
+        DatasetWriter.resume(folder)
