@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bags import BEGIN, JOINTS, SECOND, STORE, Arm, Sent, raw_image, write_bag, write_mcap
+from bags import BEGIN, JOINTS, SECOND, STORE, TYPES, Arm, Sent, raw_image, write_bag, write_mcap
 from typer.testing import CliRunner
 
 from openpi_flash_server.cli import app
@@ -333,3 +334,68 @@ def test_a_damaged_message_is_named(tmp_path):
     result = run("convert", source, tmp_path / "set", "--robot", "sim_arm")
     assert result.exit_code == 1
     assert "/joint_states has a message that is no sensor_msgs/msg/JointState" in result.output
+
+
+CONFIGS = sorted((Path(__file__).parents[3] / "config/robots").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("node_file", CONFIGS, ids=lambda path: path.stem)
+def test_every_robots_node_file_says_what_to_read(node_file):
+    from openpi_flash_models.robots import ROBOTS
+    from openpi_flash_training.recordings.ros_inputs import inputs_by_node_file
+
+    if node_file.stem == "template":
+        pytest.skip("it is no robot")
+    robot = ROBOTS[node_file.stem]
+    inputs = inputs_by_node_file(node_file, robot)
+    assert len(inputs.state) == sum(part.size for part in robot.state)
+    assert len(inputs.actions) == len(robot.actions)
+    assert inputs.commands
+
+
+def test_a_bases_velocity_and_an_end_effectors_steps_are_read(tmp_path):
+    """Rates are what was commanded; steps are the rate times a frame."""
+    from bags import header
+
+    from openpi_flash_models.robots import ROBOTS
+    from openpi_flash_robot.settings.axis_play import Reading
+    from openpi_flash_training.conversion.convert import ConvertOptions, convert
+    from openpi_flash_training.conversion.robot_columns import robot_plan
+    from openpi_flash_training.episodes.resample import ResampleRule
+    from openpi_flash_training.recordings.messages import open_messages
+    from openpi_flash_training.recordings.ros_episode import read_ros_episode
+    from openpi_flash_training.recordings.ros_inputs import (
+        ActionSource,
+        CommandTopic,
+        inputs_by_name,
+    )
+
+    twist, vector = (STORE.types[f"geometry_msgs/msg/{name}"] for name in ("Twist", "Vector3"))
+    stamped = STORE.types["geometry_msgs/msg/TwistStamped"]
+    sent = Arm(commands=False).messages()
+    TYPES["/cmd_vel"] = "geometry_msgs/msg/TwistStamped"
+    for t in range(0, 4 * SECOND, SECOND // 20):
+        message = stamped(
+            header=header(t),
+            twist=twist(linear=vector(x=1.5, y=2.0, z=9.0), angular=vector(x=9.0, y=9.0, z=3.0)),
+        )
+        sent.append(Sent("/cmd_vel", BEGIN + t, message))
+    source = write_mcap(tmp_path / "run.mcap", sorted(sent, key=lambda one: one.received))
+    robot = ROBOTS["sim_arm"]
+    file = open_messages(source)
+    inputs = inputs_by_name(source, robot, file.types, {})
+    readings = [Reading.PER_SECOND, Reading.PER_SECOND, Reading.PER_STEP]
+    bases = [ActionSource(n, 0.5, reading=r) for n, r in zip("xyw", readings, strict=True)]
+    inputs = replace(
+        inputs,
+        commands=(CommandTopic("/cmd_vel", ("x", "y", "w"), are_rates=True, parts=(0, 1, 5)),),
+        actions=(*bases, *inputs.actions[3:]),
+    )
+    options = ConvertOptions(ResampleRule(10), task="t", as_video=False)
+    plan = lambda episode: robot_plan(  # noqa: E731
+        episode, robot, inputs, commanded=None, image_size=None
+    )
+    reports = convert([lambda: read_ros_episode(file, inputs)], plan, tmp_path / "set", options)
+    assert [len(report.lengths) for report in reports] == [1]
+    actions = Dataset.open(tmp_path / "set").numbers(0)["action"]
+    np.testing.assert_allclose(actions[:, :3], [[3.0, 4.0, 0.6]] * len(actions), rtol=1e-6)

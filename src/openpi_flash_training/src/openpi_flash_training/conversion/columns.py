@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -24,7 +25,9 @@ class Source:
         scale: factor.
         offset: what is added.
         ahead: frames after the frame at which it is taken; the last frame repeats.
-        is_rate: whether it is how far the number goes until the next frame, times the rate.
+        change: how far the number goes until the next frame instead of where it is: in this
+            ``per_step``, or as a rate ``per_second``.
+        per_frame: whether the number is a rate, and what it makes in a frame is wanted.
     """
 
     stream: str
@@ -32,7 +35,8 @@ class Source:
     scale: float = 1.0
     offset: float = 0.0
     ahead: int = 0
-    is_rate: bool = False
+    change: Literal["", "per_step", "per_second"] = ""
+    per_frame: bool = False
 
 
 @dataclass(frozen=True)

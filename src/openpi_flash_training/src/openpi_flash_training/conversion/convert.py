@@ -247,8 +247,12 @@ def _values(episode: RecordedEpisode, source: Source, frames: np.ndarray, fps: i
     stream = episode.numbers[source.stream]
     at = newest(stream.times, frames)
     values = stream.values[at, source.index]
-    if source.is_rate:
-        values = np.diff(values, append=values[-1:]) * fps
+    if source.change:
+        values = np.diff(values, append=values[-1:])
+    if source.change == "per_second":
+        values = values * fps
+    if source.per_frame:
+        values = values / fps
     if source.ahead:
         ahead = np.minimum(np.arange(len(values)) + source.ahead, len(values) - 1)
         values = values[ahead]

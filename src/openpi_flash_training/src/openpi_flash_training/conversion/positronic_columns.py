@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -119,7 +120,8 @@ def _sources(stream: str, *, flip_grip: bool, is_rate: bool = False) -> list[Sou
     if stream in (GRIP, TARGET_GRIP):
         return [Source(stream, scale=-1.0, offset=1.0) if flip_grip else Source(stream)]
     scale = 1.0 / _DROID_GREATEST_RATE if is_rate else 1.0
-    return [Source(stream, i, scale, is_rate=is_rate) for i in range(_SIZES.get(stream, 7))]
+    change: Literal["", "per_second"] = "per_second" if is_rate else ""
+    return [Source(stream, i, scale, change=change) for i in range(_SIZES.get(stream, 7))]
 
 
 def _grip_index(streams: tuple[str, ...]) -> int:

@@ -45,12 +45,12 @@ def robot_plan(
     actions: list[Source] = []
     measured: list[str] = []
     for i, (name, action) in enumerate(zip(robot.action_names, inputs.actions, strict=True)):
-        stream = f"command:{action.joint}"
-        if commanded is not False and stream in episode.numbers:
-            actions.append(_commanded(stream, action))
+        source = None if commanded is False else _commanded(episode, action)
+        if source is not None:
+            actions.append(source)
             continue
         if commanded:
-            need(episode, [stream])
+            need(episode, [f"command:{action.joint}"])
         actions.append(_measured(episode, robot, state, i))
         measured.append(name)
     notes: tuple[str, ...] = ()
@@ -75,13 +75,18 @@ def robot_plan(
     )
 
 
-def _commanded(stream: str, action: ActionSource) -> Source:
-    return Source(
-        stream,
-        scale=1.0 / action.scale,
-        offset=-action.offset / action.scale,
-        is_rate=action.reading is not Reading.ABSOLUTE,
-    )
+def _commanded(episode: RecordedEpisode, action: ActionSource) -> Source | None:
+    """A command as the policy would have said it; None where there is none."""
+    scale, offset = 1.0 / action.scale, -action.offset / action.scale
+    position, rate = f"command:{action.joint}", f"rate:{action.joint}"
+    if action.reading.is_rate and rate in episode.numbers:
+        return Source(rate, 0, scale, per_frame=action.reading is Reading.PER_STEP)
+    if position not in episode.numbers:
+        return None
+    if not action.reading.is_rate:
+        return Source(position, 0, scale, offset)
+    is_step = action.reading is Reading.PER_STEP
+    return Source(position, 0, scale, change="per_step" if is_step else "per_second")
 
 
 def _measured(

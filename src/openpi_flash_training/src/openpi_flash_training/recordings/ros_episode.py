@@ -43,8 +43,9 @@ _PLANAR = (0, 1, 5)
 def read_ros_episode(file: MessageFile, inputs: RosInputs) -> RecordedEpisode:
     """Read a recording.
 
-    Streams are ``position:<joint>`` and the like, ``input:<name>``, ``command:<joint>``,
-    ``intervention``; cameras have their keys joined by slashes.
+    Streams are ``position:<joint>`` and the like, ``input:<name>``, ``command:<joint>`` (where to
+    be), ``rate:<joint>`` (how fast to go), ``intervention``; cameras have their keys joined by
+    slashes.
 
     Raises:
         DataError: a topic is missing or of a type that cannot be read, or the file is broken.
@@ -182,10 +183,11 @@ class _Reading:
         times, kept = self._chosen(command.topic)
         messages = self._messages[command.topic]
         kind = self._file.types[command.topic]
+        prefix = "rate" if command.are_rates else "command"
         streams: dict[str, tuple[list[int], list[float]]] = {}
         for time, number in zip(times.tolist(), kept, strict=True):
             for joint, after, value in self._commanded(messages[number], kind, command):
-                at, values = streams.setdefault(f"command:{joint}", ([], []))
+                at, values = streams.setdefault(f"{prefix}:{joint}", ([], []))
                 while at and at[-1] >= time + after:
                     at.pop()
                     values.pop()
@@ -207,6 +209,7 @@ class _Reading:
                 yield command.renamed.get(joint, joint), 0, value
         elif kind in VECTORS:
             values = vector_of(message, kind).tolist()
+            values = [values[part] for part in command.parts] or values
             for joint, value in zip(command.joints, values, strict=False):
                 yield joint, 0, value
         else:

@@ -35,7 +35,10 @@ _JOINT_FIELDS = {
     StateKind.JOINT_VELOCITIES: "velocity",
     StateKind.JOINT_EFFORTS: "effort",
 }
-_COMMANDS = (ControllerKind.JOINT_TRAJECTORY, ControllerKind.POSITION, ControllerKind.JOINT_STATE)
+_UNREAD = (ControllerKind.POSE, ControllerKind.GRIPPER)
+"""Controllers whose commands are not read: actions of ROS are in no bag."""
+_BASE_PARTS = {2: (0, 5), 3: (0, 1, 5)}
+"""Which numbers of a twist a base takes, by how many axes it has."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,15 @@ class CommandTopic:
         topic: of the commands.
         joints: what it moves, in the order of the command; empty: the messages name them.
         renamed: the robot's names of joints, by those in the messages.
+        are_rates: whether commands say how fast to go.
+        parts: which numbers of a message are the joints'; empty: the first ones.
     """
 
     topic: str
     joints: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
+    are_rates: bool = False
+    parts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -214,7 +221,7 @@ def _of_settings(settings: NodeSettings, robot: Robot) -> RosInputs:
         cameras=cameras,
         joint_topics=tuple(zip(seen.joint_state_topics, prefixes, strict=True)),
         inputs=inputs,
-        commands=tuple(_command(c) for c in settings.controllers if c.kind in _COMMANDS),
+        commands=tuple(_command(c) for c in settings.controllers if c.kind not in _UNREAD),
         state=tuple(state),
         actions=_actions(settings, robot),
     )
@@ -241,7 +248,12 @@ def _sources(given: StateInput) -> list[StateSource]:
 
 def _command(controller: Controller) -> CommandTopic:
     renamed = dict(zip(controller.sent_names, controller.joints, strict=True))
-    return CommandTopic(controller.topic, controller.joints, renamed)
+    parts: tuple[int, ...] = ()
+    if controller.kind is ControllerKind.BASE:
+        parts = _BASE_PARTS[len(controller.joints)]
+    return CommandTopic(
+        controller.topic, controller.joints, renamed, controller.kind.takes_rates, parts
+    )
 
 
 def _actions(settings: NodeSettings, robot: Robot) -> tuple[ActionSource, ...]:
@@ -275,7 +287,7 @@ def _actions(settings: NodeSettings, robot: Robot) -> tuple[ActionSource, ...]:
             gripper=next((g for g in settings.grippers if g.joint == name), None),
             controller=None,
         )
-        if play.reading is Reading.FROM_OBSERVED or play.meaning.interface.startswith("eef"):
+        if play.reading is Reading.FROM_OBSERVED or play.meaning.interface == "eef_pose":
             raise ParameterError(
                 f"the action {play.meaning} cannot be read from recordings of joint commands"
             )
