@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from flash_transport import ImageError, decode_image
 from openpi_flash_training.dataset.episode_table import EpisodeRow, Fact, read_episodes
 from openpi_flash_training.dataset.feature import INDEX_FEATURES, Feature
 from openpi_flash_training.dataset.frame_table import numbers_of
 from openpi_flash_training.dataset.info import DatasetInfo, read_info
 from openpi_flash_training.dataset.layout import STAGED
 from openpi_flash_training.dataset.parquet import read_rows
-from openpi_flash_training.dataset.png import decode_image
 from openpi_flash_training.dataset.staged import staged_episodes
 from openpi_flash_training.dataset.task_table import read_tasks
 from openpi_flash_training.dataset.v21_tables import read_v21_episodes, read_v21_tasks
@@ -219,8 +219,8 @@ class Dataset:
                     self._data_path(episode), f"{camera} has no image at frame {index}", episode
                 )
             try:
-                images.append(decode_image(pa.BufferReader(content)))
-            except (OSError, ValueError) as error:
+                images.append(decode_image(memoryview(content)))
+            except ImageError as error:
                 raise DataError(
                     self._data_path(episode),
                     f"{camera} at frame {index} is not an image: {error}",

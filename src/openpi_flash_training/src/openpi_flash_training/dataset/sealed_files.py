@@ -36,7 +36,7 @@ from openpi_flash_training.dataset.task_table import write_tasks
 from openpi_flash_training.dataset.v21_tables import write_v21_episodes, write_v21_tasks
 from openpi_flash_training.dataset.video_file import join_videos
 
-_ROW_GROUP_BYTES = 1024 * 1024
+_ROW_GROUP_BYTES = 256 * 1024
 
 
 class SealedFiles(Protocol):
