@@ -576,3 +576,23 @@ def test_a_dataset_of_v20_is_read_and_not_appended_to(tmp_path):
     assert Dataset.open(folder).numbers(0)["x"].tolist() == [[1], [2]]
     with pytest.raises(DataError, match="is of the version v2.0; convert it to v3.0 to go on"):
         DatasetWriter.resume(folder)
+
+
+def test_other_video_settings_begin_another_file(tmp_path):
+    from openpi_flash_training.dataset.video_file import VideoSettings, encode_video, join_videos
+
+    folder = tmp_path / "set"
+    features = {CAMERA: FEATURES[CAMERA]}
+    frames = np.stack([picture(i, 64, 48) for i in range(6)])
+    DatasetWriter(folder, FPS, features).add_episode("t", {}, {CAMERA: frames})
+    settings = VideoSettings(keyframe_interval=3, preset="slow")
+    with DatasetWriter.resume(folder, settings) as writer:
+        writer.add_episode("t", {}, {CAMERA: frames[::-1]})
+    data = Dataset.open(folder)
+    assert [row.videos[CAMERA].place.file for row in data.rows] == [0, 1]
+    assert abs(data.images(1, CAMERA, [0])[0].astype(int) - picture(5, 64, 48)).max() <= 3
+    one, two = tmp_path / "one.mp4", tmp_path / "two.mp4"
+    encode_video(one, frames, FPS, VideoSettings())
+    encode_video(two, frames, FPS, settings)
+    with pytest.raises(DataError, match="two.mp4: was encoded with other settings"):
+        join_videos([one, two], [6, 6], tmp_path / "both.mp4", FPS)

@@ -100,8 +100,9 @@ def join_videos(paths: Sequence[Path], lengths: Sequence[int], target: Path, fps
         fps: of all.
 
     Raises:
-        DataError: a video is broken or has another number of frames.
+        DataError: a video is broken, has another number of frames, or other settings.
     """
+    settings = None
     with av.open(str(target), "w", format="mp4") as output:
         joined = None
         offset = 0
@@ -109,6 +110,11 @@ def join_videos(paths: Sequence[Path], lengths: Sequence[int], target: Path, fps
             try:
                 with av.open(str(path)) as source:
                     stream = source.streams.video[0]
+                    codec = stream.codec_context
+                    its = (codec.name, codec.width, codec.height, codec.extradata)
+                    settings = settings or its
+                    if its != settings:
+                        raise DataError(path, "was encoded with other settings than those before")
                     if joined is None:
                         joined = output.add_stream_from_template(stream)
                         joined.time_base = Fraction(1, fps)

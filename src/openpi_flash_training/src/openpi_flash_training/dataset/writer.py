@@ -112,8 +112,7 @@ class DatasetWriter:
 
         Args:
             folder: of the dataset.
-            video: how cameras are encoded from now on; None for what the dataset says. Ignored
-                where episodes are staged.
+            video: how cameras are encoded from now on; None for what the dataset says.
 
         Raises:
             DataError: there is no dataset, or it is broken.
@@ -125,6 +124,8 @@ class DatasetWriter:
                 folder, f"is of the version {info.version}; convert it to {V30} to go on with it"
             )
         writer._start(folder, info, video or _settings_of(info))
+        if video is not None:
+            writer._seal()  # a file has videos of one encoder only
         return writer
 
     def _start(self, folder: Path, info: DatasetInfo, settings: VideoSettings) -> None:
