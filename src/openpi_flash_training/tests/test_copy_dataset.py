@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from test_dataset import CAMERA, FEATURES, WRIST, episode, picture, write
+from test_dataset import CAMERA, FEATURES, FPS, WRIST, episode, picture, write
 from typer.testing import CliRunner
 
 from openpi_flash_server.cli import app
 from openpi_flash_training.dataset.feature import Feature
 from openpi_flash_training.dataset.reader import Dataset
+from openpi_flash_training.dataset.video_file import VideoSettings
 from openpi_flash_training.dataset.writer import DatasetWriter
 
 
@@ -69,3 +70,47 @@ def test_append_adds_one_dataset_to_another(tmp_path):
     result = run("append", tmp_path / "d", tmp_path / "c", "--no-lint")
     assert "episode 0: left out: is in the dataset already" in result.output
     assert Dataset.open(tmp_path / "c").frames == 6
+
+
+def test_videos_are_copied_bit_for_bit(tmp_path):
+    """Copies of copies show what the first one showed, also after another encoder's episodes."""
+    features = {CAMERA: FEATURES[CAMERA]}
+    rng = np.random.default_rng(0)
+    for name, settings in (
+        ("h264", VideoSettings()),
+        ("av1", VideoSettings("libsvtav1", 30, 2, "12")),
+        ("slow", VideoSettings(keyframe_interval=7, preset="slow")),
+    ):
+        with DatasetWriter(tmp_path / name, FPS, features, video=settings) as writer:
+            for length in (9, 5):
+                frames = rng.integers(0, 255, (length, 64, 48, 3), dtype=np.uint8)
+                writer.add_episode(name, {}, {CAMERA: frames})
+    out = tmp_path / "out"
+    options = ("--no-lint", "--version", "v2.1", "--fps", FPS)
+    assert run("convert", tmp_path / "h264", tmp_path / "old", *options).exit_code == 0
+    result = run("convert", tmp_path / "old", out, "--no-lint", "--fps", FPS)
+    assert result.exit_code == 0, result.output
+    for name in ("av1", "slow"):
+        result = run("append", tmp_path / name, out, "--no-lint")
+        assert result.exit_code == 0, result.output
+    data = Dataset.open(out)
+    assert [e.tasks[0] for e in data.episodes] == ["h264"] * 2 + ["av1"] * 2 + ["slow"] * 2
+    for i, copied in enumerate(data.episodes):
+        source = Dataset.open(tmp_path / copied.tasks[0])
+        frames = range(copied.length)
+        np.testing.assert_array_equal(
+            data.images(i, CAMERA, frames),
+            source.images(i % 2, CAMERA, frames),
+            err_msg=str(i),
+        )
+
+
+def test_a_video_that_cannot_be_cut_is_encoded_anew(tmp_path):
+    """Two episodes in one stream, the second without a keyframe at its start."""
+    from openpi_flash_training.dataset.video_file import copy_video, encode_video
+
+    frames = np.stack([picture(0, 64, 48)] * 12)  # no scene change, so one keyframe
+    encode_video(tmp_path / "both.mp4", frames, FPS, VideoSettings(keyframe_interval=250))
+    assert copy_video(tmp_path / "both.mp4", 0.0, 6, FPS, tmp_path / "first.mp4")
+    assert not copy_video(tmp_path / "both.mp4", 6 / FPS, 6, FPS, tmp_path / "second.mp4")
+    assert not copy_video(tmp_path / "both.mp4", 0.0, 13, FPS, tmp_path / "long.mp4")

@@ -10,7 +10,10 @@ import numpy as np
 
 from openpi_flash_training.conversion.convert import ConvertOptions, EpisodeReport
 from openpi_flash_training.dataset.feature import Feature
+from openpi_flash_training.dataset.image_sequence import ImageSequence
 from openpi_flash_training.dataset.reader import Dataset
+from openpi_flash_training.dataset.stored_video import StoredVideo
+from openpi_flash_training.dataset.video_file import VideoSettings, settings_of
 from openpi_flash_training.dataset.writer import DatasetWriter
 from openpi_flash_training.episodes.error import DataError
 from openpi_flash_training.episodes.resample import newest
@@ -28,8 +31,8 @@ def copy_dataset(
 ) -> Iterator[EpisodeReport]:
     """Copy every episode with all of its columns.
 
-    At another rate, each frame has the newest values and images at or before it. Videos are
-    encoded anew.
+    At another rate, each frame has the newest values and images at or before it, and videos are
+    encoded anew; at the same rate they are copied as they are, where an episode can be cut out.
 
     Args:
         source: folder of a dataset, v3.0, v2.1 or v2.0.
@@ -59,7 +62,7 @@ def copy_dataset(
             options.rule.fps,
             features,
             options.robot_type or data.robot_type,
-            video=options.video,
+            video=_settings(data, options),
             version=options.version,
         )
     done = {str(facts.get("source")) for facts in writer.episode_facts()}
@@ -74,10 +77,7 @@ def copy_dataset(
             writer.add_episode(
                 options.task if options.task is not None else tasks.tolist(),
                 {k: values[frames] for k, values in data.numbers(episode.index).items()},
-                {
-                    camera: data.images(episode.index, camera, frames.tolist())
-                    for camera in data.cameras
-                },
+                {key: _images(data, episode.index, key, frames) for key in data.cameras},
                 {k: [texts[i] for i in frames] for k, texts in data.texts(episode.index).items()},
                 facts={**episode.facts, "source": name, "pieces": 1},
             )
@@ -95,6 +95,21 @@ def _frames(length: int, fps: int, wanted: int) -> np.ndarray:
     times = np.arange(length, dtype=np.int64) * _SECOND // fps
     count = (length - 1) * wanted // fps + 1
     return newest(times, np.arange(count, dtype=np.int64) * _SECOND // wanted)
+
+
+def _images(data: Dataset, episode: int, camera: str, frames: np.ndarray) -> ImageSequence:
+    is_same = len(frames) == data.episodes[episode].length and (np.diff(frames) == 1).all()
+    if is_same and data.features[camera].dtype == "video":
+        return StoredVideo(data, episode, camera)
+    return data.images(episode, camera, frames.tolist())
+
+
+def _settings(data: Dataset, options: ConvertOptions) -> VideoSettings:
+    """The source's own where its videos are copied."""
+    facts = next(iter(data.info.video.values()), None)
+    if facts is None or data.fps != options.rule.fps:
+        return options.video
+    return settings_of(facts)
 
 
 def _check(

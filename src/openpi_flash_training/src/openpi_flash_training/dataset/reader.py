@@ -198,13 +198,17 @@ class Dataset:
                 )
         return np.stack(images)
 
+    def video_place(self, episode: int, camera: str) -> tuple[Path, float]:
+        """The file of a camera that is stored as video, and when the episode begins in it, s."""
+        video = self._row(episode).videos[camera]
+        return self.info.video_file(self.folder, video.place, episode, camera), video.start
+
     def _video_frames(
         self, row: EpisodeRow, camera: str, frames: Sequence[int]
     ) -> list[np.ndarray]:
-        video = row.videos[camera]
-        path = self.info.video_file(self.folder, video.place, row.index, camera)
+        path, begin = self.video_place(row.index, camera)
         try:
-            return read_frames(path, [video.start + i / self.fps for i in frames], self.fps)
+            return read_frames(path, [begin + i / self.fps for i in frames], self.fps)
         except DataError as error:
             raise DataError(error.path, error.problem, row.index) from error
 

@@ -40,9 +40,17 @@ from openpi_flash_training.dataset.staged import (
     staged_folder,
     write_frames,
 )
+from openpi_flash_training.dataset.stored_video import StoredVideo
 from openpi_flash_training.dataset.task_table import read_tasks
 from openpi_flash_training.dataset.v21_tables import read_v21_episodes, read_v21_tasks
-from openpi_flash_training.dataset.video_file import VideoSettings, encode_video, video_facts
+from openpi_flash_training.dataset.video_file import (
+    Encoding,
+    VideoSettings,
+    encode_video,
+    encoding_of,
+    settings_of,
+    video_facts,
+)
 from openpi_flash_training.episodes.error import DataError
 
 _MB = 1024 * 1024
@@ -123,9 +131,7 @@ class DatasetWriter:
             raise DataError(
                 folder, f"is of the version {info.version}; convert it to {V30} to go on with it"
             )
-        writer._start(folder, info, video or _settings_of(info))
-        if video is not None:
-            writer._seal()  # a file has videos of one encoder only
+        writer._start(folder, info, video or settings_of(next(iter(info.video.values()), {})))
         return writer
 
     def _start(self, folder: Path, info: DatasetInfo, settings: VideoSettings) -> None:
@@ -139,12 +145,16 @@ class DatasetWriter:
         self._files = sealed_files(folder, info)
         (folder / STAGED).mkdir(parents=True, exist_ok=True)
         self._staged: list[StagedEpisode] = []
+        self._encodings: dict[str, Encoding] = {}
+        """Of the staged videos, by camera."""
         for episode in staged_episodes(folder):
             if episode.index < info.episodes:
                 episode.remove()  # killed between writing it and removing it
             elif episode.index == info.episodes + len(self._staged):
                 self._tasks = list(episode.new_tasks)
                 self._staged.append(episode)
+        for key in info.video_keys if self._staged else ():
+            self._encodings[key] = encoding_of(self._staged[-1].video(key))
 
     @property
     def info(self) -> DatasetInfo:
@@ -312,14 +322,7 @@ class DatasetWriter:
         try:
             partial = partial_folder(self.folder, index)
             for key, frames in images.items():
-                seen: list[np.ndarray] = []
-                passing = self._passing(index, key, frames, seen)
-                if key in self._pngs:
-                    columns[key] = [encode_png(frame) for frame in passing]
-                else:
-                    path = partial / f"{key}.mp4"
-                    encode_video(path, passing, self._info.fps, self._settings)
-                stats[key] = image_stats(seen)
+                stats[key] = image_stats(self._store_images(index, key, frames, partial, columns))
             write_frames(partial, frame_table(self._schema, columns))
             staged = StagedEpisode(folder, index, length, tasks, known_tasks, stats, dict(facts))
             commit(partial, staged)
@@ -338,6 +341,36 @@ class DatasetWriter:
             >= self._info.video_file_mb * _MB
             for key in self._info.video_keys
         )
+
+    def _store_images(
+        self,
+        index: int,
+        key: str,
+        frames: ImageSequence,
+        partial: Path,
+        columns: dict[str, Any],
+    ) -> list[np.ndarray]:
+        """Store a camera's images; returns those that count for its statistics."""
+        path = partial / f"{key}.mp4"
+        if isinstance(frames, StoredVideo) and key not in self._pngs and frames.copy_to(path):
+            self._begin_file_for(key, path)
+            return [small_image(image) for image in frames.at(sampled_frames(frames.shape[0]))]
+        seen: list[np.ndarray] = []
+        passing = self._passing(index, key, frames, seen)
+        if key in self._pngs:
+            columns[key] = [encode_png(frame) for frame in passing]
+        else:
+            encode_video(path, passing, self._info.fps, self._settings)
+            self._begin_file_for(key, path)
+        return seen
+
+    def _begin_file_for(self, key: str, path: Path) -> None:
+        """A file has videos of one encoding only: write what is staged with another one."""
+        encoding = encoding_of(path)
+        if self._encodings.get(key, encoding) != encoding:
+            self._seal()
+            self._encodings.clear()
+        self._encodings[key] = encoding
 
     def _passing(
         self, index: int, key: str, frames: ImageSequence, seen: list[np.ndarray]
@@ -375,17 +408,3 @@ def _length(content: Mapping[str, Any]) -> int:
     for values in content.values():
         return int(values.shape[0]) if hasattr(values, "shape") else len(values)
     return 0
-
-
-def _settings_of(info: DatasetInfo) -> VideoSettings:
-    """How a dataset's videos were encoded, as far as it says."""
-    default = VideoSettings()
-    facts = next(iter(info.video.values()), {})
-    codec = {"av1": "libsvtav1"}.get(facts.get("video.codec", ""), facts.get("video.codec"))
-    return VideoSettings(
-        codec or default.codec,
-        int(facts.get("video.crf") or default.crf),
-        int(facts.get("video.g") or default.keyframe_interval),
-        # presets are words of a codec
-        facts.get("video.preset", default.preset if codec in (None, "h264") else None),
-    )
