@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -16,8 +16,6 @@ from openpi_flash_training.dataset.feature import Feature, check_features, fit_n
 from openpi_flash_training.dataset.feature_stats import (
     image_stats,
     number_stats,
-    sampled_frames,
-    small_image,
 )
 from openpi_flash_training.dataset.frame_table import frame_schema, frame_table
 from openpi_flash_training.dataset.image_sequence import ImageSequence
@@ -30,7 +28,6 @@ from openpi_flash_training.dataset.layout import (
     V21_VIDEO_PATH,
     V30,
 )
-from openpi_flash_training.dataset.png import encode_png
 from openpi_flash_training.dataset.sealed_files import sealed_files
 from openpi_flash_training.dataset.staged import (
     StagedEpisode,
@@ -40,13 +37,16 @@ from openpi_flash_training.dataset.staged import (
     staged_folder,
     write_frames,
 )
-from openpi_flash_training.dataset.stored_video import StoredVideo
+from openpi_flash_training.dataset.staged_images import (
+    ImagesDifferError,
+    store_pngs,
+    store_video,
+)
 from openpi_flash_training.dataset.task_table import read_tasks
 from openpi_flash_training.dataset.v21_tables import read_v21_episodes, read_v21_tasks
 from openpi_flash_training.dataset.video_file import (
     Encoding,
     VideoSettings,
-    encode_video,
     encoding_of,
     settings_of,
     video_facts,
@@ -343,25 +343,18 @@ class DatasetWriter:
         )
 
     def _store_images(
-        self,
-        index: int,
-        key: str,
-        frames: ImageSequence,
-        partial: Path,
-        columns: dict[str, Any],
+        self, index: int, key: str, frames: ImageSequence, partial: Path, columns: dict[str, Any]
     ) -> list[np.ndarray]:
         """Store a camera's images; returns those that count for its statistics."""
-        path = partial / f"{key}.mp4"
-        if isinstance(frames, StoredVideo) and key not in self._pngs and frames.copy_to(path):
-            self._begin_file_for(key, path)
-            return [small_image(image) for image in frames.at(sampled_frames(frames.shape[0]))]
-        seen: list[np.ndarray] = []
-        passing = self._passing(index, key, frames, seen)
-        if key in self._pngs:
-            columns[key] = [encode_png(frame) for frame in passing]
-        else:
-            encode_video(path, passing, self._info.fps, self._settings)
-            self._begin_file_for(key, path)
+        try:
+            if key in self._pngs:
+                columns[key], seen = store_pngs(frames)
+                return seen
+            path = partial / f"{key}.mp4"
+            seen = store_video(frames, path, self._info.fps, self._settings)
+        except ImagesDifferError as error:
+            raise DataError(self.folder, f"{key}: {error}", index) from None
+        self._begin_file_for(key, path)
         return seen
 
     def _begin_file_for(self, key: str, path: Path) -> None:
@@ -371,27 +364,6 @@ class DatasetWriter:
             self._seal()
             self._encodings.clear()
         self._encodings[key] = encoding
-
-    def _passing(
-        self, index: int, key: str, frames: ImageSequence, seen: list[np.ndarray]
-    ) -> Iterator[np.ndarray]:
-        """The images of a camera, checked; those that count for its statistics are kept."""
-        length, *shape = frames.shape
-        sampled = set(sampled_frames(length))
-        count = 0
-        for frame in frames:
-            if list(frame.shape) != shape or count == length:
-                raise DataError(
-                    self.folder,
-                    f"{key}: image {count} is {list(frame.shape)}, expected {length} of {shape}",
-                    index,
-                )
-            if count in sampled:
-                seen.append(small_image(frame).copy())
-            count += 1
-            yield frame
-        if count != length:
-            raise DataError(self.folder, f"{key} has {count} images, not {length}", index)
 
     def _seal(self) -> None:
         staged = self._staged
