@@ -49,6 +49,8 @@ def test_another_rate_takes_the_newest_frames(tmp_path):
     slow = Dataset.open(tmp_path / "slow")
     assert slow.numbers(0)["x"][:, 0].tolist() == [0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30]
     assert run("convert", tmp_path / "set", tmp_path / "fast", *options, 45).exit_code == 0
+    assert run("convert", tmp_path / "set", tmp_path / "same", "--no-lint").exit_code == 0
+    assert Dataset.open(tmp_path / "same").fps == 30
     fast = Dataset.open(tmp_path / "fast")
     assert fast.numbers(0)["x"][:7, 0].tolist() == [0, 0, 1, 2, 2, 3, 4]
 

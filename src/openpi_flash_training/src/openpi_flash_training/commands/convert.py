@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from openpi_flash_training.conversion.convert import EpisodeReport
     from openpi_flash_training.conversion.readers import Readers
 
+DEFAULT_FPS = 15
 _CODECS = "ee, ee_joints, ee_traj, ee_joints_traj, joints_traj or droid"
 SourceArgument = Annotated[
     Path,
@@ -95,7 +96,14 @@ def convert(
     robot_file: RobotFileOption = None,
     node_file: NodeFileOption = None,
     topic: TopicOption = None,
-    fps: Annotated[int, typer.Option(min=1, help="Frames a second.")] = 15,
+    fps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Frames a second; by default 15, or those of a LeRobot dataset.",
+            show_default=False,
+        ),
+    ] = None,
     task: TaskOption = None,
     actions: ActionsOption = "auto",
     max_gap: MaxGapOption = 0.5,
@@ -211,7 +219,7 @@ class _Wish:
     robot_file: Path | None
     node_file: Path | None
     topics: list[str]
-    fps: int
+    fps: int | None
     task: str | None
     actions: str
     max_gap: float
@@ -238,11 +246,15 @@ def _run(wish: _Wish) -> None:
         from openpi_flash_training.conversion.convert import ConvertOptions, convert
         from openpi_flash_training.conversion.copy_dataset import copy_dataset
         from openpi_flash_training.conversion.sources import find_recordings
+        from openpi_flash_training.dataset.info import read_info
         from openpi_flash_training.episodes.resample import ResampleRule
 
         kind, paths = find_recordings(wish.source)
+        fps = wish.fps
+        if fps is None:
+            fps = read_info(wish.source).fps if kind == "lerobot" else DEFAULT_FPS
         options = ConvertOptions(
-            rule=ResampleRule(wish.fps, wish.max_gap, wish.min_length),
+            rule=ResampleRule(fps, wish.max_gap, wish.min_length),
             task=wish.task,
             robot_type=wish.robot or (f"positronic_{wish.codec}" if wish.codec else None),
             as_video=not wish.png,
