@@ -336,7 +336,7 @@ def test_a_damaged_message_is_named(tmp_path):
     assert "/joint_states has a message that is no sensor_msgs/msg/JointState" in result.output
 
 
-CONFIGS = sorted((Path(__file__).parents[3] / "config/robots").glob("*.yaml"))
+CONFIGS = sorted(set(NODE_FILE.parent.glob("*.yaml")) - {NODE_FILE.parent / "template.yaml"})
 
 
 @pytest.mark.parametrize("node_file", CONFIGS, ids=lambda path: path.stem)
@@ -344,8 +344,6 @@ def test_every_robots_node_file_says_what_to_read(node_file):
     from openpi_flash_models.robots import ROBOTS
     from openpi_flash_training.recordings.ros_inputs import inputs_by_node_file
 
-    if node_file.stem == "template":
-        pytest.skip("it is no robot")
     robot = ROBOTS[node_file.stem]
     inputs = inputs_by_node_file(node_file, robot)
     assert len(inputs.state) == sum(part.size for part in robot.state)
@@ -399,3 +397,20 @@ def test_a_bases_velocity_and_an_end_effectors_steps_are_read(tmp_path):
     assert [len(report.lengths) for report in reports] == [1]
     actions = Dataset.open(tmp_path / "set").numbers(0)["action"]
     np.testing.assert_allclose(actions[:, :3], [[3.0, 4.0, 0.6]] * len(actions), rtol=1e-6)
+
+
+def test_a_camera_that_the_robot_may_lack_is_left_out(tmp_path, monkeypatch):
+    from openpi_flash_models import robots
+
+    robot = robots.ROBOTS["sim_arm"]
+    scene, wrist = robot.cameras
+    monkeypatch.setitem(
+        robots.ROBOTS,
+        "sim_arm",
+        replace(robot, cameras=(scene, replace(wrist, required=False))),
+    )
+    sent = [one for one in Arm().messages() if "wrist" not in one.topic]
+    source = write_mcap(tmp_path / "run.mcap", sent)
+    for name, options in (("named", ()), ("node", ("--node-file", NODE_FILE))):
+        data = convert(source, tmp_path / name, "--task", "t", *options)
+        assert data.cameras == (SCENE,)

@@ -166,12 +166,15 @@ def inputs_by_name(
 
 
 def with_topics(
-    inputs: RosInputs, types: Mapping[str, str], chosen: Mapping[str, str]
+    inputs: RosInputs, robot: Robot, types: Mapping[str, str], chosen: Mapping[str, str]
 ) -> RosInputs:
     """Inputs with the topics of texts and interventions, and those that the user chose.
 
+    A camera that the robot may lack and that was not recorded is left out.
+
     Args:
         inputs: of the robot.
+        robot: whose cameras they are.
         types: type of each topic of the recording.
         chosen: topic by a camera's key (``observation/wrist_image``), ``prompt``, ``subtask`` or
             ``intervention``.
@@ -181,12 +184,14 @@ def with_topics(
         for name, endings in (("prompt", ("/prompt",)), ("subtask", ("/subtask_text", "/subtask")))
         if (topic := chosen.get(name) or _ending(types, STRING, endings))
     }
+    cameras = {
+        path: chosen.get("/".join(path)) or _recorded(topic, types)
+        for path, topic in inputs.cameras.items()
+    }
+    required = {camera.path for camera in robot.cameras if camera.required}
     return replace(
         inputs,
-        cameras={
-            path: chosen.get("/".join(path)) or _recorded(topic, types)
-            for path, topic in inputs.cameras.items()
-        },
+        cameras={path: t for path, t in cameras.items() if t in types or path in required},
         texts=texts,
         intervention=chosen.get("intervention") or _ending(types, BOOL, ("/intervention",)),
     )
