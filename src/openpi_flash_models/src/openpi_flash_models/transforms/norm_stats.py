@@ -76,10 +76,21 @@ def read_norm_stats(checkpoint: Path, asset_id: str) -> NormStats:
     """
     file = checkpoint / "assets" / asset_id / FILE_NAME
     try:
-        fields = read_json(file, f"a {FILE_NAME}")["norm_stats"]
-        return NormStats(_parse(fields["state"]), _parse(fields["actions"]), str(file))
+        return read_norm_stats_file(file)
     except FileNotFoundError:
         raise CheckpointError(f"{file} is missing: {_hint(checkpoint)}") from None
+
+
+def read_norm_stats_file(file: Path) -> NormStats:
+    """Read a ``norm_stats.json``, wherever it is.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CheckpointError: it is malformed.
+    """
+    try:
+        fields = read_json(file, f"a {FILE_NAME}")["norm_stats"]
+        return NormStats(_parse(fields["state"]), _parse(fields["actions"]), str(file))
     except KeyError as error:
         raise CheckpointError(f"{file} is not a {FILE_NAME}: it lacks {error}") from error
     except (TypeError, ValueError, AttributeError) as error:

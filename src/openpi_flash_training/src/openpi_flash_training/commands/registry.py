@@ -10,3 +10,6 @@ if TYPE_CHECKING:
 
 def add_commands(app: typer.Typer) -> None:
     """Adds the commands of datasets, training and evaluation; heavy imports stay inside them."""
+    from openpi_flash_training.commands.train import train
+
+    app.command("train", short_help="Train a policy on a dataset.")(train)
