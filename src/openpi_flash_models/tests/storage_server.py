@@ -26,6 +26,7 @@ class Store:
         garbled: names whose next answer has wrong bytes.
         composite: names of which there is no MD5.
         page: objects per page of a listing.
+        lengths: what an answer to HEAD says instead of the true length, by name.
         requests: every media request, by name, with its range.
     """
 
@@ -37,6 +38,7 @@ class Store:
     composite: set[str] = field(default_factory=set)
     page: int = 1000
     requests: list[tuple[str, str]] = field(default_factory=list)
+    lengths: dict[str, str] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     wrong_sums: set[str] = field(default_factory=set)
 
@@ -146,7 +148,8 @@ def serve(store):
                 status = 206 if first < len(data) else 416
             payload = data[first:] if status != 416 else b""
             self.send_response(status)
-            self.send_header("Content-Length", str(len(payload)))
+            length = str(len(payload)) if body else store.lengths.get(name, str(len(payload)))
+            self.send_header("Content-Length", length)
             if repo_error:
                 self.send_header("X-Error-Code", repo_error)
             if name:

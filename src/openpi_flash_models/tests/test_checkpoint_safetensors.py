@@ -252,6 +252,12 @@ def test_a_truncated_file_is_refused(cut, written, tmp_path):
         b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}',
         b'{"a": {"dtype": "F32", "shape": ["x"], "data_offsets": [0, 4]}}',
         b'{"__metadata__": 3}',
+        b'{"a": {"dtype": "F32", "shape": [true], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": "1", "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": ["F32"], "shape": [1], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [Infinity], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, NaN]}}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 1e400]}}',
         b"[" * 100_000,
         b"\xff\xfe",
     ],
@@ -261,6 +267,16 @@ def test_a_broken_header_is_refused(header, tmp_path):
     file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
     with pytest.raises(CheckpointError, match=r"model.safetensors"):
         lazy_leaves(file)
+
+
+def test_sizes_of_thousands_of_digits_are_refused_before_they_are_multiplied(tmp_path):
+    sizes = ",".join(["9" * 4000] * 40)
+    header = f'{{"a": {{"dtype": "F32", "shape": [{sizes}], "data_offsets": [0, 8]}}}}'.encode()
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(CheckpointError, match="not sizes") as refused:
+        lazy_leaves(file)
+    assert len(str(refused.value)) < 500
 
 
 @pytest.fixture(scope="module")

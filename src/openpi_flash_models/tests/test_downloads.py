@@ -5,12 +5,14 @@ import io
 import shutil
 import subprocess
 import sys
+import urllib.request
+from email.message import Message
 
 import numpy as np
 import pytest
 from storage_server import Store, serve
 
-from openpi_flash_models.downloads import cache_root, cached, fetch, install, transfer
+from openpi_flash_models.downloads import cache_root, cached, connection, fetch, install, transfer
 from openpi_flash_models.downloads.crc32c import Crc32c
 from openpi_flash_models.downloads.hub import HubLocation, parse_hub_url
 from openpi_flash_models.downloads.install import MANIFEST
@@ -294,6 +296,36 @@ def test_a_file_of_the_web_is_fetched(address, store, cache):
     assert cached(url).parent.parent.parent == cache
     with pytest.raises(DownloadError, match="does not exist"):
         fetch(f"{address}/files/none", progress=io.StringIO())
+
+
+@pytest.mark.parametrize("length", ["-5", "1e3", "9" * 4000, "٣"])
+def test_a_length_that_no_file_has_is_refused(length, address, store):
+    store.objects["files/tokenizer.model"] = b"pieces"
+    store.lengths["files/tokenizer.model"] = length.encode().decode("latin-1")
+    with pytest.raises(DownloadError, match="the server says that the file has") as refused:
+        fetch(f"{address}/files/tokenizer.model", progress=io.StringIO())
+    assert len(str(refused.value)) < 300
+
+
+def test_a_download_that_is_not_encrypted_is_refused_unless_somebody_allows_it(monkeypatch):
+    monkeypatch.delenv(connection.ALLOW_HTTP, raising=False)
+    url = "http://weights.invalid/model.safetensors"
+    with pytest.raises(DownloadError, match=r"weights\.invalid.* not encrypted.*set OPENPI_FLASH"):
+        fetch(url, progress=io.StringIO())
+    monkeypatch.setenv(connection.ALLOW_HTTP, "1")
+    with pytest.raises(DownloadError, match=r"^cannot reach weights\.invalid"):
+        fetch(url, progress=io.StringIO())
+
+
+def test_an_encrypted_download_is_not_sent_on_to_an_address_that_is_not():
+    handler = connection._KeepsEncryption()
+    encrypted = urllib.request.Request("https://weights.invalid/a")
+    arguments = (None, 302, "Found", Message())
+    for elsewhere in ("http://other.invalid/a", "ftp://other.invalid/a"):
+        with pytest.raises(DownloadError, match=r"sends on to .*other\.invalid/a, which"):
+            handler.redirect_request(encrypted, *arguments, elsewhere)
+    kept = handler.redirect_request(encrypted, *arguments, "https://other.invalid/a")
+    assert kept.full_url == "https://other.invalid/a"
 
 
 def test_the_cache_is_openpis_by_default(monkeypatch, tmp_path):

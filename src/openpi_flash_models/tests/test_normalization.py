@@ -13,7 +13,7 @@ from openpi_flash_models.config.named_configs import CONFIGS, get_config
 from openpi_flash_models.downloads.install import MANIFEST
 from openpi_flash_models.errors import CheckpointError, InferenceConfigError
 from openpi_flash_models.robots import get_robot
-from openpi_flash_models.transforms.norm_stats import FieldStats, NormStats
+from openpi_flash_models.transforms.norm_stats import FieldStats, NormStats, read_norm_stats
 from openpi_flash_models.transforms.normalize import Normalization, normalize, unnormalize
 
 FAST_LIBERO = get_config("pi0_fast_libero")
@@ -106,6 +106,46 @@ def test_statistics_that_a_scaling_needs_and_lacks_are_named(tmp_path):
     no_mean = NormStats(field(mean=None, std=None), field(), "stats.json")
     with pytest.raises(CheckpointError, match="no mean and std of the state"):
         chosen("mean_std", config, stats=no_mean, tmp_path=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "problem"),
+    [
+        ("mean_std", r"state\.std\[3\] is 0: .* set state\.std\[3\] to 1 "),
+        ("quantile", r"state\.q99\[3\] is -1, as q01: .* set state\.q99\[3\] to 0 "),
+    ],
+)
+def test_a_dimension_of_the_state_that_never_moved_is_refused(scaling, problem, tmp_path):
+    still = np.ones(8)
+    still[3] = 0
+    broken = field(std=still, q99=2 * still - 1)
+    config = get_config("pi05_libero")
+    with pytest.raises(CheckpointError, match=problem):
+        chosen(scaling, config, stats=NormStats(broken, field()), tmp_path=tmp_path)
+    # actions become their mean, and the robot has no eighth number
+    assert chosen(scaling, config, stats=NormStats(field(), broken), tmp_path=tmp_path)
+    padded = np.append(np.ones(8), 0)
+    longer = field(mean=0 * padded, std=padded, q01=-padded, q99=padded)
+    assert chosen(scaling, config, stats=NormStats(longer, field()), tmp_path=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"std": [1, -0.5]}, r"state\.std\[1\] is -0\.5, which no deviation can be"),
+        ({"q01": [0, 3]}, r"state: the lower percentile of dimension 1 is 3, above the higher one"),
+        ({"mean": [0, float("inf")]}, r"state\.mean is not a list of finite numbers"),
+        ({"std": [0, 10**400]}, "norm_stats.json"),
+        ({"std": [[1, 1]]}, r"state\.std is not a list of finite numbers"),
+    ],
+)
+def test_statistics_that_cannot_be_are_refused(changes, problem, tmp_path):
+    good = {"mean": [0, 0], "std": [1, 1], "q01": [-1, -1], "q99": [1, 1]}
+    file = tmp_path / "assets/mine/norm_stats.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"norm_stats": {"state": good | changes, "actions": good}}))
+    with pytest.raises(CheckpointError, match=problem):
+        read_norm_stats(tmp_path, "mine")
 
 
 @pytest.mark.parametrize("wanted", ["", "z-score", None, "QUANTILE"])

@@ -24,7 +24,7 @@ from openpi_flash_models.checkpoints.shards import INDEX_FILE, MODEL_FILE, Tenso
 from openpi_flash_models.checkpoints.tensor_file import TensorFile, write_tensor_file
 from openpi_flash_models.errors import CheckpointError
 from openpi_flash_models.files import read_json
-from openpi_flash_models.transforms.norm_stats import FieldStats, NormStats
+from openpi_flash_models.transforms.norm_stats import FieldStats, NormStats, refuse_backward
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor", "policy_postprocessor"
 _STATE, _ACTION = "observation.state", "action"
@@ -235,6 +235,10 @@ def _field(found: Mapping[str, np.ndarray], mode: str | None, place: str) -> Fie
             f"{place}: the statistics are not finite: the model was saved before it was given any; "
             "put those of your robot into assets/<asset id>/norm_stats.json"
         )
+    try:
+        refuse_backward(std, low, high, place)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
     return FieldStats(
         mean, std, low, high, _EPSILON, "mean_std" if mode == "MEAN_STD" else "quantile"
     )

@@ -26,6 +26,7 @@ from openpi_flash_models.transforms.normalize import (
     Normalization,
     NormalizationChoice,
     choose_normalization,
+    refuse_still_state,
 )
 
 log = logging.getLogger(__name__)
@@ -44,13 +45,15 @@ def normalization_of(
 
     Raises:
         InferenceConfigError: there is no such choice.
-        CheckpointError: the statistics lack what the scaling needs.
+        CheckpointError: the statistics lack what the scaling needs, or have no range in a
+            dimension of the state.
     """
     choice = config.normalization if wanted == "auto" else wanted
     default = config.scaling
     if config.released_normalization is not None and _is_release(checkpoint, config):
         default = config.released_normalization
     chosen = choose_normalization(choice, stats, default, MODEL_NAMES[config.kind])
+    refuse_still_state(stats, chosen.state, sum(part.size for part in config.robot.state))
     if config.released_normalization is not None and choice == "auto":
         log.warning(
             "%s: normalization is %s, as %s; set normalization if the weights were trained "

@@ -10,6 +10,7 @@ are released, so that reading a file needs no more memory than the result.
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
 import stat
@@ -35,6 +36,9 @@ _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _MAX_HEADER = 100_000_000
 _BLOCK = 2**20
 _LONGEST_START = 64
+_MAX_AXES = 64
+_MAX_SIZE = 2**63 - 1
+_LONGEST_QUOTE = 200
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,7 @@ def _read_header(
             f"into {file_size} bytes"
         )
     try:
-        header = json.loads(file.read(length))
+        header = json.loads(file.read(length), parse_constant=_refuse_constant)
         metadata = {str(k): str(v) for k, v in header.pop("__metadata__", {}).items()}
         tensors = {name: _parse_entry(entry, 8 + length) for name, entry in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -210,14 +214,24 @@ def _read_header(
     return tensors, metadata
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
 def _parse_entry(entry: Mapping[str, Any], base: int) -> TensorEntry:
-    dtype, shape = str(entry["dtype"]), tuple(entry["shape"])
+    dtype, shape = entry["dtype"], entry["shape"]
     start, stop = entry["data_offsets"]
-    if not all(isinstance(n, int) and n >= 0 for n in (*shape, start, stop)):
-        raise ValueError(f"not sizes: {entry}")
-    size = 1
-    for n in shape:
-        size *= n
+    if not isinstance(dtype, str) or not isinstance(shape, list) or len(shape) > _MAX_AXES:
+        raise ValueError(f"no dtype and shape: {_shortened(entry)}")
+    # bounded before they are multiplied: numbers of thousands of digits take minutes
+    if not all(type(n) is int and 0 <= n <= _MAX_SIZE for n in (*shape, start, stop)):
+        raise ValueError(f"not sizes: {_shortened(entry)}")
+    size = math.prod(shape)
     if dtype in DTYPES and stop - start != size * DTYPES[dtype].itemsize:
         raise ValueError(f"a {dtype} tensor of shape {list(shape)} in {stop - start} bytes")
-    return TensorEntry(dtype, shape, base + start, base + stop)
+    return TensorEntry(dtype, tuple(shape), base + start, base + stop)
+
+
+def _shortened(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…"

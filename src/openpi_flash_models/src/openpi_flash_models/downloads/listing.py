@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import os
 import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from openpi_flash_models.downloads.connection import open_url, refuse_plain_http
 from openpi_flash_models.downloads.location import parse_location
 from openpi_flash_models.errors import DownloadError
 
-TIMEOUT_S = 30.0
 _GOOGLE = "https://storage.googleapis.com"
 _EMULATOR = "STORAGE_EMULATOR_HOST"
 
@@ -48,18 +47,13 @@ def list_files(url: str) -> list[RemoteFile]:
     """Everything that a ``gs://`` or ``https://`` URL names.
 
     Raises:
-        DownloadError: there is nothing, or it is not public.
+        DownloadError: there is nothing, it is not public, or it would not be encrypted.
     """
     location = parse_location(url)
     if location.scheme == "gs":
         return _list_bucket(location.host, location.path, url)
+    refuse_plain_http(url)
     return [_head(url)]
-
-
-def open_url(url: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> Any:
-    """Send a request; ``urllib``'s errors pass through."""
-    request = urllib.request.Request(url, headers=dict(headers or {}), method=method)
-    return urllib.request.urlopen(request, timeout=TIMEOUT_S)
 
 
 def refusal(url: str, status: int) -> DownloadError:
@@ -80,6 +74,8 @@ def _list_bucket(bucket: str, path: str, url: str) -> list[RemoteFile]:
         query["fields"] = "items(name,size,md5Hash,crc32c,generation),nextPageToken"
         page = _get_json(f"{base}/storage/v1/b/{quote(bucket)}/o?{urlencode(query)}", url)
         for item in page.get("items", []):
+            if not isinstance(item, dict) or not {"name", "size"} <= item.keys():
+                raise DownloadError(f"{url}: the listing has an object without a name or a size")
             name = str(item["name"])
             is_inside = name.startswith(f"{path}/") and not name.endswith("/")
             if name != path and not is_inside:
@@ -101,7 +97,11 @@ def _object(base: str, bucket: str, item: Mapping[str, Any], name: str) -> Remot
     query = urlencode({"alt": "media", "generation": item.get("generation", "")})
     address = f"{base}/storage/v1/b/{quote(bucket)}/o/{quote(str(item['name']), safe='')}?{query}"
     return RemoteFile(
-        name, address, int(item["size"]), item.get("md5Hash", ""), item.get("crc32c", "")
+        name,
+        address,
+        _size(str(item["size"]), address),
+        item.get("md5Hash", ""),
+        item.get("crc32c", ""),
     )
 
 
@@ -120,8 +120,16 @@ def _head(url: str) -> RemoteFile:
         raise refusal(url, error.code) from None
     except (OSError, ValueError) as error:
         raise unreachable(url, error) from error
-    size = int(length) if length is not None and length.isdigit() else None
-    return RemoteFile("", url, size, hashes.get("md5", ""), hashes.get("crc32c", ""))
+    return RemoteFile("", url, _size(length, url), hashes.get("md5", ""), hashes.get("crc32c", ""))
+
+
+def _size(length: str | None, url: str) -> int | None:
+    """Of a Content-Length (RFC 9110, 8.6)."""
+    if length is None:
+        return None
+    if not (length.isascii() and length.isdigit() and len(length) < 20):
+        raise DownloadError(f"{url}: the server says that the file has {length[:40]!r} bytes")
+    return int(length)
 
 
 def unreachable(url: str, error: Exception) -> DownloadError:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from openpi_flash_models.downloads.connection import open_url
 from openpi_flash_models.downloads.crc32c import Crc32c
-from openpi_flash_models.downloads.listing import RemoteFile, open_url, refusal, unreachable
+from openpi_flash_models.downloads.listing import RemoteFile, refusal, unreachable
 from openpi_flash_models.errors import DownloadError
 
 ATTEMPTS = 5

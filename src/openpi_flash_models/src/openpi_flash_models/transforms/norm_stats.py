@@ -90,10 +90,11 @@ def read_norm_stats_file(file: Path) -> NormStats:
     """
     try:
         fields = read_json(file, f"a {FILE_NAME}")["norm_stats"]
-        return NormStats(_parse(fields["state"]), _parse(fields["actions"]), str(file))
+        state, actions = (_parse(fields[name], name) for name in ("state", "actions"))
+        return NormStats(state, actions, str(file))
     except KeyError as error:
         raise CheckpointError(f"{file} is not a {FILE_NAME}: it lacks {error}") from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise CheckpointError(f"{file} is not a {FILE_NAME}: {error}") from error
 
 
@@ -103,11 +104,11 @@ def asset_ids(checkpoint: Path) -> list[str]:
     return sorted(file.parent.relative_to(assets).as_posix() for file in assets.rglob(FILE_NAME))
 
 
-def _parse(field: Mapping[str, Any]) -> FieldStats:
+def _parse(field: Mapping[str, Any], place: str) -> FieldStats:
     def array(name: str) -> np.ndarray:
         values = np.asarray(field[name], np.float64)
         if values.ndim != 1 or not np.isfinite(values).all():
-            raise ValueError(f"{name} is not a list of finite numbers")
+            raise ValueError(f"{place}.{name} is not a list of finite numbers")
         return values
 
     has_quantiles = field.get("q01") is not None and field.get("q99") is not None
@@ -115,8 +116,34 @@ def _parse(field: Mapping[str, Any]) -> FieldStats:
     low, high = (array("q01"), array("q99")) if has_quantiles else (None, None)
     sizes = {len(v) for v in (mean, std, low, high) if v is not None}
     if len(sizes) != 1:
-        raise ValueError(f"its lists have different lengths: {sorted(sizes)}")
+        raise ValueError(f"the lists of {place} have different lengths: {sorted(sizes)}")
+    refuse_backward(std, low, high, place)
     return FieldStats(mean, std, low, high)
+
+
+def refuse_backward(
+    std: np.ndarray | None, low: np.ndarray | None, high: np.ndarray | None, place: str
+) -> None:
+    """Refuse a negative deviation, and a percentile above the one that should be the higher.
+
+    Args:
+        std: deviations, [D]; None where there are none.
+        low: the lower percentiles, [D], likewise.
+        high: the higher ones.
+        place: what they are statistics of.
+
+    Raises:
+        ValueError: names the dimension and the values.
+    """
+    if std is not None and (std < 0).any():
+        at = int(np.argmax(std < 0))
+        raise ValueError(f"{place}.std[{at}] is {std[at]:g}, which no deviation can be")
+    if low is not None and high is not None and (low > high).any():
+        at = int(np.argmax(low > high))
+        raise ValueError(
+            f"{place}: the lower percentile of dimension {at} is {low[at]:g}, above the higher "
+            f"one, {high[at]:g}"
+        )
 
 
 def _hint(checkpoint: Path) -> str:

@@ -65,6 +65,36 @@ def choose_normalization(
     return chosen
 
 
+def refuse_still_state(stats: NormStats, scaling: Scaling, size: int) -> None:
+    """Refuse statistics in which a dimension of the state never moved.
+
+    The divisor would be ``epsilon``: a state that differs by a thousandth would reach the model as
+    a thousand. Actions without a range are harmless, they become their mean.
+
+    Args:
+        stats: of the checkpoint.
+        scaling: of the state.
+        size: how many dimensions the robot's state has; padding behind them is left alone.
+
+    Raises:
+        CheckpointError: names the dimension and what to do.
+    """
+    field, by_mean = stats.state, scaling == "mean_std"
+    low, high = (field.mean, field.std) if by_mean else (field.q01, field.q99)
+    if low is None or high is None:
+        return
+    still = (high if by_mean else high - low)[:size] == 0
+    if not still.any():
+        return
+    at = int(np.argmax(still))
+    name, instead = (f"state.std[{at}]", 1.0) if by_mean else (f"state.q99[{at}]", low[at] + 1.0)
+    raise CheckpointError(
+        f"{stats.source}: {name} is {high[at]:g}{'' if by_mean else ', as q01'}: the recordings "
+        "never moved this dimension of the state, and any other value would blow up; compute the "
+        f"statistics where it moves, or set {name} to {instead:g} if the robot never moves it"
+    )
+
+
 def normalize(x: np.ndarray, stats: FieldStats, scaling: Scaling) -> np.ndarray:
     """Robot units to the model's range."""
     return (normalize_zscore if scaling == "mean_std" else normalize_quantile)(x, stats)
