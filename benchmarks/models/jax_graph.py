@@ -25,12 +25,13 @@ import numpy as np
 from openpi_flash_models.actions.rtc import no_guidance
 from openpi_flash_models.checkpoints.leaves import nest
 from openpi_flash_models.jax_models import decode, gemma
+from openpi_flash_models.jax_models.arch import Arch
 from openpi_flash_models.jax_models.flops import call_flops
 from openpi_flash_models.jax_models.models import JaxActionModel, JaxTokenModel
 from openpi_flash_models.jax_models.prefix import read_last
-from openpi_flash_models.model.graph_options import DEFAULT_GRAPH, PLAIN_GRAPH, GraphOptions
 from openpi_flash_models.model.inputs import ModelInputs
 from openpi_flash_models.model.packing import bucket_of, pack
+from openpi_flash_models.model.rearrangements import ALL_OFF, ALL_ON, Rearrangements
 from openpi_flash_models.model.shape import ModelKind, ModelShape, expected_shapes, named_shape
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -95,16 +96,17 @@ def compare_actions(kind: ModelKind, calls: int) -> Row:
     tree, inputs = random_tree(shape), observation(3, 48 if kind == "pi0" else SLOTS)
     noise = np.random.default_rng(2).normal(size=(1, HORIZON, 32)).astype(np.float32)
 
-    def arm(options: GraphOptions) -> Callable[[], np.ndarray]:
+    def arm(options: Rearrangements) -> Callable[[], np.ndarray]:
         model = JaxActionModel(tree, shape, options)
 
         def call() -> np.ndarray:
-            cut = pack(inputs, options.token_buckets) if options.drop_padding else inputs
+            packing = options.packing
+            cut = pack(inputs, packing.token_buckets) if packing.drop_padding else inputs
             return model.sample(cut, noise, STEPS, no_guidance(1, HORIZON, 32))
 
         return call
 
-    return alternate(f"{kind} call", arm(DEFAULT_GRAPH), arm(PLAIN_GRAPH), calls)
+    return alternate(f"{kind} call", arm(ALL_ON), arm(ALL_OFF), calls)
 
 
 def compare_planner(calls: int) -> Row:
@@ -135,7 +137,7 @@ def first_new(said: np.ndarray, at: int) -> int:
 
 @partial(jax.jit, static_argnames="arch")
 def say_unrolled(
-    arch: gemma.Arch, weights: Any, head: decode.Head, inputs: ModelInputs, eos: jax.Array
+    arch: Arch, weights: Any, head: decode.Head, inputs: ModelInputs, eos: jax.Array
 ) -> jax.Array:
     """The loop written out: a forward per token, each over a cache one longer."""
     hidden, prefix = read_last(arch, weights, inputs)
@@ -225,9 +227,9 @@ def describe(rows: list[Row], calls: int) -> str:
     kinds: tuple[tuple[ModelKind, int], ...] = (("pi05", SLOTS), ("pi0", 48))
     for kind, slots in kinds:
         shape = named_shape(kind)
-        plain_count = call_flops(shape, PLAIN_GRAPH, cameras=3, prompt_slots=slots).total
-        length = bucket_of(WORDS, DEFAULT_GRAPH.token_buckets, slots)
-        our_count = call_flops(shape, DEFAULT_GRAPH, cameras=2, prompt_slots=length).total
+        plain_count = call_flops(shape, ALL_OFF, cameras=3, prompt_slots=slots).total
+        length = bucket_of(WORDS, ALL_ON.packing.token_buckets, slots)
+        our_count = call_flops(shape, ALL_ON, cameras=2, prompt_slots=length).total
         lines.append(
             f"| {kind} | {plain_count / 1e12:.2f} | {our_count / 1e12:.2f} | "
             f"{our_count / plain_count:.2f} |"

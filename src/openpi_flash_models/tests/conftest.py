@@ -15,10 +15,11 @@ from micro import micro_shape, random_leaves
 
 from openpi_flash_models.actions.rtc import no_guidance
 from openpi_flash_models.checkpoints import orbax
-from openpi_flash_models.jax_models import flow, gemma
+from openpi_flash_models.jax_models import flow
+from openpi_flash_models.jax_models.arch import Arch
 from openpi_flash_models.jax_models.weights import lay_out
-from openpi_flash_models.model.graph_options import DEFAULT_GRAPH
 from openpi_flash_models.model.inputs import CAMERAS, ModelInputs
+from openpi_flash_models.model.rearrangements import ALL_ON
 from openpi_flash_models.model.shape import check_tree
 
 DATA = Path(__file__).parent / "data"
@@ -60,7 +61,7 @@ def _is_of(model, path):
 class Model(NamedTuple):
     """A small model as tests use it."""
 
-    arch: gemma.Arch
+    arch: Arch
     weights: dict
 
     def act(self, inputs, noise, steps=10, *, guidance=None, method="identity", beta=5.0):
@@ -80,10 +81,13 @@ class Model(NamedTuple):
         )
 
 
-def build_model(leaves, dtype="float32", options=DEFAULT_GRAPH):
+def build_model(leaves, dtype="float32", options=ALL_ON):
     shape = check_tree(leaves, "tiny")
     cast = {path: leaf.astype(orbax.DTYPES[dtype]) for path, leaf in leaves.items()}
-    return Model(gemma.Arch(shape, options), lay_out(orbax.nest(cast)["params"], shape, options))
+    return Model(
+        Arch(shape, options.graph),
+        lay_out(orbax.nest(cast)["params"], shape, options.layout),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +102,7 @@ def micro_leaves(kind, seed=0):
 
 
 @functools.cache
-def micro_model(kind, options=DEFAULT_GRAPH):
+def micro_model(kind, options=ALL_ON):
     return build_model(micro_leaves(kind), "float32", options)
 
 
@@ -109,7 +113,7 @@ def micro():
 
 
 @functools.cache
-def tiny_model(name, dtype="float32", options=DEFAULT_GRAPH):
+def tiny_model(name, dtype="float32", options=ALL_ON):
     return build_model(read_tiny_leaves(name), dtype, options)
 
 

@@ -17,8 +17,8 @@ from openpi_flash_models.errors import (
     ObservationError,
 )
 from openpi_flash_models.load import load_policy
-from openpi_flash_models.model.graph_options import DEFAULT_GRAPH
 from openpi_flash_models.model.inputs import ModelInputs
+from openpi_flash_models.model.rearrangements import ALL_ON
 from openpi_flash_models.model.shape import named_shape
 from openpi_flash_models.policy.action_policy import ModelPolicy
 from openpi_flash_models.policy.flow_actions import FlowActions
@@ -413,7 +413,7 @@ def test_switches_of_jax_are_refused_for_a_checkpoint_that_runs_in_pytorch(
     with pytest.raises(
         InferenceConfigError, match=r"graph: its switches are for JAX only, .* in PyTorch"
     ):
-        load_policy("pi05_libero", libero_checkpoint, graph=DEFAULT_GRAPH)
+        load_policy("pi05_libero", libero_checkpoint, graph=ALL_ON)
 
 
 def test_a_checkpoint_without_the_robots_statistics_is_refused(tiny_checkpoint):

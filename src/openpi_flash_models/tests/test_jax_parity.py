@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from openpi_flash_models.actions.rtc import no_guidance
-from openpi_flash_models.jax_models import decode, flow, gemma, prefix, suffix
+from openpi_flash_models.jax_models import decode, flow, prefix, suffix
+from openpi_flash_models.jax_models.arch import Arch
 from openpi_flash_models.jax_models.weights import abstract_weights, struct
-from openpi_flash_models.model.graph_options import DEFAULT_GRAPH, PLAIN_GRAPH
 from openpi_flash_models.model.inputs import ModelInputs
+from openpi_flash_models.model.rearrangements import ALL_OFF, ALL_ON
 from openpi_flash_models.model.shape import named_shape
 
 FLOAT32_TOLERANCE = 1e-5
@@ -19,7 +20,7 @@ BFLOAT16_TOLERANCE = 3e-2  # of the largest action
 FLOW_MODELS = ("pi0", "pi05")
 
 
-@pytest.mark.parametrize("options", [DEFAULT_GRAPH, PLAIN_GRAPH], ids=["default", "plain"])
+@pytest.mark.parametrize("options", [ALL_ON, ALL_OFF], ids=["default", "plain"])
 @pytest.mark.parametrize("name", FLOW_MODELS)
 def test_float32_actions_equal_openpis(name, options, model, openpi):
     given, tiny = openpi(name), model(name, "float32", options)
@@ -143,8 +144,8 @@ def test_uint8_images_are_scaled_to_minus_one_to_one():
 def test_the_released_widths_fit_together(kind):
     """At full width and one layer; nothing is computed."""
     shape = dataclasses.replace(named_shape(kind), depth=1, vision_depth=1)
-    arch = gemma.Arch(shape, DEFAULT_GRAPH)
-    weights = abstract_weights(shape, DEFAULT_GRAPH, "bfloat16")
+    arch = Arch(shape, ALL_ON.graph)
+    weights = abstract_weights(shape, ALL_ON.layout, "bfloat16")
     inputs = ModelInputs(
         images=struct((2, 3, 224, 224, 3), np.uint8),
         image_mask=struct((2, 3), bool),

@@ -7,7 +7,7 @@ from server_configs import ARM_ACTION, FAST_ACTION, NULL_ACTION, PLANNER, error_
 
 from openpi_flash_models.actions.rtc import RtcOptions
 from openpi_flash_models.config import named_configs
-from openpi_flash_models.model.graph_options import PLAIN_GRAPH, GraphOptions
+from openpi_flash_models.model.rearrangements import ALL_OFF, ALL_ON, SWITCHES
 from openpi_flash_server.config.file import load_config
 from openpi_flash_server.config.problems import ConfigError
 from openpi_flash_server.config.server_config import Mode
@@ -79,17 +79,17 @@ def test_a_known_model_is_accepted():
 
 def test_every_switch_of_the_models_can_be_set_and_has_the_models_default():
     settings = parse({"action": ARM_ACTION}).action
-    of_device = GraphOptions(token_buckets=(7,))
+    of_device = ALL_ON.switched(token_buckets=(7,))
     assert settings.graph.options(of_device) == of_device
     assert settings.rtc.options() == RtcOptions()
     others = {"schedule": "linear", "max_guidance": 2}
     assert parse({"action": {**ARM_ACTION, "rtc": others}}).action.rtc.options() == RtcOptions(
         "identity", "linear", 2.0
     )
-    switches = {f.name: False for f in dataclasses.fields(GraphOptions) if f.default is True}
+    switches = dict.fromkeys(SWITCHES - {"token_buckets"}, False)
     values = {**ARM_ACTION, "graph": {**switches, "token_buckets": [8, 16]}}
     options = parse({"action": values}).action.graph.options(of_device)
-    assert options == dataclasses.replace(PLAIN_GRAPH, token_buckets=(8, 16))
+    assert options == ALL_OFF.switched(token_buckets=(8, 16))
 
 
 def test_real_time_chunking_can_be_off_and_is_no_problem_of_a_model_that_has_none():

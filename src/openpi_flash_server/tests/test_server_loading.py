@@ -4,7 +4,7 @@ import pytest
 
 import openpi_flash_models.load
 from openpi_flash_models.actions.rtc import RtcOptions
-from openpi_flash_models.model.graph_options import DEFAULT_GRAPH
+from openpi_flash_models.model.rearrangements import ALL_ON
 from openpi_flash_server.config.server_config import ActionSettings, PlannerSettings
 from openpi_flash_server.serving.loading import load_planner, load_policy
 
@@ -67,9 +67,11 @@ def test_what_is_set_is_what_is_loaded(loaded, tmp_path):
     first, second, planner = loaded
     assert (first["framework"], first["dtype"]) == ("jax", "bfloat16")
     assert first["rtc"] == RtcOptions("vjp", "linear", 3.0)
-    assert not first["graph"].static_cache
-    assert first["graph"].token_buckets == DEFAULT_GRAPH.token_buckets[:1], "those of a CPU"
+    assert not first["graph"].graph.static_cache
+    assert first["graph"].packing.token_buckets == ALL_ON.packing.token_buckets[:1], (
+        "those of a CPU"
+    )
     assert second["rtc"] is None
-    assert second["graph"].token_buckets == (8,)
-    assert second["graph"].static_cache
+    assert second["graph"].packing.token_buckets == (8,)
+    assert second["graph"].graph.static_cache
     assert (planner["dtype"], planner["missing_cameras"]) == ("float32", "attended")

@@ -44,7 +44,7 @@ from openpi_flash_models.config.inference_config import InferenceConfig
 from openpi_flash_models.config.named_configs import get_config
 from openpi_flash_models.errors import InferenceConfigError
 from openpi_flash_models.files import expand_home
-from openpi_flash_models.model.graph_options import GraphOptions
+from openpi_flash_models.model.rearrangements import Rearrangements
 from openpi_flash_models.model.shape import ModelKind, ModelShape, check_tree
 from openpi_flash_models.policy.action_kind import ActionKind
 from openpi_flash_models.policy.action_policy import ModelPolicy
@@ -71,7 +71,7 @@ def load_policy(
     default_prompt: str | None = None,
     framework: FrameworkChoice = "auto",
     dtype: str | None = None,
-    graph: GraphOptions | None = None,
+    graph: Rearrangements | None = None,
     rtc: RtcOptions | None = DEFAULT_RTC,
     max_batch: int = 1,
     normalization: NormalizationChoice = "auto",
@@ -150,7 +150,7 @@ def load_planner(
     robot: str | None = None,
     dtype: str | None = None,
     missing_cameras: MissingCameras = "masked",
-    graph: GraphOptions | None = None,
+    graph: Rearrangements | None = None,
     block_tokens: int | None = None,
 ) -> SubtaskPlanner:
     """Load a planner.
@@ -268,7 +268,7 @@ def _jax_flow(
     tree: Mapping[str, Any],
     shape: ModelShape,
     dtype: str,
-    graph: GraphOptions | None,
+    graph: Rearrangements | None,
     rtc: RtcOptions,
 ) -> ActionModel:
     del dtype  # the tree's
@@ -281,7 +281,7 @@ def _torch_flow(
     tree: Mapping[str, Any],
     shape: ModelShape,
     dtype: str,
-    graph: GraphOptions | None,
+    graph: Rearrangements | None,
     rtc: RtcOptions,
 ) -> ActionModel:
     del graph
@@ -298,5 +298,5 @@ def _directory(path: str | Path) -> Path:
 
 _FLOW_MODELS: dict[
     Framework,
-    Callable[[Mapping[str, Any], ModelShape, str, GraphOptions | None, RtcOptions], ActionModel],
+    Callable[[Mapping[str, Any], ModelShape, str, Rearrangements | None, RtcOptions], ActionModel],
 ] = {"jax": _jax_flow, "pytorch": _torch_flow}

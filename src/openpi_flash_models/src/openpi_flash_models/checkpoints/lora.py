@@ -39,8 +39,12 @@ def has_lora(leaves: Mapping[LeafPath, Any]) -> bool:
 
 
 def merge_lora(
-    leaves: Mapping[LeafPath, np.ndarray], source: str, scaling: LoraScaling = LoraScaling()
-) -> dict[LeafPath, np.ndarray]:
+    leaves: Mapping[LeafPath, Any],
+    source: str,
+    scaling: LoraScaling = LoraScaling(),
+    *,
+    xp: Any = np,
+) -> dict[LeafPath, Any]:
     """Merge the adapters; the result is a plain model with the same outputs.
 
     Sums are made in float32. A merged weight has the widest type of its parts, so that an adapter
@@ -51,6 +55,7 @@ def merge_lora(
         leaves: tensors by path, stored dtypes.
         source: what to call the checkpoint in an error.
         scaling: see the module.
+        xp: ``numpy``, or ``jax.numpy`` for leaves that are traced.
 
     Raises:
         CheckpointError: an adapter lacks its other half or what it adapts, or does not fit.
@@ -77,6 +82,7 @@ def merge_lora(
                 leaves[other],
                 scale=scale if not stem else 1.0,
                 sums_heads=path[-2].startswith("attn_vec_einsum"),
+                xp=xp,
             )
         except ValueError as error:
             raise CheckpointError(
@@ -85,19 +91,40 @@ def merge_lora(
     return merged
 
 
-def _merged(
-    weight: np.ndarray, a: np.ndarray, b: np.ndarray, *, scale: float, sums_heads: bool
-) -> np.ndarray:
-    wide_a, wide_b = a.astype(np.float32), b.astype(np.float32)
-    if sums_heads:  # [L, N, r, D]
-        wide_b = wide_b.sum(axis=-3, keepdims=True)
-    result = weight.astype(np.float32)
-    if result.shape != (*a.shape[:-1], b.shape[-1]):
+def adapted(weight: Any, a: Any, b: Any, *, scale: float, sums_heads: bool) -> Any:
+    """A weight with its adapter, in float32; arrays of any library, with any leading axes.
+
+    Args:
+        weight: [..., D, H] or [..., N, H, D].
+        a: [..., r] instead of the last axis.
+        b: [..., r, :] instead of the last but one.
+        scale: of the product.
+        sums_heads: whether ``b`` is summed over the heads first, as of the attention's output.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    if weight.shape != (*a.shape[:-1], b.shape[-1]):
         raise ValueError(f"shapes {weight.shape}, {a.shape} and {b.shape}")
-    # layer by layer: the product of all layers at once would double the memory of a load
-    for layer in range(len(result)):
-        result[layer] += np.float32(scale) * (wide_a[layer] @ wide_b[layer])
-    dtypes = {leaf.dtype for leaf in (weight, a, b)}
+    wide_a, wide_b = a.astype(np.float32), b.astype(np.float32)
+    if sums_heads:
+        wide_b = wide_b.sum(axis=-3, keepdims=True)
+    return weight.astype(np.float32) + np.float32(scale) * (wide_a @ wide_b)
+
+
+def _merged(weight: Any, a: Any, b: Any, *, scale: float, sums_heads: bool, xp: Any) -> Any:
+    if weight.shape != (*a.shape[:-1], b.shape[-1]):
+        raise ValueError(f"shapes {weight.shape}, {a.shape} and {b.shape}")
+    if xp is np:
+        result = weight.astype(np.float32)
+        # layer by layer: the product of all layers at once would double the memory of a load
+        for layer in range(len(result)):
+            result[layer] = adapted(
+                result[layer], a[layer], b[layer], scale=scale, sums_heads=sums_heads
+            )
+    else:
+        result = adapted(weight, a, b, scale=scale, sums_heads=sums_heads)
+    dtypes = {np.dtype(leaf.dtype) for leaf in (weight, a, b)}
     return result if np.dtype(np.float32) in dtypes else result.astype(_narrow(dtypes))
 
 

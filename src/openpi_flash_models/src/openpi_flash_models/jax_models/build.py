@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from openpi_flash_models.actions.rtc import RtcOptions
 from openpi_flash_models.jax_models.compile_cache import use_compile_cache
 from openpi_flash_models.jax_models.models import JaxActionModel, JaxTokenModel
-from openpi_flash_models.model.graph_options import DEFAULT_GRAPH, GraphOptions
+from openpi_flash_models.model.rearrangements import ALL_ON, Rearrangements
 from openpi_flash_models.model.shape import ModelShape
 
 
@@ -27,16 +26,16 @@ def best_dtype() -> str:
     return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
-def graph_of_device() -> GraphOptions:
+def graph_of_device() -> Rearrangements:
     """Every switch on, with the prompt lengths that suit the device."""
     if jax.default_backend() != "cpu":
-        return DEFAULT_GRAPH
+        return ALL_ON
     # programs for a CPU are compiled at every start: fewer of them
-    return dataclasses.replace(DEFAULT_GRAPH, token_buckets=DEFAULT_GRAPH.token_buckets[:1])
+    return ALL_ON.switched(token_buckets=ALL_ON.packing.token_buckets[:1])
 
 
 def flow_model(
-    tree: Mapping[str, Any], shape: ModelShape, graph: GraphOptions | None, rtc: RtcOptions
+    tree: Mapping[str, Any], shape: ModelShape, graph: Rearrangements | None, rtc: RtcOptions
 ) -> JaxActionModel:
     """pi0 or pi0.5; `graph` None is the device's."""
     use_compile_cache()
@@ -44,7 +43,7 @@ def flow_model(
 
 
 def token_model(
-    tree: Mapping[str, Any], shape: ModelShape, graph: GraphOptions | None
+    tree: Mapping[str, Any], shape: ModelShape, graph: Rearrangements | None
 ) -> JaxTokenModel:
     """pi0-FAST; `graph` None is the device's."""
     use_compile_cache()
@@ -54,7 +53,7 @@ def token_model(
 def planner_model(
     tree: Mapping[str, Any],
     shape: ModelShape,
-    graph: GraphOptions | None,
+    graph: Rearrangements | None,
     *,
     max_tokens: int,
     allowed: np.ndarray,

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from openpi_flash_models.jax_models import gemma
+from openpi_flash_models.jax_models.arch import Arch
 from openpi_flash_models.jax_models.prefix import embed_prefix, read_embedded
 from openpi_flash_models.model.inputs import ModelInputs
 
@@ -93,14 +94,14 @@ def logits(head: Head, hidden: jax.Array) -> jax.Array:
 
 
 def read_prefix(
-    arch: gemma.Arch, weights: Params, inputs: ModelInputs, max_tokens: int
+    arch: Arch, weights: Params, inputs: ModelInputs, max_tokens: int
 ) -> tuple[jax.Array, DecodeState]:
     """Run the prefix; returns the hidden state [B, D] of its last token, and the decode state."""
     return _read(arch, weights, embed_prefix(arch, weights, inputs), max_tokens)
 
 
 def _read(
-    arch: gemma.Arch, weights: Params, embedded: tuple[jax.Array, jax.Array], max_tokens: int
+    arch: Arch, weights: Params, embedded: tuple[jax.Array, jax.Array], max_tokens: int
 ) -> tuple[jax.Array, DecodeState]:
     hidden, prefix = read_embedded(arch, weights, *embedded)
 
@@ -113,7 +114,7 @@ def _read(
 
 
 def decode_step(
-    arch: gemma.Arch, weights: Params, state: DecodeState, token: jax.Array, slot: jax.Array
+    arch: Arch, weights: Params, state: DecodeState, token: jax.Array, slot: jax.Array
 ) -> tuple[jax.Array, DecodeState]:
     """Feed one token [B]; returns the hidden state [B, D] after it.
 
@@ -144,7 +145,7 @@ def decode_step(
 
 @partial(jax.jit, static_argnames=("arch", "max_tokens", "skipped_positions"))
 def decode(
-    arch: gemma.Arch,
+    arch: Arch,
     weights: Params,
     head: Head,
     inputs: ModelInputs,
@@ -180,14 +181,14 @@ def decode(
 
 
 @partial(jax.jit, static_argnames=("arch",))
-def embed(arch: gemma.Arch, weights: Params, inputs: ModelInputs) -> tuple[jax.Array, jax.Array]:
+def embed(arch: Arch, weights: Params, inputs: ModelInputs) -> tuple[jax.Array, jax.Array]:
     """The first part of ``decode``: see ``prefix.embed_prefix``."""
     return embed_prefix(arch, weights, inputs)
 
 
 @partial(jax.jit, static_argnames=("arch", "max_tokens", "skipped_positions"))
 def begin(
-    arch: gemma.Arch,
+    arch: Arch,
     weights: Params,
     head: Head,
     embedded: tuple[jax.Array, jax.Array],
@@ -207,7 +208,7 @@ def begin(
 
 @partial(jax.jit, static_argnames=("arch",), donate_argnames=("text",))
 def go_on(
-    arch: gemma.Arch, weights: Params, head: Head, text: Text, *, eos: jax.Array, tokens: jax.Array
+    arch: Arch, weights: Params, head: Head, text: Text, *, eos: jax.Array, tokens: jax.Array
 ) -> Text:
     """A further part of ``decode``: chooses at most ``tokens`` (int32 scalar) more.
 

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from openpi_flash_models.jax_models import suffix
-from openpi_flash_models.jax_models.gemma import Arch
+from openpi_flash_models.jax_models.arch import Arch
 from openpi_flash_models.jax_models.prefix import Prefix, embed_prefix, run_prefix
 from openpi_flash_models.jax_models.weights import abstract_weights, struct
-from openpi_flash_models.model.graph_options import GraphOptions
 from openpi_flash_models.model.inputs import IMAGE_SIZE, ModelInputs
+from openpi_flash_models.model.rearrangements import Rearrangements
 from openpi_flash_models.model.shape import ModelShape
 
 
@@ -41,7 +41,7 @@ class CallFlops:
 
 def call_flops(
     shape: ModelShape,
-    options: GraphOptions,
+    options: Rearrangements,
     *,
     cameras: int,
     prompt_slots: int,
@@ -58,7 +58,7 @@ def call_flops(
         horizon: steps of a chunk.
         num_steps: denoising steps.
     """
-    arch, weights = Arch(shape, options), abstract_weights(shape, options, "bfloat16")
+    arch, weights = Arch(shape, options.graph), abstract_weights(shape, options.layout, "bfloat16")
 
     inputs = ModelInputs(
         images=struct((1, cameras, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.uint8),

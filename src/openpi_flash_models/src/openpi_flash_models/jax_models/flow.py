@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from openpi_flash_models.actions.rtc import Guidance, Method
-from openpi_flash_models.jax_models import gemma, suffix
+from openpi_flash_models.jax_models import suffix
+from openpi_flash_models.jax_models.arch import Arch
 from openpi_flash_models.jax_models.prefix import embed_prefix, run_prefix
 from openpi_flash_models.model.inputs import ModelInputs
 
@@ -33,7 +34,7 @@ jax.tree_util.register_dataclass(
 
 @partial(jax.jit, static_argnames=("arch", "method"))
 def sample_actions(
-    arch: gemma.Arch,
+    arch: Arch,
     weights: Params,
     inputs: ModelInputs,
     *,
@@ -132,13 +133,13 @@ def guided_velocity(
 def _denoise(
     flow: Callable[[jax.Array, jax.Array, suffix.TimeFeatures], jax.Array],
     features: Callable[[jax.Array], suffix.TimeFeatures],
-    arch: gemma.Arch,
+    arch: Arch,
     noise: jax.Array,
     num_steps: jax.Array,
 ) -> jax.Array:
     """Euler steps; ``features`` of the times are computed for a block of steps at once."""
     step_size = -1.0 / num_steps.astype(jnp.float32)
-    block = STEPS_PER_BLOCK if arch.options.modulate_once else 1
+    block = STEPS_PER_BLOCK if arch.graph.modulate_once else 1
 
     def run_block(carry: tuple[jax.Array, jax.Array, jax.Array]) -> Any:
         done, x, time = carry

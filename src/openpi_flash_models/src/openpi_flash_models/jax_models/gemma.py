@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from openpi_flash_models.jax_models.weights import layer_at
-from openpi_flash_models.model.graph_options import GraphOptions
+from openpi_flash_models.jax_models.arch import Arch, layer_at, run_each_layer, used_layer
 from openpi_flash_models.model.shape import ModelShape
 
 RMS_EPSILON = 1e-6
@@ -27,13 +26,6 @@ ROPE_MAX_WAVELENGTH = 10_000
 MASKED_LOGIT = -2.3819763e38
 
 Params = Mapping[str, Any]
-
-
-class Arch(NamedTuple):
-    """A model's sizes and switches, for which a program is made."""
-
-    shape: ModelShape
-    options: GraphOptions
 
 
 class KeyValues(NamedTuple):
@@ -110,7 +102,7 @@ def run_layers(
         The normed output [B, Q or T, D], and the keys and values of all T tokens.
     """
     shape, layers, depth = arch.shape, tower["layers"], arch.shape.depth
-    early = wanted is not None and arch.options.keys_only_last_layer
+    early = wanted is not None and arch.graph.keys_only_last_layer
 
     def attend(layer: Params, query: jax.Array, own: KeyValues, seen: Any, mask: Any) -> jax.Array:
         blocks = [
@@ -119,24 +111,26 @@ def run_layers(
         if mask is None:
             mask = jnp.ones((1, 1, own.keys.shape[1]), bool)
         blocks.append((own, mask))
-        if not arch.options.static_cache:
+        if not arch.graph.static_cache:
             blocks = [_joined(blocks, query.shape[:2])]
         return _out(layer, attention(query, blocks))
 
-    def step(x: jax.Array, index: Any) -> tuple[jax.Array, KeyValues]:
-        layer = layer_at(layers, index)
-        h, gate = norm(x, layer["pre_attention_norm"], _at(modulation, "pre_attention", index))
+    def step(x: jax.Array, layer: Params, beside: Sequence[Any]) -> tuple[jax.Array, KeyValues]:
+        pre_attention, pre_ffw, *seen = beside
+        h, gate = norm(x, layer["pre_attention_norm"], pre_attention)
         query, own = project(shape, layer, h, positions)
-        seen = [layer_at(group.cache, index) for group in past]
         x = _residual(x, attend(layer, query, own, seen, mask), gate)
-        h, gate = norm(x, layer["pre_ffw_norm"], _at(modulation, "pre_ffw", index))
+        h, gate = norm(x, layer["pre_ffw_norm"], pre_ffw)
         return _residual(x, _mlp(layer, h), gate), own
 
-    x, cache = _repeat(step, x, depth - 1 if early else depth, unroll=isinstance(layers, list))
+    norms = [None, None] if modulation is None else [modulation.pre_attention, modulation.pre_ffw]
+    beside = [*norms, *(group.cache for group in past)]
+    count = depth - 1 if early else depth
+    x, cache = run_each_layer(arch, step, x, layers, count=count, beside=beside)
     if early and wanted is not None:
         assert not past, "only the prefix pass takes wanted"
         assert modulation is None, "the prefix pass has plain norms"
-        layer = layer_at(layers, depth - 1)
+        layer = used_layer(arch, layer_at(layers, depth - 1))
         h, _ = norm(x, layer["pre_attention_norm"], None)
         if wanted.shape[1] == 0:
             _, own = project(shape, layer, h, positions)
@@ -192,6 +186,7 @@ def project(
     shape: ModelShape, layer: Params, h: jax.Array, positions: jax.Array
 ) -> tuple[jax.Array, KeyValues]:
     """Query [B, T, N, H], scaled and rotated, and keys and values of one layer."""
+    assert "lora" not in layer, "Arch.layer merges adapters into the weights"
     n, k, head_width = shape.heads, shape.key_heads, shape.head_width
     if "qkv" in layer:
         parts = jnp.split(h @ layer["qkv"], [n * head_width, (n + k) * head_width], axis=-1)
@@ -234,20 +229,6 @@ def attention(query: jax.Array, blocks: Sequence[tuple[KeyValues, jax.Array]]) -
         )
         start += size
     return jnp.asarray(attended).astype(query.dtype).reshape(batch, length, heads, head_width)
-
-
-def _repeat(step: Any, x: jax.Array, count: int, *, unroll: bool) -> tuple[jax.Array, Cache]:
-    if not unroll:
-        return jax.lax.scan(step, x, jnp.arange(count))
-    cache = []
-    for index in range(count):
-        x, own = step(x, index)
-        cache.append(own)
-    return x, cache
-
-
-def _at(modulation: Modulation | None, name: str, index: Any) -> jax.Array | None:
-    return None if modulation is None else layer_at(getattr(modulation, name), index)
 
 
 def _joined(

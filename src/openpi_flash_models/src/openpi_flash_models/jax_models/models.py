@@ -13,10 +13,10 @@ import numpy as np
 from openpi_flash_models.actions.rtc import DEFAULT_RTC, Guidance, RtcOptions
 from openpi_flash_models.errors import ModelOutputError
 from openpi_flash_models.jax_models import decode, flow
-from openpi_flash_models.jax_models.gemma import Arch
+from openpi_flash_models.jax_models.arch import Arch
 from openpi_flash_models.jax_models.weights import lay_out
-from openpi_flash_models.model.graph_options import DEFAULT_GRAPH, GraphOptions
 from openpi_flash_models.model.inputs import ModelInputs
+from openpi_flash_models.model.rearrangements import ALL_ON, Rearrangements
 from openpi_flash_models.model.shape import ModelShape
 from openpi_flash_models.policy.model_protocols import Turn, at_once
 from openpi_flash_models.text.tokenizer import EOS_ID
@@ -38,12 +38,13 @@ class JaxModel:
         self,
         tree: Mapping[str, Any],
         shape: ModelShape,
-        options: GraphOptions = DEFAULT_GRAPH,
+        options: Rearrangements = ALL_ON,
         *,
         with_actions: bool = True,
     ) -> None:
-        self.arch = Arch(shape, options)
-        self.weights = lay_out(tree, shape, options, with_actions=with_actions)
+        self.arch = Arch(shape, options.graph)
+        self.packing = options.packing
+        self.weights = lay_out(tree, shape, options.layout, with_actions=with_actions)
 
     @property
     def shape(self) -> ModelShape:
@@ -53,11 +54,10 @@ class JaxModel:
     @property
     def token_buckets(self) -> Sequence[int] | None:
         """Prompt lengths with a program, besides the longest; None: no padding is cut."""
-        options = self.arch.options
-        return options.token_buckets if options.drop_padding else None
+        return self.packing.token_buckets if self.packing.drop_padding else None
 
     def _placed(self, inputs: ModelInputs) -> ModelInputs:
-        if self.arch.options.uint8_images or inputs.images.dtype != np.uint8:
+        if self.packing.uint8_images or inputs.images.dtype != np.uint8:
             return inputs
         wide = np.asarray(inputs.images).astype(np.float32) / 255.0 * 2.0 - 1.0
         return dataclasses.replace(inputs, images=wide)
@@ -77,7 +77,7 @@ class JaxActionModel(JaxModel):
         self,
         tree: Mapping[str, Any],
         shape: ModelShape,
-        options: GraphOptions = DEFAULT_GRAPH,
+        options: Rearrangements = ALL_ON,
         rtc: RtcOptions = DEFAULT_RTC,
     ) -> None:
         super().__init__(tree, shape, options)
@@ -121,7 +121,7 @@ class JaxTokenModel(JaxModel):
         self,
         tree: Mapping[str, Any],
         shape: ModelShape,
-        options: GraphOptions = DEFAULT_GRAPH,
+        options: Rearrangements = ALL_ON,
         *,
         max_tokens: int = FAST_MAX_TOKENS,
         allowed: np.ndarray | None = None,

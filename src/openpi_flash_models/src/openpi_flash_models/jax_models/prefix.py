@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from openpi_flash_models.jax_models import gemma, siglip
+from openpi_flash_models.jax_models.arch import Arch
 from openpi_flash_models.model.inputs import ModelInputs
 
 Params = Mapping[str, Any]
@@ -46,20 +47,20 @@ class Prefix(NamedTuple):
         return gemma.Past(self.cache, self.valid)
 
 
-def embed_prefix(
-    arch: gemma.Arch, weights: Params, inputs: ModelInputs
-) -> tuple[jax.Array, jax.Array]:
+def embed_prefix(arch: Arch, weights: Params, inputs: ModelInputs) -> tuple[jax.Array, jax.Array]:
     """Tokens [B, S, D] of images and prompt, and which of them are valid [B, S]."""
     batch, cameras = inputs.images.shape[:2]
     pictures = scale_images(inputs.images)
-    if arch.options.batch_cameras:
+    if arch.graph.batch_cameras:
         flat = pictures.reshape(batch * cameras, *pictures.shape[2:])
-        seen = siglip.encode_images(weights["vision"], flat)
+        seen = siglip.encode_images(arch, weights["vision"], flat)
         seen = seen.reshape(batch, -1, seen.shape[-1])
     else:
-        each = [siglip.encode_images(weights["vision"], pictures[:, i]) for i in range(cameras)]
+        each = [
+            siglip.encode_images(arch, weights["vision"], pictures[:, i]) for i in range(cameras)
+        ]
         seen = jnp.concatenate(each, axis=1)
-    read = gemma.embed_tokens(weights["embedding"], inputs.tokens)
+    read = gemma.embed_tokens(weights["embedding"], inputs.tokens).astype(seen.dtype)
     pictured = jnp.repeat(inputs.image_mask, seen.shape[1] // cameras, axis=1)
     valid = jnp.concatenate([pictured, inputs.token_mask], axis=1)
     return jnp.concatenate([seen, read], axis=1), valid
@@ -73,7 +74,14 @@ def scale_images(images: jax.Array) -> jax.Array:
 
 
 def run_prefix(
-    arch: gemma.Arch, weights: Params, tokens: jax.Array, valid: jax.Array, wanted: jax.Array
+    arch: Arch,
+    weights: Params,
+    tokens: jax.Array,
+    valid: jax.Array,
+    wanted: jax.Array | None,
+    *,
+    mask: jax.Array | None = None,
+    positions: jax.Array | None = None,
 ) -> tuple[jax.Array, Prefix]:
     """Run expert 0 over the prefix.
 
@@ -82,26 +90,45 @@ def run_prefix(
         weights: of the model.
         tokens: [B, S, D].
         valid: [B, S] bool.
-        wanted: [B, Q] int, which tokens' outputs are read; actions need none of them.
+        wanted: [B, Q] int, which tokens' outputs are read; actions need none of them. None: all.
+        mask: [B, S, S] bool, true where a token may attend to another one, such as of
+            ``block_mask``; None: every valid token attends to every valid token.
+        positions: [B, S] int, for RoPE; None: masked tokens take no position.
 
     Returns:
-        The normed output [B, Q, D] of the wanted tokens, and the prefix for the suffix.
+        The normed output [B, Q or S, D] of the wanted tokens, and the prefix for the suffix.
     """
-    positions = jnp.cumsum(valid, axis=1) - 1  # masked tokens take no position
-    mask = valid[:, :, None] & valid[:, None, :]
+    if positions is None:
+        positions = jnp.cumsum(valid, axis=1) - 1
+    if mask is None:
+        mask = valid[:, :, None] & valid[:, None, :]
     hidden, cache = gemma.run_layers(
         arch, weights["language"], tokens, positions, mask, wanted=wanted
     )
     return hidden, Prefix(cache, valid, valid.sum(axis=1))
 
 
-def read_last(arch: gemma.Arch, weights: Params, inputs: ModelInputs) -> tuple[jax.Array, Prefix]:
+def block_mask(valid: jax.Array, causal: jax.Array) -> jax.Array:
+    """[B, S, S] bool: which token may attend to which, where some tokens are causal.
+
+    A causal token begins a block: tokens attend to their own block and to earlier ones. Source:
+    ``make_attn_mask`` in ``openpi/models/pi0.py``.
+
+    Args:
+        valid: [B, S] bool.
+        causal: [B, S] bool.
+    """
+    block = jnp.cumsum(causal, axis=1)
+    return (block[:, None, :] <= block[:, :, None]) & valid[:, None, :] & valid[:, :, None]
+
+
+def read_last(arch: Arch, weights: Params, inputs: ModelInputs) -> tuple[jax.Array, Prefix]:
     """Run the prefix; returns the hidden state [B, D] of its last valid token, and the prefix."""
     return read_embedded(arch, weights, *embed_prefix(arch, weights, inputs))
 
 
 def read_embedded(
-    arch: gemma.Arch, weights: Params, tokens: jax.Array, valid: jax.Array
+    arch: Arch, weights: Params, tokens: jax.Array, valid: jax.Array
 ) -> tuple[jax.Array, Prefix]:
     """As ``read_last``, for the tokens [B, S, D] of ``embed_prefix``."""
     last = valid.shape[1] - 1 - jnp.argmax(valid[:, ::-1], axis=1)

@@ -2,50 +2,46 @@
 
 Sources: SigLIP (arXiv 2303.15343), and ``openpi/models/siglip.py`` with ``So400m/14``.
 
-Shapes: N images, P patches (16 x 16), W tower width, A heads, H head width, D language width.
+Shapes: N images, P patches, W tower width, A heads, H head width, D language width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from openpi_flash_models.jax_models.weights import layer_at
+from openpi_flash_models.jax_models.arch import Arch, run_each_layer
 
 LAYER_NORM_EPSILON = 1e-6
 
 Params = Mapping[str, Any]
 
 
-def encode_images(vision: Params, images: jax.Array) -> jax.Array:
+def encode_images(arch: Arch, vision: Params, images: jax.Array) -> jax.Array:
     """Encode images.
 
     Args:
+        arch: sizes and switches.
         vision: of the weights.
-        images: [N, 224, 224, 3] float32 in [-1, 1].
+        images: [N, side, side, 3] float32 in [-1, 1].
 
     Returns:
-        [N, P, D] in the dtype of the weights.
+        [N, P, D] in the compute dtype.
     """
-    dtype = vision["head"]["kernel"].dtype
+    dtype = arch.dtype or vision["head"]["kernel"].dtype
     x = _patches(images, vision["embedding"])  # [N, P, W] float32
     x = (x + vision["pos_embedding"].astype(jnp.float32)).astype(dtype)
-    layers = vision["layers"]
 
-    def block(x: jax.Array, layer: Params) -> jax.Array:
+    def block(x: jax.Array, layer: Params, _: Sequence[Any]) -> tuple[jax.Array, None]:
         x = x + _self_attention(layer_norm(x, layer["norm_0"]), layer)
-        return x + _mlp(layer_norm(x, layer["norm_1"]), layer)
+        return x + _mlp(layer_norm(x, layer["norm_1"]), layer), None
 
-    if isinstance(layers, list):
-        for layer in layers:
-            x = block(x, layer)
-    else:
-        depth = layers["norm_0"]["scale"].shape[0]
-        x = jax.lax.fori_loop(0, depth, lambda i, x: block(x, layer_at(layers, i)), x)
-    return _linear(vision["head"], layer_norm(x, vision["final_norm"]))
+    x, _ = run_each_layer(arch, block, x, vision["layers"], count=arch.shape.vision_depth)
+    head = {name: leaf.astype(dtype) for name, leaf in vision["head"].items()}
+    return _linear(head, layer_norm(x, vision["final_norm"]))
 
 
 def layer_norm(x: jax.Array, params: Params) -> jax.Array:

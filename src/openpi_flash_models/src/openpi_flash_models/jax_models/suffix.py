@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from openpi_flash_models.jax_models import gemma
+from openpi_flash_models.jax_models.arch import Arch
 from openpi_flash_models.jax_models.prefix import Prefix
 
 # Periods of the time features; the flow time is in [0, 1].
@@ -76,40 +77,63 @@ def embed_time(heads: Params, time: jax.Array) -> jax.Array:
     return x
 
 
-def time_features(arch: gemma.Arch, weights: Params, times: jax.Array) -> TimeFeatures:
+def time_features(arch: Arch, weights: Params, times: jax.Array) -> TimeFeatures:
     """The features of all ``times`` [F] at once."""
     heads, tower = weights["heads"], weights["expert"]
     if arch.shape.kind == "pi0":
         features = sines_and_cosines(times, arch.shape.expert_width)
-        if arch.options.modulate_once:
+        if arch.graph.modulate_once:
             features = features @ heads["action_time_mlp_in"]["kernel"][arch.shape.expert_width :]
         return TimeFeatures(features, None, None, None)
-    condition = embed_time(heads, times).astype(heads["action_out_proj"]["kernel"].dtype)
+    dtype = _dtype(arch, heads)
+    condition = embed_time(heads, times).astype(dtype)
+
+    def narrow(norm: Params) -> Params:
+        return {name: leaf.astype(dtype) for name, leaf in norm["Dense_0"].items()}
 
     def of_layers(name: str) -> jax.Array:
         layers = tower["layers"]
         if isinstance(layers, list):
-            each = [linear(layer[name]["Dense_0"], condition) for layer in layers]
+            each = [linear(narrow(layer[name]), condition) for layer in layers]
             return jnp.stack(each, axis=1)
-        dense = layers[name]["Dense_0"]
+        dense = narrow(layers[name])
         return jnp.einsum("fd,ldk->flk", condition, dense["kernel"]) + dense["bias"]
 
     return TimeFeatures(
         None,
         of_layers("pre_attention_norm"),
         of_layers("pre_ffw_norm"),
-        linear(tower["final_norm"]["Dense_0"], condition),
+        linear(narrow(tower["final_norm"]), condition),
     )
 
 
-def at_time(features: TimeFeatures, index: jax.Array) -> TimeFeatures:
-    """The features of one time, for all tokens: [B = 1, T = 1] instead of [F]."""
-    one = jax.tree.map(lambda f: jax.lax.dynamic_index_in_dim(f, index, 0, False), features)
+def at_time(features: TimeFeatures, index: jax.Array | int) -> TimeFeatures:
+    """The features of some of the times.
 
-    def for_all(x: jax.Array | None) -> jax.Array | None:
-        return None if x is None else x[..., None, None, :]
+    Args:
+        features: of F times.
+        index: of the time: one for all tokens (a scalar), one for each row [B], or one for each
+            action [B, H].
 
-    return TimeFeatures(*(for_all(part) for part in one))
+    Returns:
+        Features [B or 1, H or 1, ...] instead of [F, ...], behind the axis of layers.
+    """
+    if jnp.ndim(index) == 0:
+        one = jax.tree.map(lambda f: jax.lax.dynamic_index_in_dim(f, index, 0, False), features)
+
+        def for_all(x: jax.Array | None) -> jax.Array | None:
+            return None if x is None else x[..., None, None, :]
+
+        return TimeFeatures(*(for_all(part) for part in one))
+    rows = jnp.asarray(index)
+    taken = jax.tree.map(lambda f: f[rows if rows.ndim == 2 else rows[:, None]], features)
+
+    def layers_first(x: jax.Array | None) -> jax.Array | None:
+        return None if x is None else jnp.moveaxis(x, 2, 0)
+
+    return TimeFeatures(
+        taken.time, layers_first(taken.pre_attention), layers_first(taken.pre_ffw), taken.final
+    )
 
 
 def where(chosen: jax.Array, one: TimeFeatures, other: TimeFeatures) -> TimeFeatures:
@@ -117,17 +141,15 @@ def where(chosen: jax.Array, one: TimeFeatures, other: TimeFeatures) -> TimeFeat
     return jax.tree.map(lambda a, b: jnp.where(chosen[..., None], a, b), one, other)
 
 
-def context_of(
-    arch: gemma.Arch, weights: Params, prefix: Prefix, state: jax.Array | None
-) -> Context:
+def context_of(arch: Arch, weights: Params, prefix: Prefix, state: jax.Array | None) -> Context:
     """What the suffix attends to; ``state`` [B, A] is pi0's."""
     if arch.shape.kind != "pi0":
         return Context((prefix.past,), prefix.length, None)
     assert state is not None, "pi0 reads the state"
     heads = weights["heads"]
     token = linear(heads["state_proj"], state)[:, None]
-    token = token.astype(heads["action_out_proj"]["kernel"].dtype)
-    if not arch.options.static_cache:
+    token = token.astype(_dtype(arch, heads))
+    if not arch.graph.static_cache:
         return Context((prefix.past,), prefix.length, token)
     # The state does not attend to the actions, so its keys and values are the same in every step.
     _, own = gemma.run_layers(
@@ -138,7 +160,7 @@ def context_of(
 
 
 def velocity(
-    arch: gemma.Arch, weights: Params, context: Context, x: jax.Array, now: TimeFeatures
+    arch: Arch, weights: Params, context: Context, x: jax.Array, now: TimeFeatures
 ) -> jax.Array:
     """The flow [B, H, A] float32 at noisy actions ``x`` [B, H, A] float32.
 
@@ -150,7 +172,7 @@ def velocity(
         now: features of the flow time, ``[B|1, H|1]`` of them.
     """
     heads, horizon = weights["heads"], x.shape[1]
-    dtype = heads["action_out_proj"]["kernel"].dtype
+    dtype = _dtype(arch, heads)
     tokens = linear(heads["action_in_proj"], x)
     if now.time is not None:
         tokens = _with_time(arch, heads, tokens, now.time)
@@ -177,9 +199,14 @@ def velocity(
     return linear(heads["action_out_proj"], hidden[:, -horizon:]).astype(jnp.float32)
 
 
-def _with_time(arch: gemma.Arch, heads: Params, tokens: jax.Array, time: jax.Array) -> jax.Array:
+def _dtype(arch: Arch, heads: Params) -> Any:
+    """In which the expert's layers compute."""
+    return arch.dtype or heads["action_out_proj"]["kernel"].dtype
+
+
+def _with_time(arch: Arch, heads: Params, tokens: jax.Array, time: jax.Array) -> jax.Array:
     first = heads["action_time_mlp_in"]
-    if arch.options.modulate_once:
+    if arch.graph.modulate_once:
         # the product of [action, time] with the kernel, in its two halves
         share = tokens @ first["kernel"][: arch.shape.expert_width]
         sums = share + time + first["bias"]

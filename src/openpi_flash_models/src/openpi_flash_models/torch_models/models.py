@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from openpi_flash_models.actions.rtc import DEFAULT_RTC, Guidance, RtcOptions
-from openpi_flash_models.model.graph_options import DEFAULT_GRAPH
 from openpi_flash_models.model.inputs import ModelInputs
+from openpi_flash_models.model.rearrangements import ALL_ON
 from openpi_flash_models.model.shape import ModelShape
 from openpi_flash_models.torch_models.denoise import Pull
 from openpi_flash_models.torch_models.flow import Observation
@@ -71,7 +71,7 @@ class TorchActionModel:
     @property
     def token_buckets(self) -> Sequence[int]:
         """Prompt lengths with a program, besides the longest."""
-        return DEFAULT_GRAPH.token_buckets
+        return ALL_ON.packing.token_buckets
 
     @property
     def prepares_rtc(self) -> bool:

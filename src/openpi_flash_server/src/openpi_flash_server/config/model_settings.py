@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.config import JsonDict
 
 from openpi_flash_models.actions.rtc import RtcOptions
-from openpi_flash_models.model.graph_options import GraphOptions
+from openpi_flash_models.model.rearrangements import Rearrangements
 
 Switch = Annotated[bool, Field(strict=True)]
 Dtype = Literal["auto", "bfloat16", "float32"]
@@ -69,7 +69,7 @@ class GraphSettings(Settings):
             raise ValueError(f"must rise from one to the next, got {list(buckets or ())}")
         return buckets
 
-    def options(self, of_device: GraphOptions) -> GraphOptions:
+    def options(self, of_device: Rearrangements) -> Rearrangements:
         """The options that the models take.
 
         Args:
@@ -77,8 +77,8 @@ class GraphSettings(Settings):
         """
         values = self.model_dump()
         if self.token_buckets is None:
-            values["token_buckets"] = of_device.token_buckets
-        return GraphOptions(**values)
+            values["token_buckets"] = of_device.packing.token_buckets
+        return of_device.switched(**values)
 
 
 class RtcSettings(Settings):

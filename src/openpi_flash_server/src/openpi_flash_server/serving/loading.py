@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from openpi_flash_models.model.graph_options import GraphOptions
+from openpi_flash_models.model.rearrangements import Rearrangements
 from openpi_flash_models.policy.policy_protocol import ActionPolicy
 from openpi_flash_server.config.live_prompts import LivePrompts
 from openpi_flash_server.config.model_settings import Dtype, GraphSettings
@@ -321,7 +321,7 @@ def _chosen(settings: ActionSettings) -> dict[str, object]:
     return chosen
 
 
-def _graph(settings: GraphSettings) -> GraphOptions | None:
+def _graph(settings: GraphSettings) -> Rearrangements | None:
     """The switches, if one was set: they are for JAX only."""
     if not settings.model_fields_set:
         return None

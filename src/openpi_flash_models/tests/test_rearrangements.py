@@ -11,20 +11,19 @@ from micro import micro_shape, random_leaves
 
 from openpi_flash_models.actions.rtc import no_guidance
 from openpi_flash_models.checkpoints.leaves import nest
-from openpi_flash_models.jax_models import decode, flow, gemma
+from openpi_flash_models.jax_models import decode, flow
+from openpi_flash_models.jax_models.arch import Arch
 from openpi_flash_models.jax_models.flops import call_flops, count
 from openpi_flash_models.jax_models.models import JaxActionModel, JaxModel
 from openpi_flash_models.jax_models.weights import abstract_weights
-from openpi_flash_models.model.graph_options import DEFAULT_GRAPH, PLAIN_GRAPH, GraphOptions
 from openpi_flash_models.model.inputs import ModelInputs
 from openpi_flash_models.model.packing import bucket_of, fill_batch, join, pack, take_rows
+from openpi_flash_models.model.rearrangements import ALL_OFF, ALL_ON, SWITCHES
 from openpi_flash_models.model.shape import named_shape
 
-SWITCHES = [
-    field.name for field in dataclasses.fields(GraphOptions) if field.name != "token_buckets"
-]
+SWITCH_NAMES = sorted(SWITCHES - {"token_buckets"})
 ROUNDING = 2e-6
-IN_THE_GRAPH = [name for name in SWITCHES if name not in ("drop_padding", "uint8_images")]
+IN_THE_GRAPH = [name for name in SWITCH_NAMES if name not in ("drop_padding", "uint8_images")]
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +51,17 @@ SWITCHED = [
 ]
 
 
+def switches_of(options):
+    return {
+        name: value for part in dataclasses.asdict(options).values() for name, value in part.items()
+    }
+
+
 def operations(kind, options, inputs, noise):
     """How often each operation is in the program of a call, by its name and the result's shape."""
     shape = micro_shape(kind)
-    arch, weights = gemma.Arch(shape, options), abstract_weights(shape, options, "float32")
+    arch = Arch(shape, options.graph)
+    weights = abstract_weights(shape, options.layout, "float32")
 
     def call(weights):
         return flow.sample_actions(
@@ -87,33 +93,34 @@ def operations(kind, options, inputs, noise):
 @pytest.mark.parametrize(("kind", "switch"), SWITCHED)
 def test_a_switch_changes_the_program(kind, switch, inputs, noise):
     """A switch that nothing reads would pass the comparison of results below."""
-    on = operations(kind, DEFAULT_GRAPH, inputs, noise)
-    off = operations(kind, dataclasses.replace(DEFAULT_GRAPH, **{switch: False}), inputs, noise)
+    on = operations(kind, ALL_ON, inputs, noise)
+    off = operations(kind, ALL_ON.switched(**{switch: False}), inputs, noise)
     assert sum(on.values()) > 100
     assert on != off
-    assert on == operations(kind, DEFAULT_GRAPH, inputs, noise)
+    assert on == operations(kind, ALL_ON, inputs, noise)
 
 
 def test_padding_is_cut_only_where_the_switch_says_so():
     shape = micro_shape("pi05")
     tree = nest(random_leaves(shape))["params"]
-    kept = dataclasses.replace(DEFAULT_GRAPH, drop_padding=False)
-    assert JaxModel(tree, shape, DEFAULT_GRAPH).token_buckets == DEFAULT_GRAPH.token_buckets
+    kept = ALL_ON.switched(drop_padding=False)
+    assert JaxModel(tree, shape, ALL_ON).token_buckets == ALL_ON.packing.token_buckets
     assert JaxModel(tree, shape, kept).token_buckets is None
 
 
 @pytest.mark.parametrize(("kind", "switch"), SWITCHED)
 def test_a_switch_changes_nothing_beyond_rounding(kind, switch, micro, inputs, noise):
-    assert getattr(DEFAULT_GRAPH, switch)
-    without = dataclasses.replace(DEFAULT_GRAPH, **{switch: False})
+    assert switches_of(ALL_ON)[switch]
+    without = ALL_ON.switched(**{switch: False})
     off = micro(kind, without).act(inputs, noise, 3)
     on = micro(kind).act(inputs, noise, 3)
     np.testing.assert_allclose(on, off, rtol=0, atol=ROUNDING * np.abs(off).max())
 
 
-def test_every_switch_is_off_in_the_plain_graph():
-    assert not any(getattr(PLAIN_GRAPH, name) for name in SWITCHES)
-    assert all(getattr(DEFAULT_GRAPH, name) for name in SWITCHES)
+def test_every_switch_is_off_in_the_plain_model():
+    off, on = switches_of(ALL_OFF), switches_of(ALL_ON)
+    assert not any(off[name] for name in SWITCH_NAMES)
+    assert all(on[name] for name in SWITCH_NAMES)
 
 
 def test_bytes_and_floats_are_the_same_pictures(micro, inputs, noise):
@@ -206,7 +213,7 @@ def test_images_stay_bytes_until_the_device_unless_told_otherwise(
         return jnp.asarray(rest["noise"])
 
     monkeypatch.setattr(flow, "sample_actions", watched)
-    options = dataclasses.replace(DEFAULT_GRAPH, uint8_images=as_bytes)
+    options = ALL_ON.switched(uint8_images=as_bytes)
     shape = micro_shape("pi05")
     tree = nest(random_leaves(shape))["params"]
     model = JaxActionModel(tree, shape, options)
@@ -229,9 +236,9 @@ def test_products_are_counted_with_the_lengths_of_loops():
 def test_two_cameras_and_thirty_words_take_little_of_the_padded_graph(kind):
     """At real size. openpi's graph has three cameras and every prompt slot."""
     shape, slots = named_shape(kind), {"pi05": 200, "pi0": 48}[kind]
-    padded = call_flops(shape, PLAIN_GRAPH, cameras=3, prompt_slots=slots)
-    length = bucket_of(30, DEFAULT_GRAPH.token_buckets, slots)
-    ours = call_flops(shape, DEFAULT_GRAPH, cameras=2, prompt_slots=length)
+    padded = call_flops(shape, ALL_OFF, cameras=3, prompt_slots=slots)
+    length = bucket_of(30, ALL_ON.packing.token_buckets, slots)
+    ours = call_flops(shape, ALL_ON, cameras=2, prompt_slots=length)
     assert length == 32
     low, high = {"pi05": (4.5e12, 5.5e12), "pi0": (3.2e12, 4.4e12)}[kind]
     assert low < padded.total < high
