@@ -62,13 +62,13 @@ class CheckpointStore:
             max_to_keep=1,
             keep_period=keep_every,
             create=True,
-            cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(
                 timeout_secs=_SAVE_TIMEOUT,
                 # the files are written by threads that do not wait for a directory
                 create_directories_asynchronously=False,
             ),
         )
+        self._remove_unfinished()
         with self._explained("open the checkpoints"):
             self._manager = ocp.CheckpointManager(
                 self.directory, item_handlers=handlers | self._files, options=options
@@ -178,9 +178,13 @@ class CheckpointStore:
             raise CheckpointError(f"cannot {doing} in {self.directory}: {told}{whole}") from error
 
     def _remove_unfinished(self) -> None:
-        """Give back the space of what was not written to its end."""
-        if jax.process_index() == 0:
-            for path in self.directory.glob(f"*{_TEMPORARY}*"):
+        """Give back the space, and free the names, of what was not written to its end."""
+        if jax.process_index() != 0 or not self.directory.is_dir():
+            return
+        newest = newest_whole(self.directory)
+        for path in self.directory.iterdir():
+            is_later = path.name.isdigit() and int(path.name) > (-1 if newest is None else newest)
+            if _TEMPORARY in path.name or is_later:
                 shutil.rmtree(path, ignore_errors=True)
 
 

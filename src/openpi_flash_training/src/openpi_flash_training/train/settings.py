@@ -46,6 +46,19 @@ class ModelSettings:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     lora: LoraSettings | None = None
 
+    def __post_init__(self) -> None:
+        lora = self.lora or LoraSettings()
+        for name, adapters in (("language", lora.language), ("expert", lora.expert)):
+            if adapters is None:
+                continue
+            _at_least(f"model.lora.{name}.rank", adapters.rank, 1)
+            if adapters.scale != 1:
+                raise SettingsError(
+                    f"model.lora.{name}: its scale is {adapters.scale:.4g} (alpha "
+                    f"{adapters.alpha:g}, rank {adapters.rank}); a checkpoint does not hold alpha, "
+                    "so servers take 1: set alpha to the rank"
+                )
+
 
 @dataclass(frozen=True)
 class DataSettings:

@@ -1,0 +1,52 @@
+"""A training run in a process of its own, which may end as if the power had failed.
+
+    python train_process.py SETTINGS [--resume] [--kill-after STEP] [--part I/N@HOST:PORT]
+
+Prints the number of devices. ``--kill-after``: SIGKILL after that step, as soon as there is a whole
+checkpoint.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("settings", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--kill-after", type=int)
+    parser.add_argument("--part")
+    given = parser.parse_args()
+
+    import jax
+
+    if given.part:
+        part, _, coordinator = given.part.partition("@")
+        number, _, count = part.partition("/")
+        jax.distributed.initialize(coordinator, int(count), int(number))
+
+    from openpi_flash_training.train.checkpoints import newest_whole
+    from openpi_flash_training.train.run import train
+    from openpi_flash_training.train.settings_file import read_settings
+    from train_runs import Silent
+
+    class Fragile(Silent):
+        def stepped(self, step):
+            at = given.kill_after
+            if at is not None and step >= at and newest_whole(run) is not None:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    settings = read_settings(given.settings)
+    run = Path(settings.run.output)
+    print("devices", jax.device_count(), flush=True)
+    outcome = train(settings, Fragile(), resume=given.resume)
+    print("finished", outcome.finished, flush=True)
+
+
+if __name__ == "__main__":
+    main()
