@@ -1,6 +1,7 @@
 """The tree of a checkpoint, arranged for programs and back, and the seam of each layer."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +84,7 @@ def inputs():
     )
 
 
+@partial(jax.jit, static_argnums=0)
 def read_all(arch, weights, inputs, **mask):
     """Outputs of all tokens of the prefix."""
     tokens, valid = prefix.embed_prefix(arch, weights, inputs)
@@ -166,7 +168,7 @@ def test_a_causal_token_is_not_seen_by_earlier_ones(inputs):
     tree = nest(random_leaves(shape))["params"]
     weights = arrange(jax.tree.map(jnp.asarray, tree), shape, Layout(), jnp)
     arch = Arch(shape, ALL_ON.graph)
-    valid = prefix.embed_prefix(arch, weights, inputs)[1]
+    valid = jnp.concatenate([jnp.ones((2, 16), bool), inputs.token_mask], axis=1)
     causal = np.zeros(valid.shape, bool)
     causal[:, -3:] = True
     mask = prefix.block_mask(valid, causal)
@@ -205,15 +207,15 @@ def test_each_row_and_each_action_can_have_a_time_of_its_own(kind, micro, inputs
     arch, weights = micro(kind)
     if kind == "pi0":
         inputs = dataclasses.replace(inputs, state=np.ones((2, 4), np.float32))
-    tokens, valid = prefix.embed_prefix(arch, weights, inputs)
-    _, read = prefix.run_prefix(arch, weights, tokens, valid, jnp.zeros((2, 0), jnp.int32))
-    context = suffix.context_of(arch, weights, read, inputs.state)
     x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 3, 4)), jnp.float32)
-    features = suffix.time_features(arch, weights, jnp.array([0.9, 0.2]))
 
+    @jax.jit
     def flow(index):
-        now = suffix.at_time(features, index)
-        return np.asarray(suffix.velocity(arch, weights, context, x, now))
+        tokens, valid = prefix.embed_prefix(arch, weights, inputs)
+        _, read = prefix.run_prefix(arch, weights, tokens, valid, jnp.zeros((2, 0), jnp.int32))
+        context = suffix.context_of(arch, weights, read, inputs.state)
+        features = suffix.time_features(arch, weights, jnp.array([0.9, 0.2]))
+        return suffix.velocity(arch, weights, context, x, suffix.at_time(features, index))
 
     of_rows = flow(jnp.array([0, 1]))
     np.testing.assert_allclose(of_rows[0], flow(0)[0], atol=1e-6)

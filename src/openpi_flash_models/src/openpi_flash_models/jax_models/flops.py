@@ -14,7 +14,7 @@ from openpi_flash_models.jax_models import suffix
 from openpi_flash_models.jax_models.arch import Arch
 from openpi_flash_models.jax_models.prefix import Prefix, embed_prefix, run_prefix
 from openpi_flash_models.jax_models.weights import abstract_weights, struct
-from openpi_flash_models.model.inputs import IMAGE_SIZE, ModelInputs
+from openpi_flash_models.model.inputs import ModelInputs
 from openpi_flash_models.model.rearrangements import Rearrangements
 from openpi_flash_models.model.shape import ModelShape
 
@@ -61,7 +61,7 @@ def call_flops(
     arch, weights = Arch(shape, options.graph), abstract_weights(shape, options.layout, "bfloat16")
 
     inputs = ModelInputs(
-        images=struct((1, cameras, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.uint8),
+        images=struct((1, cameras, shape.image_size, shape.image_size, 3), jnp.uint8),
         image_mask=struct((1, cameras), bool),
         tokens=struct((1, prompt_slots), jnp.int32),
         token_mask=struct((1, prompt_slots), bool),

@@ -49,21 +49,40 @@ class Prefix(NamedTuple):
 
 def embed_prefix(arch: Arch, weights: Params, inputs: ModelInputs) -> tuple[jax.Array, jax.Array]:
     """Tokens [B, S, D] of images and prompt, and which of them are valid [B, S]."""
-    batch, cameras = inputs.images.shape[:2]
-    pictures = scale_images(inputs.images)
+    seen = embed_images(arch, weights, inputs.images)
+    return join_tokens(weights, seen, inputs.image_mask, inputs.tokens, inputs.token_mask)
+
+
+def embed_images(arch: Arch, weights: Params, images: jax.Array) -> jax.Array:
+    """Tokens [B, C * P, D] of images [B, C, side, side, 3]: uint8, or float32 in [-1, 1]."""
+    batch, cameras = images.shape[:2]
+    pictures = scale_images(images)
     if arch.graph.batch_cameras:
         flat = pictures.reshape(batch * cameras, *pictures.shape[2:])
         seen = siglip.encode_images(arch, weights["vision"], flat)
-        seen = seen.reshape(batch, -1, seen.shape[-1])
-    else:
-        each = [
-            siglip.encode_images(arch, weights["vision"], pictures[:, i]) for i in range(cameras)
-        ]
-        seen = jnp.concatenate(each, axis=1)
-    read = gemma.embed_tokens(weights["embedding"], inputs.tokens).astype(seen.dtype)
-    pictured = jnp.repeat(inputs.image_mask, seen.shape[1] // cameras, axis=1)
-    valid = jnp.concatenate([pictured, inputs.token_mask], axis=1)
-    return jnp.concatenate([seen, read], axis=1), valid
+        return seen.reshape(batch, -1, seen.shape[-1])
+    each = [siglip.encode_images(arch, weights["vision"], pictures[:, i]) for i in range(cameras)]
+    return jnp.concatenate(each, axis=1)
+
+
+def join_tokens(
+    weights: Params, seen: jax.Array, image_mask: jax.Array, ids: jax.Array, mask: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The prefix of image tokens and a text.
+
+    Args:
+        weights: of the model.
+        seen: [B, C * P, D], of ``embed_images``.
+        image_mask: [B, C] bool.
+        ids: [B, L] int32.
+        mask: [B, L] bool.
+
+    Returns:
+        Tokens [B, S, D], and which of them are valid [B, S].
+    """
+    read = gemma.embed_tokens(weights["embedding"], ids).astype(seen.dtype)
+    pictured = jnp.repeat(image_mask, seen.shape[1] // image_mask.shape[1], axis=1)
+    return jnp.concatenate([seen, read], axis=1), jnp.concatenate([pictured, mask], axis=1)
 
 
 def scale_images(images: jax.Array) -> jax.Array:

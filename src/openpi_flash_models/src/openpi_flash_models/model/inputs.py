@@ -8,6 +8,7 @@ from typing import Any
 # Order of the camera slots in the prefix. It is part of the weights' meaning.
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 IMAGE_SIZE = 224
+"""Side in pixels of the images of a released model."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class ModelInputs:
     left out (``packing.pack`` does it): C and L only change the cost.
 
     Attributes:
-        images: [B, C, 224, 224, 3] uint8, scaled on the device; or float32 already in [-1, 1].
+        images: [B, C, side, side, 3] uint8, scaled on the device; or float32 already in [-1, 1];
+            side is ``ModelShape.image_size``.
         image_mask: [B, C] bool, false for a camera that is not there.
         tokens: [B, L] int32, padded on the right.
         token_mask: [B, L] bool, false for padding.

@@ -9,6 +9,7 @@ Names are the paths of openpi's JAX checkpoints, joined by slashes. Needs no mod
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -49,11 +50,13 @@ class ModelShape:
     expert_width: int = 0
     expert_mlp: int = 0
     action_dim: int = 0
+    image_size: int = IMAGE_SIZE
+    """Side of an image in pixels, a multiple of ``patch``."""
 
     @property
     def image_tokens(self) -> int:
         """Tokens per image."""
-        return (IMAGE_SIZE // self.patch) ** 2
+        return (self.image_size // self.patch) ** 2
 
 
 @dataclass(frozen=True)
@@ -206,6 +209,13 @@ def read_shape(shapes: Mapping[str, tuple[int, ...]], source: str) -> ModelShape
 
     kind = kind_of(shapes)
     patch, _, _, vision_width = shape(f"{_IMG}/embedding/kernel", 4)
+    positions = shape(f"{_IMG}/pos_embedding", 3)[1]
+    patches = math.isqrt(positions)
+    if patches**2 != positions:
+        raise CheckpointError(
+            f"{source}: mis-shaped tensor {_IMG}/pos_embedding ({positions} positions, expected "
+            "a square of as many rows as columns of patches)"
+        )
     vision_depth, _, vision_heads, _ = shape(
         f"{block}/MultiHeadDotProductAttention_0/query/kernel", 4
     )
@@ -231,6 +241,7 @@ def read_shape(shapes: Mapping[str, tuple[int, ...]], source: str) -> ModelShape
         expert_width=expert_width,
         expert_mlp=expert_mlp,
         action_dim=action_dim,
+        image_size=patches * patch,
     )
 
 

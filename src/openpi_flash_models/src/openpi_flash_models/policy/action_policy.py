@@ -106,7 +106,7 @@ class ModelPolicy:
     @property
     def spec(self) -> PolicySpec:
         """What clients need to know."""
-        robot = self._config.robot
+        robot, side = self._config.robot, self._actions.shape.image_size
         return PolicySpec(
             model=self._actions.shape.kind,
             robot=robot.name,
@@ -114,7 +114,9 @@ class ModelPolicy:
             action_dim=len(robot.action_names),
             action_rate_hz=robot.control_hz,
             actions=robot.actions,
-            image_specs=tuple(ImageSpec(camera.path, camera.shape) for camera in robot.cameras),
+            image_specs=tuple(
+                ImageSpec(camera.path, camera.shape_for(side)) for camera in robot.cameras
+            ),
             metadata=self._config.metadata,
             supports=self._actions.supports(self._reader),
             config=self._config.name,

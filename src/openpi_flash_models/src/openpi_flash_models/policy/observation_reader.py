@@ -11,17 +11,17 @@ import numpy as np
 from openpi_flash_models.actions.rtc import RtcControls
 from openpi_flash_models.config.named_configs import InferenceConfig
 from openpi_flash_models.errors import ObservationError
-from openpi_flash_models.model.inputs import IMAGE_SIZE, ModelInputs
+from openpi_flash_models.model.inputs import ModelInputs
 from openpi_flash_models.model.shape import ModelShape
+from openpi_flash_models.policy.action_units import ActionUnits
 from openpi_flash_models.robots.robot_input import RobotInput
 from openpi_flash_models.text.prompts import action_prompt, fast_prompt
 from openpi_flash_models.text.task import task_of
 from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
 from openpi_flash_models.transforms.arrays import parse_numbers
-from openpi_flash_models.transforms.delta import absolute_actions, relative_actions
 from openpi_flash_models.transforms.images import resize_with_pad
 from openpi_flash_models.transforms.norm_stats import NormStats
-from openpi_flash_models.transforms.normalize import Normalization, normalize, unnormalize
+from openpi_flash_models.transforms.normalize import Normalization, normalize
 
 
 class ObservationReader:
@@ -52,21 +52,31 @@ class ObservationReader:
         self._tokenizer = tokenizer
         self._default_prompt = default_prompt
         self._scaled = normalization or Normalization(config.scaling, config.scaling)
+        self._actions = ActionUnits(
+            config.robot, config.delta_mask, stats.actions, self._scaled.actions
+        )
 
     @property
     def can_read_actions(self) -> bool:
         """Whether actions in the robot's units can be converted to the model's."""
-        return self._config.robot.actions_to_model is not None
+        return self._actions.can_reach_model
 
     @property
     def inputs(self) -> tuple[RobotInput, ...]:
         """What a request holds. The task may be left out where there is a default."""
         defaults = (self._default_prompt, self._config.default_prompt)
         needed = not any(default and default.strip() for default in defaults)
-        return tuple(
-            replace(given, required=needed) if given.kind == "text" else given
-            for given in self._config.robot.inputs
-        )
+        side = self._shape.image_size
+        cameras = {camera.path: camera for camera in self._config.robot.cameras}
+
+        def described(given: RobotInput) -> RobotInput:
+            if given.kind == "text":
+                return replace(given, required=needed)
+            if given.kind == "image":
+                return replace(given, shape=cameras[given.path].shape_for(side))
+            return given
+
+        return tuple(map(described, self._config.robot.inputs))
 
     def model_inputs(self, observation: Mapping[str, Any], state: np.ndarray) -> ModelInputs:
         """A batch of one, with every camera slot and every prompt slot.
@@ -80,10 +90,11 @@ class ObservationReader:
         """
         slots, seen_blank = self._config.cameras, self._config.blank_cameras_seen
         found = self._config.robot.read_images(observation)
-        images = np.zeros((1, len(slots), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+        side = self._shape.image_size
+        images = np.zeros((1, len(slots), side, side, 3), np.uint8)
         for i, slot in enumerate(slots):
             if slot in found:
-                images[0, i] = resize_with_pad(found[slot], IMAGE_SIZE, IMAGE_SIZE)
+                images[0, i] = resize_with_pad(found[slot], side, side)
         prompt = task_of(observation, self._default_prompt, self._config.default_prompt)
         normalised = normalize(state, self._stats.state, self._scaled.state)
         self._refuse_overflow(normalised)
@@ -98,13 +109,18 @@ class ObservationReader:
 
     def to_robot(self, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
         """The model's actions [H, A] in the robot's units [H, D], float64."""
-        robot = self._config.robot
-        result = unnormalize(actions.astype(np.float64), self._stats.actions, self._scaled.actions)
-        result = absolute_actions(result, state, self._config.delta_mask)
-        return robot.actions_to_robot(result[:, : len(robot.action_names)])
+        return self._actions.to_robot(actions, state)
+
+    def to_model(self, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """The robot's actions [H, D] in the model's normalised space: the inverse of `to_robot`.
+
+        Raises:
+            ValueError: the robot has no ``actions_to_model``.
+        """
+        return self._actions.to_model(actions, state)
 
     def previous_actions(self, controls: RtcControls, state: np.ndarray) -> np.ndarray:
-        """The previous chunk [n, D] in the model's normalised space: the inverse of `to_robot`.
+        """The previous chunk of a request [n, D], see `to_model`.
 
         Raises:
             ObservationError: the request's ``rtc`` cannot be used.
@@ -112,7 +128,7 @@ class ObservationReader:
         robot = self._config.robot
         given = parse_numbers(controls.previous_actions, "rtc/previous_actions")
         actions = given.astype(np.float64)
-        if robot.actions_to_model is None:
+        if not self.can_read_actions:
             raise ObservationError("rtc", f"the robot {robot.name} has no actions_to_model")
         width = len(robot.action_names)
         if actions.ndim != 2 or actions.shape[1] != width or not len(actions):
@@ -128,9 +144,7 @@ class ObservationReader:
             raise ObservationError(
                 "rtc/execution_horizon", f"expected 0 to {horizon}, got {executed}"
             )
-        in_model = robot.actions_to_model(actions)
-        relative = relative_actions(in_model, state, self._config.delta_mask)
-        return normalize(relative, self._stats.actions, self._scaled.actions)
+        return self.to_model(actions, state)
 
     def _words(self, prompt: str, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         config = self._config

@@ -15,7 +15,7 @@ import numpy as np
 
 from openpi_flash_models.checkpoints.digest import CheckpointIdentity
 from openpi_flash_models.errors import ObservationError
-from openpi_flash_models.model.inputs import CAMERAS, IMAGE_SIZE, ModelInputs
+from openpi_flash_models.model.inputs import CAMERAS, ModelInputs
 from openpi_flash_models.model.packing import lengths_from, pack, sized
 from openpi_flash_models.policy.model_protocols import Turn, TurnTakingModel, at_once
 from openpi_flash_models.robots.robot import CameraInput, Robot
@@ -138,10 +138,11 @@ class SubtaskPlanner:
         found = self._robot.read_images(observation)
         attend_all = self._options.missing_cameras == "attended"
         slots = CAMERAS if attend_all else [camera.slot for camera in self._robot.cameras]
-        images = np.zeros((len(slots), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+        side = self._model.shape.image_size
+        images = np.zeros((len(slots), side, side, 3), np.uint8)
         for i, slot in enumerate(slots):
             if slot in found:
-                images[i] = resize_with_pad(found[slot], IMAGE_SIZE, IMAGE_SIZE)
+                images[i] = resize_with_pad(found[slot], side, side)
         if attend_all:
             is_there = np.array([slot in found for slot in slots])[:, None, None, None]
             scaled = images / np.float32(127.5) - np.float32(1.0)

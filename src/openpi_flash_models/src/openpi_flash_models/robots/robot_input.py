@@ -83,13 +83,16 @@ class CameraInput:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """The shape that needs no resizing."""
-        side = IMAGE_SIZE
+        """The shape that needs no resizing for a released model."""
+        return self.shape_for(IMAGE_SIZE)
+
+    def shape_for(self, side: int) -> tuple[int, int, int]:
+        """The shape that needs no resizing for a model with images of this side, in pixels."""
         return (side, side, 3) if self.layout == "hwc" else (3, side, side)
 
     @property
     def described(self) -> RobotInput:
-        """What clients are told of it."""
+        """What clients are told of it, if the model is of a released size."""
         return RobotInput(self.path, "image", self.shape, required=self.required)
 
 

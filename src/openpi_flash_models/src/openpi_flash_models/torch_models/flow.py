@@ -36,7 +36,7 @@ class Observation(NamedTuple):
     """One batch, on the device.
 
     Attributes:
-        images: [B, C, 224, 224, 3] uint8, or float32 in [-1, 1].
+        images: [B, C, side, side, 3] uint8, or float32 in [-1, 1].
         image_mask: [B, C] bool.
         tokens: [B, L] int64.
         token_mask: [B, L] bool.

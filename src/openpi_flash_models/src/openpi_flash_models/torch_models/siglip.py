@@ -56,7 +56,7 @@ class VisionTower(nn.Module):
         self.head = nn.Linear(width, out)
 
     def embed_patches(self, images: Tensor) -> Tensor:
-        """[N, 224, 224, 3] uint8, or float32 in [-1, 1], to [N, P, W] in the tower's dtype."""
+        """[N, side, side, 3] uint8, or float32 in [-1, 1], to [N, P, W] in the tower's dtype."""
         x = _scaled(images)
         count, height, breadth, channels = x.shape
         side = self.patch
@@ -66,7 +66,7 @@ class VisionTower(nn.Module):
         return (self.embedding(x) + self.positions).to(self.head.weight.dtype)
 
     def forward(self, images: Tensor, run: Callable[..., Tensor] = run_block) -> Tensor:
-        """[N, 224, 224, 3] to [N, P, D]; ``run`` is :func:`run_block`, perhaps compiled."""
+        """[N, side, side, 3] to [N, P, D]; ``run`` is :func:`run_block`, perhaps compiled."""
         x = self.embed_patches(images)
         for block in self.blocks:
             x = run(block, x)

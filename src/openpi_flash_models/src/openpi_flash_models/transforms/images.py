@@ -69,7 +69,9 @@ def resize_with_pad(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """
     if image.shape[:2] == (height, width):
         return image
-    new_height, new_width = scaled_size(image.shape[0], image.shape[1], height, width)
+    rows, columns = scaled_size(image.shape[0], image.shape[1], height, width)
+    # what is thin enough may vanish in a smaller image than that of `parse_image`
+    new_height, new_width = max(rows, 1), max(columns, 1)
     scaled = Image.fromarray(np.ascontiguousarray(image)).resize(
         (new_width, new_height), resample=Image.Resampling.BILINEAR
     )

@@ -1,15 +1,26 @@
-"""Random parameters of a model of any size, with openpi's distributions."""
+"""Random parameters of a model of any size, with openpi's distributions.
+
+Source: ``openpi/models/{siglip,gemma,pi0}.py`` and the defaults of flax, which they use.
+"""
 
 from __future__ import annotations
 
+import re
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.nn import initializers
 
-from openpi_flash_models.model.shape import ModelShape
+from openpi_flash_models.checkpoints.leaves import nest
+from openpi_flash_models.model.shape import ModelShape, expected_shapes
+
+Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]
 
 
-def init_params(shape: ModelShape, key: jax.Array) -> dict[str, Any]:
+def init_params(shape: ModelShape, key: jax.Array, *, from_scratch: bool = False) -> dict[str, Any]:
     """Parameters of a new model: openpi's nested tree without ``params``, float32.
 
     Each leaf is drawn from a key of its own name, so that a leaf does not depend on which others
@@ -18,5 +29,55 @@ def init_params(shape: ModelShape, key: jax.Array) -> dict[str, Any]:
     Args:
         shape: of the model.
         key: of the run.
+        from_scratch: begin with open gates and a vision head that is not zero, for small models
+            whose training starts here; openpi's zeros are for a model that starts from PaliGemma.
     """
-    raise NotImplementedError
+    rules = (*_FROM_SCRATCH, *_OPENPI) if from_scratch else _OPENPI
+    leaves = {}
+    for name, size in expected_shapes(shape).items():
+        draw = next(draw for pattern, draw in rules if re.search(pattern, name))
+        of_name = jax.random.fold_in(key, zlib.crc32(name.encode()))
+        leaves[tuple(name.split("/"))] = draw(of_name, size)
+    tree: dict[str, Any] = nest(leaves)["params"]
+    return tree
+
+
+def _positions(key: jax.Array, size: tuple[int, ...]) -> jax.Array:
+    return jax.random.normal(key, size) / jnp.sqrt(size[-1])
+
+
+def _open_gates(_: jax.Array, size: tuple[int, ...]) -> jax.Array:
+    """Biases of scale, shift and gate, of which the gates are one."""
+    gates = jnp.repeat(jnp.array([0.0, 0.0, 1.0]), size[-1] // 3)
+    return jnp.broadcast_to(gates, size)
+
+
+# The first pattern that is found in a name decides. Layers' leaves have the layers' axis first;
+# heads and the halves of gate and up are drawn apart from each other, as layers are.
+_OPENPI: tuple[tuple[str, Draw], ...] = (
+    ("/img/.*/scale$", initializers.ones),
+    ("/pos_embedding$", _positions),
+    ("/img/.*MlpBlock_0/.*/bias$", initializers.normal(1e-6)),
+    ("/img/.*MlpBlock_0/.*/kernel$", initializers.glorot_uniform(batch_axis=(0,))),
+    ("/img/embedding/kernel$", initializers.lecun_normal(in_axis=(0, 1, 2))),
+    ("/img/head/kernel$", initializers.zeros),
+    (
+        "/img/.*/out/kernel$",
+        initializers.glorot_uniform(in_axis=(1, 2), out_axis=3, batch_axis=(0,)),
+    ),
+    (
+        "/img/.*/kernel$",
+        initializers.glorot_uniform(in_axis=1, out_axis=(2, 3), batch_axis=(0,)),
+    ),
+    ("/input_embedding$", initializers.normal(0.01)),
+    ("/Dense_0/|/scale$|/bias$", initializers.zeros),
+    ("/attn_vec_einsum(_1)?/w$", initializers.lecun_normal(in_axis=(1, 2), batch_axis=(0,))),
+    ("/kv_einsum(_1)?/w$", initializers.lecun_normal(batch_axis=(0, 1, 2))),
+    ("/q_einsum(_1)?/w$|/gating_einsum$", initializers.lecun_normal(batch_axis=(0, 1))),
+    ("/linear$", initializers.lecun_normal(batch_axis=(0,))),
+    ("/kernel$", initializers.lecun_normal()),
+)
+_FROM_SCRATCH: tuple[tuple[str, Draw], ...] = (
+    ("/img/head/kernel$", initializers.lecun_normal()),
+    ("/layers/.*/Dense_0/bias$", _open_gates),
+)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
 import optax
 
 Params = Any
@@ -46,7 +48,24 @@ class OptimizerSettings:
 
 def learning_rate(settings: OptimizerSettings) -> optax.Schedule:
     """The learning rate of the update after ``count`` updates."""
-    raise NotImplementedError
+    peak, warmup = settings.peak_rate, settings.warmup_steps
+    first = peak / (warmup + 1)
+    match settings.schedule:
+        case "constant":
+            return optax.constant_schedule(peak)
+        case "cosine":
+            return optax.warmup_cosine_decay_schedule(
+                first, peak, warmup, settings.decay_steps, settings.end_rate
+            )
+        case "inverse_root":
+            scale = settings.decay_steps
+
+            def fall(count: Any) -> Any:
+                return peak / jnp.sqrt((scale + count) / scale)
+
+            return optax.join_schedules(
+                [optax.linear_schedule(first, peak, warmup), fall], [warmup]
+            )
 
 
 def make_optimizer(
@@ -63,9 +82,37 @@ def make_optimizer(
         settings: the optimiser.
         trainable_mask: of ``lora.trainable``; None: every leaf is trained.
     """
-    raise NotImplementedError
+    plain = optax.chain(
+        optax.clip_by_global_norm(settings.clip_norm),
+        optax.adamw(
+            learning_rate(settings),
+            b1=settings.beta1,
+            b2=settings.beta2,
+            eps=settings.epsilon,
+            weight_decay=settings.weight_decay,
+        ),
+    )
+    if trainable_mask is None:
+        return plain
+
+    def trained(tree: Any) -> Any:
+        return jax.tree.map(lambda kept, leaf: leaf if kept else None, trainable_mask, tree)
+
+    def init(params: Any) -> Any:
+        return plain.init(trained(params))
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        kept = None if params is None else trained(params)
+        made, state = plain.update(trained(updates), state, kept)
+        return jax.tree.map(_or_zero, made, updates, is_leaf=lambda leaf: leaf is None), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def _or_zero(made: Any, given: Any) -> Any:
+    return jax.tree.map(jnp.zeros_like, given) if made is None else made
 
 
 def update_ema(ema: Params, params: Params, decay: float) -> Params:
     """``decay * ema + (1 - decay) * params`` of every leaf. A run starts with its parameters."""
-    raise NotImplementedError
+    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
