@@ -7,7 +7,20 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sim_robot.plant import Plant
-from sim_robot.robot import CAMERAS, CUBES, HOME, JOINTS, LOWER_LIMITS, UPPER_LIMITS
+from sim_robot.robot import (
+    CAMERAS,
+    CUBE_HALF,
+    CUBES,
+    HOME,
+    JOINTS,
+    LOWER_LIMITS,
+    PLATE,
+    PLATE_RADIUS,
+    PLATE_Z,
+    TABLE_Z,
+    UPPER_LIMITS,
+)
+from sim_robot.starts import CUBE_PLACES, near_home, spread
 
 AT_REST = np.zeros(len(JOINTS))
 
@@ -24,8 +37,14 @@ def test_the_model_has_the_joints_limits_actuators_and_cameras_of_the_table():
         assert_allclose(model.joint(name).range, [lower, upper])
     assert [model.actuator(i).name for i in range(model.nu)] == list(JOINTS)
     assert [model.camera(i).name for i in range(model.ncam)] == list(CAMERAS)
-    for cube in CUBES:
+    for cube, place in zip(CUBES, CUBE_PLACES, strict=True):
         assert model.body(cube).mass[0] > 0
+        assert_allclose(model.body(cube).pos[:2], place)
+        assert_allclose(model.geom(cube).size, CUBE_HALF)
+    plate = model.geom("plate")
+    assert_allclose(model.body("plate").pos[:2], PLATE)
+    assert_allclose([plate.size[0], 2 * plate.size[1]], [PLATE_RADIUS, PLATE_Z])
+    assert_allclose(2 * model.geom("mat").size[2], TABLE_Z)
 
 
 def test_it_starts_at_home_and_stays_there():
@@ -124,3 +143,66 @@ def test_a_snapshot_does_not_change_when_the_physics_go_on():
     run(plant, 0.2, np.array(HOME) + 0.3)
     assert_array_equal(snapshot.qpos, before)
     assert plant.snapshot().time > snapshot.time
+
+
+def test_a_reset_begins_as_a_new_plant_does_whatever_was_before():
+    used = Plant(1)
+    run(used, 0.5, np.array(HOME) + 0.4)
+    used.reset(7)
+    new = Plant(7)
+    assert used.time == 0.0
+    assert_array_equal(used.snapshot().qpos, new.snapshot().qpos)
+    for plant in (used, new):
+        run(plant, 0.3, np.array(HOME) - 0.2)
+    assert_array_equal(used.snapshot().qpos, new.snapshot().qpos)
+
+
+def test_a_reset_does_not_load_the_model_again():
+    plant = Plant()
+    model = plant.model
+    plant.reset(3, spread)
+    assert plant.model is model
+
+
+def test_a_start_near_home_is_the_start_of_the_demo():
+    plant, start = Plant(4), near_home(np.random.default_rng(4))
+    assert_allclose(plant.positions, HOME)
+    for cube, place in zip(CUBES, start.cubes, strict=True):
+        assert_allclose(plant.body_position(cube)[:2], [place.x, place.y])
+
+
+def test_spread_starts_touch_nothing_and_stay_where_they_are():
+    plant = Plant()
+    for seed in range(20):
+        plant.reset(seed, spread)
+        start = plant.state()
+        run(plant, 0.3, start.joints)
+        after = plant.state()
+        assert not after.touched
+        assert_allclose(after.joints, start.joints, atol=2e-3)
+        assert_allclose(after.cubes, start.cubes, atol=1e-3)
+
+
+def test_contacts_name_the_bodies_that_touch():
+    plant = Plant()
+    run(plant, 0.2, HOME)
+    assert {("red_cube", "world"), ("blue_cube", "world")} <= plant.contacts()
+    assert not any("finger" in name for pair in plant.contacts() for name in pair)
+
+
+def test_a_cube_between_closed_fingers_is_gripped_and_one_under_them_is_touched():
+    from sim_robot.kinematics import Pose, joints_for
+    from sim_robot.starts import CubePlace, Start
+
+    cubes = (CubePlace(0.33, 0.0, 0.0), CubePlace(0.33, 0.15, 0.0), CubePlace(0.42, -0.1, 0.0))
+    around = (*joints_for(Pose((0.33, 0.0, 0.025))), 0.0)
+    plant = Plant()
+    plant.place(Start(around, cubes))
+    assert plant.state().gripped == frozenset()
+    run(plant, 1.0, [*around[:-1], 1.0])
+    assert plant.state().gripped == {"red_cube"}
+
+    above = (*joints_for(Pose((0.33, 0.15, 0.08))), 1.0)
+    plant.place(Start(above, cubes))
+    run(plant, 0.5, [*joints_for(Pose((0.33, 0.15, 0.05))), 1.0])
+    assert plant.state().touched == {"green_cube"}

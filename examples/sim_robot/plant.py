@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +11,10 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from sim_robot.robot import CUBES, HOME, JOINTS, LOWER_LIMITS, UPPER_LIMITS, Vector
+from sim_robot.projection import CameraView
+from sim_robot.robot import CUBE_HALF, CUBES, JOINTS, LOWER_LIMITS, TABLE_Z, UPPER_LIMITS, Vector
+from sim_robot.scene_state import SceneState
+from sim_robot.starts import Start, near_home
 
 MODEL_PATH = Path(__file__).parent / "arm.xml"
 
@@ -28,7 +33,7 @@ class Plant:
     """The arm, its table and its cubes. Vectors are in the order of `robot.JOINTS`."""
 
     def __init__(self, seed: int = 0) -> None:
-        """Put the arm at home and the cubes near their places, moved a little by the seed."""
+        """Load the model and reset it: the arm at home, the cubes near their places."""
         self.model = mujoco.MjModel.from_xml_path(str(MODEL_PATH))
         self._data = mujoco.MjData(self.model)
         hinges = [self.model.joint(name) for name in JOINTS[:-1]]
@@ -45,10 +50,37 @@ class Plant:
         kv = np.array([-float(actuator.biasprm[2]) for actuator in actuators])
         damping = np.append(self.model.dof_damping[self._hinge_dofs], 0.0)
         self._lag = (kv + damping) / kp
-        self._place_cubes(np.random.default_rng(seed))
-        self._data.qpos[self._hinge_qpos] = HOME[:-1]
-        self._data.qpos[self._finger_qpos] = HOME[-1] * self._finger_travel
-        self.command(np.array(HOME), np.zeros(len(JOINTS)))
+        self._cube_bodies = {self.model.body(name).id: name for name in CUBES}
+        self._finger_bodies = {
+            self.model.body(name).id: name for name in ("left_finger", "right_finger")
+        }
+        self._plate_body = self.model.body("plate").id
+        self.reset(seed)
+
+    def reset(
+        self, seed: int, start_of: Callable[[np.random.Generator], Start] = near_home
+    ) -> None:
+        """Begin anew, at rest and at time 0; the model is not loaded again.
+
+        Args:
+            seed: the same seed gives the same start, whatever was before.
+            start_of: draws the start; `starts.near_home` or `starts.spread`.
+        """
+        self.place(start_of(np.random.default_rng(seed)))
+
+    def place(self, start: Start) -> None:
+        """Begin anew with a start that is known."""
+        mujoco.mj_resetData(self.model, self._data)
+        joints = np.array(start.joints)
+        self._data.qpos[self._hinge_qpos] = joints[:-1]
+        self._data.qpos[self._finger_qpos] = joints[-1] * self._finger_travel
+        for name, cube in zip(CUBES, start.cubes, strict=True):
+            address = int(self.model.joint(name).qposadr[0])
+            turn = [math.cos(cube.turn / 2), 0, 0, math.sin(cube.turn / 2)]
+            # a hair above the mat, as the solver lets it rest
+            self._data.qpos[address : address + 3] = [cube.x, cube.y, CUBE_HALF + TABLE_Z + 2e-4]
+            self._data.qpos[address + 3 : address + 7] = turn
+        self.command(joints, np.zeros(len(JOINTS)))
         mujoco.mj_forward(self.model, self._data)
 
     @property
@@ -95,13 +127,66 @@ class Plant:
         """Copy what a camera needs, so that it can draw while the physics goes on."""
         return Snapshot(self.time, np.array(self._data.qpos))
 
-    def _place_cubes(self, rng: np.random.Generator) -> None:
-        for name in CUBES:
-            address = int(self.model.joint(name).qposadr[0])
-            turn = rng.uniform(-np.pi / 4, np.pi / 4)
-            self._data.qpos[address : address + 2] += rng.uniform(-_CUBE_SPREAD, _CUBE_SPREAD, 2)
-            self._data.qpos[address + 3 : address + 7] = [np.cos(turn / 2), 0, 0, np.sin(turn / 2)]
+    def contacts(self) -> frozenset[tuple[str, str]]:
+        """Names of the bodies that touch each other, each pair in alphabetical order."""
+        found = set()
+        for geoms in self._data.contact.geom[: self._data.ncon]:
+            bodies = self.model.geom_bodyid[geoms]
+            first, second = sorted(self.model.body(int(body)).name for body in bodies)
+            found.add((first, second))
+        return frozenset(found)
+
+    def state(self) -> SceneState:
+        """What is true in the scene now."""
+        by_finger: dict[str, set[str]] = {name: set() for name in self._finger_bodies.values()}
+        on_plate = set()
+        for geoms in self._data.contact.geom[: self._data.ncon]:
+            first, second = (int(body) for body in self.model.geom_bodyid[geoms])
+            cube = self._cube_bodies.get(first) or self._cube_bodies.get(second)
+            finger = self._finger_bodies.get(first) or self._finger_bodies.get(second)
+            if cube and finger:
+                by_finger[finger].add(cube)
+            elif cube and self._plate_body in (first, second):
+                on_plate.add(cube)
+        left, right = by_finger.values()
+        return SceneState(
+            time=self.time,
+            joints=tuple(float(value) for value in self.positions),
+            cubes=tuple(_point(self._data.body(name).xpos) for name in CUBES),
+            touched=frozenset(left | right),
+            gripped=frozenset(left & right),
+            on_plate=frozenset(on_plate),
+        )
+
+    def camera_view(self, camera: str, width: int, height: int) -> CameraView:
+        """Where a camera is now, for pictures of a size in pixels."""
+        placed = self._data.camera(camera)
+        fovy = math.radians(float(self.model.camera(camera).fovy[0]))
+        return CameraView(
+            np.array(placed.xpos), np.array(placed.xmat).reshape(3, 3), fovy, width, height
+        )
+
+    def visible_share(self, camera: str, cube: str) -> float:
+        """Share of a cube's middle and corners that nothing hides from a camera, 0 to 1.
+
+        Whether they are inside of the picture is not asked.
+        """
+        eye = np.array(self._data.camera(camera).xpos)
+        body = self._data.body(cube)
+        cube_id = self.model.body(cube).id
+        offsets = np.vstack([np.zeros(3), 0.9 * CUBE_HALF * _CORNERS])
+        points = body.xpos + offsets @ np.array(body.xmat).reshape(3, 3).T
+        geom = np.zeros(1, np.int32)
+        seen = 0
+        for point in points:
+            mujoco.mj_ray(self.model, self._data, eye, point - eye, None, 1, -1, geom)
+            seen += int(geom[0] >= 0 and self.model.geom_bodyid[geom[0]] == cube_id)
+        return seen / len(points)
 
 
-_CUBE_SPREAD = 0.02
-"""Metres; less than half the smallest gap between two cubes' places, so that none overlap."""
+def _point(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    x, y, z = (float(value) for value in values)
+    return x, y, z
+
+
+_CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float64)

@@ -6,7 +6,7 @@ Format v3.0 as lerobot 0.4 to 0.6 read it (``lerobot/datasets/utils.py``, ``data
     meta/tasks.parquet                               task (pandas index) -> task_index
     meta/stats.json                                  statistics of the whole dataset
     meta/episodes/chunk-000/file-000.parquet         one row an episode: where it lies, statistics
-    data/chunk-000/file-000.parquet                  one row a frame, one row group an episode
+    data/chunk-000/file-000.parquet                  one row a frame
     videos/<camera>/chunk-000/file-000.mp4           the episodes of a file, one after another
 
 ``writer.py`` writes, ``reader.py`` reads; a dataset with a folder ``.staged`` is unfinished.

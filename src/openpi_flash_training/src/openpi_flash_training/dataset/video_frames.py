@@ -1,23 +1,20 @@
 """Frames of a video by their times, at random.
 
-An open video costs a file and a decoder; each thread of each process keeps the last few.
+A video stays open with its decoder, which goes on from where it stands.
 """
 
 from __future__ import annotations
 
-import os
-import threading
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import av
 import numpy as np
 
+from openpi_flash_training.dataset.open_files import OpenFiles
 from openpi_flash_training.episodes.error import DataError
 
-MOST_OPEN = 16
 _SEEK_MARGINS = (0.0, 0.5, 2.0, 10.0)
 """Seconds to seek before a frame: with B-frames, a keyframe's place is before its time."""
 
@@ -29,8 +26,6 @@ class _OpenVideo:
         try:
             self._container = av.open(str(path))
             self._stream = self._container.streams.video[0]
-        except FileNotFoundError:
-            raise DataError(path, "is missing") from None
         except (av.FFmpegError, OSError, IndexError) as error:
             raise DataError(path, f"is not a video, or a truncated one: {error}") from error
         self._path = path
@@ -109,30 +104,7 @@ class _OpenVideo:
         return None
 
 
-class _OpenVideos(threading.local):
-    def __init__(self) -> None:
-        self.process = os.getpid()
-        self.videos: OrderedDict[Path, _OpenVideo] = OrderedDict()
-
-    def get(self, path: Path) -> _OpenVideo:
-        if self.process != os.getpid():
-            # a forked child shares file offsets with its parent, so it opens its own
-            self.process, self.videos = os.getpid(), OrderedDict()
-        video = self.videos.get(path)
-        if video is None:
-            video = self.videos[path] = _OpenVideo(path)
-            if len(self.videos) > MOST_OPEN:
-                self.videos.popitem(last=False)[1].close()
-        self.videos.move_to_end(path)
-        return video
-
-    def close(self) -> None:
-        for video in self.videos.values():
-            video.close()
-        self.videos.clear()
-
-
-_open_videos = _OpenVideos()
+_open_videos = OpenFiles(_OpenVideo)
 
 
 def read_frames(path: Path, times: Sequence[float], fps: float) -> list[np.ndarray]:
@@ -149,13 +121,11 @@ def read_frames(path: Path, times: Sequence[float], fps: float) -> list[np.ndarr
     Raises:
         DataError: the file is missing, truncated, or has no frame at a time.
     """
-    video = _open_videos.get(path)
+    try:
+        video = _open_videos.get(path)
+    except FileNotFoundError:
+        raise DataError(path, "is missing") from None
     frames: dict[float, np.ndarray] = {}
     for time in sorted(set(times)):
         frames[time] = video.frame(time, 0.25 / fps)
     return [frames[time] for time in times]
-
-
-def close_videos() -> None:
-    """Close this thread's open videos, after files were replaced."""
-    _open_videos.close()

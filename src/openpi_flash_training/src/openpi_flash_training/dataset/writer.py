@@ -60,6 +60,7 @@ from openpi_flash_training.dataset.video_file import (
 from openpi_flash_training.episodes.error import DataError
 
 _MB = 1024 * 1024
+_ROW_GROUP_BYTES = _MB
 
 
 class DatasetWriter:
@@ -393,8 +394,7 @@ class DatasetWriter:
         ):
             for episode in staged:
                 table = pq.read_table(episode.data, partitioning=None)
-                # one row group an episode: a reader then reads no other one
-                writer.write_table(_cast(table, self._schema), row_group_size=episode.length)
+                writer.write_table(_cast(table, self._schema), _row_group_size(table))
 
     def _path(self, pattern: str, camera: str = "") -> Path:
         chunk, file = self._place
@@ -403,6 +403,14 @@ class DatasetWriter:
 
 def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table.select(schema.names).cast(schema)
+
+
+def _row_group_size(table: pa.Table) -> int:
+    """Rows of a group: an episode's, or fewer where PNG images are among them.
+
+    Whoever reads a frame reads its whole group.
+    """
+    return max(1, min(len(table), _ROW_GROUP_BYTES * len(table) // max(1, table.nbytes)))
 
 
 def _settings_of(info: DatasetInfo) -> VideoSettings:

@@ -34,10 +34,10 @@ from openpi_flash_models.text.tokenizer import PaligemmaTokenizer, find_tokenize
 from openpi_flash_models.transforms.norm_stats import FILE_NAME as STATS_FILE
 from openpi_flash_models.transforms.norm_stats import read_norm_stats_file
 from openpi_flash_models.transforms.normalize import choose_normalization
+from openpi_flash_training.dataset.columns import Columns, find_columns
 from openpi_flash_training.dataset.feature import Feature
 from openpi_flash_training.dataset.reader import Dataset
 from openpi_flash_training.train.checkpoints import SETTINGS, Companions
-from openpi_flash_training.train.columns import Columns, find_columns
 from openpi_flash_training.train.losses import LossSettings
 from openpi_flash_training.train.problem import SettingsError
 from openpi_flash_training.train.samples import POINTS, POSITION, SampleRecipe, Samples
@@ -95,7 +95,9 @@ def assemble(settings: TrainSettings, resumed: Path | None = None) -> Assembled:
     stats_file = _statistics(settings, config, dataset.folder, weights, resumed)
     stats = read_norm_stats_file(stats_file)
     check_sizes(stats, config)
-    columns = find_columns(config.robot, dataset.features, settings.data.columns)
+    columns = find_columns(
+        dataset.folder, config.robot, dataset.features, settings.data.columns
+    )
     cameras = _cameras(config, columns)
     _check_labels(settings, dataset.features, cameras)
     fast = _fast_tokenizer(config, resumed or weights)

@@ -16,6 +16,7 @@ from openpi_flash_models.load import read_tree
 from openpi_flash_models.model.shape import ModelShape, expected_shapes
 from openpi_flash_training.train.assemble import Assembled
 from openpi_flash_training.train.batch import Batch, Tokens
+from openpi_flash_training.train.extra_losses import add_heads
 from openpi_flash_training.train.initialize import init_params
 from openpi_flash_training.train.lora import add_adapters, narrow_frozen, trainable
 from openpi_flash_training.train.losses import loss
@@ -97,7 +98,7 @@ class Plan:
 def make_plan(assembled: Assembled, mesh: Mesh) -> Plan:
     """The plan of a run; nothing is read or computed."""
     settings = assembled.settings
-    abstract = jax.eval_shape(lambda: _with_adapters(assembled, _zeros(assembled.shape)))
+    abstract = jax.eval_shape(lambda: _extended(assembled, _zeros(assembled.shape)))
     mask = trainable(abstract, settings.model.lora)
     recipe = Recipe(
         loss=functools.partial(loss, settings=assembled.loss),
@@ -144,15 +145,16 @@ def _random(assembled: Assembled) -> dict[str, Any]:
     return init_params(assembled.shape, _key(assembled, 0))
 
 
-def _with_adapters(assembled: Assembled, params: Mapping[str, Any]) -> dict[str, Any]:
+def _extended(assembled: Assembled, params: Mapping[str, Any]) -> dict[str, Any]:
+    """With the adapters and the heads of extra losses."""
     lora = assembled.settings.model.lora
-    if lora is None:
-        return dict(params)
-    return add_adapters(params, lora, _key(assembled, 1))
+    if lora is not None:
+        params = add_adapters(params, lora, _key(assembled, 1))
+    return add_heads(params, assembled.shape, assembled.loss.extra, _key(assembled, 2))
 
 
 def _finish(assembled: Assembled, recipe: Recipe, params: Mapping[str, Any]) -> TrainState:
-    return init_state(narrow_frozen(_with_adapters(assembled, params), recipe.mask), recipe)
+    return init_state(narrow_frozen(_extended(assembled, params), recipe.mask), recipe)
 
 
 def _key(assembled: Assembled, number: int) -> jax.Array:

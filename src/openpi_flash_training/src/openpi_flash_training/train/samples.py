@@ -27,9 +27,9 @@ from openpi_flash_models.policy.observation_reader import ObservationReader
 from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
 from openpi_flash_models.transforms.norm_stats import NormStats
 from openpi_flash_models.transforms.normalize import Normalization
+from openpi_flash_training.dataset.columns import Columns
 from openpi_flash_training.dataset.reader import Dataset
 from openpi_flash_training.episodes.error import DataError
-from openpi_flash_training.train.columns import Columns
 from openpi_flash_training.train.texts import Text, fast_text, plain_text, subtask_text
 
 POINTS, POSITION = "label.points.", "label.position"

@@ -1,8 +1,9 @@
 """A training state as openpi's trainer stores it, and back.
 
-    params        {"params": tree}; every leaf's path ends in ``value``
+    params        {"params": tree}; every leaf's path ends in ``value``; no heads of extra losses
     train_state   step (updates done), opt_state (trained leaves only), and with a running mean the
-                  parameters themselves, because ``params`` then holds the mean
+                  parameters themselves, because ``params`` then holds the mean; heads of extra
+                  losses, where there are some
 
 Source: ``openpi/training/checkpoints.py``, which stores flax states: hence ``value``.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from openpi_flash_training.train.extra_losses import HEADS, without_heads
 from openpi_flash_training.train.step import TrainState
 
 Tree = dict[str, Any]
@@ -20,30 +22,47 @@ VALUE = "value"
 
 def saved_params(state: TrainState) -> Tree:
     """The tree of the item ``params``."""
-    return {"params": _saved(state.params if state.ema is None else state.ema)}
+    served = state.params if state.ema is None else state.ema
+    return {"params": _saved(without_heads(served))}
 
 
 def saved_train_state(state: TrainState) -> Tree:
     """The tree of the item ``train_state``."""
-    return {
+    saved = {
         "step": state.step,
-        "params": {} if state.ema is None else _saved(state.params),
+        "params": {} if state.ema is None else _saved(without_heads(state.params)),
         "model_def": None,
         "opt_state": _saved(state.opt_state),
         "ema_params": None,
     }
+    heads = _heads(state)
+    return {**saved, HEADS: _saved(heads)} if heads else saved
 
 
 def loaded_state(params: Tree, train_state: Tree, like: TrainState) -> TrainState:
     """The inverse of the two; ``like`` tells where leaves are frozen."""
-    first = _loaded(params["params"], like.params)
-    own = train_state["params"]
+    heads = _loaded(train_state.get(HEADS), _heads(like))
+    served, own = params["params"], train_state["params"]
+    has_mean = like.ema is not None
+    trained = _loaded(own if has_mean else served, without_heads(like.params))
+    mean = _loaded(served, without_heads(like.ema)) if has_mean else None
+    if heads:
+        trained |= {HEADS: heads["params"]}
+        mean = {**mean, HEADS: heads["ema"]} if mean is not None else None
     return TrainState(
         step=train_state["step"],
-        params=first if like.ema is None else _loaded(own, like.params),
+        params=trained,
         opt_state=_loaded(train_state["opt_state"], like.opt_state),
-        ema=None if like.ema is None else first,
+        ema=mean,
     )
+
+
+def _heads(state: TrainState) -> Tree:
+    """Heads of extra losses, themselves and their running mean; empty: there are none."""
+    if HEADS not in state.params:
+        return {}
+    mean = {} if state.ema is None else {"ema": state.ema[HEADS]}
+    return {"params": state.params[HEADS], **mean}
 
 
 def _saved(tree: Any, inside: bool = False) -> Any:

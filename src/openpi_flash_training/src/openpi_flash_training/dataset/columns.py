@@ -1,6 +1,6 @@
 """Which columns of a dataset are a robot's cameras, state and actions.
 
-A key that the settings do not map is found by its name: ``observation/wrist_image`` is
+A key that the user does not map is found by its name: ``observation/wrist_image`` is
 ``observation.images.wrist_image``, ``observation.images.wrist`` or ``observation.wrist_image``.
 """
 
@@ -9,14 +9,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from openpi_flash_models.robots.robot import Robot
 from openpi_flash_training.dataset.feature import Feature
-from openpi_flash_training.train.problem import SettingsError
+from openpi_flash_training.episodes.error import DataError
 
 ACTION = "action"
-_STATE = "observation.state"
-_WHERE = "data.columns"
+STATE = "observation.state"
 
 
 @dataclass(frozen=True)
@@ -53,41 +53,60 @@ class Columns:
 
 
 def find_columns(
-    robot: Robot, features: Mapping[str, Feature], mapped: Mapping[str, str]
+    folder: Path,
+    robot: Robot,
+    features: Mapping[str, Feature],
+    mapped: Mapping[str, str],
+    *,
+    need_cameras: bool = True,
 ) -> Columns:
     """The columns of a dataset for a robot.
 
     Args:
+        folder: of the dataset, for errors.
         robot: whose requests a policy reads.
         features: of the dataset.
         mapped: columns by a request's key, or ``action``, as the user wrote them.
+        need_cameras: whether a camera that the robot requires must be there.
 
     Raises:
-        SettingsError: a key cannot be found, is unknown, or its column is of another kind or size.
+        DataError: a key cannot be found, is unknown, or its column is of another kind or size.
     """
+    try:
+        return _find(robot, features, mapped, need_cameras)
+    except _ColumnError as error:
+        raise DataError(folder, str(error)) from None
+
+
+class _ColumnError(ValueError):
+    """A key has no column, or not the one that it needs."""
+
+
+def _find(
+    robot: Robot, features: Mapping[str, Feature], mapped: Mapping[str, str], need_cameras: bool
+) -> Columns:
     paths = [camera.path for camera in robot.cameras] + [part.path for part in robot.state]
     known = {"/".join(path) for path in paths} | {ACTION}
     for key, column in mapped.items():
         if key not in known:
-            raise SettingsError(
-                f"{_WHERE}: {key!r} is no key of the robot {robot.name}'s; {_near(key, known)}"
+            raise _ColumnError(
+                f"{key!r} is no key of the robot {robot.name}'s; {_near(key, known)}"
             )
         if column not in features:
-            raise SettingsError(
-                f"{_WHERE}: {key} is mapped to {column!r}, which the dataset lacks; "
-                f"{_near(column, features)}"
+            raise _ColumnError(
+                f"{key} is mapped to {column!r}, which the dataset lacks; {_near(column, features)}"
             )
     cameras = {}
     for camera in robot.cameras:
         found = _camera_column("/".join(camera.path), features, mapped)
         if found is not None:
             cameras[camera.path] = found
-        elif camera.required:
-            raise SettingsError(_missing("/".join(camera.path), _keys(features, images=True)))
+        elif camera.required and need_cameras:
+            raise _ColumnError(_missing("/".join(camera.path), _keys(features, images=True)))
     state = tuple(_state(robot, features, mapped))
     action = mapped.get(ACTION, ACTION if ACTION in features else "actions")
     if action not in features:
-        raise SettingsError(_missing(ACTION, _keys(features, images=False)))
+        raise _ColumnError(_missing(ACTION, _keys(features, images=False)))
     _check_size(action, features[action], len(robot.actions), f"the robot {robot.name}'s actions")
     return Columns(cameras, state, action)
 
@@ -104,7 +123,7 @@ def _camera_column(
     for column in candidates:
         if column in features:
             if not features[column].is_image:
-                raise SettingsError(f"{_WHERE}: {key} is {column}, which is no camera")
+                raise _ColumnError(f"{key} is {column}, which is no camera")
             return column
     return None
 
@@ -115,8 +134,8 @@ def _state(
     """Each part from a column of its own, or all of them from one column of all numbers."""
     keys = ["/".join(part.path) for part in robot.state]
     own = {key: _number_column(key, features, mapped) for key in keys}
-    if len(keys) == 1 and own[keys[0]] is None and _STATE in features:
-        own[keys[0]] = _STATE
+    if len(keys) == 1 and own[keys[0]] is None and STATE in features:
+        own[keys[0]] = STATE
     missing = [key for key, column in own.items() if column is None]
     if not missing:
         for part, column in zip(robot.state, own.values(), strict=True):
@@ -124,13 +143,13 @@ def _state(
             _check_size(column, features[column], part.size, "/".join(part.path))
             yield StatePart(part.path, column, 0, part.size)
         return
-    if _STATE not in features or len(missing) < len(keys):
-        raise SettingsError(_missing(missing[0], _keys(features, images=False)))
+    if STATE not in features or len(missing) < len(keys):
+        raise _ColumnError(_missing(missing[0], _keys(features, images=False)))
     total = sum(part.size for part in robot.state)
-    _check_size(_STATE, features[_STATE], total, f"{', '.join(keys)} together")
+    _check_size(STATE, features[STATE], total, f"{', '.join(keys)} together")
     start = 0
     for part in robot.state:
-        yield StatePart(part.path, _STATE, start, part.size)
+        yield StatePart(part.path, STATE, start, part.size)
         start += part.size
 
 
@@ -142,7 +161,7 @@ def _number_column(
     for column in candidates:
         if column in features:
             if not features[column].is_number:
-                raise SettingsError(f"{_WHERE}: {key} is {column}, which holds no numbers")
+                raise _ColumnError(f"{key} is {column}, which holds no numbers")
             return column
     return None
 
@@ -150,8 +169,8 @@ def _number_column(
 def _check_size(column: str, feature: Feature, size: int, needed_by: str) -> None:
     if feature.shape != (size,):
         shape = "x".join(map(str, feature.shape))
-        raise SettingsError(
-            f"{_WHERE}: the column {column} has {shape} numbers a frame, {needed_by} "
+        raise _ColumnError(
+            f"the column {column} has {shape} numbers a frame, {needed_by} "
             f"{'have' if needed_by.endswith(('actions', 'together')) else 'has'} {size}"
         )
 
@@ -159,8 +178,8 @@ def _check_size(column: str, feature: Feature, size: int, needed_by: str) -> Non
 def _missing(key: str, columns: list[str]) -> str:
     there = ", ".join(columns) or "none of its kind"
     return (
-        f"{_WHERE}: the dataset has no column for {key}; name it, such as "
-        f'{{"{key}": "{columns[0] if columns else "..."}"}}; there are {there}'
+        f"the dataset has no column for {key}; name it, such as "
+        f"{key}={columns[0] if columns else '...'}; there are {there}"
     )
 
 

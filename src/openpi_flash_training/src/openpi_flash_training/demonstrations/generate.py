@@ -1,0 +1,126 @@
+"""Writes a dataset of demonstrations: worker processes play episodes, this one writes them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from openpi_flash_training.dataset.writer import DatasetWriter
+from openpi_flash_training.demonstrations.columns import ROBOT_TYPE, features, image_column
+from openpi_flash_training.demonstrations.episode import (
+    Demonstration,
+    EpisodePlan,
+    demonstrate,
+    has_succeeded,
+)
+from openpi_flash_training.demonstrations.pictures import Pictures
+from openpi_flash_training.demonstrations.plans import DatasetPlan
+from sim_robot.gl_backend import choose_gl_backend
+from sim_robot.plant import Plant
+
+AHEAD = 3
+"""Episodes for each worker that are asked for before they are written: more would fill memory."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What has been written so far.
+
+    Attributes:
+        episodes: how many.
+        frames: in all of them.
+        succeeded: episodes of this run whose task was done.
+        played: episodes of this run.
+    """
+
+    episodes: int
+    frames: int
+    succeeded: int
+    played: int
+
+
+def generate(
+    plan: DatasetPlan,
+    folder: Path,
+    *,
+    workers: int = 1,
+    resume: bool = False,
+    on_episode: Callable[[Written], None] = lambda _: None,
+) -> Written:
+    """Write a dataset; the same plan gives the same one, however many workers there are.
+
+    Args:
+        plan: what it should hold.
+        folder: where to; empty, unless `resume`.
+        workers: processes.
+        resume: go on with a dataset that was begun with the same plan.
+        on_episode: told after each episode.
+
+    Raises:
+        DataError: the folder cannot be used.
+        RenderingUnavailableError: there is no OpenGL to draw with.
+    """
+    os.environ["MUJOCO_GL"] = choose_gl_backend()
+    columns = features(plan.image_size, plan.horizon)
+    if resume:
+        writer = DatasetWriter.resume(folder)
+    else:
+        writer = DatasetWriter(folder, plan.fps, columns, robot_type=ROBOT_TYPE)
+    written = Written(writer.episodes, writer.frames, 0, 0)
+    with writer:
+        plans = [plan.episode(index) for index in range(writer.episodes, plan.episodes)]
+        for demonstration in _played(plans, workers):
+            episode, is_done = demonstration.plan, has_succeeded(demonstration)
+            writer.add_episode(
+                episode.prompt,
+                demonstration.numbers,
+                {image_column(name): image for name, image in demonstration.images.items()},
+                facts={"success": is_done, "cube": episode.cube, "seed": plan.seed},
+            )
+            written = Written(
+                writer.episodes, writer.frames, written.succeeded + is_done, written.played + 1
+            )
+            on_episode(written)
+    return written
+
+
+def _played(plans: list[EpisodePlan], workers: int) -> Iterator[Demonstration]:
+    """The demonstrations in the order of their plans."""
+    # not forked: MuJoCo's OpenGL and the threads of this process do not survive it
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
+        waiting: list[Future[Demonstration]] = []
+        try:
+            for plan in plans:
+                waiting.append(pool.submit(_play, plan))
+                if len(waiting) > AHEAD * workers:
+                    yield waiting.pop(0).result()
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Worker:
+    """A process's own plant and cameras."""
+
+    plant: Plant
+    pictures: Pictures
+    image_size: int | None = None
+
+
+def _begin_worker() -> None:
+    _Worker.plant = Plant()
+
+
+def _play(plan: EpisodePlan) -> Demonstration:
+    if _Worker.image_size != plan.image_size:
+        if _Worker.image_size is not None:
+            _Worker.pictures.close()
+        _Worker.pictures = Pictures(_Worker.plant.model, plan.image_size)
+        _Worker.image_size = plan.image_size
+    return demonstrate(_Worker.plant, _Worker.pictures, plan)

@@ -1,0 +1,79 @@
+"""`openpi-flash demonstrations` writes a dataset that can be read, and the same one each time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from openpi_flash_training.dataset.reader import Dataset
+from openpi_flash_training.demonstrations.generate import generate
+from openpi_flash_training.demonstrations.plans import DatasetPlan
+from openpi_flash_training.episodes.error import DataError
+from sim_robot.gl_backend import RenderingUnavailableError, choose_gl_backend
+from sim_robot.robot import CUBES
+
+try:
+    choose_gl_backend()
+except RenderingUnavailableError as error:
+    pytest.skip(f"no OpenGL on this machine: {error}", allow_module_level=True)
+
+SMALL = DatasetPlan(("touch", "pick"), episodes=4, seed=2, image_size=56, horizon=4, seconds=1.0)
+
+
+def everything(folder):
+    dataset = Dataset.open(folder)
+    return {
+        f"{episode.index} {name}": values
+        for episode in dataset.episodes
+        for name, values in {
+            **dataset.numbers(episode.index),
+            **{
+                camera: dataset.images(episode.index, camera, range(episode.length))
+                for camera in dataset.cameras
+            },
+        }.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demonstrations") / "one"
+    generate(SMALL, folder)
+    return folder
+
+
+def test_a_dataset_has_pictures_labels_and_the_prompt_of_each_episode(written):
+    dataset = Dataset.open(written)
+    assert (dataset.fps, dataset.robot_type, len(dataset.episodes)) == (10, "sim_arm", 4)
+    assert [episode.tasks for episode in dataset.episodes] == [
+        ("touch the red cube",),
+        ("touch the green cube",),
+        ("touch the blue cube",),
+        ("pick up the red cube",),
+    ]
+    assert [episode.facts["cube"] for episode in dataset.episodes] == [*CUBES, CUBES[0]]
+    numbers = dataset.numbers(0)
+    assert numbers["label.chunks"].shape == (10, 3, 4, 7)
+    assert numbers["label.cube_pixels"].shape == (10, 2, 3, 2)
+    assert_allclose(numbers["label.cube_positions"][:, :, 2], 0.024, atol=0.01)
+    # the scene camera shows all cubes, and at its pixels each has its colour
+    picture = dataset.images(0, "observation.images.scene", [0])[0].astype(int)
+    for index in range(3):
+        assert numbers["label.cube_visible"][0, 0, index] > 0
+        x, y = np.round(numbers["label.cube_pixels"][0, 0, index]).astype(int)
+        assert picture[y, x].argmax() == index
+
+
+def test_workers_and_a_resumed_run_do_not_change_the_dataset(written, tmp_path):
+    generate(DatasetPlan(("touch", "pick"), 2, 2, 10, 4, 56, seconds=1.0), tmp_path / "two")
+    generate(SMALL, tmp_path / "two", workers=2, resume=True)
+    expected, found = everything(written), everything(tmp_path / "two")
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        assert_array_equal(found[name], values, err_msg=name)
+
+
+def test_a_folder_that_holds_a_dataset_is_not_overwritten(written):
+    with pytest.raises(DataError, match="choose another folder"):
+        generate(SMALL, written)
