@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from toy_model import Run, batches, params, recipe
 
 from openpi_flash_models.checkpoints.orbax import read_leaves
 from openpi_flash_models.errors import CheckpointError
@@ -21,7 +22,6 @@ from openpi_flash_training.train.checkpoints import (
     newest_whole,
     prepare_directory,
 )
-from toy_model import Run, batches, params, recipe
 
 COMPANIONS = {
     "assets": {"robots/arm/norm_stats.json": b'{"norm_stats": {}}', SETTINGS: b"{}"},
@@ -132,7 +132,7 @@ def test_with_a_running_mean_it_is_what_is_served(store):
 def test_saving_does_not_see_what_comes_after(store):
     run = Run()
     run.take(batches(2))
-    before = jax.tree.map(lambda leaf: np.array(leaf), run.state)
+    before = jax.tree.map(np.array, run.state)
     store.save(run.state, b"{}")
     run.take(batches(20))  # gives the saved buffers up while they are written
     store.wait()
@@ -208,8 +208,9 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_written(store, monk
     assert "cannot save step 1" in str(caught.value)
     assert "0.00 GB are free" in str(caught.value)
     assert f"the newest whole checkpoint is {store.directory / '0'}" in str(caught.value)
+    new = store.directory.parent / "new"
     with pytest.raises(CheckpointError, match="name a directory on another disk"):
-        prepare_directory(store.directory.parent / "new", resume=False, overwrite=False, needed=10**6)
+        prepare_directory(new, resume=False, overwrite=False, needed=10**6)
 
 
 FULL = """

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from train_runs import losses, small_tree
 
 SCRIPT = Path(__file__).parent / "train_process.py"

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from train_runs import Silent, losses, small_settings, small_tree
 
 from openpi_flash_models.checkpoints.orbax import read_leaves
 from openpi_flash_models.errors import CheckpointError
 from openpi_flash_training.train.checkpoints import newest_whole
 from openpi_flash_training.train.problem import SettingsError
 from openpi_flash_training.train.run import train
-from train_runs import Silent, losses, small_settings, small_tree
 
 SCRIPT = Path(__file__).parent / "train_process.py"
 STEPS = 14

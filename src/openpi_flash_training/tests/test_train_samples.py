@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from train_runs import LENGTHS, TASKS, small_settings, small_tree, write_dataset
 
 from openpi_flash_models.actions.fast import FastTokenizer
 from openpi_flash_models.actions.tokens import FastActionDecoder
@@ -16,7 +17,6 @@ from openpi_flash_training.episodes.error import DataError
 from openpi_flash_training.train.assemble import assemble
 from openpi_flash_training.train.problem import SettingsError
 from openpi_flash_training.train.texts import fast_text, subtask_text
-from train_runs import LENGTHS, TASKS, small_settings, small_tree, write_dataset
 
 MODEL_DATA = Path(__file__).parents[2] / "openpi_flash_models/tests/data"
 

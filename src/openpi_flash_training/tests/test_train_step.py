@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from toy_model import RATE, Run, batches, loss, params, recipe
 
 from openpi_flash_training.train.mesh import check_batch, make_mesh
 from openpi_flash_training.train.problem import SettingsError
 from openpi_flash_training.train.step import kernel_norm
-from toy_model import RATE, Run, batches, loss, params, recipe
 
 
 def quiet_loss(given, batch, key):

@@ -30,10 +30,11 @@ def main():
         number, _, count = part.partition("/")
         jax.distributed.initialize(coordinator, int(count), int(number))
 
+    from train_runs import Silent
+
     from openpi_flash_training.train.checkpoints import newest_whole
     from openpi_flash_training.train.run import train
     from openpi_flash_training.train.settings_file import read_settings
-    from train_runs import Silent
 
     class Fragile(Silent):
         def stepped(self, step):
@@ -43,9 +44,9 @@ def main():
 
     settings = read_settings(given.settings)
     run = Path(settings.run.output)
-    print("devices", jax.device_count(), flush=True)
+    sys.stdout.write(f"devices {jax.device_count()}\n")
     outcome = train(settings, Fragile(), resume=given.resume)
-    print("finished", outcome.finished, flush=True)
+    sys.stdout.write(f"finished {outcome.finished}\n")
 
 
 if __name__ == "__main__":

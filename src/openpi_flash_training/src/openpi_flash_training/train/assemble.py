@@ -45,6 +45,9 @@ from openpi_flash_training.train.settings import TrainSettings, check_complete
 from openpi_flash_training.train.settings_file import as_tree
 from openpi_flash_training.train.sizes import new_shape
 
+_FEW_LAYERS = 4
+"""Models of so few layers are faster as a program without loops."""
+
 
 @dataclass(frozen=True)
 class Assembled:
@@ -95,9 +98,7 @@ def assemble(settings: TrainSettings, resumed: Path | None = None) -> Assembled:
     stats_file = _statistics(settings, config, dataset.folder, weights, resumed)
     stats = read_norm_stats_file(stats_file)
     check_sizes(stats, config)
-    columns = find_columns(
-        dataset.folder, config.robot, dataset.features, settings.data.columns
-    )
+    columns = find_columns(dataset.folder, config.robot, dataset.features, settings.data.columns)
     cameras = _cameras(config, columns)
     _check_labels(settings, dataset.features, cameras)
     fast = _fast_tokenizer(config, resumed or weights)
@@ -267,6 +268,7 @@ def _loss(settings: TrainSettings, shape: ModelShape, cameras: tuple[str, ...]) 
         subtask_weight=part.subtask_weight,
         extra=part.extra,
         remat=part.remat,
+        unroll=shape.depth <= _FEW_LAYERS if part.unroll is None else part.unroll,
     )
 
 

@@ -112,6 +112,8 @@ class LossPart:
         subtask_weight: of the subtask loss.
         extra: extra losses and their weights.
         remat: compute layers again in the backward pass, which needs less memory and more time.
+        unroll: layers one after the other in the program instead of a loop; None: for models of
+            four layers at most, which it makes faster.
     """
 
     augment: AugmentSettings | None = field(default_factory=AugmentSettings)
@@ -120,6 +122,7 @@ class LossPart:
     subtask_weight: float = 1.0
     extra: ExtraLosses = field(default_factory=ExtraLosses)
     remat: bool = False
+    unroll: bool | None = None
 
     def __post_init__(self) -> None:
         _at_least("loss.flow_samples", self.flow_samples, 1)
@@ -192,6 +195,7 @@ RESUMABLE = frozenset(
         "data.threads",
         "data.prefetch",
         "loss.remat",
+        "loss.unroll",
         "model.robot_file",
         "run.output",
         "run.steps",
