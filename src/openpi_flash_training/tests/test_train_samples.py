@@ -5,7 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from train_runs import LENGTHS, TASKS, small_settings, small_tree, write_dataset
+from train_runs import (
+    CAMERAS,
+    LENGTHS,
+    TASKS,
+    small_settings,
+    small_tree,
+    write_dataset,
+    write_statistics,
+)
 
 from openpi_flash_models.actions.fast import FastTokenizer
 from openpi_flash_models.actions.tokens import FastActionDecoder
@@ -13,8 +21,11 @@ from openpi_flash_models.errors import CheckpointError
 from openpi_flash_models.policy.observation_reader import ObservationReader
 from openpi_flash_models.text.tokenizer import EOS_ID, PaligemmaTokenizer
 from openpi_flash_models.transforms.images import resize_with_pad
+from openpi_flash_training.dataset.feature import Feature
+from openpi_flash_training.dataset.writer import DatasetWriter
 from openpi_flash_training.episodes.error import DataError
 from openpi_flash_training.train.assemble import assemble
+from openpi_flash_training.train.labels import as_shares
 from openpi_flash_training.train.problem import SettingsError
 from openpi_flash_training.train.texts import fast_text, subtask_text
 
@@ -160,7 +171,18 @@ def test_statistics_may_be_named(where, tmp_path):
     [
         ({"data": {"subtask": "subtask"}}, "data.subtask: the dataset has no column subtask"),
         ({"data": {"subtask": "action"}}, "data.subtask: the column action is float32, no text"),
-        ({"loss": {"extra": {"coordinates": 3}}}, "loss.extra: .* no column label.position"),
+        ({"loss": {"extra": {"coordinates": 3}}}, "loss.extra: .* by data.labels.positions"),
+        (
+            {"loss": {"extra": {"objects": 1}}, "data": {"labels": {"points": "nowhere"}}},
+            "data.labels.points: the dataset has no column nowhere",
+        ),
+        (
+            {"loss": {"extra": {"objects": 1}}, "data": {"labels": {"points": "action"}}},
+            r"data.labels.points: .* has the shape \[7\], expected \[2, 1, 2\]",
+        ),
+        ({"data": {"labels": {"point": "a"}}}, "data.labels.point: there are no such labels"),
+        ({"data": {"chunks": "action"}}, r"data.chunks: .* \[7\], expected \[50 or more, 7\]"),
+        ({"data": {"prompts": ["a"]}}, "data.prompts: needs data.chunks"),
         ({"loss": {"max_delay": 50}}, "loss.max_delay: is 50, expected less than the horizon"),
         ({"model": {"size": "tinny"}}, r"model.size: there is no 'tinny', did you mean tiny\?"),
         ({"model": {"size": None}}, "model.weights, model.size: give one of them"),
@@ -170,6 +192,70 @@ def test_statistics_may_be_named(where, tmp_path):
 def test_settings_that_the_dataset_cannot_serve_are_named(sections, message, tmp_path):
     with pytest.raises(SettingsError, match=message):
         assemble(small_settings(tmp_path, **sections))
+
+
+def write_labelled(folder, *, height=24, width=32):
+    """One episode of two frames, with chunks for two prompts and labels of one object."""
+    features = {camera: Feature("image", (height, width, 3)) for camera in CAMERAS}
+    features |= {name: Feature("float32", (7,)) for name in ("observation.state", "action")}
+    features |= {
+        "chunks": Feature("float32", (2, 60, 7)),
+        "pixels": Feature("float32", (2, 1, 2)),
+        "visible": Feature("float32", (2, 1)),
+        "places": Feature("float32", (2, 3)),
+    }
+    random = np.random.default_rng(0)
+    numbers = {
+        "observation.state": random.normal(size=(2, 7)).astype(np.float32),
+        "action": random.normal(size=(2, 7)).astype(np.float32),
+        "chunks": random.normal(size=(2, 2, 60, 7)).astype(np.float32),
+        "pixels": np.full((2, 2, 1, 2), (16.0, 12.0), np.float32),
+        "visible": np.array([[[1.0], [1.0]], [[1.0], [0.0]]], np.float32),
+        "places": random.normal(size=(2, 2, 3)).astype(np.float32),
+    }
+    images = {camera: np.zeros((2, height, width, 3), np.uint8) for camera in CAMERAS}
+    with DatasetWriter(folder, fps=25, features=features) as writer:
+        writer.add_episode("pick", numbers, images)
+    rows = {"state": numbers["observation.state"], "actions": numbers["chunks"].reshape(-1, 7)}
+    write_statistics(folder, rows)
+    return numbers
+
+
+def test_each_frame_is_a_sample_for_each_prompt_with_its_chunk_and_its_labels(tmp_path):
+    numbers = write_labelled(tmp_path / "labelled")
+    settings = small_settings(
+        tmp_path,
+        data={
+            "dataset": str(tmp_path / "labelled"),
+            "chunks": "chunks",
+            "prompts": list(TASKS),
+            "labels": {"points": "pixels", "visible": "visible", "positions": "places"},
+        },
+        loss={"extra": {"objects": 1, "coordinates": 3}},
+    )
+    made = assemble(settings)
+    samples, reader = made.samples, reader_of(made)
+    assert len(samples) == 4
+    for number in range(4):
+        frame, variant = divmod(number, 2)
+        sample = samples[number]
+        back = reader.to_robot(sample["actions"], numbers["observation.state"][frame])
+        assert np.abs(back - numbers["chunks"][frame, variant, :50]).max() < 1e-5
+        words = PaligemmaTokenizer(samples.recipe.tokenizer)
+        assert TASKS[variant] in words.decode(sample["prompt"]["ids"][sample["prompt"]["mask"]])
+        # the middle of the picture is that of the square that it is scaled into
+        points = sample["labels"]["points"]
+        assert points["base_0_rgb"] == pytest.approx(np.array([[0.5, 0.5]]))
+        assert np.isnan(points["left_wrist_0_rgb"]).all() == (frame == 1)  # where it is hidden
+    positions = np.stack([samples[number]["labels"]["position"] for number in range(4)])
+    assert np.abs(positions.mean(0)).max() < 1e-5
+    assert np.abs(positions.std(0) - 1).max() < 1e-4
+
+
+def test_a_point_is_where_its_pixel_goes_when_a_picture_is_scaled():
+    # 640 x 480 becomes 224 x 168, 28 rows below the top of the square
+    points = as_shares(np.array([[0.0, 0.0], [640.0, 480.0]], np.float32), (480, 640), 224)
+    assert points == pytest.approx(np.array([[0, 28 / 224], [1, 196 / 224]]))
 
 
 def test_a_subtask_is_read_after_its_prompt_and_trained(tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -36,11 +36,20 @@ from openpi_flash_models.transforms.norm_stats import read_norm_stats_file
 from openpi_flash_models.transforms.normalize import choose_normalization
 from openpi_flash_training.dataset.columns import Columns, find_columns
 from openpi_flash_training.dataset.feature import Feature
+from openpi_flash_training.dataset.layout import STATS, read_json
 from openpi_flash_training.dataset.reader import Dataset
 from openpi_flash_training.train.checkpoints import SETTINGS, Companions
+from openpi_flash_training.train.labels import (
+    POINTS,
+    POSITIONS,
+    VISIBLE,
+    LabelColumns,
+    check_labels,
+    standardisation,
+)
 from openpi_flash_training.train.losses import LossSettings
 from openpi_flash_training.train.problem import SettingsError
-from openpi_flash_training.train.samples import POINTS, POSITION, SampleRecipe, Samples
+from openpi_flash_training.train.samples import SampleRecipe, Samples
 from openpi_flash_training.train.settings import TrainSettings, check_complete
 from openpi_flash_training.train.settings_file import as_tree
 from openpi_flash_training.train.sizes import new_shape
@@ -100,7 +109,7 @@ def assemble(settings: TrainSettings, resumed: Path | None = None) -> Assembled:
     check_sizes(stats, config)
     columns = find_columns(dataset.folder, config.robot, dataset.features, settings.data.columns)
     cameras = _cameras(config, columns)
-    _check_labels(settings, dataset.features, cameras)
+    _check_columns(settings, config, dataset.features)
     fast = _fast_tokenizer(config, resumed or weights)
     recipe = SampleRecipe(
         config=config.name,
@@ -118,8 +127,9 @@ def assemble(settings: TrainSettings, resumed: Path | None = None) -> Assembled:
         subtask=settings.data.subtask,
         subtask_prompt=settings.data.subtask_prompt,
         subtask_length=settings.data.subtask_length,
-        objects=settings.loss.extra.objects > 0,
-        coordinates=settings.loss.extra.coordinates > 0,
+        chunks=settings.data.chunks,
+        prompts=settings.data.prompts,
+        labels=_labels(settings, config, dataset),
     )
     return Assembled(
         settings,
@@ -220,28 +230,53 @@ def _cameras(config: InferenceConfig, columns: Columns) -> tuple[str, ...]:
     return tuple(slot for slot in config.cameras if slot in filled)
 
 
-def _check_labels(
-    settings: TrainSettings, features: Mapping[str, Feature], cameras: tuple[str, ...]
+def _labels(
+    settings: TrainSettings, config: InferenceConfig, dataset: Dataset
+) -> LabelColumns | None:
+    """Where the labels of the extra losses are, checked."""
+    extra, named = settings.loss.extra, settings.data.labels
+    if not extra.objects and not extra.coordinates:
+        return None
+    columns = LabelColumns(
+        points=named.get(POINTS) if extra.objects else None,
+        visible=named.get(VISIBLE) if extra.objects else None,
+        positions=named.get(POSITIONS) if extra.coordinates else None,
+        cameras=tuple(camera.slot for camera in config.robot.cameras),
+    )
+    check_labels(
+        columns,
+        dataset.features,
+        objects=extra.objects,
+        coordinates=extra.coordinates,
+        prompts=len(settings.data.prompts),
+    )
+    if columns.positions is None:
+        return columns
+    stats = read_json(dataset.folder / STATS)
+    middle, deviation = standardisation(stats[columns.positions])
+    return replace(columns, middle=middle, deviation=deviation)
+
+
+def _check_columns(
+    settings: TrainSettings, config: InferenceConfig, features: Mapping[str, Feature]
 ) -> None:
-    """Check the columns that the subtask loss and extra losses need."""
-    extra, needed = settings.loss.extra, dict[str, tuple[int, ...] | None]()
-    if settings.data.subtask is not None:
-        needed[settings.data.subtask] = None
-    if extra.objects:
-        needed |= {f"{POINTS}{slot}": (extra.objects, 2) for slot in cameras}
-    if extra.coordinates:
-        needed[POSITION] = (extra.coordinates,)
-    for column, shape in needed.items():
-        if column not in features:
-            what = "data.subtask" if shape is None else "loss.extra"
-            raise SettingsError(f"{what}: the dataset has no column {column}")
-        found = features[column]
-        if shape is None and not found.is_text:
-            raise SettingsError(f"data.subtask: the column {column} is {found.dtype}, no text")
-        if shape is not None and found.shape != shape:
+    """Check the columns of subtasks and of chunks."""
+    data = settings.data
+    for name, column in (("subtask", data.subtask), ("chunks", data.chunks)):
+        if column is not None and column not in features:
+            raise SettingsError(f"data.{name}: the dataset has no column {column}")
+    if data.subtask is not None and not features[data.subtask].is_text:
+        found = features[data.subtask].dtype
+        raise SettingsError(f"data.subtask: the column {data.subtask} is {found}, no text")
+    if data.chunks is not None:
+        shape = features[data.chunks].shape
+        *prompts, steps, width = (0, *shape) if len(shape) == 1 else shape
+        wanted = [len(data.prompts)] if data.prompts else []
+        if prompts != wanted or steps < config.action_horizon or width != len(config.robot.actions):
+            expected = [*wanted, f"{config.action_horizon} or more", len(config.robot.actions)]
             raise SettingsError(
-                f"loss.extra: the column {column} has the shape {list(found.shape)}, expected "
-                f"{list(shape)}"
+                f"data.chunks: the column {data.chunks} has the shape {list(shape)}, expected "
+                f"[{', '.join(map(str, expected))}]"
             )
 
 

@@ -1,4 +1,4 @@
-"""Training samples of a LeRobot dataset, by number: one for each frame.
+"""Training samples of a LeRobot dataset, by number: one for each frame (and prompt, of several).
 
 The request that a robot would have sent at the frame goes through the transforms that serve it
 (``ObservationReader``); the chunk is the actions from the frame on, and past the episode's end its
@@ -30,10 +30,8 @@ from openpi_flash_models.transforms.normalize import Normalization
 from openpi_flash_training.dataset.columns import Columns
 from openpi_flash_training.dataset.reader import Dataset
 from openpi_flash_training.episodes.error import DataError
+from openpi_flash_training.train.labels import LabelColumns, labels_of
 from openpi_flash_training.train.texts import Text, fast_text, plain_text, subtask_text
-
-POINTS, POSITION = "label.points.", "label.position"
-"""Columns of the labels of extra losses: ``label.points.<camera slot>``, ``label.position``."""
 
 Sample = dict[str, Any]
 
@@ -53,11 +51,12 @@ class SampleRecipe:
         tokenizer: PaliGemma's file.
         fast_tokenizer: directory; None: the model writes no FAST tokens.
         prompt: the task of every sample; None: the dataset's.
+        chunks: column of each frame's chunk; None: the actions from the frame on.
+        prompts: tasks that each frame has a chunk for; empty: its own.
         subtask: text column of the subtasks; None: none.
         subtask_prompt: what is read before a subtask.
         subtask_length: tokens of both.
-        objects: whether the image tokens learn places of objects (column ``label.points.<slot>``).
-        coordinates: whether the prompt learns a place (column ``label.position``).
+        labels: of the extra losses; None: there are none.
     """
 
     config: str
@@ -70,11 +69,12 @@ class SampleRecipe:
     tokenizer: Path
     fast_tokenizer: Path | None = None
     prompt: str | None = None
+    chunks: str | None = None
+    prompts: tuple[str, ...] = ()
     subtask: str | None = None
     subtask_prompt: str = ""
     subtask_length: int = 0
-    objects: bool = False
-    coordinates: bool = False
+    labels: LabelColumns | None = None
 
 
 @dataclass
@@ -100,7 +100,7 @@ class Samples:
         return f"Samples({self.dataset.folder}, {len(self)})"
 
     def __len__(self) -> int:
-        return self._ends[-1]
+        return self._ends[-1] * self._variants
 
     def __getitem__(self, number: int) -> Sample:
         """A sample: arrays without a batch axis, named as the fields of ``batch.Batch``.
@@ -108,19 +108,20 @@ class Samples:
         Raises:
             DataError: the frame cannot be used; names the episode and the frame.
         """
-        episode = bisect_right(self._ends, number)
-        frame = number - (self._ends[episode - 1] if episode else 0)
+        place, variant = divmod(number, self._variants)
+        episode = bisect_right(self._ends, place)
+        frame = place - (self._ends[episode - 1] if episode else 0)
         try:
-            return self._sample(episode, frame)
+            return self._sample(episode, frame, variant)
         except ObservationError as error:
             raise DataError(self.dataset.folder, f"frame {frame}: {error}", episode) from error
 
-    def _sample(self, episode: int, frame: int) -> Sample:
+    def _sample(self, episode: int, frame: int, variant: int) -> Sample:
         recipe, reader = self.recipe, self._reader
-        request = self._request(episode, frame)
+        request = self._request(episode, frame, variant)
         state = self._config.robot.read_state(request)
         inputs = reader.model_inputs(request, state)
-        actions = self._actions(episode, frame, state)
+        actions = self._actions(episode, frame, variant, state)
         slots = self._config.cameras
         sample: Sample = {
             "images": {slot: inputs.images[0, slots.index(slot)] for slot in recipe.cameras},
@@ -143,11 +144,18 @@ class Samples:
             )
         if recipe.subtask is not None:
             sample["subtask"] = self._subtask(episode, frame, request["prompt"])
-        if recipe.objects or recipe.coordinates:
-            sample["labels"] = self._labels(episode, frame)
+        if recipe.labels is not None:
+            sample["labels"] = labels_of(
+                recipe.labels,
+                self._episode(episode),
+                frame,
+                prompt=variant,
+                pictures=self._pictures,
+                side=recipe.shape.image_size,
+            )
         return sample
 
-    def _request(self, episode: int, frame: int) -> dict[str, Any]:
+    def _request(self, episode: int, frame: int, variant: int) -> dict[str, Any]:
         """What the robot would have sent."""
         recipe, numbers = self.recipe, self._episode(episode)
         request: dict[str, Any] = {}
@@ -156,14 +164,22 @@ class Samples:
             _place(request, part.path, values)
         for path, column in recipe.columns.cameras.items():
             _place(request, path, self.dataset.images(episode, column, [frame])[0])
-        request["prompt"] = recipe.prompt or self._prompts(episode)[frame]
+        if recipe.prompts:
+            request["prompt"] = recipe.prompts[variant]
+        else:
+            request["prompt"] = recipe.prompt or self.dataset.prompts(episode)[frame]
         return request
 
-    def _actions(self, episode: int, frame: int, state: np.ndarray) -> np.ndarray:
+    def _actions(self, episode: int, frame: int, variant: int, state: np.ndarray) -> np.ndarray:
         """[H, D] in the model's normalised space."""
-        actions = self._episode(episode)[self.recipe.columns.action]
-        steps = np.minimum(frame + np.arange(self._config.action_horizon), len(actions) - 1)
-        chunk = actions[steps].astype(np.float64)
+        numbers, horizon = self._episode(episode), self._config.action_horizon
+        if self.recipe.chunks is not None:
+            chunks = numbers[self.recipe.chunks][frame]
+            chunk = (chunks[variant] if self.recipe.prompts else chunks)[:horizon]
+        else:
+            actions = numbers[self.recipe.columns.action]
+            chunk = actions[np.minimum(frame + np.arange(horizon), len(actions) - 1)]
+        chunk = chunk.astype(np.float64)
         made = self._reader.to_model(chunk, state)
         if not np.isfinite(made.astype(np.float32)).all():
             raise DataError(self.dataset.folder, f"frame {frame}: an action is not finite", episode)
@@ -178,21 +194,10 @@ class Samples:
     def _subtask(self, episode: int, frame: int, task: str) -> Text:
         recipe = self.recipe
         assert recipe.subtask is not None
-        words = self._texts(episode)[recipe.subtask][frame]
+        words = self.dataset.texts(episode)[recipe.subtask][frame]
         return subtask_text(
             self._tokenizer, task, words, recipe.subtask_prompt, recipe.subtask_length
         )
-
-    def _labels(self, episode: int, frame: int) -> dict[str, Any]:
-        numbers, labels = self._episode(episode), dict[str, Any]()
-        if self.recipe.objects:
-            labels["points"] = {
-                slot: numbers[f"{POINTS}{slot}"][frame].astype(np.float32)
-                for slot in self.recipe.cameras
-            }
-        if self.recipe.coordinates:
-            labels["position"] = numbers[POSITION][frame].astype(np.float32)
-        return labels
 
     def _episode(self, episode: int) -> Mapping[str, np.ndarray]:
         """Every number that samples need of an episode.
@@ -204,21 +209,27 @@ class Samples:
             found = self._numbers[episode] = self.dataset.numbers(episode, self._keys)
         return found
 
-    def _prompts(self, episode: int) -> tuple[str, ...]:
-        return self.dataset.prompts(episode)
-
-    def _texts(self, episode: int) -> Mapping[str, tuple[str, ...]]:
-        return self.dataset.texts(episode)
-
     @cached_property
     def _keys(self) -> list[str]:
         recipe = self.recipe
         keys = [recipe.columns.action, *(part.column for part in recipe.columns.state)]
-        if recipe.objects:
-            keys += [f"{POINTS}{slot}" for slot in recipe.cameras]
-        if recipe.coordinates:
-            keys.append(POSITION)
+        keys += recipe.labels.names if recipe.labels is not None else []
+        keys += [recipe.chunks] if recipe.chunks is not None else []
         return list(dict.fromkeys(keys))
+
+    @cached_property
+    def _variants(self) -> int:
+        return len(self.recipe.prompts) or 1
+
+    @cached_property
+    def _pictures(self) -> dict[str, tuple[int, int]]:
+        """Height and width of each slot's picture in the dataset."""
+        columns = self.recipe.columns.cameras
+        paths = {camera.slot: camera.path for camera in self._config.robot.cameras}
+        shapes = {
+            slot: self.dataset.features[columns[paths[slot]]].shape for slot in self.recipe.cameras
+        }
+        return {slot: (shape[0], shape[1]) for slot, shape in shapes.items()}
 
     @cached_property
     def _ends(self) -> list[int]:

@@ -18,6 +18,7 @@ from typing import Literal
 
 from openpi_flash_training.train.augment import AugmentSettings
 from openpi_flash_training.train.extra_losses import ExtraLosses
+from openpi_flash_training.train.labels import POINTS, POSITIONS, VISIBLE
 from openpi_flash_training.train.lora import LoraSettings
 from openpi_flash_training.train.optimizer import OptimizerSettings
 from openpi_flash_training.train.problem import SettingsError
@@ -71,6 +72,11 @@ class DataSettings:
         statistics: a ``norm_stats.json``, or a directory with ``assets/<asset_id>/`` of one; None:
             the dataset's own (``assets/`` in its folder), else those of the weights.
         prompt: the task of every sample; None: each frame's task in the dataset.
+        chunks: column with each frame's chunk [steps, actions], instead of the actions from the
+            frame on; with ``prompts`` [prompts, steps, actions]. None: there is none.
+        prompts: tasks for which each frame has a chunk: each frame is a sample for each of them.
+        labels: columns of the extra losses' labels: ``points``, ``visible``, ``positions``
+            (``labels.py``).
         subtask: text column of the dataset with each frame's subtask; None: no subtask loss.
         subtask_prompt: what the planner reads before the subtask; holds ``{task}``.
         subtask_length: most tokens of the planner's prompt and the subtask together.
@@ -83,6 +89,9 @@ class DataSettings:
     columns: Mapping[str, str] = field(default_factory=dict)
     statistics: str | None = None
     prompt: str | None = None
+    chunks: str | None = None
+    prompts: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
     subtask: str | None = None
     subtask_prompt: str = "Task: {task}. Subtask: "
     subtask_length: int = 200
@@ -95,6 +104,13 @@ class DataSettings:
         _at_least("data.threads", self.threads, 1)
         _at_least("data.prefetch", self.prefetch, 1)
         _at_least("data.subtask_length", self.subtask_length, 2)
+        if self.prompts and (self.chunks is None or self.prompt is not None):
+            raise SettingsError("data.prompts: needs data.chunks, and excludes data.prompt")
+        for name in self.labels:
+            if name not in LABELS:
+                raise SettingsError(
+                    f"data.labels.{name}: there are no such labels, known: {', '.join(LABELS)}"
+                )
         if "{task}" not in self.subtask_prompt:
             raise SettingsError(
                 f"data.subtask_prompt: is {self.subtask_prompt!r}, which lacks {{task}}"
@@ -188,6 +204,7 @@ class TrainSettings:
     run: RunSettings = field(default_factory=RunSettings)
 
 
+LABELS = (POINTS, VISIBLE, POSITIONS)
 RESUMABLE = frozenset(
     {
         "data.dataset",

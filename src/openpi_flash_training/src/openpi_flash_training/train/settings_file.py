@@ -142,17 +142,22 @@ def _parse(hint: Any, old: Any, value: Any, where: str) -> Any:
             known = ", ".join(map(str, get_args(hint)))
             raise SettingsError(f"{where}: is {value!r}, expected one of {known}")
         return value
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping) or not all(
-            isinstance(item, str) for pair in value.items() for item in pair
-        ):
-            raise SettingsError(f"{where}: expected an object of texts, got {_told(value)}")
-        return dict(value)
+    if origin is not None:
+        return _parse_texts(issubclass(origin, Mapping), value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     raise SettingsError(f"{where}: expected {_TYPE_NAMES[hint]}, got {_told(value)}")
+
+
+def _parse_texts(by_name: bool, value: Any, where: str) -> Any:
+    """A list of texts, or an object of texts."""
+    container, name = (Mapping, "an object") if by_name else (list, "a list")
+    items = [*value, *(value.values() if by_name else ())] if isinstance(value, container) else [0]
+    if not all(isinstance(item, str) for item in items):
+        raise SettingsError(f"{where}: expected {name} of texts, got {_told(value)}")
+    return dict(value) if by_name else tuple(value)
 
 
 def _new(kind: Any, value: Mapping[str, Any], where: str) -> Any:

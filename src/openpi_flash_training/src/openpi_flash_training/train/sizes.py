@@ -27,6 +27,8 @@ _TINY = ModelShape(
 )
 _SMALL = dataclasses.replace(
     _TINY,
+    image_size=112,
+    patch=28,
     vision_width=96,
     vision_depth=3,
     vision_heads=4,
@@ -40,8 +42,8 @@ _SMALL = dataclasses.replace(
     expert_mlp=256,
 )
 SIZES = {"tiny": _TINY, "small": _SMALL, "full": named_shape("pi05")}
-"""``full`` is openpi's (Gemma 2B and 300M, So400m); ``small`` has about a million parameters, for
-a simulated task on a CPU; ``tiny`` is for tests."""
+"""``full`` is openpi's (Gemma 2B and 300M, So400m); ``small`` has about a million parameters and
+images of 112 x 112, for a simulated task on a CPU; ``tiny`` is for tests."""
 
 
 def new_shape(size: str, kind: ModelKind, *, action_dim: int, vocabulary: int) -> ModelShape:
