@@ -1,6 +1,7 @@
 """A run that was killed goes on as if nothing had happened."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +112,7 @@ def test_a_resumed_run_keeps_its_statistics_and_needs_no_base(tmp_path):
     file = tmp_path / "dataset/assets/sim_arm/norm_stats.json"
     stats = file.read_bytes()
     file.unlink()
+    shutil.rmtree(tmp_path / "weights/params")
     run_for(tmp_path, resume=True)
     assert (tmp_path / "run/3/assets/sim_arm/norm_stats.json").read_bytes() == stats
 

@@ -118,13 +118,14 @@ def test_the_prompt_may_be_the_settings(tmp_path):
 
 
 def test_pi0_gets_the_state_beside_the_prompt(tmp_path):
+    weights = {"weights": None, "size": "tiny", "tokenizer": str(tmp_path / "words.model")}
     robot_file = tmp_path / "robot.yaml"
     robot_file.write_text(
         "configs:\n"
         "  - {name: pi0_test_arm, robot: sim_arm, model: pi0, asset_id: sim_arm, "
         "action_horizon: 5}\n"
     )
-    model = {"config": "pi0_test_arm", "robot_file": str(robot_file)}
+    model = {"config": "pi0_test_arm", "robot_file": str(robot_file), **weights}
     sample = assemble(small_settings(tmp_path, model=model)).samples[0]
     assert sample["state"].shape == (32,)
     assert (sample["state"][7:] == 0).all()
@@ -184,14 +185,18 @@ def test_statistics_may_be_named(where, tmp_path):
         ({"data": {"chunks": "action"}}, r"data.chunks: .* \[7\], expected \[50 or more, 7\]"),
         ({"data": {"prompts": ["a"]}}, "data.prompts: needs data.chunks"),
         ({"loss": {"max_delay": 50}}, "loss.max_delay: is 50, expected less than the horizon"),
-        ({"model": {"size": "tinny"}}, r"model.size: there is no 'tinny', did you mean tiny\?"),
-        ({"model": {"size": None}}, "model.weights, model.size: give one of them"),
+        (
+            {"model": {"size": "tinny", "weights": None, "tokenizer": "{root}/words.model"}},
+            r"model.size: there is no 'tinny', did you mean tiny\?",
+        ),
+        ({"model": {"weights": None}}, "model.weights, model.size: give one of them"),
         ({"model": {"tokenizer": "/no/file"}}, "model.tokenizer: no such file"),
     ],
 )
 def test_settings_that_the_dataset_cannot_serve_are_named(sections, message, tmp_path):
+    written = json.loads(json.dumps(sections).replace("{root}", str(tmp_path)))
     with pytest.raises(SettingsError, match=message):
-        assemble(small_settings(tmp_path, **sections))
+        assemble(small_settings(tmp_path, **written))
 
 
 def write_labelled(folder, *, height=24, width=32):

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from openpi_flash_models.checkpoints.orbax import write_leaves
 from openpi_flash_models.demo.tokenizer import tokenizer_model
+from openpi_flash_models.model.shape import expected_shapes
+from openpi_flash_models.text.tokenizer import FILE_NAME, PaligemmaTokenizer
 from openpi_flash_training.dataset.feature import Feature
 from openpi_flash_training.dataset.writer import DatasetWriter
 from openpi_flash_training.train.settings_file import parse_settings
+from openpi_flash_training.train.sizes import new_shape
 
 CAMERAS = ("observation.images.scene", "observation.images.wrist")
 TASKS = ("touch the red cube", "touch the blue cube")
@@ -61,17 +65,37 @@ def write_statistics(folder: Path, rows: dict[str, np.ndarray], asset_id="sim_ar
     return file
 
 
+def write_weights(folder: Path) -> Path:
+    """A tiny pi0.5 with random weights and the demo's tokenizer.
+
+    Training can draw weights itself; compiling that takes longer than all else here.
+    """
+    words = tokenizer_model()
+    (folder.parent / "words.model").write_bytes(words)
+    pieces = PaligemmaTokenizer(folder.parent / "words.model").vocabulary_size
+    shape = new_shape("tiny", "pi05", action_dim=32, vocabulary=pieces)
+    random = np.random.default_rng(0)
+    leaves = {
+        tuple(name.split("/")): random.normal(0, 0.1, size).astype(np.float32)
+        for name, size in expected_shapes(shape).items()
+    }
+    write_leaves(folder / "params", leaves)
+    (folder / FILE_NAME).write_bytes(words)
+    return folder
+
+
 def small_tree(root: Path, **sections):
     """Settings, as JSON has them, of a run of a few seconds; below ``root`` is everything it needs.
 
     ``run={"steps": 3}`` changes fields.
     """
-    dataset, tokenizer = root / "dataset", root / "tokenizer.model"
+    dataset, weights = root / "dataset", root / "weights"
     if not dataset.exists():
         write_dataset(dataset)
-        tokenizer.write_bytes(tokenizer_model())
+    if not weights.exists():
+        write_weights(weights)
     tree = {
-        "model": {"config": "pi05_sim_arm", "size": "tiny", "tokenizer": str(tokenizer)},
+        "model": {"config": "pi05_sim_arm", "weights": str(weights)},
         "data": {"dataset": str(dataset), "threads": 1},
         "loss": {"augment": None},
         "optimizer": {"peak_rate": 1e-3, "warmup_steps": 1, "decay_steps": 8},

@@ -32,8 +32,12 @@ from openpi_flash_models.model.shape import MODEL_NAMES, ModelShape
 from openpi_flash_models.text.tokenizer import FILE_NAME as TOKENIZER_FILE
 from openpi_flash_models.text.tokenizer import PaligemmaTokenizer, find_tokenizer
 from openpi_flash_models.transforms.norm_stats import FILE_NAME as STATS_FILE
-from openpi_flash_models.transforms.norm_stats import read_norm_stats_file
-from openpi_flash_models.transforms.normalize import choose_normalization
+from openpi_flash_models.transforms.norm_stats import NormStats, read_norm_stats_file
+from openpi_flash_models.transforms.normalize import (
+    Normalization,
+    choose_normalization,
+    refuse_still_state,
+)
 from openpi_flash_training.dataset.columns import Columns, find_columns
 from openpi_flash_training.dataset.feature import Feature
 from openpi_flash_training.dataset.layout import STATS, read_json
@@ -118,9 +122,7 @@ def assemble(settings: TrainSettings, resumed: Path | None = None) -> Assembled:
         cameras=cameras,
         columns=columns,
         stats=stats,
-        normalization=choose_normalization(
-            config.normalization, stats, config.scaling, MODEL_NAMES[config.kind]
-        ),
+        normalization=_normalization(config, stats),
         tokenizer=tokenizer_file,
         fast_tokenizer=fast,
         prompt=settings.data.prompt,
@@ -217,6 +219,14 @@ def _statistics(
         f"no statistics for {config.asset_id} (looked for {looked}): compute them by openpi-flash "
         "stats, or name them by data.statistics"
     )
+
+
+def _normalization(config: InferenceConfig, stats: NormStats) -> Normalization:
+    chosen = choose_normalization(
+        config.normalization, stats, config.scaling, MODEL_NAMES[config.kind]
+    )
+    refuse_still_state(stats, chosen.state, sum(part.size for part in config.robot.state))
+    return chosen
 
 
 def _cameras(config: InferenceConfig, columns: Columns) -> tuple[str, ...]:
