@@ -1,9 +1,9 @@
 """A training run in a process of its own, which may end as if the power had failed.
 
-    python train_process.py SETTINGS [--resume] [--kill-after STEP] [--part I/N@HOST:PORT]
+    python train_process.py SETTINGS [--quick] [--resume] [--kill-after STEP] [--part I/N@HOST:PORT]
 
-Prints the number of devices. ``--kill-after``: SIGKILL after that step, as soon as there is a whole
-checkpoint.
+Prints the number of devices. ``--quick``: a loss that compiles in a moment. ``--kill-after``:
+SIGKILL after that step, as soon as there is a whole checkpoint.
 """
 
 import argparse
@@ -21,6 +21,7 @@ def main():
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--kill-after", type=int)
     parser.add_argument("--part")
+    parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
 
     import jax
@@ -30,11 +31,15 @@ def main():
         number, _, count = part.partition("/")
         jax.distributed.initialize(coordinator, int(count), int(number))
 
-    from train_runs import Silent
+    from train_runs import Silent, quick_loss
 
+    from openpi_flash_training.train import plan
     from openpi_flash_training.train.checkpoints import newest_whole
     from openpi_flash_training.train.run import train
     from openpi_flash_training.train.settings_file import read_settings
+
+    if given.quick:
+        plan.loss = quick_loss
 
     class Fragile(Silent):
         def stepped(self, step):
