@@ -63,7 +63,7 @@ def tables(root: Path, steps: int) -> Iterator[str]:
     yield ""
     yield "| | CPU ms a sample | ratio to the step |"
     yield "|---|---|---|"
-    costs = {}
+    costs: dict[str, float] = {}
     for kind in ("video", "image"):
         dataset = root / kind
         write_dataset(dataset, kind)

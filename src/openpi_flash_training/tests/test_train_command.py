@@ -105,11 +105,12 @@ def test_tensorboard_gets_the_metrics(config, tmp_path):
     assert b"grad_norm" in events.read_bytes()
 
 
-def test_a_missing_wandb_says_what_to_install(config, monkeypatch):
+def test_a_missing_wandb_says_what_to_install(config, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     done = run(config, "--steps", 1, "--wandb", "robots")
     assert done.exit_code == 1
     assert "install openpi_flash_training[wandb]" in done.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_wandb_is_offline_and_a_resumed_run_goes_on_with_its_own(config, tmp_path, monkeypatch):

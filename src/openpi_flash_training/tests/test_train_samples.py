@@ -1,8 +1,10 @@
 """Frames to samples: what serving does to a request, and chunks of the horizon."""
 
 import json
+import pickle
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from train_runs import (
@@ -73,6 +75,14 @@ def test_a_sample_is_what_serving_makes_of_the_frame(assembled):
     side = sample["images"]["base_0_rgb"].shape[0]
     scaled = resize_with_pad(request["observation/scene_image"], side, side)
     assert (sample["images"]["base_0_rgb"] == scaled).all()
+
+
+def test_samples_can_be_sent_to_workers(assembled):
+    sent = pickle.loads(pickle.dumps(assembled.samples))
+    for one, other in zip(
+        jax.tree.leaves(assembled.samples[3]), jax.tree.leaves(sent[3]), strict=True
+    ):
+        assert np.array_equal(one, other)
 
 
 def test_a_camera_that_the_robot_lacks_is_left_out(assembled):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Mapping
@@ -22,6 +23,26 @@ class MetricWriter(Protocol):
 
     def close(self) -> None:
         """Write what is left, and close."""
+
+
+def check_installed(*, tensorboard: bool, wandb: bool) -> None:
+    """Check that the packages of the wanted writers are there.
+
+    Raises:
+        SettingsError: one is not; says what to install.
+    """
+    for name, module, wanted in (
+        ("tensorboard", "tensorboardX", tensorboard),
+        ("wandb", "wandb", wandb),
+    ):
+        if not wanted:
+            continue
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            raise SettingsError(
+                f"run.{name}: {module} is not installed; install openpi_flash_training[{name}]"
+            ) from None
 
 
 class JsonLines:
@@ -57,13 +78,8 @@ class TensorBoard:
     """Event files in ``<run>/tensorboard``."""
 
     def __init__(self, directory: Path) -> None:
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            raise SettingsError(
-                "run.tensorboard: tensorboardX is not installed; install "
-                "openpi_flash_training[tensorboard]"
-            ) from None
+        from tensorboardX import SummaryWriter
+
         self._writer: Any = SummaryWriter(str(directory / "tensorboard"))
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -88,12 +104,8 @@ class WeightsAndBiases:
     """
 
     def __init__(self, directory: Path, project: str, settings: Mapping[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError:
-            raise SettingsError(
-                "run.wandb: wandb is not installed; install openpi_flash_training[wandb]"
-            ) from None
+        import wandb
+
         known = directory / _WANDB_ID
         self._run: Any = wandb.init(
             project=project,

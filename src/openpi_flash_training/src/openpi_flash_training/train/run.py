@@ -28,6 +28,7 @@ from openpi_flash_training.train.metric_writers import (
     MetricWriter,
     TensorBoard,
     WeightsAndBiases,
+    check_installed,
 )
 from openpi_flash_training.train.plan import Plan, as_batch, make_plan
 from openpi_flash_training.train.problem import SettingsError, TrainingError
@@ -95,6 +96,7 @@ def train(
     if resume and directory.is_dir():
         newest = newest_whole(directory)
         _check_same(settings, directory)
+    check_installed(tensorboard=settings.run.tensorboard, wandb=settings.run.wandb is not None)
     assembled = assemble(settings, None if newest is None else directory / str(newest))
     mesh = make_mesh(settings.run.fsdp_devices)
     check_batch(mesh, settings.run.batch_size, settings.run.accumulation)
@@ -235,12 +237,12 @@ def _writers(assembled: Assembled, directory: Path, first: int) -> list[MetricWr
     run = assembled.settings.run
     if jax.process_index() != 0:
         return []
-    writers: list[MetricWriter] = [JsonLines(directory, first)]
+    writers: list[MetricWriter] = []
     if run.tensorboard:
         writers.append(TensorBoard(directory))
     if run.wandb is not None:
         writers.append(WeightsAndBiases(directory, run.wandb, as_tree(assembled.settings)))
-    return writers
+    return [JsonLines(directory, first), *writers]
 
 
 def _anywhere(should_stop: Callable[[], bool], *, ask: bool) -> bool:

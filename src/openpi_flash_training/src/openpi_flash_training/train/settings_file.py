@@ -153,9 +153,13 @@ def _parse(hint: Any, old: Any, value: Any, where: str) -> Any:
 
 def _parse_texts(by_name: bool, value: Any, where: str) -> Any:
     """A list of texts, or an object of texts."""
-    container, name = (Mapping, "an object") if by_name else (list, "a list")
-    items = [*value, *(value.values() if by_name else ())] if isinstance(value, container) else [0]
+    items: list[Any] = [0]  # no text
+    if by_name and isinstance(value, Mapping):
+        items = [*value, *value.values()]
+    elif not by_name and isinstance(value, list):
+        items = value
     if not all(isinstance(item, str) for item in items):
+        name = "an object" if by_name else "a list"
         raise SettingsError(f"{where}: expected {name} of texts, got {_told(value)}")
     return dict(value) if by_name else tuple(value)
 
