@@ -15,6 +15,7 @@ from schema_check import problems
 from server_configs import parse
 from typer.testing import CliRunner
 
+from openpi_flash_models.policy.policy_protocol import InferenceControls
 from openpi_flash_server.cli import app
 from openpi_flash_server.config.json_schema import json_schema
 from openpi_flash_server.own_policy.errors import PolicyCallError
@@ -124,7 +125,7 @@ def blocks(page, language):
 
 def test_what_the_page_shows_is_a_policy_and_a_configuration():
     page = (ROOT / "docs" / "own-policy.md").read_text()
-    (program,) = blocks(page, "python")
+    program, _ = blocks(page, "python")
     found = {}
     exec(compile(program, "docs/own-policy.md", "exec"), found)
     policy = own_policy(found["Still"](), "python:my_policies:Still")
@@ -135,6 +136,16 @@ def test_what_the_page_shows_is_a_policy_and_a_configuration():
     assert f"PolicyCallError: {caught.value}" in page
     (configuration,) = blocks(page, "json")
     assert parse(configuration).action.default_prompt == "stand still"
+
+
+def test_the_page_shows_a_policy_that_gives_its_first_steps():
+    _, program = blocks((ROOT / "docs" / "own-policy.md").read_text(), "python")
+    found, first = {}, []
+    exec(compile(program, "docs/own-policy.md", "exec"), found)
+    policy = own_policy(found["Streams"](), "python:my_streams:Streams")
+    result = policy.infer_with_first({}, InferenceControls(), 10, first.append)
+    assert [part.shape for part in first] == [(10, 7)]
+    assert result.actions.shape == policy.infer({}).actions.shape == (50, 7)
 
 
 @pytest.mark.parametrize("command", ["test", "load"])

@@ -105,6 +105,7 @@ def test_the_page_lists_every_key_that_is_taken_out_of_a_request():
         "num_steps": 1,
         "request_class": "shadow",
         "batch": 1,
+        "first_actions": 2,
         "rtc": {"previous_actions": np.zeros((1, 3, 2)), "delay": 1, "execution_horizon": 2},
     }
     assert set(values) == listed("Request")

@@ -8,6 +8,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::Duration;
 
 use flash_transport::link::events::{ClientEvent, ClientEventKind};
@@ -343,6 +344,22 @@ fn a_draining_server_answers_what_it_took_on_and_nothing_else() {
     echo(&request);
     assert!(server.wait_settled(LONG));
     assert_eq!(robot.receive().0, 1);
+}
+
+#[test]
+fn a_draining_server_has_not_settled_before_its_answer_is_read() {
+    let server = serve(config());
+    let mut slow = Robot::connect_and_say_hello(&server);
+    slow.infer(1, b"x");
+    let answer = vec![0; 20 << 20];
+    next(&server).reply.answer(answer.clone()).unwrap();
+    server.stop_accepting();
+    assert!(!server.wait_settled(Duration::from_millis(1)));
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| slow.receive());
+        assert!(server.wait_settled(LONG));
+        assert_eq!(reader.join().unwrap(), (1, answer));
+    });
 }
 
 #[test]

@@ -18,7 +18,8 @@ METADATA = {
 class ScriptedServer:
     """Answers each request by `answer(observation)`; may be stopped and started again.
 
-    An answer is the actions, a whole answer as a map, or the code and message of an error.
+    An answer is the actions, a whole answer as a map, or the code and message of an error. First
+    actions are sent to who asks for them; the answer follows when `rest` is set.
     """
 
     def __init__(self, answer, **metadata):
@@ -29,6 +30,8 @@ class ScriptedServer:
         self.resets = 0
         self.answering = threading.Event()
         self.answering.set()
+        self.rest = threading.Event()
+        self.rest.set()
         self.port = 0
         self._quic = None
         self.start()
@@ -43,6 +46,7 @@ class ScriptedServer:
         if self._quic is not None:
             self._quic.close()
             self.answering.set()
+            self.rest.set()
             self._thread.join(10)
             assert not self._thread.is_alive()
             self._quic = None
@@ -57,6 +61,10 @@ class ScriptedServer:
             self.requests.append(request.observation)
             self.sessions.add(request.session)
             answer = self.answer(request.observation)
+            steps = request.observation.get("first_actions")
+            if steps and isinstance(answer, np.ndarray):
+                request.send_first_actions({"actions": answer[:steps]})
+                self.rest.wait(60)
             if isinstance(answer, tuple):
                 request.fail(*answer)
             else:

@@ -24,6 +24,7 @@ class Asked:
     size: int = 1
     deadline: float | None = None
     key: str = ""
+    is_awaited: bool = True
     cancelled: bool = False
 
     def is_cancelled(self):
@@ -42,6 +43,8 @@ class Client:
         phase: s of the first request.
         address: of its computer; its own if empty.
         deadline: s that an answer is of use.
+        key: requests with equal ones can share a call.
+        is_awaited: whether it stands still without the answers.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Client:
     address: str = ""
     deadline: float | None = None
     key: str = ""
+    is_awaited: bool = True
 
 
 class Simulation:
@@ -118,6 +122,7 @@ class Simulation:
             client.size,
             deadline,
             client.key,
+            client.is_awaited,
         )
         if client.period is not None:
             late = self._random.uniform(0.0, client.jitter)

@@ -6,11 +6,13 @@ import socket
 import numpy as np
 import pytest
 from admin_service import ACTION, DIGEST, FRAME, PLANNER
+from served_slot import wait_until
 from server_fakes import WAIT
 
 from flash_transport import ServerError, decode_image, jpeg_message
 from openpi_flash_server import __version__
-from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
+from openpi_flash_server.config.action_settings import ActionSettings
+from openpi_flash_server.config.server_config import ServerConfig
 from openpi_flash_server.serving.endpoint import StartError
 
 READY_PATHS = ("/healthz", "/readyz", "/v2/health/ready", "/v2/models/action/ready")
@@ -75,11 +77,32 @@ def test_the_state_tells_what_runs_and_clients_are_told_the_same(serve_admin):
     assert "expected_artifact" in told["supports"]
 
 
+def test_the_state_tells_of_the_recording_and_of_the_shadow(serve_admin, tmp_path):
+    server = serve_admin()
+    _, status = server.get("/status")
+    assert (status["recording"], status["shadow"]) == (None, None)
+    directory = str(tmp_path / "records")
+    server = serve_admin(recording={"directory": directory}, shadow={"default_prompt": "wipe"})
+    infer(server, {"state": np.ones(2)})
+    wait_until(lambda: server.get("/status")[1]["shadow"]["equal"] == 1)
+    wait_until(lambda: server.get("/status")[1]["recording"]["written"] >= 2)
+    _, status = server.get("/status")
+    assert status["shadow"] == {
+        "equal": 1,
+        "different": 0,
+        "failed": 0,
+        "not_run": 0,
+        "largest_difference": 0.0,
+    }
+    assert status["recording"]["directory"] == directory
+    assert (status["recording"]["dropped"], status["recording"]["stopped_because"]) == (0, None)
+
+
 def test_a_policy_that_was_replaced_is_told_as_what_answers(serve_admin):
     server = serve_admin()
     before = server.get("/status")[1]
     settings = ActionSettings(model_config_name="null", default_prompt="sort")
-    server.service.swap.swap(settings, "beside")
+    server.service.swaps["action"].swap(settings, "beside")
     after = server.get("/status")[1]
     assert after["config_digest"] != before["config_digest"]
     with server.connect() as client:

@@ -80,3 +80,21 @@ def test_a_server_that_is_gone_is_told(serve_admin, browser):
     server.service.admin.close()
     told = "no answer from the server"
     browser.until(lambda: browser.text("#state") == told, "the page shows an old state")
+
+
+@pytest.mark.timeout(300)
+def test_a_recording_that_stopped_and_the_shadows_comparisons_are_told(
+    serve_admin, browser, tmp_path
+):
+    recording = {"directory": str(tmp_path / "records")}
+    server = serve_admin(recording=recording, shadow={"default_prompt": "wipe"})
+    browser.open(server.url)
+    told = f"recording: 0 records in {tmp_path / 'records'}, 0 lost"
+    browser.until(lambda: browser.text("#recording") == told, "the recording is not told")
+    assert browser.text("#shadow").startswith("shadow: 0 equal · 0 different")
+    with server.connect() as client:
+        client.infer({"state": np.ones(2)}, timeout=WAIT)
+        browser.until(lambda: "1 equal" in browser.text("#shadow"), "the copy is not counted")
+    server.service.watch.recorder._stop(OSError("no space left"))
+    stopped = "RECORDING STOPPED: no space left"
+    browser.until(lambda: browser.text("#recording").startswith(stopped), "the stop is not told")

@@ -67,11 +67,6 @@ PROBLEMS = {
         {"planner": PLANNER, "shadow": {"checkpoint_dir": "/exp/2"}},
         "server.json: 1 problem\n  shadow: needs an action slot, set action or remove it",
     ),
-    "a shadow beside a planner": (
-        {"action": ARM_ACTION, "planner": PLANNER, "shadow": {"checkpoint_dir": "/exp/2"}},
-        "server.json: 1 problem\n  shadow: would not see the planner's subtasks, remove it or the "
-        "planner",
-    ),
     "a shadow that the action slot's settings do not fit": (
         {
             "action": {**ARM_ACTION, "framework": "pytorch"},

@@ -103,42 +103,6 @@ def test_decoding_images_counts_as_decoding():
     assert times[1] > times[0] + 1.0
 
 
-def test_images_of_a_request_that_is_not_run_are_not_decoded(monkeypatch):
-    decoded = []
-
-    def counted(message):
-        decoded.append(message["frame"])
-        return decode_images(message)
-
-    monkeypatch.setattr("openpi_flash_server.slot.runner.decode_images", counted)
-    policy, slot = FakePolicy(gate=threading.Event()), Slot("action")
-    open_with(slot, ActionHandler(policy))
-
-    def send(frame, **more):
-        inbox = Inbox()
-        slot.receive(
-            lambda: {"state": np.zeros(2), "image": GOOD, "frame": frame, **more},
-            client=CLIENT,
-            session="robot",
-            respond=inbox,
-            is_cancelled=lambda: False,
-        )
-        return inbox
-
-    try:
-        first = send(0)
-        assert policy.entered.acquire(timeout=WAIT)
-        inboxes = [send(frame) for frame in range(1, 6)]
-        policy.gate.set()
-        assert "actions" in first.wait().result
-        assert "actions" in inboxes[-1].wait().result
-        assert [inbox.wait().code for inbox in inboxes[:-1]] == ["superseded"] * 4
-        assert decoded == [0, 5]
-    finally:
-        policy.gate.set()
-        slot.close(grace=WAIT)
-
-
 @pytest.fixture(params=["quic", "websocket"])
 def served(request, tmp_path):
     """A policy and a client of it."""
@@ -186,7 +150,7 @@ def test_the_event_loop_turns_while_images_are_decoded(monkeypatch):
         assert go_on.wait(WAIT)
         return decode_images(message)
 
-    monkeypatch.setattr("openpi_flash_server.slot.runner.decode_images", slow)
+    monkeypatch.setattr("openpi_flash_server.slot.decoding.decode_images", slow)
     slot = Slot("action")
     transport = WebsocketTransport(slot, host="127.0.0.1", port=0)
     open_with(slot, ActionHandler(FakePolicy()))

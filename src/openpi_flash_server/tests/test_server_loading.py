@@ -5,8 +5,9 @@ import pytest
 import openpi_flash_models.load
 from openpi_flash_models.actions.rtc import RtcOptions
 from openpi_flash_models.model.rearrangements import ALL_ON
-from openpi_flash_server.config.server_config import ActionSettings, PlannerSettings
-from openpi_flash_server.serving.loading import load_planner, load_policy
+from openpi_flash_server.config.action_settings import ActionSettings
+from openpi_flash_server.config.planner_settings import PlannerSettings
+from openpi_flash_server.serving.model_loading import load_planner, load_policy
 
 
 @pytest.fixture

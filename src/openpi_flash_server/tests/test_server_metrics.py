@@ -1,13 +1,18 @@
 """What Prometheus reads of a slot's events."""
 
+import dataclasses
+
 import pytest
 from event_makers import answered, dropped, failed, received, started
 from prometheus_client.parser import text_string_to_metric_families
 from server_fakes import CLIENT
 
 from openpi_flash_server.admin.metrics import Metrics
+from openpi_flash_server.recording.recorder import RecorderState
+from openpi_flash_server.shadow.shadow import ShadowTotals
 from openpi_flash_server.slot.answer import ErrorCode
-from openpi_flash_server.slot.events import AnswerLost, SessionEnded
+from openpi_flash_server.slot.events import AnswerLost, GivenUp, SessionEnded
+from openpi_flash_server.slot.life import Stage
 from openpi_flash_server.slot.scheduler import DropReason
 from openpi_flash_server.slot.session import PlanSession
 from openpi_flash_server.transports.client_events import (
@@ -33,6 +38,7 @@ class Scraped:
 
     def __call__(self, name, **labels):
         wanted = {"slot": "action", **labels}
+        wanted = {label: value for label, value in wanted.items() if value is not None}
         for family in text_string_to_metric_families(self.metrics.text().decode()):
             for sample in family.samples:
                 if sample.name == f"openpi_flash_{name}" and sample.labels == wanted:
@@ -134,22 +140,94 @@ def test_clients_bytes_and_sending_are_told_by_link(page):
     assert page("stage_seconds_sum", stage="send") == pytest.approx(0.0015)
 
 
+class Watched:
+    """A slot as the metrics read it."""
+
+    unhealthy_because = "starting"
+    stage = Stage.STARTING
+
+    def __init__(self, counted=None):
+        self.counted = counted or {}
+
+    def counters(self):
+        return {"quic": self.counted}
+
+
 def test_what_transports_count_and_what_answers_is_read_at_the_scrape(page):
-    counters = {"datagrams_received": 1}
-    ready = [False]
-    for slot in ("action", "planner"):
-        page.metrics.watch_slot(slot, lambda: ready[0], lambda: {"quic": counters})
+    slots = {name: Watched({"datagrams_received": 1}) for name in ("action", "planner")}
+    for name, slot in slots.items():
+        page.metrics.watch_slot(name, slot)
     page.metrics.describe_model(
         "action",
         {"model": "pi05", "robot": "droid", "checkpoint": {"name": "run/9", "digest": "sha256:a"}},
     )
-    counters["datagrams_received"] = 7
+    for slot in slots.values():
+        slot.counted["datagrams_received"] = 7
     counted = {"link": "quic", "counter": "datagrams_received"}
     assert page("transport_events_total", **counted) == 7
     assert page("transport_events_total", **counted, slot="planner") == 7
     assert page("ready") == 0
-    ready[0] = True
+    slots["action"].unhealthy_because = None
     assert page("ready") == 1
     labels = {"model": "pi05", "config": "", "robot": "droid"}
     assert page("model_info", **labels, checkpoint="run/9", digest="sha256:a") == 1
     assert b'openpi_flash_build_info{server="1.2.3"} 1.0' in page.metrics.text()
+
+
+def test_a_slot_is_in_one_stage_at_a_time(page):
+    slot = Watched()
+    page.metrics.watch_slot("action", slot)
+    for now in Stage:
+        slot.stage = now
+        values = {stage: page("slot_stage", stage=str(stage)) for stage in Stage}
+        assert values == {stage: float(stage is now) for stage in Stage}
+
+
+def test_calls_that_hang_are_counted(page):
+    assert page("hung_calls_total") == 0
+    for number in (1, 2):
+        page.tell(received(number), started(number), GivenUp(9.0, (number,), "too long"))
+        page.tell(failed(number))
+    assert page("hung_calls_total") == 2
+    assert page("errors_total", code="internal") == 2
+
+
+def test_nothing_is_told_of_a_recorder_and_a_shadow_that_are_not_there(page):
+    text = page.metrics.text()
+    assert b"record" not in text
+    assert b"shadow" not in text
+
+
+def test_lost_records_and_a_recording_that_stopped_are_told(page):
+    state = RecorderState(written=5, dropped=2, black_boxes=1, black_boxes_failed=3)
+    page.metrics.watch_recorder(lambda: state)
+    assert page("records_written_total", slot=None) == 5
+    assert page("records_dropped_total", slot=None) == 2
+    assert page("recording_stopped", slot=None) == 0
+    assert page("black_boxes_total", slot=None, outcome="written") == 1
+    assert page("black_boxes_total", slot=None, outcome="failed") == 3
+    state = dataclasses.replace(state, stopped_because="the disk is full")
+    assert page("recording_stopped", slot=None) == 1
+
+
+def test_what_came_of_the_copies_for_a_shadow_is_told(page):
+    outcomes = {"equal": 1, "different": 8, "failed": 2, "not_run": 4}
+    page.metrics.watch_shadow("action", lambda: ShadowTotals(outcomes, 0.25))
+    for outcome, count in outcomes.items():
+        assert page("shadow_copies_total", outcome=outcome) == count
+    assert page("shadow_largest_difference") == 0.25
+
+
+def test_the_series_of_a_slot_that_is_gone_are_removed(page):
+    other = page.metrics.slot_listener("planner")
+    page.metrics.watch_slot("action", Watched())
+    page.metrics.describe_model("action", {})
+    page.tell(received(1), started(1), answered(1), received(2), failed(2))
+    other(received(1))
+    page.metrics.forget_slot("action")
+    assert b'slot="action"' not in page.metrics.text()
+    assert page("requests_total", slot="planner") == 1
+    # its name may come again
+    page.slot = page.metrics.slot_listener("action")
+    page.tell(received(1))
+    assert page("requests_total") == 1

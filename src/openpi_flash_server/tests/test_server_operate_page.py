@@ -21,8 +21,9 @@ def named(title):
     return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
 
 
-def test_every_metric_is_on_the_page(serve_admin):
-    server = serve_admin()
+def test_every_metric_is_on_the_page(serve_admin, tmp_path):
+    recording = {"directory": str(tmp_path / "records")}
+    server = serve_admin(recording=recording, shadow={"default_prompt": "wipe"})
     tell = server.service.admin._metrics.slot_listener("action")
     for event in (received(1), started(1), answered(1, subtask={"age_ms": 1.0}), received(2)):
         tell(event)

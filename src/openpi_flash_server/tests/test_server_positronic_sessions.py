@@ -2,20 +2,17 @@
 
 import http.client
 import json
-import threading
 
 import numpy as np
 import pytest
+from one_checkpoint import hold_sessions
 from positronic_client import OBSERVATION, PositronicSession, address, serialization, wire
 from positronic_wire.websocket import WebsocketClientWire
-from server_fakes import WAIT, FakePolicy, Inbox
+from server_fakes import WAIT, FakePolicy
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from openpi_flash_models.policy.policy_protocol import ActionResult
-from openpi_flash_server.positronic.codecs import ChunkTiming
-from openpi_flash_server.transports.websocket.checkpoint_source import Lease, Unavailable, Waiting
-from openpi_flash_server.transports.websocket.positronic_protocol import PositronicSessions
 
 # Positronic's client connects in the way of older websockets
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
@@ -35,41 +32,11 @@ class StatePolicy(FakePolicy):
         )
 
 
-class OneCheckpoint:
-    """A source with the slot's own checkpoint; `arrived` holds others back until a test answers."""
-
-    def __init__(self, slot):
-        self.slot = slot
-        self.asked = Inbox()
-        self.released = threading.Event()
-        self.cancelled = threading.Event()
-        self.line = ("waiting", "Waiting for 1 active session(s) to finish...")
-
-    def names(self):
-        return ["10000", "20000"]
-
-    def lease(self, name):
-        return Lease(name, "/runs/exp_v1", "pi05_droid", self.slot, None, self.released.set)
-
-    def request(self, name, ready):
-        if name in (None, "10000"):
-            ready(self.lease("10000"))
-        elif name == "20000":
-            self.asked(ready)
-        else:
-            ready(Unavailable(f"Checkpoint not found or invalid ID: {name}"))
-        return Waiting(lambda: self.line, self.cancelled.set)
-
-
 @pytest.fixture
 def serve(serve_websocket):
     def start(policy=None, *, codec="ee", **options):
         server = serve_websocket(policy or StatePolicy(), **options)
-        server.checkpoints = OneCheckpoint(server.slot)
-        server.transport.positronic._status_every = 0.01
-        server.transport.hold_sessions(
-            PositronicSessions(codec, ChunkTiming(), False, server.checkpoints, "0.0.0.0")
-        )
+        hold_sessions(server, codec=codec)
         return server
 
     return start

@@ -78,7 +78,7 @@ def failed(number, at=100.0):
 
 
 def written(started, count):
-    wait_until(lambda: started.recorder.counts.written == count)
+    wait_until(lambda: started.recorder.state.written == count)
 
 
 def test_requests_and_answers_are_in_the_file_with_their_times(record):
@@ -137,7 +137,7 @@ def test_copies_for_a_shadow_are_left_out(record):
     started.tell(answered(1, session=ShadowSession("robot")))
     started.tell(received(2))
     assert started.recorder.close(WAIT)
-    assert started.recorder.counts.written == 1
+    assert started.recorder.state.written == 1
 
 
 def test_files_rotate_and_the_oldest_are_deleted(record):
@@ -214,7 +214,7 @@ def test_a_slow_disk_holds_up_nobody_and_what_is_lost_is_counted(record, monkeyp
     assert entered.wait(WAIT)
     for number in range(2, 31):
         started.tell(received(number, size=1000))
-    lost = started.recorder.counts.dropped
+    lost = started.recorder.state.dropped
     assert 15 <= lost < 29
     gate.set()
     written(started, 30 - lost)
@@ -239,15 +239,17 @@ def test_a_full_disk_stops_the_recording_until_there_is_room_again(record, monke
     is_full.set()
     for number in (2, 3):
         started.tell(received(number))
-    wait_until(lambda: started.recorder.counts.dropped == 2)
+    wait_until(lambda: started.recorder.state.dropped == 2)
     assert caplog.text.count("RECORDING STOPPED") == 1
+    assert "No space left on device" in started.recorder.state.stopped_because
     is_full.clear()
     started.clock.now += 30
     started.tell(received(4))
-    wait_until(lambda: started.recorder.counts.dropped == 3)
+    wait_until(lambda: started.recorder.state.dropped == 3)
     started.clock.now += 31
     started.tell(received(5))
     written(started, 2)
+    assert started.recorder.state.stopped_because is None
     assert started.recorder.close(WAIT)
     assert [each.request for each in read_recording(started.files()[-1]).exchanges] == [5]
 
@@ -258,7 +260,7 @@ def test_space_that_is_to_stay_free_is_left(record, tmp_path, monkeypatch):
     usage = SimpleNamespace(free=10**9 - 1)
     monkeypatch.setattr(folder_module.shutil, "disk_usage", lambda path: usage)
     started.tell(received(1))
-    wait_until(lambda: started.recorder.counts.dropped == 1)
+    wait_until(lambda: started.recorder.state.dropped == 1)
     assert started.files() == []
 
 
@@ -268,7 +270,7 @@ def test_a_record_that_cannot_be_packed_is_left_out_alone(record, caplog):
     started.tell(Received(100.0, 1, "robot", (work,), CLIENT))
     started.tell(received(2))
     written(started, 1)
-    assert started.recorder.counts.dropped == 1
+    assert started.recorder.state.dropped == 1
     assert "record left out" in caplog.text
 
 

@@ -226,7 +226,7 @@ def test_a_server_that_still_loads_is_not_reloaded(tmp_path):
     finally:
         server.close()
     with pytest.raises(SwapRefused, match="the action slot is draining"):
-        server.service.swap.reload()
+        server.service.swaps["action"].reload()
 
 
 def test_a_stop_in_the_middle_of_a_reload_lets_nobody_in(serve, disk):
@@ -234,7 +234,7 @@ def test_a_stop_in_the_middle_of_a_reload_lets_nobody_in(serve, disk):
     disk.gate = threading.Event()
     disk.loading.acquire()
     answers = []
-    swap = server.service.swap
+    swap = server.service.swaps["action"]
 
     def reload():
         try:

@@ -54,18 +54,27 @@ def others():
 
 
 @pytest.fixture
-def service(others, checkpoints, tmp_path):
-    config = {
-        "host": "127.0.0.1",
-        "state_dir": str(tmp_path),
-        "admin": {"enabled": False},
-        "action": {"model_config_name": "pi05_sim_arm", "checkpoint_dir": str(checkpoints[0])},
-        "action_transport": FREE,
-    }
-    service = Service(parse_config(json.dumps(config), {}, source="test"))
-    service.load()
-    yield service
-    service.close(grace=INFERENCE)
+def serve(others, checkpoints, tmp_path):
+    """`serve(**groups)` is a service of the first checkpoint until the test ends."""
+    services = []
+
+    def start(**groups):
+        config = {
+            "host": "127.0.0.1",
+            "state_dir": str(tmp_path),
+            "admin": {"enabled": False},
+            "action": {"model_config_name": "pi05_sim_arm", "checkpoint_dir": str(checkpoints[0])},
+            "action_transport": FREE,
+            "planner_transport": FREE,
+            **groups,
+        }
+        services.append(Service(parse_config(json.dumps(config), {}, source="test")))
+        services[-1].load()
+        return services[-1]
+
+    yield start
+    for service in services:
+        service.close(grace=INFERENCE)
 
 
 def model_bytes():
@@ -73,7 +82,8 @@ def model_bytes():
     return sum(array.nbytes for array in jax.live_arrays())
 
 
-def test_models_are_replaced_under_four_clients_and_unloaded(others, service, checkpoints):
+def test_models_are_replaced_under_four_clients_and_unloaded(others, serve, checkpoints):
+    service = serve()
     port = service.endpoints["action"].quic.port
     one_model = model_bytes() - others
     stop, failures, chunks = threading.Event(), [], [{} for _ in range(4)]
@@ -92,7 +102,7 @@ def test_models_are_replaced_under_four_clients_and_unloaded(others, service, ch
         robot.start()
     wait_until(lambda: failures or all(chunks))
     try:
-        metadata = service.swap.reload(str(checkpoints[1]))
+        metadata = service.swaps["action"].reload(str(checkpoints[1]))
         digest = metadata["checkpoint"]["digest"]
         wait_until(lambda: failures or all(digest in seen for seen in chunks))
     finally:
@@ -108,8 +118,45 @@ def test_models_are_replaced_under_four_clients_and_unloaded(others, service, ch
         np.testing.assert_array_equal(seen[digest], chunks[0][digest])
     assert model_bytes() - others <= 1.01 * one_model
 
-    service.swap.unload()
+    service.swaps["action"].unload()
     assert model_bytes() - others <= 0.01 * one_model
     with FlashTransportPolicy("127.0.0.1", port) as client, pytest.raises(ServerError) as error:
         client.infer(OBSERVATION, timeout=0.5)
     assert error.value.code == "not_ready"
+
+
+def test_a_planner_is_replaced_beside_a_robot_that_acts_and_unloaded(others, serve, checkpoints):
+    planner = {"checkpoint_dir": str(checkpoints[0].parent / "planner"), "schedule": "background"}
+    service = serve(planner=planner)
+    both = model_bytes() - others
+    stop, failures, subtasks = threading.Event(), [], []
+
+    def run():
+        try:
+            with FlashTransportPolicy("127.0.0.1", service.endpoints["action"].quic.port) as client:
+                while not stop.is_set():
+                    subtasks.append(client.infer(OBSERVATION, timeout=INFERENCE)["subtask"])
+        except BaseException as error:
+            failures.append(error)
+
+    robot = threading.Thread(target=run)
+    robot.start()
+    wait_until(lambda: failures or subtasks)
+    swap = service.swaps["planner"]
+    try:
+        swap.reload()
+        count = len(subtasks)
+        wait_until(lambda: failures or len(subtasks) > count)
+        # the same weights plan the same
+        assert not any("error" in subtask for subtask in subtasks)
+        assert len({subtask["text"] for subtask in subtasks}) == 1
+        assert model_bytes() - others <= 1.01 * both
+        swap.unload()
+        # the action model is left
+        assert model_bytes() - others <= 0.75 * both
+        count = len(subtasks)
+        wait_until(lambda: failures or len(subtasks) > count)
+    finally:
+        stop.set()
+        robot.join(INFERENCE)
+    assert failures == []

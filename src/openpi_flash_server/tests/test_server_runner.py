@@ -7,8 +7,8 @@ from server_fakes import WAIT, make_work
 
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.runners.own_thread import OwnThread
-from openpi_flash_server.runners.shared_device import SharedDevice
 from openpi_flash_server.slot.answer import ErrorCode, Reply
+from openpi_flash_server.slot.decoding import Decoding
 from openpi_flash_server.slot.runner import run_batch
 
 
@@ -44,20 +44,25 @@ def clock():
     return 0.0
 
 
+def run(handler, works):
+    decoded = [Decoding(one.observation, clock).result() for one in works]
+    return run_batch(handler, works, decoded, clock)
+
+
 def work(name, **more):
     return make_work({"name": name, **more})
 
 
 def test_a_batch_is_one_call_and_each_work_gets_its_answer():
     handler = Batches()
-    ran = run_batch(handler, [work("a"), work("b")], clock)
+    ran = run(handler, [work("a"), work("b")])
     assert handler.calls == [["a", "b"]]
     assert [answer.result["name"] for answer in ran.answers] == ["a", "b"]
 
 
 def test_an_error_of_one_work_is_the_answer_to_that_one_only():
     works = [work("a"), work("b", error=ObservationError("state", "missing")), work("c")]
-    first, refused, last = run_batch(Batches(), works, clock).answers
+    first, refused, last = run(Batches(), works).answers
     assert isinstance(first, Reply)
     assert isinstance(last, Reply)
     assert (refused.code, refused.message) == (ErrorCode.BAD_REQUEST, "state: missing")
@@ -66,7 +71,7 @@ def test_an_error_of_one_work_is_the_answer_to_that_one_only():
 def test_an_image_that_cannot_be_decoded_fails_its_work_and_the_rest_runs():
     handler = Batches()
     broken = work("b", wrist={"__image__": "jpeg", "data": b"\xff\xd8"})
-    answers = run_batch(handler, [work("a"), broken, work("c")], clock).answers
+    answers = run(handler, [work("a"), broken, work("c")]).answers
     assert handler.calls == [["a", "c"]]
     assert [isinstance(answer, Reply) for answer in answers] == [True, False, True]
     assert answers[1].message.startswith("wrist: jpeg of 2 bytes")
@@ -78,7 +83,7 @@ def test_a_call_that_fails_fails_every_work_of_its_batch(error):
         def handle_batch(self, works):
             raise error
 
-    answers = run_batch(Failing(), [work("a"), work("b")], clock).answers
+    answers = run(Failing(), [work("a"), work("b")]).answers
     assert [answer.code for answer in answers] == [ErrorCode.INTERNAL] * 2
     assert answers[0].cause is error
 
@@ -88,7 +93,7 @@ def test_a_handler_that_loses_a_result_answers_none_of_its_batch():
         def handle_batch(self, works):
             return [{}]
 
-    answers = run_batch(Short(), [work("a"), work("b")], clock).answers
+    answers = run(Short(), [work("a"), work("b")]).answers
     assert [answer.message for answer in answers] == ["RuntimeError: 2 works gave 1 results"] * 2
 
 
@@ -133,37 +138,3 @@ def test_a_thread_that_still_runs_says_so_when_it_is_closed():
     assert not runner.close(0.0)
     go_on.set()
     assert runner.close(WAIT)
-
-
-def test_slots_that_share_a_device_take_turns_and_never_run_at_once():
-    running, order, together = [], [], []
-
-    class Watched(Batches):
-        def handle_batch(self, works):
-            running.append(self)
-            together.append(len(running))
-            order.append(works[0].observation["name"])
-            running.pop()
-            return super().handle_batch(works)
-
-    device, done = SharedDevice("gpu"), threading.Semaphore(0)
-    first, second = device.runner(Watched()), device.runner(Watched())
-    for name in "abc":
-        first.start([work(f"first {name}")], lambda ran: done.release())
-        second.start([work(f"second {name}")], lambda ran: done.release())
-    for _ in range(6):
-        assert done.acquire(timeout=WAIT)
-    assert set(together) == {1}
-    assert order == [f"{slot} {name}" for name in "abc" for slot in ("first", "second")]
-    assert first.close(WAIT)
-    assert second.close(WAIT)
-    assert device.close(WAIT)
-
-
-def test_a_slot_that_closes_leaves_the_device_to_the_others():
-    handler, finished = Batches(), threading.Event()
-    device = SharedDevice("gpu")
-    assert device.runner(Batches()).close(WAIT)
-    device.runner(handler).start([work("a")], lambda ran: finished.set())
-    assert finished.wait(WAIT)
-    assert device.close(WAIT)

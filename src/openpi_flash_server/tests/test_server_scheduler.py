@@ -27,6 +27,7 @@ class Waiting:
     size: int = 1
     owner: tuple[str, ...] = ("10.0.0.5", "10.0.0.5:50000#1")
     rank: int = 0
+    is_awaited: bool = True
 
     def is_cancelled(self):
         return self.gone
@@ -356,8 +357,12 @@ class Life:
     def advance(self):
         while True:
             room = 0 if self.running else self.max_batch
+            upcoming = self.scheduler.upcoming(self.max_batch, lambda one, other: True)
+            assert sum(piece.count for piece in upcoming) <= self.max_batch
             batch = everything(self.scheduler, self.now, room)
             self.dropped += [drop.request for drop in batch.dropped]
+            if batch.pieces and batch.pieces[0].request.rank == 0 and not batch.dropped:
+                assert batch.pieces == upcoming
             if not batch.pieces:
                 break
             self._check(batch.pieces)
@@ -401,6 +406,42 @@ def test_whatever_happens_every_request_runs_once_or_is_dropped_once(
     left = complete + life.dropped + life.ended
     assert len(left) == len(life.submitted)
     assert set(left) == set(life.submitted)
+
+
+def upcoming(scheduler, room=1):
+    return [piece.request.session for piece in scheduler.upcoming(room, lambda one, other: True)]
+
+
+def test_what_is_upcoming_is_what_runs_when_the_running_batch_has_ended():
+    scheduler = Scheduler(capacity=8)
+    scheduler.submit(Waiting("a"), 0.0)
+    running = everything(scheduler, 0.0, 1).pieces
+    for session in "abc":
+        scheduler.submit(Waiting(session, rank=1 if session == "c" else 0), 1.0)
+    assert everything(scheduler, 1.0, 0).pieces == ()
+    # its own running request does not hide a session's next one
+    assert upcoming(scheduler) == ["a"]
+    assert upcoming(scheduler, room=8) == ["a", "b"]
+    assert len(scheduler) == 3
+    scheduler.finished(running, 2.0)
+    assert [request.session for request in served(scheduler, 2.0)] == ["a", "b", "c"]
+
+
+def test_of_a_large_request_the_next_piece_is_upcoming():
+    scheduler = Scheduler(capacity=8)
+    scheduler.submit(Waiting("simulator", size=5), 0.0)
+    everything(scheduler, 0.0, 2)
+    (piece,) = scheduler.upcoming(2, lambda one, other: True)
+    assert (piece.first, piece.count) == (2, 2)
+
+
+def test_held_requests_are_upcoming_if_no_others_are():
+    scheduler = Scheduler(capacity=8)
+    assert upcoming(scheduler) == []
+    scheduler.submit(Waiting("held"), 0.0, held_until=9.0)
+    assert upcoming(scheduler, room=8) == ["held"]
+    scheduler.submit(Waiting("free", rank=2), 0.0)
+    assert upcoming(scheduler, room=8) == ["free"]
 
 
 def test_a_held_request_waits_until_its_time_and_others_go_first():

@@ -164,3 +164,48 @@ def test_the_ideal_schedule_is_that_of_a_queue():
     agenda = [0.0, 1.0]
     heapq.heapify(agenda)
     assert ideal_p99(agenda) == pytest.approx(STEP)
+
+
+PLAN = 0.2
+"""s that a planner takes for one subtask."""
+
+
+def planner_queue(*others, refreshing=20):
+    """Robots whose subtasks are refreshed more often than the planner can, and `others`."""
+    robots = [
+        Client(f"r{index}", period=1.0, phase=index * 0.01, address="action slot", is_awaited=False)
+        for index in range(refreshing)
+    ]
+    simulation = Simulation([*robots, *others], duration=lambda size: PLAN * size)
+    return robots, simulation.run(60.0)
+
+
+def test_a_session_without_a_subtask_waits_for_the_running_plan_alone():
+    newcomers = [
+        Client(f"n{index}", period=1000.0, phase=5.0 + 3.17 * index, address="action slot")
+        for index in range(15)
+    ]
+    robots, simulation = planner_queue(*newcomers)
+    waits = [simulation.latencies[newcomer.name] for newcomer in newcomers]
+    assert [len(each) for each in waits] == [1] * 15
+    assert max(each[0] for each in waits) <= 2 * PLAN + 1e-9
+    # a refresh waits for those of others
+    assert simulation.p99(*(robot.name for robot in robots)) > 4 * PLAN
+
+
+def test_first_subtasks_of_several_sessions_keep_their_order():
+    newcomers = [
+        Client(f"n{index}", period=1000.0, phase=5.0 + 0.001 * index, address="action slot")
+        for index in range(3)
+    ]
+    _, simulation = planner_queue(*newcomers)
+    first, second, third = (simulation.latencies[newcomer.name][0] for newcomer in newcomers)
+    assert first < second < third <= 4 * PLAN + 1e-9
+
+
+def test_a_session_that_changes_its_task_all_the_time_takes_no_more_than_its_share():
+    restless = Client("restless", think=0.0, address="action slot")
+    robots, simulation = planner_queue(restless, refreshing=9)
+    counts = [simulation.answered[robot.name] for robot in robots]
+    assert min(counts) >= simulation.answered["restless"] - 2
+    assert min(counts) >= 28

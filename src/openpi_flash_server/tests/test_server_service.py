@@ -310,7 +310,7 @@ def test_a_policy_is_replaced_between_two_requests_and_none_is_lost(serve):
         assert first.entered.acquire(timeout=WAIT)
         models.fake_policy = Doubling()
         other = service._config.action.model_copy(update={"default_prompt": "wipe"})
-        replacing = threading.Thread(target=service.swap.swap, args=(other, "beside"))
+        replacing = threading.Thread(target=service.swaps["action"].swap, args=(other, "beside"))
         replacing.start()
         # while the former policy still runs
         after = client.submit({"state": np.ones(2), "session": "other"}, WAIT)
@@ -333,6 +333,6 @@ def test_a_policy_that_cannot_be_loaded_leaves_the_former_one_serving(serve):
     service._loaders = dataclasses.replace(service._loaders, policy=broken)
     other = service._config.action.model_copy(update={"default_prompt": "wipe"})
     with pytest.raises(SwapFailed, match="params/ is missing; the former checkpoint serves"):
-        service.swap.swap(other, "beside")
+        service.swaps["action"].swap(other, "beside")
     with WebsocketPolicy("127.0.0.1", service.endpoints["action"].websocket.port) as client:
         assert client.infer({"state": np.ones(2)}, timeout=WAIT)["actions"].shape == (3, 2)

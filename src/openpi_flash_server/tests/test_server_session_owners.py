@@ -5,17 +5,17 @@ import threading
 
 import numpy as np
 import pytest
-from served_slot import QuicServer, WebsocketServer
+from served_slot import QuicServer, UnixServer, WebsocketServer, wait_until
 from server_fakes import WAIT, FakePolicy
 
-from flash_transport import Superseded, WebsocketPolicy
+from flash_transport import Superseded
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.slot.session import owned_name, session_name
 
 KEYS = ["first-key", "second-key"]
 
 
-@pytest.fixture(params=["quic", "websocket"])
+@pytest.fixture(params=["quic", "websocket", "unix"])
 def serve(request, tmp_path):
     """`serve()` is a server with two keys, and how to connect with one of them."""
     servers = []
@@ -24,15 +24,12 @@ def serve(request, tmp_path):
         policy = FakePolicy(gate=threading.Event())
         if request.param == "quic":
             server = QuicServer(tmp_path / "state", policy, api_keys=KEYS)
-            connect = server.connect
+        elif request.param == "unix":
+            server = UnixServer(policy, api_keys=KEYS)
         else:
             server = WebsocketServer(policy, api_keys=KEYS)
-
-            def connect(**options):
-                return WebsocketPolicy("127.0.0.1", server.port, **options)
-
         servers.append(server)
-        return server, connect
+        return server, server.connect
 
     yield start
     for server in servers:
@@ -90,6 +87,27 @@ def test_a_client_that_leaves_with_another_key_ends_no_session(serve, in_backgro
             threading.Event().wait(0.001)
         assert ended == [owned_name("arm", 1)]
         assert ask(robot, 3.0) == 3.0
+
+
+def test_a_client_with_another_key_neither_resets_nor_cancels_a_request(serve, in_background):
+    server, connect = serve()
+    with contextlib.ExitStack() as stack:
+        running, robot = (stack.enter_context(connect(api_key=KEYS[0])) for _ in range(2))
+        first = in_background(ask, running, 1.0)
+        assert server.policy.entered.acquire(timeout=WAIT)
+        second = in_background(ask, robot, 2.0)
+        server.wait_until_waiting(1)
+        # a WebSocket's session is named by its requests only
+        named = {} if isinstance(server, WebsocketServer) else {"session": "arm"}
+        with connect(api_key=KEYS[1], **named) as other:
+            other.reset()
+            unwanted = other.submit({"state": np.zeros(2), "session": "arm"})
+            server.wait_until_waiting(2)
+            assert unwanted.cancel()
+        # it has left, too
+        wait_until(lambda: len(server.connections) == 2)
+        server.policy.gate.set()
+        assert [answer.result(WAIT) for answer in (first, second)] == [1.0, 2.0]
 
 
 def test_no_client_can_name_the_session_of_another_key():

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from mcap.reader import make_reader
 from served_slot import wait_until
-from server_fakes import WAIT, FakeBatchPolicy, FakePolicy, make_work
-from test_server_service import FREE_PORTS, config_of
+from server_fakes import WAIT, FakeBatchPolicy, FakePlanner, FakePolicy, make_work
+from test_server_service import PLANNER, config_of
 
 from flash_transport import WebsocketPolicy, unpackb
-from openpi_flash_server.config.server_config import ShadowSettings
+from openpi_flash_server.config.action_settings import ShadowSettings
+from openpi_flash_server.config.live_prompts import LivePrompts, Prompts
 from openpi_flash_server.handlers.action import ActionHandler
+from openpi_flash_server.handlers.combined import prompt_reader
 from openpi_flash_server.recording.comparison import Verdict
 from openpi_flash_server.recording.reading import read_recording
 from openpi_flash_server.serving.loading import Loaders
@@ -19,6 +21,7 @@ from openpi_flash_server.serving.service import Service
 from openpi_flash_server.shadow.shadow import _Copy
 from openpi_flash_server.shadow.shadowing_handler import ShadowingHandler
 from openpi_flash_server.slot.answer import Reply
+from openpi_flash_server.slot.events import Answered
 from openpi_flash_server.slot.session import ShadowSession
 
 
@@ -38,7 +41,7 @@ class Shifted(FakePolicy):
 def serve(tmp_path):
     services = []
 
-    def start(policies, **values):
+    def start(policies, fake_planner=None, **values):
         def load(settings):
             return policies[settings.checkpoint_dir.rpartition("/")[2]]
 
@@ -46,10 +49,9 @@ def serve(tmp_path):
             tmp_path,
             action={"model_config_name": "pi05_droid", "checkpoint_dir": "/exp/old"},
             shadow={"checkpoint_dir": "/exp/new"},
-            action_transport=FREE_PORTS,
             **values,
         )
-        services.append(Service(config, Loaders(policy=load, planner=lambda *_: None)))
+        services.append(Service(config, Loaders(policy=load, planner=lambda *_: fake_planner)))
         services[-1].load()
         return services[-1]
 
@@ -94,7 +96,7 @@ def test_a_shadow_that_hangs_or_fails_costs_the_robot_no_answer(serve):
         compared(service, 1)
         policies["new"].infer = lambda *_: 1 / 0
         assert client.infer({"state": np.full(2, 9.0)}, WAIT)["actions"][0, 0] == 9
-        wait_until(lambda: service.watch.shadow._failures == 1)
+        wait_until(lambda: service.watch.shadow.totals.outcomes["failed"] == 1)
     # traffic counts robots only
     summary = service.endpoints["action"].traffic._tally.take(0)
     assert summary.received == 4
@@ -165,6 +167,60 @@ def test_the_shadows_answers_are_recorded_beside_the_robots(serve, tmp_path):
         "largest": 0.5,
         "columns": [0.5, 0.5],
     }
+
+
+@pytest.mark.parametrize("schedule", ["inline", "background"])
+def test_beside_a_planner_the_shadow_reads_what_the_action_followed(serve, schedule):
+    policies = {"old": Shifted(0.0), "new": Shifted(0.0)}
+    planner = FakePlanner()
+    service = serve(
+        policies, planner, planner={**PLANNER, "schedule": schedule, "refresh_hz": 1e-3}
+    )
+    with connect(service) as client:
+        for number, mode in enumerate(("default", "action_only", "subtask_only", "default")):
+            message = {"state": np.full(2, number), "prompt": "fold", "mode": mode}
+            client.infer(message, WAIT)
+            if mode != "subtask_only":
+                wait_until(lambda: len(policies["new"].seen) == len(policies["old"].seen))
+        tally = compared(service, 3)
+    assert tally.verdicts == {Verdict.EQUAL: 3}
+    read = {
+        name: [(seen["prompt"], seen["state"][0]) for seen in policy.seen]
+        for name, policy in policies.items()
+    }
+    assert read["new"] == read["old"]
+    assert read["new"][:2] == [("fold. Subtask: step 1 of fold", 0), ("fold", 1)]
+    # the copies asked for no subtasks
+    assert len(planner.prompts) == (3 if schedule == "inline" else 1)
+
+
+def test_a_copy_whose_prompt_cannot_be_told_is_not_run(serve):
+    policies = {"old": Shifted(0.0), "new": Shifted(0.0)}
+    service = serve(policies, FakePlanner(), planner=PLANNER)
+    slot = service.endpoints["action"].slot
+    prompts = service.admin.prompts
+    # told first of the answer, before the shadow
+    listeners = slot._voice._listeners
+    listeners.insert(
+        0, lambda event: isinstance(event, Answered) and prompts.change(default_prompt="wipe")
+    )
+    with connect(service) as client:
+        client.infer({"state": np.ones(2), "prompt": "fold"}, WAIT)
+        wait_until(lambda: service.watch.shadow.totals.outcomes["not_run"] == 1)
+    assert policies["new"].seen == []
+
+
+def test_the_prompt_of_an_answer_is_read_from_it_unless_the_prompts_have_changed():
+    prompts = LivePrompts(Prompts(action_prompt_template="{subtask} <- {task}"))
+    read = prompt_reader(prompts, "fold")
+    work = make_work({"state": np.zeros(2)})
+    result = {"prompt_version": prompts.version, "subtask": {"text": "grasp"}}
+    assert read(work, result) == "grasp <- fold"
+    assert read(work, {**result, "subtask": {"text": "", "error": {}}}) == "fold"
+    prompts.change(action_prompt_template="{task}, {subtask}")
+    assert read(work, result) is None
+    result["prompt_version"] = prompts.version
+    assert read(work, result) == "fold, grasp"
 
 
 def test_the_shadow_keeps_the_action_slots_settings_but_for_its_own(tmp_path):

@@ -32,6 +32,7 @@ def hold(stage):
 class Policy(NullPolicy):
     def warm_up(self):
         hold("warming")
+        hold("compiling")
 
 
 def policy(settings):
@@ -42,6 +43,15 @@ def policy(settings):
     return Policy()
 
 
+load_ = service.Service.load
+
+
+def load(self):
+    hold("starting")
+    load_(self)
+
+
+service.Service.load = load
 held_loaders = loading.Loaders(policy, loading.load_planner, lambda settings: hold("downloading"))
 service.Service.__init__.__defaults__ = (held_loaders,)
 app(prog_name="openpi-flash")
@@ -55,11 +65,11 @@ def start_held(start, tmp_path):
     """`start_held(stage)` starts a server that stops in a stage until it gets a line."""
     (tmp_path / "held.py").write_text(PROGRAM)
 
-    def start_(stage, checkpoint=""):
+    def start_(stage, checkpoint="", config="null"):
         return start(
             {
                 "host": "127.0.0.1",
-                "action": {"model_config_name": "null", "checkpoint_dir": checkpoint},
+                "action": {"model_config_name": config, "checkpoint_dir": checkpoint},
                 "action_transport": FREE,
                 "admin": {"port": 0},
             },
@@ -83,16 +93,31 @@ def reload(process, **body):
 
 
 @pytest.mark.parametrize(
-    ("stage", "checkpoint"),
-    [("downloading", "https://127.0.0.1:1/checkpoint"), ("loading", ""), ("warming", "")],
+    ("stage", "checkpoint", "config"),
+    [
+        ("starting", "", "null"),
+        ("downloading", "https://127.0.0.1:1/checkpoint", "null"),
+        ("loading", "", "null"),
+        ("warming", "", "null"),
+        # a model of ours compiles
+        ("compiling", "/models/pi05", "pi05_libero"),
+    ],
 )
-def test_sigterm_ends_a_start_in_each_stage(start_held, stage, checkpoint):
-    process = start_held(stage, checkpoint)
+def test_sigterm_ends_a_start_in_each_stage(start_held, stage, checkpoint, config):
+    process = start_held(stage, checkpoint, config)
     process.wait_for(f"held in {stage}")
     process.popen.send_signal(signal.SIGTERM)
     assert process.end() == (0, "")
-    assert any(f"stage={stage}" in line for line in process.lines)
+    # the first stage is that of every slot before anything is said of it
+    assert stage == "starting" or any(f"stage={stage}" in line for line in process.lines)
     assert not any("Service ready" in line for line in process.lines)
+
+
+def test_sigterm_ends_a_server_that_is_ready(start_held):
+    process = start_held("never")
+    process.wait_for("Service ready")
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.end() == (0, "")
 
 
 def test_sigterm_ends_a_reload(start_held):

@@ -133,6 +133,30 @@ def test_a_run_goes_on_for_the_next_request_of_a_session_whose_first_one_left(pa
     assert second.wait().result["subtask"]["text"] == "step 2 of b"
 
 
+def test_a_first_subtask_is_planned_before_the_refreshes_of_others(pair_of):
+    pair = pair_of()
+    for session in ("a", "b"):
+        pair.send(pair.action_slot, {"prompt": session}, session).wait()
+    planner = pair.planner
+    wait_until(lambda: pair.planner_slot.waiting == planner.running == 0)
+    planner.gate = threading.Event()
+    while planner.entered.acquire(blocking=False):
+        pass
+    busy = pair.send(pair.planner_slot, {"prompt": "direct"}, session="direct")
+    assert planner.entered.acquire(timeout=WAIT)
+    since = len(planner.prompts)
+    # these actions follow the subtasks that are there, and ask for newer ones
+    for session in ("a", "b"):
+        pair.send(pair.action_slot, {"prompt": session}, session).wait()
+    first = pair.send(pair.action_slot, {"prompt": "c"}, session="c")
+    wait_until(lambda: pair.planner_slot.waiting == 3)
+    planner.gate.set()
+    busy.wait()
+    first.wait()
+    wait_until(lambda: len(planner.prompts) == since + 3)
+    assert planner.prompts[since:] == ["c", "a", "b"]
+
+
 def test_a_failed_refresh_is_told_beside_the_last_subtask(pair_of, caplog):
     pair = pair_of()
     pair.act(prompt="wipe")

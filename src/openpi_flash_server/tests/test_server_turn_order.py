@@ -84,31 +84,31 @@ class Device:
         self._make_ready()
 
     def _make_ready(self):
-        self.order.step_ready(self._left[0][0], self.now, is_awaited=self._is_awaited)
+        self.order.step_ready("run", self._left[0][0], self.now, is_awaited=self._is_awaited)
         self._ready = True
 
     def _advance(self):
         if self._waiting and not self._acting and self.order.action_is_next(self.now):
             robot, period, since = self._waiting.pop(0)
-            self.order.action_started(self.now)
+            self.order.action_started("robots", self.now)
             self._acting = True
             # one device: beside a step that hangs an action takes as long as alone
             self._at(self.now + ACTION, lambda: self._acted(robot, period, since))
-        elif self._ready and not self._stepping and self.order.step_is_next(self.now):
+        elif self._ready and not self._stepping and self.order.step_is_next("run", self.now):
             assert not self._acting
-            self.order.step_started(self.now)
+            self.order.step_started("run", self.now)
             self._ready, self._stepping = False, True
             self._at(self.now + self._left.pop(0)[1], self._stepped)
 
     def _acted(self, robot, period, since):
-        self.order.action_ended([(robot, 0)], self.now)
+        self.order.action_ended("robots", [(robot, 0)], self.now)
         self._acting = False
         self.latencies.append(self.now - since)
         if period is None:
             self._at(self.now + 0.001, lambda: self._ask(robot, None))
 
     def _stepped(self):
-        self.order.step_ended(self.now)
+        self.order.step_ended("run", self.now)
         self._stepping = False
         if self._left:
             self._make_ready()
@@ -149,30 +149,76 @@ def test_the_first_subtask_of_a_prompt_is_there_soon(robots):
 
 def test_no_step_runs_beside_actions_and_one_waits_for_each():
     order = TurnOrder()
-    order.step_ready("read", 0.0, is_awaited=True)
-    assert order.step_is_next(0.0)
-    order.step_started(0.0)
+    order.step_ready("run", "read", 0.0, is_awaited=True)
+    assert order.step_is_next("run", 0.0)
+    order.step_started("run", 0.0)
     order.action_wanted([("arm", 0)], 0.1)
     assert not order.action_is_next(0.1)
-    order.step_ended(0.2)
-    order.step_ready("decode", 0.2, is_awaited=True)
-    assert not order.step_is_next(0.2)
+    order.step_ended("run", 0.2)
+    order.step_ready("run", "decode", 0.2, is_awaited=True)
+    assert not order.step_is_next("run", 0.2)
     assert order.action_is_next(0.2)
-    order.action_started(0.2)
-    assert not order.step_is_next(0.2)
-    order.action_ended([("arm", 0)], 0.3)
-    assert order.step_is_next(0.3)
+    order.action_started("arm", 0.2)
+    assert not order.step_is_next("run", 0.2)
+    order.action_ended("arm", [("arm", 0)], 0.3)
+    assert order.step_is_next("run", 0.3)
 
 
 def test_a_step_that_hangs_delays_one_action_once():
     order = TurnOrder()
-    order.step_ready("read", 0.0, is_awaited=False)
-    order.step_started(0.0)
+    order.step_ready("run", "read", 0.0, is_awaited=False)
+    order.step_started("run", 0.0)
     order.action_wanted([("arm", 0)], 0.1)
     assert not order.action_is_next(0.1)
     assert order.next_look == LONGEST_STEP
     assert order.action_is_next(LONGEST_STEP)
-    order.action_started(LONGEST_STEP)
-    order.action_ended([("arm", 0)], LONGEST_STEP + ACTION)
+    order.action_started("arm", LONGEST_STEP)
+    order.action_ended("arm", [("arm", 0)], LONGEST_STEP + ACTION)
     order.action_wanted([("arm", 0)], LONGEST_STEP + 0.1)
     assert order.action_is_next(LONGEST_STEP + 0.1)
+
+
+def test_of_two_planners_one_runs_a_step_at_a_time():
+    order = TurnOrder()
+    order.step_ready("former", "read", 0.0, is_awaited=True)
+    order.step_ready("other", "read", 0.0, is_awaited=True)
+    order.step_started("former", 0.0)
+    assert not order.step_is_next("other", 0.1)
+    order.step_ended("former", 0.2)
+    order.step_ready("former", "decode", 0.2, is_awaited=True)
+    assert order.step_is_next("other", 0.2)
+    order.step_started("other", 0.2)
+    assert not order.step_is_next("former", 0.3)
+    order.step_ended("other", 0.4)
+    assert order.step_is_next("former", 0.4)
+
+
+def test_a_planner_goes_on_beside_another_one_that_hangs_and_when_that_comes_back():
+    order = TurnOrder()
+    order.step_ready("hung", "read", 0.0, is_awaited=True)
+    order.step_started("hung", 0.0)
+    order.step_ready("other", "read", 0.1, is_awaited=True)
+    assert not order.step_is_next("other", 0.1)
+    assert order.next_look == LONGEST_STEP
+    assert order.step_is_next("other", LONGEST_STEP)
+    order.step_started("other", LONGEST_STEP)
+    order.step_ended("hung", LONGEST_STEP + 0.1)
+    order.action_wanted([("arm", 0)], LONGEST_STEP + 0.1)
+    assert not order.action_is_next(LONGEST_STEP + 0.1)
+    order.step_ended("other", LONGEST_STEP + 0.2)
+    assert order.action_is_next(LONGEST_STEP + 0.2)
+
+
+def test_the_planner_goes_on_when_a_hanging_batch_is_given_up():
+    order = TurnOrder()
+    order.action_wanted([("arm", 0)], 0.0)
+    order.action_started("former", 0.0)
+    order.step_ready("run", "read", 0.1, is_awaited=True)
+    assert not order.step_is_next("run", 100.0)
+    order.action_given_up("former")
+    assert order.step_is_next("run", 100.0)
+    # the late end of the batch is that of no other one
+    order.action_wanted([("arm", 0)], 100.0)
+    order.action_started("other", 100.0)
+    order.action_ended("former", [("arm", 0)], 100.0)
+    assert not order.step_is_next("run", 100.0)

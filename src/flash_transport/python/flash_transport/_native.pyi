@@ -185,11 +185,16 @@ class TransportClient:
 
     def infer_with_stats(
         self, observation: dict[str, Any], timeout: float | None
-    ) -> tuple[dict[str, Any], tuple[float, float, int, int, int]]:
+    ) -> tuple[dict[str, Any], tuple[float, float, int, int, int, float]]:
         """As `infer`, with the arguments of `CallStats`."""
 
-    def pack(self, observation: dict[str, Any], timeout: float | None) -> PackedRequest:
-        """The request of an observation, to be submitted once."""
+    def pack(
+        self, observation: dict[str, Any], timeout: float | None, first_actions: int | None
+    ) -> PackedRequest:
+        """The request of an observation, to be submitted once.
+
+        It asks for `first_actions` steps ahead of the rest, where the server may send them.
+        """
 
     def submit(self, request: PackedRequest, timeout: float | None, ticket: int) -> None:
         """Ask and go on; the outcome comes out of `completions` under `ticket`."""
@@ -221,13 +226,20 @@ class Completions:
     def next(
         self,
     ) -> (
-        tuple[int, dict[str, Any] | None, BaseException | None, tuple[float, int, int, int]] | None
+        tuple[
+            int,
+            dict[str, Any] | None,
+            BaseException | None,
+            tuple[float, int, int, int, float] | None,
+        ]
+        | None
     ):
         """Wait for the next outcome; None when the client is closed and all were returned.
 
         Returns:
-            Its ticket, the answer or None, the error or None, and the last four arguments of
-            `CallStats`.
+            Its ticket, the answer or None, the error or None, and the last five arguments of
+            `CallStats`. Without these it is the first actions of a request, whose outcome follows,
+            or why they cannot be used.
         """
 
 @disjoint_base
@@ -461,6 +473,21 @@ class TransportRequest:
     @property
     def cancelled(self) -> bool:
         """Whether the client has cancelled the request or is gone."""
+
+    def send_first_actions(self, first: dict[str, Any]) -> int:
+        """Send the first actions ahead of the answer. Harmless when the client has left.
+
+        Args:
+            first: `actions` with as many steps as the request's `first_actions` says; a request
+                without that key must not be sent any.
+
+        Returns:
+            Bytes of the map.
+
+        Raises:
+            CodecError: the map cannot travel.
+            FlashTransportError: they are sent already, or the request is answered.
+        """
 
     def respond(self, result: dict[str, Any]) -> int:
         """Answer with a result. Harmless when the client has left.

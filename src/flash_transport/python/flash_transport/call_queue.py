@@ -13,6 +13,7 @@ from typing import Any
 from flash_transport.clock import MONOTONIC, Clock
 from flash_transport.deadline import Deadline
 from flash_transport.errors import FlashTransportError, Superseded
+from flash_transport.first_actions import FirstActions
 from flash_transport.futures import InferenceFuture
 from flash_transport.stats import CallStats
 from flash_transport.waiting_line import Progress, WaitingLine
@@ -93,14 +94,16 @@ class CallQueue:
         self._threads: list[threading.Thread] = []
         self._closed = False
 
-    def submit(self, session: str, deadline: Deadline, work: Work) -> InferenceFuture:
-        """Adds a call.
+    def submit(
+        self, session: str, deadline: Deadline, work: Work, first: FirstActions | None = None
+    ) -> InferenceFuture:
+        """Adds a call, whose future may want first actions.
 
         Raises:
             Disconnected: the queue is closed.
         """
         call = QueuedCall(work)
-        call.future = InferenceFuture(functools.partial(self._withdraw, call))
+        call.future = InferenceFuture(functools.partial(self._withdraw, call), first)
         with self._changed:
             if self._closed:
                 raise self._closed_error()

@@ -129,6 +129,16 @@ class OpenLoop:
                 self._chunk = chunk
         return _slice(answer, length, 0)
 
+    def first_action(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """The first step of first actions, or of a whole answer: `actions` [D].
+
+        What is no chunk has none.
+        """
+        actions = answer.get("actions")
+        if not isinstance(actions, np.ndarray) or actions.ndim < 2 or not len(actions):
+            return {}
+        return {"actions": actions[0]}
+
     def forget(self) -> None:
         """Drops the chunk; answers to requests that are under way are not kept."""
         with self._lock:

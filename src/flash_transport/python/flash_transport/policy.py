@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import abc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from flash_transport.first_actions import FirstActions, checked_steps, first_actions_of
 from flash_transport.futures import InferenceFuture
 from flash_transport.open_loop import OpenLoop, horizon_from
 from flash_transport.stats import NO_CALL, CallStats
@@ -86,7 +87,13 @@ class PolicyClient(abc.ABC):
         answer, stats = self._infer_with_stats(observation, timeout)
         return keep(answer), stats
 
-    def submit(self, observation: dict[str, Any], timeout: float | None = None) -> InferenceFuture:
+    def submit(
+        self,
+        observation: dict[str, Any],
+        timeout: float | None = None,
+        *,
+        first_actions: int | None = None,
+    ) -> InferenceFuture:
         """Sends an observation and returns at once.
 
         The newest observation of a session wins: an older one ends in `Superseded` if the server
@@ -96,6 +103,10 @@ class PolicyClient(abc.ABC):
         Args:
             observation: as for `infer`. It is packed before this returns, and may then be changed.
             timeout: as for `infer`; the future then ends in `Timeout`.
+            first_actions: so many steps of the chunk are wanted as soon as they are final; the
+                future's `first_actions` gets them. They come ahead of the rest over QUIC and on a
+                unix socket, where the server's `supports` lists `first_actions`; elsewhere with the
+                answer. With an open-loop horizon they are one step, as the answer is.
 
         Returns:
             The future of the answer, or of one of the errors that `infer` raises.
@@ -103,14 +114,18 @@ class PolicyClient(abc.ABC):
         Raises:
             CodecError: the observation cannot be packed.
             Disconnected: this client is closed.
+            ValueError: `first_actions` is no whole number from 1 up.
         """
+        steps = None if first_actions is None else checked_steps(first_actions)
         if self._open_loop is None:
-            return self._submit(observation, timeout, None)
+            return self._submit(observation, timeout, None, _first_steps(steps))
+        first = None if steps is None else FirstActions(steps, self._open_loop.first_action)
         step = self._open_loop.step(observation)
         if step is None:
             keep = self._keeper(self._open_loop, observation)
-            return self._submit(observation, timeout, keep)
-        future = InferenceFuture()
+            return self._submit(observation, timeout, keep, first)
+        future = InferenceFuture(first=None if steps is None else FirstActions(steps, _of_step))
+        future._deliver_first(step)
         future._deliver(step, NO_CALL)
         return future
 
@@ -157,7 +172,11 @@ class PolicyClient(abc.ABC):
 
     @abc.abstractmethod
     def _submit(
-        self, observation: dict[str, Any], timeout: float | None, convert: Convert | None
+        self,
+        observation: dict[str, Any],
+        timeout: float | None,
+        convert: Convert | None,
+        first: FirstActions | None,
     ) -> InferenceFuture:
         """As `submit`; the future's result is `convert(answer)`."""
 
@@ -172,6 +191,15 @@ class PolicyClient(abc.ABC):
             return open_loop.first_step(question, answer, _length(horizon))
 
         return keep
+
+
+def _first_steps(steps: int | None) -> FirstActions | None:
+    return None if steps is None else FirstActions(steps, lambda a: first_actions_of(a, steps))
+
+
+def _of_step(step: Mapping[str, Any]) -> dict[str, Any]:
+    """The action of a step that the client had already."""
+    return {"actions": step["actions"]} if "actions" in step else {}
 
 
 def _length(horizon: Any) -> int | None:

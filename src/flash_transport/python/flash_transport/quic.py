@@ -9,6 +9,7 @@ from typing import Any
 from flash_transport._native import Completions, TransportClient
 from flash_transport.address import parse_address
 from flash_transport.api_key import checked_api_key
+from flash_transport.first_actions import FirstActions
 from flash_transport.futures import FutureTable, InferenceFuture
 from flash_transport.policy import Convert, PolicyClient
 from flash_transport.session_name import checked_session
@@ -148,11 +149,15 @@ class FlashTransportPolicy(PolicyClient):
         return answer, CallStats(*numbers)
 
     def _submit(
-        self, observation: dict[str, Any], timeout: float | None, convert: Convert | None
+        self,
+        observation: dict[str, Any],
+        timeout: float | None,
+        convert: Convert | None,
+        first: FirstActions | None,
     ) -> InferenceFuture:
-        request = self._client.pack(observation, timeout)
+        request = self._client.pack(observation, timeout, None if first is None else first.steps)
         self._start_dispatcher()
-        ticket, future = self._futures.enter(request, convert)
+        ticket, future = self._futures.enter(request, convert, first)
         try:
             self._client.submit(request, timeout, ticket)
         except BaseException:
@@ -190,7 +195,12 @@ def _dispatch(completions: Completions, futures: FutureTable) -> None:
     """Sets the results of futures. Holds no policy: when that is dropped, this ends."""
     while (completion := completions.next()) is not None:
         ticket, answer, error, round_trip = completion
-        futures.end(ticket, answer, error, RoundTrip(*round_trip))
+        if round_trip is not None:
+            futures.end(ticket, answer, error, RoundTrip(*round_trip))
+        elif answer is not None:
+            futures.begin(ticket, answer)
+        else:
+            futures.end(ticket, None, error, RoundTrip())
         # its arrays would otherwise live until the next answer
         del completion, answer, error
 

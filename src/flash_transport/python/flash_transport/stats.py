@@ -15,6 +15,7 @@ class RoundTrip(NamedTuple):
     bytes_up: int = 0
     bytes_down: int = 0
     connect_attempts: int = 0
+    first_action_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,10 @@ class CallStats:
         round_trip_ms: milliseconds from the packed message to the last byte of its answer, waiting
             for a connection, for a server that is not ready and for the policy included.
         bytes_up: bytes of the request, without what QUIC or TCP adds.
-        bytes_down: bytes of the answer, without what QUIC or TCP adds.
+        bytes_down: bytes of the answer, first actions included, without what QUIC or TCP adds.
         connect_attempts: attempts to connect that the call waited for; 0 if there was a connection.
+        first_action_ms: milliseconds from the packed message to the first action: `round_trip_ms`,
+            or less where first actions came ahead (`submit(..., first_actions=)`).
     """
 
     serialize_ms: float
@@ -37,6 +40,7 @@ class CallStats:
     bytes_up: int
     bytes_down: int
     connect_attempts: int
+    first_action_ms: float = 0.0
 
     @classmethod
     def of(cls, serialize_ms: float, round_trip: RoundTrip) -> CallStats:

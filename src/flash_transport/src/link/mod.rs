@@ -6,6 +6,8 @@ pub mod accepted;
 pub mod address;
 pub mod counters;
 pub mod events;
+pub mod first_actions;
+pub mod first_receiver;
 pub mod hello;
 pub mod keys;
 pub mod limits;

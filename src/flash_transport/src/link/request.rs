@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 use crate::buffers::Buffer;
 use crate::link::limits::Reservation;
@@ -26,31 +26,53 @@ pub struct Request {
 
 /// Answers one request.
 pub struct Reply {
-    send: Mutex<Option<SendAnswer>>,
+    state: Mutex<State>,
     cancelled: Arc<AtomicBool>,
 }
 
-/// Accepts an answer on any thread, without waiting for the client.
-pub(crate) type SendAnswer = Box<dyn FnOnce(Vec<u8>) + Send>;
+struct State {
+    /// None once the request is answered.
+    send: Option<SendPart>,
+    has_first: bool,
+}
+
+/// A part of the answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// The map of the first actions, ahead of the rest.
+    First(Vec<u8>),
+    /// The whole answer, first byte included. Nothing follows.
+    Whole(Vec<u8>),
+}
+
+/// Accepts the parts of an answer in order, on any thread, without waiting for the client.
+pub(crate) type SendPart = Box<dyn FnMut(Part) + Send>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("request is answered already")]
-pub struct AlreadyAnswered;
+pub enum ReplyError {
+    #[error("request is answered already")]
+    Answered,
+    #[error("request has its first actions already")]
+    HasFirst,
+}
 
 impl Reply {
-    /// A reply, the receiver of its answer, and the flag that marks it as cancelled.
-    pub(crate) fn new() -> (Self, oneshot::Receiver<Vec<u8>>, Arc<AtomicBool>) {
-        let (sender, receiver) = oneshot::channel();
+    /// A reply, the receiver of its parts, and the flag that marks it as cancelled.
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Part>, Arc<AtomicBool>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
         let cancelled = Arc::new(AtomicBool::new(false));
         // Sending fails if the client has left.
-        let send = Box::new(move |answer| drop(sender.send(answer)));
+        let send = Box::new(move |part| drop(sender.send(part)));
         (Self::through(send, cancelled.clone()), receiver, cancelled)
     }
 
-    /// A reply that passes its answer to `send`.
-    pub(crate) fn through(send: SendAnswer, cancelled: Arc<AtomicBool>) -> Self {
+    /// A reply that passes its parts to `send`.
+    pub(crate) fn through(send: SendPart, cancelled: Arc<AtomicBool>) -> Self {
         Self {
-            send: Mutex::new(Some(send)),
+            state: Mutex::new(State {
+                send: Some(send),
+                has_first: false,
+            }),
             cancelled,
         }
     }
@@ -61,16 +83,33 @@ impl Reply {
     }
 
     /// Answer with bytes that start with the answer's kind. Harmless if the client no longer waits.
-    pub fn answer(&self, answer: Vec<u8>) -> Result<(), AlreadyAnswered> {
-        let mut place = self.send.lock().unwrap_or_else(PoisonError::into_inner);
-        let send = place.take().ok_or(AlreadyAnswered)?;
-        drop(place);
-        send(answer);
+    pub fn answer(&self, answer: Vec<u8>) -> Result<(), ReplyError> {
+        let mut state = self.lock();
+        let mut send = state.send.take().ok_or(ReplyError::Answered)?;
+        drop(state);
+        send(Part::Whole(answer));
         Ok(())
     }
 
-    pub fn fail(&self, code: ErrorCode, message: &str) -> Result<(), AlreadyAnswered> {
+    pub fn fail(&self, code: ErrorCode, message: &str) -> Result<(), ReplyError> {
         self.answer(Failure::new(code, message).encode())
+    }
+
+    /// Send the map of the first actions ahead of the answer. Only for a client that has asked for
+    /// them; harmless if it no longer waits.
+    pub fn first_actions(&self, map: Vec<u8>) -> Result<(), ReplyError> {
+        // Holds the lock, so that the answer follows.
+        let mut state = self.lock();
+        if state.send.is_some() && std::mem::replace(&mut state.has_first, true) {
+            return Err(ReplyError::HasFirst);
+        }
+        let send = state.send.as_mut().ok_or(ReplyError::Answered)?;
+        send(Part::First(map));
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,17 +136,32 @@ mod tests {
         assert_eq!(reply.answer(vec![0]), Ok(()));
         assert_eq!(
             reply.fail(ErrorCode::Internal, "late"),
-            Err(AlreadyAnswered)
+            Err(ReplyError::Answered)
         );
         drop(reply);
-        assert_eq!(answer.try_recv(), Ok(vec![0]));
+        assert_eq!(answer.try_recv(), Ok(Part::Whole(vec![0])));
+        assert!(answer.try_recv().is_err());
+    }
+
+    #[test]
+    fn first_actions_precede_the_answer_and_come_once() {
+        let (reply, mut answer, _) = Reply::new();
+        assert_eq!(reply.first_actions(vec![1]), Ok(()));
+        assert_eq!(reply.first_actions(vec![2]), Err(ReplyError::HasFirst));
+        assert_eq!(reply.answer(vec![0]), Ok(()));
+        assert_eq!(reply.first_actions(vec![3]), Err(ReplyError::Answered));
+        assert_eq!(answer.try_recv(), Ok(Part::First(vec![1])));
+        assert_eq!(answer.try_recv(), Ok(Part::Whole(vec![0])));
+        assert!(answer.try_recv().is_err());
     }
 
     #[test]
     fn a_dropped_request_answers_that_it_was_dropped() {
         let (reply, mut answer, _) = Reply::new();
         drop(reply);
-        let answer = answer.try_recv().unwrap();
+        let Ok(Part::Whole(answer)) = answer.try_recv() else {
+            panic!("no answer");
+        };
         let failure = Failure::decode(&answer[1..]).unwrap();
         assert_eq!(failure.code, "internal");
     }

@@ -13,6 +13,9 @@ pub const ANSWER_OK: u8 = 0x00;
 /// First byte of an answer that holds a [`Failure`].
 pub const ANSWER_ERROR: u8 = 0x01;
 
+/// First byte of the first actions, ahead of an answer; see [`super::first_actions`].
+pub const ANSWER_FIRST: u8 = 0x02;
+
 /// First byte of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]

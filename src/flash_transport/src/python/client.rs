@@ -16,6 +16,7 @@ use super::trust::server_trust;
 use super::wait::{duration, wait_for, without_gil};
 use crate::buffers::Buffer;
 use crate::link::address::ServerAddress;
+use crate::link::first_actions::FIRST_ACTIONS_KEY;
 use crate::link::hello::{check_session, random_session, Hello};
 use crate::link::keys::ApiKey;
 use crate::link::wire::Kind;
@@ -32,7 +33,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 /// The arguments of `flash_transport.CallStats`.
-pub type CallNumbers = (f64, f64, usize, usize, u32);
+pub type CallNumbers = (f64, f64, usize, usize, u32, f64);
 
 /// A client of one server. Any number of threads may share it.
 #[pyclass(frozen, module = "flash_transport._native")]
@@ -142,17 +143,32 @@ impl TransportClient {
         Ok((dict(py, answer.bytes)?, numbers))
     }
 
-    /// The request of an observation, to be submitted once.
+    /// The request of an observation, to be submitted once. It asks for `first_actions` steps ahead
+    /// of the rest if the server may send them.
     #[pyo3(name = "pack")]
     fn packed(
         &self,
         py: Python<'_>,
         observation: &Bound<'_, PyDict>,
         timeout: Option<f64>,
+        first_actions: Option<u32>,
     ) -> PyResult<PackedRequest> {
         let timeout = duration("timeout", timeout)?;
         let started = Instant::now();
-        let message = self.pack(py, observation, timeout, Arrays::Copied)?;
+        let first_actions = first_actions.filter(|_| self.client.gives_first_actions());
+        let asking = match first_actions {
+            Some(steps) => {
+                let asking = observation.copy()?;
+                asking.set_item(FIRST_ACTIONS_KEY, steps)?;
+                asking
+            }
+            None => observation.clone(),
+        };
+        let observation = &asking;
+        let mut message = self.pack(py, observation, timeout, Arrays::Copied)?;
+        if let Some(steps) = first_actions {
+            message = message.asking_first(steps);
+        }
         let serialize_ms = milliseconds(started.elapsed());
         let session = match observation.get_item(intern!(py, "session"))? {
             // A session that is no text is left to the server to refuse.
@@ -304,12 +320,14 @@ struct Completions {
     mailbox: Arc<Mailbox>,
 }
 
-/// Ticket; answer or None; error or None; round trip in milliseconds, bytes up and down, attempts to connect.
+/// Ticket; first actions or answer, or None; error or None; round trip in milliseconds, bytes up and
+/// down, attempts to connect, milliseconds to the first action; None with first actions, which a
+/// completion with the answer follows.
 type Completion = (
     Ticket,
     Option<Py<PyAny>>,
     Option<PyErr>,
-    (f64, usize, usize, u32),
+    Option<(f64, usize, usize, u32, f64)>,
 );
 
 #[pymethods]
@@ -317,20 +335,28 @@ impl Completions {
     /// Wait for the next outcome; None when the client is closed and all outcomes were returned.
     fn next(&self, py: Python<'_>) -> PyResult<Option<Completion>> {
         let mail = wait_for(py, |slice| match self.mailbox.next(slice) {
-            Mail::Outcome(ticket, outcome) => Some(Some((ticket, outcome))),
             Mail::Nothing => None,
             Mail::Over => Some(None),
+            mail => Some(Some(mail)),
         })?;
-        Ok(mail.map(|(ticket, outcome)| match outcome {
-            Ok(answer) => {
-                let (_, round_trip, up, down, attempts) = numbers(0.0, &answer);
-                let cost = (round_trip, up, down, attempts);
-                match dict(py, answer.bytes) {
+        Ok(mail.and_then(|mail| match mail {
+            Mail::First(ticket, map) => Some(match dict_from(py, map, 0) {
+                Ok(first) => (ticket, Some(first), None, None),
+                Err(error) => (ticket, None, Some(error), None),
+            }),
+            Mail::Outcome(ticket, Ok(answer)) => {
+                let (_, round_trip, up, down, attempts, first) = numbers(0.0, &answer);
+                let cost = Some((round_trip, up, down, attempts, first));
+                Some(match dict(py, answer.bytes) {
                     Ok(answer) => (ticket, Some(answer), None, cost),
                     Err(error) => (ticket, None, Some(error), cost),
-                }
+                })
             }
-            Err(error) => (ticket, None, Some(error.into()), (0.0, 0, 0, 0)),
+            Mail::Outcome(ticket, Err(error)) => {
+                let cost = Some((0.0, 0, 0, 0, 0.0));
+                Some((ticket, None, Some(error.into()), cost))
+            }
+            Mail::Nothing | Mail::Over => None,
         }))
     }
 }
@@ -345,8 +371,9 @@ pub fn numbers(serialize_ms: f64, answer: &Answer) -> CallNumbers {
         serialize_ms,
         milliseconds(answer.round_trip),
         answer.bytes_up,
-        answer.bytes.len(),
+        answer.bytes_down(),
         answer.connect_attempts,
+        milliseconds(answer.until_first_action()),
     )
 }
 

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 
 use crate::link::address::AddressError;
 use crate::link::keys::ApiKeyError;
-use crate::link::request::AlreadyAnswered;
+use crate::link::request::ReplyError;
 use crate::quic::client::ClientError;
 use crate::trust::{AuthoritiesError, FingerprintError, IdentityError};
 
@@ -49,8 +49,8 @@ impl From<ClientError> for PyErr {
     }
 }
 
-impl From<AlreadyAnswered> for PyErr {
-    fn from(error: AlreadyAnswered) -> PyErr {
+impl From<ReplyError> for PyErr {
+    fn from(error: ReplyError) -> PyErr {
         FlashTransportError::new_err(error.to_string())
     }
 }

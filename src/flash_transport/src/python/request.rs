@@ -89,6 +89,15 @@ impl TransportRequest {
         self.request.reply.is_cancelled()
     }
 
+    /// Send the first actions ahead of the answer; returns their bytes. Only for a client that has
+    /// asked for them; harmless if it has left.
+    fn send_first_actions(&self, py: Python<'_>, first: &Bound<'_, PyDict>) -> PyResult<usize> {
+        let map = codec::encode(py, first)?;
+        let size = map.len();
+        self.request.reply.first_actions(map)?;
+        Ok(size)
+    }
+
     /// Answer with a result; returns the answer's bytes. Harmless if the client has left.
     fn respond(&self, py: Python<'_>, result: &Bound<'_, PyDict>) -> PyResult<usize> {
         let answer = codec::encode_with_prefix(py, ANSWER_OK, result)?;

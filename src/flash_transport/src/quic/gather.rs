@@ -11,7 +11,7 @@ const CHUNKS: usize = 32;
 #[derive(Debug)]
 pub(crate) enum GatherError<E> {
     Read(ReadError),
-    /// `admit` refused these bytes.
+    /// `admit` or `look` refused these bytes.
     Refused(E),
 }
 
@@ -22,7 +22,17 @@ pub(crate) enum GatherError<E> {
 pub(crate) async fn gather<E>(
     stream: &mut RecvStream,
     expected: usize,
+    admit: impl FnMut(usize) -> Result<(), E>,
+) -> Result<Buffer, GatherError<E>> {
+    gather_with(stream, expected, admit, |_| Ok(())).await
+}
+
+/// As [`gather`]; after each arrival `look` sees the buffer, and may take bytes out of it.
+pub(crate) async fn gather_with<E>(
+    stream: &mut RecvStream,
+    expected: usize,
     mut admit: impl FnMut(usize) -> Result<(), E>,
+    mut look: impl FnMut(&mut Buffer) -> Result<(), E>,
 ) -> Result<Buffer, GatherError<E>> {
     let mut gathered = Buffer::with_capacity(expected);
     let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
@@ -42,6 +52,7 @@ pub(crate) async fn gather<E>(
             // Frees the packet.
             *chunk = Bytes::new();
         }
+        look(&mut gathered).map_err(GatherError::Refused)?;
     }
     Ok(gathered)
 }

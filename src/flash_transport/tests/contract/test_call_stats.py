@@ -18,8 +18,8 @@ TYPES = [field.type for field in dataclasses.fields(CallStats)]
 
 def test_a_round_trip_is_all_but_the_packing():
     assert list(RoundTrip._fields) == FIELDS[1:]
-    assert CallStats.of(1.0, RoundTrip(2.0, 3, 4, 5)) == CallStats(1.0, 2.0, 3, 4, 5)
-    assert dataclasses.astuple(NO_CALL) == (0, 0, 0, 0, 0)
+    assert CallStats.of(1.0, RoundTrip(2.0, 3, 4, 5, 6.0)) == CallStats(1.0, 2.0, 3, 4, 5, 6.0)
+    assert dataclasses.astuple(NO_CALL) == (0, 0, 0, 0, 0, 0)
 
 
 def number_tuples(function):
@@ -52,6 +52,7 @@ def test_each_number_of_the_compiled_half_comes_to_its_name():
     assert stats.connect_attempts == 0
     assert stats.serialize_ms > 0
     assert stats.round_trip_ms > 0
+    assert stats.first_action_ms == stats.round_trip_ms
 
 
 def test_the_robots_message_carries_the_sizes_and_the_packing_under_the_same_names():

@@ -123,6 +123,42 @@ def test_a_robot_reaches_a_policy_on_a_local_socket(binary, folder):
             FlashTransportPolicy("127.0.0.1", port, server_fingerprint="0" * 64)
 
 
+def give_first_actions(request):
+    chunk = np.arange(8.0).reshape(4, 2)
+    if "first_actions" in request.observation:
+        request.send_first_actions({"actions": chunk[: request.observation["first_actions"]]})
+    request.respond({"actions": chunk})
+
+
+def assert_first_actions(policy):
+    policy.get_server_metadata()
+    future = policy.submit({"n": 1}, LONG, first_actions=2)
+    assert future.first_actions.result(LONG)["actions"].tolist() == [[0.0, 1.0], [2.0, 3.0]]
+    assert len(future.result(LONG)["actions"]) == 4
+    # taken from the whole answer they would cost as much
+    assert future.stats.first_action_ms < future.stats.round_trip_ms
+    assert len(policy.infer({}, LONG)["actions"]) == 4
+
+
+def test_first_actions_come_through_both_halves(binary, folder):
+    metadata = {"supports": ["first_actions"]}
+    with (
+        Served(give_first_actions, metadata=metadata) as served,
+        client(binary, folder, served.port) as address,
+        FlashTransportPolicy(address) as policy,
+    ):
+        assert_first_actions(policy)
+    socket = folder / "policy.sock"
+    arguments = ["--listen-host", "127.0.0.1", "--listen-port", 0, "--backend-socket-path", socket]
+    with (
+        local_policy(socket, give_first_actions, metadata),
+        running(binary, "server", *arguments) as line,
+    ):
+        port = int(line.split("127.0.0.1:")[1].split(",")[0])
+        with FlashTransportPolicy("127.0.0.1", port) as policy:
+            assert_first_actions(policy)
+
+
 def test_robots_keep_their_sessions_through_both_halves(binary, folder):
     with Served() as served, client(binary, folder, served.port) as address:
         sessions = set()

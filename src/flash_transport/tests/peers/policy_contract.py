@@ -57,12 +57,14 @@ class Transport:
         serve: `serve(handle, metadata, address, api_keys)`; `address` is what `free_address` gave.
         free_address: somewhere to serve, the same after a restart.
         overhead: bytes of a request and of an answer beyond the packed map.
+        has_first_actions: whether first actions come ahead of an answer.
     """
 
     name: str
     serve: Callable[[Handle, dict[str, Any], Any, list[str]], AbstractContextManager[Endpoint]]
     free_address: Callable[[], Any]
     overhead: int
+    has_first_actions: bool = True
 
 
 @contextlib.contextmanager
@@ -181,7 +183,7 @@ def free_tcp_port() -> int:
 TRANSPORTS = [
     Transport("quic", serve_quic, free_udp_port, overhead=1),
     Transport("unix", serve_local, fresh_socket_path, overhead=1),
-    Transport("websocket", serve_websocket, free_tcp_port, overhead=0),
+    Transport("websocket", serve_websocket, free_tcp_port, overhead=0, has_first_actions=False),
     Transport(
         "aioquic",
         functools.partial(serve_quic, client=aio.FlashTransportPolicy),

@@ -37,6 +37,36 @@ def test_the_pages_exchange_is_what_happens_on_the_wire():
     assert state.tolist() == [0.0, 1.0, 2.0]
 
 
+def test_a_stranger_gets_the_first_actions_of_the_page_ahead():
+    chunk = np.arange(3, dtype=np.float32).reshape(3, 1)
+    observations = []
+
+    def policy(request):
+        observations.append(request.observation)
+        request.send_first_actions({"actions": chunk[:2]})
+        request.respond({"actions": chunk})
+
+    async def ask(client):
+        await client.ask(HELLO)
+        return await client.ask(example("first-infer"))
+
+    with Served(policy) as served:
+        answer = speak(served.port, ask)
+    assert observations == [{"first_actions": 2}]
+    assert answer == example("first-infer-answer")
+    first, whole = parts_of(answer)
+    assert first["actions"].tolist() == chunk[:2].tolist()
+    assert whole["actions"].tolist() == chunk.tolist()
+
+
+def parts_of(answer):
+    """First actions and answer, as the page has them."""
+    assert answer[0] == 0x02
+    end = 5 + int.from_bytes(answer[1:5], "little")
+    assert answer[end] == 0x00
+    return msgpack_numpy.unpackb(answer[5:end]), msgpack_numpy.unpackb(answer[end + 1 :])
+
+
 def test_a_stranger_gets_actions_for_images():
     observation = {
         "image": np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8),

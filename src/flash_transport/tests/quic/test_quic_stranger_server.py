@@ -50,6 +50,34 @@ def test_our_client_speaks_to_a_strangers_server(certificate):
         assert requests == [example("infer")]
 
 
+def test_our_client_takes_the_first_actions_of_a_strangers_server(certificate):
+    directory, _ = certificate
+    requests = []
+
+    class GivingServer(StrangersServer):
+        def respond(self, stream, request):
+            if request[0] == 0x01:
+                metadata = b"\x00" + msgpack.packb({"supports": ["first_actions"]})
+                self._quic.send_stream_data(stream, metadata, end_stream=True)
+                self.transmit()
+            else:
+                super().respond(stream, request)
+
+    def answer(request):
+        requests.append(request)
+        return example("first-infer-answer")
+
+    with (
+        strangers_server(directory, answer, kind=GivingServer) as port,
+        FlashTransportPolicy("127.0.0.1", port) as policy,
+    ):
+        policy.get_server_metadata()
+        future = policy.submit({}, LONG, first_actions=2)
+        assert future.first_actions.result(LONG)["actions"].tolist() == [[0.0], [1.0]]
+        assert future.result(LONG)["actions"].tolist() == [[0.0], [1.0], [2.0]]
+        assert requests == [example("first-infer")]
+
+
 def test_our_clients_first_request_leaves_before_its_hello_is_answered(certificate):
     directory, _ = certificate
     with (

@@ -33,6 +33,19 @@ fn a_request_after_a_pause_takes_one_flight() {
 }
 
 #[test]
+fn a_client_that_asks_nothing_for_five_minutes_keeps_its_connection() {
+    let row = rows::slow_cadence();
+    let plan = Plan::new(Duration::from_secs(300), 3);
+    // a lost connection ends the run
+    let mut robot = Robot::new(1, Arm::Ours, &row.path, plan);
+    robot.run();
+    assert!(robot
+        .latencies()
+        .iter()
+        .all(|latency| *latency < Duration::from_secs(1)));
+}
+
+#[test]
 fn a_request_that_loses_packets_takes_two_flights() {
     let row = rows::independent_loss();
     let latencies = hold(&row);

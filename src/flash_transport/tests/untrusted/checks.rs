@@ -2,11 +2,13 @@
 
 use flash_transport::codec::{Limits, Value};
 use flash_transport::image::{decode_image, encodings, Frame, FrameInfo};
+use flash_transport::link::first_actions;
 use flash_transport::link::hello::Hello;
 use flash_transport::link::wire::{Failure, Kind};
 
 /// A message is refused, or what it says can be said again.
 pub fn message(bytes: &[u8]) {
+    let _ = first_actions::check(bytes, 2);
     if let Ok(value) = Value::decode(bytes, Limits::DEFAULT) {
         let again = value.encode().expect("what was decoded can be encoded");
         let twice = Value::decode(&again, Limits::DEFAULT).expect("what we encode we decode");

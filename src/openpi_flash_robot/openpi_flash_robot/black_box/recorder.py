@@ -38,6 +38,7 @@ from openpi_flash_robot.bridge.effects import (
 )
 from openpi_flash_robot.bridge.status import Status
 from openpi_flash_robot.link.events import (
+    FirstActionsCame,
     LinkDown,
     LinkEvent,
     LinkUp,
@@ -162,8 +163,8 @@ class Recorder:
             down = LinkDown(without_password(_short(event.message)), event.needs_human)
             self._server.add(at, down)
             self._ring.add(at, len(down.message), down)
-        elif isinstance(event, ResetFailed):
-            return  # the bridge warns of it
+        elif isinstance(event, (FirstActionsCame, ResetFailed)):
+            return  # the whole answer follows; the bridge warns of it
         else:
             failure = RequestFailure(event.request_id, event.kind, _short(event.message))
             self._ring.add(at, len(failure.message), failure)

@@ -293,6 +293,23 @@ class Arm:
             self._command(now)
         return plan
 
+    def accept_first(self, chunk: Chunk, horizon: int, now: int) -> Plan | None:
+        """Play the first steps of a chunk of so many from now on; None: nothing changes."""
+        was_holding = self.player.plan is None
+        if was_holding:
+            moved_itself = self.player.is_moving(now - MOVED_WITHIN_NS)
+            watched = not moved_itself and self._commander.commands
+            if self.watch.blind(now) or (watched and self.watch.moved_by_another()):
+                return None
+        plan = self.player.accept_first(
+            chunk, horizon=horizon, now=now, measured=self._measured(now)
+        )
+        if plan is not None:
+            if was_holding:
+                self.watch.start()
+            self._command(now)
+        return plan
+
     def step(self, now: int) -> None:
         """Hold if the plan has ended or must end; `command` follows."""
         self.keep_up(now)

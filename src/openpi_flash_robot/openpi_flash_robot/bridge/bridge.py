@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Generic
 
 import numpy as np
+from numpy.typing import NDArray
 
 from openpi_flash_robot.bridge.arm import WAITING, Arm
 from openpi_flash_robot.bridge.command_topic import CommandTopic
@@ -49,9 +50,10 @@ from openpi_flash_robot.bridge.single_chunk import ChunkWish, SingleChunk, why_n
 from openpi_flash_robot.bridge.status import Cause, Condition, State, Status, holding
 from openpi_flash_robot.bridge.tally import Tally
 from openpi_flash_robot.hold import Hold, HoldKind
-from openpi_flash_robot.link.answer import AnswerError, ParsedAnswer, parse_answer
+from openpi_flash_robot.link.answer import AnswerError, ParsedAnswer, parse_answer, parse_first
 from openpi_flash_robot.link.events import (
     FailureKind,
+    FirstActionsCame,
     LinkDown,
     LinkEvent,
     LinkUp,
@@ -312,6 +314,8 @@ class Bridge(Generic[Message]):
             self._disconnected(now, event)
         elif isinstance(event, ResetFailed):
             self._effects.append(Warn(f"the policy was not reset: {event.message}"))
+        elif isinstance(event, FirstActionsCame):
+            self._begun(now, event)
         elif (single := self._single.take(now, event)) is not None:
             self._effects.append(single)
         else:
@@ -387,24 +391,7 @@ class Bridge(Generic[Message]):
 
         None: nothing changes, as `ChunkPlayer.accept` says.
         """
-        observation = request.observation
-        observed = self._arm.watch.by_axis(observation.joints.positions)
-        motion = self._arm.player.motion
-        measured = np.where(self._settings.measured_axes, observed, np.nan)
-        commanded = measured if motion is None else motion.sample(now).positions
-        rates = tuple(axis.reading.is_rate for axis in agreement.axes)
-        # a robot that holds may have been moved since by others
-        near = measured if self._arm.player.plan is None else commanded
-        numbers = with_vectors(answer.actions, agreement.poses, near)
-        values = of_axes(numbers, agreement.axes, agreement.step_ns, observed, commanded)
-        chunk = Chunk(
-            actions=left_out(values, self._unmoved, rates, observed),
-            step_ns=agreement.step_ns,
-            observation_ns=observation.oldest_ns,
-            sequence=self._sequence + 1,
-            grippers=tuple(axis.is_gripper for axis in agreement.axes),
-            rates=rates,
-        )
+        chunk = self._chunk(now, request, answer.actions, agreement)
         self._arm.keep_up(now)
         self._arm.heed_stops(now)
         if stopped := self._stopped():
@@ -426,11 +413,65 @@ class Bridge(Generic[Message]):
                 description=self.server.description,
             )
         )
+        self._show(now, plan)
+        return plan
+
+    def _begun(self, now: int, event: FirstActionsCame) -> None:
+        """Play first actions until the whole answer comes; what cannot be played changes nothing.
+
+        The answer says what is wrong, and decides whether the robot holds.
+        """
+        request, agreement = self._requests.wanted(event.request_id), self.server.agreement
+        if request is None or agreement is None or agreement.horizon is None:
+            return
+        try:
+            actions = parse_first(event.result, self._settings.first_actions, agreement)
+        except AnswerError:
+            return
+        self._arm.keep_up(now)
+        self._arm.heed_stops(now)
+        # a stop makes the answer unwanted
+        if self._stopped() or self._requests.wanted(event.request_id) is None:
+            return
+        chunk = self._chunk(now, request, actions, agreement)
+        plan = self._arm.accept_first(chunk, agreement.horizon, now)
+        if plan is not None:
+            self._sequence = plan.sequence
+            self._requests.begin(plan.sequence)
+            self._show(now, plan)
+
+    def _show(self, now: int, plan: Plan) -> None:
         every_axis = range(len(self._settings.axes))
         self._effects.append(
             PublishPlan(trajectory_of(plan.motion, now, every_axis, is_stamped=True))
         )
-        return plan
+
+    def _chunk(
+        self,
+        now: int,
+        request: PendingRequest[Message],
+        actions: NDArray[np.float64],
+        agreement: Agreement,
+    ) -> Chunk:
+        """The policy's numbers [H, C] as a chunk for the player."""
+        observation = request.observation
+        observed = self._arm.watch.by_axis(observation.joints.positions)
+        motion = self._arm.player.motion
+        measured = np.where(self._settings.measured_axes, observed, np.nan)
+        commanded = measured if motion is None else motion.sample(now).positions
+        rates = tuple(axis.reading.is_rate for axis in agreement.axes)
+        # a robot that holds may have been moved since by others
+        near = measured if self._arm.player.plan is None else commanded
+        numbers = with_vectors(actions, agreement.poses, near)
+        values = of_axes(numbers, agreement.axes, agreement.step_ns, observed, commanded)
+        return Chunk(
+            actions=left_out(values, self._unmoved, rates, observed),
+            step_ns=agreement.step_ns,
+            observation_ns=observation.oldest_ns,
+            sequence=request.first_sequence or self._sequence + 1,
+            grippers=tuple(axis.is_gripper for axis in agreement.axes),
+            rates=rates,
+        )
 
     # --- time ---
 
@@ -491,8 +532,21 @@ class Bridge(Generic[Message]):
         request = self._requests.send(now, observation, instruction=self._instruction)
         timeout = self._timeout(now, observation, agreement)
         self._effects.append(
-            SendRequest(request.request_id, observation, agreement, timeout, continuation)
+            SendRequest(
+                request.request_id,
+                observation,
+                agreement,
+                timeout,
+                continuation,
+                self._first_actions(agreement),
+            )
         )
+
+    def _first_actions(self, agreement: Agreement) -> int:
+        """How many steps to ask for ahead of the rest; 0 for none."""
+        wanted, horizon = self._settings.first_actions, agreement.horizon
+        is_known = "first_actions" in agreement.supports and horizon is not None
+        return wanted if is_known and horizon is not None and wanted < horizon else 0
 
     def _timeout(self, now: int, observation: Observation[Message], agreement: Agreement) -> float:
         """How long an answer is waited for: no longer than until its chunk would be refused, s."""

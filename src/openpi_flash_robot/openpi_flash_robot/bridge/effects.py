@@ -21,7 +21,8 @@ from openpi_flash_robot.settings.server_contract import Agreement
 class SendRequest:
     """Build a request from an observation and send it. Times are seconds.
 
-    `continuation` is what it says of the running chunk; None if nothing.
+    `continuation` is what it says of the running chunk; None if nothing. `first_actions` is how
+    many steps it asks for ahead of the rest; 0 for none.
     """
 
     request_id: int
@@ -29,6 +30,7 @@ class SendRequest:
     agreement: Agreement
     timeout: float
     continuation: Continuation | None = None
+    first_actions: int = 0
 
 
 @dataclass(frozen=True)

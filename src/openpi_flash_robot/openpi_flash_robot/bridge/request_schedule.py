@@ -25,6 +25,7 @@ class PendingRequest(Generic[Message]):
         sent_ns: when it left.
         is_wanted: false once its answer is of no use any more.
         instruction: what the robot was told when it left.
+        first_sequence: of its chunk, where the first steps of that were played; else None.
     """
 
     request_id: int
@@ -32,6 +33,7 @@ class PendingRequest(Generic[Message]):
     sent_ns: int
     is_wanted: bool = True
     instruction: Instruction = NO_INSTRUCTION
+    first_sequence: int | None = None
 
 
 class RequestSchedule(Generic[Message]):
@@ -129,6 +131,17 @@ class RequestSchedule(Generic[Message]):
         if is_answered and now >= request.sent_ns:  # else the clock was set back
             self._turnaround.note(now - request.sent_ns)
         return request if request.is_wanted else None
+
+    def wanted(self, request_id: int) -> PendingRequest[Message] | None:
+        """The request in flight, if it is this one and its answer is of use."""
+        request = self._in_flight
+        is_it = request is not None and request.request_id == request_id and request.is_wanted
+        return request if is_it else None
+
+    def begin(self, sequence: int) -> None:
+        """Note that the first steps of the chunk in flight are played under this number."""
+        if self._in_flight is not None:
+            self._in_flight = replace(self._in_flight, first_sequence=sequence)
 
     def forget(self) -> None:
         """Let the answer to the request in flight, if any, go by."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +84,15 @@ def parse_answer(result: Mapping[str, Any], agreement: Agreement) -> ParsedAnswe
         planner_error=_planner_error(result.get("subtask")),
         server_s=_server_seconds(result.get("server_timing")),
     )
+
+
+def parse_first(result: Mapping[str, Any], steps: int, agreement: Agreement) -> NDArray[np.float64]:
+    """The first steps of a chunk, float64 [steps, C] in the order of the axes; may hold NaN.
+
+    Raises:
+        AnswerError: there is no array of actions, or it has the wrong shape.
+    """
+    return _actions(result, dataclasses.replace(agreement, horizon=steps))
 
 
 def _actions(result: Mapping[str, Any], agreement: Agreement) -> NDArray[np.float64]:

@@ -59,6 +59,19 @@ class RequestCost:
 
 
 @dataclass(frozen=True, eq=False)
+class FirstActionsCame:
+    """The first actions of an answer have come; the answer or its failure follows.
+
+    Attributes:
+        request_id: of the request.
+        result: `actions` with as many steps as were asked for; not checked.
+    """
+
+    request_id: int
+    result: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
 class RequestDone:
     """An answer has come.
 
@@ -93,4 +106,4 @@ class ResetFailed:
     message: str
 
 
-LinkEvent = LinkUp | LinkDown | RequestDone | RequestFailure | ResetFailed
+LinkEvent = LinkUp | LinkDown | FirstActionsCame | RequestDone | RequestFailure | ResetFailed

@@ -16,6 +16,7 @@ from typing import Any
 
 from openpi_flash_robot.link.events import (
     FailureKind,
+    FirstActionsCame,
     LinkDown,
     LinkEvent,
     LinkUp,
@@ -25,6 +26,7 @@ from openpi_flash_robot.link.events import (
     ResetFailed,
 )
 from openpi_flash_robot.link.transport import (
+    Answered,
     PolicyConnection,
     failure_kind,
     failure_message,
@@ -44,11 +46,13 @@ class Job:
         request_id: comes back in the event.
         build: puts the request together; runs on the worker thread.
         timeout: seconds for the answer.
+        first_actions: steps that are wanted ahead of the rest; 0 for none.
     """
 
     request_id: int
     build: Callable[[], dict[str, Any]]
     timeout: float
+    first_actions: int = 0
 
 
 def backoff(longest: float, seed: int | None = None) -> Iterator[float]:
@@ -217,7 +221,10 @@ class PolicyLink:
             return
         prepared = time.perf_counter()
         try:
-            result, stats = policy.infer_with_stats(request, timeout=job.timeout)
+            if job.first_actions:
+                result, stats = self._submit(policy, job, request)
+            else:
+                result, stats = policy.infer_with_stats(request, timeout=job.timeout)
             # flash_transport reconnects by itself, perhaps to a server with other metadata
             self._report_metadata(policy)
         except Exception as error:
@@ -229,6 +236,17 @@ class PolicyLink:
         done = time.perf_counter()
         cost = RequestCost(stats.serialize_ms / 1e3, stats.bytes_up, stats.bytes_down)
         self._post(RequestDone(job.request_id, result, prepared - started, done - started, cost))
+
+    def _submit(self, policy: PolicyConnection, job: Job, request: dict[str, Any]) -> Answered:
+        """The answer and what it cost; first actions that come before it are an event."""
+        future = policy.submit(request, job.timeout, first_actions=job.first_actions)
+        assert future.first_actions is not None, "asked for"
+        first = future.first_actions.result()
+        if not future.done():
+            self._post(FirstActionsCame(job.request_id, first))
+        result = future.result()
+        assert future.stats is not None, "answered"
+        return result, future.stats
 
     def _post(self, event: LinkEvent) -> None:
         with self._changed:

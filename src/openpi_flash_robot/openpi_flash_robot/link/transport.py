@@ -14,6 +14,7 @@ from flash_transport import (
     Disconnected,
     FlashTransportError,
     ImageError,
+    InferenceFuture,
     ServerError,
     Superseded,
     Timeout,
@@ -31,14 +32,26 @@ from openpi_flash_robot.senses.observation import CameraImageError, Image, Image
 from openpi_flash_robot.settings.node_settings import DEFAULT_PORTS, LinkSettings
 from openpi_flash_robot.settings.parameter_kinds import ParameterError
 
+Answered = tuple[dict[str, Any], CallStats]
+"""An answer and what the call cost."""
+
 
 class PolicyConnection(Protocol):
     """What the node uses of flash_transport's clients."""
 
     def infer_with_stats(
         self, observation: dict[str, Any], timeout: float | None = None
-    ) -> tuple[dict[str, Any], CallStats]:
+    ) -> Answered:
         """The answer and what the call cost; blocks for at most `timeout` seconds."""
+
+    def submit(
+        self,
+        observation: dict[str, Any],
+        timeout: float | None = None,
+        *,
+        first_actions: int | None = None,
+    ) -> InferenceFuture:
+        """The answer to come, and its first actions ahead of it."""
 
     def get_server_metadata(self) -> dict[str, Any]:
         """The server's metadata."""

@@ -3,6 +3,9 @@
 Sans-IO: no clock, no ROS. `now` is an argument, integer nanoseconds on the clock of the stamps.
 
 - `accept(chunk, now=, measured=)` takes a chunk: it becomes the running plan, or a reason to hold.
+- `accept_first(chunk, ...)` plays the first steps of a chunk until `accept` gets the whole one.
+  They never stop the robot: where they cannot be played, or the running plan lasts as long, nothing
+  changes.
 - `step(now)` says whether a plan runs at this moment, or why the robot holds.
 - `hold(reason, now)` is the one way to stop; every refusal takes it too.
 - `lead_back(now, measured)` leads the command of a robot that holds to an arm that did not follow.
@@ -35,6 +38,7 @@ from openpi_flash_robot.nanoseconds import SECOND, to_seconds
 from openpi_flash_robot.play.chunk import Chunk, malformed, untimely
 from openpi_flash_robot.play.columns import positions
 from openpi_flash_robot.play.directions import along
+from openpi_flash_robot.play.first_steps import FirstSteps
 from openpi_flash_robot.play.follow import follow
 from openpi_flash_robot.play.jerk_limit import JerkLimiter
 from openpi_flash_robot.play.joint_limits import JointLimits, brake, can_stop
@@ -107,6 +111,7 @@ class ChunkPlayer:
         self._recent: deque[TimedChunk] = deque(maxlen=REMEMBERED_CHUNKS)
         self._asked: TimedChunk | None = None  # as the policy said it, rates as rates
         self._joined: TimedChunk | None = None
+        self._first: FirstSteps | None = None
         self._settings = settings
         self._limits = self._braking = limits_of(settings)
         self._motion_acceleration = self._limits.acceleration
@@ -188,13 +193,61 @@ class ChunkPlayer:
         if reason is None and not self._has_next_jerk_limit(now):
             reason = JERK_LIMIT_CHANGED
         if reason is None:
-            planned = self._planned(chunk, now, measured)
+            max_age = self.max_age_ns(chunk.horizon, chunk.step_ns)
+            planned = self._planned(chunk, now, measured, max_age, self._first_of(chunk))
             if isinstance(planned, Plan):
-                self._plan = planned
+                self._plan, self._first = planned, None
                 self._is_braking = False
                 return planned
             reason = planned
         return self.hold(reason, now)
+
+    def accept_first(
+        self, chunk: Chunk, *, horizon: int, now: int, measured: NDArray[np.float64]
+    ) -> Plan | None:
+        """Play the first steps of a chunk; `accept` gets the whole one under the same sequence.
+
+        Args:
+            chunk: its first steps, which are final.
+            horizon: steps of the whole chunk.
+            now: this moment.
+            measured: as for `accept`.
+
+        Returns:
+            The plan that runs from now on; None: nothing changes. So it is where the running plan
+            lasts as long.
+        """
+        self.look(now)
+        max_age_ns = self.max_age_ns(horizon, chunk.step_ns)
+        if malformed(chunk, self._joints) or untimely(chunk, now, self._plan, max_age_ns):
+            return None
+        if self._plan is None:
+            # it has come to hold since the observation, or waits for another limit of the jerk
+            if chunk.observation_ns < self._held_since_ns or not self._has_next_jerk_limit(now):
+                return None
+            first = FirstSteps(chunk.sequence, (), None, None)
+        else:
+            lasts_ns = min((chunk.horizon - 1) * chunk.step_ns, max_age_ns)
+            lasts_longer = self._plan.end_ns >= chunk.observation_ns + lasts_ns
+            is_newer = self._plan.sequence < chunk.sequence
+            if lasts_longer or not is_newer or not self._jerk.is_next:
+                return None
+            recent, takeover_ns = tuple(self._recent), self.takeover_ns
+            first = FirstSteps(chunk.sequence, recent, self._joined, takeover_ns)
+        planned = self._planned(chunk, now, measured, max_age_ns)
+        if not isinstance(planned, Plan):
+            return None
+        self._plan, self._first = planned, first
+        self._is_braking = False
+        return planned
+
+    def _first_of(self, chunk: Chunk) -> FirstSteps | None:
+        """The first steps of this chunk, if they run."""
+        first = self._first
+        if first is None or self._plan is None:
+            return None
+        runs = self._plan.sequence == first.sequence == chunk.sequence
+        return first if runs else None
 
     def step(self, now: int) -> Targets | Hold:
         """What is commanded now, or why the robot holds."""
@@ -233,6 +286,8 @@ class ChunkPlayer:
     def _set_back(self, last_now: int, by_ns: int) -> None:
         """What was commanded until now belongs to moments that come again."""
         self._held_since_ns -= by_ns
+        if self._first is not None:
+            self._first = replace(self._first, takeover_ns=None)
         if self._jerk.planned is not None:
             self._jerk.take(self._jerk.kept(self._jerk.planned, last_now).shifted(-by_ns))
         if self._plan is not None and self._jerk.commanded is not None:
@@ -271,7 +326,7 @@ class ChunkPlayer:
             self._held_since_ns = min(now, self._plan.end_ns)
         elif reason.kind is HoldKind.REQUESTED:
             self._held_since_ns = now
-        self._plan = None
+        self._plan = self._first = None
         self._hold = reason
         return reason
 
@@ -361,8 +416,23 @@ class ChunkPlayer:
         """How old the observation of a chunk of this length may be while it is played."""
         return self._settings.max_chunk_age_ns or horizon * step_ns // 2
 
-    def _planned(self, chunk: Chunk, now: int, measured: NDArray[np.float64]) -> Plan | Hold:
-        """The plan from what is commanded a moment from now through the chunk's steps."""
+    def _planned(
+        self,
+        chunk: Chunk,
+        now: int,
+        measured: NDArray[np.float64],
+        max_age_ns: int,
+        first: FirstSteps | None = None,
+    ) -> Plan | Hold:
+        """The plan from what is commanded a moment from now through the chunk's steps.
+
+        Args:
+            chunk: well-formed, and of this time.
+            now: this moment.
+            measured: as for `accept`.
+            max_age_ns: how old the observation may be at the last step that is played.
+            first: the chunk's first steps, if they run; the others then follow at their pace.
+        """
         if self._plan is None:
             before = self._before_start(chunk, now, measured)
             if isinstance(before, Hold):
@@ -374,10 +444,11 @@ class ChunkPlayer:
         else:
             assert self._jerk.planned is not None, "a plan has a motion"
             before = self._jerk.planned
-            begin_ns = max(now + self.lead_ns, before.start_ns, self.takeover_ns or 0)
-            start_ns = chunk.observation_ns
+            takeover_ns = self.takeover_ns if first is None else first.takeover_ns
+            begin_ns = max(now + self.lead_ns, before.start_ns, takeover_ns or 0)
+            start_ns = chunk.observation_ns if first is None else self._plan.start_ns
         first_step = max(0, (begin_ns - start_ns) // chunk.step_ns + 1)
-        deadline_ns = chunk.observation_ns + self.max_age_ns(chunk.horizon, chunk.step_ns)
+        deadline_ns = chunk.observation_ns + max_age_ns
         last_step = min(chunk.horizon - 1, (deadline_ns - start_ns) // chunk.step_ns)
         if last_step < first_step:
             return Hold(
@@ -394,6 +465,10 @@ class ChunkPlayer:
                 return jump
         steps = np.arange(first_step, last_step + 1, dtype=np.int64)
         due_ns = start_ns + steps * chunk.step_ns
+        if first is not None:
+            self._recent.clear()
+            self._recent.extend(first.recent)
+            self._joined = first.joined
         self._asked = TimedChunk(chunk.actions, start_ns, chunk.step_ns)
         where = positions(
             chunk.actions,

@@ -35,7 +35,7 @@ def job_of(effect: SendRequest, settings: NodeSettings, work: ImageWork[Any]) ->
         session=settings.link.session if says_session else None,
         rtc=rtc_of(effect.continuation, effect.agreement) if effect.continuation else None,
     )
-    return Job(effect.request_id, build, effect.timeout)
+    return Job(effect.request_id, build, effect.timeout, effect.first_actions)
 
 
 def _as_it_is(image: Image, _: Size | None) -> Image:

@@ -299,6 +299,8 @@ class NodeSettings:
     action_rate_hz: float
     """0 asks the server."""
     execution_horizon: int
+    first_actions: int
+    """Steps of a chunk that are asked for ahead of the rest; 0 for none."""
     control_period_ns: int
     command_window_ns: int
     """How much of a motion a controller is sent at a time."""

@@ -80,6 +80,7 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
         action_scale=_action_scale(values, axes, poses),
         action_rate_hz=values.get("action_rate_hz", float),
         execution_horizon=values.get("execution_horizon", int),
+        first_actions=values.get("first_actions", int),
         control_period_ns=from_seconds(1.0 / values.get("control_rate_hz", float)),
         command_window_ns=values.seconds("command_window"),
         activity_topic=values.get("activity_topic", str),

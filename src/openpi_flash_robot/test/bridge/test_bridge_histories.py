@@ -16,6 +16,7 @@ from openpi_flash_robot.bridge.goal_run import Goal, GoalRun
 from openpi_flash_robot.bridge.status import State
 from openpi_flash_robot.link.events import (
     FailureKind,
+    FirstActionsCame,
     LinkDown,
     LinkUp,
     RequestDone,
@@ -32,6 +33,8 @@ JERK_SHARES = (7.0, 20.0, 60.0)
 
 class History:
     """A world in which a generator of random numbers decides what happens."""
+
+    contract = CONTRACT
 
     def __init__(self, settings, seed, jerk_shares=None):
         """Draw the settings; with `jerk_shares`, the jerk's limit as a share of acceleration."""
@@ -56,7 +59,7 @@ class History:
         self.goals, self.asked = GoalRun(self.world.bridge), 0
         self.switch()
         self.world.bridge.activate(self.world.now)
-        self.world.bridge.link_event(self.world.now, LinkUp(CONTRACT))
+        self.world.bridge.link_event(self.world.now, LinkUp(self.contract))
 
     def switch(self):
         bridge, now = self.world.bridge, self.world.now
@@ -98,7 +101,7 @@ class History:
             bridge.link_event(now, LinkDown("lost"))
             self.pending.clear()
         elif kind == 7:
-            bridge.link_event(now, LinkUp(CONTRACT))
+            bridge.link_event(now, LinkUp(self.contract))
         elif kind == 8:
             bridge.set_prompt(now, "go on", reset=bool(self.rng.integers(2)))
         elif kind == 9:
@@ -131,7 +134,7 @@ class History:
             bridge.activate(now)
         bridge.pause(now, False)
         bridge.pause(now, False)  # the second ends the wait for a goal
-        bridge.link_event(now, LinkUp(CONTRACT))
+        bridge.link_event(now, LinkUp(self.contract))
         bridge.command_topics(now, [])
         bridge.reset(now)
 
@@ -166,6 +169,64 @@ class History:
         bridge.tick(world.now)
         self.collect()
         return seen
+
+
+class FirstHistory(History):
+    """One in which first actions come: in time, late, twice, wrong, and for nobody."""
+
+    contract = METADATA | {"supports": ["rtc", "first_actions"]}
+
+    def __init__(self, settings, seed, jerk_shares=None):
+        steps = int(np.random.default_rng(seed + 500).choice([1, 3, 10, 25, 49]))
+        super().__init__(dataclasses.replace(settings, first_actions=steps), seed, jerk_shares)
+        self.steps, self.parts, self.chunks, self.begun = steps, [], {}, 0
+
+    def first(self, request_id):
+        """A chunk's first steps, or something that only resembles them."""
+        whole = self.chunks.setdefault(request_id, self.chunk())
+        kind = self.rng.integers(12)
+        if kind == 0:
+            return {"actions": np.full((self.steps, 3), np.nan)}
+        if kind == 1:
+            return {"actions": whole[: self.steps + 1]}
+        if kind == 2:
+            return {"subtask": "go"}
+        if kind == 3:
+            # not those of the whole chunk
+            return {"actions": self.chunk()[: self.steps]}
+        return {"actions": whole[: self.steps]}
+
+    def answer(self):
+        bridge, now = self.world.bridge, self.world.now
+        for due, request_id in list(self.parts):
+            if due <= now:
+                self.parts.remove((due, request_id))
+                before = bridge._sequence
+                event = FirstActionsCame(request_id, self.first(request_id))
+                bridge.link_event(now, event)
+                self.begun += bridge._sequence > before
+        for due, request in list(self.pending):
+            if due > now:
+                continue
+            self.pending.remove((due, request))
+            if self.rng.random() < 0.8:
+                whole = self.chunks.pop(request, None)
+                result = {"actions": self.chunk() if whole is None else whole}
+                event = RequestDone(request, result, 0.003, 0.04, COST)
+            else:
+                kind = self.rng.choice([FailureKind.TIMEOUT, FailureKind.SUPERSEDED])
+                event = RequestFailure(request, kind, "no answer")
+            bridge.link_event(now, event)
+            self.collect()
+
+    def collect(self):
+        self.goals.tick(self.world.now)
+        for request in self.world.collect(SendRequest):
+            late = int(self.rng.choice([40, 120, 400])) * MS
+            self.pending.append((self.world.now + late, request.request_id))
+            for _ in range(int(self.rng.integers(3)) if request.first_actions else 0):
+                early = int(self.rng.choice([5, 20, 60, 150, 500])) * MS
+                self.parts.append((self.world.now + early, request.request_id))
 
 
 def played(history, late_share):
@@ -212,6 +273,31 @@ def test_the_limits_hold_nothing_fails_and_the_robot_goes_on_in_the_end(settings
     positions, velocities, accelerations, _ = played(history, late_share=0.03)
     assert_within_limits(history, positions, velocities, accelerations)
     assert_goes_on(history)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_first_actions_leave_the_limits_what_they_are_and_the_robot_goes_on(settings, seed):
+    history = FirstHistory(settings, seed)
+    positions, velocities, accelerations, _ = played(history, late_share=0.03)
+    assert_within_limits(history, positions, velocities, accelerations)
+    assert_goes_on(history)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_first_actions_leave_the_jerk_what_it_is(settings, seed):
+    history = FirstHistory(settings, seed, jerk_shares=JERK_SHARES)
+    positions, velocities, accelerations, jerks = played(history, late_share=0.0)
+    assert_within_limits(history, positions, velocities, accelerations)
+    assert np.all(np.abs(jerks) <= 1.05 * np.asarray(history.player.max_jerk))
+
+
+def test_the_histories_play_first_actions(settings):
+    begun = 0
+    for seed in range(4):
+        history = FirstHistory(settings, seed)
+        played(history, late_share=0.0)
+        begun += history.begun
+    assert begun > 10
 
 
 @pytest.mark.parametrize("seed", range(8))

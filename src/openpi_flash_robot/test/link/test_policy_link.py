@@ -14,13 +14,16 @@ from flash_transport import (
     Disconnected,
     FlashTransportPolicy,
     ImageError,
+    InferenceFuture,
     ServerError,
     Superseded,
     Timeout,
     WebsocketPolicy,
 )
+from flash_transport.first_actions import FirstActions
 from openpi_flash_robot.link.events import (
     FailureKind,
+    FirstActionsCame,
     LinkDown,
     LinkUp,
     RequestCost,
@@ -54,6 +57,25 @@ class FakePolicy:
         if isinstance(answer, Exception):
             raise answer
         return answer, CallStats(1.5, 20.0, 300, 40, 0)
+
+    def submit(self, observation, timeout=None, *, first_actions=None):
+        """Answers `(first, answer)` in two steps; anything else in one."""
+        future = InferenceFuture(first=FirstActions(first_actions, dict))
+        self.requests.put((observation, timeout, first_actions))
+
+        def deliver():
+            answer = self.answers.get(timeout=WAIT)
+            if isinstance(answer, tuple):
+                future._deliver_first(answer[0])
+                answer = answer[1].get(timeout=WAIT)
+            if isinstance(answer, Exception):
+                future._fail(answer)
+            else:
+                future._deliver_first(answer)
+                future._deliver(answer, CallStats(1.5, 20.0, 300, 40, 0, 5.0))
+
+        threading.Thread(target=deliver, daemon=True).start()
+        return future
 
     def reset(self):
         self.resets.put(True)
@@ -303,6 +325,40 @@ def test_close_ends_a_link_that_never_found_a_server(start):
 
 def test_a_link_that_was_never_started_can_be_closed():
     PolicyLink(Connector(), wake=lambda: None, delays=lambda: itertools.repeat(1.0)).close()
+
+
+def test_first_actions_are_an_event_of_their_own_before_the_answer(start):
+    policy, rest = FakePolicy(), queue.Queue()
+    link = start(policy)
+    link.next_event()
+    link.send(Job(7, lambda: {"state": 1}, 0.5, first_actions=2))
+    assert policy.requests.get(timeout=WAIT) == ({"state": 1}, 0.5, 2)
+    policy.answers.put(({"actions": "first"}, rest))
+    event = link.next_event()
+    assert isinstance(event, FirstActionsCame)
+    assert (event.request_id, event.result) == (7, {"actions": "first"})
+    rest.put({"actions": "whole"})
+    event = link.next_event()
+    assert isinstance(event, RequestDone)
+    assert event.result == {"actions": "whole"}
+    assert event.cost == RequestCost(0.0015, 300, 40)
+
+
+def test_an_error_after_first_actions_is_the_requests(start):
+    policy, rest = FakePolicy(), queue.Queue()
+    link = start(policy)
+    link.next_event()
+    link.send(Job(7, dict, 0.5, first_actions=2))
+    policy.answers.put(({"actions": "first"}, rest))
+    assert isinstance(link.next_event(), FirstActionsCame)
+    rest.put(ServerError("internal", "boom"))
+    event = link.next_event()
+    assert isinstance(event, RequestFailure)
+    assert event.kind is FailureKind.SERVER
+    policy.answers.put(Timeout("late"))
+    link.send(Job(8, dict, 0.5, first_actions=2))
+    event = link.next_event()
+    assert (event.request_id, event.kind) == (8, FailureKind.TIMEOUT)
 
 
 def test_pauses_double_up_to_the_longest_and_are_spread():

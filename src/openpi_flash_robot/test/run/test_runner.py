@@ -87,6 +87,24 @@ def test_a_run_moves_the_robot_within_its_limits_and_ends_with_a_robot_that_stan
     assert robot.stops == 1
 
 
+def test_the_robot_moves_on_first_actions_while_the_server_computes_the_rest(make, server):
+    server.stop()
+    server.metadata = server.metadata | {"supports": ["first_actions"]}
+    server.start()
+    server.rest.clear()
+    chunks = []
+    runner, told, settings = make(listeners={"on_chunk": chunks.append}, first_actions=20)
+    runner.start()
+    told.until_moving()
+    assert not chunks, "no whole chunk has come"
+    assert server.requests[0]["first_actions"] == 20
+    server.rest.set()
+    until(lambda: len(chunks) >= 2, "whole chunks")
+    assert chunks[0].actions.shape == (50, 3)
+    runner.close()
+    assert_within_limits(told, settings)
+
+
 def test_a_second_run_goes_on_where_the_first_one_has_ended(make, robot):
     runner, _, _ = make()
     runner.run(1.0)

@@ -22,6 +22,7 @@ from flash_transport.aio.policy import (
 )
 from flash_transport.aio.wire import Kind, Message, read_answer
 from flash_transport.errors import Disconnected, FlashTransportError
+from flash_transport.first_actions import FirstActions
 from flash_transport.futures import FutureTable, InferenceFuture
 from flash_transport.policy import Convert, PolicyClient
 from flash_transport.stats import CallStats, RoundTrip
@@ -130,16 +131,30 @@ class BlockingAioPolicy(PolicyClient):
         return result, CallStats.of(serialize_ms, _round_trip(answer))
 
     def _submit(
-        self, observation: dict[str, Any], timeout: float | None, convert: Convert | None
+        self,
+        observation: dict[str, Any],
+        timeout: float | None,
+        convert: Convert | None,
+        first: FirstActions | None,
     ) -> InferenceFuture:
         within = seconds("timeout", timeout)
         started = time.perf_counter()
-        message = self._policy.message(observation, within)
-        serialize_ms = 1000 * (time.perf_counter() - started)
+        steps = None if first is None else first.steps
+        message = self._policy.message(observation, within, steps)
+        sent = _Sent(1000 * (time.perf_counter() - started))
         named = observation.get("session")
         session = named if isinstance(named, str) else self._policy.session
-        work = self._hand_over(lambda: self._policy.ask_in_turn(message, within, session))
-        ticket, future = self._futures.enter(_Sent(serialize_ms, work), convert)
+        # before the work begins, which may bring first actions
+        ticket, future = self._futures.enter(sent, convert, first)
+        begin = functools.partial(self._futures.begin, ticket)
+        try:
+            work = self._hand_over(
+                lambda: self._policy.ask_in_turn(message, within, session, begin)
+            )
+        except BaseException:
+            self._futures.take(ticket)
+            raise
+        sent.work = work
         work.add_done_callback(functools.partial(_deliver, self._futures, ticket, self._policy))
         return future
 
@@ -187,16 +202,17 @@ def _cancel(tasks: list[asyncio.Task[Any] | None]) -> None:
             task.cancel()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Sent:
     """A submitted request."""
 
     serialize_ms: float
-    work: concurrent.futures.Future[Answer]
+    work: concurrent.futures.Future[Answer] | None = None
 
     def cancel(self) -> None:
         """Tells the server to drop the work."""
-        self.work.cancel()
+        if self.work is not None:
+            self.work.cancel()
 
 
 def _deliver(
@@ -222,8 +238,9 @@ def _round_trip(answer: Answer) -> RoundTrip:
     return RoundTrip(
         round_trip_ms=1000 * answer.round_trip_s,
         bytes_up=answer.bytes_up,
-        bytes_down=len(answer.bytes),
+        bytes_down=len(answer.bytes) + (answer.first.bytes if answer.first else 0),
         connect_attempts=answer.connect_attempts,
+        first_action_ms=1000 * (answer.first.after_s if answer.first else answer.round_trip_s),
     )
 
 

@@ -18,7 +18,7 @@ from aioquic.quic.events import (
 )
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from flash_transport.aio.wire import Signal
+from flash_transport.aio.wire import Signal, split_first
 from flash_transport.outside_text import shown
 
 __all__ = ["AnswerTooLarge", "EndedBefore", "Link", "LostInExchange"]
@@ -50,17 +50,32 @@ class AnswerTooLarge(Exception):  # noqa: N818
     """The answer is larger than its limit."""
 
 
+TakeFirst = Callable[[bytes], None]
+"""Takes the map of first actions; what it raises ends the request."""
+
+
 class _Answer:
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, take_first: TakeFirst | None) -> None:
         self.whole: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._limit = limit
         self._data = bytearray()
+        self._take_first = take_first
 
     def receive(self, data: bytes, *, is_end: bool) -> None:
         self._data += data
         if len(self._data) > self._limit:
             self.fail(AnswerTooLarge())
-        elif is_end and not self.whole.done():
+            return
+        if self._take_first is not None and (parts := split_first(self._data)) is not None:
+            first, rest = parts
+            self._data = bytearray(rest)
+            take, self._take_first = self._take_first, None
+            try:
+                take(first)
+            # a caller's function must not end the connection
+            except Exception as error:
+                self.fail(error)
+        if is_end and not self.whole.done():
             self.whole.set_result(bytes(self._data))
 
     def fail(self, error: Exception) -> None:
@@ -101,7 +116,11 @@ class Link(QuicConnectionProtocol):
         return certificate.public_bytes(Encoding.DER)
 
     async def exchange(
-        self, request: bytes, limit: int, started: Callable[[int], None] = lambda _stream: None
+        self,
+        request: bytes,
+        limit: int,
+        started: Callable[[int], None] = lambda _stream: None,
+        take_first: TakeFirst | None = None,
     ) -> bytes:
         """Sends one request and returns its answer; if cancelled, cancels it at the server.
 
@@ -109,6 +128,7 @@ class Link(QuicConnectionProtocol):
             request: its bytes.
             limit: largest answer, in bytes.
             started: called with the stream's number.
+            take_first: takes the first actions, if the request asks for them.
 
         Raises:
             EndedBefore: the connection ended before the server began the request.
@@ -122,7 +142,7 @@ class Link(QuicConnectionProtocol):
         if not self.is_up:
             raise EndedBefore(self._end)
         stream = self._quic.get_next_available_stream_id()
-        answer = self._answers[stream] = _Answer(limit)
+        answer = self._answers[stream] = _Answer(limit, take_first)
         self._quic.send_stream_data(stream, request, end_stream=True)
         self.transmit()
         started(stream)

@@ -7,7 +7,7 @@ import math
 import os
 import random
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypedDict
@@ -20,15 +20,18 @@ from flash_transport.aio.link import AnswerTooLarge, EndedBefore, Link, LostInEx
 from flash_transport.aio.trust import Trust
 from flash_transport.aio.turn import Turn, superseded
 from flash_transport.aio.wire import (
+    DEADLINE_KEY,
     Kind,
     Message,
     failure_of,
     hello_of,
     read_answer,
-    takes_deadlines,
+    read_first,
+    supports,
 )
 from flash_transport.api_key import checked_api_key
 from flash_transport.errors import CodecError, Disconnected, ServerError, Timeout
+from flash_transport.first_actions import FIRST_ACTIONS_KEY, checked_steps, first_actions_of
 from flash_transport.session_name import checked_session
 
 __all__ = ["Answer", "AsyncFlashTransportPolicy", "Options", "seconds"]
@@ -38,6 +41,10 @@ DEFAULT_PORT = 5555
 RESET_S = 10.0
 """Time limit of a reset, which costs the server no time."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.05, 2.0
+
+
+OnFirst = Callable[[dict[str, Any]], None]
+"""Takes first actions, in the event loop."""
 
 
 class Options(TypedDict, total=False):
@@ -52,6 +59,19 @@ class Options(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
+class FirstArrival:
+    """First actions that came ahead.
+
+    Attributes:
+        after_s: seconds from the call.
+        bytes: of their map.
+    """
+
+    after_s: float
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Answer:
     """An answer, and what it cost.
 
@@ -60,12 +80,14 @@ class Answer:
         round_trip_s: seconds from the call to the last byte.
         bytes_up: bytes of the request.
         connect_attempts: attempts to connect that the call waited for.
+        first: the first actions, if they came ahead.
     """
 
     bytes: bytes
     round_trip_s: float
     bytes_up: int
     connect_attempts: int
+    first: FirstArrival | None = None
 
 
 class AsyncFlashTransportPolicy:
@@ -125,6 +147,7 @@ class AsyncFlashTransportPolicy:
         self._link: Link | None = None
         self._hello_answer = b"\x00\x80"
         self._takes_deadlines = False
+        self._gives_first_actions = False
         self._connecting: asyncio.Task[Link] | None = None
         self._waiting = 0
         self._attempts = 0
@@ -149,13 +172,22 @@ class AsyncFlashTransportPolicy:
         await self._live_link(self._now(), self._connect_timeout)
 
     async def infer(
-        self, observation: dict[str, Any], timeout: float | None = None
+        self,
+        observation: dict[str, Any],
+        timeout: float | None = None,
+        *,
+        first_actions: int | None = None,
+        on_first_actions: OnFirst | None = None,
     ) -> dict[str, Any]:
         """Sends an observation and waits for the policy's answer.
 
         Args:
             observation: cameras, joints and prompt under the keys that the policy expects.
             timeout: seconds for everything, connecting included.
+            first_actions: so many steps of the chunk are wanted as soon as they are final.
+            on_first_actions: called with them, `actions` [first_actions, D], in the event loop,
+                once, before this returns: taken from the whole answer if they did not come ahead.
+                What it raises, this raises. Without an answer it may never be called.
 
         Returns:
             The answer; its arrays are read-only views on the received bytes.
@@ -166,10 +198,22 @@ class AsyncFlashTransportPolicy:
             ServerError: the server could not answer this request.
             Superseded: a newer observation took this one's place.
             CodecError: the observation cannot be packed, or the answer is not valid.
+            ValueError: `first_actions` is no whole number from 1 up, or given without
+                `on_first_actions` or the other way round.
         """
         within = seconds("timeout", timeout)
-        answer = await self.ask(self.message(observation, within), within)
-        return read_answer(answer.bytes, self.server)
+        if (first_actions is None) != (on_first_actions is None):
+            raise ValueError("first_actions and on_first_actions belong together")
+        if first_actions is None or on_first_actions is None:
+            answer = await self.ask(self.message(observation, within), within)
+            return read_answer(answer.bytes, self.server)
+        steps = checked_steps(first_actions)
+        message = self.message(observation, within, steps)
+        answer = await self.ask(message, within, on_first=on_first_actions)
+        result = read_answer(answer.bytes, self.server)
+        if answer.first is None:
+            on_first_actions(first_actions_of(result, steps))
+        return result
 
     async def reset(self) -> None:
         """Starts a new episode.
@@ -209,19 +253,33 @@ class AsyncFlashTransportPolicy:
     def __repr__(self) -> str:
         return f"<AsyncFlashTransportPolicy {self.server}{', closed' * self._is_closed}>"
 
-    def message(self, observation: dict[str, Any], within: float | None) -> Message:
+    def message(
+        self, observation: dict[str, Any], within: float | None, first_steps: int | None = None
+    ) -> Message:
         """The packed observation, with room for its deadline if the server reads that.
+
+        It asks for `first_steps` steps ahead, where the server may send them.
 
         Raises:
             CodecError: the observation cannot be packed.
         """
         with_deadline = within is not None and self._takes_deadlines
-        return Message.of(Kind.INFER, observation, with_deadline=with_deadline)
+        steps = first_steps if self._gives_first_actions else None
+        return Message.of(Kind.INFER, observation, with_deadline=with_deadline, first_steps=steps)
 
-    async def ask(self, message: Message, within: float | None, turn: Turn | None = None) -> Answer:
-        """Sends a request: connects first if necessary, repeats it if the server is not ready."""
+    async def ask(
+        self,
+        message: Message,
+        within: float | None,
+        turn: Turn | None = None,
+        on_first: OnFirst | None = None,
+    ) -> Answer:
+        """Sends a request: connects first if necessary, repeats it if the server is not ready.
+
+        `on_first` takes first actions that come ahead.
+        """
         try:
-            return await self._carry(message, self._now(), within, turn)
+            return await self._carry(message, self._now(), within, turn, on_first)
         except LostInExchange as error:
             if self._is_closed:
                 raise self.closed_error() from None
@@ -234,7 +292,13 @@ class AsyncFlashTransportPolicy:
                 f"answer of {self.server} is larger than {ANSWER_BYTES} bytes"
             ) from None
 
-    async def ask_in_turn(self, message: Message, within: float | None, session: str) -> Answer:
+    async def ask_in_turn(
+        self,
+        message: Message,
+        within: float | None,
+        session: str,
+        on_first: OnFirst | None = None,
+    ) -> Answer:
         """As `ask`; supersedes older requests of the session by the rule of `Lines`."""
         for older in self._lines.requests(session, Progress.IS_SENT):
             older.note_arrival()
@@ -242,7 +306,7 @@ class AsyncFlashTransportPolicy:
         for older in self._lines.enter(session, turn):
             older.supersede()
         try:
-            return await self.ask(message, within, turn)
+            return await self.ask(message, within, turn, on_first)
         except asyncio.CancelledError:
             if not turn.is_superseded:
                 raise
@@ -255,11 +319,26 @@ class AsyncFlashTransportPolicy:
         return Disconnected(f"this client of {self.server} is closed")
 
     async def _carry(
-        self, message: Message, asked: float, within: float | None, turn: Turn | None
+        self,
+        message: Message,
+        asked: float,
+        within: float | None,
+        turn: Turn | None,
+        on_first: OnFirst | None,
     ) -> Answer:
         longest = self._connect_timeout if within is None else within
         connect_within = min(longest, self._connect_timeout)
         delays, attempts = _backoff(), 0
+        arrived: FirstArrival | None = None
+
+        def take_first(first: bytes) -> None:
+            nonlocal arrived
+            assert message.first_steps is not None
+            part = read_first(first, message.first_steps, self.server)
+            arrived = FirstArrival(self._now() - asked, len(first))
+            if on_first is not None:
+                on_first(part)
+
         while True:
             link, waited_for = await self._live_link(asked, connect_within)
             attempts += waited_for
@@ -270,11 +349,15 @@ class AsyncFlashTransportPolicy:
                 if turn is not None:
                     turn.is_sent(link, stream)
 
+            take = None if message.first_steps is None else take_first
+            exchange = link.exchange(request, ANSWER_BYTES, started, take)
             try:
-                data = await asyncio.wait_for(link.exchange(request, ANSWER_BYTES, started), left)
+                data = await asyncio.wait_for(exchange, left)
             except asyncio.TimeoutError:
                 raise Timeout(f"no answer from {self.server} within {within:g} s") from None
-            except EndedBefore:
+            except EndedBefore as ended:
+                if arrived is not None:
+                    raise LostInExchange(str(ended)) from None
                 # the connection ended before this request was begun
                 if turn is not None:
                     turn.waits()
@@ -282,7 +365,10 @@ class AsyncFlashTransportPolicy:
                 continue
             failure = failure_of(data, self.server)
             if not (isinstance(failure, ServerError) and failure.code == "not_ready"):
-                return Answer(data, self._now() - asked, len(request), attempts)
+                return Answer(data, self._now() - asked, len(request), attempts, arrived)
+            if arrived is not None:
+                # it was begun
+                raise failure
             # The server has not begun it, so it may be sent again. A server that shuts down
             # answers the same, and closes the connection at once.
             if turn is not None:
@@ -343,7 +429,9 @@ class AsyncFlashTransportPolicy:
                 self._failure = failure
             else:
                 self._link = link
-                self._takes_deadlines = takes_deadlines(self.get_server_metadata())
+                metadata = self.get_server_metadata()
+                self._takes_deadlines = supports(metadata, DEADLINE_KEY)
+                self._gives_first_actions = supports(metadata, FIRST_ACTIONS_KEY)
                 return link
             await asyncio.sleep(delay)
             if not self._waiting:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from flash_transport import packb, unpackb
 from flash_transport.errors import (
     AuthenticationFailed,
@@ -16,17 +18,21 @@ from flash_transport.errors import (
     ServerError,
     Superseded,
 )
+from flash_transport.first_actions import FIRST_ACTIONS_KEY
 from flash_transport.outside_text import shown
 
 __all__ = [
     "ALPN",
+    "DEADLINE_KEY",
     "Kind",
     "Message",
     "Signal",
     "failure_of",
     "hello_of",
     "read_answer",
-    "takes_deadlines",
+    "read_first",
+    "split_first",
+    "supports",
 ]
 
 ALPN = "openpi-flash/1"
@@ -59,21 +65,35 @@ class Message:
 
     Attributes:
         awaits_deadline: whether it ends with a float 64, the milliseconds that are left.
+        first_steps: of the first actions that it asks for; None if it asks for none.
     """
 
     _whole: bytes
     awaits_deadline: bool = False
+    first_steps: int | None = None
 
     @classmethod
-    def of(cls, kind: Kind, fields: Mapping[str, Any], *, with_deadline: bool = False) -> Message:
+    def of(
+        cls,
+        kind: Kind,
+        fields: Mapping[str, Any],
+        *,
+        with_deadline: bool = False,
+        first_steps: int | None = None,
+    ) -> Message:
         """Packs an observation; a `deadline_ms` in it is kept.
 
         Raises:
             CodecError: a field cannot be packed.
         """
         awaits = with_deadline and DEADLINE_KEY not in fields
-        entries = {**fields, DEADLINE_KEY: 0.0} if awaits else dict(fields)
-        return cls(bytes([kind]) + packb(entries), awaits)
+        entries = dict(fields)
+        if first_steps is not None:
+            entries[FIRST_ACTIONS_KEY] = first_steps
+        if awaits:
+            # last, where `bytes` writes it
+            entries[DEADLINE_KEY] = 0.0
+        return cls(bytes([kind]) + packb(entries), awaits, first_steps)
 
     def bytes(self, left: float | None = None) -> bytes:
         """The bytes to send if `left` seconds are left."""
@@ -130,10 +150,35 @@ def failure_of(answer: bytes, server: str) -> FlashTransportError | None:
     return _failure(value, server) if isinstance(value, dict) else _no_map(value)
 
 
-def takes_deadlines(metadata: dict[str, Any]) -> bool:
-    """Whether the server reads `deadline_ms`, by its metadata."""
-    supports = metadata.get("supports")
-    return isinstance(supports, list) and DEADLINE_KEY in supports
+def supports(metadata: dict[str, Any], key: str) -> bool:
+    """Whether the server reads an optional key of a request, by its metadata."""
+    listed = metadata.get("supports")
+    return isinstance(listed, list) and key in listed
+
+
+def split_first(answer: bytes | bytearray) -> tuple[bytes, bytes] | None:
+    """The map of first actions and what follows it; None if they are not complete, or not there."""
+    if len(answer) < _HEAD or answer[0] != _FIRST:
+        return None
+    end = _HEAD + int.from_bytes(answer[1:_HEAD], "little")
+    return (bytes(answer[_HEAD:end]), bytes(answer[end:])) if len(answer) >= end else None
+
+
+def read_first(first: bytes, steps: int, server: str) -> dict[str, Any]:
+    """The map of first actions; its arrays are read-only views on `first`.
+
+    Raises:
+        CodecError: it is no map with `steps` steps of `actions`.
+    """
+    value = unpackb(first)
+    actions = value.get("actions") if isinstance(value, dict) else None
+    if not isinstance(actions, np.ndarray) or actions.ndim != 2 or len(actions) != steps:
+        shape = list(actions.shape) if isinstance(actions, np.ndarray) else "none"
+        raise _bad_answer(
+            server,
+            f"the first actions are not valid: actions {shape}, expected [{steps}, action_dim]",
+        )
+    return value
 
 
 def _failure(fields: dict[Any, Any], server: str) -> FlashTransportError:
@@ -155,4 +200,6 @@ def _bad_answer(server: str, reason: str) -> CodecError:
     return CodecError(f"answer of {server} is not valid: {reason}")
 
 
-_OK, _ERROR = 0x00, 0x01
+_OK, _ERROR, _FIRST = 0x00, 0x01, 0x02
+_HEAD = 5
+"""Bytes before the map of first actions: the kind and the length."""

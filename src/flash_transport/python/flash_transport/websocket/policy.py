@@ -20,6 +20,7 @@ from flash_transport.errors import (
     Superseded,
     Timeout,
 )
+from flash_transport.first_actions import FirstActions
 from flash_transport.futures import InferenceFuture
 from flash_transport.outside_text import shown
 from flash_transport.policy import Convert, PolicyClient
@@ -139,16 +140,22 @@ class WebsocketPolicy(PolicyClient):
             self._dialer.pause(delay_s)
 
     def _submit(
-        self, observation: dict[str, Any], timeout: float | None, convert: Convert | None
+        self,
+        observation: dict[str, Any],
+        timeout: float | None,
+        convert: Convert | None,
+        first: FirstActions | None,
     ) -> InferenceFuture:
         ask = self._pack(observation, timeout)
         session = observation.get("session")
 
         def carry(call: QueuedCall) -> tuple[dict[str, Any], CallStats]:
             answer, stats = self._ask(ask, call)
+            call.future._deliver_first(answer)
             return (answer if convert is None else convert(answer)), stats
 
-        return self._queue.submit(session if isinstance(session, str) else "", ask.deadline, carry)
+        session = session if isinstance(session, str) else ""
+        return self._queue.submit(session, ask.deadline, carry, first)
 
     def _reset(self) -> None:
         """Sends nothing: openpi's servers keep no state for a client."""
@@ -182,7 +189,9 @@ class WebsocketPolicy(PolicyClient):
                 raise
         else:
             round_trip_ms = (time.perf_counter() - ask.started) * 1000
-            round_trip = RoundTrip(round_trip_ms, len(ask.request), len(answer), ask.attempts)
+            round_trip = RoundTrip(
+                round_trip_ms, len(ask.request), len(answer), ask.attempts, round_trip_ms
+            )
             return result, CallStats.of(ask.serialize_ms, round_trip)
         # the server has not begun it: it may be sent again, also to its successor
         raise TryAgain(delay_s)

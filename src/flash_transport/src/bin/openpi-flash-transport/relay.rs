@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use flash_transport::link::first_receiver::FirstReceiver;
 use flash_transport::link::queue::Next;
 use flash_transport::link::request::Request;
 use flash_transport::link::wire::{ErrorCode, Failure};
@@ -110,9 +111,17 @@ impl Relay {
     }
 
     fn carry(&self, downstream: &impl Downstream, request: Request) {
+        let request = Arc::new(request);
         let answer = self.client(&request.session).and_then(|client| {
             let message = [&[request.kind.byte()], request.body.as_slice()].concat();
-            let answer = wait(&client.request(Message::new(message), None), &request);
+            let asked = request.clone();
+            // Whether the client has asked for them, the policy knows.
+            let first = FirstReceiver::new(None, Instant::now(), move |map| {
+                // Fails if the request is answered already.
+                let _ = asked.reply.first_actions(map.as_slice().to_vec());
+            });
+            let message = Message::new(message).with_first(first);
+            let answer = wait(&client.request(message, None), &request);
             // A restarted policy may have other metadata.
             self.hand_on_metadata(downstream, &client);
             answer

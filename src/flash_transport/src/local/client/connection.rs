@@ -18,7 +18,8 @@ use super::error::{describe, ExchangeError};
 use super::outbox::Outbox;
 use super::reader::Reader;
 use crate::buffers::Buffer;
-use crate::link::wire::{Failure, ANSWER_ERROR};
+use crate::link::first_receiver::FirstReceiver;
+use crate::link::wire::{Failure, ANSWER_ERROR, ANSWER_FIRST};
 use crate::local::frame::{Header, CANCEL, NO_REQUEST, PREFACE};
 use crate::local::socket;
 
@@ -41,6 +42,8 @@ struct Waiting {
     reply: oneshot::Sender<Result<Buffer, ExchangeError>>,
     /// Whether the server may have received some of the request.
     is_begun: bool,
+    /// Of a request that asks for first actions.
+    first: Option<FirstReceiver>,
 }
 
 impl Connection {
@@ -98,11 +101,13 @@ impl Connection {
     }
 
     /// Send a request, first byte included, and return its whole answer. `arrived` is called when
-    /// the kernel has accepted all of it. Dropping the future cancels the request at the server.
+    /// the kernel has accepted all of it, `first` gets the first actions. Dropping the future
+    /// cancels the request at the server.
     pub async fn exchange(
         self: &Arc<Self>,
         pieces: &[Bytes],
         arrived: Option<&(dyn Fn() + Sync)>,
+        first: Option<&FirstReceiver>,
     ) -> Result<Buffer, ExchangeError> {
         let id = self.new_id();
         let Some(header) = Header::of(id, pieces.iter().map(Bytes::len).sum()) else {
@@ -112,6 +117,7 @@ impl Connection {
         let waiting = Waiting {
             reply,
             is_begun: false,
+            first: first.cloned(),
         };
         self.waiting().insert(id, waiting);
         let mut asked = Asked {
@@ -205,6 +211,13 @@ impl Connection {
         if id == NO_REQUEST {
             return Err(last_words(answer));
         }
+        let first = self
+            .waiting()
+            .get(&id)
+            .and_then(|waiting| waiting.first.clone());
+        let Some(answer) = after_first(answer, first.as_ref()) else {
+            return Ok(());
+        };
         if let Some(waiting) = self.waiting().remove(&id) {
             let _ = waiting.reply.send(answer);
         }
@@ -241,6 +254,23 @@ impl std::fmt::Debug for Connection {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut connection = formatter.debug_struct("Connection");
         connection.field("stream", &self.stream).finish()
+    }
+}
+
+/// The whole answer, or why the message of a server is none; `None` if it held the first actions,
+/// which `first` has then.
+pub(super) fn after_first(
+    message: Result<Buffer, ExchangeError>,
+    first: Option<&FirstReceiver>,
+) -> Option<Result<Buffer, ExchangeError>> {
+    match (message, first) {
+        (Ok(message), Some(first)) if message.first() == Some(&ANSWER_FIRST) => {
+            let received = first.receive(message[1..].to_vec().into());
+            received
+                .err()
+                .map(|problem| Err(ExchangeError::Bad(problem)))
+        }
+        (message, _) => Some(message),
     }
 }
 

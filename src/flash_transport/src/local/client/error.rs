@@ -8,6 +8,8 @@ pub(crate) enum ExchangeError {
     /// The server has seen none of it: it is safe to send it again.
     NotSent(String),
     Lost(String),
+    /// The answer is not valid.
+    Bad(String),
     TooLarge,
 }
 

@@ -7,10 +7,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::OwnedMutexGuard;
 
-use super::connection::{cancel_frame, Connection};
+use super::connection::{after_first, cancel_frame, Connection};
 use super::error::{describe, ExchangeError};
 use super::reader::Reader;
 use crate::buffers::Buffer;
+use crate::link::first_receiver::FirstReceiver;
 use crate::local::frame::{Header, HEADER_BYTES};
 use crate::local::socket::{self, NO_WAIT};
 
@@ -26,11 +27,17 @@ pub(crate) struct Exclusive {
     bytes: usize,
     sent: usize,
     is_over: bool,
+    first: Option<FirstReceiver>,
 }
 
 impl Connection {
-    /// Carry a request on this thread; `None` if another thread does so now.
-    pub fn exclusive(self: &Arc<Self>, pieces: &[Bytes]) -> Option<Exclusive> {
+    /// Carry a request on this thread, with `first` for its first actions; `None` if another thread
+    /// carries one now.
+    pub fn exclusive(
+        self: &Arc<Self>,
+        pieces: &[Bytes],
+        first: Option<&FirstReceiver>,
+    ) -> Option<Exclusive> {
         let length = pieces.iter().map(Bytes::len).sum();
         let reader = self.reader.clone().try_lock_owned().ok()?;
         if !self.is_up() || !self.outbox().take() {
@@ -50,6 +57,7 @@ impl Connection {
             bytes: HEADER_BYTES + length,
             sent: 0,
             is_over: false,
+            first: first.cloned(),
         })
     }
 }
@@ -79,10 +87,11 @@ impl Exclusive {
             let is_sent = self.send()?;
             let (stream, limit) = (&self.connection.stream, self.connection.answer_bytes);
             while let Some((id, answer)) = self.reader.next(stream, limit)? {
-                if id == self.id {
+                if id != self.id {
+                    self.connection.dispatch(id, answer)?;
+                } else if let Some(answer) = after_first(answer, self.first.as_ref()) {
                     return Ok(Some(answer));
                 }
-                self.connection.dispatch(id, answer)?;
             }
             if !socket::wait(stream, !is_sent, until)? {
                 return Ok(None);

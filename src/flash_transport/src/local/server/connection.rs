@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use crate::buffers::Buffer;
 use crate::link::limits::Reservation;
-use crate::link::request::{Reply, Request};
+use crate::link::request::{Part, Reply, Request};
 use crate::link::server_core::{HelloOutcome, HELLO_SAID, SHUTTING_DOWN, WARMING_UP};
-use crate::link::wire::{ErrorCode, Kind, SMALL_MAP};
+use crate::link::wire::{ErrorCode, Kind, ANSWER_FIRST, SMALL_MAP};
 use crate::local::frame::{Header, CANCEL, HEADER_BYTES, NO_REQUEST, PREFACE};
 use crate::local::socket::{self, WAIT_FOR_ALL};
 
@@ -295,10 +295,17 @@ impl Connection<'_> {
             return Err(Over);
         };
         let (peer, shared) = (self.peer.clone(), self.shared.clone());
-        let send = Box::new(move |answer: Vec<u8>| {
-            if let Some(_waiting) = peer.in_flight.settle(id) {
-                peer.answer(id, &answer);
-                shared.core.counters.answers_sent.add_one();
+        let send = Box::new(move |part| match part {
+            Part::First(map) => {
+                if peer.in_flight.is_waiting(id) {
+                    peer.answer(id, &[&[ANSWER_FIRST], map.as_slice()].concat());
+                }
+            }
+            Part::Whole(answer) => {
+                if let Some(_waiting) = peer.in_flight.settle(id) {
+                    peer.answer(id, &answer);
+                    shared.core.counters.answers_sent.add_one();
+                }
             }
         });
         let session = self.peer.session.get().unwrap_or(&self.peer.name.name);

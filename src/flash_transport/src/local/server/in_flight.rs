@@ -45,6 +45,11 @@ impl InFlight {
         }
     }
 
+    /// Whether its client still waits.
+    pub fn is_waiting(&self, id: u32) -> bool {
+        self.by_id().contains_key(&id)
+    }
+
     /// Remove it, to send its answer; `None` if it was cancelled.
     pub fn settle(&self, id: u32) -> Option<Waiting> {
         self.by_id().remove(&id)

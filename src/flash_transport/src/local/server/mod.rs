@@ -126,17 +126,16 @@ impl LocalServer {
         self.shared.core.accepted.end();
     }
 
-    /// Wait until all accepted requests are answered; returns whether they are.
+    /// Wait until all accepted requests are answered and the kernel has the answers; returns whether
+    /// that is so.
     pub fn wait_settled(&self, within: Duration) -> bool {
         let until = Instant::now().checked_add(within);
         if !self.shared.core.accepted.wait_settled(within) {
             return false;
         }
         let until = until.unwrap_or_else(|| Instant::now() + FLUSH_TIME);
-        for peer in self.shared.all_peers() {
-            peer.outbox.wait_until_empty(until);
-        }
-        true
+        let mut peers = self.shared.all_peers().into_iter();
+        peers.all(|peer| peer.outbox.wait_until_empty(until))
     }
 
     /// Stop, and wait until that is done. Requests not taken from [`Self::next`] are answered

@@ -86,17 +86,18 @@ impl Outbox {
         !state.is_broken
     }
 
-    /// Wait until everything is sent, or the connection is broken.
-    pub fn wait_until_empty(&self, until: Instant) {
+    /// Wait until everything is sent, or the connection is broken; returns whether that is so.
+    pub fn wait_until_empty(&self, until: Instant) -> bool {
         let mut state = self.state();
         while state.is_writing && !state.is_broken {
             let left = until.saturating_duration_since(Instant::now());
             if left == Duration::ZERO {
-                return;
+                return false;
             }
             let waited = self.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        true
     }
 
     fn write_backlog(self: Arc<Self>) {

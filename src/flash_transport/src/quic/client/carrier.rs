@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use super::config::ClientConfig;
 use super::dial::{self, Link, Sessions};
 use super::error::AttemptError;
-use super::exchange::{exchange_pieces, ExchangeError};
+use super::exchange::{exchange_pieces, Arrival, ExchangeError};
 use super::introduction::Introduction;
 #[cfg(unix)]
 use super::local_link::{LocalLink, OnThisThread};
 use super::message::Pieces;
 use crate::buffers::Buffer;
+use crate::link::first_receiver::FirstReceiver;
 use crate::quic::settings::SocketBuffers;
 
 #[derive(Debug)]
@@ -90,36 +91,37 @@ impl Carrier {
 
     /// Let the calling thread carry a request, if the transport supports that, the hello is
     /// answered and the connection is free.
-    pub fn carry_here(&self, request: Pieces) -> Option<CarriedHere> {
+    pub fn carry_here(
+        &self,
+        request: Pieces,
+        first: Option<&FirstReceiver>,
+    ) -> Option<CarriedHere> {
         match self {
             Carrier::Quic(_) => None,
             #[cfg(unix)]
             Carrier::Local(link) if !link.introduction.is_done() => None,
             #[cfg(unix)]
-            Carrier::Local(link) => link.on_this_thread(request).map(CarriedHere),
+            Carrier::Local(link) => link.on_this_thread(request, first).map(CarriedHere),
         }
     }
 
-    /// Send a request and return its whole answer, which is no error. `arrived` is called when the
-    /// server has all of the request.
+    /// Send a request and return its whole answer, which is no error, with what is to be told of
+    /// its progress.
     pub async fn exchange(
         &self,
         request: Pieces,
         expected: usize,
         limit: usize,
         server: &str,
-        arrived: Option<&(dyn Fn() + Sync)>,
+        told: (Arrival<'_>, Option<&FirstReceiver>),
     ) -> Result<Buffer, ExchangeError> {
         let answer = match self {
             Carrier::Quic(link) => {
                 let (connection, prober) = (&link.connection, &link.prober);
-                exchange_pieces(
-                    connection, prober, request, expected, limit, server, arrived,
-                )
-                .await
+                exchange_pieces(connection, prober, request, expected, limit, server, told).await
             }
             #[cfg(unix)]
-            Carrier::Local(link) => link.exchange(request, arrived).await,
+            Carrier::Local(link) => link.exchange(request, told).await,
         };
         match answer {
             Ok(answer) => Ok(answer),

@@ -16,6 +16,7 @@ use super::job::{Job, Request};
 use super::link::Links;
 use super::message::{Errand, Message};
 use super::reply::{Answer, Outcome, Reply, Waiter};
+use crate::link::first_receiver::FirstReceiver;
 use crate::link::wire::ErrorCode;
 
 /// A request, and what is needed to send it.
@@ -79,7 +80,7 @@ impl Here {
             .map(|within| within.saturating_sub(question.asked.elapsed()));
         let pieces = question.message.pieces(left);
         let bytes_up = pieces.bytes();
-        match link.and_then(|link| link.carry_here(pieces)) {
+        match link.and_then(|link| link.carry_here(pieces, question.message.first())) {
             None => Err(question),
             Some(carried) => Ok(Self {
                 links: links.clone(),
@@ -110,6 +111,11 @@ impl Here {
                     round_trip: self.question.asked.elapsed(),
                     bytes_up: self.bytes_up,
                     connect_attempts: 0,
+                    first: self
+                        .question
+                        .message
+                        .first()
+                        .and_then(FirstReceiver::arrived),
                 }))
             }
             Some(Err(error)) => self.failed(error),
@@ -127,9 +133,11 @@ impl Here {
 
     fn failed(&mut self, error: ExchangeError) -> Option<Outcome> {
         self.stage = Stage::Over;
+        let first = self.question.message.first();
+        let has_first = first.is_some_and(|first| first.arrived().is_some());
         match error {
             _ if self.links.is_closing() => Some(Err(self.closed())),
-            ExchangeError::Failed(error) if !is_not_ready(&error) => Some(Err(error)),
+            ExchangeError::Failed(error) if !is_not_ready(&error) || has_first => Some(Err(error)),
             // The server has not begun it, so it may be sent again.
             _ => {
                 self.stage = Stage::Elsewhere(Box::new(self.question.clone().ask()));

@@ -4,6 +4,8 @@ use bytes::Bytes;
 
 #[cfg(doc)]
 use super::message::DEADLINE_KEY;
+#[cfg(doc)]
+use crate::link::first_actions::FIRST_ACTIONS_KEY;
 use crate::quic::settings::SocketBuffers;
 
 /// Learned from the last connection.
@@ -14,4 +16,6 @@ pub(super) struct Known {
     pub buffers: Option<SocketBuffers>,
     /// Whether the server reads [`DEADLINE_KEY`], by its latest metadata.
     pub takes_deadlines: bool,
+    /// Whether the server may send [`FIRST_ACTIONS_KEY`] ahead, by its latest metadata.
+    pub gives_first_actions: bool,
 }

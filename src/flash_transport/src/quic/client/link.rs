@@ -21,6 +21,8 @@ use super::reply::Answer;
 use super::turn::Turn;
 use crate::buffers::Buffer;
 use crate::codec::{Limits, Value};
+use crate::link::first_actions::FIRST_ACTIONS_KEY;
+use crate::link::first_receiver::FirstReceiver;
 use crate::link::wire::{ErrorCode, Failure};
 use crate::quic::backoff::Backoff;
 
@@ -106,6 +108,7 @@ impl Links {
             round_trip: Duration::ZERO,
             bytes_up: 0,
             connect_attempts: 0,
+            first: None,
         };
         if message.errand() == Errand::Connect {
             self.connect(asked, timeout).await?;
@@ -127,8 +130,11 @@ impl Links {
                     answer.round_trip = asked.elapsed();
                     answer.bytes_up = bytes_up;
                     answer.bytes = bytes;
+                    answer.first = message.first().and_then(FirstReceiver::arrived);
                     return Ok(answer);
                 }
+                // It was begun.
+                Err(ExchangeError::Failed(error)) if has_first(message) => return Err(error),
                 Err(ExchangeError::Failed(ClientError::Server(failure)))
                     if failure.code == ErrorCode::NotReady.name() =>
                 {
@@ -225,7 +231,7 @@ impl Links {
             self.last_answer.load(Ordering::Relaxed),
             self.config.answer_bytes,
             &self.server,
-            Some(&arrived),
+            (Some(&arrived), message.first()),
         );
         let answer = match timeout {
             None => exchange.await?,
@@ -372,7 +378,8 @@ impl Links {
 
     fn learn(&self, metadata: Bytes) {
         let mut known = self.known();
-        known.takes_deadlines = takes_deadlines(&metadata);
+        known.takes_deadlines = supports(&metadata, DEADLINE_KEY);
+        known.gives_first_actions = supports(&metadata, FIRST_ACTIONS_KEY);
         known.metadata = Some(metadata);
     }
 
@@ -430,6 +437,13 @@ async fn lose(link: &Carrier) -> Infallible {
     std::future::pending().await
 }
 
+/// Whether first actions of the answer have come.
+fn has_first(message: &Message) -> bool {
+    message
+        .first()
+        .is_some_and(|first| first.arrived().is_some())
+}
+
 fn wait_again(turn: Option<&Turn>) {
     if let Some(turn) = turn {
         turn.note(Progress::Waits);
@@ -440,8 +454,8 @@ fn silent() -> Reason {
     Reason::Unreachable("the server is silent".to_owned())
 }
 
-/// Whether the metadata lists the deadline's key in `supports`.
-fn takes_deadlines(metadata: &[u8]) -> bool {
+/// Whether the metadata lists a key in `supports`.
+fn supports(metadata: &[u8], key: &str) -> bool {
     let Ok(metadata) = Value::decode(metadata, Limits::DEFAULT) else {
         return false;
     };
@@ -449,7 +463,7 @@ fn takes_deadlines(metadata: &[u8]) -> bool {
         return false;
     };
     let mut names = supported.iter().map(Value::as_text);
-    names.any(|name| name == Some(DEADLINE_KEY))
+    names.any(|name| name == Some(key))
 }
 
 /// Differs between processes and calls; not secret.
@@ -467,11 +481,11 @@ mod tests {
         let supporting = |names: &[&str]| {
             let names = names.iter().map(|name| Value::from(*name)).collect();
             let metadata = Value::Map(vec![("supports".into(), Value::List(names))]);
-            takes_deadlines(&metadata.encode().unwrap_or_default())
+            supports(&metadata.encode().unwrap_or_default(), DEADLINE_KEY)
         };
         assert!(supporting(&["session", DEADLINE_KEY]));
         assert!(!supporting(&["session"]));
-        assert!(!takes_deadlines(&[0x80]));
-        assert!(!takes_deadlines(b"not msgpack"));
+        assert!(!supports(&[0x80], DEADLINE_KEY));
+        assert!(!supports(b"not msgpack", DEADLINE_KEY));
     }
 }

@@ -8,10 +8,11 @@ use bytes::Bytes;
 
 use super::config::ClientConfig;
 use super::error::{AttemptError, ClientError};
-use super::exchange::{judge_answer, ExchangeError};
+use super::exchange::{judge_answer, Arrival, ExchangeError};
 use super::introduction::{Introduction, Order};
 use super::message::Pieces;
 use crate::buffers::Buffer;
+use crate::link::first_receiver::FirstReceiver;
 use crate::local::client::{self, Connection, Exclusive};
 
 #[derive(Debug)]
@@ -39,7 +40,7 @@ impl LocalLink {
             let (connection, words) = (connection.clone(), words.clone());
             async move {
                 let hello = [Bytes::from(hello)];
-                words.judge(connection.exchange(&hello, None).await)
+                words.judge(connection.exchange(&hello, None, None).await)
             }
         };
         Ok(Self {
@@ -64,15 +65,20 @@ impl LocalLink {
     pub async fn exchange(
         &self,
         mut request: Pieces,
-        arrived: Option<&(dyn Fn() + Sync)>,
+        (arrived, first): (Arrival<'_>, Option<&FirstReceiver>),
     ) -> Result<Buffer, ExchangeError> {
-        let answer = self.connection.exchange(request.as_mut_slice(), arrived);
+        let request = request.as_mut_slice();
+        let answer = self.connection.exchange(request, arrived, first);
         self.words.judge(answer.await)
     }
 
     /// Let the calling thread carry the request, unless another thread does so with its own.
-    pub fn on_this_thread(&self, mut request: Pieces) -> Option<OnThisThread> {
-        let exclusive = self.connection.exclusive(request.as_mut_slice())?;
+    pub fn on_this_thread(
+        &self,
+        mut request: Pieces,
+        first: Option<&FirstReceiver>,
+    ) -> Option<OnThisThread> {
+        let exclusive = self.connection.exclusive(request.as_mut_slice(), first)?;
         Some(OnThisThread {
             exclusive,
             words: self.words.clone(),
@@ -113,6 +119,7 @@ impl Words {
                 return Err(ExchangeError::NotSent(reason))
             }
             Err(client::ExchangeError::Lost(reason)) => ClientError::Lost { server, reason },
+            Err(client::ExchangeError::Bad(reason)) => ClientError::BadAnswer { server, reason },
             Err(client::ExchangeError::TooLarge) => ClientError::AnswerTooLarge {
                 server,
                 limit: self.limit,

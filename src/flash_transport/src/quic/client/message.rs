@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::link::first_receiver::FirstReceiver;
+
 /// Key in an observation: the milliseconds after which the answer is useless.
 pub const DEADLINE_KEY: &str = "deadline_ms";
 
 /// A request, as it is written to its stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Message {
     /// In order; the first byte is the request's kind.
     parts: Vec<Bytes>,
@@ -16,6 +18,9 @@ pub struct Message {
     /// is sent.
     awaits_deadline: bool,
     errand: Errand,
+    /// Steps of the first actions that it asks for.
+    first_steps: Option<u32>,
+    first: Option<FirstReceiver>,
 }
 
 /// The purpose of a request.
@@ -44,6 +49,8 @@ impl Message {
             parts,
             awaits_deadline: false,
             errand: Errand::Ask,
+            first_steps: None,
+            first: None,
         }
     }
 
@@ -69,6 +76,32 @@ impl Message {
             awaits_deadline: true,
             ..Self::of_parts(parts)
         }
+    }
+
+    /// A message whose parts ask for the first actions of so many steps; for [`Client::submit`].
+    ///
+    /// [`Client::submit`]: super::Client::submit
+    pub fn asking_first(self, steps: u32) -> Self {
+        Self {
+            first_steps: Some(steps),
+            ..self
+        }
+    }
+
+    pub(super) fn first_steps(&self) -> Option<u32> {
+        self.first_steps
+    }
+
+    /// The message with a receiver of the first actions that it asks for.
+    pub fn with_first(self, receiver: FirstReceiver) -> Self {
+        Self {
+            first: Some(receiver),
+            ..self
+        }
+    }
+
+    pub(super) fn first(&self) -> Option<&FirstReceiver> {
+        self.first.as_ref()
     }
 
     pub(super) fn errand(&self) -> Errand {

@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 
 use super::io_thread;
 use super::settings::{LinkSettings, SocketBuffers};
+use crate::link::first_receiver::FirstReceiver;
 
 pub use config::ClientConfig;
 pub use error::ClientError;
@@ -119,7 +120,7 @@ impl Client {
 
     /// Begin a request whose outcome goes to the [`mailbox`](Self::mailbox). It supersedes older
     /// ones of `session` that were begun like this, see [`Lines`]. Dropping the result cancels the
-    /// request.
+    /// request. First actions of a [`Message::asking_first`] go to the mailbox, too.
     pub fn submit(
         &self,
         message: Message,
@@ -127,17 +128,23 @@ impl Client {
         session: String,
         ticket: Ticket,
     ) -> Result<Interest, ClientError> {
-        let Some((reply, interest, abandoned)) =
-            Reply::to_mailbox(&self.server, &self.mailbox, ticket)
-        else {
-            return Err(ClientError::Closed {
-                server: self.server.clone(),
-            });
+        let closed = || ClientError::Closed {
+            server: self.server.clone(),
+        };
+        let (reply, interest, abandoned) =
+            Reply::to_mailbox(&self.server, &self.mailbox, ticket).ok_or_else(closed)?;
+        let asked = Instant::now();
+        let message = match message.first_steps() {
+            Some(steps) => {
+                let take = self.mailbox.first_slot(ticket).ok_or_else(closed)?;
+                message.with_first(FirstReceiver::new(Some(steps), asked, take))
+            }
+            None => message,
         };
         self.ask(Request {
             message,
             timeout,
-            asked: Instant::now(),
+            asked,
             line: Some(session),
             reply,
             abandoned,
@@ -153,6 +160,11 @@ impl Client {
     /// Whether the server reads [`DEADLINE_KEY`], by its latest metadata.
     pub fn takes_deadlines(&self) -> bool {
         self.known().takes_deadlines
+    }
+
+    /// Whether the server may send first actions ahead, by its latest metadata.
+    pub fn gives_first_actions(&self) -> bool {
+        self.known().gives_first_actions
     }
 
     /// The metadata of the current or last connection, as msgpack; None until its hello is

@@ -15,7 +15,7 @@ enum Way {
     /// The IO thread carries the request.
     Elsewhere(Waiter),
     /// The waiting thread carries it.
-    Here(Mutex<Here>),
+    Here(Box<Mutex<Here>>),
 }
 
 impl Pending {
@@ -24,7 +24,7 @@ impl Pending {
     }
 
     pub(super) fn here(here: Here) -> Self {
-        Self(Way::Here(Mutex::new(here)))
+        Self(Way::Here(Box::new(Mutex::new(here))))
     }
 
     /// A request of a closed or forked client, which has failed already.

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::error::ClientError;
 use crate::buffers::Buffer;
+use crate::link::first_receiver::Arrived;
 
 /// An answer and its cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,20 @@ pub struct Answer {
     pub bytes_up: usize,
     /// Attempts to connect that this request waited for; 0 where there was a connection.
     pub connect_attempts: u32,
+    /// The first actions, if they came ahead.
+    pub first: Option<Arrived>,
+}
+
+impl Answer {
+    /// From the call to the first action.
+    pub fn until_first_action(&self) -> Duration {
+        self.first.map_or(self.round_trip, |first| first.after)
+    }
+
+    /// All bytes of the answer.
+    pub fn bytes_down(&self) -> usize {
+        self.bytes.len() + self.first.map_or(0, |first| first.bytes)
+    }
 }
 
 pub type Outcome = Result<Answer, ClientError>;
@@ -58,21 +73,23 @@ pub(super) struct Reply {
 #[derive(Debug)]
 enum Way {
     Waiter(SyncSender<Outcome>),
-    Mailbox(Ticket, Sender<(Ticket, Outcome)>),
+    Mailbox(Ticket, Sender<Mail>),
 }
 
 /// The outcomes of submitted requests, in order of arrival.
 #[derive(Debug)]
 pub struct Mailbox {
     /// None after the mailbox is closed.
-    slot: Mutex<Option<Sender<(Ticket, Outcome)>>>,
-    outcomes: Mutex<Receiver<(Ticket, Outcome)>>,
+    slot: Mutex<Option<Sender<Mail>>>,
+    outcomes: Mutex<Receiver<Mail>>,
 }
 
 /// The result of waiting at a mailbox.
 #[derive(Debug)]
 pub enum Mail {
     Outcome(Ticket, Outcome),
+    /// The map of the first actions; the outcome follows.
+    First(Ticket, Buffer),
     /// No outcome within the time.
     Nothing,
     /// Closed: no outcome will follow.
@@ -119,7 +136,7 @@ impl Reply {
         // Sending fails if the caller has left.
         match self.way.take() {
             Some(Way::Waiter(sender)) => drop(sender.send(outcome)),
-            Some(Way::Mailbox(ticket, sender)) => drop(sender.send((ticket, outcome))),
+            Some(Way::Mailbox(ticket, sender)) => drop(sender.send(Mail::Outcome(ticket, outcome))),
             None => {}
         }
     }
@@ -159,11 +176,18 @@ impl Mailbox {
         lock(&self.slot).take();
     }
 
+    /// Accepts the first actions of a request; None if the mailbox is closed.
+    pub(super) fn first_slot(&self, ticket: Ticket) -> Option<impl Fn(Buffer) + Send + Sync> {
+        let sender = lock(&self.slot).clone()?;
+        // Sending fails if the caller has left.
+        Some(move |map| drop(sender.send(Mail::First(ticket, map))))
+    }
+
     /// Wait up to `slice` for the next outcome. One caller at a time; others block until it
     /// returns.
     pub fn next(&self, slice: Duration) -> Mail {
         match lock(&self.outcomes).recv_timeout(slice) {
-            Ok((ticket, outcome)) => Mail::Outcome(ticket, outcome),
+            Ok(mail) => mail,
             Err(RecvTimeoutError::Timeout) => Mail::Nothing,
             Err(RecvTimeoutError::Disconnected) => Mail::Over,
         }
@@ -191,6 +215,7 @@ mod tests {
             round_trip: Duration::ZERO,
             bytes_up: 1,
             connect_attempts: 0,
+            first: None,
         }
     }
 

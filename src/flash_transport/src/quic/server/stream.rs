@@ -6,9 +6,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use quinn::{ReadError, RecvStream, SendStream};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use crate::buffers::Buffer;
+use crate::link::first_actions;
 use crate::link::limits::Reservation;
 use crate::link::server_core::{HelloOutcome, HELLO_SAID, SHUTTING_DOWN, WARMING_UP};
 use crate::link::wire::{ErrorCode, Failure, Kind, SMALL_MAP};
@@ -19,7 +21,7 @@ use super::liveness;
 use super::peer::{HelloState, Peer};
 use super::shared::{Shared, Stage, FLUSH_TIME};
 use super::windows;
-use crate::link::request::{Reply, Request};
+use crate::link::request::{Part, Reply, Request};
 
 /// The next request's buffer starts with the size of the last one, up to this.
 const LARGEST_EXPECTED: usize = 1 << 20;
@@ -204,7 +206,7 @@ async fn ask_policy(
     body: Buffer,
     reservation: Reservation,
 ) {
-    let (reply, mut answered, cancelled) = Reply::new();
+    let (reply, mut parts, cancelled) = Reply::new();
     let session = peer.session().unwrap_or_else(|| peer.name.name.clone());
     let request = Request {
         kind,
@@ -228,29 +230,50 @@ async fn ask_policy(
     };
     shared.core.counters.requests_accepted.add_one();
 
+    let mut unread = Reservation::empty(peer.account.clone());
     let mut stage = shared.stage.subscribe();
-    let result = tokio::select! {
-        biased;
-        result = &mut answered => result.ok(),
-        _ = send.stopped() => None,
-        _ = stage.wait_for(|stage| *stage == Stage::Closing) => {
-            cancelled.store(true, Ordering::Relaxed);
-            match shared.core.queue.withdraw(&id) {
-                Some(_) => Some(shutting_down().encode()),
-                // The policy has it. Unless it is answered by now, its fate is unknown.
-                None => match answered.try_recv() {
-                    Ok(result) => Some(result),
-                    Err(_) => {
-                        let _ = send.reset(Signal::Unfinished.into());
-                        return accepted.leave_unanswered();
-                    }
-                },
+    let mut has_first = false;
+    let result = loop {
+        let next = async {
+            match has_first {
+                // Nothing follows the first actions for a while.
+                true => peer.prober.until(parts.recv()).await,
+                false => parts.recv().await,
             }
+        };
+        let part = tokio::select! {
+            biased;
+            part = next => part,
+            _ = send.stopped() => None,
+            _ = stage.wait_for(|stage| *stage == Stage::Closing) => {
+                cancelled.store(true, Ordering::Relaxed);
+                match shared.core.queue.withdraw(&id) {
+                    Some(_) => Some(Part::Whole(shutting_down().encode())),
+                    // The policy has it. Unless it is answered by now, its fate is unknown.
+                    None => match whole_of(&mut parts) {
+                        Some(result) => Some(Part::Whole(result)),
+                        None => {
+                            let _ = send.reset(Signal::Unfinished.into());
+                            return accepted.leave_unanswered();
+                        }
+                    },
+                }
+            }
+        };
+        match part {
+            Some(Part::Whole(result)) => break Some(result),
+            Some(Part::First(map)) => {
+                has_first = true;
+                unread.grow_for_answer(map.len());
+                if !send_first_actions(shared, send, map).await {
+                    break None;
+                }
+            }
+            None => break None,
         }
     };
     match result {
         Some(result) => {
-            let mut unread = Reservation::empty(peer.account.clone());
             unread.grow_for_answer(result.len());
             answer(shared, peer, send, result).await;
         }
@@ -260,6 +283,33 @@ async fn ask_policy(
             let _ = send.reset(Signal::Cancelled.into());
             // If the policy has it already, the policy sees `cancelled`.
             drop(shared.core.queue.withdraw(&id));
+        }
+    }
+}
+
+/// The whole answer, if it is there already.
+fn whole_of(parts: &mut mpsc::UnboundedReceiver<Part>) -> Option<Vec<u8>> {
+    loop {
+        if let Part::Whole(answer) = parts.try_recv().ok()? {
+            return Some(answer);
+        }
+    }
+}
+
+/// Send the first actions ahead of the answer; returns whether the client still reads.
+async fn send_first_actions(shared: &Shared, send: &mut SendStream, map: Vec<u8>) -> bool {
+    // One that is too long for its head is left out: the whole answer says the same.
+    let Some(head) = first_actions::head(map.len()) else {
+        return true;
+    };
+    let mut chunks = [Bytes::copy_from_slice(&head), Bytes::from(map)];
+    let written = send.write_all_chunks(&mut chunks);
+    match timeout(shared.core.limits.answer_time, written).await {
+        Ok(written) => written.is_ok(),
+        Err(_) => {
+            shared.core.counters.answers_unread.add_one();
+            let _ = send.reset(Signal::TooSlow.into());
+            false
         }
     }
 }

@@ -5,7 +5,7 @@ Needs no model framework.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -139,6 +139,23 @@ class StatefulPolicy(Protocol):
 
     def reset(self) -> None:
         """Start a new episode; called from any thread, and returns at once."""
+
+
+@runtime_checkable
+class FirstActionsPolicy(ActionPolicy, Protocol):
+    """A policy that may know the first steps of a chunk before the last ones."""
+
+    def infer_with_first(
+        self,
+        observation: Mapping[str, Any],
+        controls: InferenceControls,
+        steps: int,
+        first: Callable[[np.ndarray], None],
+    ) -> ActionResult:
+        """As `infer`; calls `first` at most once, with the first steps [steps, D] of the chunk.
+
+        They are final, finite, and the result begins with them.
+        """
 
 
 BatchRequest = tuple[Mapping[str, Any], InferenceControls]

@@ -65,6 +65,19 @@ PARAMETERS: tuple[Parameter, ...] = (
         dynamic=True,
     ),
     Parameter(
+        "first_actions",
+        ParameterKind.INTEGER,
+        0,
+        "Steps of a chunk to ask for ahead of the rest, if the server's policy knows them early; 0 "
+        "asks for none. They are played if the robot holds, or if the running chunk ends before "
+        "them, until the whole chunk comes. Choose more than the robot plays meanwhile: after the "
+        "last of them it stops, and a chunk that comes later is not played.",
+        unit="steps",
+        low=0,
+        high=10000,
+        dynamic=True,
+    ),
+    Parameter(
         "max_chunk_age",
         ParameterKind.DOUBLE,
         0.0,

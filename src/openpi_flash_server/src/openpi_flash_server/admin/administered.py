@@ -7,23 +7,32 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from openpi_flash_server.admin.metrics import Metrics
+from openpi_flash_server.admin.read_at_scrape import ComparedCopies
 from openpi_flash_server.admin.session_board import SessionBoard
+from openpi_flash_server.config.field_types import ReloadMemory
 from openpi_flash_server.config.live_prompts import LivePrompts
-from openpi_flash_server.config.server_config import ReloadMemory
 from openpi_flash_server.logs.log_output import Level
+from openpi_flash_server.recording.recorder import Recorder
 from openpi_flash_server.slot.life import Stage
 
 
 class SwapRefused(Exception):  # noqa: N818 - said to the operator, and no fault of the server
-    """The policy cannot be replaced now; nothing has changed."""
+    """The model cannot be replaced now; nothing has changed."""
 
 
 class SwapFailed(Exception):  # noqa: N818 - likewise
-    """The other policy cannot serve; the message says why, and what serves now."""
+    """The other model cannot serve; the message says why, and what serves now."""
 
 
 class WatchedSlot(Protocol):
     """A slot with its ports."""
+
+    @property
+    def loads_on_demand(self) -> bool:
+        """Whether its model is loaded when a client asks for it.
+
+        Such a slot comes and goes; while it gets ready, the server is ready without it.
+        """
 
     @property
     def unhealthy_because(self) -> str | None:
@@ -63,7 +72,7 @@ class WatchedSlot(Protocol):
 
 
 class Swap(Protocol):
-    """Replaces the policy of a slot while it serves."""
+    """Replaces the model of a slot while it serves."""
 
     def reload(
         self, checkpoint_dir: str | None = None, memory: ReloadMemory | None = None
@@ -79,7 +88,7 @@ class Swap(Protocol):
         """
 
     def unload(self) -> None:
-        """Frees the policy's memory; requests are refused until a reload.
+        """Frees the model's memory; requests are refused until a reload.
 
         Raises:
             SwapRefused: not now; nothing has changed.
@@ -92,27 +101,31 @@ class Administered:
     """A server, as its operator sees it.
 
     Attributes:
-        slots: by their names; filled before the port opens.
+        slots: those there are now, by their names.
         identity: mode, versions and digests, for JSON.
         prompts: may be changed.
         has_action: whether there is an action slot.
         has_planner: whether there is a planner slot.
         metrics: of all slots.
         board: the sessions of all slots.
-        swap: replaces the policy of the action slot; None if there is none.
+        swaps: replace the models, by the names of their slots.
+        recorder: of all slots; None if nothing is recorded.
+        copies: what came of the copies for the shadow policy; None if there is none.
         set_log_level: changes it; takes `debug`, `info`, `warning` or `error`.
         log_level: the one in force.
         clock: monotonic seconds.
     """
 
-    slots: Mapping[str, WatchedSlot]
+    slots: Callable[[], Mapping[str, WatchedSlot]]
     identity: Callable[[], Mapping[str, Any]]
     prompts: LivePrompts
     has_action: bool
     has_planner: bool
     metrics: Metrics
     board: SessionBoard
-    swap: Swap | None
+    swaps: Mapping[str, Swap]
+    recorder: Recorder | None
+    copies: Callable[[], ComparedCopies] | None
     set_log_level: Callable[[Level], None]
     log_level: Callable[[], Level]
     clock: Callable[[], float]

@@ -59,30 +59,30 @@ def _add_health(app: FastAPI, server: Administered) -> None:
     @app.get("/readyz", tags=["health"], response_class=PlainTextResponse)
     def ready() -> Response:
         """200 if every slot answers requests; else 503 and why not."""
-        found = state(server.slots)
+        found = state(server.slots())
         return _health(None if found == "ready" else found)
 
     @app.get("/livez", tags=["health"], response_class=PlainTextResponse)
     def live() -> Response:
         """200 unless only a restart helps."""
-        return _health(_trouble(server.slots))
+        return _health(_trouble(server.slots()))
 
     @app.get("/v2/health/ready", tags=["health"])
     def kserve_ready() -> JSONResponse:
         """`/readyz` in the words of KServe's Open Inference Protocol."""
-        is_ready = state(server.slots) == "ready"
+        is_ready = state(server.slots()) == "ready"
         return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
 
     @app.get("/v2/health/live", tags=["health"])
     def kserve_live() -> JSONResponse:
         """`/livez` in the words of KServe's Open Inference Protocol."""
-        is_live = _trouble(server.slots) is None
+        is_live = _trouble(server.slots()) is None
         return JSONResponse({"live": is_live}, 200 if is_live else 503)
 
     @app.get("/v2/models/{name}", tags=["health"])
     def kserve_model(name: _ModelName) -> dict[str, Any]:
         """What a model is; `name` is a slot or an inference config."""
-        slot, found = _slot_of_model(server.slots, name)
+        slot, found = _slot_of_model(server.slots(), name)
         metadata = found.metadata or {}
         checkpoint = metadata.get("checkpoint") or {}
         return {
@@ -97,7 +97,7 @@ def _add_health(app: FastAPI, server: Administered) -> None:
     @app.get("/v2/models/{name}/ready", tags=["health"])
     def kserve_model_ready(name: _ModelName) -> JSONResponse:
         """Whether a model answers."""
-        _, found = _slot_of_model(server.slots, name)
+        _, found = _slot_of_model(server.slots(), name)
         is_ready = found.unhealthy_because is None
         return JSONResponse({"name": name, "ready": is_ready}, 200 if is_ready else 503)
 
@@ -119,10 +119,10 @@ def _add_state(app: FastAPI, server: Administered) -> None:
     def get_frame(session: str, name: str) -> Response:
         """A camera image of a session's last request, as the model gets it, as JPEG."""
         observation = server.board.observation(session)
-        slot = server.board.slot_of(session)
+        slot = server.slots().get(server.board.slot_of(session) or "")
         if observation is None or slot is None:
             raise HTTPException(404, "no observation of this session is kept")
-        metadata = server.slots[slot].metadata or {}
+        metadata = slot.metadata or {}
         try:
             image = frame(observation, name, _image_sizes(metadata))
         except ObservationError as error:

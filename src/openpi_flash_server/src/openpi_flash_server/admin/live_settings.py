@@ -91,7 +91,7 @@ def settings_of(server: Administered) -> LiveSettings:
         if server.has_action:
             values["action_prompt_template"] = prompts.action_prompt_template
     if server.has_action:
-        values["max_wait_ms"] = server.slots["action"].max_wait_ms
+        values["max_wait_ms"] = server.slots()["action"].max_wait_ms
     return LiveSettings(**values, log_level=server.log_level(), prompt_version=version)
 
 
@@ -108,7 +108,11 @@ def apply(server: Administered, change: LiveChange) -> LiveSettings:
                 raise NotHereError(field, slot)
     level = given.pop("log_level", None)
     if "max_wait_ms" in given:
-        server.slots["action"].max_wait_ms = given.pop("max_wait_ms")
+        max_wait_ms = given.pop("max_wait_ms")
+        for name, watched in server.slots().items():
+            # slots on demand hold policies, too
+            if name == "action" or watched.loads_on_demand:
+                watched.max_wait_ms = max_wait_ms
     if given:
         server.prompts.change(**given)
     if level is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prometheus_client import (
@@ -14,13 +14,26 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
 
 from openpi_flash_server.admin.open_requests import OpenRequests
+from openpi_flash_server.admin.read_at_scrape import (
+    PREFIX,
+    ComparedCopies,
+    ReadAtScrape,
+    ScrapedSlot,
+)
+from openpi_flash_server.recording.recorder import RecorderState
 from openpi_flash_server.slot.answer import Failure, Reply
-from openpi_flash_server.slot.events import Answered, AnswerLost, Dropped, Event, Received, Started
+from openpi_flash_server.slot.events import (
+    Answered,
+    AnswerLost,
+    Dropped,
+    Event,
+    GivenUp,
+    Received,
+    Started,
+)
 from openpi_flash_server.slot.scheduler import DropReason
 from openpi_flash_server.transports.client_events import (
     AnswerSent,
@@ -30,8 +43,6 @@ from openpi_flash_server.transports.client_events import (
     ClientRefused,
     MessageReceived,
 )
-
-PREFIX = "openpi_flash"
 
 
 class Metrics:
@@ -46,10 +57,15 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
-        self._watched = _ReadAtScrape()
+        self._watched = ReadAtScrape()
         self.registry.register(self._watched)
-        info = self._gauge("build_info", "Always 1; the versions that run.", *build)
-        info.labels(**build).set(1)
+        self._of_slots: list[tuple[Counter | Gauge | Histogram, tuple[str, ...]]] = []
+        Gauge(
+            f"{PREFIX}_build_info",
+            "Always 1; the versions that run.",
+            list(build),
+            registry=self.registry,
+        ).labels(**build).set(1)
         self.requests = self._counter("requests", "Requests that arrived.")
         self.answers = self._counter("answers", "Requests answered with a result.")
         self.errors = self._counter("errors", "Requests answered with an error, by code.", "code")
@@ -62,6 +78,9 @@ class Metrics:
             "when",
         )
         self.answers_lost = self._counter("answers_lost", "Answers that no transport took.")
+        self.hung_calls = self._counter(
+            "hung_calls", "Calls of the model that took longer than watchdog_s."
+        )
         self.clients_refused = self._counter(
             "clients_refused", "Clients that were not let in, most for their key.", "link"
         )
@@ -76,6 +95,11 @@ class Metrics:
         )
         self.request_seconds = self._histogram(
             "request_seconds", "From a request's last byte to its answer.", _SECONDS
+        )
+        self.first_actions_seconds = self._histogram(
+            "first_actions_seconds",
+            "From a request's last byte to its first actions, where they came ahead.",
+            _SECONDS,
         )
         self.batch_size = self._histogram("batch_size", "Observations in a call.", _SIZES)
         self.subtask_age_seconds = self._histogram(
@@ -112,20 +136,28 @@ class Metrics:
 
         return count
 
-    def watch_slot(
-        self,
-        slot: str,
-        is_ready: Callable[[], bool],
-        counters: Callable[[], Mapping[str, Mapping[str, int]]],
-    ) -> None:
-        """Adds what is read at each scrape.
+    def watch_slot(self, name: str, slot: ScrapedSlot) -> None:
+        """Adds what is read of a slot at each scrape."""
+        self._watched.slots[name] = slot
 
-        Args:
-            slot: its name.
-            is_ready: whether it answers requests.
-            counters: what its transports count themselves, by link and counter.
-        """
-        self._watched.slots[slot] = (is_ready, counters)
+    def watch_recorder(self, state: Callable[[], RecorderState]) -> None:
+        """Adds the recorder's counters, which are read at each scrape."""
+        self._watched.recorder = state
+
+    def watch_shadow(self, slot: str, copies: Callable[[], ComparedCopies]) -> None:
+        """Adds the comparisons of a slot with its shadow, which are read at each scrape."""
+        self._watched.shadow = slot, copies
+
+    def forget_slot(self, slot: str) -> None:
+        """Removes the series of a slot that is gone: its name may never come again."""
+        self._watched.slots.pop(slot, None)
+        self._watched.models.pop(slot, None)
+        for metric, names in self._of_slots:
+            samples = [sample for family in metric.collect() for sample in family.samples]
+            known = {tuple(sample.labels[name] for name in names) for sample in samples}
+            for values in known:
+                if values[0] == slot:
+                    metric.remove(*values)
 
     def describe_model(self, slot: str, metadata: Mapping[str, Any]) -> None:
         """Sets `model_info`, which says what answers, from what the slot's clients are told."""
@@ -136,18 +168,26 @@ class Metrics:
         return generate_latest(self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"{PREFIX}_{name}", text, ["slot", *labels], registry=self.registry)
+        names = ("slot", *labels)
+        counter = Counter(f"{PREFIX}_{name}", text, names, registry=self.registry)
+        self._of_slots.append((counter, names))
+        return counter
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        names = labels if name == "build_info" else ("slot", *labels)
-        return Gauge(f"{PREFIX}_{name}", text, names, registry=self.registry)
+        names = ("slot", *labels)
+        gauge = Gauge(f"{PREFIX}_{name}", text, names, registry=self.registry)
+        self._of_slots.append((gauge, names))
+        return gauge
 
     def _histogram(
         self, name: str, text: str, buckets: tuple[float, ...], *labels: str
     ) -> Histogram:
-        return Histogram(
-            f"{PREFIX}_{name}", text, ["slot", *labels], registry=self.registry, buckets=buckets
+        names = ("slot", *labels)
+        histogram = Histogram(
+            f"{PREFIX}_{name}", text, names, registry=self.registry, buckets=buckets
         )
+        self._of_slots.append((histogram, names))
+        return histogram
 
 
 class _SlotMetrics:
@@ -162,6 +202,7 @@ class _SlotMetrics:
         self._answered = metrics.answers.labels(slot)
         self._superseded = metrics.superseded.labels(slot)
         self._request = metrics.request_seconds.labels(slot)
+        self._hung = metrics.hung_calls.labels(slot)
         self._batch = metrics.batch_size.labels(slot)
         self._stages = {
             stage: metrics.stage_seconds.labels(slot, stage)
@@ -178,6 +219,8 @@ class _SlotMetrics:
             self._received.inc()
         elif isinstance(event, Started):
             self._batch.observe(event.size)
+        elif isinstance(event, GivenUp):
+            self._hung.inc()
         elif isinstance(event, Answered):
             self._count_answer(event, received)
         elif isinstance(event, Dropped):
@@ -198,6 +241,10 @@ class _SlotMetrics:
         self._answered.inc()
         if received is not None:
             self._request.observe(event.at - received.at)
+        if event.timing is not None and event.timing.first_ms is not None:
+            self._metrics.first_actions_seconds.labels(self._slot).observe(
+                event.timing.first_ms / 1000
+            )
         for stage, ms in stages_of(event).items():
             self._stages[stage].observe(ms / 1000)
         age_ms = _subtask_age_ms(event.answer)
@@ -234,48 +281,6 @@ def _subtask_age_ms(reply: Reply) -> float | None:
     if isinstance(subtask, Mapping) and "error" not in subtask and "age_ms" in subtask:
         return float(subtask["age_ms"])
     return None
-
-
-class _ReadAtScrape(Collector):
-    """Readiness, what transports count themselves, and what answers."""
-
-    def __init__(self) -> None:
-        self.slots: dict[
-            str, tuple[Callable[[], bool], Callable[[], Mapping[str, Mapping[str, int]]]]
-        ] = {}
-        self.models: dict[str, Mapping[str, Any]] = {}
-
-    def collect(self) -> Iterator[Metric]:
-        ready = GaugeMetricFamily(
-            f"{PREFIX}_ready", "1 if the slot answers requests.", labels=["slot"]
-        )
-        counted = CounterMetricFamily(
-            f"{PREFIX}_transport_events",
-            "What the transports count, see docs/server.md.",
-            labels=["slot", "link", "counter"],
-        )
-        for slot, (is_ready, counters) in list(self.slots.items()):
-            ready.add_metric([slot], float(is_ready()))
-            for link, values in counters().items():
-                for name, value in values.items():
-                    counted.add_metric([slot, link, name], value)
-        yield ready
-        yield counted
-        yield self._models()
-
-    def _models(self) -> Metric:
-        keys = ("model", "config", "robot")
-        family = GaugeMetricFamily(
-            f"{PREFIX}_model_info",
-            "Always 1; what answers.",
-            labels=["slot", *keys, "checkpoint", "digest"],
-        )
-        for slot, metadata in list(self.models.items()):
-            checkpoint = metadata.get("checkpoint", {})
-            named = [str(metadata.get(key, "")) for key in keys]
-            digests = [str(checkpoint.get(key, "")) for key in ("name", "digest")]
-            family.add_metric([slot, *named, *digests], 1)
-        return family
 
 
 _POLICY_STAGES = {

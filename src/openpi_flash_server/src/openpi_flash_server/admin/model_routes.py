@@ -11,7 +11,7 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
 from openpi_flash_server.admin.administered import Administered, Swap, SwapFailed, SwapRefused
-from openpi_flash_server.config.server_config import ReloadMemory
+from openpi_flash_server.config.field_types import ReloadMemory
 
 
 class Reload(BaseModel):
@@ -25,7 +25,7 @@ class Reload(BaseModel):
     memory: ReloadMemory | None = Field(
         default=None,
         description="beside: while the former serves; after: its memory is freed first; left out: "
-        "as action.reload_memory says",
+        "as the reload_memory of its configuration says",
     )
 
 
@@ -67,6 +67,6 @@ def add_model_routes(app: FastAPI, server: Administered) -> None:
 
 
 def _swap(server: Administered, slot: str) -> Swap:
-    if slot != "action" or server.swap is None:
-        raise HTTPException(404, "only the policy of an action slot can be reloaded")
-    return server.swap
+    if slot not in server.swaps:
+        raise HTTPException(404, f"no such slot, this server has: {', '.join(server.swaps)}")
+    return server.swaps[slot]

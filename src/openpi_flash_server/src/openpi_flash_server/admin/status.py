@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from openpi_flash_server.admin.administered import Administered, WatchedSlot
 from openpi_flash_server.admin.frames import frame_names
+from openpi_flash_server.admin.read_at_scrape import ComparedCopies
 from openpi_flash_server.admin.session_board import SessionView
+from openpi_flash_server.recording.recorder import Recorder
+from openpi_flash_server.slot.life import Stage
 
 
 def status(server: Administered, *, uptime_s: float) -> dict[str, Any]:
     """All of `/status`."""
     views = server.board.look()
-    links = {name: slot.links() for name, slot in server.slots.items()}
+    slots = server.slots()
+    links = {name: slot.links() for name, slot in slots.items()}
     return {
         **server.identity(),
-        "state": state(server.slots),
+        "state": state(slots),
         "uptime_s": uptime_s,
         "prompt_version": server.prompts.version,
         "slots": {
-            name: {**_slot(slot), **server.board.latencies(name)}
-            for name, slot in server.slots.items()
+            name: {**_slot(slot), **server.board.latencies(name)} for name, slot in slots.items()
         },
+        "recording": _recording(server.recorder),
+        "shadow": _shadow(server.copies),
         "sessions": [_session(server, view, links.get(view.slot, {})) for view in views],
     }
 
@@ -32,7 +37,8 @@ def state(slots: Mapping[str, WatchedSlot]) -> str:
     """`ready`, or why not: the reason of the first slot that has one."""
     for name, slot in slots.items():
         reason = slot.unhealthy_because
-        if reason is not None:
+        gets_ready = slot.loads_on_demand and slot.stage not in _OPENED
+        if reason is not None and not gets_ready:
             return f"{name}: {reason}"
     return "ready"
 
@@ -50,6 +56,19 @@ def _slot(slot: WatchedSlot) -> dict[str, Any]:
     }
 
 
+def _recording(recorder: Recorder | None) -> dict[str, Any] | None:
+    if recorder is None:
+        return None
+    return {"directory": str(recorder.directory), **dataclasses.asdict(recorder.state)}
+
+
+def _shadow(copies: Callable[[], ComparedCopies] | None) -> dict[str, Any] | None:
+    if copies is None:
+        return None
+    found = copies()
+    return {**found.outcomes, "largest_difference": found.largest_difference}
+
+
 def _session(
     server: Administered, view: SessionView, links: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Any]:
@@ -63,6 +82,8 @@ def _session(
         "frames": [] if observation is None else frame_names(observation),
     }
 
+
+_OPENED = (Stage.READY, Stage.DRAINING, Stage.FAILED)
 
 _SHOWN = (
     *("model", "config", "checkpoint", "robot", "action_horizon", "action_dim"),

@@ -11,7 +11,8 @@ import typer
 from openpi_flash_server.commands.config_option import EXIT_CONFIG, read_config
 
 if TYPE_CHECKING:
-    from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
+    from openpi_flash_server.config.action_settings import ActionSettings
+    from openpi_flash_server.config.server_config import ServerConfig
 
 
 def check_config(

@@ -12,20 +12,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openpi_flash_server.commands.probe_options import (
+    PROMPT,
+    AsJson,
+    CallTimeout,
+    Mode,
+    Prompt,
+    RequestMode,
+    Robot,
+    RobotFiles,
+    Wait,
+    add_robot_files,
+)
 from openpi_flash_server.commands.server_link import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     ApiKeyFile,
     KnownServers,
-    Mode,
-    RobotFiles,
     ServerFingerprint,
     ServerLink,
     TransportWarnings,
     Way,
-    add_robot_files,
     api_key_of,
     end_with_usage,
+    on_this_machine,
     say,
 )
 
@@ -78,27 +88,20 @@ def load(
     seconds: Annotated[float, typer.Option(min=0.1, help="How long to send at each rate.")] = 10,
     transport: Annotated[Transport, typer.Option(help="How to reach the server.")] = Transport.QUIC,
     port: Annotated[int | None, typer.Option(help="Instead of 5555 (quic) or 8000 (ws).")] = None,
-    mode: Annotated[
-        Mode | None, typer.Option(help="What to ask a server with a planner for.")
-    ] = None,
-    prompt: Annotated[str, typer.Option(help="The task that is sent.")] = "pick up the cup",
-    robot: Annotated[
-        str | None,
-        typer.Option(help="Whose observations to send; else what the server says that it reads."),
-    ] = None,
+    mode: RequestMode = None,
+    prompt: Prompt = PROMPT,
+    robot: Robot = None,
     robot_file: RobotFiles = None,
     api_key_file: ApiKeyFile = None,
     server_fingerprint: ServerFingerprint = None,
     known_servers: KnownServers = None,
-    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for each request.")] = 10,
-    wait: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for a server that is not ready.")
-    ] = 10,
+    timeout: CallTimeout = 10,
+    wait: Wait = 10,
     plot: Annotated[
         Path | None,
         typer.Option(help="Draw latency against rate; needs matplotlib.", metavar="<file.png>"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Let clients send at a fixed rate, as robots do, and report how they were answered.
 
@@ -112,8 +115,8 @@ def load(
     api_key = api_key_of(api_key_file)
     add_robot_files(robot_file)
     way = Way.UNIX if host.startswith("unix:") else _WAYS[transport]
-    if way is Way.UNIX and not host.startswith("unix:"):
-        host = f"unix:{Path(host).absolute()}"
+    if way is Way.UNIX:
+        host = on_this_machine(host)
     link = ServerLink(host, port, api_key, server_fingerprint, known_servers, wait)
     rows, metadata, interrupted = _run(
         link,

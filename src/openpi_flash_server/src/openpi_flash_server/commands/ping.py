@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openpi_flash_server.commands.probe_options import Robot, RobotFiles, add_robot_files
 from openpi_flash_server.commands.server_link import (
     EXIT_FAILED,
     ApiKeyFile,
     KnownServers,
-    RobotFiles,
     ServerFingerprint,
     ServerLink,
     TransportWarnings,
     Way,
-    add_robot_files,
     api_key_of,
     describe,
     end_with_usage,
@@ -58,10 +57,7 @@ def ping(
     api_key_file: ApiKeyFile = None,
     server_fingerprint: ServerFingerprint = None,
     known_servers: KnownServers = None,
-    robot: Annotated[
-        str | None,
-        typer.Option(help="Whose observations to send; else what the server says that it reads."),
-    ] = None,
+    robot: Robot = None,
     robot_file: RobotFiles = None,
     timeout: Annotated[float, typer.Option(help="Seconds for connecting, and for each call.")] = 5,
 ) -> None:

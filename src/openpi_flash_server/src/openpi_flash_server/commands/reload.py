@@ -16,6 +16,13 @@ from openpi_flash_server.commands.server_link import EXIT_FAILED, end_with_usage
 PORT = 8001
 
 
+class SlotName(enum.StrEnum):
+    """The slots whose model can be replaced."""
+
+    ACTION = "action"
+    PLANNER = "planner"
+
+
 class Memory(enum.StrEnum):
     """Whether the device has room for two checkpoints at a time."""
 
@@ -31,6 +38,7 @@ def reload(
         ),
     ] = f"127.0.0.1:{PORT}",
     *,
+    slot: Annotated[SlotName, typer.Option(help="Whose model is replaced.")] = SlotName.ACTION,
     checkpoint: Annotated[
         str | None,
         typer.Option(
@@ -53,7 +61,7 @@ def reload(
         Path | None, typer.Option(help="A file that holds the admin key.", metavar="<path>")
     ] = None,
 ) -> None:
-    """Let the action slot of a running server answer with another checkpoint.
+    """Let a slot of a running server answer with another checkpoint.
 
     Returns when it answers, which may take minutes; if the other checkpoint cannot serve, the
     former one goes on. The admin key is read from --admin-key-file or OPENPI_ADMIN__API_KEY.
@@ -63,7 +71,7 @@ def reload(
     wanted = {"checkpoint_dir": checkpoint, "memory": memory}
     body = {key: value for key, value in wanted.items() if value is not None}
     verb = "unload" if unload else "reload"
-    status, answer = _ask(host, f"/slots/action/{verb}", body, _key(admin_key_file))
+    status, answer = _ask(host, f"/slots/{slot}/{verb}", body, _key(admin_key_file))
     if status != http.HTTPStatus.OK:
         detail = answer.get("detail", "no reason given")
         typer.echo(f"error: {detail if isinstance(detail, str) else json.dumps(detail)}", err=True)

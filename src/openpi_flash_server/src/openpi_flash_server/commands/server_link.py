@@ -34,12 +34,6 @@ KnownServers = Annotated[
     Path | None,
     typer.Option(help="A file of fingerprints, trusted on first use.", metavar="<path>"),
 ]
-RobotFiles = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--robot-file", help="A file that adds robots; may be given again.", metavar="<path>"
-    ),
-]
 
 
 class Way(enum.StrEnum):
@@ -48,14 +42,6 @@ class Way(enum.StrEnum):
     QUIC = "QUIC"
     WEBSOCKET = "WebSocket"
     UNIX = "unix socket"
-
-
-class Mode(enum.StrEnum):
-    """What a server with a planner is asked for."""
-
-    DEFAULT = "default"
-    ACTION_ONLY = "action_only"
-    SUBTASK_ONLY = "subtask_only"
 
 
 @dataclass(frozen=True)
@@ -140,15 +126,9 @@ def api_key_of(file: Path | None) -> str | None:
     return first
 
 
-def add_robot_files(files: list[Path] | None) -> None:
-    """Makes the robots of these files known; ends the command if one cannot be used."""
-    from openpi_flash_server.commands.failure import one_line_errors
-
-    with one_line_errors():
-        from openpi_flash_models.config.robot_file import add_robot_file
-
-        for file in files or []:
-            add_robot_file(file)
+def on_this_machine(host: str) -> str:
+    """The host of a local socket whose path may be given without `unix:`."""
+    return host if host.startswith("unix:") else f"unix:{Path(host).absolute()}"
 
 
 def describe(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

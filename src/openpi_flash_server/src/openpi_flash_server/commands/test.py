@@ -7,27 +7,36 @@ import functools
 import json
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openpi_flash_server.commands.probe_options import (
+    PROMPT,
+    AsJson,
+    CallTimeout,
+    Mode,
+    Prompt,
+    RequestMode,
+    Robot,
+    RobotFiles,
+    Wait,
+    add_robot_files,
+)
 from openpi_flash_server.commands.server_link import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     ApiKeyFile,
     KnownServers,
-    Mode,
-    RobotFiles,
     ServerFingerprint,
     ServerLink,
     Tell,
     TransportWarnings,
     Way,
-    add_robot_files,
     api_key_of,
     describe,
     end_with_usage,
+    on_this_machine,
     say,
 )
 
@@ -75,27 +84,23 @@ def run_test(
         int, typer.Option("--count", "-n", min=1, help="How many calls to time.")
     ] = 20,
     warmup: Annotated[int, typer.Option(min=0, help="Calls before those that are timed.")] = 3,
-    mode: Annotated[
-        Mode | None, typer.Option(help="What to ask a server with a planner for.")
-    ] = None,
-    prompt: Annotated[str, typer.Option(help="The task that is sent.")] = "pick up the cup",
-    robot: Annotated[
-        str | None,
+    mode: RequestMode = None,
+    first_actions: Annotated[
+        int | None,
         typer.Option(
-            "--robot",
-            "--embodiment",
-            help="Whose observations to send; else what the server says that it reads.",
+            min=1,
+            help="Ask for so many steps ahead of the rest; reports the time to the first action.",
         ),
     ] = None,
+    prompt: Prompt = PROMPT,
+    robot: Robot = None,
     robot_file: RobotFiles = None,
     api_key_file: ApiKeyFile = None,
     server_fingerprint: ServerFingerprint = None,
     known_servers: KnownServers = None,
-    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for each call.")] = 30,
-    wait: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for a server that is not ready.")
-    ] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    timeout: CallTimeout = 30,
+    wait: Wait = 10,
+    as_json: AsJson = False,
 ) -> None:
     """Call a server some times, check its answers, and report the percentiles of the times.
 
@@ -105,8 +110,8 @@ def run_test(
     api_key = api_key_of(api_key_file)
     add_robot_files(robot_file)
     way = _way(target, host)
-    if way is Way.UNIX and not host.startswith("unix:"):
-        host = f"unix:{Path(host).absolute()}"
+    if way is Way.UNIX:
+        host = on_this_machine(host)
     if target is Target.PLANNER and port is None and not _names_port(host):
         port = PLANNER_PORTS[way]
     link = ServerLink(host, port, api_key, server_fingerprint, known_servers, wait)
@@ -120,6 +125,7 @@ def run_test(
         counts=(warmup, count),
         timeout=timeout,
         expects_actions=expects_actions,
+        first_actions=first_actions if expects_actions else None,
         quiet=as_json,
     )
     if as_json:
@@ -137,6 +143,7 @@ def _run(
     counts: tuple[int, int],
     timeout: float,
     expects_actions: bool,
+    first_actions: int | None,
     quiet: bool,
 ) -> dict[str, Any]:
     """Connects, calls and, unless `quiet`, reports; returns the same as a JSON object."""
@@ -173,7 +180,14 @@ def _run(
             check = functools.partial(
                 problem_of, metadata=metadata, expects_actions=expects_actions
             )
-            ask = functools.partial(call, client, observation, timeout=timeout, problem_of=check)
+            ask = functools.partial(
+                call,
+                client,
+                observation,
+                timeout=timeout,
+                problem_of=check,
+                first_actions=first_actions,
+            )
             ask(first, count=warm)
             _say_warmup(first, tell)
             # what fails in the whole warm-up fails on
@@ -196,6 +210,8 @@ def _run(
         "request_bytes": calls.bytes_up,
         "answer_bytes": calls.bytes_down,
     }
+    if first_actions is not None:
+        result["first_actions_ahead"] = calls.ahead
     _report(result, calls, spreads, timed, tell)
     return result
 
@@ -206,6 +222,9 @@ def _report(
     if result["interrupted"]:
         tell("interrupted", f"after {result['calls']} of {wanted} calls")
     tell("calls", f"{result['answered']} of {result['calls']} answered")
+    if "first_actions_ahead" in result and result["answered"]:
+        ahead = result["first_actions_ahead"]
+        tell("first", f"{ahead} of {result['answered']} ahead of the rest")
     for failure in dict.fromkeys(result["failures"]):
         tell("failed", f"{failure} ({result['failures'].count(failure)} times)")
     if calls.answer:

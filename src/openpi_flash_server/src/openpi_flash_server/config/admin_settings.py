@@ -7,12 +7,11 @@ from typing import Annotated
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from openpi_flash_server.config.field_problem import problem_at
-from openpi_flash_server.config.files import KEY_RULE, is_key, read_keys, user_path
+from openpi_flash_server.config.field_types import Port, Text
+from openpi_flash_server.config.files import KEY_RULE, is_key
+from openpi_flash_server.config.key_file import keys_of_file
 from openpi_flash_server.config.listen_address import is_loopback, listen_address
 from openpi_flash_server.config.model_settings import Settings
-
-Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
-Text = Annotated[str, Field(strict=True, min_length=1)]
 
 
 class AdminSettings(Settings):
@@ -60,11 +59,7 @@ class AdminSettings(Settings):
 
     @model_validator(mode="after")
     def _key_file_can_be_read(self) -> AdminSettings:
-        if self.api_key_file is not None:
-            try:
-                self._keys_of_file = read_keys(user_path(self.api_key_file))
-            except ValueError as error:
-                raise problem_at("api_key_file", str(error)) from None
+        self._keys_of_file = keys_of_file(self.api_key_file)
         return self
 
     @model_validator(mode="after")

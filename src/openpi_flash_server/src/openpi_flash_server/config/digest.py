@@ -19,7 +19,10 @@ def config_digest(config: ServerConfig) -> str:
     decides = config.model_dump(
         mode="json",
         include={"action", "planner"},
-        exclude={"action": {"watchdog_s", "reload_memory"}, "planner": {"watchdog_s"}},
+        exclude={
+            "action": {"watchdog_s", "reload_memory"},
+            "planner": {"watchdog_s", "reload_memory"},
+        },
     )
     total = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
     for file in config.robot_files:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from openpi_flash_models.policy.policy_protocol import (
     ActionResult,
     BatchPolicy,
     BatchRequest,
+    FirstActionsPolicy,
     InferenceControls,
     StatefulPolicy,
 )
@@ -22,7 +23,10 @@ from openpi_flash_server.config.live_prompts import LivePrompts
 from openpi_flash_server.handlers.artifact import refuse_other_artifact
 from openpi_flash_server.slot.runner import Result
 from openpi_flash_server.slot.session import Session
-from openpi_flash_server.slot.work import RequestMode, Work
+from openpi_flash_server.slot.work import FIRST_ACTIONS, RequestMode, Work
+
+TakeFirst = Callable[[dict[str, Any]], None]
+"""Takes first actions, as `FirstActionsHandler` gives them."""
 
 Prepared = tuple[dict[str, Any], BatchRequest | None]
 """A part of a reply, and what to act on for the rest; None if that is the whole reply."""
@@ -48,7 +52,12 @@ class ActionHandler:
         return self._policy.max_batch if isinstance(self._policy, BatchPolicy) else 1
 
     def batch_key(self, work: Work) -> Hashable:
-        """Works with equal keys run the same program of the model."""
+        """Works with equal keys run the same program of the model.
+
+        A work that gets its first actions ahead runs alone.
+        """
+        if self._gives_first(work):
+            return work
         rtc = work.controls.rtc
         return work.controls.num_steps, rtc is not None and rtc.is_prefix
 
@@ -63,6 +72,13 @@ class ActionHandler:
             raise _no_planner()
         part, request = self.prepare(work)
         return self.act(*request) | part
+
+    def handle_with_first(self, work: Work, first: TakeFirst) -> dict[str, Any]:
+        """As `handle`; `first` gets {"actions": [first_actions, dim]} if they are known before."""
+        if work.mode is RequestMode.SUBTASK_ONLY:
+            raise _no_planner()
+        part, request = self.prepare(work)
+        return self.act_with_first(work, request, first) | part
 
     def handle_batch(self, works: Sequence[Work]) -> list[Result]:
         """As `handle` for each work, in one call of the policy."""
@@ -92,6 +108,18 @@ class ActionHandler:
     def act(self, observation: Mapping[str, Any], controls: InferenceControls) -> dict[str, Any]:
         """`actions` and `policy_timing` for an observation that is prepared."""
         return _reply(self._policy.infer(observation, controls)) | self._artifact
+
+    def act_with_first(self, work: Work, request: BatchRequest, first: TakeFirst) -> dict[str, Any]:
+        """As `act`, for a work that wants first actions."""
+        policy = self._policy
+        if work.first_actions is None or not isinstance(policy, FirstActionsPolicy):
+            return self.act(*request)
+
+        def take(actions: np.ndarray) -> None:
+            first({"actions": _chunk(actions)})
+
+        result = policy.infer_with_first(*request, work.first_actions, take)
+        return _reply(result) | self._artifact
 
     def act_prepared(self, prepared: Sequence[Prepared | Exception]) -> list[Result]:
         """The whole replies to what was prepared, in one call of the policy."""
@@ -128,6 +156,13 @@ class ActionHandler:
         """Raises ObservationError if the client expects another checkpoint."""
         refuse_other_artifact(work, self._policy.spec.checkpoint)
 
+    def _gives_first(self, work: Work) -> bool:
+        return (
+            work.first_actions is not None
+            and FIRST_ACTIONS in self._policy.spec.supports
+            and isinstance(self._policy, FirstActionsPolicy)
+        )
+
     def reset(self, session: Session) -> None:
         """Starts a new episode of a policy that keeps something between requests."""
         del session  # policies know no sessions
@@ -139,10 +174,20 @@ def _no_planner() -> ObservationError:
     return ObservationError("mode", "subtask_only needs a planner, and this server has none")
 
 
-def _reply(result: ActionResult) -> dict[str, Any]:
-    actions = np.ascontiguousarray(result.actions, dtype=np.float64)
+def _chunk(actions: np.ndarray) -> np.ndarray:
+    """Actions as they are sent: float64 in C order.
+
+    Raises:
+        ModelOutputError: a number is not finite.
+    """
+    chunk = np.ascontiguousarray(actions, dtype=np.float64)
     # never sent to a robot, even one that checks them itself
-    refuse_not_finite(actions)
+    refuse_not_finite(chunk)
+    return chunk
+
+
+def _reply(result: ActionResult) -> dict[str, Any]:
+    actions = _chunk(result.actions)
     timing = {"infer_ms": float(result.infer_ms)}
     if result.preprocess_ms is not None and result.postprocess_ms is not None:
         timing["preprocess_ms"] = result.preprocess_ms

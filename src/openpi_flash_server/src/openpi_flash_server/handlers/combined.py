@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_models.text.task import task_of
-from openpi_flash_server.config.live_prompts import LivePrompts
+from openpi_flash_server.config.live_prompts import LivePrompts, Prompts
 from openpi_flash_server.config.prompt_template import fill_template
-from openpi_flash_server.handlers.action import ActionHandler, Prepared
+from openpi_flash_server.handlers.action import ActionHandler, Prepared, TakeFirst
 from openpi_flash_server.slot.answer import RequestFailed
 from openpi_flash_server.slot.runner import Result
 from openpi_flash_server.slot.session import Session
@@ -40,6 +40,30 @@ def task_reader(
         return task_of(work.observation, prompts.current.default_prompt, default_prompt)
 
     return task
+
+
+def prompt_reader(
+    prompts: LivePrompts, default_prompt: str | None
+) -> Callable[[Work, Mapping[str, Any]], str | None]:
+    """Reads from an answer the prompt that its actions followed.
+
+    Args:
+        prompts: as of the `CombinedHandler` that answered.
+        default_prompt: as of that handler.
+
+    Returns:
+        A function of a request and the result that answered it; None: the prompts have changed
+        since, so that it cannot be told.
+    """
+
+    def prompt(work: Work, result: Mapping[str, Any]) -> str | None:
+        current, version = prompts.snapshot
+        if result.get("prompt_version") != version:
+            return None
+        task = task_of(work.observation, current.default_prompt, default_prompt)
+        return _action_prompt(current, task, result["subtask"]["text"])
+
+    return prompt
 
 
 class CombinedHandler:
@@ -73,6 +97,13 @@ class CombinedHandler:
         result, request = self._before_acting(work)
         return result if request is None else self._action.act(*request) | result
 
+    def handle_with_first(self, work: Work, first: TakeFirst) -> dict[str, Any]:
+        """As `handle`; `first` gets the first actions if they are known before the rest."""
+        result, request = self._before_acting(work)
+        if request is None:
+            return result
+        return self._action.act_with_first(work, request, first) | result
+
     def _before_acting(self, work: Work) -> Prepared:
         """The part of the reply before the action, and what to act on, if anything."""
         if work.mode is RequestMode.ACTION_ONLY:
@@ -84,10 +115,7 @@ class CombinedHandler:
         part: dict[str, Any] = {"prompt_version": version, "subtask": subtask}
         if work.mode is RequestMode.SUBTASK_ONLY:
             return part, None
-        prompt = task
-        if subtask["text"]:
-            template = prompts.action_prompt_template
-            prompt = fill_template(template, task=task, subtask=subtask["text"])
+        prompt = _action_prompt(prompts, task, subtask["text"])
         return part, ({**work.observation, "prompt": prompt}, work.controls)
 
     @property
@@ -112,3 +140,10 @@ class CombinedHandler:
     def reset(self, session: Session) -> None:
         """Starts a new episode of the policy; the slot's gate forgets the subtasks."""
         self._action.reset(session)
+
+
+def _action_prompt(prompts: Prompts, task: str, subtask: str) -> str:
+    """What the policy reads; a subtask without words is none."""
+    if not subtask:
+        return task
+    return fill_template(prompts.action_prompt_template, task=task, subtask=subtask)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from openpi_flash_models.text.task import requested_task
 from openpi_flash_server.contract.example import example_observation
 from openpi_flash_server.own_policy.description import spec_of
 from openpi_flash_server.own_policy.errors import PolicyCallError, PolicyLoadError
+from openpi_flash_server.slot.work import FIRST_ACTIONS
 
 DEFAULT_MAX_BATCH = 8
 """Most observations of one call of `infer_batch`, where the object has no `max_batch`."""
@@ -38,7 +40,8 @@ class OwnPolicy:
     same thread.
 
     Args:
-        policy: has `infer`, or `infer_batch`; may have `reset`, `metadata` and `max_batch`.
+        policy: has `infer`, `infer_batch` or `infer_stream`; may have `reset`, `metadata` and
+            `max_batch`.
         name: for messages and clients.
         default_prompt: the task of requests that name none.
 
@@ -51,6 +54,10 @@ class OwnPolicy:
         self._name = name
         self._default_prompt = default_prompt
         self._spec = spec_of(getattr(policy, "metadata", None), name)
+        self._stream = getattr(policy, "infer_stream", None)
+        if callable(self._stream) and FIRST_ACTIONS not in self._spec.supports:
+            supports = (*self._spec.supports, FIRST_ACTIONS)
+            self._spec = dataclasses.replace(self._spec, supports=supports)
         self._reset_due = threading.Event()
 
     @property
@@ -73,9 +80,67 @@ class OwnPolicy:
         infer = getattr(self._policy, "infer", None)
         if callable(infer):
             answer = self._call(infer, given)
-        else:
+        elif callable(getattr(self._policy, "infer_batch", None)):
             (answer,) = self._call_batch([given])
+        else:
+            (answer,) = collections.deque(self._parts(given), maxlen=1) or (None,)
         return self._result(answer, (time.perf_counter() - started) * 1000)
+
+    def infer_with_first(
+        self,
+        observation: Mapping[str, Any],
+        controls: InferenceControls,
+        steps: int,
+        first: Callable[[np.ndarray], None],
+    ) -> ActionResult:
+        """As `infer`, by the object's `infer_stream`, if it has one.
+
+        `first` gets the first steps [steps, D] as soon as the object has yielded that many.
+
+        Raises:
+            ObservationError: what the object raised.
+            PolicyCallError: names the object, and what it raised, yielded or changed later.
+        """
+        if not callable(self._stream):
+            return self.infer(observation, controls)
+        self._reset_if_due()
+        given = self._observation(observation, controls)
+        started = time.perf_counter()
+        known: np.ndarray | None = None
+        answer: Any = None
+        parts = self._parts(given)
+        try:
+            for answer in parts:
+                actions = self._actions(answer)
+                self._check_size(actions, whole=False)
+                if known is not None:
+                    self._refuse_changed(known, actions)
+                elif steps <= len(actions) != self._spec.action_horizon:
+                    known = actions[:steps].copy()
+                    first(known)
+        finally:
+            # what it keeps open, also when a part is refused
+            parts.close()
+        return self._result(answer, (time.perf_counter() - started) * 1000)
+
+    def _parts(self, observation: dict[str, Any]) -> Generator[Any]:
+        """What `infer_stream` yields; the last is the whole answer."""
+        assert self._stream is not None
+        stream = self._call(iter, self._call(self._stream, observation))
+        try:
+            while (part := self._call(next, stream, _END)) is not _END:
+                yield part
+        finally:
+            close = getattr(stream, "close", None)
+            if callable(close):
+                self._call(close)
+
+    def _refuse_changed(self, known: np.ndarray, actions: np.ndarray) -> None:
+        steps = len(known)
+        if not np.array_equal(actions[:steps], known):
+            raise PolicyCallError(
+                f"{self._name} changed its first {steps} steps after it had yielded them"
+            )
 
     def warm_up(self) -> None:
         """Calls the object's `warm_up`, or else `infer` with zeros, if it says what it reads.
@@ -142,6 +207,19 @@ class OwnPolicy:
 
     def _result(self, answer: Any, elapsed_ms: float, batch_size: int = 1) -> ActionResult:
         """The object's answer, checked."""
+        actions = self._actions(answer)
+        self._check_size(actions)
+        timing = answer.get("policy_timing")
+        said = timing.get("infer_ms") if isinstance(timing, Mapping) else None
+        return ActionResult(
+            actions=actions,
+            infer_ms=float(said) if isinstance(said, int | float) else elapsed_ms,
+            batch_size=batch_size,
+            extra={key: value for key, value in answer.items() if key not in _OURS},
+        )
+
+    def _actions(self, answer: Any) -> np.ndarray:
+        """The actions of an answer or of a part of it, float64, checked."""
         if not isinstance(answer, Mapping) or "actions" not in answer:
             raise PolicyCallError(
                 f'{self._name} answered {_described(answer)}, expected {{"actions": [H, D]}}'
@@ -157,22 +235,14 @@ class OwnPolicy:
                 f"{self._name} answered actions {actions.dtype}{list(actions.shape)}, expected "
                 "numbers [horizon, action_dim]"
             )
-        self._check_size(actions)
         try:
             refuse_not_finite(actions)
         except ModelOutputError as error:
             raise PolicyCallError(f"{self._name}: {error}") from None
-        timing = answer.get("policy_timing")
-        said = timing.get("infer_ms") if isinstance(timing, Mapping) else None
-        return ActionResult(
-            actions=actions.astype(np.float64),
-            infer_ms=float(said) if isinstance(said, int | float) else elapsed_ms,
-            batch_size=batch_size,
-            extra={key: value for key, value in answer.items() if key not in _OURS},
-        )
+        return actions.astype(np.float64)
 
-    def _check_size(self, actions: np.ndarray) -> None:
-        said = (self._spec.action_horizon, self._spec.action_dim)
+    def _check_size(self, actions: np.ndarray, *, whole: bool = True) -> None:
+        said = (self._spec.action_horizon if whole else 0, self._spec.action_dim)
         for key, expected, got in zip(_SIZES, said, actions.shape, strict=True):
             if expected and got != expected:
                 raise PolicyCallError(
@@ -240,6 +310,8 @@ def _described(value: Any) -> str:
     return f"a {type(value).__name__}{size}"
 
 
+_END = object()
+"""What a stream does not yield."""
 _SIZES = ("action_horizon", "action_dim")
 _OURS = {
     *("actions", "policy_timing", "server_timing", "sequence", "observation_stamp"),

@@ -14,7 +14,7 @@ from openpi_flash_server.own_policy.errors import PolicyLoadError
 
 
 def make_policy(name: PythonName, arguments: Mapping[str, str | None]) -> Any:
-    """The policy that `name` means: an object with `infer` or `infer_batch`.
+    """The policy that `name` means: an object with `infer`, `infer_batch` or `infer_stream`.
 
     A function or class is called, with those of `arguments` that it has parameters for. Modules are
     also looked for in the current directory.
@@ -81,7 +81,11 @@ def _attribute(name: PythonName) -> Any:
 
 
 def _is_policy(found: Any) -> bool:
-    return any(callable(getattr(found, method, None)) for method in ("infer", "infer_batch"))
+    return any(callable(getattr(found, method, None)) for method in _METHODS)
+
+
+_METHODS = ("infer", "infer_batch", "infer_stream")
+"""A policy has one of them."""
 
 
 def _fitting(

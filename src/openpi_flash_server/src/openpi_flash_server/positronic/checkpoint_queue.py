@@ -71,6 +71,18 @@ class CheckpointQueue:
         """A session that was admitted has ended."""
         self._sessions[name] -= 1
 
+    def discard(self, name: str) -> bool:
+        """Forgets a checkpoint that is of no use; returns whether no session uses it."""
+        if self._sessions.get(name) != 0:
+            return False
+        del self._sessions[name]
+        return True
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a checkpoint is being loaded."""
+        return self._loading is not None
+
     def loaded(self, name: str) -> None:
         """The checkpoint is in memory."""
         self._loading = None

@@ -14,7 +14,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from flash_transport import packb
 from openpi_flash_server.logs.events import EventLogger
@@ -55,16 +56,22 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """Since the start.
+class RecorderState:
+    """What became of the records since the start.
 
     Attributes:
         written: records in files of requests.
         dropped: records that are in no file, because the line or the disk was full.
+        black_boxes: that were written.
+        black_boxes_failed: that the disk did not take.
+        stopped_because: why nothing is written now; None while the disk takes records.
     """
 
-    written: int
-    dropped: int
+    written: int = 0
+    dropped: int = 0
+    black_boxes: int = 0
+    black_boxes_failed: int = 0
+    stopped_because: str | None = None
 
 
 class Recorder:
@@ -93,10 +100,8 @@ class Recorder:
         self._file: McapFile | None = None
         self._descriptions: dict[str, str] = {}
         self._stopped_until = 0.0
-        self._is_stopped = False
         self._next_black_box = float("-inf")
-        self._written = 0
-        self._dropped = 0
+        self._state = RecorderState()
         self._dropped_logged = 0
         # guards the line
         self._changed = threading.Condition()
@@ -134,10 +139,15 @@ class Recorder:
         self._put(lambda: self._describe(slot, text), 0)
 
     @property
-    def counts(self) -> Counts:
+    def state(self) -> RecorderState:
         """What became of the records."""
         with self._changed:
-            return Counts(self._written, self._dropped)
+            return self._state
+
+    @property
+    def directory(self) -> Path:
+        """Where the files are."""
+        return self._folder.directory
 
     def close(self, timeout: float) -> bool:
         """Writes what waits, for at most `timeout` s, and ends the file; returns whether it did."""
@@ -151,7 +161,7 @@ class Recorder:
         size += _OF_AN_EVENT
         with self._changed:
             if self._closing or self._waiting_bytes + size > self._max_waiting_bytes:
-                self._dropped += 1
+                self._count("dropped")
                 return
             self._line.append((job, size))
             self._waiting_bytes += size
@@ -166,7 +176,7 @@ class Recorder:
         with contextlib.suppress(OSError):
             if self._file is not None:
                 self._file.close()
-        log.info("recording closed", **dataclasses.asdict(self.counts))
+        log.info("recording closed", written=self.state.written, dropped=self.state.dropped)
 
     def _is_over(self) -> bool:
         """Waits for something to write; whether all is written and the recorder is closed."""
@@ -231,8 +241,7 @@ class Recorder:
             self._stop(error)
             self._drop()
             return
-        with self._changed:
-            self._written += 1
+        self._count("written")
 
     def _current_file(self) -> McapFile:
         if self._file is not None and self._file.size >= self._folder.file_bytes:
@@ -241,9 +250,9 @@ class Recorder:
         if self._file is None:
             self._file = self._folder.open_requests(self._clock())
             self._file.describe(self._descriptions)
-            if self._is_stopped:
+            if self.state.stopped_because is not None:
                 log.info("recording goes on", file=self._file.path)
-                self._is_stopped = False
+                self._set(stopped_because=None)
         return self._file
 
     def _stop(self, error: OSError) -> None:
@@ -253,13 +262,13 @@ class Recorder:
                 self._file.abandon()
             self._file = None
         self._stopped_until = self._clock() + TRY_AGAIN_AFTER
-        if not self._is_stopped:
-            self._is_stopped = True
+        if self.state.stopped_because is None:
             log.error(
                 "RECORDING STOPPED, the server goes on; it tries again every minute",
                 reason=str(error),
                 directory=self._folder.directory,
             )
+        self._set(stopped_because=str(error))
 
     def _write_black_box(self, slot: str, event: Answered | Dropped, answer: Failure) -> None:
         if not self._kept.black_box_s or event.at < self._next_black_box:
@@ -275,18 +284,28 @@ class Recorder:
             finally:
                 file.close()
         except OSError as error:
+            self._count("black_boxes_failed")
             log.error("black box could not be written", reason=str(error))
         else:
+            self._count("black_boxes")
             log.warning("black box written", file=file.path, slot=slot, reason=answer.message)
 
     def _drop(self) -> None:
+        self._count("dropped")
+
+    def _count(self, what: _Counted) -> None:
         with self._changed:
-            self._dropped += 1
+            self._set(**{what: getattr(self._state, what) + 1})
+
+    def _set(self, **changed: Any) -> None:
+        with self._changed:
+            self._state = dataclasses.replace(self._state, **changed)
 
     def _tell_drops(self) -> None:
         """Logs once when the line begins to overflow, and again when ten times as many are lost."""
-        dropped = self.counts.dropped
-        if dropped > 10 * self._dropped_logged and not self._is_stopped:
+        state = self.state
+        dropped = state.dropped
+        if dropped > 10 * self._dropped_logged and state.stopped_because is None:
             self._dropped_logged = dropped
             log.warning("records are lost: the disk is slower than the requests", records=dropped)
 
@@ -301,6 +320,8 @@ def _frozen(answer: Answer) -> Answer:
     }
     return Reply(result)
 
+
+_Counted = Literal["written", "dropped", "black_boxes", "black_boxes_failed"]
 
 _LINGER = 0.05
 """s between an event and its writing. A request of a null policy took 0.8 ms instead of 0.35 where

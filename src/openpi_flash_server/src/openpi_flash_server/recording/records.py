@@ -75,6 +75,8 @@ def answer_record(slot: str, event: Answered | Dropped) -> Record:
             "infer_ms": timing.infer_ms,
             "batch_size": timing.batch_size,
         }
+        if timing.first_ms is not None:
+            value["timing"]["first_actions_ms"] = timing.first_ms
     return Record(topic_of(slot, ANSWER), event.at, event.request, value)
 
 
@@ -86,7 +88,10 @@ def answer_map(answer: Answer) -> dict[str, Any]:
 
 
 def message_of(work: Work) -> dict[str, Any]:
-    """The message that asks for this work; `parse_message` is the inverse."""
+    """The message that asks for this work; `parse_message` is the inverse.
+
+    `first_actions` is left out: the whole answer is recorded, and is the same without.
+    """
     controls, rtc = work.controls, work.controls.rtc
     chosen: dict[str, Any] = {
         "mode": None if work.mode is RequestMode.DEFAULT else str(work.mode),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from openpi_flash_server.runners.turn_order import TurnOrder
 from openpi_flash_server.slot.work import Work
@@ -31,30 +32,37 @@ class DeviceTurns:
             self._order.action_wanted(_sessions(works), self._clock())
 
     @contextlib.contextmanager
-    def action(self, works: Sequence[Work]) -> Iterator[None]:
-        """The turn of an announced batch."""
+    def action(self, runner: Hashable, works: Sequence[Work]) -> Iterator[None]:
+        """The turn of an announced batch; a runner has one at a time."""
         with self._changed:
             self._wait_until(self._order.action_is_next)
-            self._order.action_started(self._clock())
+            self._order.action_started(runner, self._clock())
         try:
             yield
         finally:
             with self._changed:
-                self._order.action_ended(_sessions(works), self._clock())
+                self._order.action_ended(runner, _sessions(works), self._clock())
                 self._changed.notify_all()
+
+    def action_given_up(self, runner: Hashable) -> None:
+        """Steps of the planner no longer wait for the batch of a runner that hangs."""
+        with self._changed:
+            self._order.action_given_up(runner)
+            self._changed.notify_all()
 
     @contextlib.contextmanager
     def step(self, program: str, *, is_awaited: bool) -> Iterator[None]:
         """The turn of one program of the planner; `is_awaited`: somebody waits for the subtask."""
+        run = object()
         with self._changed:
-            self._order.step_ready(program, self._clock(), is_awaited=is_awaited)
-            self._wait_until(self._order.step_is_next)
-            self._order.step_started(self._clock())
+            self._order.step_ready(run, program, self._clock(), is_awaited=is_awaited)
+            self._wait_until(functools.partial(self._order.step_is_next, run))
+            self._order.step_started(run, self._clock())
         try:
             yield
         finally:
             with self._changed:
-                self._order.step_ended(self._clock())
+                self._order.step_ended(run, self._clock())
                 self._changed.notify_all()
 
     def _wait_until(self, is_next: Callable[[float], bool]) -> None:

@@ -20,12 +20,18 @@ class JobThread:
 
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._is_working = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
     def do(self, job: Callable[[], None]) -> None:
         """Does `job` after those before it, and returns at once."""
         self._jobs.put(job)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job that is given now has to wait for others."""
+        return self._is_working or not self._jobs.empty()
 
     def close(self, timeout: float) -> bool:
         """Ends the thread when all is done; returns whether it did within `timeout` s."""
@@ -38,6 +44,7 @@ class JobThread:
             job = self._jobs.get()
             if job is None:
                 return
+            self._is_working = True
             try:
                 job()
             # a fault of one job must not end the thread
@@ -45,3 +52,4 @@ class JobThread:
                 log.error("slot failed", exception=error, thread=self._thread.name)
             # the job holds its observations, whose buffers are reused when nothing holds them
             del job
+            self._is_working = False

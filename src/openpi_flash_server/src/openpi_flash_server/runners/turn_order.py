@@ -1,6 +1,7 @@
 """Decides whether the action model or a step of the planner uses their device next. Pure.
 
-A planner's run is a sequence of steps: programs of the model that end on their own.
+A planner's run is a sequence of steps: programs of the model that end on their own. While one
+planner takes the place of another, both may have runs: one step runs at a time.
 
 - Actions come first: a step starts while no action waits or runs.
 - A short step, of at most `SHORT` of an action's time, and a step of a run that somebody waits for
@@ -11,9 +12,10 @@ A planner's run is a sequence of steps: programs of the model that end on their 
   ready for `LONGEST_HOLD`.
 - A step that runs longer than `LONGEST_STEP` hangs: actions no longer wait for it.
 
-The order of calls: `action_wanted`, `action_started`, `action_ended` for every batch of actions;
-`step_ready`, `step_started`, `step_ended` for every step. Something starts when its `is_next` says
-so, which is asked after every change and at `next_look`.
+The order of calls: `action_wanted`, `action_started`, `action_ended` for every batch of actions of
+a runner, `action_given_up` for a runner that hangs; `step_ready`, `step_started`, `step_ended` for
+every step of a run. Something starts when its `is_next` says so, which is asked after every change
+and at `next_look`.
 """
 
 from __future__ import annotations
@@ -46,16 +48,17 @@ class _Ready:
 
 
 class TurnOrder:
-    """The turns of one device, which runs batches of actions and one planner."""
+    """The turns of one device, which runs batches of actions and a planner."""
 
     def __init__(self) -> None:
         self._arrivals = Arrivals()
         self._action_time = Durations()
         self._step_times: defaultdict[str, Durations] = defaultdict(Durations)
         self._waiting = 0
-        self._acting: list[float] = []
-        self._ready: _Ready | None = None
-        self._step: tuple[str, float] | None = None
+        # by runner, and by run of a planner
+        self._acting: dict[Hashable, float] = {}
+        self._ready: dict[Hashable, _Ready] = {}
+        self._steps: dict[Hashable, tuple[str, float]] = {}
         self._look_at: float | None = None
 
     def action_wanted(self, sessions: Sequence[tuple[Hashable, int]], now: float) -> None:
@@ -66,69 +69,78 @@ class TurnOrder:
 
     def action_is_next(self, now: float) -> bool:
         """Whether a waiting batch of actions may start."""
-        self._look_at = None
-        if self._step is not None:
-            hangs_from = self._step[1] + LONGEST_STEP
-            if now < hangs_from:
-                self._look_at = hangs_from
-                return False
-        return not self._goes_before_actions(now)
+        self._look_at = self._hangs_from(now)
+        if self._look_at is not None:
+            return False
+        return not any(self._goes_before_actions(ready, now) for ready in self._ready.values())
 
-    def action_started(self, now: float) -> None:
+    def action_started(self, runner: Hashable, now: float) -> None:
         """A batch of actions runs."""
         self._waiting -= 1
-        self._acting.append(now)
+        self._acting[runner] = now
 
-    def action_ended(self, sessions: Sequence[tuple[Hashable, int]], now: float) -> None:
-        """The batch that started first has run."""
-        self._action_time.ran(1, now - self._acting.pop(0))
-        if self._ready is not None:
-            self._ready.passed += 1
+    def action_ended(
+        self, runner: Hashable, sessions: Sequence[tuple[Hashable, int]], now: float
+    ) -> None:
+        """The batch of the runner has run."""
+        started = self._acting.pop(runner, None)
+        if started is None:
+            return
+        self._action_time.ran(1, now - started)
+        for ready in self._ready.values():
+            ready.passed += 1
         for session, _ in sessions:
             self._arrivals.answered(session, now)
 
-    def step_ready(self, program: str, now: float, *, is_awaited: bool) -> None:
-        """The planner's next step could start.
+    def action_given_up(self, runner: Hashable) -> None:
+        """The batch of the runner hangs, and another runner has taken its place."""
+        self._acting.pop(runner, None)
+
+    def step_ready(self, run: Hashable, program: str, now: float, *, is_awaited: bool) -> None:
+        """The next step of a planner's run could start.
 
         Args:
+            run: which.
             program: its kind; steps of a kind take about as long.
             now: the time.
             is_awaited: whether somebody waits for the subtask.
         """
-        self._ready = _Ready(program, is_awaited, now)
+        self._ready[run] = _Ready(program, is_awaited, now)
 
-    def step_is_next(self, now: float) -> bool:
-        """Whether the step may start."""
+    def step_is_next(self, run: Hashable, now: float) -> bool:
+        """Whether the step of the run may start."""
         self._look_at = None
-        ready = self._ready
-        if ready is None or self._acting:
+        if self._acting:
             return False
+        self._look_at = self._hangs_from(now)
+        if self._look_at is not None:
+            return False
+        ready = self._ready[run]
         if self._waiting:
             self._look_at = ready.since + LONGEST_HOLD
-            return self._goes_before_actions(now)
+            return self._goes_before_actions(ready, now)
         return self._is_prompt(ready) or self._finds_a_gap(ready, now)
 
-    def step_started(self, now: float) -> None:
+    def step_started(self, run: Hashable, now: float) -> None:
         """It runs."""
-        assert self._ready is not None
-        self._step, self._ready = (self._ready.program, now), None
+        self._steps[run] = self._ready.pop(run).program, now
 
-    def step_ended(self, now: float) -> None:
+    def step_ended(self, run: Hashable, now: float) -> None:
         """It has run."""
-        assert self._step is not None
-        program, started = self._step
+        program, started = self._steps.pop(run)
         self._step_times[program].ran(1, now - started)
-        self._step = None
 
     @property
     def next_look(self) -> float | None:
         """When to ask again for what was refused last, if nothing happens; None: not before."""
         return self._look_at
 
-    def _goes_before_actions(self, now: float) -> bool:
-        ready = self._ready
-        if ready is None or self._step is not None:
-            return False
+    def _hangs_from(self, now: float) -> float | None:
+        """When the step that runs will count as one that hangs; None if none runs or it does."""
+        times = (started + LONGEST_STEP for _, started in self._steps.values())
+        return max((time for time in times if now < time), default=None)
+
+    def _goes_before_actions(self, ready: _Ready, now: float) -> bool:
         return (ready.passed > 0 and self._is_prompt(ready)) or self._was_held(ready, now)
 
     def _is_prompt(self, ready: _Ready) -> bool:

@@ -6,19 +6,24 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from openpi_flash_server.admin.administered import Administered, Swap
+from openpi_flash_server.admin.administered import Administered, Swap, WatchedSlot
 from openpi_flash_server.admin.app import make_app
 from openpi_flash_server.admin.http_server import AdminPort
 from openpi_flash_server.admin.metrics import Metrics
 from openpi_flash_server.admin.session_board import SessionBoard
 from openpi_flash_server.admin.spans import RequestSpans, Tracing, TracingError, open_tracing
+from openpi_flash_server.config.action_settings import ActionSettings
 from openpi_flash_server.config.listen_address import with_port
 from openpi_flash_server.config.live_prompts import LivePrompts
-from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
+from openpi_flash_server.config.planner_settings import PlannerSettings
+from openpi_flash_server.config.server_config import ServerConfig
 from openpi_flash_server.logs import log_output
 from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.recording.recorder import Recorder
+from openpi_flash_server.serving.checkpoint_slot import CheckpointSlot
 from openpi_flash_server.serving.endpoint import Endpoint, StartError
 from openpi_flash_server.serving.identity import identity
+from openpi_flash_server.shadow.shadow import Shadow
 from openpi_flash_server.slot.voice import Listener
 from openpi_flash_server.transports.client_events import ClientListener
 
@@ -42,7 +47,8 @@ class Administration:
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._identity = identity(config)
-        self._endpoints: dict[str, Endpoint] = {}
+        # replaced as a whole: the operator's port reads it on threads of its own
+        self._slots: Mapping[str, WatchedSlot] = {}
         self._metrics = Metrics(self._identity["versions"])
         self._board = SessionBoard(keeps_frames=config.admin.show_frames, clock=time.monotonic)
         self.prompts = LivePrompts(config.prompts)
@@ -60,31 +66,51 @@ class Administration:
         Raises:
             StartError: a port or the socket cannot be listened on.
         """
-        slot_listeners: list[Listener] = []
         client_listeners: list[ClientListener] = []
         if self._config.admin.enabled:
-            slot_listeners += [self._metrics.slot_listener(name), self._board.slot_listener(name)]
             client_listeners += [self._metrics.client_listener(name), self._board.client_event]
-        if self._tracing is not None:
-            offset = time.time() - time.monotonic()
-            slot_listeners.append(RequestSpans(name, self._tracing.tracer, wall_offset=offset))
         endpoint = Endpoint(
             name,
             self._config,
-            slot_listeners=slot_listeners,
+            slot_listeners=self._slot_listeners(name),
             client_listeners=client_listeners,
         )
-        self._endpoints[name] = endpoint
-        self._metrics.watch_slot(
-            name, lambda: endpoint.unhealthy_because is None, endpoint.counters
-        )
+        self._add(name, endpoint)
         return endpoint
 
-    def open(self, swap: Swap | None) -> None:
+    def watch(self, slot: CheckpointSlot) -> None:
+        """Watches a slot that came on demand."""
+        for listener in self._slot_listeners(slot.name):
+            slot.slot.subscribe(listener)
+        self._add(slot.name, slot)
+
+    def forget(self, slot: CheckpointSlot) -> None:
+        """A slot that came on demand is gone."""
+        self._slots = {name: one for name, one in self._slots.items() if one is not slot}
+        self._metrics.forget_slot(slot.name)
+
+    def _slot_listeners(self, name: str) -> list[Listener]:
+        listeners: list[Listener] = []
+        if self._config.admin.enabled:
+            listeners += [self._metrics.slot_listener(name), self._board.slot_listener(name)]
+        if self._tracing is not None:
+            offset = time.time() - time.monotonic()
+            listeners.append(RequestSpans(name, self._tracing.tracer, wall_offset=offset))
+        return listeners
+
+    def _add(self, name: str, slot: WatchedSlot) -> None:
+        self._slots = {**self._slots, name: slot}
+        self._metrics.watch_slot(name, slot)
+
+    def open(
+        self, swaps: Mapping[str, Swap], recorder: Recorder | None, shadow: Shadow | None
+    ) -> None:
         """Opens the operator's port, if the configuration wants one.
 
         Args:
-            swap: replaces the policy of the action slot; None if there is none.
+            swaps: replace the models, by the names of their slots.
+            recorder: of all slots; None if nothing is recorded.
+            shadow: of the action slot; None if there is none.
 
         Raises:
             StartError: it cannot be listened on, and was chosen.
@@ -92,15 +118,21 @@ class Administration:
         settings = self._config.admin
         if not settings.enabled:
             return
+        if recorder is not None:
+            self._metrics.watch_recorder(lambda: recorder.state)
+        if shadow is not None:
+            self._metrics.watch_shadow("action", lambda: shadow.totals)
         administered = Administered(
-            slots=self._endpoints,
+            slots=lambda: self._slots,
             identity=lambda: self._identity,
             prompts=self.prompts,
             has_action=self._config.action is not None,
             has_planner=self._config.planner is not None,
             metrics=self._metrics,
             board=self._board,
-            swap=swap,
+            swaps=swaps,
+            recorder=recorder,
+            copies=None if shadow is None else lambda: shadow.totals,
             set_log_level=log_output.set_level,
             log_level=log_output.level,
             clock=time.monotonic,
@@ -118,11 +150,13 @@ class Administration:
         self._metrics.describe_model(slot, metadata)
         return {**metadata, **{key: self._identity[key] for key in ("config_digest", "versions")}}
 
-    def replaced_action(self, settings: ActionSettings) -> None:
-        """Notes that the action slot serves with other settings from now on."""
+    def replaced(self, slot: str, settings: ActionSettings | PlannerSettings) -> None:
+        """Notes that a slot serves with other settings from now on."""
         former = self._config.action
-        self._config = self._config.model_copy(update={"action": settings})
+        self._config = self._config.model_copy(update={slot: settings})
         self._identity = identity(self._config)
+        if not isinstance(settings, ActionSettings):
+            return
         # an equal one says nothing against what the operator has set since
         is_new = former is None or settings.default_prompt != former.default_prompt
         if settings.default_prompt is not None and is_new:

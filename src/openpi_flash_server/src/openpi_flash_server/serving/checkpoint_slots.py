@@ -14,20 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openpi_flash_server.config.action_settings import ActionSettings
 from openpi_flash_server.config.files import user_path
-from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
+from openpi_flash_server.config.server_config import ServerConfig
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.logs.outside_text import shown
 from openpi_flash_server.positronic.checkpoint_names import checkpoint_names, find_checkpoint
 from openpi_flash_server.positronic.checkpoint_queue import Admit, CheckpointQueue, Load
 from openpi_flash_server.positronic.codecs import ChunkTiming
-from openpi_flash_server.runners.device_turns import DeviceTurns
 from openpi_flash_server.runners.job_thread import JobThread
-from openpi_flash_server.runners.own_thread import OwnThread
-from openpi_flash_server.slot.event_log import EventLog
-from openpi_flash_server.slot.gate import Gate
-from openpi_flash_server.slot.runner import Handler
+from openpi_flash_server.serving.checkpoint_slot import CheckpointSlot, LoadedCheckpoint
+from openpi_flash_server.slot.events import Event, GivenUp
 from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.slot.voice import Listener
 from openpi_flash_server.transports.websocket.checkpoint_source import (
     Lease,
     Unavailable,
@@ -38,25 +37,6 @@ from openpi_flash_server.transports.websocket.positronic_protocol import Positro
 log = EventLogger(__name__)
 
 Ready = Callable[[Lease | Unavailable], None]
-
-
-@dataclass(frozen=True)
-class LoadedCheckpoint:
-    """A policy in memory.
-
-    Attributes:
-        handler: warm.
-        metadata: what clients are told of it.
-        unload: gives the memory back.
-        gate: may hold requests back; None holds none.
-        turns: of a device that another slot uses, too.
-    """
-
-    handler: Handler
-    metadata: Mapping[str, Any]
-    unload: Callable[[], None]
-    gate: Gate | None = None
-    turns: DeviceTurns | None = None
 
 
 @dataclass(frozen=True)
@@ -74,14 +54,30 @@ class ServedPolicy:
     slot: Slot
 
 
+@dataclass(frozen=True)
+class SlotWatch:
+    """What a service does for a checkpoint's slot besides serving.
+
+    Attributes:
+        begins: watches the slot from now on; it does not take requests yet.
+        serves: notes what the slot serves; returns what clients are told.
+        ends: the slot is gone.
+    """
+
+    begins: Callable[[CheckpointSlot], None]
+    serves: Callable[[CheckpointSlot, Mapping[str, Any]], Mapping[str, Any]]
+    ends: Callable[[CheckpointSlot], None]
+
+
 class CheckpointSlots:
     """A `CheckpointSource`. May be called from any thread.
 
     Args:
         config: names the directory, and how many checkpoints may be in memory.
         served: what the action slot serves, once it is open.
-        load: loads a checkpoint; may take minutes.
-        watch: is told of each slot before it opens, and of what it serves.
+        load: loads a checkpoint for a slot, which gets the stage; may take minutes.
+        make_slot: a slot for the checkpoint of that name.
+        watch: is told of each slot.
     """
 
     def __init__(
@@ -89,21 +85,36 @@ class CheckpointSlots:
         config: ServerConfig,
         *,
         served: Callable[[], ServedPolicy],
-        load: Callable[[ActionSettings], LoadedCheckpoint],
-        watch: Callable[[Slot, Mapping[str, Any]], None],
+        load: Callable[[ActionSettings, Slot], LoadedCheckpoint],
+        make_slot: Callable[[str], CheckpointSlot],
+        watch: SlotWatch,
     ) -> None:
         given = config.positronic.checkpoints_dir
         self._directory = None if given is None else user_path(given)
         self._served = served
         self._load = load
+        self._make_slot = make_slot
         self._watch = watch
         self._queue = CheckpointQueue(config.positronic.max_checkpoints)
         self._lock = threading.RLock()
         self._numbers = itertools.count(1)
         self._wanted: dict[int, tuple[ServedPolicy, Ready]] = {}
-        self._slots: dict[str, tuple[Slot, LoadedCheckpoint]] = {}
+        self._slots: dict[str, CheckpointSlot] = {}
         self._closed = False
         self._loading = JobThread("checkpoints")
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a checkpoint is being loaded."""
+        with self._lock:
+            return self._queue.is_loading
+
+    def log_traffic(self) -> None:
+        """Logs for each slot what happened to its requests since the last call."""
+        with self._lock:
+            slots = list(self._slots.values())
+        for slot in slots:
+            slot.traffic.log_summary()
 
     def names(self) -> list[str]:
         """The checkpoints of the directory, and the action slot's own; reads the disk."""
@@ -154,9 +165,9 @@ class CheckpointSlots:
         end = time.monotonic() + grace
         with self._lock:
             self._closed = True
-            slots = [slot for slot, _ in self._slots.values()]
+            slots = list(self._slots.values())
         for slot in slots:
-            slot.stop_accepting()
+            slot.slot.stop_accepting()
         finished = [slot.close(grace=max(0.0, end - time.monotonic())) for slot in slots]
         # a checkpoint that is being loaded cannot be interrupted
         self._loading.close(0)
@@ -178,6 +189,9 @@ class CheckpointSlots:
     def _left(self, name: str) -> None:
         with self._lock:
             self._queue.left(name)
+            slot = self._slots[name]
+        if slot.slot.hangs:
+            self._loading.do(lambda: self._unload_hanging(name, slot))
         self._advance()
 
     def _advance(self) -> None:
@@ -193,45 +207,75 @@ class CheckpointSlots:
                         for number, wanted in self._wanted.items()
                         if self._queue.wants(number) == step.name
                     )
-                    self._loading.do(self._loader(step, former, served.settings))
+                    self._loading.do(self._loader(step.name, former, served.settings))
                     continue
                 served, ready = self._wanted.pop(step.request)
-                slot, loaded = self._slots[step.name]
-            ready(_lease(served, step.name, slot, loaded.metadata, self._releaser(step)))
+                slot = self._slots[step.name]
+            ready(_lease(served, step.name, slot.slot, slot.metadata or {}, self._releaser(step)))
 
     def _releaser(self, admitted: Admit) -> Callable[[], None]:
         return lambda: self._left(admitted.name)
 
     def _loader(
-        self,
-        step: Load,
-        former: tuple[Slot, LoadedCheckpoint] | None,
-        settings: ActionSettings,
+        self, name: str, former: CheckpointSlot | None, settings: ActionSettings
     ) -> Callable[[], None]:
         def load() -> None:
+            slot = None
             try:
                 if former is not None:
-                    former[0].close(grace=_LAST_BATCH)
-                    former[1].unload()
-                    log.info("checkpoint unloaded", checkpoint=step.unload)
-                self._loaded(step.name, self._load(self._settings_of(step.name, settings)))
+                    self._unload(former)
+                slot = self._make_slot(name)
+                self._watch.begins(slot)
+                slot.slot.subscribe(self._hanging_listener(name, slot))
+                loaded = self._load(self._settings_of(name, settings), slot.slot)
+                slot.open(loaded, self._watch.serves(slot, loaded.metadata))
             except BaseException as error:
-                self._failed(step.name, error)
+                if slot is not None:
+                    self._watch.ends(slot)
+                    slot.close(grace=0)
+                self._failed(name, error)
+                return
+            self._loaded(name, slot)
 
         return load
+
+    def _unload(self, slot: CheckpointSlot) -> None:
+        ended = slot.close(grace=_LAST_BATCH)
+        slot.unload()
+        self._watch.ends(slot)
+        if ended:
+            log.info("checkpoint unloaded", slot=slot.name)
+        else:
+            log.warning(
+                "checkpoint unloaded, but a call of it still runs and keeps its memory",
+                slot=slot.name,
+            )
+
+    def _hanging_listener(self, name: str, slot: CheckpointSlot) -> Listener:
+        def listen(event: Event) -> None:
+            if isinstance(event, GivenUp):
+                self._loading.do(lambda: self._unload_hanging(name, slot))
+
+        return listen
+
+    def _unload_hanging(self, name: str, slot: CheckpointSlot) -> None:
+        """Unloads a checkpoint that hangs once no session uses it: the next one loads it anew."""
+        with self._lock:
+            if self._closed or self._slots.get(name) is not slot or not slot.slot.hangs:
+                return
+            if not self._queue.discard(name):
+                return
+            del self._slots[name]
+        self._unload(slot)
+        self._advance()
 
     def _settings_of(self, name: str, settings: ActionSettings) -> ActionSettings:
         assert self._directory is not None
         return settings.model_copy(update={"checkpoint_dir": str(self._directory / name)})
 
-    def _loaded(self, name: str, loaded: LoadedCheckpoint) -> None:
-        slot = Slot(f"action-{name}")
-        slot.subscribe(EventLog(slot.name))
-        self._watch(slot, loaded.metadata)
-        runner = OwnThread(f"slot-{slot.name}", loaded.handler, turns=loaded.turns)
-        slot.open(runner, loaded.gate)
+    def _loaded(self, name: str, slot: CheckpointSlot) -> None:
         with self._lock:
-            self._slots[name] = slot, loaded
+            self._slots[name] = slot
             self._queue.loaded(name)
             closed = self._closed
         log.info("checkpoint loaded for sessions", checkpoint=name)

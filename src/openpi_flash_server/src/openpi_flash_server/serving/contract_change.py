@@ -1,4 +1,4 @@
-"""Whether another policy can take the place of one while robots are connected. Pure."""
+"""Whether another model can take the place of one while robots are connected. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def contract_changes(former: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """The keys of the metadata in which two policies speak of different robots.
+    """The keys of the metadata in which two models speak of different robots.
 
     A connected client was told the former's: it would send the wrong images and play the wrong
     numbers.

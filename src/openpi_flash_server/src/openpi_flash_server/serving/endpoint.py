@@ -10,7 +10,8 @@ from typing import Any
 
 from openpi_flash_server.config.files import user_path
 from openpi_flash_server.config.listen_address import with_port
-from openpi_flash_server.config.server_config import ServerConfig, TransportSettings
+from openpi_flash_server.config.server_config import ServerConfig
+from openpi_flash_server.config.transport_settings import TransportSettings
 from openpi_flash_server.runners.device_turns import DeviceTurns
 from openpi_flash_server.runners.own_thread import OwnThread
 from openpi_flash_server.serving.traffic import Traffic
@@ -54,6 +55,8 @@ class Endpoint:
     Raises:
         StartError: a port or the socket cannot be listened on.
     """
+
+    loads_on_demand = False
 
     def __init__(
         self,

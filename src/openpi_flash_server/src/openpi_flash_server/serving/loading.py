@@ -1,4 +1,4 @@
-"""Loads and warms up the handlers of a configuration."""
+"""Makes the slots of a configuration from their models, loaded and warm."""
 
 from __future__ import annotations
 
@@ -6,23 +6,18 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from openpi_flash_models.model.rearrangements import Rearrangements
-from openpi_flash_models.policy.policy_protocol import ActionPolicy
+from openpi_flash_models.policy.policy_protocol import ActionPolicy, PolicySpec
+from openpi_flash_server.config.action_settings import ActionSettings
 from openpi_flash_server.config.live_prompts import LivePrompts
-from openpi_flash_server.config.model_settings import Dtype, GraphSettings
+from openpi_flash_server.config.planner_settings import PlannerSettings
 from openpi_flash_server.config.policy_name import NULL_MODEL
-from openpi_flash_server.config.server_config import (
-    ActionSettings,
-    PlannerSettings,
-    ServerConfig,
-)
+from openpi_flash_server.config.server_config import ServerConfig
 from openpi_flash_server.handlers.action import ActionHandler
 from openpi_flash_server.handlers.combined import CombinedHandler, task_reader
-from openpi_flash_server.handlers.null_policy import NullPolicy
 from openpi_flash_server.handlers.planning import Planner, PlannerHandler
 from openpi_flash_server.handlers.subtask_board import Pace
 from openpi_flash_server.handlers.subtask_feed import SubtaskFeed
@@ -33,7 +28,7 @@ from openpi_flash_server.serving.endpoint import StartError
 from openpi_flash_server.serving.framework_memory import leave_memory_to_pytorch
 from openpi_flash_server.serving.metadata import action_metadata, planner_metadata
 from openpi_flash_server.serving.model_library import ModelLibrary
-from openpi_flash_server.serving.own_policy_loading import load_own_policy
+from openpi_flash_server.serving.model_loading import download, load_planner, load_policy
 from openpi_flash_server.slot.gate import Gate
 from openpi_flash_server.slot.life import Stage
 from openpi_flash_server.slot.runner import Handler
@@ -68,6 +63,7 @@ class LoadedSlot:
         metadata: for its clients.
         gate: holds requests back; None holds none.
         turns: of a device that another slot uses, too.
+        spec: of the policy that answers; None for a planner.
     """
 
     name: str
@@ -75,13 +71,15 @@ class LoadedSlot:
     metadata: Mapping[str, Any]
     gate: Gate | None = None
     turns: DeviceTurns | None = None
+    spec: PolicySpec | None = None
 
 
 def load_slots(
     config: ServerConfig,
     slots: Mapping[str, Slot],
     loaders: Loaders,
-    library: ModelLibrary[ActionPolicy],
+    policies: ModelLibrary[ActionPolicy],
+    planners: ModelLibrary[Planner],
     *,
     prompts: LivePrompts,
     turns: DeviceTurns,
@@ -92,62 +90,47 @@ def load_slots(
         config: what to load.
         slots: the slots by name; they get the stage of the start, for /healthz.
         loaders: load the models.
-        library: keeps the policy.
+        policies: keeps the policy.
+        planners: keeps the planner.
         prompts: in force for all slots.
         turns: of the device, which an action model and a planner share.
     """
     loaded = []
     policy = None
     if config.action is not None:
-        policy = acquire_policy(config.action, slots, loaders, library)
+        policy = acquire_policy(config.action, slots.values(), loaders, policies)
     if config.planner is not None:
-        robot = config.planner.robot
-        if robot is None and policy is not None and policy.spec.robot != NULL_MODEL:
-            robot = policy.spec.robot or None
-        _download(config.planner, slots, loaders)
-        leave_memory_to_pytorch(sys.modules, os.environ)
-        with _stage(
-            slots,
-            Stage.LOADING,
-            "loading the planner model",
-            "planner model loaded",
-            checkpoint=config.planner.checkpoint_dir,
-        ):
-            planner = loaders.planner(config.planner, robot)
-        with _stage(slots, Stage.COMPILING, "compiling the planner model", "planner model is warm"):
-            planner.warm_up()
-        default_prompt = _default_prompt(config.action) if config.action is not None else None
-        handler: Handler = PlannerHandler(
-            planner,
-            prompts,
-            default_prompt=default_prompt,
-            turns=turns if policy is not None else None,
-        )
-        metadata = planner_metadata(policy.spec if policy is not None else None, planner.checkpoint)
-        loaded.append(LoadedSlot("planner", handler, metadata))
+        spec = None if policy is None else policy.spec
+        planner = acquire_planner(config.planner, spec, slots.values(), loaders, planners)
+        loaded.append(planner_slot(planner, config.action, spec, prompts=prompts, turns=turns))
     if policy is not None and config.action is not None:
+        planner_of = slots.get("planner")
         loaded.append(
-            action_slot(policy, config.action, config.planner, slots, prompts=prompts, turns=turns)
+            action_slot(
+                policy, config.action, config.planner, planner_of, prompts=prompts, turns=turns
+            )
         )
     return loaded
 
 
 def acquire_policy(
     settings: ActionSettings,
-    slots: Mapping[str, Slot],
+    slots: Iterable[Slot],
     loaders: Loaders,
     library: ModelLibrary[ActionPolicy],
+    *,
     key: Hashable | None = None,
 ) -> ActionPolicy:
-    """The policy of `settings`, loaded and warm; arguments as of `load_slots`.
+    """The policy of `settings`, loaded and warm.
 
     Args:
         settings: which policy.
-        slots: as there.
-        loaders: as there.
-        library: as there.
+        slots: get the stage, unless they are open.
+        loaders: load it.
+        library: keeps it.
         key: of the policy in the library; None: its settings.
     """
+    slots = tuple(slots)
 
     def load() -> ActionPolicy:
         _download(settings, slots, loaders)
@@ -169,28 +152,105 @@ def acquire_policy(
     return library.acquire(settings if key is None else key, load)
 
 
-def action_slot(
-    policy: ActionPolicy,
-    settings: ActionSettings,
-    planner: PlannerSettings | None,
-    slots: Mapping[str, Slot],
+def acquire_planner(
+    settings: PlannerSettings,
+    spec: PolicySpec | None,
+    slots: Iterable[Slot],
+    loaders: Loaders,
+    library: ModelLibrary[Planner],
+    *,
+    key: Hashable | None = None,
+) -> Planner:
+    """The planner of `settings`, loaded and warm; the other arguments are as of `acquire_policy`.
+
+    Args:
+        settings: which planner.
+        spec: of the policy beside it, whose robot's cameras it reads; None: there is none.
+        slots: as there.
+        loaders: as there.
+        library: as there.
+        key: as there.
+    """
+    slots = tuple(slots)
+    robot = settings.robot
+    if robot is None and spec is not None and spec.robot != NULL_MODEL:
+        robot = spec.robot or None
+
+    def load() -> Planner:
+        _download(settings, slots, loaders)
+        leave_memory_to_pytorch(sys.modules, os.environ)
+        with _stage(
+            slots,
+            Stage.LOADING,
+            "loading the planner model",
+            "planner model loaded",
+            checkpoint=settings.checkpoint_dir,
+        ):
+            planner = loaders.planner(settings, robot)
+        with _stage(slots, Stage.COMPILING, "compiling the planner model", "planner model is warm"):
+            planner.warm_up()
+        return planner
+
+    return library.acquire(settings if key is None else key, load)
+
+
+def planner_slot(
+    planner: Planner,
+    action: ActionSettings | None,
+    spec: PolicySpec | None,
     *,
     prompts: LivePrompts,
     turns: DeviceTurns,
 ) -> LoadedSlot:
-    """The action slot of a loaded policy, beside a planner if there is one."""
+    """The planner slot of a loaded planner.
+
+    Args:
+        planner: warm.
+        action: settings of the action slot beside it; None: there is none.
+        spec: of that slot's policy.
+        prompts: in force for all slots.
+        turns: of the device that both use.
+    """
+    handler = PlannerHandler(
+        planner,
+        prompts,
+        default_prompt=None if action is None else default_prompt_of(action),
+        turns=None if action is None else turns,
+    )
+    return LoadedSlot("planner", handler, planner_metadata(spec, planner.checkpoint))
+
+
+def action_slot(
+    policy: ActionPolicy,
+    settings: ActionSettings,
+    planner: PlannerSettings | None,
+    planner_slot: Slot | None,
+    *,
+    prompts: LivePrompts,
+    turns: DeviceTurns,
+) -> LoadedSlot:
+    """The action slot of a loaded policy, beside the slot of a planner if there is one."""
     action = ActionHandler(policy, prompts)
     metadata = action_metadata(policy.spec, has_planner=planner is not None)
-    if planner is None:
-        return LoadedSlot("action", action, metadata)
-    default_prompt = _default_prompt(settings)
+    if planner is None or planner_slot is None:
+        return LoadedSlot("action", action, metadata, spec=policy.spec)
+    default_prompt = default_prompt_of(settings)
     feed = SubtaskFeed(
-        slots["planner"],
+        planner_slot,
         pace=_pace(planner),
         task_of=task_reader(action, prompts, default_prompt),
     )
     handler = CombinedHandler(action, feed, prompts=prompts, default_prompt=default_prompt)
-    return LoadedSlot("action", handler, metadata, gate=feed, turns=turns)
+    return LoadedSlot("action", handler, metadata, gate=feed, turns=turns, spec=policy.spec)
+
+
+def default_prompt_of(settings: ActionSettings) -> str | None:
+    """The operator's default prompt, else the inference config's; the planner uses it too."""
+    if settings.default_prompt is not None or not settings.names_inference_config:
+        return settings.default_prompt
+    from openpi_flash_models.config.named_configs import get_config
+
+    return get_config(settings.model_config_name).default_prompt
 
 
 def _pace(settings: PlannerSettings) -> Pace:
@@ -203,7 +263,7 @@ def _pace(settings: PlannerSettings) -> Pace:
 
 
 def _download(
-    settings: ActionSettings | PlannerSettings, slots: Mapping[str, Slot], loaders: Loaders
+    settings: ActionSettings | PlannerSettings, slots: Sequence[Slot], loaders: Loaders
 ) -> None:
     from openpi_flash_models.checkpoints.fetching import is_missing
 
@@ -223,94 +283,6 @@ def _warm_up(policy: ActionPolicy, settings: ActionSettings) -> None:
         ) from error
 
 
-def _default_prompt(settings: ActionSettings) -> str | None:
-    """The operator's default prompt, else the inference config's; the planner uses it too."""
-    if settings.default_prompt is not None or not settings.names_inference_config:
-        return settings.default_prompt
-    from openpi_flash_models.config.named_configs import get_config
-
-    return get_config(settings.model_config_name).default_prompt
-
-
-def download(settings: ActionSettings | PlannerSettings) -> None:
-    """Fetches the checkpoint that the settings name, unless it is on this machine."""
-    from openpi_flash_models.checkpoints.fetching import (
-        fetch_planner_checkpoint,
-        fetch_policy_checkpoint,
-    )
-    from openpi_flash_models.downloads import fetch
-
-    if isinstance(settings, PlannerSettings):
-        with _naming("planner.checkpoint_dir"):
-            fetch_planner_checkpoint(settings.checkpoint_dir)
-        return
-    with _naming("action.checkpoint_dir"):
-        if settings.names_inference_config:
-            fetch_policy_checkpoint(settings.checkpoint_dir, settings.model_config_name)
-        else:
-            fetch(settings.checkpoint_dir)
-
-
-def load_policy(settings: ActionSettings) -> ActionPolicy:
-    """The policy that the settings name."""
-    if settings.model_config_name == NULL_MODEL:
-        return NullPolicy()
-    if not settings.names_inference_config:
-        return load_own_policy(settings)
-    from openpi_flash_models.checkpoints.fetching import fetch_policy_checkpoint
-
-    with _naming("action.checkpoint_dir"):
-        checkpoint = fetch_policy_checkpoint(settings.checkpoint_dir, settings.model_config_name)
-        from openpi_flash_models.load import load_policy as load
-
-        return load(
-            settings.model_config_name,
-            checkpoint,
-            default_prompt=settings.default_prompt,
-            framework=settings.framework,
-            dtype=_dtype(settings.dtype),
-            graph=_graph(settings.graph),
-            rtc=settings.rtc.options(),
-            max_batch=settings.max_batch,
-            normalization=settings.normalization,
-            malformed_tokens=settings.malformed_tokens,
-        )
-
-
-def load_planner(settings: PlannerSettings, robot: str | None) -> Planner:
-    """The planner that the settings name, with the cameras of `robot`."""
-    from openpi_flash_models.checkpoints.fetching import fetch_planner_checkpoint
-
-    with _naming("planner.checkpoint_dir"):
-        checkpoint = fetch_planner_checkpoint(settings.checkpoint_dir)
-        from openpi_flash_models.load import load_planner as load
-
-        return load(
-            checkpoint,
-            max_generation_tokens=settings.max_generation_tokens,
-            generation_prompt_format=settings.generation_prompt_format,
-            robot=robot,
-            dtype=_dtype(settings.dtype),
-            missing_cameras=settings.missing_cameras,
-            block_tokens=settings.block_tokens,
-        )
-
-
-@contextlib.contextmanager
-def _naming(field: str) -> Iterator[None]:
-    """Adds the setting to errors about a checkpoint."""
-    from openpi_flash_models.errors import CheckpointError, DownloadError
-
-    try:
-        yield
-    except (CheckpointError, DownloadError) as error:
-        raise StartError(f"{field}: {error}") from error
-
-
-def _dtype(name: Dtype) -> str | None:
-    return None if name == "auto" else name
-
-
 def _chosen(settings: ActionSettings) -> dict[str, object]:
     """The settings of how the model computes that were given, for the log."""
     given = settings.model_dump(exclude_unset=True, include=_CHOICES)
@@ -321,21 +293,12 @@ def _chosen(settings: ActionSettings) -> dict[str, object]:
     return chosen
 
 
-def _graph(settings: GraphSettings) -> Rearrangements | None:
-    """The switches, if one was set: they are for JAX only."""
-    if not settings.model_fields_set:
-        return None
-    from openpi_flash_models.jax_models.build import graph_of_device
-
-    return settings.options(graph_of_device())
-
-
 @contextlib.contextmanager
 def _stage(
-    slots: Mapping[str, Slot], stage: Stage, doing: str, done: str, **fields: object
+    slots: Sequence[Slot], stage: Stage, doing: str, done: str, **fields: object
 ) -> Iterator[None]:
     """A stage of the start: logs its begin and its end, and sets the text of /healthz."""
-    for slot in slots.values():
+    for slot in slots:
         slot.prepares(stage, f"warming up: {doing}")
     log.info(doing, stage=str(stage), **fields)
     started = time.monotonic()

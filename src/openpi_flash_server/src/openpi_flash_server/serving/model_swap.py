@@ -1,4 +1,4 @@
-"""Which policy the action slot serves, and how another one takes its place.
+"""Which model a slot serves, and how another one takes its place.
 
 Beside the former: it goes on until the other is warm, and no request notices. After the former:
 its memory is freed first, and requests are refused as not ready meanwhile. If the other cannot be
@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from openpi_flash_models.errors import CheckpointError, DownloadError, InferenceConfigError
-from openpi_flash_models.policy.policy_protocol import ActionPolicy
 from openpi_flash_server.admin.administered import SwapFailed, SwapRefused
-from openpi_flash_server.config.server_config import ActionSettings, ReloadMemory
+from openpi_flash_server.config.action_settings import ActionSettings
+from openpi_flash_server.config.field_types import ReloadMemory
+from openpi_flash_server.config.planner_settings import PlannerSettings
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.serving.contract_change import contract_changes
 from openpi_flash_server.serving.endpoint import Endpoint, StartError
@@ -30,54 +31,53 @@ from openpi_flash_server.slot.runner import Runner
 log = EventLogger(__name__)
 
 
+S = TypeVar("S", ActionSettings, PlannerSettings)
+
+
 @dataclass(frozen=True)
-class SwapSteps:
+class SwapSteps(Generic[S]):
     """What a service does for a swap.
 
     Attributes:
-        acquire: the policy of the settings, loaded and warm, under a key of the library.
+        load: the slot with the model of the settings, loaded and warm, under a key of the library.
         release: ends the use of a key.
-        slot_of: the action slot of a loaded policy.
         serves: notes the settings and the metadata that serve from now on; returns what clients
             are told.
         unless_closed: calls its argument, unless the service stops; returns whether it did.
     """
 
-    acquire: Callable[[ActionSettings, Hashable], ActionPolicy]
+    load: Callable[[S, Hashable], LoadedSlot]
     release: Callable[[Hashable], None]
-    slot_of: Callable[[ActionPolicy, ActionSettings], LoadedSlot]
-    serves: Callable[[ActionSettings, Mapping[str, Any]], Mapping[str, Any]]
+    serves: Callable[[S, Mapping[str, Any]], Mapping[str, Any]]
     unless_closed: Callable[[Callable[[], None]], bool]
 
 
-class ModelSwap:
-    """The policy of one action slot. May be used from any thread; one swap runs at a time.
+class ModelSwap(Generic[S]):
+    """The model of one slot. May be used from any thread; one swap of a server runs at a time.
 
     Args:
         endpoint: of the slot.
-        settings: of the policy that it opens with, and its key in the library.
+        settings: of the model that it opens with, and its key in the library.
         steps: what the service does.
+        swapping: held while a swap runs; all swaps of a server have the same.
     """
 
-    def __init__(self, endpoint: Endpoint, settings: ActionSettings, steps: SwapSteps) -> None:
+    def __init__(
+        self, endpoint: Endpoint, settings: S, steps: SwapSteps[S], swapping: threading.Lock
+    ) -> None:
         self._endpoint = endpoint
-        self._steps = steps
-        self._settings = settings
+        self._steps: SwapSteps[S] = steps
+        self._settings: S = settings
         self._held: Hashable | None = settings
         # each load has a number: the same directory may hold other weights the next time
         self._numbers = itertools.count(1)
-        self._swapping = threading.Lock()
+        self._swapping = swapping
         self._lost: Runner | None = None
 
     @property
-    def settings(self) -> ActionSettings:
-        """Of the policy that serves, or that served last."""
+    def settings(self) -> S:
+        """Of the model that serves, or that served last."""
         return self._settings
-
-    @property
-    def is_running(self) -> bool:
-        """Whether a swap is under way."""
-        return self._swapping.locked()
 
     def reload(
         self, checkpoint_dir: str | None = None, memory: ReloadMemory | None = None
@@ -92,7 +92,7 @@ class ModelSwap:
             What clients are told from now on.
 
         Raises:
-            SwapRefused: a swap is under way, or the slot has no policy yet or stops.
+            SwapRefused: a swap is under way, or the slot has no model yet or stops.
             SwapFailed: the other cannot serve.
         """
         settings = self._settings
@@ -100,41 +100,26 @@ class ModelSwap:
             settings = settings.model_copy(update={"checkpoint_dir": checkpoint_dir})
         return self.swap(settings, memory or settings.reload_memory)
 
-    def swap(self, settings: ActionSettings, memory: ReloadMemory) -> Mapping[str, Any]:
-        """As `reload`, with all settings of the other policy."""
+    def swap(self, settings: S, memory: ReloadMemory) -> Mapping[str, Any]:
+        """As `reload`, with all settings of the other model."""
         with self._alone():
-            started = time.monotonic()
-            log.info(
-                "reloading",
-                slot="action",
-                checkpoint=settings.checkpoint_dir,
-                memory=memory,
-            )
-            unloads = memory == "after" and self._endpoint.slot.is_open
-            if unloads:
-                self._give_up_former("warming up: another checkpoint is being loaded")
-            failure = self._failure_of_switching_to(settings)
-            if failure is not None:
-                left = self._load_former_again() if unloads else self._what_is_left()
-                raise SwapFailed(f"{failure}; {left}")
-            log.info("reloaded", slot="action", seconds=time.monotonic() - started)
-            return self._endpoint.metadata or {}
+            return self._swap(settings, memory)
 
     def unload(self) -> None:
-        """Frees the policy's memory; requests are refused until a reload.
+        """Frees the model's memory; requests are refused until a reload.
 
         Raises:
-            SwapRefused: a swap is under way, or there is no policy.
-            SwapFailed: the policy still runs, so that its memory cannot be freed.
+            SwapRefused: a swap is under way, or there is no model.
+            SwapFailed: the model still runs, so that its memory cannot be freed.
         """
         with self._alone():
             if not self._endpoint.slot.is_open:
-                raise SwapRefused("the action slot holds no policy")
+                raise SwapRefused(f"the {self._endpoint.name} slot holds no model")
             self._give_up_former("unloaded by the operator, a reload serves again")
-            log.info("unloaded", slot="action")
+            log.info("unloaded", slot=self._endpoint.name)
 
     def replace_hanging(self) -> None:
-        """Serves with a new instance of the policy that hangs, loaded on a thread of its own.
+        """Serves with a new instance of the model that hangs, loaded on a thread of its own.
 
         Without room for both nothing happens: the slot says that it hangs until the model comes
         back. Nor does it while an instance that was replaced hangs still: a third would, too.
@@ -146,24 +131,40 @@ class ModelSwap:
 
         def replace() -> None:
             # the log has said why
-            with contextlib.suppress(SwapRefused, SwapFailed):
-                self.reload()
+            with contextlib.suppress(SwapRefused, SwapFailed), self._alone(waits=True):
+                # it may have been replaced or come back meanwhile
+                if self._endpoint.slot.hangs:
+                    self._swap(self._settings, "beside")
 
         threading.Thread(target=replace, name="replacing", daemon=True).start()
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        if not self._swapping.acquire(blocking=False):
+    def _alone(self, *, waits: bool = False) -> Iterator[None]:
+        if not self._swapping.acquire(blocking=waits):
             raise SwapRefused("another reload is under way, wait for its end")
         try:
             slot = self._endpoint.slot
             if not (slot.is_open or slot.stage in _WITHOUT_MODEL) or slot.stage is Stage.DRAINING:
-                raise SwapRefused(f"the action slot is {slot.stage}")
+                raise SwapRefused(f"the {self._endpoint.name} slot is {slot.stage}")
             yield
         finally:
             self._swapping.release()
 
-    def _failure_of_switching_to(self, settings: ActionSettings) -> str | None:
+    def _swap(self, settings: S, memory: ReloadMemory) -> Mapping[str, Any]:
+        slot = self._endpoint.name
+        started = time.monotonic()
+        log.info("reloading", slot=slot, checkpoint=settings.checkpoint_dir, memory=memory)
+        unloads = memory == "after" and self._endpoint.slot.is_open
+        if unloads:
+            self._give_up_former("warming up: another checkpoint is being loaded")
+        failure = self._failure_of_switching_to(settings)
+        if failure is not None:
+            left = self._load_former_again() if unloads else self._what_is_left()
+            raise SwapFailed(f"{failure}; {left}")
+        log.info("reloaded", slot=slot, seconds=time.monotonic() - started)
+        return self._endpoint.metadata or {}
+
+    def _failure_of_switching_to(self, settings: S) -> str | None:
         """Why it failed, as text: an exception would keep the model that its traceback refers to.
 
         None: it did not fail.
@@ -171,16 +172,16 @@ class ModelSwap:
         try:
             self._load_and_switch(settings)
         except _EXPECTED as error:
-            log.error("reload failed", slot="action", reason=str(error))
+            log.error("reload failed", slot=self._endpoint.name, reason=str(error))
             return str(error)
         except Exception as error:
-            log.error("reload failed", slot="action", exception=error)
+            log.error("reload failed", slot=self._endpoint.name, exception=error)
             return f"{type(error).__name__}: {error}"
         return None
 
-    def _load_and_switch(self, settings: ActionSettings) -> None:
+    def _load_and_switch(self, settings: S) -> None:
         key = settings, next(self._numbers)
-        other = self._steps.slot_of(self._steps.acquire(settings, key), settings)
+        other = self._steps.load(settings, key)
         former: list[Runner | None] = []
 
         def switch() -> None:
@@ -220,7 +221,7 @@ class ModelSwap:
         held, self._held = self._held, None
         self._free(held)
         if not ended:
-            raise SwapFailed("the policy still runs, its memory is freed when it ends")
+            raise SwapFailed("the model still runs, its memory is freed when it ends")
 
     def _free(self, held: Hashable | None) -> None:
         if held is not None:
@@ -245,4 +246,4 @@ _EXPECTED = (StartError, SwapFailed, CheckpointError, DownloadError, InferenceCo
 """Their text says all; others are logged with their traceback."""
 
 _LONGEST_BATCH = 60.0
-"""s that a replaced policy may still run."""
+"""s that a replaced model may still run."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from openpi_flash_server.config.action_settings import ActionSettings
 from openpi_flash_server.config.policy_name import LEROBOT, python_name
-from openpi_flash_server.config.server_config import ActionSettings
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.own_policy.errors import PolicyLoadError
 from openpi_flash_server.own_policy.own_policy import OwnPolicy, own_policy

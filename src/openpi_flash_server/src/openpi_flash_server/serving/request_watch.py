@@ -6,8 +6,12 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
+from openpi_flash_server.config.action_settings import ActionSettings
+from openpi_flash_server.config.live_prompts import LivePrompts
+from openpi_flash_server.config.server_config import ServerConfig
+from openpi_flash_server.handlers.combined import prompt_reader
 from openpi_flash_server.serving.endpoint import Endpoint
+from openpi_flash_server.serving.loading import default_prompt_of
 from openpi_flash_server.serving.recordings import make_recorder
 from openpi_flash_server.shadow.shadow import Shadow
 from openpi_flash_server.shadow.shadowing_handler import ShadowingHandler
@@ -20,12 +24,15 @@ class RequestWatch:
 
     Args:
         config: what is served.
+        prompts: in force for all slots.
 
     Raises:
         StartError: the directory of recordings cannot be written to.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, prompts: LivePrompts) -> None:
+        self._action = config.action if config.planner is not None else None
+        self._prompts = prompts
         self._shadow_settings = config.shadow_action
         self._shadow_handler: Handler | None = None
         self.recorder = make_recorder(config)
@@ -37,14 +44,16 @@ class RequestWatch:
             endpoint.slot.subscribe(self.recorder.listener(endpoint.name))
         if self._shadow_settings is not None and endpoint.name == "action":
             record = None if self.recorder is None else self.recorder.record
-            self.shadow = Shadow(endpoint.slot, record=record)
+            prompt_of = None
+            if self._action is not None:
+                prompt_of = prompt_reader(self._prompts, default_prompt_of(self._action))
+            self.shadow = Shadow(endpoint.slot, record=record, prompt_of=prompt_of)
             endpoint.slot.subscribe(self.shadow.listen)
 
-    def attach_checkpoint(self, slot: Slot, metadata: Mapping[str, Any]) -> None:
+    def attach_checkpoint(self, slot: Slot) -> None:
         """Records the requests of a slot for another checkpoint."""
         if self.recorder is not None:
             slot.subscribe(self.recorder.listener(slot.name))
-        self.serves(slot, metadata)
 
     def load_shadow(self, load: Callable[[ActionSettings], Handler]) -> None:
         """Loads the shadow's policy with `load`, if there is one."""

@@ -6,19 +6,24 @@ import dataclasses
 import functools
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, TypeVar
 
-from openpi_flash_models.policy.policy_protocol import ActionPolicy
+from openpi_flash_models.policy.policy_protocol import ActionPolicy, PolicySpec
+from openpi_flash_server.config.action_settings import ActionSettings
 from openpi_flash_server.config.listen_address import is_loopback
-from openpi_flash_server.config.server_config import ActionSettings, ServerConfig
+from openpi_flash_server.config.planner_settings import PlannerSettings
+from openpi_flash_server.config.server_config import ServerConfig
+from openpi_flash_server.handlers.action import ActionHandler
+from openpi_flash_server.handlers.planning import Planner
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.runners.device_turns import DeviceTurns
 from openpi_flash_server.serving.administration import Administration
+from openpi_flash_server.serving.checkpoint_slot import CheckpointSlot, LoadedCheckpoint
 from openpi_flash_server.serving.checkpoint_slots import (
     CheckpointSlots,
-    LoadedCheckpoint,
     ServedPolicy,
+    SlotWatch,
     positronic_sessions,
 )
 from openpi_flash_server.serving.endpoint import Endpoint, StartError
@@ -26,9 +31,11 @@ from openpi_flash_server.serving.loading import (
     LOADERS,
     LoadedSlot,
     Loaders,
+    acquire_planner,
     acquire_policy,
     action_slot,
     load_slots,
+    planner_slot,
 )
 from openpi_flash_server.serving.model_library import ModelLibrary
 from openpi_flash_server.serving.model_swap import ModelSwap, SwapSteps
@@ -37,6 +44,8 @@ from openpi_flash_server.slot.events import GivenUp
 from openpi_flash_server.slot.slot import Slot
 
 log = EventLogger(__name__)
+
+S = TypeVar("S", ActionSettings, PlannerSettings)
 
 DRAIN_GRACE = 8.0
 """s for accepted requests after a signal to stop; `docker stop` kills after 10 s."""
@@ -52,7 +61,7 @@ class Service:
     Attributes:
         endpoints: the slots with their ports, by name.
         admin: the operator's side.
-        swap: replaces the policy of the action slot; None if there is none.
+        swaps: replace the models, by the names of their slots.
 
     Raises:
         StartError: a port cannot be listened on.
@@ -61,12 +70,15 @@ class Service:
     def __init__(self, config: ServerConfig, loaders: Loaders = LOADERS) -> None:
         self._config = config
         self._loaders = loaders
-        self._library: ModelLibrary[ActionPolicy] = ModelLibrary()
-        self.swap: ModelSwap | None = None
+        self._policies: ModelLibrary[ActionPolicy] = ModelLibrary()
+        self._planners: ModelLibrary[Planner] = ModelLibrary()
+        self._spec: PolicySpec | None = None
+        self._swapping = threading.Lock()
+        self.swaps: dict[str, ModelSwap[ActionSettings] | ModelSwap[PlannerSettings]] = {}
         self._turns = DeviceTurns()
         self.endpoints: dict[str, Endpoint] = {}
         self.admin = Administration(config)
-        self.watch = RequestWatch(config)
+        self.watch = RequestWatch(config, self.admin.prompts)
         self._checkpoints: CheckpointSlots | None = None
         # a stop may come in the middle of loading: a closed service must not open
         self._opening = threading.Lock()
@@ -83,9 +95,10 @@ class Service:
                     certificate_sha256=endpoint.quic.fingerprint,
                 )
             if config.action is not None:
-                self.swap = self._swap_of(self.endpoints["action"], config.action)
-            self._hold_sessions()
-            self.admin.open(self.swap)
+                self._hold_sessions(self._allow_swaps("action", config.action, self._load_action))
+            if config.planner is not None:
+                self._allow_swaps("planner", config.planner, self._load_planner)
+            self.admin.open(self.swaps, self.watch.recorder, self.watch.shadow)
         except StartError:
             self.close(grace=0)
             raise
@@ -111,11 +124,12 @@ class Service:
                 self._config,
                 slots,
                 self._loaders,
-                self._library,
+                self._policies,
+                self._planners,
                 prompts=self.admin.prompts,
                 turns=self._turns,
             )
-            self.watch.load_shadow(lambda settings: self._load(settings).handler)
+            self.watch.load_shadow(lambda settings: self._load_shadow(settings, slots.values()))
         except BaseException as error:
             for slot in slots.values():
                 slot.has_trouble(f"loading failed: {error}")
@@ -123,6 +137,7 @@ class Service:
         with self._opening:
             if self._closed:
                 return
+            self._spec = next((one.spec for one in loaded if one.spec is not None), None)
             for one in loaded:
                 metadata = self._serves(one.name, one.metadata)
                 handler = self.watch.beside_shadow(one.name, one.handler)
@@ -136,49 +151,96 @@ class Service:
         self.watch.serves(self.endpoints[name].slot, told)
         return told
 
-    def _load(self, settings: ActionSettings) -> LoadedSlot:
-        slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
-        policy = acquire_policy(settings, slots, self._loaders, self._library)
-        return self._action_slot(policy, settings, slots)
+    def _load_action(self, settings: ActionSettings, key: Hashable) -> LoadedSlot:
+        slots = [self.endpoints["action"].slot]
+        policy = acquire_policy(settings, slots, self._loaders, self._policies, key=key)
+        loaded = self._action_slot(policy, settings)
+        handler = self.watch.beside_shadow("action", loaded.handler)
+        return dataclasses.replace(loaded, handler=handler)
 
-    def _action_slot(
-        self, policy: ActionPolicy, settings: ActionSettings, slots: Mapping[str, Slot]
-    ) -> LoadedSlot:
+    def _load_planner(self, settings: PlannerSettings, key: Hashable) -> LoadedSlot:
+        slots = [self.endpoints["planner"].slot]
+        planner = acquire_planner(
+            settings, self._spec, slots, self._loaders, self._planners, key=key
+        )
+        return planner_slot(
+            planner, self._config.action, self._spec, prompts=self.admin.prompts, turns=self._turns
+        )
+
+    def _load_shadow(self, settings: ActionSettings, slots: Iterable[Slot]) -> ActionHandler:
+        """The shadow's policy, which asks no planner; `slots` get the stage."""
+        policy = acquire_policy(settings, slots, self._loaders, self._policies)
+        return ActionHandler(policy, self.admin.prompts)
+
+    def _load_beside(self, settings: ActionSettings, slots: Iterable[Slot]) -> LoadedSlot:
+        """A policy besides that of the action slot; `slots` get the stage."""
+        policy = acquire_policy(settings, slots, self._loaders, self._policies)
+        return self._action_slot(policy, settings)
+
+    def _action_slot(self, policy: ActionPolicy, settings: ActionSettings) -> LoadedSlot:
+        planner = self.endpoints.get("planner")
         return action_slot(
             policy,
             settings,
             self._config.planner,
-            slots,
+            None if planner is None else planner.slot,
             prompts=self.admin.prompts,
             turns=self._turns,
         )
 
-    def _hold_sessions(self) -> None:
+    def _hold_sessions(self, swap: ModelSwap[ActionSettings]) -> None:
         """Lets Positronic's clients ask for checkpoints, if the configuration wants that."""
 
         def served() -> ServedPolicy:
-            assert self.swap is not None
             endpoint = self.endpoints["action"]
-            return ServedPolicy(self.swap.settings, endpoint.metadata or {}, endpoint.slot)
+            return ServedPolicy(swap.settings, endpoint.metadata or {}, endpoint.slot)
 
-        def load(settings: ActionSettings) -> LoadedCheckpoint:
-            loaded = self._load(settings)
-            release = functools.partial(self._library.release, settings)
+        def load(settings: ActionSettings, slot: Slot) -> LoadedCheckpoint:
+            loaded = self._load_beside(settings, [slot])
+            release = functools.partial(self._policies.release, settings)
             return LoadedCheckpoint(
                 loaded.handler, loaded.metadata, release, loaded.gate, loaded.turns
             )
 
+        def make_slot(checkpoint: str) -> CheckpointSlot:
+            endpoint = self.endpoints["action"]
+            return CheckpointSlot(
+                checkpoint,
+                max_wait=endpoint.slot.max_wait,
+                give_up_after=swap.settings.watchdog_s or None,
+                links=endpoint.links,
+            )
+
         if self._config.positronic.codec is not None:
             self._checkpoints = CheckpointSlots(
-                self._config, served=served, load=load, watch=self.watch.attach_checkpoint
+                self._config, served=served, load=load, make_slot=make_slot, watch=self._slot_watch
             )
             sessions = positronic_sessions(self._config, self._checkpoints)
             self.endpoints["action"].websocket.hold_sessions(sessions)
 
-    def _swap_of(self, endpoint: Endpoint, settings: ActionSettings) -> ModelSwap:
-        def serves(settings: ActionSettings, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-            self.admin.replaced_action(settings)
-            return self._serves("action", metadata)
+    @property
+    def _slot_watch(self) -> SlotWatch:
+        def begins(slot: CheckpointSlot) -> None:
+            self.admin.watch(slot)
+            self.watch.attach_checkpoint(slot.slot)
+
+        def serves(slot: CheckpointSlot, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+            told = self.admin.serves(slot.name, metadata)
+            self.watch.serves(slot.slot, told)
+            return told
+
+        return SlotWatch(begins, serves, self.admin.forget)
+
+    def _allow_swaps(
+        self, name: str, settings: S, load: Callable[[S, Hashable], LoadedSlot]
+    ) -> ModelSwap[S]:
+        """Lets the operator replace the model of a slot, and replaces one that hangs."""
+        endpoint = self.endpoints[name]
+        library = self._policies if name == "action" else self._planners
+
+        def serves(settings: S, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+            self.admin.replaced(name, settings)
+            return self._serves(name, metadata)
 
         def unless_closed(switch: Callable[[], None]) -> bool:
             with self._opening:
@@ -186,35 +248,21 @@ class Service:
                     switch()
                 return not self._closed
 
-        slots = {name: endpoint.slot for name, endpoint in self.endpoints.items()}
-
-        def slot_of(policy: ActionPolicy, settings: ActionSettings) -> LoadedSlot:
-            loaded = self._action_slot(policy, settings, slots)
-            handler = self.watch.beside_shadow("action", loaded.handler)
-            return dataclasses.replace(loaded, handler=handler)
-
-        swap = ModelSwap(
-            endpoint,
-            settings,
-            SwapSteps(
-                acquire=lambda settings, key: acquire_policy(
-                    settings, slots, self._loaders, self._library, key
-                ),
-                release=self._library.release,
-                slot_of=slot_of,
-                serves=serves,
-                unless_closed=unless_closed,
-            ),
+        steps = SwapSteps(
+            load=load, release=library.release, serves=serves, unless_closed=unless_closed
         )
+        swap = ModelSwap(endpoint, settings, steps, self._swapping)
         endpoint.slot.subscribe(
             lambda event: swap.replace_hanging() if isinstance(event, GivenUp) else None
         )
+        self.swaps[name] = swap
         return swap
 
     @property
     def is_loading(self) -> bool:
-        """Whether a policy is being loaded beside or in place of another."""
-        return self.swap is not None and self.swap.is_running
+        """Whether a model is being loaded, beside those that serve or in place of one."""
+        is_session_waiting = self._checkpoints is not None and self._checkpoints.is_loading
+        return self._swapping.locked() or is_session_waiting
 
     def log_traffic(self) -> None:
         """Logs for each slot what happened to its requests since the last call, if there were any.
@@ -223,6 +271,8 @@ class Service:
         """
         for endpoint in self.endpoints.values():
             endpoint.traffic.log_summary()
+        if self._checkpoints is not None:
+            self._checkpoints.log_traffic()
         self.watch.log_summary()
 
     @property

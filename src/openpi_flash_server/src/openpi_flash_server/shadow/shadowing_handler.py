@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from openpi_flash_server.slot.runner import (
     BatchHandler,
+    FirstActionsHandler,
     Handler,
     Result,
     batch_key_of,
@@ -31,6 +32,15 @@ class ShadowingHandler:
     def handle(self, work: Work) -> dict[str, Any]:
         """As the handler that the work is for."""
         return self._of(work.session).handle(work)
+
+    def handle_with_first(
+        self, work: Work, first: Callable[[dict[str, Any]], None]
+    ) -> dict[str, Any]:
+        """As the handler that the work is for, which may give no first actions."""
+        handler = self._of(work.session)
+        if isinstance(handler, FirstActionsHandler):
+            return handler.handle_with_first(work, first)
+        return handler.handle(work)
 
     @property
     def max_batch(self) -> int:

@@ -15,7 +15,7 @@ from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.logs.outside_text import described
 from openpi_flash_server.slot.answer import Answer, Failure, Reply
 from openpi_flash_server.slot.encoded_images import MARK
-from openpi_flash_server.slot.work import Work, parse_message
+from openpi_flash_server.slot.work import FIRST_ACTIONS, Work, parse_message
 
 KEY = "batch"
 """The number of observations."""
@@ -43,7 +43,7 @@ def parse_works(message: Any, *, session: str) -> tuple[tuple[Work, ...], bool]:
     parts = {
         key: _split(value, size, str(key))
         for key, value in message.items()
-        if key not in _OF_THE_REQUEST and key != KEY
+        if key not in _OF_THE_REQUEST and key not in _WITHOUT_EFFECT
     }
     rows = ({key: part[row] for key, part in parts.items()} | whole for row in range(size))
     works = (parse_message(row, session=session, row=index) for index, row in enumerate(rows))
@@ -90,6 +90,7 @@ def _split(value: Any, size: int, path: str) -> Sequence[Any]:
     return [value] * size
 
 
+_WITHOUT_EFFECT = (KEY, FIRST_ACTIONS)
 _OF_THE_REQUEST = frozenset(
     {"mode", "session", "deadline_ms", "request_class", "observation_stamp"}
     | {"expected_artifact", "traceparent"}

@@ -73,16 +73,18 @@ class Timing:
     """How long a request took.
 
     Attributes:
-        queue_ms: waiting for its turn.
+        queue_ms: waiting for its turn, apart from decoding.
         decode_ms: decoding the message and its images.
         infer_ms: the calls of the handler that ran it.
         batch_size: observations in the largest of them.
+        first_ms: from its arrival to its first actions; None if none came ahead.
     """
 
     queue_ms: float
     decode_ms: float
     infer_ms: float
     batch_size: int
+    first_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Turns exceptions into the failures that clients get."""
+"""The failures that clients get: of exceptions, and of requests that are not run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import traceback
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.logs.outside_text import shown, shown_lines
 from openpi_flash_server.slot.answer import ErrorCode, Failure, RequestFailed
+from openpi_flash_server.slot.scheduler import DropReason
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -31,5 +32,27 @@ def internal(error: BaseException) -> Failure:
     return Failure(ErrorCode.INTERNAL, message, _traceback(error), error)
 
 
+def dropped(reason: DropReason) -> Failure:
+    """The answer to a request that is not run."""
+    return Failure(*_DROPPED[reason])
+
+
 def _traceback(error: BaseException) -> str:
     return shown_lines("".join(traceback.format_exception(error)))
+
+
+_DROPPED = {
+    DropReason.SUPERSEDED: (
+        ErrorCode.SUPERSEDED,
+        "a newer observation of this session took this one's place",
+    ),
+    DropReason.DEADLINE_EXCEEDED: (
+        ErrorCode.DEADLINE_EXCEEDED,
+        "waited longer than deadline_ms",
+    ),
+    DropReason.CANCELLED: (ErrorCode.SUPERSEDED, "the client does not want this answer any more"),
+    DropReason.FULL: (
+        ErrorCode.NOT_READY,
+        "too many sessions are waiting already",
+    ),
+}

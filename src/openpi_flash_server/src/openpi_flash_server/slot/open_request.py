@@ -26,10 +26,18 @@ class OpenRequest:
         self.number = number
         self.sequence = 0
         self._answers: list[Answer | None] = [None] * ticket.size
-        self._begun_at = 0.0
+        self._waited_ms = 0.0
         self._decode_ms = ticket.decode_ms
         self._infer_ms = 0.0
         self._batch_size = 0
+        self._first_ms: float | None = None
+
+    def takes_first(self, now: float) -> bool:
+        """Notes that first actions are there; returns whether its client is to get them."""
+        if self.ticket.respond_first is None or self.ticket.is_batch or self._first_ms is not None:
+            return False
+        self._first_ms = (now - self.ticket.received_at) * 1000
+        return True
 
     def take(self, piece: Piece[Ticket], ran: Ran, first: int) -> None:
         """Takes the answers to a piece.
@@ -39,9 +47,12 @@ class OpenRequest:
             ran: the batch that it was part of.
             first: index of the piece's first observation in the batch.
         """
-        if self._batch_size == 0:
-            self._begun_at = ran.begun_at
         among = slice(first, first + piece.count)
+        if self._batch_size == 0:
+            before_call = (ran.called_at - self.ticket.received_at) * 1000
+            # images are decoded while it waits; parts of one request may be at the same time
+            decoding = self.ticket.decode_ms + sum(ran.decode_ms[among])
+            self._waited_ms = max(0.0, before_call - decoding)
         self._answers[piece.first : piece.first + piece.count] = ran.answers[among]
         self._decode_ms += sum(ran.decode_ms[among])
         self._infer_ms += ran.infer_ms
@@ -54,12 +65,12 @@ class OpenRequest:
 
     def timing(self) -> Timing:
         """How long it took."""
-        waited_ms = (self._begun_at - self.ticket.received_at) * 1000
         return Timing(
-            queue_ms=waited_ms - self.ticket.decode_ms,
+            queue_ms=self._waited_ms,
             decode_ms=self._decode_ms,
             infer_ms=self._infer_ms,
             batch_size=self._batch_size,
+            first_ms=self._first_ms,
         )
 
     def answer(self) -> Answer:
@@ -76,6 +87,8 @@ class OpenRequest:
             "decode_ms": timing.decode_ms,
             "batch_size": timing.batch_size,
         }
+        if timing.first_ms is not None:
+            result["server_timing"]["first_actions_ms"] = timing.first_ms
         result["sequence"] = self.sequence
         if self.ticket.work.observation_stamp is not None:
             result["observation_stamp"] = self.ticket.work.observation_stamp

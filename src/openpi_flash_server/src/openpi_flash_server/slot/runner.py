@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
-from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.slot.answer import Answer, Failure, Reply
-from openpi_flash_server.slot.encoded_images import decode_images, holds_images
-from openpi_flash_server.slot.failures import bad_request, failure_of
+from openpi_flash_server.slot.decoding import Decoded
+from openpi_flash_server.slot.failures import failure_of
 from openpi_flash_server.slot.session import Session
 from openpi_flash_server.slot.work import Work
 
@@ -46,6 +46,28 @@ class BatchHandler(Protocol):
         """As `Handler.handle` for each work; an error of one is the result of that one only."""
 
 
+@runtime_checkable
+class FirstActionsHandler(Protocol):
+    """A handler that may know the first actions of an answer before the rest."""
+
+    def handle_with_first(
+        self, work: Work, first: Callable[[dict[str, Any]], None]
+    ) -> dict[str, Any]:
+        """As `Handler.handle`; calls `first` at most once, with {"actions": [first_actions, D]}.
+
+        For a work that wants first actions. They are final, and the answer begins with them.
+        """
+
+
+FirstActions = Callable[[int, dict[str, Any]], None]
+"""Takes the first actions of a work, by its index in the batch, before the batch is done."""
+
+
+def no_first_actions(index: int, first: dict[str, Any]) -> None:
+    """Takes first actions that nobody waits for."""
+    del index, first
+
+
 @dataclass(frozen=True, slots=True)
 class Ran:
     """What became of a batch.
@@ -53,18 +75,18 @@ class Ran:
     Attributes:
         answers: one for each work, in order.
         decode_ms: how long decoding the images of each took.
-        begun_at: when the batch's turn came, monotonic s.
+        called_at: when the handler was called, monotonic s.
         infer_ms: how long the handler took for the batch.
     """
 
     answers: tuple[Answer, ...]
     decode_ms: tuple[float, ...]
-    begun_at: float
+    called_at: float
     infer_ms: float
 
 
 class Runner(Protocol):
-    """Runs a handler: on a thread of its own, on a device that slots share, in another process."""
+    """Runs a handler: on a thread of its own, or in another process."""
 
     @property
     def places(self) -> int:
@@ -77,8 +99,22 @@ class Runner(Protocol):
     def batch_key(self, work: Work) -> Hashable:
         """Works with equal keys can share a batch."""
 
-    def start(self, works: Sequence[Work], done: Callable[[Ran], None]) -> None:
-        """Begins to run a batch and returns; `done` is called once, later, on another thread."""
+    def expect(self, works: Sequence[Work]) -> None:
+        """Prepares for `works`, which will probably be started next, and for no others.
+
+        It may decode their images while it is busy. Returns at once.
+        """
+
+    def start(
+        self,
+        works: Sequence[Work],
+        done: Callable[[Ran], None],
+        first: FirstActions = no_first_actions,
+    ) -> None:
+        """Begins to run a batch and returns; `done` is called once, later, on another thread.
+
+        Before, `first` is called at most once for each work that wants first actions.
+        """
 
     def reset(self, session: Session) -> None:
         """Drops the session's state, after the batches that were started before this call."""
@@ -97,35 +133,43 @@ def batch_key_of(handler: Handler, work: Work) -> Hashable:
     return handler.batch_key(work) if isinstance(handler, BatchHandler) else None
 
 
-def run_batch(handler: Handler, works: Sequence[Work], clock: Callable[[], float]) -> Ran:
-    """Decodes the images of each work and runs the handler; every error becomes an answer."""
-    begun_at = now = clock()
+def run_batch(
+    handler: Handler,
+    works: Sequence[Work],
+    decoded: Sequence[Decoded],
+    clock: Callable[[], float],
+    first: FirstActions = no_first_actions,
+) -> Ran:
+    """Runs the handler; every error becomes an answer.
+
+    Args:
+        handler: is not called for works whose images cannot be decoded.
+        works: the batch.
+        decoded: the observation of each.
+        clock: monotonic seconds.
+        first: takes the first actions of works that want them.
+    """
+    called_at = clock()
     answers: list[Answer | None] = [None] * len(works)
-    decode_ms = []
     ready: list[int] = []
-    decoded = []
-    for index, work in enumerate(works):
-        try:
-            decoded.append(_with_images(work))
+    runnable: list[Work] = []
+    for index, (work, images) in enumerate(zip(works, decoded, strict=True)):
+        if isinstance(images.observation, Failure):
+            answers[index] = images.observation
+        else:
             ready.append(index)
-        except ObservationError as error:
-            answers[index] = bad_request(error)
-        before, now = now, clock()
-        decode_ms.append((now - before) * 1000)
-    for index, result in zip(ready, _results(handler, decoded), strict=True):
+            runnable.append(replace(work, observation=images.observation))
+    results = _results(handler, runnable, lambda place, part: first(ready[place], part))
+    for index, result in zip(ready, results, strict=True):
         answers[index] = _answer(result)
-    infer_ms = (clock() - now) * 1000
-    return Ran(tuple(answer for answer in answers if answer), tuple(decode_ms), begun_at, infer_ms)
+    infer_ms = (clock() - called_at) * 1000
+    decode_ms = tuple(images.ms for images in decoded)
+    return Ran(tuple(answer for answer in answers if answer), decode_ms, called_at, infer_ms)
 
 
-def _with_images(work: Work) -> Work:
-    """The work with its encoded images decoded."""
-    if not holds_images(work.observation):
-        return work
-    return replace(work, observation=decode_images(work.observation))
-
-
-def _results(handler: Handler, works: Sequence[Work]) -> Sequence[Result | BaseException]:
+def _results(
+    handler: Handler, works: Sequence[Work], first: FirstActions
+) -> Sequence[Result | BaseException]:
     if len(works) > 1 and isinstance(handler, BatchHandler):
         try:
             results = handler.handle_batch(works)
@@ -135,11 +179,17 @@ def _results(handler: Handler, works: Sequence[Work]) -> Sequence[Result | BaseE
         # a handler that calls sys.exit must not end its thread
         except BaseException as error:
             return [error] * len(works)
-    return [_result(handler, work) for work in works]
+    return [
+        _result(handler, work, functools.partial(first, index)) for index, work in enumerate(works)
+    ]
 
 
-def _result(handler: Handler, work: Work) -> Result | BaseException:
+def _result(
+    handler: Handler, work: Work, first: Callable[[dict[str, Any]], None]
+) -> Result | BaseException:
     try:
+        if work.first_actions is not None and isinstance(handler, FirstActionsHandler):
+            return handler.handle_with_first(work, first)
         return handler.handle(work)
     except BaseException as error:
         return error

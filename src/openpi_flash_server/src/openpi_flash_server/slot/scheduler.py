@@ -3,8 +3,9 @@
 - At most one request of a session waits: a newer observation replaces it and keeps its turn.
 - Robots come before shadow copies, and these before evaluation. A lower class runs only if it will
   be over when the next request of a higher one is expected, or has waited for `LONGEST_HOLD`.
-- Within a class everybody who waits gets the same share of the device (`fair_share.py`); within
-  that, the earliest deadline is first, then the longest wait.
+- Within a class everybody who waits gets the same share of the device (`fair_share.py`). Within
+  that, a request whose answer is awaited comes before one that refreshes something, then the
+  earliest deadline is first, then the longest wait.
 - A batch holds requests of one class that can share a call. It waits up to `max_wait` for sessions
   whose next request is expected by then, and for nobody else.
 - A request that is held does not run before it is released, or its time has come.
@@ -13,7 +14,7 @@
 
 The order of calls: `submit`, `release` and `end_session` when they happen; `next_batch` after every
 change and at `next_wakeup`, until it returns no pieces or nothing waits; `finished` when the pieces
-have run.
+have run. `upcoming` may be asked after `next_batch`, to prepare what runs next.
 """
 
 from __future__ import annotations
@@ -51,6 +52,10 @@ class Schedulable(Protocol):
     @property
     def rank(self) -> int:
         """Of its class: 0 comes first."""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether something stands still without the answer; else it has an older one."""
 
     @property
     def deadline(self) -> float | None:
@@ -242,6 +247,25 @@ class Scheduler(Generic[R]):
                 return Batch(self._give(plan, now), dropped)
         return Batch((), dropped)
 
+    def upcoming(self, room: int, compatible: Callable[[R, R], bool]) -> tuple[Piece[R], ...]:
+        """What would run next if nothing else came, once what runs has ended; changes nothing.
+
+        Requests that are held are named only if no other waits.
+
+        Args:
+            room: how many observations can be run in one call.
+            compatible: whether two requests can run in one call.
+        """
+        waiting = sorted(self._waiting.values(), key=lambda one: (_is_held(one), one.request.rank))
+        if not waiting:
+            return ()
+        rank, is_held = waiting[0].request.rank, _is_held(waiting[0])
+        candidates = [
+            one for one in waiting if one.request.rank == rank and _is_held(one) == is_held
+        ]
+        plan = self._compose(rank, candidates, room, compatible)
+        return tuple(Piece(one.request, one.given, count) for one, count in plan.chosen)
+
     def finished(self, pieces: Sequence[Piece[R]], now: float) -> None:
         """The pieces of one batch have run."""
         started = now
@@ -276,11 +300,7 @@ class Scheduler(Generic[R]):
             for waiting in self._waiting.values()
             if waiting.request.deadline is not None
         ]
-        times += [
-            waiting.held_until
-            for waiting in self._waiting.values()
-            if waiting.held_until > -math.inf
-        ]
+        times += [waiting.held_until for waiting in self._waiting.values() if _is_held(waiting)]
         if self._look_again is not None:
             times.append(self._look_again)
         return min(times, default=None)
@@ -293,20 +313,29 @@ class Scheduler(Generic[R]):
 
     def _plan(self, rank: int, room: int, compatible: Callable[[R, R], bool]) -> _Plan[R]:
         """The best batch of a class for the room."""
-        draft = self._shares[rank].draft()
-        chosen: list[tuple[_Waiting[R], int]] = []
         candidates = [
             waiting
             for session, waiting in self._waiting.items()
             if waiting.request.rank == rank
-            and waiting.held_until == -math.inf
+            and not _is_held(waiting)
             and (waiting.given or not self._running[session])
         ]
+        return self._compose(rank, candidates, room, compatible)
+
+    def _compose(
+        self,
+        rank: int,
+        candidates: list[_Waiting[R]],
+        room: int,
+        compatible: Callable[[R, R], bool],
+    ) -> _Plan[R]:
+        draft = self._shares[rank].draft()
+        chosen: list[tuple[_Waiting[R], int]] = []
         while room > 0 and candidates:
             eligible = draft.eligible([waiting.path for waiting in candidates])
             # `min` takes the first of equals: the one that has waited longest
             best = min(
-                (waiting for waiting in candidates if waiting.path in eligible), key=_deadline
+                (waiting for waiting in candidates if waiting.path in eligible), key=_urgency
             )
             count = min(room, best.left)
             draft.charge(best.path, count)
@@ -406,9 +435,14 @@ class Scheduler(Generic[R]):
         return dropped
 
 
-def _deadline(waiting: _Waiting[R]) -> float:
+def _is_held(waiting: _Waiting[R]) -> bool:
+    return waiting.held_until > -math.inf
+
+
+def _urgency(waiting: _Waiting[R]) -> tuple[bool, float]:
+    """The smallest is first."""
     deadline = waiting.request.deadline
-    return math.inf if deadline is None else deadline
+    return not waiting.request.is_awaited, math.inf if deadline is None else deadline
 
 
 def _expired(request: Schedulable, now: float) -> DropReason | None:

@@ -7,7 +7,6 @@ gives.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import math
@@ -16,26 +15,23 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from flash_transport import CodecError
-from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.slot import events
+from openpi_flash_server.slot.alarm import Alarm
 from openpi_flash_server.slot.answer import Answer, ErrorCode, Failure
-from openpi_flash_server.slot.batch_request import parse_works
 from openpi_flash_server.slot.client import Client
-from openpi_flash_server.slot.failures import bad_request, internal
 from openpi_flash_server.slot.gate import Admission, Gate
 from openpi_flash_server.slot.health import Health
+from openpi_flash_server.slot.intake import Intake
 from openpi_flash_server.slot.life import Life, Stage
 from openpi_flash_server.slot.open_request import OpenRequest
 from openpi_flash_server.slot.runner import Ran, Runner
 from openpi_flash_server.slot.running import Run, Running
 from openpi_flash_server.slot.scheduler import Dropped, DropReason, Piece, Scheduler
-from openpi_flash_server.slot.session import Session, owned_name
+from openpi_flash_server.slot.session import Session
 from openpi_flash_server.slot.sessions import Sessions
 from openpi_flash_server.slot.ticket import Ticket
-from openpi_flash_server.slot.vital_thread import vital_thread
 from openpi_flash_server.slot.voice import Listener, Voice
-from openpi_flash_server.slot.work import Work, with_seed
+from openpi_flash_server.slot.work import Work
 
 MAX_WAITING_SESSIONS = 64
 """A waiting request holds some megabytes; with more waiting robots the server is too slow."""
@@ -73,17 +69,19 @@ class Slot:
         self._life = Life()
         self._health = Health()
         self._failing = ""
-        self._closed = False
         # guards everything above; held for moments, never while a handler runs
         self._lock = threading.RLock()
         self._drained = threading.Condition(self._lock)
-        self._earlier = threading.Condition(self._lock)
-        self._wakeup = math.inf
-        self._sleeps_until = -math.inf
-        self._seeds: Callable[[], int] | None = None
+        self._alarm = Alarm(
+            f"slot-{name}-wakeups",
+            self._lock,
+            clock=clock,
+            act=self._advance,
+            died=self.has_trouble,
+        )
         self._numbers = itertools.count(1)
+        self._intake = Intake(clock)
         self._voice = Voice(name, clock)
-        self._wakeups = vital_thread(f"slot-{name}-wakeups", self._keep_time, self.has_trouble)
 
     def subscribe(self, listener: Listener) -> None:
         """Tells `listener` every event from now on, one at a time; it must not call the slot."""
@@ -181,10 +179,9 @@ class Slot:
             self._runner = runner
             self._guard_by(gate)
             self._health.replaced()
+            self._failing = ""
             self._life.opens()
-            is_first = self._wakeups.ident is None
-        if is_first:
-            self._wakeups.start()
+            self._alarm.start()
 
     def replace(self, runner: Runner, gate: Gate | None = None) -> Runner:
         """Starts every further batch on `runner`; returns the former one, which may still run.
@@ -202,6 +199,7 @@ class Slot:
             self._runner = runner
             self._guard_by(gate)
             self._health.replaced()
+            self._failing = ""
             self._life.opens()
         self._advance()
         return former
@@ -229,7 +227,7 @@ class Slot:
         Args:
             seeds: a new seed for each; may be called from any thread.
         """
-        self._seeds = seeds
+        self._intake.seeds = seeds
 
     def release(self, session: Session) -> None:
         """Lets the session's waiting request run, which the gate held back."""
@@ -245,6 +243,7 @@ class Slot:
         session: str,
         respond: Callable[[Answer], None],
         is_cancelled: Callable[[], bool],
+        respond_first: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         """Takes a message whose last byte has just come; `respond` gets one answer, now or later.
 
@@ -254,34 +253,25 @@ class Slot:
             session: the transport's name for the client, used if the message names no session.
             respond: takes the answer, on any thread; must not block.
             is_cancelled: whether the client no longer waits for the answer.
+            respond_first: takes first actions before the answer, once at most, as `respond` does;
+                None where they cannot be sent ahead.
         """
         received_at = self.clock()
-        try:
-            works, is_batch = parse_works(decode(), session=session)
-            if client.key:
-                works = _owned(works, client)
-        except Exception as error:
-            expected = isinstance(error, CodecError | ObservationError)
-            failure = bad_request(error) if expected else internal(error)
-            number = next(self._numbers)
-            self._voice.tell(events.Received(received_at, number, session, (), client))
-            self._voice.answer(number, session, failure, respond)
-            return
-        if self._seeds is not None:
-            works = tuple(with_seed(work, self._seeds()) for work in works)
-        deadline_ms = works[0].deadline_ms
-        self.submit(
-            Ticket(
-                works=works,
-                is_batch=is_batch,
-                client=client,
-                received_at=received_at,
-                decode_ms=(self.clock() - received_at) * 1000,
-                deadline=None if deadline_ms is None else received_at + deadline_ms / 1000,
-                respond=respond,
-                is_cancelled=is_cancelled,
-            )
+        ticket = self._intake.ticket(
+            decode,
+            received_at=received_at,
+            client=client,
+            session=session,
+            respond=respond,
+            is_cancelled=is_cancelled,
+            respond_first=respond_first,
         )
+        if isinstance(ticket, Ticket):
+            self.submit(ticket)
+            return
+        number = next(self._numbers)
+        self._voice.tell(events.Received(received_at, number, session, (), client))
+        self._voice.answer(number, session, ticket, respond)
 
     def submit(self, ticket: Ticket) -> None:
         """Queues a request, or refuses it."""
@@ -354,8 +344,7 @@ class Slot:
             )
             waiting = self._take_waiting()
             hangs = self._life.hangs
-            self._closed = True
-            self._earlier.notify_all()
+            self._alarm.close()
         self._refuse(waiting, ErrorCode.NOT_READY, "shutting down")
         if runner is not None:
             finished &= runner.close(0.0 if hangs else max(0.0, end - time.monotonic()))
@@ -392,6 +381,8 @@ class Slot:
                     break
                 self._start(runner, batch.pieces, now)
                 now = self.clock()
+            if runner is not None:
+                runner.expect(self._upcoming(runner))
             self._set_wakeup()
             if not len(self._runs) and not len(self._scheduler):
                 self._drained.notify_all()
@@ -401,6 +392,16 @@ class Slot:
             self._voice.tell(events.GivenUp(now, numbers, reason))
             self._refuse(given_up, ErrorCode.INTERNAL, reason)
             self._refuse(hung, ErrorCode.NOT_READY, reason)
+
+    def _upcoming(self, runner: Runner) -> list[Work]:
+        """The works of the next batch, if there are encoded images to decode ahead."""
+        if not any(ticket.has_encoded_images for ticket in self._scheduler.waiting):
+            return []
+        return [
+            work
+            for piece in self._scheduler.upcoming(runner.max_batch, self._can_share)
+            for work in piece.request.works[piece.first : piece.first + piece.count]
+        ]
 
     def _has_place(self, runner: Runner) -> bool:
         return not self._life.hangs and self._runs.on(runner) < runner.places
@@ -419,14 +420,11 @@ class Slot:
         return requests
 
     def _set_wakeup(self) -> None:
-        self._wakeup = self._runs.next_give_up()
+        at = self._runs.next_give_up()
         if len(self._scheduler):
             wakeup = self._scheduler.next_wakeup()
-            if wakeup is not None and wakeup < self._wakeup:
-                self._wakeup = wakeup
-        # the thread is not woken to sleep for longer: it finds out when it wakes
-        if self._wakeup < self._sleeps_until:
-            self._earlier.notify_all()
+            at = at if wakeup is None else min(at, wakeup)
+        self._alarm.set(at)
 
     def _start(self, runner: Runner, pieces: Sequence[Piece[Ticket]], now: float) -> None:
         works: list[Work] = []
@@ -442,7 +440,20 @@ class Slot:
             works.extend(ticket.at_start(work, now) for work in chosen)
         run = self._runs.start(runner, pieces, now)
         self._voice.tell(events.Started(now, tuple(numbers), len(works)))
-        runner.start(works, functools.partial(self._ran, run))
+        first = functools.partial(self._has_first, run)
+        runner.start(works, functools.partial(self._ran, run), first)
+
+    def _has_first(self, run: Run, index: int, first: dict[str, Any]) -> None:
+        """Hands over the first actions of a work, by its index in the batch that runs."""
+        with self._lock:
+            # of a batch that was given up, its clients have their answer
+            ticket = _ticket_at(run.pieces, index) if run in self._runs else None
+            request = None if ticket is None else self._open.get(ticket)
+            if request is None or not request.takes_first(self.clock()):
+                return
+            number, ticket = request.number, request.ticket
+        if ticket.respond_first is not None and not ticket.is_cancelled():
+            self._voice.begin(number, ticket.session, first, ticket.respond_first)
 
     def _ran(self, run: Run, ran: Ran) -> None:
         complete = []
@@ -514,46 +525,13 @@ class Slot:
         for drop in dropped:
             with self._lock:
                 request = self._open.pop(drop.request)
-            code, message = _DROPPED[drop.reason]
-            failure = Failure(code, message)
-            ticket = drop.request
-            self._voice.tell(
-                events.Dropped(self.clock(), request.number, ticket.session, drop.reason, failure)
-            )
-            self._voice.respond(request.number, ticket.session, failure, ticket.respond)
-
-    def _keep_time(self) -> None:
-        while True:
-            with self._lock:
-                if self._closed:
-                    return
-                left = self._wakeup - self.clock()
-                if left > 0:
-                    self._sleeps_until = self._wakeup
-                    self._earlier.wait(left if left < threading.TIMEOUT_MAX else None)
-                    self._sleeps_until = -math.inf
-            self._advance()
+            self._voice.drop(request.number, drop)
 
 
-def _owned(works: tuple[Work, ...], client: Client) -> tuple[Work, ...]:
-    session = works[0].session
-    assert isinstance(session, str)
-    owned = owned_name(session, client.key)
-    return tuple(dataclasses.replace(work, session=owned) for work in works)
-
-
-_DROPPED = {
-    DropReason.SUPERSEDED: (
-        ErrorCode.SUPERSEDED,
-        "a newer observation of this session took this one's place",
-    ),
-    DropReason.DEADLINE_EXCEEDED: (
-        ErrorCode.DEADLINE_EXCEEDED,
-        "waited longer than deadline_ms",
-    ),
-    DropReason.CANCELLED: (ErrorCode.SUPERSEDED, "the client does not want this answer any more"),
-    DropReason.FULL: (
-        ErrorCode.NOT_READY,
-        "too many sessions are waiting already",
-    ),
-}
+def _ticket_at(pieces: Sequence[Piece[Ticket]], index: int) -> Ticket | None:
+    """The request of an observation, by its index in a batch."""
+    for piece in pieces:
+        if index < piece.count:
+            return piece.request
+        index -= piece.count
+    return None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from openpi_flash_server.slot.answer import Answer
 from openpi_flash_server.slot.client import Client
-from openpi_flash_server.slot.session import Session
+from openpi_flash_server.slot.encoded_images import holds_images
+from openpi_flash_server.slot.session import PlanSession, Session
 from openpi_flash_server.slot.work import Work
 
 
@@ -24,9 +26,14 @@ class Ticket:
         deadline: when waiting is no longer worth it, monotonic s; None for never.
         respond: takes the answer; called once, from any thread; must not block.
         is_cancelled: whether the client no longer waits for the answer.
+        respond_first: takes the first actions, {"actions": [first_actions, D]}, before the answer
+            and at most once, from any thread; must not block. None where they cannot be sent ahead.
         session: at most one request of a session waits.
         rank: of its class; 0 comes first.
+        is_awaited: whether something stands still without the answer; false where a subtask is
+            refreshed.
         owner: who shares the device: a computer, and its connection.
+        has_encoded_images: whether images of its first observation are to be decoded.
     """
 
     works: tuple[Work, ...]
@@ -37,15 +44,22 @@ class Ticket:
     deadline: float | None
     respond: Callable[[Answer], None]
     is_cancelled: Callable[[], bool]
+    respond_first: Callable[[dict[str, Any]], None] | None = None
     # the scheduler asks for them some ten times for each request
     session: Session = field(init=False)
     rank: int = field(init=False)
+    is_awaited: bool = field(init=False)
     owner: tuple[str, str] = field(init=False)
+    has_encoded_images: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "session", self.work.session)
         object.__setattr__(self, "rank", self.work.request_class.rank)
+        session = self.session
+        is_awaited = not isinstance(session, PlanSession) or session.is_awaited
+        object.__setattr__(self, "is_awaited", is_awaited)
         object.__setattr__(self, "owner", (self.client.address, self.client.name))
+        object.__setattr__(self, "has_encoded_images", holds_images(self.work.observation))
 
     @property
     def work(self) -> Work:

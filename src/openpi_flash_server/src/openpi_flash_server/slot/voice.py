@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.slot import events
 from openpi_flash_server.slot.answer import Answer
 from openpi_flash_server.slot.events import Answered, AnswerLost, Event, Timing
+from openpi_flash_server.slot.failures import dropped
+from openpi_flash_server.slot.scheduler import Dropped
 from openpi_flash_server.slot.session import Session
+from openpi_flash_server.slot.ticket import Ticket
 
 log = EventLogger(__name__)
 
@@ -54,6 +59,25 @@ class Voice:
         """Tells that a request is answered, and answers it."""
         self.tell(Answered(self._clock(), request, session, answer, timing))
         self.respond(request, session, answer, respond)
+
+    def drop(self, request: int, drop: Dropped[Ticket]) -> None:
+        """Tells that a request is not run, and answers it."""
+        ticket, failure = drop.request, dropped(drop.reason)
+        self.tell(events.Dropped(self._clock(), request, ticket.session, drop.reason, failure))
+        self.respond(request, ticket.session, failure, ticket.respond)
+
+    def begin(
+        self,
+        request: int,
+        session: Session,
+        first: dict[str, Any],
+        respond_first: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """Hands over first actions; that they cannot be taken harms nobody: the answer follows."""
+        try:
+            respond_first(first)
+        except Exception as error:
+            self.tell(AnswerLost(self._clock(), request, session, error))
 
     def respond(
         self, request: int, session: Session, answer: Answer, respond: Callable[[Answer], None]

@@ -21,6 +21,9 @@ from openpi_flash_models.policy.policy_protocol import InferenceControls
 from openpi_flash_server.logs.outside_text import described
 from openpi_flash_server.slot.session import Session, session_name
 
+FIRST_ACTIONS = "first_actions"
+"""The key of a request that wants the first steps of its chunk ahead of the rest."""
+
 
 class RequestMode(enum.StrEnum):
     """What a request asks of a server with a policy and a planner."""
@@ -66,6 +69,7 @@ class Work:
         traceparent: the client's span, as W3C's Trace Context writes it; None if it sent none.
         row: index of the observation in a request with a batch; 0 elsewhere.
         received_at: when its last byte had come, monotonic s; set for a runner, 0 before.
+        first_actions: so many steps are wanted as soon as they are final; None for none.
     """
 
     observation: Mapping[str, Any]
@@ -79,6 +83,7 @@ class Work:
     traceparent: str | None = None
     row: int = 0
     received_at: float = 0.0
+    first_actions: int | None = None
 
 
 def parse_message(message: Any, *, session: str, row: int = 0) -> Work:
@@ -110,6 +115,7 @@ def parse_message(message: Any, *, session: str, row: int = 0) -> Work:
         deadline_ms=_positive_number(observation.pop("deadline_ms", None), "deadline_ms"),
         expected_artifact=_artifact(observation.pop("expected_artifact", None)),
         traceparent=_traceparent(observation.pop("traceparent", None)),
+        first_actions=_whole_number(observation.pop(FIRST_ACTIONS, None), FIRST_ACTIONS, minimum=1),
         observation=observation,
         row=row,
     )

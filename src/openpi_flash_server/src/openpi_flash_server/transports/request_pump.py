@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import threading
-from typing import Protocol
+from typing import Any, Protocol
 
 from flash_transport import CodecError, FlashTransportError, TransportRequest
 from openpi_flash_server.logs.events import EventLogger
@@ -95,7 +95,16 @@ class RequestPump:
             session=request.session,
             respond=lambda answer: self._answer(request, answer, received_at),
             is_cancelled=lambda: request.cancelled,
+            respond_first=lambda first: self._send_first(request, first),
         )
+
+    def _send_first(self, request: TransportRequest, first: dict[str, Any]) -> None:
+        try:
+            request.send_first_actions(first)
+        except CodecError as error:
+            log.error("first actions could not be packed", exception=error, slot=self._slot.name)
+        except FlashTransportError as error:
+            log.debug("client left before its answer", peer=request.peer, reason=str(error))
 
     def _answer(self, request: TransportRequest, answer: Answer, received_at: float) -> None:
         if isinstance(answer, Failure):

@@ -149,11 +149,29 @@ async function loadFrames() {
   }
 }
 
+function line(id, text, kind) {
+  put(byId(id), text);
+  byId(id).className = kind;
+  byId(id).hidden = text === "";
+}
+
+function recording(found) {
+  if (!found) return "";
+  const counted = `${found.written} records in ${found.directory}, ${found.dropped} lost`;
+  return found.stopped_because === null ? `recording: ${counted}` : `RECORDING STOPPED: ${found.stopped_because} · ${counted}`;
+}
+
+const shadow = (found) => (!found ? ""
+  : `shadow: ${found.equal} equal · ${found.different} different, by ${found.largest_difference.toPrecision(3)} at most · `
+    + `${found.failed} failed · ${found.not_run} not run`);
+
 function show(status) {
   put(byId("state"), status.state);
   byId("state").className = status.state === "ready" ? "good" : "bad";
   put(byId("identity"), `${status.mode} · up ${duration(status.uptime_s)} · server ${status.versions.server} · `
     + `config ${status.config_digest.slice(0, 19)}… · prompts ${status.prompt_version}`);
+  line("recording", recording(status.recording), status.recording?.stopped_because ? "bad" : "soft");
+  line("shadow", shadow(status.shadow), "soft");
   cards(byId("slots"), "slot-template", Object.entries(status.slots), showSlot);
   cards(byId("sessions"), "session-template", status.sessions.map((one) => [one.id, one]), showSession);
   byId("no-sessions").hidden = status.sessions.length > 0;

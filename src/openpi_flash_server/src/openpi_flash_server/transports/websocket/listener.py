@@ -43,6 +43,7 @@ from openpi_flash_server.transports.websocket.positronic_protocol import (
     PositronicProtocol,
     PositronicSessions,
 )
+from openpi_flash_server.transports.websocket.slot_call import visiting
 
 log = EventLogger(__name__)
 
@@ -189,6 +190,9 @@ class WebsocketTransport:
         # a handler that waits for a missing answer is cancelled with the loop
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(server.wait_closed(), _FAREWELL)
+        # the library would wait 10 s for a client that reads nothing
+        for connection in self._open.values():
+            connection.transport.abort()
 
     async def _answer_http(
         self, connection: ServerConnection, request: HttpRequest
@@ -220,7 +224,8 @@ class WebsocketTransport:
             if path.startswith(PREFIX):
                 await self.positronic.talk(connection, client)
             else:
-                await self.openpi.talk(connection, client, slot)
+                with visiting(slot, client, connection):
+                    await self.openpi.talk(connection, client, slot)
         except ConnectionClosed as error:
             reason = str(error)
         except Exception as error:
@@ -229,7 +234,6 @@ class WebsocketTransport:
         finally:
             del self._open[peer]
             self._news.tell(ClientLeft(LINK, peer, reason))
-            slot.client_left(client)
 
 
 def _path_of(request: HttpRequest) -> str:

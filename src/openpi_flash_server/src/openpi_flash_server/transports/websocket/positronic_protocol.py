@@ -46,7 +46,7 @@ from openpi_flash_server.transports.websocket.checkpoint_source import (
     Unavailable,
 )
 from openpi_flash_server.transports.websocket.openpi_protocol import LINK
-from openpi_flash_server.transports.websocket.slot_call import ask_slot
+from openpi_flash_server.transports.websocket.slot_call import ask_slot, visiting
 
 log = EventLogger(__name__)
 
@@ -152,9 +152,9 @@ class PositronicProtocol:
         if lease is None:
             return
         try:
-            await self._converse(connection, client, self.sessions, lease)
+            with visiting(lease.slot, client, connection):
+                await self._converse(connection, client, self.sessions, lease)
         finally:
-            lease.slot.client_left(client)
             lease.release()
 
     async def answers_sent(self, timeout: float) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
@@ -29,6 +29,21 @@ async def ask_slot(
         is_cancelled=lambda: connection.state is not State.OPEN,
     )
     return await answered
+
+
+@contextlib.contextmanager
+def visiting(slot: Slot, client: Client, connection: ServerConnection) -> Iterator[None]:
+    """Tells the slot that the client has left: when its connection ends, at the latest at the end.
+
+    Its waiting request is then dropped, and does not keep its handler until its turn comes.
+    """
+    closed = asyncio.ensure_future(connection.wait_closed())
+    closed.add_done_callback(lambda _: slot.client_left(client))
+    try:
+        yield
+    finally:
+        closed.cancel()
+        slot.client_left(client)
 
 
 def _settle_soon(
