@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import random
 import sys
 import tempfile
@@ -144,7 +145,8 @@ def main() -> None:
     text = "\n".join(
         [
             f"{machine()}; {plan.rounds} rounds of {plan.seconds:g} s an arm, in turn; QUIC on "
-            "loopback; clients and server share the machine.",
+            "loopback; clients and server share the machine (load average "
+            f"{os.getloadavg()[0]:.1f}).",
             "",
             "| requests | n | p50 ms | p99 ms | p99, ratio |",
             "|---|---|---|---|---|",
