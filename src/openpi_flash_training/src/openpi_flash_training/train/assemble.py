@@ -101,6 +101,9 @@ def assemble(settings: TrainSettings, resumed: Path | None = None) -> Assembled:
     check_complete(settings)
     config = _config(settings)
     dataset = Dataset.open(expand_home(settings.data.dataset))
+    # before gigabytes of weights are fetched
+    columns = find_columns(dataset.folder, config.robot, dataset.features, settings.data.columns)
+    _check_columns(settings, config, dataset.features)
     weights = _weights(settings, resumed)
     tokenizer_file = _tokenizer(settings, resumed or weights)
     tokenizer = PaligemmaTokenizer(tokenizer_file)
@@ -111,9 +114,7 @@ def assemble(settings: TrainSettings, resumed: Path | None = None) -> Assembled:
     stats_file = _statistics(settings, config, dataset.folder, weights, resumed)
     stats = read_norm_stats_file(stats_file)
     check_sizes(stats, config)
-    columns = find_columns(dataset.folder, config.robot, dataset.features, settings.data.columns)
     cameras = _cameras(config, columns)
-    _check_columns(settings, config, dataset.features)
     fast = _fast_tokenizer(config, resumed or weights)
     recipe = SampleRecipe(
         config=config.name,
