@@ -105,7 +105,10 @@ def train(
         prepare_directory(
             directory, resume=resume, overwrite=overwrite, needed=checkpoint_bytes(plan.state)
         )
-        (directory / SETTINGS).write_text(settings_text(settings))
+        # whole at any moment: other processes compare their settings with it
+        partial = (directory / SETTINGS).with_suffix(".part")
+        partial.write_text(settings_text(settings))
+        partial.replace(directory / SETTINGS)
     multihost_utils.sync_global_devices("the run's directory is ready")
     store = CheckpointStore(
         directory, keep_every=settings.run.keep_every, companions=assembled.companions
