@@ -76,11 +76,22 @@ def read_norm_stats(checkpoint: Path, asset_id: str) -> NormStats:
     """
     file = checkpoint / "assets" / asset_id / FILE_NAME
     try:
+        return read_norm_stats_file(file)
+    except FileNotFoundError:
+        raise CheckpointError(f"{file} is missing: {_hint(checkpoint)}") from None
+
+
+def read_norm_stats_file(file: Path) -> NormStats:
+    """Read a ``norm_stats.json``, wherever it is.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CheckpointError: it is malformed.
+    """
+    try:
         fields = read_json(file, f"a {FILE_NAME}")["norm_stats"]
         state, actions = (_parse(fields[name], name) for name in ("state", "actions"))
         return NormStats(state, actions, str(file))
-    except FileNotFoundError:
-        raise CheckpointError(f"{file} is missing: {_hint(checkpoint)}") from None
     except KeyError as error:
         raise CheckpointError(f"{file} is not a {FILE_NAME}: it lacks {error}") from error
     except (TypeError, ValueError, OverflowError, AttributeError) as error:

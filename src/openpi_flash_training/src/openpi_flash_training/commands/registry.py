@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from openpi_flash_training.commands.demonstrations import demonstrations
 from openpi_flash_training.commands.stats import stats
+from openpi_flash_training.commands.train import train
 
 if TYPE_CHECKING:
     import typer
@@ -17,6 +18,7 @@ def add_commands(app: typer.Typer) -> None:
         demonstrations
     )
     app.command("stats", short_help="Compute the normalisation statistics of a dataset.")(stats)
+    app.command("train", short_help="Train a policy on a dataset.")(train)
     _add_dataset_commands(app)
 
 

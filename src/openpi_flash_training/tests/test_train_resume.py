@@ -1,0 +1,136 @@
+"""A run that was killed goes on as if nothing had happened."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from train_runs import Silent, losses, small_settings, small_tree
+
+from openpi_flash_models.checkpoints.orbax import read_leaves
+from openpi_flash_models.errors import CheckpointError
+from openpi_flash_training.train.checkpoints import newest_whole
+from openpi_flash_training.train.problem import SettingsError
+from openpi_flash_training.train.run import train
+
+SCRIPT = Path(__file__).parent / "train_process.py"
+STEPS = 14
+_PATIENCE = 600
+"""Seconds of a process on a machine that does much else."""
+
+
+def start(tree, *options):
+    file = Path(tree["run"]["output"]).with_suffix(".json")
+    file.write_text(json.dumps(tree))
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), str(file), *options],
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE,
+        check=False,
+    )
+
+
+def tree_of(root, name, **run):
+    """A run whose augmentation, noise and running mean would show a lost random state."""
+    return small_tree(
+        root,
+        loss={"augment": {}},
+        optimizer={"ema_decay": 0.9},
+        run={"output": str(root / name), "steps": STEPS, "save_every": 3, **run},
+    )
+
+
+@pytest.mark.timeout(2 * _PATIENCE)
+def test_after_sigkill_the_losses_are_those_of_an_uninterrupted_run_to_the_last_bit(tmp_path):
+    whole, killed = tree_of(tmp_path, "whole"), tree_of(tmp_path, "killed")
+    assert start(whole).returncode == 0
+    done = start(killed, "--kill-after", "5")
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    before = newest_whole(tmp_path / "killed")
+    assert before is not None
+    assert before < STEPS - 1
+    done = start(killed, "--resume")
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected, found = losses(tmp_path / "whole"), losses(tmp_path / "killed")
+    assert list(found) == list(range(STEPS))
+    assert found == expected
+    leaves = [read_leaves(tmp_path / name / f"{STEPS - 1}/params") for name in ("whole", "killed")]
+    for path, leaf in leaves[0].items():
+        assert np.array_equal(leaf, leaves[1][path]), path
+
+
+in_process = pytest.mark.usefixtures("quick_model")
+
+
+def run_for(root, *, stop_after=None, resume=False, overwrite=False, **sections):
+    settings = small_settings(root, **sections)
+    listener = Silent()
+    outcome = train(
+        settings,
+        listener,
+        resume=resume,
+        overwrite=overwrite,
+        should_stop=lambda: stop_after is not None and listener.steps[-1] == stop_after,
+    )
+    return outcome, listener
+
+
+@in_process
+def test_a_run_that_is_told_to_stop_saves_and_goes_on(tmp_path):
+    outcome, listener = run_for(tmp_path, stop_after=1)
+    assert (outcome.steps, outcome.finished) == (2, False)
+    assert listener.saved == [1]
+    assert outcome.checkpoint == tmp_path / "run/1"
+    outcome, listener = run_for(tmp_path, resume=True)
+    assert (listener.first, listener.steps) == (2, [2, 3])
+    assert (outcome.steps, outcome.finished) == (4, True)
+    assert list(losses(tmp_path / "run")) == [0, 1, 2, 3]
+
+
+@in_process
+def test_a_finished_run_is_not_trained_again_but_may_be_made_longer(tmp_path):
+    run_for(tmp_path)
+    outcome, listener = run_for(tmp_path, resume=True)
+    assert (outcome.finished, listener.steps) == (True, [])
+    outcome, listener = run_for(tmp_path, resume=True, run={"steps": 5})
+    assert listener.steps == [4]
+
+
+@in_process
+def test_resuming_what_never_began_begins(tmp_path):
+    outcome, listener = run_for(tmp_path, resume=True)
+    assert (outcome.finished, listener.first) == (True, 0)
+
+
+@in_process
+def test_a_resumed_run_keeps_what_decides_its_result(tmp_path):
+    run_for(tmp_path, stop_after=1)
+    with pytest.raises(SettingsError, match="optimizer.peak_rate: was 0.001, now it is 0.1"):
+        run_for(tmp_path, resume=True, optimizer={"peak_rate": 0.1})
+    with pytest.raises(CheckpointError, match="go on with it by --resume"):
+        run_for(tmp_path)
+
+
+@in_process
+def test_a_resumed_run_keeps_its_statistics_and_needs_no_base(tmp_path):
+    run_for(tmp_path, stop_after=1)
+    file = tmp_path / "dataset/assets/sim_arm/norm_stats.json"
+    stats = file.read_bytes()
+    file.unlink()
+    shutil.rmtree(tmp_path / "weights/params")
+    run_for(tmp_path, resume=True)
+    assert (tmp_path / "run/3/assets/sim_arm/norm_stats.json").read_bytes() == stats
+
+
+@in_process
+def test_overwriting_begins_anew(tmp_path):
+    run_for(tmp_path)
+    _, listener = run_for(tmp_path, overwrite=True, run={"steps": 2})
+    assert listener.steps == [0, 1]
+    assert newest_whole(tmp_path / "run") == 1
+    assert list(losses(tmp_path / "run")) == [0, 1]
