@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from openpi_flash_training.commands.demonstrations import demonstrations
+from openpi_flash_training.commands.eval import evaluate
 from openpi_flash_training.commands.stats import stats
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ def add_commands(app: typer.Typer) -> None:
         demonstrations
     )
     app.command("stats", short_help="Compute the normalisation statistics of a dataset.")(stats)
+    app.command("eval", short_help="Measure a policy on the simulated robot.")(evaluate)
     _add_dataset_commands(app)
 
 

@@ -11,12 +11,12 @@ cube moves with the hand. Physics is not asked.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim_robot.kinematics import DOWN, Point, Pose, UnreachableError, joints_for
+from sim_robot.kinematics import DOWN, Point, Pose, UnreachableError, joints_for, pose_of
 from sim_robot.robot import CUBE_HALF, CUBES, GRIPPER_SPEED, PLATE, PLATE_RADIUS, PLATE_Z
 from sim_robot.scene_state import SceneState
 from sim_robot.tasks import RESTING, Task
@@ -26,6 +26,9 @@ SPEED = 0.25
 
 TURN_SPEED = 2.5
 """Of each of the hand's angles, rad/s."""
+
+JOINT_SPEED = 2.0
+"""Of each joint, rad/s: near the axis of shoulder_pan the hand is slower than `SPEED`."""
 
 FINGERTIP = 0.009
 """How far the fingers reach beyond the grasp point, m."""
@@ -231,7 +234,10 @@ def chunk(
     for _ in range(horizon):
         scene, wanted = step(task, cube, scene, step_s)
         rows.append((*arm, 1.0 if wanted.is_closed else 0.0))
-        arm = _joints_or(arm, scene.hand)
+        aim = _joints_or(arm, scene.hand)
+        arm = tuple(_turned(a, b, JOINT_SPEED * step_s) for a, b in zip(arm, aim, strict=True))
+        if arm != aim:
+            scene = replace(scene, hand=pose_of(arm))
     return np.array(rows)
 
 
