@@ -100,9 +100,9 @@ def evaluate(
     whatever this machine needs. Without --server the policy is served here for as long as it is
     measured.
     """
-    from openpi_flash_training.evaluation.policy import PolicyFailedError
-    from openpi_flash_training.evaluation.run import name_of
-    from sim_robot.gl_backend import RenderingUnavailableError
+    from openpi_flash_training.commands.progress import frame_progress
+    from openpi_flash_training.commands.simulation_errors import one_line_errors
+    from openpi_flash_training.evaluation.run import name_of, run_trials
     from sim_robot.tasks import TASKS
 
     tasks = _words(task, "--task", TASKS)
@@ -111,30 +111,30 @@ def evaluate(
         link["api_key_file"] = str(api_key_file)
     if server_fingerprint is not None:
         link["server_fingerprint"] = server_fingerprint
-    try:
-        with _policy(server, transport.value, link, policy, checkpoint) as choice:
-            if dataset is not None:
-                _open_loop(choice, dataset, episodes, report, as_json=as_json)
-                return
-            name = name_of(choice)
-            all_conditions = _conditions(
-                (method, delay, loss, held),
-                is_grid=grid,
-                inference_ms=inference_ms,
-                execution_s=execution_s,
-            )
-            trials = _trials(
-                tasks,
-                episodes,
-                seed,
-                all_conditions,
-                is_swapped=swap_prompts,
-                filmed=films if report is not None else 0,
-            )
-            results = _run(choice, trials, workers)
-    except (PolicyFailedError, RenderingUnavailableError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    with (
+        one_line_errors(),
+        _policy(server, transport.value, link, policy, checkpoint) as choice,
+    ):
+        if dataset is not None:
+            _open_loop(choice, dataset, episodes, report, as_json=as_json)
+            return
+        all_conditions = _conditions(
+            (method, delay, loss, held),
+            is_grid=grid,
+            inference_ms=inference_ms,
+            execution_s=execution_s,
+        )
+        name = name_of(choice)
+        trials = _trials(
+            tasks,
+            episodes,
+            seed,
+            all_conditions,
+            is_swapped=swap_prompts,
+            filmed=films if report is not None else 0,
+        )
+        with frame_progress("episodes", len(trials)) as progress:
+            results = run_trials(choice, trials, workers=workers, progress=progress)
     cells = _cells(results)
     _print(name, seed, cells, as_json=as_json)
     if report is not None:
@@ -224,25 +224,6 @@ def _trials(
     return found
 
 
-def _run(choice: PolicyChoice, trials: Sequence[Trial], workers: int) -> list[TrialResult]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    from openpi_flash_training.evaluation.run import run_trials
-
-    console = Console(stderr=True)
-    with Progress(
-        "episodes",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    ) as bar:
-        shown = bar.add_task("", total=len(trials))
-        return run_trials(choice, trials, workers=workers, on_result=lambda _: bar.advance(shown))
-
-
 def _cells(results: Sequence[TrialResult]) -> list[Cell]:
     from openpi_flash_training.evaluation.measures import cell_of
 
@@ -274,17 +255,12 @@ def _print(name: str, seed: int, cells: Sequence[Cell], *, as_json: bool) -> Non
 def _open_loop(
     choice: PolicyChoice, dataset: Path, frames: int, report: Path | None, *, as_json: bool
 ) -> None:
-    from openpi_flash_training.episodes.error import DataError
     from openpi_flash_training.evaluation.open_loop import as_json as errors_as_json
     from openpi_flash_training.evaluation.open_loop import errors_page, measure_errors, text
 
     if choice is None:
         raise typer.BadParameter("the scripted expert cannot be asked about a dataset's pictures")
-    try:
-        errors = measure_errors(choice, dataset, frames)
-    except DataError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    errors = measure_errors(choice, dataset, frames)
     if as_json:
         typer.echo(json.dumps(errors_as_json(errors), indent=2))
     else:

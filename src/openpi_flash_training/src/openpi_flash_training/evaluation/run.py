@@ -46,7 +46,7 @@ def run_trials(
     trials: Sequence[Trial],
     *,
     workers: int = 1,
-    on_result: Callable[[TrialResult], None] = lambda _: None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> list[TrialResult]:
     """Play every trial; results are in the order of the trials, however many workers there are.
 
@@ -54,7 +54,7 @@ def run_trials(
         choice: the policy.
         trials: what to try.
         workers: processes.
-        on_result: told after each trial.
+        progress: told how many are done.
 
     Raises:
         PolicyFailedError: the policy cannot be asked.
@@ -74,7 +74,7 @@ def run_trials(
         try:
             for result in pool.map(_run, trials):
                 results.append(result)
-                on_result(result)
+                progress(len(results))
         except BrokenProcessPool as error:
             raise PolicyFailedError("a worker process was killed") from error
         finally:
