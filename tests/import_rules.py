@@ -259,6 +259,7 @@ ROOMS = {
         ("train",),
         ("demonstrations",),
         ("evaluation",),
+        ("live",),
         ("commands",),
     ),
     "openpi_flash_server": (

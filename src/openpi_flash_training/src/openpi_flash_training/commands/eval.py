@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -85,6 +86,10 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(help="Write a report with plots and films.", metavar="FILE.html")
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Write the episodes as a LeRobot dataset, labelled by the expert."),
+    ] = None,
     at_least: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Exit with 1 if success is lower in any plain cell."),
@@ -132,9 +137,12 @@ def evaluate(
             all_conditions,
             is_swapped=swap_prompts,
             filmed=films if report is not None else 0,
+            is_recorded=record is not None,
         )
         with frame_progress("episodes", len(trials)) as progress:
             results = run_trials(choice, trials, workers=workers, progress=progress)
+        if record is not None:
+            _record(record, results)
     cells = _cells(results)
     _print(name, seed, cells, as_json=as_json)
     if report is not None:
@@ -211,6 +219,7 @@ def _trials(
     *,
     is_swapped: bool,
     filmed: int,
+    is_recorded: bool,
 ) -> list[Trial]:
     from openpi_flash_training.evaluation.conditions import trials
 
@@ -218,10 +227,23 @@ def _trials(
     for task in tasks:
         for index, given in enumerate(conditions):
             first = filmed if index == 0 else 0
-            found += trials(task, episodes, seed, given, filmed=first)
+            found += trials(task, episodes, seed, given, filmed=first, is_recorded=is_recorded)
             if is_swapped:
                 found += trials(task, episodes, seed, given, is_swapped=True)
     return found
+
+
+def _record(folder: Path, results: Sequence[TrialResult]) -> None:
+    from openpi_flash_training.demonstrations.recording import DatasetRecorder
+    from sim_robot.gl_backend import choose_gl_backend
+
+    plan = next(result.frames.plan for result in results if result.frames is not None)
+    os.environ["MUJOCO_GL"] = choose_gl_backend()
+    recorder = DatasetRecorder(folder, plan.fps, plan.horizon, plan.image_size)
+    for result in results:
+        if result.frames is not None:
+            recorder.add(result.frames, result.outcome, method=result.trial.conditions.method)
+    recorder.close()
 
 
 def _cells(results: Sequence[TrialResult]) -> list[Cell]:

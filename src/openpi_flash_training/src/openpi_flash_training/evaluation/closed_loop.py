@@ -23,7 +23,9 @@ from openpi_flash_robot.senses.joints import JointReading
 from openpi_flash_robot.senses.observation import Observation
 from openpi_flash_robot.senses.states import StateReading
 from openpi_flash_robot.settings.node_settings import PlayerSettings
+from openpi_flash_training.demonstrations.episode import EpisodePlan
 from openpi_flash_training.demonstrations.pictures import Image, Pictures
+from openpi_flash_training.demonstrations.recording import EpisodeFrames
 from openpi_flash_training.evaluation.arm_settings import arm_settings
 from openpi_flash_training.evaluation.conditions import IGNORE_DELAY, STOP_AND_GO, Trial
 from openpi_flash_training.evaluation.motion_log import MotionLog
@@ -133,6 +135,7 @@ class _Episode:
         self._answer: tuple[int, int, NDArray[np.float64]] | None = None  # arrival, observed
         self._sequence = self._holds = 0
         self._was_playing = False
+        self._frames = EpisodeFrames(_recording(trial)) if trial.is_recorded else None
         self.progress = Progress()
 
     def run(self) -> TrialResult:
@@ -151,6 +154,8 @@ class _Episode:
             self._was_playing = is_playing
             if self._is_due(now):
                 self._ask(now)
+            if self._frames is not None:
+                self._frames.note(loop.plant, self._told, is_intervention=False)
             if tick % CONTROL_TICKS == 0:
                 self._sending = None if self._network.is_held() else self._player.motion
                 still = np.zeros(len(JOINTS) - 1)
@@ -177,6 +182,7 @@ class _Episode:
             requests=self._sequence,
             holds=self._holds,
             film=film,
+            frames=self._frames,
         )
 
     @property
@@ -264,6 +270,11 @@ def player_settings(method: str, horizon: int | None, step_ns: int) -> PlayerSet
     plain = "latest" if method in (STOP_AND_GO, IGNORE_DELAY) else method
     changes = {} if horizon is None else {"max_chunk_age": horizon * step_ns / 1e9}
     return arm_settings(chunk_method=plain, **changes).player
+
+
+def _recording(trial: Trial) -> EpisodePlan:
+    """What is recorded of a trial: as demonstrations are by default."""
+    return EpisodePlan(trial.task, trial.cube, (trial.seed, trial.index), noise=None)
 
 
 def _observation(now: int, joints: Vector, prompt: str) -> Observation[object]:

@@ -63,6 +63,7 @@ class Trial:
         conditions: under which.
         is_swapped: whether the prompt names another cube than the plain trial of this start.
         is_filmed: whether pictures are kept.
+        is_recorded: whether frames for a dataset are kept.
     """
 
     task: str
@@ -72,6 +73,7 @@ class Trial:
     conditions: Conditions
     is_swapped: bool = False
     is_filmed: bool = False
+    is_recorded: bool = False
 
     @property
     def prompt(self) -> str:
@@ -92,6 +94,7 @@ def trials(
     *,
     is_swapped: bool = False,
     filmed: int = 0,
+    is_recorded: bool = False,
 ) -> list[Trial]:
     """Trials of one cell: colours take turns.
 
@@ -102,6 +105,7 @@ def trials(
         conditions: of all of them.
         is_swapped: whether each prompt names the next colour instead.
         filmed: how many of the first ones are filmed.
+        is_recorded: whether frames for a dataset are kept.
     """
     shift = 1 if is_swapped else 0
     return [
@@ -113,6 +117,7 @@ def trials(
             conditions,
             is_swapped,
             is_filmed=index < filmed,
+            is_recorded=is_recorded,
         )
         for index in range(episodes)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,22 @@ class Policy(Protocol):
         """Nothing more is asked."""
 
 
+def expert_metadata(rate_hz: float, horizon: int) -> dict[str, Any]:
+    """What the expert's chunks are, as a server says it."""
+    position = {"interface": "position", "unit": "rad", "reference": "absolute"}
+    gripper = {"interface": "gripper", "unit": "1", "reference": "absolute"}
+    return {
+        "model": "scripted expert",
+        "action_rate_hz": rate_hz,
+        "action_horizon": horizon,
+        "action_dim": len(JOINTS),
+        "action_names": list(JOINTS),
+        "actions": [
+            {"name": name, **(gripper if name == "gripper" else position)} for name in JOINTS
+        ],
+    }
+
+
 class ExpertPolicy:
     """The scripted expert, which knows where the cubes are: the best that a policy can do."""
 
@@ -79,15 +95,7 @@ class ExpertPolicy:
 
     def __init__(self, rate_hz: float = 10.0, horizon: int = 10) -> None:
         """Answer with chunks of `horizon` steps at `rate_hz`."""
-        contract = parse_contract(
-            {
-                "action_rate_hz": rate_hz,
-                "action_horizon": horizon,
-                "action_dim": len(JOINTS),
-                "model": "scripted expert",
-            }
-        )
-        self.agreement = agree(contract, arm_settings(action_kind=["position"] * 6 + ["gripper"]))
+        self.agreement = agree(parse_contract(expert_metadata(rate_hz, horizon)), arm_settings())
         self._step_s, self._horizon = 1.0 / rate_hz, horizon
 
     def answer(self, query: Query) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from openpi_flash_training.demonstrations.recording import EpisodeFrames
 from openpi_flash_training.evaluation.conditions import Trial
 from sim_robot.tasks import Outcome
 
@@ -24,6 +25,7 @@ class TrialResult:
         requests: how many observations were sent.
         holds: how often the arm had to stop for want of a chunk.
         film: an MP4 file; empty where nothing was filmed.
+        frames: of a dataset; None where nothing was recorded.
     """
 
     trial: Trial
@@ -36,6 +38,7 @@ class TrialResult:
     requests: int
     holds: int
     film: bytes = field(default=b"", repr=False)
+    frames: EpisodeFrames | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_success(self) -> bool:
