@@ -14,7 +14,7 @@ from openpi_flash_training.evaluation.trial_result import TrialResult
 from sim_robot.robot import COLOURS
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 66rem; margin: 2rem auto;
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 74rem; margin: 2rem auto;
        padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: 0.2rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 p.note { color: #666; font-size: 0.9rem; }
