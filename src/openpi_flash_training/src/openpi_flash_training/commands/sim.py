@@ -6,6 +6,7 @@ import contextlib
 import enum
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 
 
 class Transport(enum.StrEnum):
-    """How to reach the server."""
+    """How to reach the server; session is Positronic's API."""
 
     QUIC = "quic"
     WEBSOCKET = "websocket"
+    SESSION = "session"
 
 
 def sim(
@@ -124,7 +126,7 @@ def sim(
             keyboard = held.enter_context(Keyboard())
             if keyboard.is_open:
                 typer.echo(HELP)
-            connection = _expert if expert else None
+            connection = _connection(server, is_expert=expert, transport=transport)
             for end in LiveSession(settings, plan, keyboard, recorder, connection=connection).run():
                 typer.echo(_line(end))
                 ends.append(end)
@@ -137,7 +139,8 @@ def sim(
 def _link(
     server: str | None, transport: str, api_key_file: Path | None, server_fingerprint: str | None
 ) -> dict[str, Any]:
-    link: dict[str, Any] = {"transport": transport}
+    # a session is not the runner's own link, which still names its server
+    link: dict[str, Any] = {"transport": "websocket" if transport == "session" else transport}
     if server is not None:
         link["server"] = server
     if api_key_file is not None:
@@ -147,10 +150,18 @@ def _link(
     return link
 
 
-def _expert(arm: SimulatedArm) -> PolicyConnection:
+def _connection(
+    server: str | None, *, is_expert: bool, transport: Transport
+) -> Callable[[SimulatedArm], PolicyConnection] | None:
+    """What makes the connection to the policy; None: the runner itself."""
     from openpi_flash_training.live.expert_connection import ExpertConnection
+    from openpi_flash_training.live.positronic_session import PositronicSession
 
-    return ExpertConnection(arm.state)
+    if is_expert:
+        return lambda arm: ExpertConnection(arm.state)
+    if transport is Transport.SESSION and server is not None:
+        return lambda _: PositronicSession(server)
+    return None
 
 
 def _line(end: EpisodeEnd) -> str:
