@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
-from flash_transport import Disconnected, ServerError, packb, unpackb
+from flash_transport import Disconnected, InferenceFuture, ServerError, packb, unpackb
 from flash_transport.address import parse_address
 from flash_transport.stats import CallStats
 from openpi_flash_training.evaluation.policy import expert_metadata
@@ -86,6 +86,21 @@ class PositronicSession:
             1e3 * (packed - began), 1e3 * (time.monotonic() - packed), len(message), 0, 0
         )
         return {"actions": joint_chunk(answer["result"], joints)}, stats
+
+    def submit(
+        self,
+        observation: dict[str, Any],
+        timeout: float | None = None,
+        *,
+        first_actions: int | None = None,
+    ) -> InferenceFuture:
+        """Refused: first actions are only asked of servers that say that they give them.
+
+        Raises:
+            ServerError: always.
+        """
+        del observation, timeout, first_actions
+        raise ServerError("bad_request", "there are no first actions ahead of a chunk")
 
     def get_server_metadata(self) -> dict[str, Any]:
         """What the chunks are, in the words of openpi-flash's own metadata."""
