@@ -172,6 +172,16 @@ PURE_MODULES = (
         - {"openpi_flash_models"},
     ),
     PureModules(
+        "openpi_flash_training",
+        (
+            "demonstrations.expert",
+            "demonstrations.noise",
+            "evaluation.motion_log",
+            "live.hand_rotation",
+            "live.jog",
+        ),
+    ),
+    PureModules(
         "openpi_flash_robot",
         (
             "black_box.mcap_format",
@@ -259,6 +269,7 @@ ROOMS = {
         ("train",),
         ("demonstrations",),
         ("evaluation",),
+        ("live",),
         ("commands",),
     ),
     "openpi_flash_server": (

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from openpi_flash_training.demonstrations.episode import SECONDS, EpisodePlan, demonstrate
-from openpi_flash_training.demonstrations.expert import SPEED, chunk, intent, seen
+from openpi_flash_training.demonstrations.expert import JOINT_SPEED, SPEED, chunk, intent, seen
 from openpi_flash_training.demonstrations.noise import CommandNoise, NoiseSettings
 from sim_robot.kinematics import Pose, joints_for, pose_of
 from sim_robot.plant import Plant
@@ -30,7 +30,7 @@ def standing(point, grip=0.0, **more):
     return SceneState(0.0, (*joints_for(Pose(point)), grip), CUBE_PLACES, **more)
 
 
-@pytest.mark.parametrize(("task", "episodes"), [("touch", 15), ("pick", 15), ("place", 9)])
+@pytest.mark.parametrize(("task", "episodes"), [("touch", 12), ("pick", 12), ("place", 6)])
 def test_the_expert_does_every_task_from_random_starts(plant, task, episodes):
     for index in range(episodes):
         plan = EpisodePlan(
@@ -51,7 +51,9 @@ def test_a_chunk_begins_where_the_arm_is_and_keeps_to_the_speed_and_the_limits(p
             assert (rows <= UPPER_LIMITS).all()
             points = np.array([pose_of(tuple(row)).point for row in rows])
             moved = np.linalg.norm(np.diff(points, axis=0), axis=1)
-            assert moved.max() <= SPEED * 0.1 + 1e-9, name
+            # a joint at its own limit may lead the hand a little aside
+            assert moved.max() <= 1.01 * SPEED * 0.1, name
+            assert np.abs(np.diff(rows[:, :6], axis=0)).max() <= JOINT_SPEED * 0.1 + 1e-9
             assert set(rows[:, 6]) <= {0.0, 1.0}
 
 
@@ -81,6 +83,14 @@ def test_at_the_cube_the_gripper_closes_and_with_it_in_the_fingers_it_rises():
     assert wanted.stage == "lift"
     assert wanted.is_closed
     assert wanted.point[2] > RESTING + 0.05
+
+
+def test_a_gripper_that_closes_goes_on_although_the_hand_is_a_little_high():
+    x, y, z = CUBE_PLACES[0]
+    high = (x, y, z + 0.015)
+    closing = intent(TASKS["pick"], "red_cube", seen(standing(high, grip=0.25)))
+    assert closing.is_closed
+    assert not intent(TASKS["pick"], "red_cube", seen(standing(high))).is_closed
 
 
 def test_asked_for_another_cube_it_opens_and_leaves_the_one_it_holds():

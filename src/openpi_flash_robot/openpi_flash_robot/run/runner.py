@@ -16,7 +16,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -251,6 +251,23 @@ class PolicyRunner:
         kinds = {state.name: state.kind for state in self._settings.stops.states}
         said = said_by(kinds[name], value)
         self._order(lambda now: self._drive.bridge.hear_state(now, name, said))
+
+    def hear_takeover(self, value: bool) -> None:
+        """Say whether a person commands the robot; false gives it back to the policy.
+
+        Say it again and again while it is true: a switch that is silent for `stop_timeout` leaves
+        the robot standing with the person. Needs `takeover_topic` and `teleop_topic`, any names.
+        """
+        self._order(lambda now: self._drive.bridge.hear_takeover(now, value))
+
+    def hear_target(self, names: Sequence[str], positions: Sequence[float]) -> None:
+        """Say where the person who commands the robot wants the axes, rad or m.
+
+        Args:
+            names: as in `teleop_joints`, or of the axes.
+            positions: of these.
+        """
+        self._order(lambda now: self._drive.bridge.hear_target(now, names, positions))
 
     @property
     def status(self) -> Status:

@@ -392,3 +392,24 @@ def test_a_server_that_is_no_address_is_refused(robot):
 def test_a_listener_of_another_name_is_refused(robot):
     with pytest.raises(TypeError, match="on_chunks"):
         PolicyRunner(robot, settings_for(1), on_chunks=print)
+
+
+def test_a_person_takes_the_robot_leads_it_and_gives_it_back(make, robot):
+    runner, told, settings = make(takeover_topic="pedal", teleop_topic="leader", stop_timeout=10.0)
+    runner.start()
+    told.until_moving()
+    runner.hear_takeover(True)
+    until(lambda: runner.status.intervention, "the person has the robot")
+    name, column = runner.axes[1], 1
+    wanted = told.commands[-1].positions[column] - 0.2
+
+    def is_there():
+        runner.hear_target([name], [wanted])  # a target that is old leaves the robot standing
+        return abs(told.commands[-1].positions[column] - wanted) < 1e-3
+
+    until(is_there, "the target")
+    assert_within_limits(told, settings)
+    runner.hear_takeover(False)
+    told.commands.clear()
+    told.until_moving()
+    assert not runner.status.intervention

@@ -40,11 +40,11 @@ def demonstrations(
     Each frame has the expert's chunk for every cube, and where the cubes are in each picture. Noise
     leads the expert astray in most episodes, so that the data show how it comes back.
     """
-    from openpi_flash_training.demonstrations.generate import Written, generate
+    from openpi_flash_training.commands.progress import frame_progress
+    from openpi_flash_training.commands.simulation_errors import one_line_errors
+    from openpi_flash_training.demonstrations.generate import generate
     from openpi_flash_training.demonstrations.noise import NoiseSettings
     from openpi_flash_training.demonstrations.plans import DatasetPlan
-    from openpi_flash_training.episodes.error import DataError
-    from sim_robot.gl_backend import RenderingUnavailableError
     from sim_robot.tasks import TASKS
 
     unknown = [name for name in task if name not in TASKS]
@@ -60,28 +60,14 @@ def demonstrations(
         noise=None if no_noise else NoiseSettings(),
         seconds=seconds,
     )
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    with Progress(
-        "demonstrations",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    ) as bar:
-        shown = bar.add_task("", total=episodes)
-
-        def show(written: Written) -> None:
-            bar.update(shown, completed=written.episodes)
-
-        try:
-            written = generate(plan, out, workers=workers, resume=resume, on_episode=show)
-        except (DataError, RenderingUnavailableError) as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from None
+    with one_line_errors(), frame_progress("demonstrations", episodes) as progress:
+        written = generate(
+            plan,
+            out,
+            workers=workers,
+            resume=resume,
+            on_episode=lambda written: progress(written.episodes),
+        )
     typer.echo(f"dataset     {out}")
     typer.echo(f"episodes    {written.episodes}, {written.frames} frames at {fps} Hz")
     typer.echo(f"task done   in {written.succeeded} of {written.played} episodes of this run")

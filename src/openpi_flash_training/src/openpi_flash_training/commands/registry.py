@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from openpi_flash_training.commands.demonstrations import demonstrations
+from openpi_flash_training.commands.eval import evaluate
+from openpi_flash_training.commands.sim import sim
 from openpi_flash_training.commands.stats import stats
 from openpi_flash_training.commands.train import train
 
@@ -19,6 +21,8 @@ def add_commands(app: typer.Typer) -> None:
     )
     app.command("stats", short_help="Compute the normalisation statistics of a dataset.")(stats)
     app.command("train", short_help="Train a policy on a dataset.")(train)
+    app.command("eval", short_help="Measure a policy on the simulated robot.")(evaluate)
+    app.command("sim", short_help="Run a policy on the simulated arm in real time.")(sim)
     _add_dataset_commands(app)
 
 

@@ -11,12 +11,12 @@ cube moves with the hand. Physics is not asked.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim_robot.kinematics import DOWN, Point, Pose, UnreachableError, joints_for
+from sim_robot.kinematics import DOWN, Point, Pose, UnreachableError, joints_for, pose_of
 from sim_robot.robot import CUBE_HALF, CUBES, GRIPPER_SPEED, PLATE, PLATE_RADIUS, PLATE_Z
 from sim_robot.scene_state import SceneState
 from sim_robot.tasks import RESTING, Task
@@ -26,6 +26,9 @@ SPEED = 0.25
 
 TURN_SPEED = 2.5
 """Of each of the hand's angles, rad/s."""
+
+JOINT_SPEED = 2.0
+"""Of each joint, rad/s: near the axis of shoulder_pan the hand is slower than `SPEED`."""
 
 FINGERTIP = 0.009
 """How far the fingers reach beyond the grasp point, m."""
@@ -42,6 +45,9 @@ LIFTED = RESTING + 0.10
 AT_CUBE = 0.012
 """From the grasp point to where a cube is gripped, sideways and in height, m."""
 
+GRASPING = 0.020
+"""The same while the gripper closes, m."""
+
 AROUND = 0.03
 """A cube that both fingers touch is held if it is so near to the grasp point, m."""
 
@@ -52,7 +58,7 @@ CLOSED_GRIP = 0.46
 """How far it is closed on two parallel sides: what is imagined of a gripper that closes."""
 
 OPEN_GRIP = 0.15
-"""A gripper that is closed farther than this opens before it goes down."""
+"""A gripper that is closed farther than this opens before the hand goes on."""
 
 OVER_PLATE = 0.015
 """From the middle of the plate, m, at which a cube is set down."""
@@ -125,10 +131,12 @@ def _fetch(task: Task, cube: str, scene: Imagined) -> Intent:
     if task.name == "place" and _is_on_plate((x, y, z)):
         return Intent((hand[0], hand[1], max(hand[2], LIFTED)), False, "done")
     sideways = math.hypot(x - hand[0], y - hand[1])
-    if sideways <= AT_CUBE and abs(z - hand[2]) <= AT_CUBE and scene.held is None:
+    # a gripper that has begun to close goes on: a hand that is a little late is no reason to open
+    height = GRASPING if scene.grip > OPEN_GRIP else AT_CUBE
+    if sideways <= height and abs(z - hand[2]) <= height and scene.held is None:
         return Intent((x, y, z), True, "grasp")
     if scene.grip > OPEN_GRIP and hand[2] < OVER:
-        return Intent((hand[0], hand[1], OVER), False, "reach")
+        return Intent(hand, False, "reach")
     goal = _funnel(hand, (x, y, z), steepness=4.0, mouth=0.008)
     return Intent(goal, False, "grasp" if sideways <= AT_CUBE else "reach")
 
@@ -231,7 +239,10 @@ def chunk(
     for _ in range(horizon):
         scene, wanted = step(task, cube, scene, step_s)
         rows.append((*arm, 1.0 if wanted.is_closed else 0.0))
-        arm = _joints_or(arm, scene.hand)
+        aim = _joints_or(arm, scene.hand)
+        arm = tuple(_turned(a, b, JOINT_SPEED * step_s) for a, b in zip(arm, aim, strict=True))
+        if arm != aim:
+            scene = replace(scene, hand=pose_of(arm))
     return np.array(rows)
 
 

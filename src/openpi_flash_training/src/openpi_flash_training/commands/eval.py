@@ -1,0 +1,313 @@
+"""`openpi-flash eval`: a policy on the simulated robot, in closed loop, or on a dataset."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from openpi_flash_training.evaluation.conditions import Conditions, Trial
+    from openpi_flash_training.evaluation.measures import Cell
+    from openpi_flash_training.evaluation.run import PolicyChoice
+    from openpi_flash_training.evaluation.trial_result import TrialResult
+
+GRID_DELAYS, GRID_LOSSES, GRID_HELD = "0,50,150,300", "0,0.1", "0,0.2"
+GRID_METHODS = "latest,temporal_ensemble,rtc,rtc_prefix,open_loop,stop_and_go,ignore_delay"
+
+
+class Transport(enum.StrEnum):
+    """How to reach the server."""
+
+    QUIC = "quic"
+    WEBSOCKET = "websocket"
+
+
+def evaluate(
+    *,
+    task: Annotated[
+        str, typer.Option(help="touch, pick or place; several, as in touch,pick.")
+    ] = "touch",
+    episodes: Annotated[int, typer.Option(min=1, help="Of each task and condition.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Of the starts.")] = 7,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that play episodes.")] = 1,
+    server: Annotated[
+        str | None, typer.Option(help="A server that runs, HOST or HOST:PORT.", metavar="HOST:PORT")
+    ] = None,
+    transport: Annotated[Transport, typer.Option(help="Of --server.")] = Transport.QUIC,
+    api_key_file: Annotated[Path | None, typer.Option(help="Holds the key of --server.")] = None,
+    server_fingerprint: Annotated[
+        str | None, typer.Option(help="Of the certificate of --server.")
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Serve this checkpoint here, a directory or a URL.")
+    ] = None,
+    policy: Annotated[
+        str, typer.Option(help="Its inference config; python:MODULE:NAME; or expert, the script.")
+    ] = "pi05_sim_arm",
+    method: Annotated[
+        str | None,
+        typer.Option(help="How chunks are played; several, as in latest,rtc. [default: latest]"),
+    ] = None,
+    delay: Annotated[
+        str | None, typer.Option(help="Round trips of the network, ms. [default: 0]")
+    ] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="Shares of messages lost, 0 to 1. [default: 0]")
+    ] = None,
+    held: Annotated[
+        str | None,
+        typer.Option(help="Shares of commands that never reach the arm. [default: 0]"),
+    ] = None,
+    grid: Annotated[
+        bool,
+        typer.Option(
+            "--grid",
+            help=f"Every combination of: {GRID_METHODS}; delays {GRID_DELAYS} ms; loss "
+            f"{GRID_LOSSES}; held {GRID_HELD}; where the options say nothing else.",
+        ),
+    ] = False,
+    inference_ms: Annotated[float, typer.Option(min=0, help="Simulated time of a call.")] = 20,
+    execution_s: Annotated[
+        float, typer.Option(min=0.02, help="How long a chunk is played before the next request.")
+    ] = 0.4,
+    swap_prompts: Annotated[
+        bool, typer.Option("--swap-prompts", help="Also with the next colour in the prompt.")
+    ] = False,
+    films: Annotated[int, typer.Option(min=0, help="Episodes filmed for the report.")] = 3,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a report with plots and films.", metavar="FILE.html")
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Write the episodes as a LeRobot dataset, labelled by the expert."),
+    ] = None,
+    at_least: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Exit with 1 if success is lower in any plain cell."),
+    ] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(help="Compare chunks with this dataset instead, in open loop.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure a policy on the simulated robot: how often it does what it is told.
+
+    Episodes are played in simulated time: network and policy take the time that the options say,
+    whatever this machine needs. Without --server the policy is served here for as long as it is
+    measured.
+    """
+    from openpi_flash_training.commands.progress import frame_progress
+    from openpi_flash_training.commands.simulation_errors import one_line_errors
+    from openpi_flash_training.evaluation.run import name_of, run_trials
+    from sim_robot.tasks import TASKS
+
+    tasks = _words(task, "--task", TASKS)
+    link: dict[str, Any] = {}
+    if api_key_file is not None:
+        link["api_key_file"] = str(api_key_file)
+    if server_fingerprint is not None:
+        link["server_fingerprint"] = server_fingerprint
+    with (
+        one_line_errors(),
+        _policy(server, transport.value, link, policy, checkpoint) as choice,
+    ):
+        if dataset is not None:
+            _open_loop(choice, dataset, episodes, report, as_json=as_json)
+            return
+        all_conditions = _conditions(
+            (method, delay, loss, held),
+            is_grid=grid,
+            inference_ms=inference_ms,
+            execution_s=execution_s,
+        )
+        name = name_of(choice)
+        trials = _trials(
+            tasks,
+            episodes,
+            seed,
+            all_conditions,
+            is_swapped=swap_prompts,
+            filmed=films if report is not None else 0,
+            is_recorded=record is not None,
+        )
+        with frame_progress("episodes", len(trials)) as progress:
+            results = run_trials(choice, trials, workers=workers, progress=progress)
+        if record is not None:
+            _record(record, results)
+    cells = _cells(results)
+    _print(name, seed, cells, as_json=as_json)
+    if report is not None:
+        from openpi_flash_training.evaluation.report import report as whole_report
+
+        report.write_text(whole_report(name, _command(), cells, results), encoding="utf-8")
+    if at_least is not None:
+        worst = min((cell for cell in cells if not cell.is_swapped), key=lambda c: c.success.value)
+        if worst.success.value < at_least:
+            typer.echo(f"error: {worst.task}: {worst.success} is below {at_least:g}", err=True)
+            raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _policy(
+    server: str | None,
+    transport: str,
+    link: dict[str, Any],
+    policy: str,
+    checkpoint: str | None,
+) -> Iterator[PolicyChoice]:
+    from openpi_flash_training.evaluation.served_policy import ServerChoice
+    from openpi_flash_training.evaluation.server_process import serving
+
+    if server is not None:
+        yield ServerChoice(server, transport, link)
+    elif policy == "expert":
+        yield None
+    elif checkpoint is None and not policy.startswith("python:"):
+        raise typer.BadParameter(
+            "name what to measure: --server HOST:PORT, --checkpoint DIR, --policy "
+            "python:MODULE:NAME, or --policy expert"
+        )
+    else:
+        with serving(policy, checkpoint) as choice:
+            yield choice
+
+
+def _conditions(
+    given: tuple[str | None, str | None, str | None, str | None],
+    *,
+    is_grid: bool,
+    inference_ms: float,
+    execution_s: float,
+) -> list[Conditions]:
+    from openpi_flash_training.evaluation.conditions import METHODS, grid
+
+    usual = ("latest", "0", "0", "0")
+    if is_grid:
+        usual = (GRID_METHODS, GRID_DELAYS, GRID_LOSSES, GRID_HELD)
+    method, delay, loss, held = (
+        a if a is not None else b for a, b in zip(given, usual, strict=True)
+    )
+    try:
+        return list(
+            grid(
+                _words(method, "--method", METHODS),
+                _numbers(delay, "--delay"),
+                _numbers(loss, "--loss"),
+                _numbers(held, "--held"),
+                inference_ms=inference_ms,
+                execution_s=execution_s,
+            )
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _trials(
+    tasks: Sequence[str],
+    episodes: int,
+    seed: int,
+    conditions: Sequence[Conditions],
+    *,
+    is_swapped: bool,
+    filmed: int,
+    is_recorded: bool,
+) -> list[Trial]:
+    from openpi_flash_training.evaluation.conditions import trials
+
+    found = []
+    for task in tasks:
+        for index, given in enumerate(conditions):
+            first = filmed if index == 0 else 0
+            found += trials(task, episodes, seed, given, filmed=first, is_recorded=is_recorded)
+            if is_swapped:
+                found += trials(task, episodes, seed, given, is_swapped=True)
+    return found
+
+
+def _record(folder: Path, results: Sequence[TrialResult]) -> None:
+    from openpi_flash_training.demonstrations.recording import DatasetRecorder
+    from sim_robot.gl_backend import choose_gl_backend
+
+    plan = next(result.frames.plan for result in results if result.frames is not None)
+    os.environ["MUJOCO_GL"] = choose_gl_backend()
+    recorder = DatasetRecorder(folder, plan.fps, plan.horizon, plan.image_size)
+    for result in results:
+        if result.frames is not None:
+            recorder.add(result.frames, result.outcome, method=result.trial.conditions.method)
+    recorder.close()
+
+
+def _cells(results: Sequence[TrialResult]) -> list[Cell]:
+    from openpi_flash_training.evaluation.measures import cell_of
+
+    groups: dict[tuple[str, Conditions, bool], list[TrialResult]] = {}
+    for result in results:
+        trial = result.trial
+        groups.setdefault((trial.task, trial.conditions, trial.is_swapped), []).append(result)
+    return [cell_of(group) for group in groups.values()]
+
+
+def _print(name: str, seed: int, cells: Sequence[Cell], *, as_json: bool) -> None:
+    from openpi_flash_training.evaluation.measures import as_json as cell_as_json
+    from openpi_flash_training.evaluation.text_table import details, table
+
+    if as_json:
+        found = {"policy": name, "seed": seed, "cells": [cell_as_json(cell) for cell in cells]}
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for line in table(cells):
+        typer.echo(line)
+    if len(cells) <= 4:
+        for cell in cells:
+            typer.echo("")
+            typer.echo(f"{cell.task}, {'swapped' if cell.is_swapped else 'plain'} prompts")
+            for line in details(cell):
+                typer.echo(line)
+
+
+def _open_loop(
+    choice: PolicyChoice, dataset: Path, frames: int, report: Path | None, *, as_json: bool
+) -> None:
+    from openpi_flash_training.evaluation.open_loop import as_json as errors_as_json
+    from openpi_flash_training.evaluation.open_loop import errors_page, measure_errors, text
+
+    if choice is None:
+        raise typer.BadParameter("the scripted expert cannot be asked about a dataset's pictures")
+    errors = measure_errors(choice, dataset, frames)
+    if as_json:
+        typer.echo(json.dumps(errors_as_json(errors), indent=2))
+    else:
+        for line in text(errors):
+            typer.echo(line)
+    if report is not None:
+        report.write_text(errors_page(errors, _command()), encoding="utf-8")
+
+
+def _command() -> str:
+    return shlex.join(["openpi-flash", *sys.argv[1:]])
+
+
+def _words(text: str, option: str, known: Sequence[str] | Any) -> list[str]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        if word not in known:
+            raise typer.BadParameter(f"{option}: {word!r} is not one of {', '.join(known)}")
+    if not words:
+        raise typer.BadParameter(f"{option} names nothing; known are {', '.join(known)}")
+    return words
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{option}: {text!r} is no list of numbers") from None

@@ -1,0 +1,105 @@
+"""Records what the simulated arm does as episodes of a LeRobot dataset, labelled by the expert.
+
+The columns are those of demonstrations, and `intervention`: 1 where a person had the arm. `action`
+is what the arm was commanded; `label.chunks` is what the expert would have done there. So the
+episodes of a policy are data to learn from (DAgger, Ross et al. 2011).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openpi_flash_training.dataset.feature import Feature
+from openpi_flash_training.dataset.writer import DatasetWriter
+from openpi_flash_training.demonstrations.columns import (
+    ACTION,
+    ROBOT_TYPE,
+    features,
+    image_column,
+)
+from openpi_flash_training.demonstrations.episode import EpisodePlan, Numbers, labels
+from openpi_flash_training.demonstrations.pictures import Pictures
+from sim_robot.plant import Plant, Snapshot
+from sim_robot.robot import CAMERAS
+from sim_robot.tasks import TASKS, Outcome
+
+INTERVENTION = "intervention"
+
+
+@dataclass
+class EpisodeFrames:
+    """The frames of one episode so far; pictures are drawn when it has ended.
+
+    Attributes:
+        plan: task, cube, rate and sizes.
+        rows: numbers of each frame, by column.
+        snapshots: what the cameras saw at each frame.
+    """
+
+    plan: EpisodePlan
+    rows: list[dict[str, Numbers]] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
+
+    def note(self, plant: Plant, command: NDArray[np.float64], *, is_intervention: bool) -> None:
+        """Keep a frame, if one is due at the plant's time."""
+        if plant.time + 1e-6 < len(self.rows) / self.plan.fps:
+            return
+        row = labels(plant, TASKS[self.plan.task], self.plan)
+        row[ACTION] = command.astype(np.float32)
+        row[INTERVENTION] = np.array([is_intervention], np.int64)
+        self.rows.append(row)
+        self.snapshots.append(plant.snapshot())
+
+
+class DatasetRecorder:
+    """Writes episodes; an episode that was added is whole on disk. For one thread.
+
+    Args:
+        folder: of a new dataset.
+        fps: frames per second.
+        horizon: steps of the expert's chunks.
+        image_size: edge of the pictures, pixels.
+
+    Raises:
+        DataError: the folder cannot be used.
+        RenderingUnavailableError: there is no OpenGL to draw with.
+    """
+
+    def __init__(self, folder: Path, fps: int, horizon: int, image_size: int) -> None:
+        columns = {**features(image_size, horizon), INTERVENTION: Feature("int64", (1,))}
+        self._writer = DatasetWriter(folder, fps, columns, robot_type=ROBOT_TYPE)
+        self._pictures = Pictures(Plant().model, image_size)
+
+    def add(self, frames: EpisodeFrames, outcome: Outcome, **facts: Any) -> None:
+        """Draw an episode's pictures and add it; one without frames is left out.
+
+        Args:
+            frames: of the episode.
+            outcome: how it ended.
+            facts: further ones.
+        """
+        if not frames.rows:
+            return
+        rows, plan = frames.rows, frames.plan
+        numbers = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        drawn = [self._pictures.take(snapshot) for snapshot in frames.snapshots]
+        images = {image_column(name): np.stack([each[name] for each in drawn]) for name in CAMERAS}
+        done = outcome is Outcome.SUCCESS
+        self._writer.add_episode(
+            plan.prompt, numbers, images, facts={"success": done, "cube": plan.cube, **facts}
+        )
+
+    @property
+    def episodes(self) -> int:
+        """How many were added."""
+        return self._writer.episodes
+
+    def close(self) -> None:
+        """Make the dataset readable."""
+        self._writer.close()
+        self._pictures.close()

@@ -1,0 +1,1 @@
+"""Policies measured on the simulated robot, in closed loop and simulated time, and on datasets."""

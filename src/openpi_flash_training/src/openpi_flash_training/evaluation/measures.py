@@ -1,0 +1,166 @@
+"""What trials of one cell amount to: success with its interval, stages, times, colours. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from openpi_flash_training.evaluation.conditions import Conditions
+from openpi_flash_training.evaluation.trial_result import TrialResult
+from sim_robot.robot import COLOURS, CUBES
+from sim_robot.tasks import TASKS
+
+NOTHING = "nothing"
+"""What the arm has chosen if it chose no cube."""
+
+Z95 = 1.959964
+"""Of the normal distribution, for an interval of 95 %."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A count of trials out of all.
+
+    Attributes:
+        count: how many.
+        total: out of how many.
+    """
+
+    count: int
+    total: int
+
+    @property
+    def value(self) -> float:
+        """The share, 0 to 1; 0 of no trials is 0."""
+        return self.count / self.total if self.total else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval (Wilson 1927, J. Am. Stat. Assoc. 22): 0 to 1 for no trials."""
+        if not self.total:
+            return 0.0, 1.0
+        n, p = self.total, self.value
+        middle = p + Z95**2 / (2 * n)
+        half = Z95 * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n))
+        scale = 1 + Z95**2 / n
+        return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.count} of {self.total} [{low:.2f}, {high:.2f}]"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Trials of one task under the same conditions.
+
+    Attributes:
+        task: its name.
+        conditions: of all of them.
+        is_swapped: whether the prompts named another colour than in the plain trials.
+        success: of the cube that the prompt named.
+        shuffled: of trials in which the arm chose what another trial's prompt named, prompts dealt
+            out at random: a third where prompts are read as where they are not, if colours are.
+        plain_cube: of trials in which the arm chose the cube of the plain trial of the same start.
+        stages: how many reached each stage, in order.
+        confusion: [named, chosen]: how many, by colours, and nothing in the end.
+        seconds: mean time to success; NaN without any.
+        rms_jerk: mean, rad/s^3.
+        border_jerk: mean, at chunk borders, rad/s^3; NaN where no chunk took over from another.
+        holds: mean number of times that the arm had to stop for want of a chunk.
+    """
+
+    task: str
+    conditions: Conditions
+    is_swapped: bool
+    success: Share
+    shuffled: Share
+    plain_cube: Share
+    stages: Mapping[str, Share]
+    confusion: tuple[tuple[int, ...], ...]
+    seconds: float
+    rms_jerk: float
+    border_jerk: float
+    holds: float
+
+
+def cell_of(results: Sequence[TrialResult]) -> Cell:
+    """What trials amount to.
+
+    Args:
+        results: at least one; of one task, under the same conditions, all swapped or none.
+    """
+    first = results[0].trial
+    total = len(results)
+    done = [result.seconds for result in results if result.is_success]
+    chosen = [
+        len(CUBES) if result.chosen is None else CUBES.index(result.chosen) for result in results
+    ]
+    named = [CUBES.index(result.trial.cube) for result in results]
+    dealt = np.random.default_rng(first.seed).permutation(named)
+    pairs = list(zip(named, chosen, strict=True))
+    return Cell(
+        task=first.task,
+        conditions=first.conditions,
+        is_swapped=first.is_swapped,
+        success=Share(len(done), total),
+        shuffled=Share(sum(a == b for a, b in zip(dealt, chosen, strict=True)), total),
+        plain_cube=Share(sum(r.chosen == r.trial.plain_cube for r in results), total),
+        stages={
+            stage: Share(sum(stage in result.reached_at for result in results), total)
+            for stage in TASKS[first.task].stages
+        },
+        confusion=tuple(
+            tuple(pairs.count((row, column)) for column in range(len(CUBES) + 1))
+            for row in range(len(CUBES))
+        ),
+        seconds=_mean(done),
+        rms_jerk=_mean([result.rms_jerk for result in results]),
+        border_jerk=_mean([result.border_jerk for result in results]),
+        holds=_mean([float(result.holds) for result in results]),
+    )
+
+
+def as_json(cell: Cell) -> dict[str, Any]:
+    """A cell for programs."""
+    low, high = cell.success.interval
+    given = cell.conditions
+    return {
+        "task": cell.task,
+        "prompts": "swapped" if cell.is_swapped else "plain",
+        "method": given.method,
+        "delay_ms": given.delay_ms,
+        "inference_ms": given.inference_ms,
+        "loss": given.loss,
+        "held": given.held,
+        "execution_s": given.execution_s,
+        "episodes": cell.success.total,
+        "successes": cell.success.count,
+        "success": cell.success.value,
+        "success_low": low,
+        "success_high": high,
+        "shuffled": cell.shuffled.value,
+        "plain_cube": cell.plain_cube.value,
+        "stages": {stage: share.value for stage, share in cell.stages.items()},
+        "confusion": {
+            colour: dict(zip((*COLOURS, NOTHING), row, strict=True))
+            for colour, row in zip(COLOURS, cell.confusion, strict=True)
+        },
+        "seconds_to_success": _or_null(cell.seconds),
+        "rms_jerk": _or_null(cell.rms_jerk),
+        "border_jerk": _or_null(cell.border_jerk),
+        "holds": cell.holds,
+    }
+
+
+def _or_null(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _mean(values: Sequence[float]) -> float:
+    values = [value for value in values if not math.isnan(value)]
+    return sum(values) / len(values) if values else math.nan

@@ -1,0 +1,184 @@
+"""How far a policy's chunks are from a dataset's, by column and step; nothing moves.
+
+A small error does not make a good policy, but a large one shows early that something is wrong:
+another normalization, another camera, another order of joints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openpi_flash_training.dataset.reader import Dataset
+from openpi_flash_training.demonstrations.columns import ACTION, CHUNKS, STATE, image_column
+from openpi_flash_training.episodes.error import DataError
+from openpi_flash_training.evaluation.plots import errors_png
+from openpi_flash_training.evaluation.policy import Query
+from openpi_flash_training.evaluation.report import Section, image, page, table
+from openpi_flash_training.evaluation.run import PolicyChoice, open_choice
+from sim_robot.robot import CAMERAS, CUBES, JOINTS
+from sim_robot.scene_state import SceneState
+from sim_robot.tasks import TASKS
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class OpenLoopErrors:
+    """Of a policy on a dataset.
+
+    Attributes:
+        dataset: its folder.
+        frames: how many observations were asked about.
+        source: the column that was compared with.
+        step_s: seconds between the steps of a chunk.
+        names: of the columns.
+        mean: absolute error, mean over the frames, [steps, columns], rad and the gripper's share.
+        still: the same of a policy that stays where it is: what there is to gain.
+    """
+
+    dataset: str
+    frames: int
+    source: str
+    step_s: float
+    names: tuple[str, ...]
+    mean: Array
+    still: Array
+
+
+def measure_errors(choice: PolicyChoice, folder: Path, frames: int) -> OpenLoopErrors:
+    """Ask a policy about frames of a dataset, evenly spread.
+
+    Datasets of demonstrations have the expert's chunk at each frame; of others, the actions of the
+    frames that follow are the chunk.
+
+    Args:
+        choice: the policy.
+        folder: of a LeRobot dataset of the simulated arm.
+        frames: how many at most.
+
+    Raises:
+        DataError: it has no such columns, or another rate than the policy.
+        PolicyFailedError: the policy cannot be asked.
+    """
+    dataset = Dataset.open(folder)
+    for key in (STATE, ACTION, *map(image_column, CAMERAS)):
+        if key not in dataset.features:
+            known = ", ".join(dataset.features)
+            raise DataError(folder, f"lacks the feature {key}; it has {known}")
+    policy = open_choice(choice)
+    try:
+        step_s = policy.agreement.step_ns / 1e9
+        if abs(step_s * dataset.fps - 1) > 1e-3:
+            raise DataError(
+                folder,
+                f"has {dataset.fps} frames a second, and the policy's chunks {1 / step_s:g} steps",
+            )
+        is_expert = CHUNKS in dataset.features
+        errors, still = [], []
+        for episode, frame in _spread_out(dataset, frames):
+            numbers = dataset.numbers(episode)
+            prompt = dataset.prompts(episode)[frame]
+            truth = (
+                _expert_chunk(folder, numbers[CHUNKS][frame], prompt)
+                if is_expert
+                else np.asarray(numbers[ACTION][frame:], np.float64)
+            )
+            joints = np.asarray(numbers[STATE][frame], np.float64)
+            actions = policy.answer(
+                Query(
+                    images={
+                        camera: dataset.images(episode, image_column(camera), [frame])[0]
+                        for camera in CAMERAS
+                    },
+                    joints=joints,
+                    prompt=prompt,
+                    continuation=None,
+                    seed=frame,
+                    scene=SceneState(0.0, tuple(joints), ()),
+                    task="",
+                )
+            )
+            errors.append(_difference(truth, actions, len(actions)))
+            still.append(_difference(truth, joints, len(actions)))
+    finally:
+        policy.close()
+    steps = int(np.isfinite(np.array(errors)).any(axis=(0, 2)).sum())
+    return OpenLoopErrors(
+        dataset=str(folder),
+        frames=len(errors),
+        source=CHUNKS if is_expert else ACTION,
+        step_s=step_s,
+        names=JOINTS,
+        mean=np.nanmean(np.array(errors)[:, :steps], axis=0),
+        still=np.nanmean(np.array(still)[:, :steps], axis=0),
+    )
+
+
+def _difference(truth: Array, actions: Array, steps: int) -> Array:
+    """Absolute difference [steps, columns]; NaN beyond the end of the truth."""
+    found = np.full((steps, truth.shape[1]), np.nan)
+    known = min(len(truth), steps)
+    found[:known] = np.abs(truth[:known] - (actions if actions.ndim == 1 else actions[:known]))
+    return found
+
+
+def _spread_out(dataset: Dataset, frames: int) -> list[tuple[int, int]]:
+    all_frames = [(e.index, frame) for e in dataset.episodes for frame in range(e.length)]
+    chosen = np.linspace(0, len(all_frames) - 1, min(frames, len(all_frames)))
+    return [all_frames[int(index)] for index in np.unique(chosen.astype(np.int64))]
+
+
+def _expert_chunk(folder: Path, chunks: NDArray[Any], prompt: str) -> Array:
+    for task in TASKS.values():
+        for index, cube in enumerate(CUBES):
+            if task.prompt(cube) == prompt:
+                return np.asarray(chunks[index], np.float64)
+    raise DataError(folder, f"has the prompt {prompt!r}, which is none of a task's")
+
+
+def text(errors: OpenLoopErrors) -> list[str]:
+    """The errors as lines: a row for each step."""
+    lines = [
+        f"{errors.frames} frames of {errors.dataset}, against {errors.source}",
+        "mean absolute error; in brackets that of standing still",
+        "time/s  " + "".join(f"{name:>18}" for name in errors.names),
+    ]
+    for step, (row, still) in enumerate(zip(errors.mean, errors.still, strict=True)):
+        cells = "".join(f"{a:>9.4f} ({b:.4f})" for a, b in zip(row, still, strict=True))
+        lines.append(f"{step * errors.step_s:<8.2f}{cells}")
+    return lines
+
+
+def as_json(errors: OpenLoopErrors) -> dict[str, Any]:
+    """The errors for programs."""
+    return {
+        "dataset": errors.dataset,
+        "frames": errors.frames,
+        "source": errors.source,
+        "step_s": errors.step_s,
+        "names": list(errors.names),
+        "mean": errors.mean.tolist(),
+        "still": errors.still.tolist(),
+    }
+
+
+def errors_page(errors: OpenLoopErrors, command: str) -> str:
+    """The errors as an HTML file."""
+    rows = [
+        (f"{step * errors.step_s:.2f}", *(f"{value:.4f}" for value in row))
+        for step, row in enumerate(errors.mean)
+    ]
+    plot = image(errors_png(errors.mean.tolist(), errors.names, errors.step_s), "error by time")
+    return page(
+        f"Open-loop error on {errors.dataset}",
+        command,
+        [
+            Section(f"{errors.frames} frames, against {errors.source}", plot),
+            Section("Mean absolute error", table(("time, s", *errors.names), rows)),
+        ],
+    )

@@ -1,0 +1,68 @@
+"""What cells amount to, as lines of text. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from openpi_flash_training.evaluation.measures import NOTHING, Cell
+from sim_robot.robot import COLOURS
+
+_COLUMNS = (
+    ("task", 6),
+    ("prompts", 8),
+    ("method", 18),
+    ("delay/ms", 9),
+    ("loss", 6),
+    ("held", 6),
+    ("success", 24),
+    ("time/s", 8),
+    ("jerk", 7),
+    ("at borders", 11),
+    ("holds", 6),
+)
+
+
+def table(cells: Sequence[Cell]) -> list[str]:
+    """One line for each cell below a line of titles; jerk in rad/s^3."""
+    lines = ["".join(_padded(title, width) for title, width in _COLUMNS).rstrip()]
+    for cell in cells:
+        given = cell.conditions
+        values = (
+            cell.task,
+            "swapped" if cell.is_swapped else "plain",
+            given.method,
+            f"{given.delay_ms:g}",
+            f"{given.loss:g}",
+            f"{given.held:g}",
+            str(cell.success),
+            _number(cell.seconds, 2),
+            f"{cell.rms_jerk:.0f}",
+            _number(cell.border_jerk, 0),
+            f"{cell.holds:.1f}",
+        )
+        line = "".join(_padded(v, width) for v, (_, width) in zip(values, _COLUMNS, strict=True))
+        lines.append(line.rstrip())
+    return lines
+
+
+def details(cell: Cell) -> list[str]:
+    """Stages and colours of one cell."""
+    stages = ", ".join(f"{name} {share.count}" for name, share in cell.stages.items())
+    lines = [f"stages reached      {stages} of {cell.success.total}"]
+    if cell.is_swapped:
+        lines.append(f"the plain colour    {cell.plain_cube}")
+    else:
+        lines.append(f"by shuffled prompts {cell.shuffled}")
+    lines.append("prompt \\ chosen     " + "".join(f"{name:>9}" for name in (*COLOURS, NOTHING)))
+    for colour, row in zip(COLOURS, cell.confusion, strict=True):
+        lines.append(f"{colour:<20}" + "".join(f"{count:>9}" for count in row))
+    return lines
+
+
+def _number(value: float, digits: int) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _padded(text: str, width: int) -> str:
+    return text.ljust(width - 1)[: max(width - 1, len(text))] + " "

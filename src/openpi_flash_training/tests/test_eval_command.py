@@ -1,0 +1,98 @@
+"""`openpi-flash eval` as its users start it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from openpi_flash_server.cli import app
+from sim_robot.gl_backend import RenderingUnavailableError, choose_gl_backend
+
+try:
+    choose_gl_backend()
+    CAN_DRAW = True
+except RenderingUnavailableError:
+    CAN_DRAW = False
+needs_pictures = pytest.mark.skipif(not CAN_DRAW, reason="no OpenGL on this machine")
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, ["eval", *arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_the_expert_is_measured_and_the_numbers_are_json():
+    result = run("--policy", "expert", "--episodes", "3", "--delay", "0,50", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert [cell["delay_ms"] for cell in found["cells"]] == [0, 50]
+    assert all(cell["success"] == 1.0 for cell in found["cells"])
+    assert found["cells"][0]["confusion"]["red"] == {"red": 1, "green": 0, "blue": 0, "nothing": 0}
+
+
+def test_the_gate_fails_where_success_is_too_low_and_names_it():
+    given = ("--policy", "expert", "--episodes", "3", "--at-least", "0.8")
+    assert run(*given).exit_code == 0
+    # a policy that takes longer than an episode never moves
+    result = run(*given, "--inference-ms", "9000")
+    assert result.exit_code == 1
+    assert "touch: 0 of 3 [0.00, 0.56] is below 0.8" in result.stderr
+
+
+@needs_pictures
+def test_a_report_is_one_file_with_tables_plots_and_a_film(tmp_path):
+    report = tmp_path / "report.html"
+    result = run(
+        *("--policy", "expert", "--episodes", "3", "--delay", "0,150", "--swap-prompts"),
+        *("--films", "1", "--report", str(report)),
+    )
+    assert result.exit_code == 0, result.output
+    page = report.read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert page.count("data:video/mp4;base64,") == 1
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "<script" not in page
+    assert "the colour before: 0 / 3" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--task", "juggle"), "'juggle' is not one of touch, pick, place"),
+        (("--policy", "expert", "--method", "magic"), "'magic' is not one of latest"),
+        (("--policy", "expert", "--delay", "soon"), "'soon' is no list of numbers"),
+        (("--policy", "expert", "--loss", "1.2"), "loss is 1.2"),
+        ((), "name what to measure"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_anything_starts(arguments, message):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in re.sub(r"[\s│]+", " ", result.output)
+
+
+def test_a_server_that_is_not_there_is_an_error_of_one_line():
+    result = run("--server", "127.0.0.1:9", "--transport", "websocket", "--episodes", "3")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: 127.0.0.1:9")
+
+
+@needs_pictures
+def test_a_policy_that_only_sees_pictures_is_served_and_touches_the_named_cube(monkeypatch):
+    """The whole way: cameras, server, chunks, player. Where cubes are, only pictures say."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
+    result = run(
+        *("--policy", "python:colour_policy:ColourPolicy", "--episodes", "6"),
+        *("--at-least", "0.8", "--swap-prompts", "--json"),
+    )
+    assert result.exit_code == 0, result.output
+    plain, swapped = json.loads(result.stdout)["cells"]
+    assert swapped["success"] >= 0.8
+    assert swapped["plain_cube"] <= 0.2
+    assert plain["stages"]["reach"] >= plain["success"]
