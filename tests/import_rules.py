@@ -200,6 +200,17 @@ PURE_MODULES = (
         ),
     ),
     PureModules(
+        "openpi_flash_training",
+        (
+            "dataset.feature_stats",
+            "episodes.resample",
+            "episodes.stamps",
+            "inspection.finding",
+            "inspection.motion_checks",
+            "inspection.prompt_checks",
+        ),
+    ),
+    PureModules(
         "openpi_flash_client_node",
         ("cdr",),
         forbidden=(ROS_MODULES | NETWORK_MODULES | CLOCK_MODULES | OUR_PACKAGES)
@@ -243,7 +254,8 @@ ROOMS = {
     "openpi_flash_training": (
         ("__init__", "episodes"),
         ("recordings", "dataset"),
-        ("statistics",),
+        ("statistics", "inspection"),
+        ("conversion",),
         ("train",),
         ("demonstrations",),
         ("evaluation",),

@@ -15,7 +15,7 @@ from openpi_flash_models.jax_models.models import JaxTokenModel
 from openpi_flash_models.load import load_planner
 from openpi_flash_models.model.inputs import CAMERAS
 from openpi_flash_models.model.packing import join
-from openpi_flash_models.model.shape import check_tree
+from openpi_flash_models.model.shape import check_tree, named_shape
 from openpi_flash_models.policy.planner import PlannerOptions, SubtaskPlanner
 from openpi_flash_models.robots import get_robot
 from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
@@ -25,6 +25,15 @@ MAX_TOKENS = 20
 
 
 PROGRAMS = (words.decode, words.embed, words.begin, words.go_on)
+
+
+class ModelOfReleasedSize:
+    """All that a planner reads of a model to make its inputs."""
+
+    shape = named_shape("pi05")
+
+
+RELEASED_SIZE = ModelOfReleasedSize()
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +55,8 @@ def tokenizer(data):
 @pytest.fixture(scope="module")
 def inputs(recorded, openpi, tokenizer, prompts):
     """What the model is given in each recorded case, made of the request by our own planner."""
-    aloha = SubtaskPlanner(None, tokenizer, get_robot("aloha"), ATTENDED)
-    anyone = SubtaskPlanner(None, tokenizer, None, ATTENDED)
+    aloha = SubtaskPlanner(RELEASED_SIZE, tokenizer, get_robot("aloha"), ATTENDED)
+    anyone = SubtaskPlanner(RELEASED_SIZE, tokenizer, None, ATTENDED)
     cameras = {name: recorded[f"image/{name}"] for name in ("cam_high", "cam_left_wrist")}
     three = anyone.model_inputs({}, prompt=prompts["three_cameras"])
     return {
@@ -208,8 +217,8 @@ def test_a_batch_says_what_each_row_says_alone(tiny, recorded, inputs):
 
 def test_a_missing_camera_is_masked_unless_it_shall_be_attended(tokenizer):
     observation = {"images": {"base_0_rgb": np.zeros((224, 224, 3), np.uint8)}}
-    masked = SubtaskPlanner(None, tokenizer, None)
-    attended = SubtaskPlanner(None, tokenizer, None, ATTENDED)
+    masked = SubtaskPlanner(RELEASED_SIZE, tokenizer, None)
+    attended = SubtaskPlanner(RELEASED_SIZE, tokenizer, None, ATTENDED)
     given = masked.model_inputs(observation, prompt="go")
     assert given.image_mask.tolist() == [[True, False, False]]
     assert given.images.max() == 0
@@ -219,7 +228,7 @@ def test_a_missing_camera_is_masked_unless_it_shall_be_attended(tokenizer):
 def test_a_masked_camera_changes_nothing_but_costs_a_place(tiny, tokenizer, recorded):
     """Dropping a camera that is not there gives the words of masking it."""
     observation = get_robot("libero").example_observation()
-    libero = SubtaskPlanner(None, tokenizer, get_robot("libero"))
+    libero = SubtaskPlanner(RELEASED_SIZE, tokenizer, get_robot("libero"))
     given = libero.model_inputs(observation, prompt="open the drawer")
     assert given.images.shape[1] == 2
     padded = dataclasses.replace(
@@ -271,7 +280,7 @@ def test_a_planner_loads_from_a_checkpoint_and_plans(data, tiny_checkpoint, tmp_
 
 
 def test_without_a_robot_no_image_is_ignored(tokenizer):
-    planner = SubtaskPlanner(None, tokenizer, None)
+    planner = SubtaskPlanner(RELEASED_SIZE, tokenizer, None)
     image = np.zeros((224, 224, 3), np.uint8)
     for key in ("observation/image", "observation.images.top", "base_0_rgb"):
         with pytest.raises(ObservationError, match=f"^{key}: .*set planner.robot"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -234,10 +235,12 @@ def test_one_task_for_each_frame(tmp_path):
     np.testing.assert_array_equal(data.numbers(0)["x"], [[1], [2], [3]])
 
 
-def test_other_processes_read_the_same(tmp_path):
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning", "ignore:.*fork.*:RuntimeWarning")
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_other_processes_read_the_same(tmp_path, method):
     data = pickle.loads(pickle.dumps(Dataset.open(write(tmp_path / "set"))))
     here = data.images(2, CAMERA, [0, 5, 8])
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as pool:
         for images in pool.map(data.images, [2] * 4, [CAMERA] * 4, [[0, 5, 8]] * 4):
             np.testing.assert_array_equal(images, here)
     np.testing.assert_array_equal(data.images(2, CAMERA, [8]), here[2:])
@@ -316,7 +319,7 @@ def test_a_writer_killed_while_sealing_writes_nothing_twice(tmp_path, monkeypatc
 
     for name in ("write_tasks", "write_episodes", "write_json"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"openpi_flash_training.dataset.writer.{name}", stop)
+            patch.setattr(f"openpi_flash_training.dataset.sealed_files.{name}", stop)
             with pytest.raises(KeyboardInterrupt):
                 DatasetWriter.resume(folder).close()
     with monkeypatch.context() as patch:
@@ -457,3 +460,139 @@ def test_what_is_not_there_is_named(tmp_path):
         data.images(1, "action", [0])
     with pytest.raises(DataError, match=r"info.json: is missing: not a LeRobot dataset"):
         Dataset.open(tmp_path)
+
+
+def test_v21_has_files_and_tables_of_its_own(tmp_path):
+    folder = tmp_path / "set"
+    with DatasetWriter(folder, FPS, FEATURES, version="v2.1") as writer:
+        for i, length in enumerate([7, 4]):
+            writer.add_episode(f"task {i}", **episode(length, 10 * i), facts={"source": f"r{i}"})
+    files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    assert files == [
+        "data/chunk-000/episode_000000.parquet",
+        "data/chunk-000/episode_000001.parquet",
+        "meta/episodes.jsonl",
+        "meta/episodes_stats.jsonl",
+        "meta/info.json",
+        "meta/tasks.jsonl",
+        f"videos/chunk-000/{CAMERA}/episode_000000.mp4",
+        f"videos/chunk-000/{CAMERA}/episode_000001.mp4",
+    ]
+    info = json.loads((folder / "meta/info.json").read_text())
+    assert (info["codebase_version"], info["total_videos"], info["total_chunks"]) == ("v2.1", 2, 1)
+    assert info["data_path"] == (
+        "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+    )
+    lines = (folder / "meta/episodes.jsonl").read_text().splitlines()
+    assert json.loads(lines[1]) == {
+        "episode_index": 1,
+        "tasks": ["task 1"],
+        "length": 4,
+        "source": "r1",
+    }
+    stats = json.loads((folder / "meta/episodes_stats.jsonl").read_text().splitlines()[0])
+    assert set(stats["stats"]["action"]) == {"min", "max", "mean", "std", "count"}
+
+
+def test_v21_is_read_and_resumed(tmp_path):
+    folder = tmp_path / "set"
+    with DatasetWriter(folder, FPS, FEATURES, version="v2.1") as writer:
+        writer.add_episode("one", **episode(7))
+    with DatasetWriter.resume(folder) as writer:
+        writer.add_episode("two", **episode(4, 10))
+    data = Dataset.open(folder)
+    assert data.tasks == ("one", "two")
+    assert [(e.length, e.tasks) for e in data.episodes] == [(7, ("one",)), (4, ("two",))]
+    np.testing.assert_array_equal(data.numbers(1)["action"], episode(4, 10)["numbers"]["action"])
+    assert data.numbers(1, ["index"])["index"][0] == 7
+    assert abs(data.images(1, CAMERA, [3])[0].astype(int) - picture(13, 64, 48)).max() <= 3
+    np.testing.assert_array_equal(data.images(1, WRIST, [2]), episode(4, 10)["images"][WRIST][2:3])
+
+
+def test_other_versions_are_refused(tmp_path):
+    with pytest.raises(DataError, match="cannot be written as 'v1.6'; v3.0 and v2.1 can"):
+        DatasetWriter(tmp_path / "set", FPS, FEATURES, version="v1.6")
+    folder = write(tmp_path / "set")
+    path = folder / "meta/info.json"
+    path.write_text(path.read_text().replace("v3.0", "v4.0"))
+    with pytest.raises(DataError, match="is of the version v4.0; v2.0, v2.1 and v3.0 are read"):
+        Dataset.open(folder)
+
+
+@pytest.mark.parametrize("what", ["write_frames", "encode_video", "join_videos", "write_episodes"])
+def test_a_full_disk_is_named_and_the_episodes_before_it_stay(tmp_path, monkeypatch, what):
+    folder = tmp_path / "set"
+    where = {"write_frames": "writer", "encode_video": "staged_images"}.get(what, "sealed_files")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    writer = DatasetWriter(folder, FPS, FEATURES)
+    writer.add_episode("t", **episode(5))
+    with monkeypatch.context() as patch:
+        patch.setattr(f"openpi_flash_training.dataset.{where}.{what}", full)
+
+        def add_and_close():
+            writer.add_episode("t", **episode(6))
+            writer.close()
+
+        with pytest.raises((DataError, OSError), match="No space left on device"):
+            add_and_close()
+    with pytest.raises(DataError, match="is unfinished"):
+        Dataset.open(folder)
+    DatasetWriter.resume(folder).close()
+    lengths = [e.length for e in Dataset.open(folder).episodes]
+    assert lengths == ([5, 6] if where == "sealed_files" else [5])
+
+
+def test_images_may_be_handed_out_one_by_one(tmp_path):
+    class Frames:
+        dtype = np.dtype(np.uint8)
+
+        def __init__(self, count: int, said: int) -> None:
+            self.count, self.shape = count, (said, 64, 48, 3)
+
+        def __iter__(self):
+            return (picture(i, 64, 48) for i in range(self.count))
+
+    features = {CAMERA: FEATURES[CAMERA]}
+    with DatasetWriter(tmp_path / "set", FPS, features) as writer:
+        writer.add_episode("t", {}, {CAMERA: Frames(20, 20)})
+        with pytest.raises(DataError, match=f"episode 1: {CAMERA}: 19 images, not 20"):
+            writer.add_episode("t", {}, {CAMERA: Frames(19, 20)})
+        with pytest.raises(DataError, match=r"image 20 is \[64, 48, 3\], expected 20 of"):
+            writer.add_episode("t", {}, {CAMERA: Frames(21, 20)})
+    data = Dataset.open(tmp_path / "set")
+    assert [e.length for e in data.episodes] == [20]
+    assert abs(data.images(0, CAMERA, [13])[0].astype(int) - picture(13, 64, 48)).max() <= 3
+
+
+def test_a_dataset_of_v20_is_read_and_not_appended_to(tmp_path):
+    folder = tmp_path / "set"
+    with DatasetWriter(folder, FPS, {"x": Feature("int64", (1,))}, version="v2.1") as writer:
+        writer.add_episode("t", {"x": [1, 2]})
+    path = folder / "meta/info.json"
+    path.write_text(path.read_text().replace("v2.1", "v2.0"))
+    assert Dataset.open(folder).numbers(0)["x"].tolist() == [[1], [2]]
+    with pytest.raises(DataError, match="is of the version v2.0; convert it to v3.0 to go on"):
+        DatasetWriter.resume(folder)
+
+
+def test_other_video_settings_begin_another_file(tmp_path):
+    from openpi_flash_training.dataset.video_file import VideoSettings, encode_video, join_videos
+
+    folder = tmp_path / "set"
+    features = {CAMERA: FEATURES[CAMERA]}
+    frames = np.stack([picture(i, 64, 48) for i in range(6)])
+    DatasetWriter(folder, FPS, features).add_episode("t", {}, {CAMERA: frames})
+    settings = VideoSettings(keyframe_interval=3, preset="slow")
+    with DatasetWriter.resume(folder, settings) as writer:
+        writer.add_episode("t", {}, {CAMERA: frames[::-1]})
+    data = Dataset.open(folder)
+    assert [row.videos[CAMERA].place.file for row in data.rows] == [0, 1]
+    assert abs(data.images(1, CAMERA, [0])[0].astype(int) - picture(5, 64, 48)).max() <= 3
+    one, two = tmp_path / "one.mp4", tmp_path / "two.mp4"
+    encode_video(one, frames, FPS, VideoSettings())
+    encode_video(two, frames, FPS, settings)
+    with pytest.raises(DataError, match="two.mp4: was encoded with other settings"):
+        join_videos([one, two], [6, 6], tmp_path / "both.mp4", FPS)

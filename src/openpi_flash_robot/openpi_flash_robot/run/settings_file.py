@@ -69,11 +69,20 @@ def load_settings(path: str | Path, **changes: Any) -> NodeSettings:
         ParameterError: the file cannot be read or is no parameter file, or what
             `robot_settings` raises.
     """
+    return robot_settings(**(file_parameters(path) | _flat(changes)))
+
+
+def file_parameters(path: str | Path) -> dict[str, Any]:
+    """The node's parameters in a file, by names with dots, not checked.
+
+    Raises:
+        ParameterError: the file cannot be read or is no parameter file.
+    """
     try:
         content = yaml.safe_load(Path(path).expanduser().read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ParameterError(f"{path}: {error}") from None
-    return robot_settings(**(_parameters_of(content, path) | _flat(changes)))
+    return _parameters_of(content, path)
 
 
 def _parameters_of(content: Any, path: str | Path) -> dict[str, Any]:

@@ -19,3 +19,23 @@ def add_commands(app: typer.Typer) -> None:
     )
     app.command("stats", short_help="Compute the normalisation statistics of a dataset.")(stats)
     app.command("train", short_help="Train a policy on a dataset.")(train)
+    _add_dataset_commands(app)
+
+
+def _add_dataset_commands(app: typer.Typer) -> None:
+    import typer
+
+    from openpi_flash_training.commands.convert import append, convert
+    from openpi_flash_training.commands.inspect import inspect
+    from openpi_flash_training.commands.lint import lint
+
+    dataset = typer.Typer(
+        help="Make, look at and check LeRobot datasets.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    dataset.command("convert", short_help="Convert recordings to a dataset.")(convert)
+    dataset.command("append", short_help="Add recordings to a dataset.")(append)
+    dataset.command("inspect", short_help="Say what is in a dataset, and draw it.")(inspect)
+    dataset.command("lint", short_help="Check a dataset.")(lint)
+    app.add_typer(dataset, name="dataset")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -75,17 +74,21 @@ class EpisodeRow:
 def write_episodes(folder: Path, place: FilePlace, rows: Sequence[EpisodeRow]) -> None:
     """Write one file of the table.
 
-    Where the table has other files, the columns are theirs: lerobot reads all of them as one.
+    lerobot reads all files as one table, so they get the same columns.
     """
     path = folder / EPISODES_PATH.format(chunk_index=place.chunk, file_index=place.file)
     records = [_record(row, place) for row in rows]
     names = list(dict.fromkeys(name for record in records for name in record))
     table = pa.table({name: [record.get(name) for record in records] for name in names})
     others = [file for file in _files(folder) if file != path]
+    schema = table.schema
     if others:
-        table = _with_columns_of(others[0], table)
-    with whole_file(path) as partial:
-        pq.write_table(table, partial, compression="snappy")
+        known = pq.read_schema(others[0])
+        new = [column for column in schema if column.name not in known.names]
+        schema = pa.schema([*known, *new])
+        for other in others if new else ():
+            _write(other, _with_columns(read_table(other), schema))
+    _write(path, _with_columns(table, schema))
 
 
 def read_episodes(folder: Path, cameras: Iterable[str], count: int) -> tuple[EpisodeRow, ...]:
@@ -176,17 +179,17 @@ def _parse_video(record: Mapping[str, Any], camera: str) -> VideoPlace:
     return VideoPlace(place, float(value("from_timestamp")), float(value("to_timestamp")))
 
 
-def _with_columns_of(other: Path, table: pa.Table) -> pa.Table:
-    schema = pq.read_schema(other)
-    columns = []
-    for column in schema:
-        if column.name in table.column_names:
-            columns.append(table[column.name].cast(column.type))
-        else:
-            columns.append(pa.nulls(len(table), column.type))
+def _write(path: Path, table: pa.Table) -> None:
+    with whole_file(path) as partial:
+        pq.write_table(table, partial, compression="snappy")
+
+
+def _with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table with the columns of a schema; what it lacks is null."""
+    columns = [
+        table[column.name].cast(column.type)
+        if column.name in table.column_names
+        else pa.nulls(len(table), column.type)
+        for column in schema
+    ]
     return pa.table(columns, schema=schema)
-
-
-def dataset_frames(rows: Sequence[EpisodeRow]) -> int:
-    """Number of frames of all episodes."""
-    return int(np.sum([row.length for row in rows], dtype=np.int64))

@@ -27,25 +27,30 @@ def number_stats(values: np.ndarray) -> Stats:
     return _stats(values.astype(np.float64), len(values))
 
 
-def image_stats(images: np.ndarray) -> Stats:
+def sampled_frames(length: int) -> list[int]:
+    """The frames whose images count: T^0.75 of T, at least 100, as in lerobot."""
+    count = min(length, max(_FEWEST_SAMPLED_IMAGES, int(length**0.75)))
+    return np.unique(np.linspace(0, length - 1, count).round().astype(int)).tolist()
+
+
+def small_image(image: np.ndarray) -> np.ndarray:
+    """Every n-th pixel of an image, as many as count."""
+    step = max(1, max(image.shape[:2]) // _MOST_IMAGE_SIDE)
+    return image[::step, ::step]
+
+
+def image_stats(images: Sequence[np.ndarray]) -> Stats:
     """Statistics of a camera's images, each channel for itself, in [0, 1].
 
-    Like lerobot, it takes a sample: T^0.75 images, at least 100.
-
     Args:
-        images: uint8 [T, H, W, 3].
+        images: uint8 [H, W, 3], those of :func:`sampled_frames`, by :func:`small_image`.
 
     Returns:
         As :func:`number_stats`, each [3, 1, 1].
     """
-    length, height, width = images.shape[:3]
-    count = min(length, max(_FEWEST_SAMPLED_IMAGES, int(length**0.75)))
-    sampled = np.unique(np.linspace(0, length - 1, count).round().astype(int))
-    step = max(1, max(height, width) // _MOST_IMAGE_SIDE)
-    pixels = images[sampled, ::step, ::step].reshape(-1, images.shape[-1])
-    stats = _channel_stats(pixels)
+    stats = _channel_stats(np.concatenate([image.reshape(-1, image.shape[-1]) for image in images]))
     return {
-        name: np.array([len(sampled)]) if name == "count" else value.reshape(-1, 1, 1)
+        name: np.array([len(images)]) if name == "count" else value.reshape(-1, 1, 1)
         for name, value in stats.items()
     }
 

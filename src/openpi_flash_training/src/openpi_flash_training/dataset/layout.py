@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from openpi_flash_training.episodes.error import DataError
 
-VERSION = "v3.0"
+V30, V21 = "v3.0", "v2.1"
 FILES_IN_CHUNK = 1000
 DATA_FILE_MB = 100
 VIDEO_FILE_MB = 200
@@ -21,6 +21,11 @@ TASKS = "meta/tasks.parquet"
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+V21_DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+V21_VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+V21_TASKS = "meta/tasks.jsonl"
+V21_EPISODES = "meta/episodes.jsonl"
+V21_EPISODES_STATS = "meta/episodes_stats.jsonl"
 STAGED = ".staged"
 """Episodes that are whole, but not yet in the files above."""
 
@@ -62,6 +67,30 @@ def write_json(path: Path, content: Any) -> None:
     """Write a JSON file at once."""
     with whole_file(path) as partial:
         partial.write_text(json.dumps(content, indent=4, ensure_ascii=False) + os.linesep)
+
+
+def write_json_lines(path: Path, lines: Iterable[Any]) -> None:
+    """Write a file of one JSON value a line at once."""
+    with whole_file(path) as partial, partial.open("w") as file:
+        for line in lines:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """Read a file of one JSON value a line.
+
+    Raises:
+        DataError: it is missing, or a line is not JSON.
+    """
+    try:
+        lines = path.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.strip()]
+    except FileNotFoundError:
+        raise DataError(path, "is missing") from None
+    except OSError as error:
+        raise DataError(path, f"cannot read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise DataError(path, f"is not JSON, line by line: {error}") from error
 
 
 def read_json(path: Path) -> Any:

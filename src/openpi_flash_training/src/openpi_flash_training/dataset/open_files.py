@@ -34,6 +34,7 @@ class OpenFiles(threading.local, Generic[File]):
         self._opener = opener
         self._process = os.getpid()
         self._files: OrderedDict[Path, tuple[tuple[int, ...], File]] = OrderedDict()
+        self._inherited: list[object] = []
 
     def get(self, path: Path) -> File:
         """An open file.
@@ -42,7 +43,9 @@ class OpenFiles(threading.local, Generic[File]):
             OSError: there is none; and whatever the opener raises.
         """
         if self._process != os.getpid():
-            # a forked child shares file offsets with its parent, so it opens its own
+            # a forked child shares file offsets with its parent, so it opens its own; it must not
+            # close the parent's, whose decoders wait for threads that the child does not have
+            self._inherited.append(self._files)
             self._process, self._files = os.getpid(), OrderedDict()
         status = path.stat()
         identity = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)

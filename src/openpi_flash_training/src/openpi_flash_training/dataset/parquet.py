@@ -16,7 +16,7 @@ class _ParquetFile:
     """An open file and where its row groups end."""
 
     def __init__(self, path: Path) -> None:
-        self.file = pq.ParquetFile(path, memory_map=True)
+        self.file = pq.ParquetFile(path, memory_map=True, pre_buffer=False)
         metadata = self.file.metadata
         sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         self.ends = np.cumsum([0, *sizes])

@@ -1,4 +1,4 @@
-"""Reads LeRobot datasets, v3.0."""
+"""Reads LeRobot datasets: v3.0, v2.1 and v2.0."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from flash_transport import ImageError, decode_image
 from openpi_flash_training.dataset.episode_table import EpisodeRow, Fact, read_episodes
 from openpi_flash_training.dataset.feature import INDEX_FEATURES, Feature
 from openpi_flash_training.dataset.frame_table import numbers_of
 from openpi_flash_training.dataset.info import DatasetInfo, read_info
 from openpi_flash_training.dataset.layout import STAGED
 from openpi_flash_training.dataset.parquet import read_rows
-from openpi_flash_training.dataset.png import decode_image
 from openpi_flash_training.dataset.staged import staged_episodes
 from openpi_flash_training.dataset.task_table import read_tasks
+from openpi_flash_training.dataset.v21_tables import read_v21_episodes, read_v21_tasks
 from openpi_flash_training.dataset.video_frames import read_frames
 from openpi_flash_training.episodes.error import DataError
 
@@ -79,6 +80,8 @@ class Dataset:
                 f"is unfinished: its writer was interrupted, or still writes. {whole} episodes are "
                 "whole; resume the writer, or delete the folder",
             )
+        if info.is_v21:
+            return cls(folder, info, read_v21_tasks(folder), read_v21_episodes(folder, info))
         tasks = read_tasks(folder) if info.tasks else ()
         return cls(folder, info, tasks, read_episodes(folder, info.video_keys, info.episodes))
 
@@ -195,15 +198,17 @@ class Dataset:
                 )
         return np.stack(images)
 
+    def video_place(self, episode: int, camera: str) -> tuple[Path, float]:
+        """The file of a camera that is stored as video, and when the episode begins in it, s."""
+        video = self._row(episode).videos[camera]
+        return self.info.video_file(self.folder, video.place, episode, camera), video.start
+
     def _video_frames(
         self, row: EpisodeRow, camera: str, frames: Sequence[int]
     ) -> list[np.ndarray]:
-        video = row.videos[camera]
-        path = self.folder / self.info.video_path.format(
-            video_key=camera, chunk_index=video.place.chunk, file_index=video.place.file
-        )
+        path, begin = self.video_place(row.index, camera)
         try:
-            return read_frames(path, [video.start + i / self.fps for i in frames], self.fps)
+            return read_frames(path, [begin + i / self.fps for i in frames], self.fps)
         except DataError as error:
             raise DataError(error.path, error.problem, row.index) from error
 
@@ -218,8 +223,8 @@ class Dataset:
                     self._data_path(episode), f"{camera} has no image at frame {index}", episode
                 )
             try:
-                images.append(decode_image(pa.BufferReader(content)))
-            except (OSError, ValueError) as error:
+                images.append(decode_image(memoryview(content)))
+            except ImageError as error:
                 raise DataError(
                     self._data_path(episode),
                     f"{camera} at frame {index} is not an image: {error}",
@@ -240,10 +245,7 @@ class Dataset:
         return feature
 
     def _data_path(self, episode: int) -> Path:
-        place = self._row(episode).data
-        return self.folder / self.info.data_path.format(
-            chunk_index=place.chunk, file_index=place.file
-        )
+        return self.info.data_file(self.folder, self._row(episode).data, episode)
 
     def _table(self, episode: int, columns: list[str]) -> pa.Table:
         row = self._row(episode)

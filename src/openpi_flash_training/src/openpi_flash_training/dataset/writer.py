@@ -1,4 +1,4 @@
-"""Writes LeRobot datasets, v3.0."""
+"""Writes LeRobot datasets: v3.0, or v2.1."""
 
 from __future__ import annotations
 
@@ -10,39 +10,26 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from openpi_flash_training.dataset.episode_table import (
-    EpisodeRow,
-    Fact,
-    VideoPlace,
-    read_episodes,
-    write_episodes,
-)
+from openpi_flash_training.dataset.episode_table import EpisodeRow, Fact, read_episodes
 from openpi_flash_training.dataset.feature import Feature, check_features, fit_numbers
 from openpi_flash_training.dataset.feature_stats import (
-    Stats,
-    combine,
-    from_lists,
     image_stats,
     number_stats,
-    to_lists,
 )
 from openpi_flash_training.dataset.frame_table import frame_schema, frame_table
+from openpi_flash_training.dataset.image_sequence import ImageSequence
 from openpi_flash_training.dataset.info import DatasetInfo, read_info
 from openpi_flash_training.dataset.layout import (
     INFO,
     STAGED,
-    STATS,
-    FilePlace,
-    read_json,
-    whole_file,
-    write_json,
+    V21,
+    V21_DATA_PATH,
+    V21_VIDEO_PATH,
+    V30,
 )
-from openpi_flash_training.dataset.png import encode_png
+from openpi_flash_training.dataset.sealed_files import sealed_files
 from openpi_flash_training.dataset.staged import (
-    PARQUET_OPTIONS,
     StagedEpisode,
     commit,
     partial_folder,
@@ -50,17 +37,23 @@ from openpi_flash_training.dataset.staged import (
     staged_folder,
     write_frames,
 )
-from openpi_flash_training.dataset.task_table import read_tasks, write_tasks
+from openpi_flash_training.dataset.staged_images import (
+    ImagesDifferError,
+    store_pngs,
+    store_video,
+)
+from openpi_flash_training.dataset.task_table import read_tasks
+from openpi_flash_training.dataset.v21_tables import read_v21_episodes, read_v21_tasks
 from openpi_flash_training.dataset.video_file import (
+    Encoding,
     VideoSettings,
-    encode_video,
-    join_videos,
+    encoding_of,
+    settings_of,
     video_facts,
 )
 from openpi_flash_training.episodes.error import DataError
 
 _MB = 1024 * 1024
-_ROW_GROUP_BYTES = _MB
 
 
 class DatasetWriter:
@@ -77,7 +70,9 @@ class DatasetWriter:
         fps: int,
         features: Mapping[str, Feature],
         robot_type: str | None = None,
+        *,
         video: VideoSettings | None = None,
+        version: str = V30,
     ) -> None:
         """Begin a new dataset.
 
@@ -89,6 +84,8 @@ class DatasetWriter:
                 ones hold labels.
             robot_type: name of the robot.
             video: how cameras of the type ``video`` are encoded.
+            version: of the format: v3.0, or v2.1 for tools that read nothing newer (openpi's
+                lerobot).
 
         Raises:
             DataError: the folder is in use, or a feature is none of LeRobot's.
@@ -107,7 +104,14 @@ class DatasetWriter:
             for key, feature in features.items()
             if feature.dtype == "video"
         }
-        self._start(folder, DatasetInfo(fps, dict(features), robot_type, video=facts), settings)
+        info = DatasetInfo(fps, dict(features), robot_type, video=facts)
+        if version == V21:
+            info = replace(
+                info, version=version, data_path=V21_DATA_PATH, video_path=V21_VIDEO_PATH
+            )
+        elif version != V30:
+            raise DataError(folder, f"cannot be written as {version!r}; {V30} and {V21} can")
+        self._start(folder, info, settings)
         self._info.write(folder)
 
     @classmethod
@@ -116,15 +120,18 @@ class DatasetWriter:
 
         Args:
             folder: of the dataset.
-            video: how cameras are encoded from now on; None for what the dataset says. Ignored
-                where episodes are staged.
+            video: how cameras are encoded from now on; None for what the dataset says.
 
         Raises:
             DataError: there is no dataset, or it is broken.
         """
         writer = cls.__new__(cls)
         info = read_info(folder)
-        writer._start(folder, info, video or _settings_of(info))
+        if info.version not in (V30, V21):
+            raise DataError(
+                folder, f"is of the version {info.version}; convert it to {V30} to go on with it"
+            )
+        writer._start(folder, info, video or settings_of(next(iter(info.video.values()), {})))
         return writer
 
     def _start(self, folder: Path, info: DatasetInfo, settings: VideoSettings) -> None:
@@ -133,30 +140,21 @@ class DatasetWriter:
         self._settings = settings
         self._schema = frame_schema(info.features)
         self._pngs = [k for k, f in info.features.items() if f.dtype == "image"]
-        self._tasks = list(read_tasks(folder)) if info.tasks else []
-        self._stats: dict[str, Stats] | None = None
-        self._rows: list[EpisodeRow] = []
-        """Rows of this writer's own file of the table of episodes."""
-        self._place = self._meta_place = FilePlace(0, 0)
-        if info.episodes:
-            stats = read_json(folder / STATS) if (folder / STATS).exists() else {}
-            self._stats = from_lists(stats)
-            self._continue_after(read_episodes(folder, info.video_keys, info.episodes))
+        read = read_v21_tasks if info.is_v21 else read_tasks
+        self._tasks = list(read(folder)) if info.tasks else []
+        self._files = sealed_files(folder, info)
         (folder / STAGED).mkdir(parents=True, exist_ok=True)
         self._staged: list[StagedEpisode] = []
+        self._encodings: dict[str, Encoding] = {}
+        """Of the staged videos, by camera."""
         for episode in staged_episodes(folder):
             if episode.index < info.episodes:
                 episode.remove()  # killed between writing it and removing it
             elif episode.index == info.episodes + len(self._staged):
                 self._tasks = list(episode.new_tasks)
                 self._staged.append(episode)
-
-    def _continue_after(self, rows: Sequence[EpisodeRow]) -> None:
-        places = [row.data for row in rows]
-        places += [video.place for row in rows for video in row.videos.values()]
-        files_in_chunk = self._info.files_in_chunk
-        self._place = max(places).next(files_in_chunk)
-        self._meta_place = max(row.meta or FilePlace(0, 0) for row in rows).next(files_in_chunk)
+        for key in info.video_keys if self._staged else ():
+            self._encodings[key] = encoding_of(self._staged[-1].video(key))
 
     @property
     def info(self) -> DatasetInfo:
@@ -173,11 +171,21 @@ class DatasetWriter:
         """Number of frames of all whole episodes."""
         return self._info.frames + sum(episode.length for episode in self._staged)
 
+    def episode_facts(self) -> list[Mapping[str, Fact]]:
+        """The facts of the episodes so far, those that are staged included."""
+        info = self._info
+        rows: tuple[EpisodeRow, ...] = ()
+        if info.episodes and info.is_v21:
+            rows = read_v21_episodes(self.folder, info)
+        elif info.episodes:
+            rows = read_episodes(self.folder, info.video_keys, info.episodes)
+        return [*(row.facts for row in rows), *(episode.facts for episode in self._staged)]
+
     def add_episode(
         self,
         task: str | Sequence[str],
         numbers: Mapping[str, Any],
-        images: Mapping[str, np.ndarray] | None = None,
+        images: Mapping[str, ImageSequence] | None = None,
         texts: Mapping[str, Sequence[str]] | None = None,
         facts: Mapping[str, Fact] | None = None,
     ) -> int:
@@ -186,7 +194,7 @@ class DatasetWriter:
         Args:
             task: what the robot does, in words; or one task for each frame.
             numbers: [T, *shape] by feature; [T] is enough for a scalar.
-            images: uint8 [T, H, W, 3] by camera.
+            images: uint8 [T, H, W, 3] by camera; or what hands them out one by one.
             texts: T strings by feature of the type ``string``.
             facts: columns of the table of episodes: ``{"success": True, "source": "run-7.mcap"}``.
                 The first episode says which there are.
@@ -201,7 +209,7 @@ class DatasetWriter:
         index = self.episodes
         images, texts = images or {}, texts or {}
         self._check_keys(index, {**numbers, **images, **texts})
-        length = len(next(iter({**numbers, **images, **texts}.values()), ()))
+        length = _length({**numbers, **images, **texts})
         if length < 1:
             raise DataError(self.folder, "has no frame", index)
         tasks = [task] * length if isinstance(task, str) else [str(word) for word in task]
@@ -234,6 +242,11 @@ class DatasetWriter:
         self._seal()
         shutil.rmtree(self.folder / STAGED)
 
+    def abandon(self) -> None:
+        """Stop without closing; a dataset that has no episode yet is deleted."""
+        if not self.episodes:
+            shutil.rmtree(self.folder)
+
     def __enter__(self) -> DatasetWriter:
         return self
 
@@ -258,7 +271,7 @@ class DatasetWriter:
                 raise DataError(self.folder, f"has {key}, the dataset has {known}", index)
 
     def _check_images(
-        self, index: int, key: str, feature: Feature, images: np.ndarray, length: int
+        self, index: int, key: str, feature: Feature, images: ImageSequence, length: int
     ) -> None:
         expected = (length, *feature.shape)
         if images.shape != expected or images.dtype != np.uint8:
@@ -297,24 +310,19 @@ class DatasetWriter:
         self,
         index: int,
         columns: dict[str, Any],
-        images: Mapping[str, np.ndarray],
+        images: Mapping[str, ImageSequence],
         *,
         tasks: tuple[str, ...],
         known_tasks: tuple[str, ...],
         facts: Mapping[str, Fact],
     ) -> None:
         stats = {k: number_stats(v) for k, v in columns.items() if isinstance(v, np.ndarray)}
-        stats |= {key: image_stats(frames) for key, frames in images.items()}
         folder = staged_folder(self.folder, index)
         length = len(columns["index"])
         try:
             partial = partial_folder(self.folder, index)
             for key, frames in images.items():
-                if key in self._pngs:
-                    columns[key] = [encode_png(frame) for frame in frames]
-                else:
-                    path = partial / f"{key}.mp4"
-                    encode_video(path, frames, self._info.fps, self._settings)
+                stats[key] = image_stats(self._store_images(index, key, frames, partial, columns))
             write_frames(partial, frame_table(self._schema, columns))
             staged = StagedEpisode(folder, index, length, tasks, known_tasks, stats, dict(facts))
             commit(partial, staged)
@@ -334,94 +342,41 @@ class DatasetWriter:
             for key in self._info.video_keys
         )
 
+    def _store_images(
+        self, index: int, key: str, frames: ImageSequence, partial: Path, columns: dict[str, Any]
+    ) -> list[np.ndarray]:
+        """Store a camera's images; returns those that count for its statistics."""
+        try:
+            if key in self._pngs:
+                columns[key], seen = store_pngs(frames)
+                return seen
+            path = partial / f"{key}.mp4"
+            seen = store_video(frames, path, self._info.fps, self._settings)
+        except ImagesDifferError as error:
+            raise DataError(self.folder, f"{key}: {error}", index) from None
+        self._begin_file_for(key, path)
+        return seen
+
+    def _begin_file_for(self, key: str, path: Path) -> None:
+        """A file has videos of one encoding only: write what is staged with another one."""
+        encoding = encoding_of(path)
+        if self._encodings.get(key, encoding) != encoding:
+            self._seal()
+            self._encodings.clear()
+        self._encodings[key] = encoding
+
     def _seal(self) -> None:
-        """Move the staged episodes into files of the dataset; ``meta/info.json`` comes last."""
         staged = self._staged
         if not staged:
             return
-        rows = self._new_rows(staged)
-        self._write_data(staged)
-        for camera in self._info.video_keys:
-            path = self._path(self._info.video_path, camera)
-            with whole_file(path) as partial:
-                videos = [episode.video(camera) for episode in staged]
-                lengths = [episode.length for episode in staged]
-                join_videos(videos, lengths, partial, self._info.fps)
-        write_tasks(self.folder, self._tasks)
-        self._rows += rows
-        write_episodes(self.folder, self._meta_place, self._rows)
-        old = [] if self._stats is None else [self._stats]
-        self._stats = combine([*old, *(episode.stats for episode in staged)])
-        write_json(self.folder / STATS, to_lists(self._stats))
-        self._info = replace(
-            self._info,
-            episodes=self._info.episodes + len(staged),
-            frames=self.frames,
-            tasks=len(self._tasks),
-        )
+        self._info = self._files.seal(self._info, staged, self._tasks)
         self._staged = []
-        self._info.write(self.folder)
         for episode in staged:
             episode.remove()
-        self._place = self._place.next(self._info.files_in_chunk)
-
-    def _new_rows(self, staged: Sequence[StagedEpisode]) -> list[EpisodeRow]:
-        rows = []
-        in_file, in_dataset = 0, self._info.frames
-        for episode in staged:
-            start, end = in_file / self._info.fps, (in_file + episode.length) / self._info.fps
-            video = VideoPlace(self._place, start, end)
-            rows.append(
-                EpisodeRow(
-                    index=episode.index,
-                    length=episode.length,
-                    tasks=episode.tasks,
-                    data=self._place,
-                    start=in_dataset,
-                    videos=dict.fromkeys(self._info.video_keys, video),
-                    facts=episode.facts,
-                    stats=episode.stats,
-                )
-            )
-            in_file += episode.length
-            in_dataset += episode.length
-        return rows
-
-    def _write_data(self, staged: Sequence[StagedEpisode]) -> None:
-        with (
-            whole_file(self._path(self._info.data_path)) as partial,
-            pq.ParquetWriter(partial, self._schema, **PARQUET_OPTIONS) as writer,
-        ):
-            for episode in staged:
-                table = pq.read_table(episode.data, partitioning=None)
-                writer.write_table(_cast(table, self._schema), _row_group_size(table))
-
-    def _path(self, pattern: str, camera: str = "") -> Path:
-        chunk, file = self._place
-        return self.folder / pattern.format(video_key=camera, chunk_index=chunk, file_index=file)
 
 
-def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    return table.select(schema.names).cast(schema)
-
-
-def _row_group_size(table: pa.Table) -> int:
-    """Rows of a group: an episode's, or fewer where PNG images are among them.
-
-    Whoever reads a frame reads its whole group.
-    """
-    return max(1, min(len(table), _ROW_GROUP_BYTES * len(table) // max(1, table.nbytes)))
-
-
-def _settings_of(info: DatasetInfo) -> VideoSettings:
-    """How a dataset's videos were encoded, as far as it says."""
-    default = VideoSettings()
-    facts = next(iter(info.video.values()), {})
-    codec = {"av1": "libsvtav1"}.get(facts.get("video.codec", ""), facts.get("video.codec"))
-    return VideoSettings(
-        codec or default.codec,
-        int(facts.get("video.crf") or default.crf),
-        int(facts.get("video.g") or default.keyframe_interval),
-        # presets are words of a codec
-        facts.get("video.preset", default.preset if codec in (None, "h264") else None),
-    )
+def _length(content: Mapping[str, Any]) -> int:
+    """Number of frames of the first column."""
+    for values in content.values():
+        return int(values.shape[0]) if hasattr(values, "shape") else len(values)
+    return 0

@@ -1,0 +1,118 @@
+"""Copying LeRobot datasets: versions, rates, appending."""
+
+from __future__ import annotations
+
+import numpy as np
+from test_dataset import CAMERA, FEATURES, FPS, WRIST, episode, picture, write
+from typer.testing import CliRunner
+
+from openpi_flash_server.cli import app
+from openpi_flash_training.dataset.feature import Feature
+from openpi_flash_training.dataset.reader import Dataset
+from openpi_flash_training.dataset.video_file import VideoSettings
+from openpi_flash_training.dataset.writer import DatasetWriter
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, ["dataset", *map(str, arguments)])
+
+
+def test_every_column_survives_a_copy_to_v21_and_back(tmp_path):
+    source = write(tmp_path / "set")
+    old, new = tmp_path / "old", tmp_path / "new"
+    result = run("convert", source, old, "--version", "v2.1", "--no-lint")
+    assert result.exit_code == 0, result.output
+    assert Dataset.open(old).info.version == "v2.1"
+    assert run("convert", old, new, "--no-lint").exit_code == 0
+    data = Dataset.open(new)
+    assert data.info.version == "v3.0"
+    assert data.robot_type == "sim_arm"
+    assert {k: f.shape for k, f in data.features.items()} == {
+        k: f.shape for k, f in FEATURES.items()
+    }
+    for i, length in enumerate([7, 4, 9]):
+        wanted = episode(length, 10 * i)
+        numbers = data.numbers(i)
+        for key, values in wanted["numbers"].items():
+            np.testing.assert_array_equal(numbers[key], values.reshape(numbers[key].shape))
+        assert data.texts(i)["subtask"] == tuple(wanted["texts"]["subtask"])
+        last = data.images(i, CAMERA, [length - 1])[0].astype(int)
+        assert abs(last - picture(10 * i + length - 1, 64, 48)).max() <= 5
+    assert [e.tasks for e in data.episodes] == [("pick",), ("place",), ("pick",)]
+
+
+def test_another_rate_takes_the_newest_frames(tmp_path):
+    with DatasetWriter(tmp_path / "set", 30, {"x": Feature("float32", (1,))}) as writer:
+        writer.add_episode("t", {"x": np.arange(31)})
+    options = ("--no-lint", "--fps")
+    assert run("convert", tmp_path / "set", tmp_path / "slow", *options, 10).exit_code == 0
+    slow = Dataset.open(tmp_path / "slow")
+    assert slow.numbers(0)["x"][:, 0].tolist() == [0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30]
+    assert run("convert", tmp_path / "set", tmp_path / "fast", *options, 45).exit_code == 0
+    assert run("convert", tmp_path / "set", tmp_path / "same", "--no-lint").exit_code == 0
+    assert Dataset.open(tmp_path / "same").fps == 30
+    fast = Dataset.open(tmp_path / "fast")
+    assert fast.numbers(0)["x"][:7, 0].tolist() == [0, 0, 1, 2, 2, 3, 4]
+
+
+def test_append_adds_one_dataset_to_another(tmp_path):
+    first, second = write(tmp_path / "a"), write(tmp_path / "b", [5])
+    result = run("append", second, first, "--no-lint")
+    # one camera of the source is stored as images, all of a dataset's new ones as videos
+    assert result.exit_code == 1
+    assert f"has {WRIST}" in result.output
+    features = {"x": Feature("float32", (1,))}
+    for name in ("c", "d"):
+        with DatasetWriter(tmp_path / name, 10, features) as writer:
+            writer.add_episode(f"task {name}", {"x": [1.0, 2, 3]})
+    assert run("append", tmp_path / "d", tmp_path / "c", "--no-lint").exit_code == 0
+    data = Dataset.open(tmp_path / "c")
+    assert data.tasks == ("task c", "task d")
+    assert data.frames == 6
+    result = run("append", tmp_path / "d", tmp_path / "c", "--no-lint")
+    assert "episode 0: left out: is in the dataset already" in result.output
+    assert Dataset.open(tmp_path / "c").frames == 6
+
+
+def test_videos_are_copied_bit_for_bit(tmp_path):
+    """Copies of copies show what the first one showed, also after another encoder's episodes."""
+    features = {CAMERA: FEATURES[CAMERA]}
+    rng = np.random.default_rng(0)
+    for name, settings in (
+        ("h264", VideoSettings()),
+        ("av1", VideoSettings("libsvtav1", 30, 2, "12")),
+        ("slow", VideoSettings(keyframe_interval=7, preset="slow")),
+    ):
+        with DatasetWriter(tmp_path / name, FPS, features, video=settings) as writer:
+            for length in (9, 5):
+                frames = rng.integers(0, 255, (length, 64, 48, 3), dtype=np.uint8)
+                writer.add_episode(name, {}, {CAMERA: frames})
+    out = tmp_path / "out"
+    options = ("--no-lint", "--version", "v2.1", "--fps", FPS)
+    assert run("convert", tmp_path / "h264", tmp_path / "old", *options).exit_code == 0
+    result = run("convert", tmp_path / "old", out, "--no-lint", "--fps", FPS)
+    assert result.exit_code == 0, result.output
+    for name in ("av1", "slow"):
+        result = run("append", tmp_path / name, out, "--no-lint")
+        assert result.exit_code == 0, result.output
+    data = Dataset.open(out)
+    assert [e.tasks[0] for e in data.episodes] == ["h264"] * 2 + ["av1"] * 2 + ["slow"] * 2
+    for i, copied in enumerate(data.episodes):
+        source = Dataset.open(tmp_path / copied.tasks[0])
+        frames = range(copied.length)
+        np.testing.assert_array_equal(
+            data.images(i, CAMERA, frames),
+            source.images(i % 2, CAMERA, frames),
+            err_msg=str(i),
+        )
+
+
+def test_a_video_that_cannot_be_cut_is_encoded_anew(tmp_path):
+    """Two episodes in one stream, the second without a keyframe at its start."""
+    from openpi_flash_training.dataset.video_file import copy_video, encode_video
+
+    frames = np.stack([picture(0, 64, 48)] * 12)  # no scene change, so one keyframe
+    encode_video(tmp_path / "both.mp4", frames, FPS, VideoSettings(keyframe_interval=250))
+    assert copy_video(tmp_path / "both.mp4", 0.0, 6, FPS, tmp_path / "first.mp4")
+    assert not copy_video(tmp_path / "both.mp4", 6 / FPS, 6, FPS, tmp_path / "second.mp4")
+    assert not copy_video(tmp_path / "both.mp4", 0.0, 13, FPS, tmp_path / "long.mp4")
