@@ -9,7 +9,7 @@ import sys
 import types
 
 import pytest
-from train_runs import small_tree
+from train_runs import small_tree, write_dataset
 from typer.testing import CliRunner
 
 from openpi_flash_models.checkpoints.check import check_policy_checkpoint
@@ -46,8 +46,19 @@ def test_a_run_is_told_from_its_data_to_its_last_checkpoint_which_can_be_served(
 
 def test_a_dry_run_prints_the_parameters_and_writes_nothing(config, tmp_path):
     lora = 'model.lora={"language": {"rank": 2, "alpha": 2}, "expert": {"rank": 2, "alpha": 2}}'
-    done = run(config, "--dry-run", "--set", lora, "--set", "optimizer.ema_decay=null")
+    dataset = write_dataset(tmp_path / "short", lengths=(9, 1))
+    done = run(
+        config,
+        "--dry-run",
+        "--dataset",
+        dataset,
+        "--set",
+        lora,
+        "--set",
+        "optimizer.ema_decay=null",
+    )
     assert done.exit_code == 0, done.output
+    assert re.search("^(warning|error): length: .*episode 1", done.output, re.M), "lint is heard"
     lines = {line.split()[0]: line for line in done.output.splitlines() if "/" in line}
     embedding = lines["PaliGemma/llm/embedder/input_embedding"]
     assert embedding.endswith("frozen")

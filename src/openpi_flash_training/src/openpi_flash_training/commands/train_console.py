@@ -25,6 +25,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from openpi_flash_training.dataset.reader import Dataset
+from openpi_flash_training.inspection.lint import lint
 from openpi_flash_training.train.parameter_table import memory, parameter_rows
 from openpi_flash_training.train.plan import Plan
 from openpi_flash_training.train.settings import TrainSettings
@@ -92,6 +94,8 @@ class Console:
             self._terminal.print(f"{run.output}: going on after {first} of {run.steps} steps")
         for note in notes(self._settings):
             self._terminal.print(f"note: {note}")
+        if not first:
+            _print_findings(self._terminal, samples.dataset)
         self._progress.start()
         self._task = self._progress.add_task("compiling", total=run.steps, completed=first, rate="")
 
@@ -180,6 +184,13 @@ def print_plan(plan: Plan) -> None:
     )
     for note in notes(plan.assembled.settings):
         terminal.print(f"note: {note}")
+    _print_findings(terminal, plan.assembled.samples.dataset)
+
+
+def _print_findings(terminal: Terminal, dataset: Dataset) -> None:
+    """What `openpi-flash dataset lint` says of the numbers; looking at images takes too long."""
+    for finding in lint(dataset, images=False):
+        terminal.print(str(finding))
 
 
 def size(count: int) -> str:

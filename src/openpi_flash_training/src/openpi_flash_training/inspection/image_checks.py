@@ -66,7 +66,7 @@ def _findings(
             "warning",
             "frozen images",
             f"{camera} shows one image for {FROZEN_SECONDS:g} s or more while the robot moves, in "
-            f"episodes {shortened(frozen)} of {sampled} that were looked at",
+            f"episodes {shortened(frozen)} ({sampled} were looked at)",
         )
     only_repeated = [index for index in repeated if index not in frozen]
     if only_repeated:
@@ -74,14 +74,14 @@ def _findings(
             "warning",
             "repeated images",
             f"{camera} repeats more than {MOST_REPEATED:.0%} of its images while the robot moves, "
-            f"in episodes {shortened(only_repeated)} of {sampled} that were looked at: the camera "
+            f"in episodes {shortened(only_repeated)} ({sampled} were looked at): the camera "
             "is slower than the dataset, or drops frames",
         )
     if black:
         yield Finding(
             "warning",
             "black images",
-            f"{camera} is black in episodes {shortened(black)} of {sampled} that were looked at",
+            f"{camera} is black in episodes {shortened(black)} ({sampled} were looked at)",
         )
 
 
