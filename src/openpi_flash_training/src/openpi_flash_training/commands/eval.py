@@ -53,6 +53,9 @@ def evaluate(
     policy: Annotated[
         str, typer.Option(help="Its inference config; python:MODULE:NAME; or expert, the script.")
     ] = "pi05_sim_arm",
+    robot_file: Annotated[
+        Path | None, typer.Option(help="A file that defines the inference config or its robot.")
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(help="How chunks are played; several, as in latest,rtc. [default: latest]"),
@@ -118,7 +121,9 @@ def evaluate(
         link["server_fingerprint"] = server_fingerprint
     with (
         one_line_errors(),
-        _policy(server, transport.value, link, policy, checkpoint) as choice,
+        _policy(
+            server, transport.value, link, policy, checkpoint=checkpoint, robot_file=robot_file
+        ) as choice,
     ):
         if dataset is not None:
             _open_loop(choice, dataset, episodes, report, as_json=as_json)
@@ -162,7 +167,9 @@ def _policy(
     transport: str,
     link: dict[str, Any],
     policy: str,
+    *,
     checkpoint: str | None,
+    robot_file: Path | None,
 ) -> Iterator[PolicyChoice]:
     from openpi_flash_training.evaluation.served_policy import ServerChoice
     from openpi_flash_training.evaluation.server_process import serving
@@ -177,7 +184,7 @@ def _policy(
             "python:MODULE:NAME, or --policy expert"
         )
     else:
-        with serving(policy, checkpoint) as choice:
+        with serving(policy, checkpoint, robot_file=robot_file) as choice:
             yield choice
 
 

@@ -25,13 +25,18 @@ STOP_S = 20.0
 
 @contextlib.contextmanager
 def serving(
-    policy_config: str, checkpoint: str | None, *, ready_s: float = 300.0
+    policy_config: str,
+    checkpoint: str | None,
+    *,
+    robot_file: Path | None = None,
+    ready_s: float = 300.0,
 ) -> Iterator[ServerChoice]:
     """Serve a policy on free ports of this machine, over QUIC, which passes on new episodes.
 
     Args:
         policy_config: name of an inference config, or python:MODULE:NAME.
         checkpoint: directory or URL; None where the policy needs none.
+        robot_file: defines the config or its robot; None: they are ours.
         ready_s: how long loading may take.
 
     Raises:
@@ -42,18 +47,17 @@ def serving(
         action: dict[str, Any] = {"model_config_name": policy_config}
         if checkpoint is not None:
             action["checkpoint_dir"] = checkpoint
+        settings: dict[str, Any] = {
+            "host": "127.0.0.1",
+            "state_dir": str(Path(folder) / "state"),
+            "admin": {"enabled": False},
+            "action": action,
+            "action_transport": {"websocket_port": websocket, "quic_port": quic},
+        }
+        if robot_file is not None:
+            settings["robot_files"] = [str(robot_file.absolute())]
         config = Path(folder) / "server.json"
-        config.write_text(
-            json.dumps(
-                {
-                    "host": "127.0.0.1",
-                    "state_dir": str(Path(folder) / "state"),
-                    "admin": {"enabled": False},
-                    "action": action,
-                    "action_transport": {"websocket_port": websocket, "quic_port": quic},
-                }
-            )
-        )
+        config.write_text(json.dumps(settings))
         log = Path(folder) / "server.log"
         command = [sys.executable, "-m", "openpi_flash_server", "serve", "--config", str(config)]
         with log.open("wb") as output:
