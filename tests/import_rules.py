@@ -184,9 +184,7 @@ PURE_MODULES = (
     PureModules(
         "openpi_flash_robot",
         (
-            "black_box.mcap_format",
             "black_box.mcap_reader",
-            "black_box.mcap_writer",
             "black_box.messages",
             "black_box.public_settings",
             "black_box.recorder",
@@ -196,9 +194,11 @@ PURE_MODULES = (
             "black_box.trigger",
             "bridge",
             "broker.playback",
+            "cdr",
             "hold",
             "link.answer",
             "link.events",
+            "mcap",
             "nanoseconds",
             "play",
             "run.drive",
@@ -220,31 +220,25 @@ PURE_MODULES = (
             "inspection.prompt_checks",
         ),
     ),
-    PureModules(
-        "openpi_flash_client_node",
-        ("cdr",),
-        forbidden=(ROS_MODULES | NETWORK_MODULES | CLOCK_MODULES | OUR_PACKAGES)
-        - {"openpi_flash_robot"},
-    ),
 )
 """A name is a module or a folder with all that is in it. Of its own package, a pure module
 imports pure modules only."""
 
 ROOMS = {
     "openpi_flash_robot": (
-        ("hold", "nanoseconds"),
+        ("hold", "mcap", "nanoseconds"),
         ("settings",),
         ("senses",),
         ("play",),
-        ("link",),
+        ("cdr", "link"),
         ("bridge",),
-        ("black_box", "run"),
+        ("black_box", "episodes", "run"),
         ("broker", "lerobot_robot"),
         ("plain",),
     ),
     "openpi_flash_client_node": (
         ("launch_plan",),
-        ("cdr", "sender"),
+        ("sender",),
         ("ros",),
         ("__main__",),
     ),

@@ -14,8 +14,6 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Bool
 
-from openpi_flash_client_node.cdr.images import EncodedImage, RawImage
-from openpi_flash_client_node.cdr.joint_states import JointStates
 from openpi_flash_client_node.ros import qos
 from openpi_flash_client_node.ros.black_box import BlackBox
 from openpi_flash_client_node.ros.pose_inputs import PoseInputs
@@ -29,6 +27,8 @@ from openpi_flash_client_node.ros.state_messages import (
 )
 from openpi_flash_client_node.ros.stop_subscriptions import StopSubscriptions
 from openpi_flash_robot.bridge.bridge import Bridge
+from openpi_flash_robot.cdr.images import EncodedImage, RawImage
+from openpi_flash_robot.cdr.joint_states import JointStates
 from openpi_flash_robot.link.transport import ImageMessage
 from openpi_flash_robot.senses.joints import prefixed
 from openpi_flash_robot.settings.node_settings import Camera, NodeSettings

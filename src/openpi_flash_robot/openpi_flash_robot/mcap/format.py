@@ -21,6 +21,8 @@ class Opcode(enum.IntEnum):
     MESSAGE_INDEX = 0x07
     CHUNK_INDEX = 0x08
     STATISTICS = 0x0B
+    METADATA = 0x0C
+    METADATA_INDEX = 0x0D
     SUMMARY_OFFSET = 0x0E
     DATA_END = 0x0F
 
