@@ -186,7 +186,6 @@ PURE_MODULES = (
         (
             "black_box.mcap_reader",
             "black_box.messages",
-            "black_box.public_settings",
             "black_box.recorder",
             "black_box.records",
             "black_box.ring",

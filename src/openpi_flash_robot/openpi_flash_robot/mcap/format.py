@@ -34,6 +34,9 @@ RECORD_HEAD = struct.Struct("<BQ")
 CHUNK_HEAD = struct.Struct("<QQQI")
 """First and last log time, size, CRC; the compression's name and the records follow."""
 
+INDEX_HEAD = struct.Struct("<HI")
+"""Channel and length of a message index; log time and place of each message follow."""
+
 
 def record(opcode: Opcode, content: bytes) -> bytes:
     """A whole record."""

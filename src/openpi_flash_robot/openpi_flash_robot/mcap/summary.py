@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from openpi_flash_robot.mcap.format import (
     CHUNK_HEAD,
+    INDEX_HEAD,
     MAGIC,
     RECORD_HEAD,
     Opcode,
@@ -68,7 +69,7 @@ class Summary:
         for channel, entries in times.items():
             places[channel] = end
             packed = b"".join(struct.pack("<QQ", *entry) for entry in entries)
-            index = record(Opcode.MESSAGE_INDEX, struct.pack("<HI", channel, len(packed)) + packed)
+            index = record(Opcode.MESSAGE_INDEX, INDEX_HEAD.pack(channel, len(packed)) + packed)
             self.counts[channel] += len(entries)
             end += len(index)
             parts.append(index)

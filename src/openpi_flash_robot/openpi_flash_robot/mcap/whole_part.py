@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from openpi_flash_robot.mcap.format import (
     CHUNK_HEAD,
+    INDEX_HEAD,
     MAGIC,
     MESSAGE_HEAD,
     RECORD_HEAD,
@@ -79,7 +80,7 @@ class _Scan:
                 self._close_chunk()
                 return WholePart(self._summary, self._at)
             if opcode == Opcode.MESSAGE_INDEX:
-                channel, packed = struct.unpack("<HI", self._file.read(6))
+                channel, packed = INDEX_HEAD.unpack(self._file.read(INDEX_HEAD.size))
                 self._indexes[channel] = self._at, packed // 16
             else:
                 self._close_chunk()
@@ -143,15 +144,20 @@ class _Scan:
         _, _, _, crc = CHUNK_HEAD.unpack(self._file.read(CHUNK_HEAD.size))
         self._file.seek(_PLAIN, 1)
         records = self._file.read(length - RECORD_HEAD.size - CHUNK_HEAD.size - _PLAIN)
-        found: dict[int, int] = defaultdict(int)
+        found: dict[int, bytes] = defaultdict(bytes)
         at = 0
         if zlib.crc32(records) == crc:
             while at < len(records):
                 _, size = RECORD_HEAD.unpack_from(records, at)
-                channel, _, _, _ = MESSAGE_HEAD.unpack_from(records, at + RECORD_HEAD.size)
-                found[channel] += 1
+                channel, _, log_ns, _ = MESSAGE_HEAD.unpack_from(records, at + RECORD_HEAD.size)
+                found[channel] += struct.pack("<QQ", log_ns, at)
                 at += RECORD_HEAD.size + size
-        if not found or found != {channel: count for channel, (_, count) in self._indexes.items()}:
+        if not found or found != {channel: self._index(channel) for channel in self._indexes}:
             return start
         self._close_chunk()
         return self._at
+
+    def _index(self, channel: int) -> bytes:
+        at, count = self._indexes[channel]
+        self._file.seek(at + RECORD_HEAD.size + INDEX_HEAD.size)
+        return self._file.read(count * 16)
