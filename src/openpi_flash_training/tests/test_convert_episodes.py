@@ -20,7 +20,6 @@ from openpi_flash_robot.episodes.recording import EpisodeRecording
 from openpi_flash_robot.episodes.ros_messages import joint_state_message, jpeg_message
 from openpi_flash_robot.link.events import LinkUp
 from openpi_flash_robot.play.trajectory import Trajectory
-from openpi_flash_robot.run.settings_file import file_parameters
 from openpi_flash_robot.settings.parse_settings import settings_from_parameters
 from openpi_flash_server.cli import app
 
@@ -45,6 +44,8 @@ RUNNING = Status(
 
 def recorded(folder: Path, seconds: float, takeover: tuple[float, float]) -> Path:
     """An episode in which every joint is where its number times the time is; its file."""
+    from openpi_flash_robot.run.settings_file import file_parameters
+
     settings = settings_from_parameters(file_parameters(NODE_FILE))
     recording = EpisodeRecording("/openpi/client_node", "/openpi", settings, str(folder), no_type)
     recording.link_event(LinkUp({"model": "pi05", "checkpoint": {"name": "w", "digest": "d1"}}))
@@ -113,10 +114,9 @@ def test_an_episode_becomes_a_dataset(episode, tmp_path, options):
     assert found.length == pytest.approx(90, abs=2)
     numbers = data.numbers(0)
     speed = np.arange(1, 8)
-    np.testing.assert_allclose(
-        numbers["observation.state"] / speed, times[:, None] * [1.0] * 7, atol=0.011
-    )
-    np.testing.assert_allclose(numbers["action"] / speed, times[:, None] + [0.5] * 7, atol=0.021)
+    measured, commanded = numbers["observation.state"] / speed, numbers["action"] / speed
+    np.testing.assert_allclose(measured, np.tile(times[:, None], 7), atol=0.011)
+    np.testing.assert_allclose(commanded, np.tile(times[:, None] + 0.5, 7), atol=0.021)
     assert numbers["intervention"][:, 0].sum() == pytest.approx(30, abs=1)
 
 
