@@ -23,7 +23,7 @@ from openpi_flash_robot.play.trajectory import Trajectory
 from openpi_flash_robot.settings.parse_settings import settings_from_parameters
 from openpi_flash_server.cli import app
 
-pytest.importorskip("openpi_flash_training.recordings", reason="needs `dataset convert`")
+pytest.importorskip("openpi_flash_training.recordings.messages", reason="needs `dataset convert`")
 
 NODE_FILE = Path(__file__).parents[3] / "config/robots/sim_arm.yaml"
 SECOND = 1_000_000_000
