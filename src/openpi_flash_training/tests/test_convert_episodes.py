@@ -20,10 +20,10 @@ from openpi_flash_robot.episodes.recording import EpisodeRecording
 from openpi_flash_robot.episodes.ros_messages import joint_state_message, jpeg_message
 from openpi_flash_robot.link.events import LinkUp
 from openpi_flash_robot.play.trajectory import Trajectory
+from openpi_flash_robot.run.settings_file import file_parameters
 from openpi_flash_robot.settings.parse_settings import settings_from_parameters
 from openpi_flash_server.cli import app
-
-pytest.importorskip("openpi_flash_training.recordings.messages", reason="needs `dataset convert`")
+from openpi_flash_training.dataset.reader import Dataset
 
 NODE_FILE = Path(__file__).parents[3] / "config/robots/sim_arm.yaml"
 SECOND = 1_000_000_000
@@ -44,8 +44,6 @@ RUNNING = Status(
 
 def recorded(folder: Path, seconds: float, takeover: tuple[float, float]) -> Path:
     """An episode in which every joint is where its number times the time is; its file."""
-    from openpi_flash_robot.run.settings_file import file_parameters
-
     settings = settings_from_parameters(file_parameters(NODE_FILE))
     recording = EpisodeRecording("/openpi/client_node", "/openpi", settings, str(folder), no_type)
     recording.link_event(LinkUp({"model": "pi05", "checkpoint": {"name": "w", "digest": "d1"}}))
@@ -89,9 +87,7 @@ def no_type(_: str) -> None:
     return None
 
 
-def convert(source: Path, out: Path, *options: object):
-    from openpi_flash_training.dataset.reader import Dataset
-
+def convert(source: Path, out: Path, *options: object) -> Dataset:
     arguments = ["dataset", "convert", source, out, "--robot", "sim_arm", "--no-lint", *options]
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
