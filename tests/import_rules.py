@@ -184,11 +184,8 @@ PURE_MODULES = (
     PureModules(
         "openpi_flash_robot",
         (
-            "black_box.mcap_format",
             "black_box.mcap_reader",
-            "black_box.mcap_writer",
             "black_box.messages",
-            "black_box.public_settings",
             "black_box.recorder",
             "black_box.records",
             "black_box.ring",
@@ -196,9 +193,18 @@ PURE_MODULES = (
             "black_box.trigger",
             "bridge",
             "broker.playback",
+            "cdr",
+            "episodes.definitions",
+            "episodes.entry",
+            "episodes.episode_file",
+            "episodes.facts",
+            "episodes.recorder",
+            "episodes.ros_messages",
+            "episodes.stream",
             "hold",
             "link.answer",
             "link.events",
+            "mcap",
             "nanoseconds",
             "play",
             "run.drive",
@@ -220,31 +226,26 @@ PURE_MODULES = (
             "inspection.prompt_checks",
         ),
     ),
-    PureModules(
-        "openpi_flash_client_node",
-        ("cdr",),
-        forbidden=(ROS_MODULES | NETWORK_MODULES | CLOCK_MODULES | OUR_PACKAGES)
-        - {"openpi_flash_robot"},
-    ),
 )
 """A name is a module or a folder with all that is in it. Of its own package, a pure module
 imports pure modules only."""
 
 ROOMS = {
     "openpi_flash_robot": (
-        ("hold", "nanoseconds"),
+        ("hold", "mcap", "nanoseconds"),
         ("settings",),
         ("senses",),
         ("play",),
-        ("link",),
+        ("cdr", "link"),
         ("bridge",),
-        ("black_box", "run"),
+        ("black_box", "episodes"),
+        ("run",),
         ("broker", "lerobot_robot"),
         ("plain",),
     ),
     "openpi_flash_client_node": (
         ("launch_plan",),
-        ("cdr", "sender"),
+        ("sender",),
         ("ros",),
         ("__main__",),
     ),

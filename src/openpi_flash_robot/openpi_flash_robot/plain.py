@@ -4,6 +4,7 @@
 """
 
 from openpi_flash_robot.broker.smooth_policy import PolicyError, SmoothPolicy
+from openpi_flash_robot.episodes.folder import EpisodeError
 from openpi_flash_robot.lerobot_robot import LeRobotArm
 from openpi_flash_robot.run.listeners import CommandSent
 from openpi_flash_robot.run.robot import CommandWindow, Reading, ReadingError, Robot
@@ -14,6 +15,7 @@ from openpi_flash_robot.settings.parameter_kinds import ParameterError
 __all__ = [
     "CommandSent",
     "CommandWindow",
+    "EpisodeError",
     "LeRobotArm",
     "ParameterError",
     "PolicyError",

@@ -16,7 +16,6 @@ from rclpy.clock import Clock, ROSClock
 from rclpy.node import Node
 from std_srvs.srv import Trigger as TriggerService
 
-from openpi_flash_client_node.cdr.joint_states import JointStates
 from openpi_flash_client_node.ros.image_work import IMAGE_WORK
 from openpi_flash_client_node.ros.rclpy_versions import ClockType
 from openpi_flash_robot.black_box.file_writer import FileWriter, Written
@@ -27,6 +26,7 @@ from openpi_flash_robot.black_box.ring import Moment
 from openpi_flash_robot.black_box.trigger import Trigger
 from openpi_flash_robot.bridge.effects import Effect, Warn
 from openpi_flash_robot.bridge.status import Status
+from openpi_flash_robot.cdr.joint_states import JointStates
 from openpi_flash_robot.link.events import LinkEvent
 from openpi_flash_robot.link.transport import ImageMessage
 from openpi_flash_robot.settings.node_settings import NodeSettings

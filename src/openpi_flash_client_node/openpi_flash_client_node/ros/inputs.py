@@ -14,10 +14,9 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Bool
 
-from openpi_flash_client_node.cdr.images import EncodedImage, RawImage
-from openpi_flash_client_node.cdr.joint_states import JointStates
 from openpi_flash_client_node.ros import qos
 from openpi_flash_client_node.ros.black_box import BlackBox
+from openpi_flash_client_node.ros.episodes import Episodes
 from openpi_flash_client_node.ros.pose_inputs import PoseInputs
 from openpi_flash_client_node.ros.prompt_topic import PromptTopic
 from openpi_flash_client_node.ros.sensor_subscription import SensorSubscription
@@ -29,6 +28,8 @@ from openpi_flash_client_node.ros.state_messages import (
 )
 from openpi_flash_client_node.ros.stop_subscriptions import StopSubscriptions
 from openpi_flash_robot.bridge.bridge import Bridge
+from openpi_flash_robot.cdr.images import EncodedImage, RawImage
+from openpi_flash_robot.cdr.joint_states import JointStates
 from openpi_flash_robot.link.transport import ImageMessage
 from openpi_flash_robot.senses.joints import prefixed
 from openpi_flash_robot.settings.node_settings import Camera, NodeSettings
@@ -45,6 +46,7 @@ class Inputs:
         settings: NodeSettings,
         bridge: Bridge[ImageMessage],
         black_box: BlackBox,
+        episodes: Episodes,
         *,
         now: Callable[[], int],
         changed: Callable[[], None],
@@ -56,10 +58,12 @@ class Inputs:
             settings: name the topics.
             bridge: is told what is heard.
             black_box: keeps it.
+            episodes: record it while an episode is recorded.
             now: this moment on the ROS clock, nanoseconds.
             changed: called after what has to take effect at once.
         """
         self._node, self._bridge, self._black_box = node, bridge, black_box
+        self._episodes = episodes
         self._now, self._changed = now, changed
         self._made: list[Callable[[], Any]] = []
         self._joints_are_stamped_on_arrival = settings.observation.joints_are_stamped_on_arrival
@@ -69,7 +73,14 @@ class Inputs:
         try:
             self._subscribe_to_cameras(settings)
             self._subscribe_to_states(settings)
-            self._poses = PoseInputs(node, bridge, settings.observation, black_box, now)
+            self._poses = PoseInputs(
+                node,
+                bridge,
+                settings.observation,
+                black_box,
+                now=now,
+                record=episodes.sensor,
+            )
             self._made.append(self._poses.destroy)
             self._stops = StopSubscriptions(
                 node, settings.stops, switched=self._on_stop, said=self._on_stop_state
@@ -99,7 +110,7 @@ class Inputs:
         for state in self._states:
             state.take()
         self._poses.take()
-        if self._bridge.wants_frames(self._now()):
+        if self._episodes.is_recording or self._bridge.wants_frames(self._now()):
             for camera in self.cameras:
                 camera.take()
 
@@ -131,7 +142,10 @@ class Inputs:
         for camera in settings.observation.cameras:
             kind = CompressedImage if camera.is_compressed else Image
             callback = partial(self._on_image, camera)
-            self.cameras.append(self._subscribe(kind, camera.topic, callback, qos.IMAGES_DEPTH))
+            recorded = self._episodes.image if kind is Image else self._episodes.sensor
+            self.cameras.append(
+                self._subscribe(kind, camera.topic, callback, qos.IMAGES_DEPTH, recorded)
+            )
 
     def _subscribe_to_states(self, settings: NodeSettings) -> None:
         observation = settings.observation
@@ -151,14 +165,26 @@ class Inputs:
         self._add_state(JointState, settings.takeover.topic, self._on_target)
 
     def _add_state(self, kind: type, topic: str, callback: Callable[[Any, int], None]) -> None:
-        self._states.append(self._subscribe(kind, topic, callback, qos.JOINT_STATES_DEPTH))
+        self._states.append(
+            self._subscribe(kind, topic, callback, qos.JOINT_STATES_DEPTH, self._episodes.sensor)
+        )
 
     def _subscribe(
-        self, kind: type, topic: str, callback: Callable[[Any, int], None], depth: int
+        self,
+        kind: type,
+        topic: str,
+        callback: Callable[[Any, int], None],
+        depth: int,
+        record: Callable[[SensorSubscription, Any], None],
     ) -> SensorSubscription:
-        """Hand messages to a callback, with how long they have waited here, ns."""
+        """Hand messages to a callback, with how long they have waited here, ns; record them."""
         sensor = SensorSubscription(
-            self._node, kind, topic, lambda message: callback(message, sensor.waited_ns), depth
+            self._node,
+            kind,
+            topic,
+            lambda message: callback(message, sensor.waited_ns),
+            depth,
+            record=record,
         )
         self._made.append(sensor.destroy)
         return sensor

@@ -23,6 +23,7 @@ from openpi_flash_client_node.ros import messages, qos
 from openpi_flash_client_node.ros.activity_watch import ActivityWatch
 from openpi_flash_client_node.ros.black_box import BlackBox
 from openpi_flash_client_node.ros.controller_check import ControllerCheck
+from openpi_flash_client_node.ros.episodes import Episodes
 from openpi_flash_client_node.ros.get_action_chunk import GetActionChunkService
 from openpi_flash_client_node.ros.image_work import IMAGE_WORK
 from openpi_flash_client_node.ros.inputs import Inputs
@@ -108,6 +109,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._outputs: Outputs | None = None
         self._controller_check: ControllerCheck | None = None
         self._black_box = BlackBox(self)
+        self._episodes = Episodes(self)
         self._made: list[Callable[[], Any]] = []
         self._last_status: Status | None = None
         self._made_at = 0.0
@@ -218,6 +220,8 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._goals = GoalRun(self._bridge)
         self._made.append(self._black_box.stop)  # last of all: it takes time when it has to write
         self._black_box.start(settings)
+        self._made.append(self._episodes.stop)
+        self._episodes.start(settings, self._status)
         self._outputs = Outputs(self, settings)
         self._made.append(self._outputs.destroy)
         self._inputs = Inputs(
@@ -225,6 +229,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
             settings,
             self._bridge,
             self._black_box,
+            self._episodes,
             now=self._now,
             changed=self._carry_out,
         )
@@ -325,6 +330,9 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         now: int = self.get_clock().now().nanoseconds
         return now
 
+    def _status(self) -> Status:
+        return self._live_bridge.status(self._now())
+
     def _on_description(self, message: String) -> None:
         assert self._settings is not None
         topic = self._settings.robot_description_topic
@@ -352,6 +360,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def _on_link_event(self, event: LinkEvent) -> None:
         self._live_bridge.link_event(self._now(), event)
         self._black_box.link_event(event)
+        self._episodes.link_event(event)
         self._carry_out()
 
     def _on_tick(self) -> None:
@@ -379,6 +388,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._live_bridge.update_settings(self._settings)
         self._live_inputs.update_settings(self._settings)
         self._black_box.settings(self._settings)
+        self._episodes.settings(self._settings)
 
     def _on_get_action_chunk(self, prompt: str, timeout: float) -> str:
         self._live_inputs.take()  # while the robot is paused nobody else does
@@ -396,9 +406,11 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         for effect in self._live_bridge.take_effects():
             self._do(effect)
             self._black_box.effect(effect)
+            self._episodes.effect(effect)
         now = self._now()
         status = self._live_bridge.status(now)
         self._black_box.status(status)
+        self._episodes.status(status)
         if status.differs_from(self._last_status):
             self._log_status(status)
             self._show_status(status, now)
@@ -454,7 +466,10 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
     def _on_diagnostics(self) -> None:
         assert self._settings is not None
         now = self._now()
-        entries = reports(self._live_bridge, self._settings, now)
+        entries = [
+            *reports(self._live_bridge, self._settings, now),
+            *self._episodes.reports(),
+        ]
         self._live_outputs.show_diagnostics(entries, now)
 
     def _log_status(self, status: Status) -> None:

@@ -31,9 +31,19 @@ class PoseInputs:
         bridge: Bridge[Any],
         settings: ObservationSettings,
         black_box: BlackBox,
+        *,
         now: Callable[[], int],
+        record: Callable[[SensorSubscription, Any], None],
     ) -> None:
         """Subscribe to what is needed.
+
+        Args:
+            node: subscribes.
+            bridge: is told the poses.
+            settings: say which.
+            black_box: keeps them.
+            now: this moment on the ROS clock, nanoseconds.
+            record: gets the messages that have a topic, as they came.
 
         Raises:
             ImportError: tf2_msgs is needed and not installed; the message says what to do.
@@ -61,9 +71,10 @@ class PoseInputs:
                 )
             else:
                 callback = partial(self._on_message, pose)
+                depth = qos.JOINT_STATES_DEPTH
                 self._topics.append(
                     SensorSubscription(
-                        node, PoseStamped, pose.topic, callback, qos.JOINT_STATES_DEPTH
+                        node, PoseStamped, pose.topic, callback, depth, record=record
                     )
                 )
 

@@ -15,15 +15,15 @@ from typing import Any
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
-from openpi_flash_client_node.cdr.images import (
+from openpi_flash_client_node.ros.messages import stamp_of
+from openpi_flash_robot.cdr.images import (
     EncodedImage,
     RawImage,
     read_compressed_image,
     read_image,
 )
-from openpi_flash_client_node.cdr.joint_states import JointStateReader, JointStates
-from openpi_flash_client_node.cdr.reader import CdrError
-from openpi_flash_client_node.ros.messages import stamp_of
+from openpi_flash_robot.cdr.joint_states import JointStateReader, JointStates
+from openpi_flash_robot.cdr.reader import CdrError
 
 
 class SensorMessages:

@@ -39,12 +39,22 @@ class SensorSubscription:
 
     Attributes:
         taken: how many messages were handed over.
+        kind: the messages' class.
+        message: the one that is being handed over as it came: its bytes where `sensor_messages`
+            reads these, else rclpy's message.
         waited_ns: how long the message that is being handed over has waited here since it arrived;
             0 where the middleware does not say.
     """
 
     def __init__(
-        self, node: Node, kind: type, topic: str, callback: Callable[[Any], None], depth: int
+        self,
+        node: Node,
+        kind: type,
+        topic: str,
+        callback: Callable[[Any], None],
+        depth: int,
+        *,
+        record: Callable[[SensorSubscription, Any], None] | None = None,
     ) -> None:
         """Subscribe.
 
@@ -55,11 +65,13 @@ class SensorSubscription:
             callback: gets each message that is taken, in the form of `sensor_messages`.
             depth: how many of the newest messages can be taken at a time. One is not enough: the
                 next one may arrive in fragments that need its place.
+            record: gets each message before `callback` does, with this subscription.
         """
         self._node = node
-        self._kind = kind
+        self.kind = kind
         self._topic = topic
         self._callback = callback
+        self._record = record
         self._messages = SensorMessages(kind)
         self._unreadable = 0
         self._depth = depth
@@ -69,7 +81,14 @@ class SensorSubscription:
         self._check_at = time.monotonic() + CHECK_S
         self.taken = 0
         self.waited_ns = 0
+        self.message: Any = None
         self._subscription = self._subscribe()
+
+    @property
+    def topic_name(self) -> str:
+        """The topic's full name."""
+        name: str = self._subscription.topic_name
+        return name
 
     def take(self) -> None:
         """Hand over the messages that have arrived since the last call, oldest first."""
@@ -81,7 +100,7 @@ class SensorSubscription:
             with handle:
                 while len(messages) < self._depth:
                     # not in rclpy's documentation, but its own wait_for_message does the same
-                    taken = handle.take_message(self._kind, self._messages.are_bytes)
+                    taken = handle.take_message(self.kind, self._messages.are_bytes)
                     if taken is None:
                         break
                     messages.append(taken)
@@ -112,7 +131,7 @@ class SensorSubscription:
 
     def _subscribe(self) -> Any:
         return self._node.create_subscription(
-            self._kind,
+            self.kind,
             self._topic,
             self._hand_over,
             sensor(self._depth, reliable=self._is_reliable),
@@ -129,19 +148,23 @@ class SensorSubscription:
             self._note_unreadable(error)
             return
         self.taken += 1
+        self.message = message
+        if self._record is not None:
+            self._record(self, read)
         self._callback(read)
+        self.message = None
 
     def _note_unreadable(self, error: Exception) -> None:
         """Say so once; what is missing then is told by whoever waits for it."""
         self._unreadable += 1
         if self._unreadable == 1:
             self._node.get_logger().warning(
-                f"a message of {self._topic} cannot be read as {self._kind.__name__} and is "
+                f"a message of {self._topic} cannot be read as {self.kind.__name__} and is "
                 f"dropped, as are others like it: {type(error).__name__}: {error}"
             )
 
     def _look_at_publishers(self) -> None:
-        publishers = self._node.get_publishers_info_by_topic(self._subscription.topic_name)
+        publishers = self._node.get_publishers_info_by_topic(self.topic_name)
         offers = {publisher.qos_profile.reliability for publisher in publishers}
         if not self._is_reliable or ReliabilityPolicy.BEST_EFFORT not in offers:
             return

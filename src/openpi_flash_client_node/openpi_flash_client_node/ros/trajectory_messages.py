@@ -8,8 +8,8 @@ import numpy as np
 from rclpy.serialization import deserialize_message
 from trajectory_msgs.msg import JointTrajectory
 
-from openpi_flash_client_node.cdr.joint_trajectory import JointTrajectoryWriter
 from openpi_flash_client_node.ros.messages import trajectory_message
+from openpi_flash_robot.cdr.joint_trajectory import JointTrajectoryWriter
 from openpi_flash_robot.play.trajectory import Trajectory
 
 

@@ -10,9 +10,9 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header
 
-from openpi_flash_client_node.cdr.images import read_compressed_image, read_image
-from openpi_flash_client_node.cdr.joint_states import JointStateReader
-from openpi_flash_client_node.cdr.reader import CdrError
+from openpi_flash_robot.cdr.images import read_compressed_image, read_image
+from openpi_flash_robot.cdr.joint_states import JointStateReader
+from openpi_flash_robot.cdr.reader import CdrError
 
 TEXTS = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=12)
 UINT32 = st.integers(0, 2**32 - 1)

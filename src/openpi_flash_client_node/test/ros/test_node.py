@@ -234,7 +234,7 @@ def test_status_has_a_heartbeat_and_diagnostics_an_entry_of_each_part(ros, robot
     robot.until_new(robot.statuses, "a heartbeat", timeout=5)
     robot.until_new(robot.statuses, "another heartbeat", timeout=5)
     entries = {entry.name: entry for entry in robot.until_new(heard, "diagnostics").status}
-    parts = ("connection", "observation", "planner", "execution")
+    parts = ("connection", "observation", "planner", "execution", "episodes")
     assert set(entries) == {f"/openpi/client_node: {part}" for part in parts}
 
 

@@ -1,4 +1,4 @@
-"""Reads what `mcap_writer.py` has written, also a file that ends too soon."""
+"""Reads what `mcap/writer.py` has written, also a file that ends too soon."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from openpi_flash_robot.black_box.mcap_format import (
+from openpi_flash_robot.mcap.format import (
     CHUNK_HEAD,
     MAGIC,
     MESSAGE_HEAD,

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from openpi_flash_robot.black_box.mcap_writer import McapWriter
 from openpi_flash_robot.black_box.records import (
     Answered,
     ImageArrived,
@@ -24,7 +23,7 @@ from openpi_flash_robot.black_box.records import (
     SmallFrame,
     StopHeard,
 )
-from openpi_flash_robot.black_box.schemas import SCHEMAS
+from openpi_flash_robot.black_box.schemas import schema_of
 from openpi_flash_robot.bridge.effects import (
     PublishChunk,
     PublishPlan,
@@ -35,9 +34,11 @@ from openpi_flash_robot.bridge.effects import (
 )
 from openpi_flash_robot.bridge.status import Status
 from openpi_flash_robot.link.events import LinkDown, RequestFailure
+from openpi_flash_robot.mcap.writer import McapWriter
 from openpi_flash_robot.nanoseconds import split, to_seconds
 from openpi_flash_robot.play.trajectory import Trajectory
 
+LIBRARY = "openpi-flash black box"
 DECIMALS = 6
 """Of positions and velocities: a millionth of a radian."""
 WARNING = 3
@@ -67,13 +68,14 @@ def write_recording(
         recording: what to write.
         write: takes the file's bytes, in order.
     """
-    file = McapWriter(write)
+    file = McapWriter(write, library=LIBRARY)
     channels: dict[str, int] = {}
 
     def add(log_ns: int, message: JsonMessage) -> None:
         if message.topic not in channels:
-            schema = SCHEMAS[message.schema]
-            channels[message.topic] = file.add_channel(message.topic, message.schema, schema)
+            channels[message.topic] = file.add_channel(
+                message.topic, schema_of(message.schema), "json"
+            )
         file.add_message(channels[message.topic], max(0, log_ns), to_json(message.values))
 
     entries = recording.entries

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from openpi_flash_robot.black_box.public_settings import public_settings, without_password
 from openpi_flash_robot.black_box.records import (
     Answered,
     ImageArrived,
@@ -49,6 +48,7 @@ from openpi_flash_robot.link.events import (
 from openpi_flash_robot.nanoseconds import SECOND
 from openpi_flash_robot.play.trajectory import Trajectory
 from openpi_flash_robot.settings.node_settings import NodeSettings
+from openpi_flash_robot.settings.public_settings import public_settings, without_password
 
 MAX_BYTES = 64_000_000
 """Memory of the ring. A minute of three cameras, seven joints at 500 Hz and commands at 50 Hz takes

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
+
+from openpi_flash_robot.mcap.writer import Schema as McapSchema
 
 Schema = Mapping[str, Any]
 
@@ -115,3 +118,8 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
 }
 """Times in them are seconds, positions rad or m. Numbers that are not finite are null."""
+
+
+def schema_of(name: str) -> McapSchema:
+    """One of `SCHEMAS` as a file has it."""
+    return McapSchema(name, "jsonschema", json.dumps(SCHEMAS[name]).encode())

@@ -34,6 +34,7 @@ from openpi_flash_robot.link.transport import (
 )
 from openpi_flash_robot.play.motion import MotionState
 from openpi_flash_robot.run.drive import Drive, Fault, in_python
+from openpi_flash_robot.run.episodes import RunnerEpisodes
 from openpi_flash_robot.run.interrupts import sigterm_as_ctrl_c, undisturbed
 from openpi_flash_robot.run.listeners import CommandSent, Listeners, ListenerThread
 from openpi_flash_robot.run.robot import (
@@ -65,7 +66,11 @@ class RobotFaultError(RuntimeError):
 
 
 class PolicyRunner:
-    """Ties a robot to a policy server. Its methods may be called from any thread."""
+    """Ties a robot to a policy server. Its methods may be called from any thread.
+
+    Attributes:
+        episodes: records episodes for training.
+    """
 
     def __init__(
         self,
@@ -97,6 +102,7 @@ class PolicyRunner:
         self._listeners = Listeners(**listeners)
         self._lock = threading.RLock()
         self._drive = Drive(self._settings)
+        self.episodes = RunnerEpisodes(self._settings, self.axes, lambda: self.status)
         self._link = PolicyLink(
             partial(open_policy, self._settings.link),
             wake=self._wake,
@@ -189,6 +195,7 @@ class PolicyRunner:
             for thread in (self._decider, self._commander, *self._readers):
                 thread.close(THREAD_TIMEOUT_S)
             self._link.close()
+            self.episodes.close()
             if not self._is_lost:
                 self._stop_robot()
             self._callbacks.close()
@@ -309,6 +316,7 @@ class PolicyRunner:
                 if self._drive.fault is None:
                     for event in self._link.events():
                         self._drive.bridge.link_event(time.monotonic_ns(), event)
+                        self.episodes.link_event(event)
                     self._carry_out(self._drive.decide(time.monotonic_ns()))
         except Exception as error:
             log.exception("the runner failed; the robot is braked by the end of its last window")
@@ -327,7 +335,9 @@ class PolicyRunner:
                 log.warning(in_python(effect.message))
             else:
                 self._tell(self._listeners.of_effect(effect), effect)
+            self.episodes.effect(time.monotonic_ns(), effect)
         status = self._drive.status(time.monotonic_ns())
+        self.episodes.status(time.monotonic_ns(), status)
         if status.differs_from(self._last_status):
             self._last_status = status
             log.log(status.severity, status.line)
@@ -344,6 +354,7 @@ class PolicyRunner:
             reading = self._robot.read()
             with self._lock:
                 taken = self._drive.take_reading(now, reading)
+            self.episodes.reading(now, taken)
             self._tell(self._listeners.on_reading, taken)
 
         self._try_to("read()", take)
@@ -354,6 +365,7 @@ class PolicyRunner:
             images = robot.read_images()
             with self._lock:
                 taken = self._drive.take_images(now, images)
+            self.episodes.images(now, taken)
             self._tell(self._listeners.on_images, taken)
 
         self._try_to("read_images()", take)
@@ -388,9 +400,9 @@ class PolicyRunner:
         self._commanded_ns = now
         self._is_told_to_move = state is not None and bool(state.velocities.any())
         if state is not None:
-            self._tell(
-                self._listeners.on_command, CommandSent(now, state.positions, state.velocities)
-            )
+            sent = CommandSent(now, state.positions, state.velocities)
+            self.episodes.command(sent)
+            self._tell(self._listeners.on_command, sent)
         return True
 
     def _tell_robot(self, now: int) -> MotionState | None:

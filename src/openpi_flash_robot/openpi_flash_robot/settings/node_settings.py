@@ -273,6 +273,19 @@ class BlackBoxSettings:
 
 
 @dataclass(frozen=True)
+class RecordSettings:
+    """How episodes are recorded.
+
+    Attributes:
+        folder: where files go; empty for the default.
+        jpeg_quality: of the images of cameras that send pixels; None records the pixels.
+    """
+
+    folder: str = ""
+    jpeg_quality: int | None = 90
+
+
+@dataclass(frozen=True)
 class NodeSettings:
     """All parameters of the node, checked."""
 
@@ -327,6 +340,7 @@ class NodeSettings:
     prompt_topic: str
     """What changes the instruction beside the service; empty for nothing."""
     black_box: BlackBoxSettings
+    record: RecordSettings = RecordSettings()
     limit_conflict: str = ""
     """Why the limits of different sources leave a joint no position; empty if they do not."""
 

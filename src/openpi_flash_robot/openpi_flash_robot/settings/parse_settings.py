@@ -17,6 +17,7 @@ from openpi_flash_robot.settings.node_settings import (
     LinkSettings,
     NodeSettings,
     PlayerSettings,
+    RecordSettings,
     StopSettings,
     TakeoverSettings,
 )
@@ -100,6 +101,10 @@ def settings_from_parameters(given: Mapping[str, Any]) -> NodeSettings:
             folder=values.get("black_box_folder", str),
             files=values.get("black_box_files", int),
             has_images=values.get("black_box_images", bool),
+        ),
+        record=RecordSettings(
+            folder=values.get("record_folder", str),
+            jpeg_quality=values.get("record_jpeg_quality", int) or None,
         ),
     )
 

@@ -188,11 +188,12 @@ def test_what_is_no_file_of_it_is_refused(tmp_path, capsys, content, message):
 
 
 def test_an_mcap_file_of_somebody_else_is_refused():
-    from openpi_flash_robot.black_box.mcap_writer import McapWriter
+    from openpi_flash_robot.mcap.writer import McapWriter, Schema
 
     content = bytearray()
-    writer = McapWriter(content.extend)
-    writer.add_message(writer.add_channel("/tf", "a.Schema", {}), 1, b"{}")
+    writer = McapWriter(content.extend, library="a test")
+    channel = writer.add_channel("/tf", Schema("a.Schema", "jsonschema", b"{}"), "json")
+    writer.add_message(channel, 1, b"{}")
     writer.finish()
     with pytest.raises(NotABlackBoxError, match="holds no message on /recording"):
         read_contents(bytes(content))

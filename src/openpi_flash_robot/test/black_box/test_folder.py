@@ -208,11 +208,11 @@ KILLED = """
 import sys
 from pathlib import Path
 from openpi_flash_robot.black_box.folder import Folder
-from openpi_flash_robot.black_box.mcap_writer import McapWriter
+from openpi_flash_robot.mcap.writer import McapWriter, Schema
 made = Folder(sys.argv[1], "/openpi/client_node", 3)
 with made.new_file(sys.argv[2]) as file:
-    writer = McapWriter(file.write)
-    channel = writer.add_channel("/topic", "a.Schema", {"type": "object"})
+    writer = McapWriter(file.write, library="a test")
+    channel = writer.add_channel("/topic", Schema("a.Schema", "jsonschema", b"{}"), "json")
     for index in range(10**9):
         writer.add_message(channel, index, b"{}")
         if index == 10_000:

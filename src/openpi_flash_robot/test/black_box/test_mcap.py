@@ -1,4 +1,4 @@
-"""mcap_writer.py and mcap_reader.py: what is written is read again, by MCAP's own library too."""
+"""mcap/writer.py and mcap_reader.py: what is written is read again, by MCAP's own library too."""
 
 import io
 import json
@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from openpi_flash_robot.black_box.mcap_format import MAGIC
 from openpi_flash_robot.black_box.mcap_reader import NotABlackBoxError, read_messages
-from openpi_flash_robot.black_box.mcap_writer import McapWriter
+from openpi_flash_robot.mcap.format import MAGIC
+from openpi_flash_robot.mcap.writer import McapWriter, Schema
 
 make_reader = pytest.importorskip("mcap.reader").make_reader
 SCHEMA = {"type": "object", "properties": {"value": {"type": "number"}}}
@@ -17,11 +17,12 @@ SCHEMA = {"type": "object", "properties": {"value": {"type": "number"}}}
 def write(messages, schema="a.Schema"):
     """A file with messages of (topic, time, values)."""
     written = bytearray()
-    writer = McapWriter(written.extend)
+    writer = McapWriter(written.extend, library="a test")
     channels = {}
+    described = Schema(schema, "jsonschema", json.dumps(SCHEMA).encode())
     for topic, log_ns, values in messages:
         if topic not in channels:
-            channels[topic] = writer.add_channel(topic, schema, SCHEMA, note="ä")
+            channels[topic] = writer.add_channel(topic, described, "json", note="ä")
         writer.add_message(channels[topic], log_ns, json.dumps(values).encode())
     writer.finish()
     return bytes(written)

@@ -177,4 +177,20 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Whether the black box keeps small frames of the cameras, at most 160 pixels wide and two "
         "per second.",
     ),
+    Parameter(
+        "record_folder",
+        ParameterKind.STRING,
+        "",
+        "Folder of the episodes that ~/record/start records, one MCAP file each. Empty: "
+        "openpi_flash/episodes in $ROS_HOME, which is ~/.ros unless it is set.",
+    ),
+    Parameter(
+        "record_jpeg_quality",
+        ParameterKind.INTEGER,
+        90,
+        "JPEG quality of recorded images whose camera sends pixels; compressed topics are recorded "
+        "as they come. 0 records the pixels, 20 to 30 times as much.",
+        low=0,
+        high=100,
+    ),
 )

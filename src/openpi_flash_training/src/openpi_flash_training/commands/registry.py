@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from openpi_flash_training.commands.demonstrations import demonstrations
 from openpi_flash_training.commands.eval import evaluate
+from openpi_flash_training.commands.record import record
 from openpi_flash_training.commands.sim import sim
 from openpi_flash_training.commands.stats import stats
 from openpi_flash_training.commands.train import train
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 def add_commands(app: typer.Typer) -> None:
     """Adds the commands of datasets, training and evaluation; heavy imports stay inside them."""
+    app.command("record", short_help="Record episodes of a robot in plain Python.")(record)
     app.command("demonstrations", short_help="Write a dataset of a scripted expert.")(
         demonstrations
     )

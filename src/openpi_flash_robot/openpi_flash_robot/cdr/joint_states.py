@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from openpi_flash_client_node.cdr.reader import ENCAPSULATION, CdrReader
+from openpi_flash_robot.cdr.reader import ENCAPSULATION, CdrReader
 
 STAMP_END = ENCAPSULATION + 8
 """Where the rest of the header begins."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from openpi_flash_client_node.cdr.reader import CdrReader
+from openpi_flash_robot.cdr.reader import CdrReader
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,8 @@ class Opcode(enum.IntEnum):
     MESSAGE_INDEX = 0x07
     CHUNK_INDEX = 0x08
     STATISTICS = 0x0B
+    METADATA = 0x0C
+    METADATA_INDEX = 0x0D
     SUMMARY_OFFSET = 0x0E
     DATA_END = 0x0F
 
@@ -31,6 +33,9 @@ RECORD_HEAD = struct.Struct("<BQ")
 """Opcode and length of what follows."""
 CHUNK_HEAD = struct.Struct("<QQQI")
 """First and last log time, size, CRC; the compression's name and the records follow."""
+
+INDEX_HEAD = struct.Struct("<HI")
+"""Channel and length of a message index; log time and place of each message follow."""
 
 
 def record(opcode: Opcode, content: bytes) -> bytes:

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from openpi_flash_client_node.cdr.reader import CdrError, CdrReader
+from openpi_flash_robot.cdr.reader import CdrError, CdrReader
 
 LITTLE, BIG = b"\x00\x01\x00\x00", b"\x00\x00\x00\x00"
 

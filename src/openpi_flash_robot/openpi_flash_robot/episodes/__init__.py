@@ -1,0 +1,1 @@
+"""Episodes for training: one MCAP file each, with ROS messages, from a start to a stop."""
