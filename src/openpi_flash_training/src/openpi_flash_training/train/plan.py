@@ -142,7 +142,7 @@ def _zeros(shape: ModelShape) -> dict[str, Any]:
 
 
 def _random(assembled: Assembled) -> dict[str, Any]:
-    return init_params(assembled.shape, _key(assembled, 0))
+    return init_params(assembled.shape, _key(assembled, 0), from_scratch=True)
 
 
 def _extended(assembled: Assembled, params: Mapping[str, Any]) -> dict[str, Any]:
