@@ -26,7 +26,7 @@ from openpi_flash_models.policy.policy_protocol import InferenceControls
 from openpi_flash_models.policy.token_actions import TokenActions
 from openpi_flash_models.robots import get_robot
 from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
-from openpi_flash_models.transforms.norm_stats import read_norm_stats
+from openpi_flash_models.transforms.norm_stats import FieldStats, NormStats, read_norm_stats
 
 
 @pytest.fixture(scope="module")
@@ -172,12 +172,13 @@ class Canned:
 @pytest.fixture(scope="module")
 def canned(libero_checkpoint):
     """Function of an answer to a policy of that model, and the model."""
-    stats = read_norm_stats(libero_checkpoint, "physical-intelligence/libero")
+    stored = read_norm_stats(libero_checkpoint, "physical-intelligence/libero")
     tokenizer = PaligemmaTokenizer(libero_checkpoint / "paligemma_tokenizer.model")
 
     def make(answer, kind="pi05", **options):
         model = Canned(answer, kind)
         config = CONFIGS[kind]
+        stats = options.pop("stats", stored)
         rtc, decoder = options.pop("rtc", DEFAULT_RTC), options.pop("decoder", None)
         actions = (
             TokenActions(model, config, decoder)
@@ -290,6 +291,17 @@ def test_an_earlier_chunk_that_cannot_be_used_is_refused(canned, observation, rt
     policy, _ = canned(lambda noise: noise)
     with pytest.raises(ObservationError, match=problem):
         policy.infer(observation, InferenceControls(rtc=rtc))
+
+
+def test_an_earlier_chunk_too_far_away_to_be_scaled_is_refused(canned, observation):
+    ends = np.full(7, 0.01)
+    small = FieldStats(mean=0 * ends, std=ends, q01=-ends, q99=ends)
+    policy, _ = canned(lambda noise: noise, stats=NormStats(small, small))
+    actions = np.zeros((2, 7))
+    actions[1, 5] = 3e38
+    problem = r"rtc/previous_actions: step 1, number 5 \(\w+\) is 3e\+38, too far from the training"
+    with pytest.raises(ObservationError, match=problem):
+        policy.infer(observation, InferenceControls(rtc=RtcControls(actions, 1)))
 
 
 def test_rtc_that_is_off_is_not_offered_and_refused(canned, observation):

@@ -144,7 +144,16 @@ class ObservationReader:
             raise ObservationError(
                 "rtc/execution_horizon", f"expected 0 to {horizon}, got {executed}"
             )
-        return self.to_model(actions, state)
+        normalised = self.to_model(actions, state)
+        too_far = np.abs(normalised) > np.finfo(np.float32).max
+        if too_far.any():
+            step, number = np.unravel_index(int(np.argmax(too_far)), too_far.shape)
+            raise ObservationError(
+                "rtc/previous_actions",
+                f"step {step}, number {number} ({robot.action_names[number]}) is "
+                f"{actions[step, number]:.3g}, too far from the training data to be scaled",
+            )
+        return normalised
 
     def _words(self, prompt: str, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         config = self._config
