@@ -91,4 +91,4 @@ const REPORTED_GAP: u32 = 1;
 /// message, which may arrive before its reader wakes up. Nothing reads a [`PROBE`]: it is done when it
 /// is acknowledged. Larger than any datagram that fits into a packet, because a datagram larger than
 /// the buffer would end its connection.
-pub const DATAGRAM_BYTES: usize = 64 << 10;
+pub const DATAGRAM_BYTES: usize = 65_535;
