@@ -18,14 +18,6 @@ impl Field {
     pub fn log(self, x: u16) -> u32 {
         u32::from(self.0.log[usize::from(x)])
     }
-
-    /// The product of two numbers by their logarithms, each below 65,536.
-    #[inline]
-    pub fn product(self, a: u32, b: u32) -> u16 {
-        let sum = a + b;
-        let log = if sum >= ORDER { sum - ORDER } else { sum };
-        self.0.exp[log as usize]
-    }
 }
 
 /// The inverse of a part of the code's matrix: what missing rows are made of.
@@ -34,14 +26,20 @@ impl Field {
 /// times that row, a Cauchy matrix with scaled columns, whose inverse is known in closed form.
 pub struct Inverse {
     /// Logarithms, `missing` rows of `used` columns.
-    logs: Vec<u32>,
+    logs: Vec<u16>,
     size: usize,
 }
 
 impl Inverse {
-    /// For the rows `missing` of the message, from as many rows `used` of the repair, of a code with
-    /// chunks of `chunk_rows`.
-    pub fn new(field: Field, chunk_rows: usize, missing: &[usize], used: &[usize]) -> Self {
+    /// For the rows `missing` of the message with the [`factor`]s `scales`, from as many rows `used` of
+    /// the repair, of a code with chunks of `chunk_rows`.
+    pub fn new(
+        field: Field,
+        chunk_rows: usize,
+        missing: &[usize],
+        scales: &[u32],
+        used: &[usize],
+    ) -> Self {
         debug_assert_eq!(missing.len(), used.len());
         // Points of the rows: distinct elements of the field.
         let z: Vec<u16> = missing.iter().map(|j| (j + chunk_rows) as u16).collect();
@@ -57,9 +55,9 @@ impl Inverse {
         let inverse = |log: u32| ORDER - log % ORDER;
         let of_missing: Vec<u32> = z
             .iter()
-            .map(|z_j| {
-                let scale = factor(field, chunk_rows, *z_j);
-                (cross(&x, *z_j) + inverse(own(&z, *z_j)) + inverse(scale)) % ORDER
+            .zip(scales)
+            .map(|(z_j, scale)| {
+                (cross(&x, *z_j) + inverse(own(&z, *z_j)) + inverse(*scale)) % ORDER
             })
             .collect();
         let of_used: Vec<u32> = x
@@ -69,7 +67,7 @@ impl Inverse {
         let mut logs = Vec::with_capacity(z.len() * x.len());
         for (z_j, a) in z.iter().zip(&of_missing) {
             for (x_r, b) in x.iter().zip(&of_used) {
-                logs.push((a + b + inverse(log(*z_j, *x_r))) % ORDER);
+                logs.push(((a + b + inverse(log(*z_j, *x_r))) % ORDER) as u16);
             }
         }
         Self {
@@ -79,14 +77,15 @@ impl Inverse {
     }
 
     /// The logarithms of what the used rows are multiplied with for the missing row of this index.
-    pub fn row(&self, index: usize) -> &[u32] {
+    pub fn row(&self, index: usize) -> &[u16] {
         &self.logs[index * self.size..(index + 1) * self.size]
     }
 }
 
-/// Logarithm of the factor of the message's row at `point`: the product of `point + v` over all `v`
+/// Logarithm of the factor of a row of the message: of the product of its point plus `v` over all `v`
 /// below `chunk_rows`, divided by the product of those `v` that are not zero.
-fn factor(field: Field, chunk_rows: usize, point: u16) -> u32 {
+pub fn factor(field: Field, chunk_rows: usize, row: usize) -> u32 {
+    let point = (row + chunk_rows) as u16;
     let all = 0..chunk_rows as u16;
     let above: u32 = all.clone().map(|v| field.log(point ^ v)).sum();
     let below: u32 = all.skip(1).map(|v| field.log(v)).sum();
@@ -124,8 +123,8 @@ mod tests {
                 let point = (row + chunk) as u16;
                 let expected: Vec<u16> = (0..repair as u16)
                     .map(|r| {
-                        let log = factor(field, chunk, point) + ORDER - field.log(point ^ r);
-                        field.product(log % ORDER, 0)
+                        let log = factor(field, chunk, row) + ORDER - field.log(point ^ r);
+                        field.0.exp[(log % ORDER) as usize]
                     })
                     .collect();
                 assert_eq!(column(rows, repair, row), expected, "{rows} {repair} {row}");

@@ -1,11 +1,13 @@
 //! The receiving end: a message of which parts are missing, and its repair.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use bytes::Bytes;
+use reed_solomon_simd::engine::{DefaultEngine, Engine};
 
 use super::code::encode;
-use super::field::{Field, Inverse};
+use super::field::{factor, Field, Inverse};
 use super::ranges::Ranges;
 use super::shape::{Shape, LANES, PIECE};
 use super::symbol::Symbol;
@@ -231,10 +233,11 @@ impl<'a> Plan<'a> {
         let Ok(of_zeros) = encode(self.shape, [&*message]) else {
             return;
         };
-        let field = Field::new();
         let mut solver = Solver {
-            field,
+            engine: DefaultEngine::new(),
+            field: Field::new(),
             chunk_rows: self.shape.chunk_rows(),
+            scales: HashMap::new(),
             last: None,
         };
         let row_bytes = self.shape.row_bytes();
@@ -251,9 +254,10 @@ impl<'a> Plan<'a> {
                 })
                 .collect();
             for (holes, group) in column.groups() {
-                solver.solve(column, &differences, &holes, group, |hole, lane, value| {
+                let differences = &differences[..holes.len()];
+                solver.solve(column, differences, &holes, group, |hole, lane, bytes| {
                     let start = hole.row * row_bytes + number * PIECE + lane as usize;
-                    let [low, high] = value.to_le_bytes();
+                    let [low, high] = bytes;
                     for (mask, at, byte) in
                         [(hole.low, start, low), (hole.high, start + LANES, high)]
                     {
@@ -274,16 +278,18 @@ impl Hole {
 }
 
 impl Column<'_> {
-    /// Lanes that miss the same rows, as a mask, with the indices of their holes.
+    /// Neighbouring lanes that miss the same rows, as a mask, with the indices of their holes.
     fn groups(&self) -> Vec<(Vec<usize>, u32)> {
         let mut groups: Vec<(Vec<usize>, u32)> = Vec::new();
         for lane in 0..LANES as u32 {
-            let missing = self.holes.iter().enumerate();
-            let missing = missing.filter(|(_, hole)| hole.misses(lane));
-            let holes: Vec<usize> = missing.map(|(index, _)| index).collect();
-            match groups.last_mut().filter(|(of, _)| *of == holes) {
-                Some((_, lanes)) => *lanes |= 1 << lane,
-                None => groups.push((holes, 1 << lane)),
+            let differs = |hole: &Hole| hole.misses(lane) != hole.misses(lane - 1);
+            match groups.last_mut() {
+                Some((_, lanes)) if !self.holes.iter().any(differs) => *lanes |= 1 << lane,
+                _ => {
+                    let missing = self.holes.iter().enumerate();
+                    let missing = missing.filter(|(_, hole)| hole.misses(lane));
+                    groups.push((missing.map(|(index, _)| index).collect(), 1 << lane));
+                }
             }
         }
         groups
@@ -294,8 +300,11 @@ impl Column<'_> {
 type Rows = (Vec<usize>, Vec<usize>);
 
 struct Solver {
+    engine: DefaultEngine,
     field: Field,
     chunk_rows: usize,
+    /// Of the missing rows so far.
+    scales: HashMap<usize, u32>,
     /// Neighbouring columns mostly miss the same rows.
     last: Option<(Rows, Inverse)>,
 }
@@ -307,7 +316,7 @@ impl Solver {
         differences: &[[u8; PIECE]],
         holes: &[usize],
         lanes: u32,
-        mut write: impl FnMut(&Hole, u32, u16),
+        mut write: impl FnMut(&Hole, u32, [u8; 2]),
     ) {
         if holes.is_empty() {
             return;
@@ -316,26 +325,30 @@ impl Solver {
         let used: Vec<usize> = column.repair[..holes.len()].iter().map(|r| r.0).collect();
         let rows = (missing, used);
         if self.last.as_ref().is_none_or(|(of, _)| *of != rows) {
-            let inverse = Inverse::new(self.field, self.chunk_rows, &rows.0, &rows.1);
+            let (field, chunk_rows) = (self.field, self.chunk_rows);
+            let scale = |row: &usize| {
+                let known = self.scales.entry(*row);
+                *known.or_insert_with(|| factor(field, chunk_rows, *row))
+            };
+            let scales: Vec<u32> = rows.0.iter().map(scale).collect();
+            let inverse = Inverse::new(field, chunk_rows, &rows.0, &scales, &rows.1);
             self.last = Some((rows, inverse));
         }
         let Some((_, inverse)) = &self.last else {
             return;
         };
-        let field = self.field;
-        let mut logs: Vec<Option<u32>> = Vec::with_capacity(holes.len());
-        for lane in (0..LANES as u32).filter(|lane| lanes >> lane & 1 == 1) {
-            logs.clear();
-            logs.extend(differences[..holes.len()].iter().map(|piece| {
+        for (index, hole) in holes.iter().enumerate() {
+            let mut sum = [0; PIECE];
+            for (difference, factor) in differences.iter().zip(inverse.row(index)) {
+                let mut term = [*difference];
+                self.engine.mul(&mut term, *factor);
+                for (sum, term) in sum.iter_mut().zip(term[0]) {
+                    *sum ^= term;
+                }
+            }
+            for lane in (0..LANES as u32).filter(|lane| lanes >> lane & 1 == 1) {
                 let at = lane as usize;
-                let value = u16::from_le_bytes([piece[at], piece[at + LANES]]);
-                (value != 0).then(|| field.log(value))
-            }));
-            for (index, hole) in holes.iter().enumerate() {
-                let factors = inverse.row(index).iter().zip(&logs);
-                let terms = factors.filter_map(|(factor, log)| Some((factor, (*log)?)));
-                let value = terms.fold(0, |sum, (factor, log)| sum ^ field.product(*factor, log));
-                write(&column.holes[*hole], lane, value);
+                write(&column.holes[*hole], lane, [sum[at], sum[at + LANES]]);
             }
         }
     }
