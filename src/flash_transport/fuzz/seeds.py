@@ -7,6 +7,7 @@ import hashlib
 import io
 import struct
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,18 @@ def requests() -> Iterator[bytes]:
     yield b"\x02" + packb({"state": np.zeros(3, np.float32), "session": "arm", "deadline_ms": 5.0})
     yield b"\x03" + packb({"session": "arm"})
     yield b"\x01" + packb({"code": "bad_request", "message": "no"})
+
+
+def repairs() -> Iterator[bytes]:
+    """A message of one piece with a packet lost, whole and of two rows; repair is their sum."""
+    rows = bytes(range(64)), bytes(range(100, 164))
+    for parts in (rows[:1], rows):
+        message = b"".join(parts)
+        sums = bytes(np.bitwise_xor.reduce([np.frombuffer(row, np.uint8) for row in parts]))
+        header = struct.pack(">BBHHIIQ", 1, 1, 1, 0, len(message), zlib.crc32(message), 0)
+        datagram = b"\0" + struct.pack(">H", 86) + header + sums
+        yield datagram
+        yield datagram + b"\1" + struct.pack(">H", len(message)) + bytes(len(message))
 
 
 def camera_frames() -> Iterator[bytes]:
@@ -74,6 +87,7 @@ def main(folder: Path) -> None:
     for target, seeds in (
         ("message", messages()),
         ("request", requests()),
+        ("repair", repairs()),
         ("camera_frame", camera_frames()),
         ("image_file", image_files()),
     ):

@@ -10,5 +10,6 @@ pub mod local;
 #[cfg(feature = "python")]
 mod python;
 pub mod quic;
+pub mod repair;
 pub mod text;
 pub mod trust;

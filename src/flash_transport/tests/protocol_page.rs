@@ -12,6 +12,7 @@ use flash_transport::link::limits::ServerLimits;
 use flash_transport::link::wire::{ErrorCode, Kind, ALPN};
 use flash_transport::quic::settings::LinkSettings;
 use flash_transport::quic::signal::Signal;
+use flash_transport::repair::{symbols, Repair, Shape, Symbol};
 
 fn page() -> String {
     read("protocol.md")
@@ -135,4 +136,118 @@ fn the_operators_page_lists_every_counter_and_nothing_else() {
         .map(|(name, _)| name)
         .collect();
     assert_eq!(column(&read("server.md"), "counter"), names);
+}
+
+/// What a fenced example of the page says, comments left out.
+fn example(name: &str) -> Vec<u8> {
+    let page = page();
+    let begin = format!("```text {name}\n");
+    let (_, rest) = page.split_once(&begin).unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let digits: String = example
+        .lines()
+        .map(|line| line.split_whitespace().next().unwrap())
+        .collect();
+    let pairs = digits.as_bytes().chunks(2);
+    pairs
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
+}
+
+#[test]
+fn the_pages_datagram_of_repair_is_what_we_send() {
+    let message = bytes::Bytes::from(vec![Kind::Reset.byte(), 0x80]);
+    let repair = Repair::new(Shape::new(2, 1, 1).unwrap(), &[message]).unwrap();
+    let sent: Vec<_> = symbols(&repair, 8, 1_200).collect();
+    assert_eq!(sent, [example("repair")]);
+}
+
+/// The field of the page, by the page.
+struct PagesField([u32; 16]);
+
+impl PagesField {
+    fn read() -> Self {
+        let page = page();
+        let (_, rest) = page.split_once("bits `b[i]`: `b` = ").unwrap();
+        let (list, _) = rest.split_once(" (hexadecimal)").unwrap();
+        let basis: Vec<u32> = list
+            .split(", ")
+            .map(|element| u32::from_str_radix(element, 16).unwrap())
+            .collect();
+        Self(basis.try_into().unwrap())
+    }
+
+    fn polynomial(&self, element: u32) -> u32 {
+        let bits = (0..16).filter(|i| element >> i & 1 == 1);
+        bits.fold(0, |sum, i| sum ^ self.0[i])
+    }
+
+    fn product(&self, a: u32, b: u32) -> u32 {
+        let (a, b) = (self.polynomial(a), self.polynomial(b));
+        let mut product = (0..16).fold(0u64, |sum, i| {
+            sum ^ if b >> i & 1 == 1 {
+                u64::from(a) << i
+            } else {
+                0
+            }
+        });
+        for bit in (16..32).rev() {
+            if product >> bit & 1 == 1 {
+                product ^= 0x1002d << (bit - 16);
+            }
+        }
+        (0..=0xffff)
+            .find(|element| u64::from(self.polynomial(*element)) == product)
+            .unwrap()
+    }
+
+    fn inverse(&self, a: u32) -> u32 {
+        // a to the power of 2^16 - 2.
+        let mut power = a;
+        let mut inverse = 1;
+        for _ in 0..15 {
+            power = self.product(power, power);
+            inverse = self.product(inverse, power);
+        }
+        inverse
+    }
+}
+
+#[test]
+fn repair_by_the_pages_formula_is_what_we_send() {
+    let field = PagesField::read();
+    let message: bytes::Bytes = (0..3 * 64).map(|i| (i * 37 + 5) as u8).collect();
+    let repair = Repair::new(
+        Shape::new(192, 1, 3).unwrap(),
+        std::slice::from_ref(&message),
+    );
+    let datagram = symbols(&repair.unwrap(), 0, 1_200).next().unwrap();
+    let sent = Symbol::decode(&datagram).unwrap().pieces;
+    let element = |bytes: &[u8], row: usize, i: usize| {
+        u32::from(bytes[row * 64 + i]) | u32::from(bytes[row * 64 + i + 32]) << 8
+    };
+    const M: u32 = 4;
+    let all = |factors: &mut dyn Iterator<Item = u32>| {
+        factors.fold(1, |product, factor| field.product(product, factor))
+    };
+    for r in 0..3 {
+        let factors: Vec<u32> = (0..3u32)
+            .map(|j| {
+                let above = all(&mut (0..M).map(|v| (M + j) ^ v));
+                let below = all(&mut (1..M));
+                let c = field.product(above, field.inverse(below));
+                field.product(c, field.inverse(r ^ (M + j)))
+            })
+            .collect();
+        for i in [0, 1, 31] {
+            let expected = (0..3).fold(0, |sum, j| {
+                sum ^ field.product(factors[j], element(&message, j, i))
+            });
+            assert_eq!(
+                element(&sent, r as usize, i),
+                expected,
+                "row {r}, element {i}"
+            );
+        }
+    }
 }

@@ -9,6 +9,7 @@ use quinn_proto::RttEstimator;
 
 use super::growth::{Growth, BETA};
 use super::path::{Overflow, Path};
+use crate::repair::PathLoss;
 
 /// On a path that reorders packets, heavy loss leaves room for at least this many of the largest
 /// recent flights: at a lower rate fewer packets overtake each other, and two flights still leave
@@ -26,6 +27,17 @@ const BELOW_OVERFLOW: f64 = 0.72;
 /// five packets and the probes behind it have to fit: with 2, probes wait until the lost packets are
 /// acknowledged, and one burst of loss can end a connection.
 const LEAST_PACKETS: u64 = 10;
+
+/// If a burst of loss takes all of a window's last packets, the window stays full of them, no probe
+/// can leave, and quinn sends two packets each time its pause has doubled. After this many pauses in
+/// which nothing was acknowledged, which no queue makes ...
+const PAUSES_OF_SILENCE: u64 = 2;
+/// ... each further one leaves room for as many packets more, ...
+const PACKETS_IN_SILENCE: u64 = 6;
+/// ... up to so many. 500 requests on Wi-Fi with bursts of 15 packets on average, 8 seeds: without it
+/// some take 1 to 10 s, with it at most 2 s. With room after the first pause it is 0.3 s, but a
+/// download on the same path loses a tenth.
+const MOST_PACKETS_IN_SILENCE: u64 = 60;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LatencyFirstConfig {
@@ -74,6 +86,38 @@ pub struct LatencyFirst {
     /// A loss of packets sent before this was answered with a cut already.
     cut_at: Option<Instant>,
     segment: u64,
+    silence: Silence,
+}
+
+/// Room for packets while nothing is acknowledged.
+#[derive(Debug, Clone, Default)]
+struct Silence {
+    /// When the last packet left, if none was acknowledged since.
+    unanswered: Option<Instant>,
+    round_trip: Duration,
+    pauses: u64,
+}
+
+impl Silence {
+    fn acknowledged(&mut self, round_trip: Duration) {
+        *self = Self {
+            unanswered: None,
+            round_trip,
+            pauses: 0,
+        };
+    }
+
+    fn sent(&mut self, now: Instant) {
+        let still = |last| now.saturating_duration_since(last) > self.round_trip;
+        if self.unanswered.replace(now).is_some_and(still) {
+            self.pauses += 1;
+        }
+    }
+
+    fn packets(&self) -> u64 {
+        let pauses = self.pauses.saturating_sub(PAUSES_OF_SILENCE);
+        (pauses * PACKETS_IN_SILENCE).min(MOST_PACKETS_IN_SILENCE)
+    }
 }
 
 impl LatencyFirst {
@@ -87,7 +131,13 @@ impl LatencyFirst {
             path: Path::new(now),
             cut_at: None,
             segment,
+            silence: Silence::default(),
         }
+    }
+
+    /// What the path lost at random, for repair.
+    pub fn loss(&self) -> PathLoss {
+        self.path.loss()
     }
 
     fn acknowledged(
@@ -177,17 +227,8 @@ impl LatencyFirst {
         }
     }
 
-    #[track_caller]
     fn cut(&mut self, now: Instant, left: f64) {
         let before = self.window;
-        if std::env::var("TRACE").is_ok() {
-            println!(
-                "CUT {:?} {before} -> {} at {}",
-                now,
-                left as u64,
-                std::panic::Location::caller()
-            );
-        }
         self.window = (left as u64).max(self.least_window());
         self.slow_start_below = self.window;
         let last_largest = self
@@ -205,6 +246,10 @@ impl LatencyFirst {
 }
 
 impl Controller for LatencyFirst {
+    fn on_sent(&mut self, now: Instant, _bytes: u64, _last_packet_number: u64) {
+        self.silence.sent(now);
+    }
+
     fn on_ack(
         &mut self,
         now: Instant,
@@ -213,6 +258,7 @@ impl Controller for LatencyFirst {
         app_limited: bool,
         rtt: &RttEstimator,
     ) {
+        self.silence.acknowledged(rtt.get());
         self.acknowledged(now, sent, bytes, app_limited, rtt.get());
     }
 
@@ -236,7 +282,7 @@ impl Controller for LatencyFirst {
             true => self
                 .window
                 .min(self.config.short_path_window.max(self.least_window())),
-            false => self.window,
+            false => self.window + self.silence.packets() * self.segment,
         }
     }
 
@@ -495,6 +541,25 @@ mod tests {
             flow.round(170, None, Duration::from_millis(1), false);
         }
         assert!(flow.window() <= INITIAL + SEGMENT, "{}", flow.window());
+    }
+
+    #[test]
+    fn silence_leaves_room_for_some_packets_and_a_pause_does_not() {
+        let mut flow = Flow::new();
+        flow.controller.silence.acknowledged(ROUND_TRIP);
+        let window = flow.controller.window();
+        flow.now += Duration::from_secs(1);
+        flow.controller.on_sent(flow.now, SEGMENT, 1);
+        assert_eq!(flow.controller.window(), window);
+        for pauses in 1..100i64 {
+            flow.now += 3 * ROUND_TRIP;
+            flow.controller.on_sent(flow.now, SEGMENT, 1);
+            flow.controller.on_sent(flow.now, SEGMENT, 2);
+            let room = flow.controller.window() - window;
+            assert_eq!(room / SEGMENT, (6 * (pauses - 2)).clamp(0, 60) as u64);
+        }
+        flow.controller.silence.acknowledged(ROUND_TRIP);
+        assert_eq!(flow.controller.window(), window);
     }
 
     #[test]

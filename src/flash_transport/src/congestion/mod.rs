@@ -7,6 +7,7 @@ mod dedicated_link;
 mod growth;
 mod latency_first;
 mod path;
+mod random_loss;
 mod recent;
 mod round;
 mod tail_probe;
@@ -14,8 +15,10 @@ mod tail_probe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::congestion::ControllerFactory;
+use quinn::congestion::{Controller, ControllerFactory};
 use quinn::{AckFrequencyConfig, TransportConfig, VarInt};
+
+use crate::repair::PathLoss;
 
 pub use dedicated_link::{DedicatedLink, DedicatedLinkConfig};
 pub use latency_first::{LatencyFirst, LatencyFirstConfig};
@@ -55,6 +58,13 @@ pub fn apply(sharing: &Sharing, config: &mut TransportConfig) {
         .datagram_receive_buffer_size(Some(DATAGRAM_BYTES));
 }
 
+/// What the path of a connection with this controller loses at random; nothing if the controller is
+/// none that tells.
+pub fn path_loss(controller: Box<dyn Controller>) -> PathLoss {
+    let shared = controller.into_any().downcast::<LatencyFirst>();
+    shared.map(|shared| shared.loss()).unwrap_or_default()
+}
+
 /// A packet counts as lost when this many later ones have arrived. Where packets overtake each
 /// other, quinn's 3 takes late packets for lost ones, and the controller cannot tell them apart: a
 /// request at 25 ms with jitter of 2 ms takes 665 ms, with 16 it takes 37. Where packets are really
@@ -77,7 +87,8 @@ const UNACKNOWLEDGED_PACKETS: u32 = 1;
 const LONGEST_ACK_DELAY: Duration = Duration::from_millis(1);
 /// A receiver reports a gap of this many packets at once, as in RFC 9000 without the extension.
 const REPORTED_GAP: u32 = 1;
-/// A connection's buffer for received datagrams. Nothing reads them: a [`PROBE`] is done when it is
-/// acknowledged. Older ones are dropped. Larger than any datagram that fits into a packet, because
-/// a datagram larger than the buffer would end its connection.
-pub const DATAGRAM_BYTES: usize = 2048;
+/// A connection's buffer for received datagrams; older ones are dropped. It holds the repair of a
+/// message, which may arrive before its reader wakes up. Nothing reads a [`PROBE`]: it is done when it
+/// is acknowledged. Larger than any datagram that fits into a packet, because a datagram larger than
+/// the buffer would end its connection.
+pub const DATAGRAM_BYTES: usize = 65_535;

@@ -3,8 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::random_loss::RandomLoss;
 use super::recent::Recent;
 use super::round::Round;
+use crate::repair::PathLoss;
 
 /// A queue counts as standing if it delays even the fastest packet of two rounds by the base round
 /// trip divided by this, ...
@@ -63,6 +65,7 @@ pub(super) struct Path {
     fullest: Recent<Duration>,
     /// Bytes acknowledged in each of the latest judged rounds; 0 if it lost heavily.
     brought: [u64; PROVING_ROUNDS],
+    random_loss: RandomLoss,
 }
 
 /// A burst of ours was larger than a queue could hold.
@@ -92,6 +95,7 @@ impl Path {
             random_share: 0.0,
             fullest: Recent::default(),
             brought: [0; PROVING_ROUNDS],
+            random_loss: RandomLoss::default(),
         }
     }
 
@@ -177,6 +181,14 @@ impl Path {
         }
     }
 
+    /// What was lost at random, for repair.
+    pub fn loss(&self) -> PathLoss {
+        PathLoss {
+            reorders: self.reorders(),
+            ..self.random_loss.counts()
+        }
+    }
+
     fn loses_at_random(&self) -> bool {
         self.random_share >= RANDOM_SHARE
     }
@@ -187,10 +199,16 @@ impl Path {
     }
 
     fn end_round(&mut self, now: Instant) -> Option<Overflow> {
+        let queue_stood = self.queue_stands();
         let round = std::mem::replace(&mut self.round, Round::new(now));
         self.note_jitter(now, &round);
         let previous = self.previous.replace((now, round.clone()));
         let previous = previous.map(|(_, round)| round);
+        if let Some(base) = self.base.get(Duration::min) {
+            let before = previous.as_ref();
+            self.random_loss
+                .end_round(now, &round, before, base, queue_stood);
+        }
         let heavy = round.loss_share()? > HEAVY_SHARE;
         self.heavy_rounds = self.heavy_rounds << 1 | u8::from(heavy);
         self.brought.rotate_right(1);

@@ -18,6 +18,8 @@ pub const PROBE: &[u8] = &[0];
 /// Probes per round trip. The loss of a message's end, or of its retransmission, is noticed later
 /// by at most the gap between two.
 const PER_ROUND_TRIP: u32 = 20;
+/// Probes in the first round trip behind a message whose repair is probably enough.
+const BEHIND_REPAIR: u32 = 5;
 /// Timers are not more exact; on a shorter path the probe timeout is as good.
 const SHORTEST_GAP: Duration = Duration::from_millis(1);
 /// Probes at this pace. If three round trips bring no acknowledgement, it is an outage and not a
@@ -38,6 +40,8 @@ pub struct TailProbes {
     gap: Duration,
     quick: u32,
     silence: Duration,
+    /// Probes with a longer pause, before the others.
+    sparse: Option<(u32, Duration)>,
 }
 
 /// A time to wait before a probe.
@@ -54,6 +58,18 @@ impl TailProbes {
             gap: (round_trip / PER_ROUND_TRIP).max(SHORTEST_GAP),
             quick: QUICK,
             silence: SILENCE.max(2 * round_trip),
+            sparse: None,
+        }
+    }
+
+    /// Those of a message whose repair is probably enough.
+    pub fn behind_repair(round_trip: Duration) -> Self {
+        Self {
+            sparse: Some((
+                BEHIND_REPAIR,
+                (round_trip / BEHIND_REPAIR).max(SHORTEST_GAP),
+            )),
+            ..Self::new(round_trip)
         }
     }
 
@@ -71,6 +87,13 @@ impl Iterator for TailProbes {
     type Item = Pause;
 
     fn next(&mut self) -> Option<Pause> {
+        if let Some((left, time)) = self.sparse {
+            self.sparse = (left > 1).then_some((left - 1, time));
+            return Some(Pause {
+                time,
+                only_if_silent: false,
+            });
+        }
         let only_if_silent = self.quick == 0;
         match only_if_silent {
             true => self.gap = (self.gap * 5 / 4).min(self.silence),
@@ -93,8 +116,14 @@ pub struct LossMemory {
 
 impl LossMemory {
     /// The probes of the next message, if the connection has lost `lost_packets` in all.
-    pub fn probes(&mut self, lost_packets: u64, round_trip: Duration) -> TailProbes {
+    pub fn probes(
+        &mut self,
+        lost_packets: u64,
+        round_trip: Duration,
+        has_repair: bool,
+    ) -> TailProbes {
         match self.next_message(lost_packets) {
+            true if has_repair => TailProbes::behind_repair(round_trip),
             true => TailProbes::new(round_trip),
             false => TailProbes::patient(round_trip),
         }
@@ -129,9 +158,9 @@ impl Prober {
     /// Probe until `delivered` resolves. `delivered` is for
     /// example `SendStream::stopped`, which resolves when the peer has acknowledged all of a
     /// message. Call it when the end of the message is written.
-    pub async fn until<T>(&self, delivered: impl Future<Output = T>) -> T {
+    pub async fn until<T>(&self, has_repair: bool, delivered: impl Future<Output = T>) -> T {
         let mut delivered = pin!(delivered);
-        for pause in self.pauses() {
+        for pause in self.pauses(has_repair) {
             let heard = self.heard();
             tokio::select! {
                 biased;
@@ -155,10 +184,10 @@ impl Prober {
         self.connection.stats().udp_rx.datagrams
     }
 
-    fn pauses(&self) -> TailProbes {
+    fn pauses(&self, has_repair: bool) -> TailProbes {
         let lost_packets = self.connection.stats().path.lost_packets;
         let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
-        losses.probes(lost_packets, self.connection.rtt())
+        losses.probes(lost_packets, self.connection.rtt(), has_repair)
     }
 }
 
@@ -195,9 +224,18 @@ mod tests {
     }
 
     #[test]
+    fn a_message_with_repair_is_probed_a_quarter_as_often_for_a_round_trip() {
+        let round_trip = Duration::from_millis(80);
+        let mut probes = TailProbes::behind_repair(round_trip);
+        let first: Duration = probes.by_ref().take(5).map(|pause| pause.time).sum();
+        assert_eq!(first, round_trip);
+        assert!(probes.take(100).eq(TailProbes::new(round_trip).take(100)));
+    }
+
+    #[test]
     fn a_message_of_a_clean_connection_is_probed_in_silence_only() {
         let mut memory = LossMemory::default();
-        let mut probes = memory.probes(0, Duration::from_millis(20));
+        let mut probes = memory.probes(0, Duration::from_millis(20), false);
         assert!(probes
             .by_ref()
             .take(100)

@@ -48,6 +48,12 @@ counters! {
     answers_sent,
     /// Answers dropped because their clients did not read them.
     answers_unread,
+    /// Bytes of repair sent with answers.
+    repair_bytes_sent,
+    /// Requests of which repair replaced lost packets.
+    requests_rebuilt,
+    /// Messages whose repair was wrong, which cost nothing but that.
+    repair_refused,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +62,10 @@ pub struct Counter(AtomicU64);
 impl Counter {
     pub fn add_one(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn add(&self, number: u64) {
+        self.0.fetch_add(number, Ordering::Relaxed);
     }
 
     pub fn value(&self) -> u64 {

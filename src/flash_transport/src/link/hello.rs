@@ -18,6 +18,8 @@ pub struct Hello {
     pub api_key: Option<ApiKey>,
     /// Requests of one session replace each other; a reconnecting client keeps its session.
     pub session: Option<String>,
+    /// The code whose repair the client can read. The connection fills it in.
+    pub repair: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +81,7 @@ impl Hello {
             ("version", self.version.as_deref()),
             ("api_key", self.api_key.as_ref().map(ApiKey::reveal)),
             ("session", self.session.as_deref()),
+            ("repair", self.repair.as_deref()),
         ] {
             if let Some(text) = field {
                 check_length(name, text)?;
@@ -105,6 +108,7 @@ impl Hello {
             version: field(&value, "version")?,
             api_key: field(&value, "api_key")?.map(ApiKey::received),
             session,
+            repair: field(&value, "repair")?,
         })
     }
 }
@@ -142,6 +146,7 @@ mod tests {
             version: Some("1.2".into()),
             api_key: Some(ApiKey::new("k3y").unwrap()),
             session: Some("arm-7".into()),
+            repair: Some("rs16".into()),
         }
     }
 

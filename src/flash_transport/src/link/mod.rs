@@ -4,6 +4,7 @@
 
 pub mod accepted;
 pub mod address;
+pub mod agreement;
 pub mod counters;
 pub mod events;
 pub mod first_actions;

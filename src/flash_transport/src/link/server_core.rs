@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::accepted::AcceptedRequests;
+use super::agreement;
 use super::counters::Counters;
 use super::events::{ClientEventKind, ClientEvents};
 use super::hello::Hello;
@@ -62,7 +63,12 @@ pub struct PeerName {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HelloOutcome {
     /// Good: answer with `answer`; the client's requests belong to `session`.
-    Welcome { session: Arc<str>, answer: Bytes },
+    Welcome {
+        session: Arc<str>,
+        answer: Bytes,
+        /// Whether the client reads repair.
+        reads_repair: bool,
+    },
     /// Good, but the server is not ready.
     NotReady(Failure),
     /// Not a valid hello: answer with this. Another may follow.
@@ -139,6 +145,7 @@ impl ServerCore {
         let Some(answer) = lock(&self.metadata_answer).clone() else {
             return not_ready(WARMING_UP);
         };
+        let reads_repair = hello.repair.as_deref() == Some(agreement::CODE);
         let session: Arc<str> = match hello.session {
             Some(session) => session.into(),
             None => peer.name.clone(),
@@ -151,7 +158,11 @@ impl ServerCore {
         lock(&self.connected).insert(peer.name.clone(), client);
         self.events
             .note(ClientEventKind::Connected, &peer.name, &session);
-        HelloOutcome::Welcome { session, answer }
+        HelloOutcome::Welcome {
+            session,
+            answer,
+            reads_repair,
+        }
     }
 
     /// Note that a client whose hello was accepted has left.
@@ -256,7 +267,13 @@ mod tests {
         let outcome = judge(&core, &hello(Some("right"), Some("arm-7")));
         let answer = Bytes::from_static(&[ANSWER_OK, 0x80]);
         let session = "arm-7".into();
-        assert_eq!(outcome, HelloOutcome::Welcome { session, answer });
+        let reads_repair = false;
+        let expected = HelloOutcome::Welcome {
+            session,
+            answer,
+            reads_repair,
+        };
+        assert_eq!(outcome, expected);
         assert_eq!(
             code(judge(&core, &hello(Some("right"), None))),
             "10.0.0.7:4433#1"

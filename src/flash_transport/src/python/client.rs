@@ -77,6 +77,7 @@ impl TransportClient {
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             api_key,
             session: Some(session.clone()),
+            ..Hello::default()
         };
         let client = Client::new(config)?;
         answer(py, client.connect(connect_timeout))?;

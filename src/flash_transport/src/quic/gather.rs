@@ -1,5 +1,8 @@
 //! Collects the data of a stream in one buffer.
 
+use std::future::Future;
+use std::pin::pin;
+
 use bytes::Bytes;
 use quinn::{ReadError, RecvStream};
 
@@ -15,19 +18,11 @@ pub(crate) enum GatherError<E> {
     Refused(E),
 }
 
-/// Read to the end of the stream. `admit` is asked before bytes are stored.
+/// Read to the end of the stream. `admit` is asked before bytes are stored; after each arrival `look`
+/// sees the buffer, and may take bytes out of it.
 ///
 /// The buffer grows with the bytes that arrive, not with an announced length. `expected`, the size
 /// of the peer's last message, saves growing.
-pub(crate) async fn gather<E>(
-    stream: &mut RecvStream,
-    expected: usize,
-    admit: impl FnMut(usize) -> Result<(), E>,
-) -> Result<Buffer, GatherError<E>> {
-    gather_with(stream, expected, admit, |_| Ok(())).await
-}
-
-/// As [`gather`]; after each arrival `look` sees the buffer, and may take bytes out of it.
 pub(crate) async fn gather_with<E>(
     stream: &mut RecvStream,
     expected: usize,
@@ -35,12 +30,30 @@ pub(crate) async fn gather_with<E>(
     mut look: impl FnMut(&mut Buffer) -> Result<(), E>,
 ) -> Result<Buffer, GatherError<E>> {
     let mut gathered = Buffer::with_capacity(expected);
+    let never = std::future::pending();
+    gather_until(stream, &mut gathered, &mut admit, &mut look, never).await?;
+    Ok(gathered)
+}
+
+/// Read on as [`gather_with`]. Returns false if `stop` came before the end.
+pub(crate) async fn gather_until<E>(
+    stream: &mut RecvStream,
+    gathered: &mut Buffer,
+    admit: &mut impl FnMut(usize) -> Result<(), E>,
+    look: &mut impl FnMut(&mut Buffer) -> Result<(), E>,
+    stop: impl Future<Output = ()>,
+) -> Result<bool, GatherError<E>> {
+    let mut stop = pin!(stop);
     let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
-    while let Some(count) = stream
-        .read_chunks(&mut chunks)
-        .await
-        .map_err(GatherError::Read)?
-    {
+    loop {
+        let read = tokio::select! {
+            biased;
+            read = stream.read_chunks(&mut chunks) => read.map_err(GatherError::Read)?,
+            () = &mut stop => return Ok(false),
+        };
+        let Some(count) = read else {
+            return Ok(true);
+        };
         let bytes = chunks[..count].iter().map(Bytes::len).sum();
         admit(bytes).map_err(GatherError::Refused)?;
         if gathered.capacity() - gathered.len() < bytes {
@@ -52,7 +65,6 @@ pub(crate) async fn gather_with<E>(
             // Frees the packet.
             *chunk = Bytes::new();
         }
-        look(&mut gathered).map_err(GatherError::Refused)?;
+        look(gathered).map_err(GatherError::Refused)?;
     }
-    Ok(gathered)
 }

@@ -8,6 +8,7 @@ pub mod client;
 pub mod datagram_size;
 mod gather;
 mod io_thread;
+mod repair;
 pub mod server;
 pub mod settings;
 pub mod signal;

@@ -35,6 +35,9 @@ pub struct LinkSettings {
     /// Socket buffer to ask for in each direction. Linux's default of 212,992 bytes overflows at
     /// the receiver when a request arrives in one flight.
     pub socket_buffer_bytes: usize,
+    /// Send repair with messages where the path loses packets, if the peer reads it, and read the
+    /// peer's.
+    pub repair: bool,
 }
 
 impl Default for LinkSettings {
@@ -49,6 +52,7 @@ impl Default for LinkSettings {
             keep_alive: Duration::from_secs(1),
             idle: Duration::from_secs(10),
             socket_buffer_bytes: 8 << 20,
+            repair: true,
         }
     }
 }

@@ -1,7 +1,8 @@
 """Which module of the Rust crate may use which: one way, and no two files use each other.
 
-codec <- link <- local <- quic <- python, and the leaves (buffers, codec, congestion, image, trust)
-know none of what is built on them. `buffers` and `text` are open to all.
+codec <- link <- local <- quic <- python, and the leaves (buffers, codec, repair, image, trust;
+congestion tells repair what a path loses) know none of what is built on them. `buffers` and
+`text` are open to all.
 """
 
 import re
@@ -16,12 +17,13 @@ MAY_USE: dict[str, set[str]] = {
     "buffers": set(),
     "text": set(),
     "codec": {"buffers", "text"},
-    "congestion": set(),
+    "repair": {"buffers"},
+    "congestion": {"repair"},
     "image": {"buffers", "text"},
     "trust": {"text"},
     "link": {"buffers", "codec", "text"},
     "local": {"buffers", "codec", "link", "text"},
-    "quic": {"buffers", "codec", "congestion", "link", "local", "text", "trust"},
+    "quic": {"buffers", "codec", "congestion", "link", "local", "repair", "text", "trust"},
     "python": {"buffers", "codec", "image", "link", "local", "quic", "text", "trust"},
 }
 

@@ -9,6 +9,8 @@ use flash_transport::quic::settings::{self, LinkSettings, SocketBuffers};
 use quinn_proto::congestion::{BbrConfig, CubicConfig};
 use quinn_proto::{TransportConfig, VarInt};
 
+use crate::streams::Recovery;
+
 /// What frames of 9000 bytes carry.
 const JUMBO: u16 = 8952;
 /// Requests that a client may have open; more than any of ours has.
@@ -59,9 +61,13 @@ impl Arm {
         }
     }
 
-    /// Whether messages have probes behind them.
-    pub fn probes(self) -> bool {
-        !matches!(self, Arm::OpenpiFlash | Arm::QuinnDefault)
+    /// What its ends do besides writing their messages, if the plan has it.
+    pub fn recovery(self, planned: Recovery) -> Recovery {
+        let is_ours = !matches!(self, Arm::OpenpiFlash | Arm::QuinnDefault);
+        Recovery {
+            probes: planned.probes && is_ours,
+            repair: planned.repair && is_ours,
+        }
     }
 
     pub fn client(self) -> TransportConfig {

@@ -14,6 +14,7 @@ mod network;
 mod paths;
 mod plane;
 mod random;
+mod repair;
 mod repeatable;
 mod report;
 mod requests;

@@ -108,22 +108,17 @@ const POINTS: u64 = 60;
 const PEERS: &str = include_str!("../data/plane.json");
 
 /// Points on which ours is worse, and what the ratios of median and 95th percentile must not exceed there. 9, 10, 36, 48 and
-/// 52 have packets that overtake each other; 6, 11 and 33 a jitter of a quarter of a long round trip or more, which is taken for
+/// 52 have packets that overtake each other; 6 and 11 a jitter of a quarter of a long round trip or more, which is taken for
 /// a queue until it is known.
-const WORSE: [(u64, f64, f64); 13] = [
-    (1, 1.25, 1.10),
-    (6, 1.85, 1.45),
-    (9, 2.15, 1.30),
-    (10, 1.40, 1.35),
-    (11, 1.20, 1.60),
-    (25, 1.10, 1.45),
-    (33, 1.75, 1.40),
-    (35, 1.10, 1.20),
-    (36, 2.50, 2.05),
+const WORSE: [(u64, f64, f64); 8] = [
+    (6, 1.85, 1.10),
+    (9, 2.00, 1.65),
+    (10, 1.40, 1.30),
+    (11, 1.15, 1.60),
+    (36, 1.15, 1.15),
     (44, 1.15, 1.15),
-    (48, 1.45, 1.20),
-    (52, 1.10, 1.35),
-    (56, 1.15, 1.10),
+    (48, 1.40, 1.20),
+    (52, 1.25, 1.50),
 ];
 
 fn limits(number: u64) -> (f64, f64) {

@@ -1,6 +1,6 @@
 //! The traffic of a robot: an observation up, actions down, one bidirectional stream each, both ended by FIN.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use quinn_proto::{Connection, ConnectionHandle, Dir, Event, StreamEvent, StreamId};
 
 use crate::host::{App, Connections};
-use crate::streams::Streams;
+use crate::streams::{Recovery, Streams};
 
 /// Three 224x224 camera images and the state.
 pub const REQUEST_BYTES: usize = 451_800;
@@ -28,8 +28,8 @@ pub struct Plan {
     pub request_bytes: usize,
     /// Say hello in the client's first flight, if it remembers an earlier session.
     pub early_hello: bool,
-    /// Whether both ends send probes behind their messages, as ours do.
-    pub probes: bool,
+    /// What both ends do besides writing their messages.
+    pub recovery: Recovery,
 }
 
 impl Plan {
@@ -39,7 +39,10 @@ impl Plan {
             requests,
             request_bytes: REQUEST_BYTES,
             early_hello: false,
-            probes: true,
+            recovery: Recovery {
+                probes: true,
+                repair: true,
+            },
         }
     }
 }
@@ -68,8 +71,8 @@ pub struct RequestClient {
 }
 
 impl RequestClient {
-    pub fn new(plan: Plan, log: Log) -> Self {
-        let streams = Streams::new(plan.probes);
+    pub fn new(plan: Plan, log: Log, symbols: Rc<Cell<u64>>) -> Self {
+        let streams = Streams::new(plan.recovery, symbols);
         Self {
             plan,
             log,
@@ -117,7 +120,7 @@ impl App for RequestClient {
             match event {
                 Event::Connected => self.connected = true,
                 Event::ConnectionLost { reason } => panic!("client lost its connection: {reason}"),
-                Event::Stream(event) => self.streams.note(handle, event),
+                Event::Stream(event) => self.streams.note(handle, connection, event),
                 _ => {}
             }
         }
@@ -156,9 +159,9 @@ pub struct AnswerServer {
 }
 
 impl AnswerServer {
-    pub fn new(probes: bool) -> Self {
+    pub fn new(recovery: Recovery, symbols: Rc<Cell<u64>>) -> Self {
         Self {
-            streams: Streams::new(probes),
+            streams: Streams::new(recovery, symbols),
             introduced: BTreeSet::new(),
             held: Vec::new(),
         }
@@ -176,12 +179,13 @@ impl App for AnswerServer {
                         let used = self.introduced.contains(&handle);
                         assert!(!used, "server lost a connection: {reason}");
                     }
-                    Event::Stream(event) => self.streams.note(handle, event),
+                    Event::Stream(event) => self.streams.note(handle, connection, event),
                     _ => {}
                 }
             }
             while let Some(id) = connection.streams().accept(Dir::Bi) {
-                self.streams.note(handle, StreamEvent::Readable { id });
+                self.streams
+                    .note(handle, connection, StreamEvent::Readable { id });
             }
             for id in self.streams.read(handle, connection) {
                 if self.streams.received(handle, id) == HELLO_BYTES {

@@ -50,13 +50,13 @@ pub fn slow_cadence() -> Row {
 }
 
 pub fn independent_loss() -> Row {
-    Row::new("RTT 20 ms, 2 % loss", 20, (44.0, 65.0))
+    Row::new("RTT 20 ms, 2 % loss", 20, (26.0, 30.0))
         .with_path(|path| path.with_loss(Loss::Independent { probability: 0.02 }))
         .with_seeds(4)
 }
 
 pub fn burst_loss() -> Row {
-    Row::new("RTT 20 ms, 2 % loss in bursts of 5", 20, (60.0, 100.0))
+    Row::new("RTT 20 ms, 2 % loss in bursts of 5", 20, (30.0, 45.0))
         .with_path(|path| path.with_loss(Loss::bursts(0.02, 5.0)))
         .with_seeds(2)
 }
@@ -77,8 +77,14 @@ pub fn fades() -> Row {
 }
 
 pub fn long_lossy_path() -> Row {
-    Row::new("RTT 80 ms, 1 % loss", 80, (168.0, 252.0))
+    Row::new("RTT 80 ms, 1 % loss", 80, (88.0, 95.0))
         .with_path(|path| path.with_loss(Loss::Independent { probability: 0.01 }))
+        .with_seeds(2)
+}
+
+pub fn heavy_loss() -> Row {
+    Row::new("RTT 40 ms, 5 % loss", 40, (50.0, 85.0))
+        .with_path(|path| path.with_loss(Loss::Independent { probability: 0.05 }))
         .with_seeds(2)
 }
 
@@ -115,7 +121,7 @@ pub fn jitter_and_loss() -> Row {
     Row::new(
         "RTT 10 ms, jitter 4 ms in order, 1 % loss",
         10,
-        (32.0, 48.0),
+        (25.0, 40.0),
     )
     .with_path(|path| path.with_jitter(Jitter::InOrder { amount }))
     .with_path(|path| path.with_loss(Loss::Independent { probability: 0.01 }))
@@ -127,7 +133,7 @@ pub fn radio() -> Row {
     let mut row = Row::new(
         "RTT 20 ms, jitter 16 ms in order, 1 % loss, 200 Mb/s",
         20,
-        (85.0, 115.0),
+        (70.0, 105.0),
     )
     .with_path(|path| path.with_rate(200_000_000, 4.0))
     .with_path(|path| path.with_jitter(Jitter::InOrder { amount }))
@@ -194,6 +200,7 @@ pub fn all() -> Vec<Row> {
         burst_loss(),
         fades(),
         long_lossy_path(),
+        heavy_loss(),
         jitter_in_order(),
         jitter_of_the_uplink(),
         jitter_that_reorders(),

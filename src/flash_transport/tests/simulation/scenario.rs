@@ -22,6 +22,7 @@ const MOST_STEPS: u64 = 20_000_000;
 pub struct Robot {
     pub network: Network,
     pub up: LinkId,
+    symbols: Rc<Cell<u64>>,
     log: Log,
     requests: usize,
 }
@@ -33,23 +34,25 @@ impl Robot {
 
     /// A robot whose client remembers the sessions of others with the same `tls`.
     pub fn with_tls(seed: u64, arm: Arm, path: &PathSpec, mut plan: Plan, tls: &Tls) -> Self {
-        plan.probes &= arm.probes();
+        plan.recovery = arm.recovery(plan.recovery);
         let mut network = Network::new(seed);
+        let symbols = Rc::default();
         let up = network.add_link(path.up.clone());
         let down = network.add_link(path.down.clone());
         let server = network.add_host(
             &[down],
             Some(server_config(arm, tls)),
-            Box::new(AnswerServer::new(plan.probes)),
+            Box::new(AnswerServer::new(plan.recovery, Rc::clone(&symbols))),
         );
         let requests = plan.requests;
         let log = Log::default();
-        let app = RequestClient::new(plan, Rc::clone(&log));
+        let app = RequestClient::new(plan, Rc::clone(&log), Rc::clone(&symbols));
         let client = network.add_host(&[up], None, Box::new(app));
         network.connect(client, client_config(arm, tls), server);
         Self {
             network,
             up,
+            symbols,
             log,
             requests,
         }
@@ -69,6 +72,11 @@ impl Robot {
     /// From each request to its answer.
     pub fn latencies(&self) -> Vec<Duration> {
         request_latencies(&self.log)
+    }
+
+    /// Datagrams with repair that both ends have sent.
+    pub fn symbols(&self) -> u64 {
+        self.symbols.get()
     }
 
     pub fn uplink(&self) -> LinkCounts {
@@ -97,7 +105,7 @@ pub fn beside_a_download(
     path: &PathSpec,
     mut plan: Plan,
 ) -> (Vec<Duration>, f64) {
-    plan.probes &= arm.probes();
+    plan.recovery = arm.recovery(plan.recovery);
     let mut network = Network::new(seed);
     let bottleneck = network.add_link(path.up.clone());
     let down = network.add_link(path.down.clone());
@@ -106,10 +114,10 @@ pub fn beside_a_download(
 
     let tls = Tls::new();
     let requests = plan.requests;
-    let app = AnswerServer::new(plan.probes);
+    let app = AnswerServer::new(plan.recovery, Rc::default());
     let server = network.add_host(&[down], Some(server_config(arm, &tls)), Box::new(app));
     let log = Log::default();
-    let app = RequestClient::new(plan, Rc::clone(&log));
+    let app = RequestClient::new(plan, Rc::clone(&log), Rc::default());
     let access = network.add_link(access_link(path));
     let client = network.add_host(&[access, bottleneck], None, Box::new(app));
     network.connect(client, client_config(arm, &tls), server);

@@ -6,6 +6,7 @@
 )]
 
 mod any_server;
+pub mod lossy;
 pub mod raw;
 pub mod relay;
 

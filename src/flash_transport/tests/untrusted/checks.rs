@@ -1,10 +1,12 @@
 //! What must hold for any bytes off the network. The property tests and the fuzz targets call the same functions.
 
+use flash_transport::buffers::Buffer;
 use flash_transport::codec::{Limits, Value};
 use flash_transport::image::{decode_image, encodings, Frame, FrameInfo};
 use flash_transport::link::first_actions;
 use flash_transport::link::hello::Hello;
 use flash_transport::link::wire::{Failure, Kind};
+use flash_transport::repair::{Partial, Symbol};
 
 /// A message is refused, or what it says can be said again.
 pub fn message(bytes: &[u8]) {
@@ -29,6 +31,37 @@ pub fn request(bytes: &[u8]) {
             assert_eq!(Hello::decode(&again[1..]), Ok(hello));
         }
     }
+}
+
+/// Repair and parts of a message as a peer sends them: a byte chooses, two say how long, then as many
+/// bytes. What arrives stays as it is, whatever repair makes of the rest.
+pub fn repair(mut bytes: &[u8]) {
+    let mut partial = Partial::new(Buffer::default());
+    let mut arrived: Vec<(usize, &[u8])> = Vec::new();
+    while let Some((&[kind, high, low], rest)) = bytes.split_first_chunk::<3>() {
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let (part, rest) = rest.split_at(length.min(rest.len()));
+        bytes = rest;
+        match kind & 1 {
+            0 => {
+                if let Ok(symbol) = Symbol::decode(&part.to_vec().into()) {
+                    let _ = partial.add(symbol);
+                }
+            }
+            _ => {
+                let offset = usize::from(kind) * 32;
+                partial.place(offset, part);
+                arrived.push((offset, part));
+            }
+        }
+        let _ = partial.rebuild();
+    }
+    let mut expected = std::collections::BTreeMap::new();
+    for (offset, part) in arrived {
+        expected.extend((offset..).zip(part));
+    }
+    let message = partial.into_bytes();
+    assert!(expected.iter().all(|(at, byte)| message[*at] == **byte));
 }
 
 /// The header of a camera's image against its data: 9 bytes of header, then data.

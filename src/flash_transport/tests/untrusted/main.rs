@@ -75,6 +75,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
+    fn any_bytes_are_repair_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        checks::repair(&bytes);
+    }
+
+    #[test]
     fn any_bytes_are_a_message_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         checks::message(&bytes);
         assert_frugal(&bytes);

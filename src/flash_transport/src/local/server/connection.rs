@@ -215,7 +215,9 @@ impl Connection<'_> {
                 return Err(Over);
             }
             HelloOutcome::NotReady(failure) => self.peer.answer(id, &failure.encode()),
-            HelloOutcome::Welcome { session, answer } => {
+            HelloOutcome::Welcome {
+                session, answer, ..
+            } => {
                 // Only this thread sets it.
                 let _ = self.peer.session.set(session);
                 self.peer.answer(id, &answer);

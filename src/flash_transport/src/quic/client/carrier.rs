@@ -117,8 +117,8 @@ impl Carrier {
     ) -> Result<Buffer, ExchangeError> {
         let answer = match self {
             Carrier::Quic(link) => {
-                let (connection, prober) = (&link.connection, &link.prober);
-                exchange_pieces(connection, prober, request, expected, limit, server, told).await
+                let (prober, repairer) = (&link.prober, &link.repairer);
+                exchange_pieces(prober, repairer, request, expected, limit, server, told).await
             }
             #[cfg(unix)]
             Carrier::Local(link) => link.exchange(request, told).await,

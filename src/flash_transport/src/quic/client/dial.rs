@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
@@ -12,11 +12,16 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::{sleep, timeout, timeout_at, Instant};
 
 use crate::congestion::Prober;
+use crate::link::agreement;
+use crate::link::counters::Counter;
+use crate::link::hello::Hello;
 use crate::quic::datagram_size;
+use crate::quic::repair::{Event, Repairer};
 use crate::quic::settings::{self, SocketBuffers};
 use crate::quic::signal::Signal;
 use crate::quic::socket::ConnectedSocket;
 use crate::quic::tls::{self, TlsError};
+use crate::repair::Demand;
 use crate::trust::{Fingerprint, Verdict};
 
 use super::config::ClientConfig;
@@ -31,6 +36,7 @@ use super::introduction::{Introduction, Order};
 pub(super) struct Link {
     pub connection: Connection,
     pub prober: Arc<Prober>,
+    pub repairer: Arc<Repairer>,
     pub introduction: Introduction,
     pub buffers: SocketBuffers,
     endpoint: Endpoint,
@@ -42,10 +48,24 @@ pub(super) struct Link {
 /// the first flight.
 #[derive(Default)]
 pub(super) struct Sessions {
+    /// What the path to the server loses.
+    demand: Arc<Mutex<Demand>>,
+    repairs: Arc<RepairCounts>,
     verdict: Arc<Verdict>,
     /// Made at the first attempt. The sessions were made with servers that `ClientConfig::trust`
     /// accepted, and only those servers can resume them.
     tls: OnceLock<Arc<QuicClientConfig>>,
+}
+
+/// What the repair of a client's messages came to, over all its connections.
+#[derive(Debug, Default)]
+pub struct RepairCounts {
+    /// Bytes of repair sent with requests.
+    pub bytes_sent: Counter,
+    /// Answers of which repair replaced lost packets.
+    pub answers_rebuilt: Counter,
+    /// Answers whose repair was wrong, which cost nothing but that.
+    pub refused: Counter,
 }
 
 impl fmt::Debug for Sessions {
@@ -55,6 +75,23 @@ impl fmt::Debug for Sessions {
 }
 
 impl Sessions {
+    pub fn repairs(&self) -> &RepairCounts {
+        &self.repairs
+    }
+
+    fn repairer(&self, connection: &Connection) -> Repairer {
+        let counts = self.repairs.clone();
+        Repairer::new(
+            connection.clone(),
+            self.demand.clone(),
+            move |event| match event {
+                Event::Sent(bytes) => counts.bytes_sent.add(bytes as u64),
+                Event::Rebuilt => counts.answers_rebuilt.add_one(),
+                Event::Refused => counts.refused.add_one(),
+            },
+        )
+    }
+
     fn tls(&self, config: &ClientConfig) -> Result<Arc<QuicClientConfig>, TlsError> {
         if let Some(tls) = self.tls.get() {
             return Ok(tls.clone());
@@ -169,7 +206,8 @@ async fn dial_address(
         remember(config, &connection, lock_time).await?;
     }
     let prober = Arc::new(Prober::new(connection.clone()));
-    let mut introduction = introduce(config, &connection, &prober).await?;
+    let repairer = Arc::new(sessions.repairer(&connection));
+    let mut introduction = introduce(config, &prober, &repairer).await?;
     if let Some(accepted) = early {
         if !unless_refused(&socket, accepted).await? {
             if let Some(error) = connection.close_reason() {
@@ -177,12 +215,13 @@ async fn dial_address(
             }
             remember(config, &connection, lock_time).await?;
             // The server does not know the session, and discarded the hello.
-            introduction = introduce(config, &connection, &prober).await?;
+            introduction = introduce(config, &prober, &repairer).await?;
         }
     }
     Ok(Link {
         connection,
         prober,
+        repairer,
         introduction,
         buffers,
         endpoint,
@@ -309,17 +348,28 @@ fn refused_certificate(config: &ClientConfig, verdict: &Verdict) -> Option<Attem
 
 async fn introduce(
     config: &ClientConfig,
-    connection: &Connection,
     prober: &Arc<Prober>,
+    repairer: &Arc<Repairer>,
 ) -> Result<Introduction, AttemptError> {
-    let hello = config
-        .hello
+    let repair = config.link.repair.then(|| agreement::CODE.to_owned());
+    let hello = Hello {
+        repair,
+        ..config.hello.clone()
+    };
+    let hello = hello
         .encode()
         .map_err(|error| AttemptError::Final(error.into()))?;
-    let (connection, prober) = (connection.clone(), prober.clone());
+    let (prober, repairer) = (prober.clone(), repairer.clone());
     let (limit, server) = (config.answer_bytes, config.server());
-    let exchange =
-        async move { exchange(&connection, &prober, hello.into(), 0, limit, &server).await };
+    let exchange = async move {
+        let hello = hello.into();
+        let answer = exchange(&prober, &repairer, hello, 0, limit, &server).await?;
+        let Some(metadata) = agreement::accepted(&answer[1..]) else {
+            return Ok(answer);
+        };
+        repairer.agree();
+        Ok([&answer[..1], metadata.as_ref()].concat().into())
+    };
     Ok(Introduction::begin(exchange, config.connect_timeout, Order::Open).await)
 }
 

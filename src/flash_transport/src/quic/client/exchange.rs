@@ -11,6 +11,7 @@ use crate::link::first_actions::{Front, HEAD_BYTES};
 use crate::link::first_receiver::FirstReceiver;
 use crate::link::wire::{Failure, ANSWER_ERROR, ANSWER_FIRST, ANSWER_OK};
 use crate::quic::gather::{gather_with, GatherError};
+use crate::quic::repair::Repairer;
 use crate::quic::signal::Signal;
 
 use super::error::{
@@ -29,8 +30,8 @@ pub(super) enum ExchangeError {
 ///
 /// Dropping the future cancels the request at the server.
 pub(super) async fn exchange(
-    connection: &Connection,
     prober: &Prober,
+    repairer: &Repairer,
     request: Bytes,
     expected: usize,
     limit: usize,
@@ -38,7 +39,7 @@ pub(super) async fn exchange(
 ) -> Result<Buffer, ExchangeError> {
     let request = request.into();
     let none = (None, None);
-    exchange_pieces(connection, prober, request, expected, limit, server, none).await
+    exchange_pieces(prober, repairer, request, expected, limit, server, none).await
 }
 
 /// Is called when the server has all of a request.
@@ -46,14 +47,15 @@ pub(super) type Arrival<'a> = Option<&'a (dyn Fn() + Sync)>;
 
 /// As [`exchange`], for a request in pieces, with what is to be told of its progress.
 pub(super) async fn exchange_pieces(
-    connection: &Connection,
     prober: &Prober,
+    repairer: &Repairer,
     request: Pieces,
     expected: usize,
     limit: usize,
     server: &str,
     (arrived, first): (Arrival<'_>, Option<&FirstReceiver>),
 ) -> Result<Buffer, ExchangeError> {
+    let connection = repairer.connection();
     let (send, receive) = connection
         .open_bi()
         .await
@@ -62,10 +64,11 @@ pub(super) async fn exchange_pieces(
         send,
         receive,
         done: false,
+        prober,
+        repairer,
     };
-    let answer = streams
-        .run(prober, request, expected, limit, server, (arrived, first))
-        .await;
+    let told = (arrived, first);
+    let answer = streams.run(request, expected, limit, server, told).await;
     answer.map_err(|error| match error {
         // A request whose first actions have come was begun.
         ClientError::Lost { reason, .. }
@@ -87,16 +90,17 @@ fn all_begun_is_answered(connection: &Connection) -> bool {
     )
 }
 
-struct Streams {
+struct Streams<'a> {
     send: SendStream,
     receive: RecvStream,
     done: bool,
+    prober: &'a Prober,
+    repairer: &'a Repairer,
 }
 
-impl Streams {
+impl Streams<'_> {
     async fn run(
         &mut self,
-        prober: &Prober,
         mut request: Pieces,
         expected: usize,
         limit: usize,
@@ -107,6 +111,7 @@ impl Streams {
             server: server.to_owned(),
             reason,
         };
+        let has_repair = self.repairer.send(self.send.id(), request.as_mut_slice());
         // A server that refuses the request stops the stream and sends an answer, which must be
         // read.
         if let Err(error) = self.send.write_all_chunks(request.as_mut_slice()).await {
@@ -124,14 +129,22 @@ impl Streams {
             }
             Ok(())
         };
-        let look = |answer: &mut Buffer| match first {
-            Some(first) => take_first(answer, first, limit),
-            None => Ok(()),
+        let repairer = self.repairer;
+        let receive = &mut self.receive;
+        let gathered = async {
+            match first {
+                // They are read from the front of the stream, which has no repair then.
+                Some(first) => {
+                    let look = |answer: &mut Buffer| take_first(answer, first, limit);
+                    gather_with(receive, expected, admit, look).await
+                }
+                None => repairer.gather(receive, &[], expected, admit).await,
+            }
         };
         let gathered = tokio::select! {
             biased;
-            gathered = gather_with(&mut self.receive, expected, admit, look) => gathered,
-            never = probe_for_ever(prober, &self.send, arrived) => match never {},
+            gathered = gathered => gathered,
+            never = probe_for_ever(self.prober, &self.send, has_repair, arrived) => match never {},
         };
         let answer = match gathered {
             Ok(answer) => answer,
@@ -187,15 +200,20 @@ fn take_first(answer: &mut Buffer, first: &FirstReceiver, limit: usize) -> Resul
 }
 
 /// Probe until the server has all of the request, then call `arrived`.
-async fn probe_for_ever(prober: &Prober, send: &SendStream, arrived: Arrival<'_>) -> Infallible {
-    let _ = prober.until(send.stopped()).await;
+async fn probe_for_ever(
+    prober: &Prober,
+    send: &SendStream,
+    has_repair: bool,
+    arrived: Arrival<'_>,
+) -> Infallible {
+    let _ = prober.until(has_repair, send.stopped()).await;
     if let Some(arrived) = arrived {
         arrived();
     }
     std::future::pending().await
 }
 
-impl Drop for Streams {
+impl Drop for Streams<'_> {
     fn drop(&mut self) {
         if !self.done {
             // Each fails if its half of the stream has ended already.

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout_at};
 
 use super::carrier::{dial, Carrier};
 use super::config::ClientConfig;
-use super::dial::Sessions;
+use super::dial::{RepairCounts, Sessions};
 use super::error::{AttemptError, ClientError};
 use super::exchange::ExchangeError;
 use super::known::Known;
@@ -247,6 +247,10 @@ impl Links {
             },
         };
         Ok((answer, bytes_up))
+    }
+
+    pub fn repairs(&self) -> &RepairCounts {
+        self.sessions.repairs()
     }
 
     /// The current connection, if there is one.

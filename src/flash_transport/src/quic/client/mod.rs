@@ -31,6 +31,7 @@ use super::settings::{LinkSettings, SocketBuffers};
 use crate::link::first_receiver::FirstReceiver;
 
 pub use config::ClientConfig;
+pub use dial::RepairCounts;
 pub use error::ClientError;
 use here::{Here, Question};
 use job::{Job, Request};
@@ -176,6 +177,11 @@ impl Client {
     /// The link settings that were asked for.
     pub fn link(&self) -> &LinkSettings {
         &self.link
+    }
+
+    /// What the repair of lost packets came to.
+    pub fn repairs(&self) -> &RepairCounts {
+        self.links.repairs()
     }
 
     /// The buffers of the last connection's socket.

@@ -4,13 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicUsize;
 use std::sync::Arc;
 
-use quinn::{Connecting, Incoming, ZeroRttAccepted};
+use quinn::{Connecting, Connection, Incoming, ZeroRttAccepted};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::congestion::Prober;
 use crate::link::limits::Account;
 use crate::link::server_core::PeerName;
+use crate::quic::repair::{Event, Repairer};
 use crate::quic::signal::Signal;
 
 use super::admission::network_of;
@@ -33,6 +34,7 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, incoming: Incoming, nu
     let peer = Arc::new(Peer {
         number,
         prober: Prober::new(connection.clone()),
+        repairer: Arc::new(repairer(&shared, &connection)),
         established: watch::Sender::new(false),
         connection,
         name: peer_name(address, number),
@@ -53,6 +55,18 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, incoming: Incoming, nu
     if let Some(session) = peer.session() {
         shared.core.note_disconnected(&peer.name, &session);
     }
+}
+
+fn repairer(shared: &Arc<Shared>, connection: &Connection) -> Repairer {
+    let shared = shared.clone();
+    Repairer::new(connection.clone(), Arc::default(), move |event| {
+        let counters = &shared.core.counters;
+        match event {
+            Event::Sent(bytes) => counters.repair_bytes_sent.add(bytes as u64),
+            Event::Rebuilt => counters.requests_rebuilt.add_one(),
+            Event::Refused => counters.repair_refused.add_one(),
+        }
+    })
 }
 
 fn peer_name(address: SocketAddr, number: u64) -> PeerName {

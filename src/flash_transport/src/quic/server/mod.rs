@@ -109,6 +109,7 @@ impl Server {
             admission: AdmissionControl::new(&core.limits),
             core,
             receive_window: link.connection_receive_window,
+            repair: link.repair,
             peers: Arc::default(),
             stage: watch::Sender::new(Stage::Serving),
             busy: busy.downgrade(),

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::congestion::Prober;
 use crate::link::limits::Account;
 use crate::link::server_core::PeerName;
+use crate::quic::repair::Repairer;
 use crate::quic::signal::Signal;
 
 /// The state of a connection's hello.
@@ -33,6 +34,7 @@ pub(super) struct Peer {
     pub number: u64,
     pub connection: Connection,
     pub prober: Prober,
+    pub repairer: Arc<Repairer>,
     /// Whether the handshake is complete, so that the client's data is no replay.
     pub established: watch::Sender<bool>,
     pub name: PeerName,

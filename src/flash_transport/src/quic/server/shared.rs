@@ -18,6 +18,8 @@ pub(super) struct Shared {
     pub core: ServerCore,
     /// Receive window of an authenticated client, unless there are too many.
     pub receive_window: u32,
+    /// Whether clients that read repair get it, and may send it.
+    pub repair: bool,
     pub admission: Arc<AdmissionControl>,
     pub peers: Arc<Peers>,
     /// Never goes back.

@@ -10,11 +10,12 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use crate::buffers::Buffer;
+use crate::link::agreement;
 use crate::link::first_actions;
 use crate::link::limits::Reservation;
 use crate::link::server_core::{HelloOutcome, HELLO_SAID, SHUTTING_DOWN, WARMING_UP};
 use crate::link::wire::{ErrorCode, Failure, Kind, SMALL_MAP};
-use crate::quic::gather::{gather, GatherError};
+use crate::quic::gather::GatherError;
 use crate::quic::signal::Signal;
 
 use super::liveness;
@@ -25,6 +26,8 @@ use crate::link::request::{Part, Reply, Request};
 
 /// The next request's buffer starts with the size of the last one, up to this.
 const LARGEST_EXPECTED: usize = 1 << 20;
+
+const EMPTY: &str = "request is empty";
 
 /// What to do with a request that does not reach the policy.
 enum End {
@@ -73,21 +76,22 @@ async fn read_request(
     send: &SendStream,
     receive: &mut RecvStream,
 ) -> Result<(Kind, Buffer, Reservation), End> {
-    let first = match receive.read_chunk(1, true).await {
-        Ok(Some(chunk)) => chunk.bytes[0],
-        Ok(None) => return Err(refuse(ErrorCode::BadRequest, "request is empty")),
-        Err(error) => return Err(gone(error)),
+    let stream = receive.id();
+    let first = tokio::select! {
+        biased;
+        first = receive.read_chunk(1, true) => Some(first),
+        // Without the first byte: its packet may be lost.
+        () = peer.repairer.arrival(stream) => None,
     };
-    let Some(kind) = Kind::from_byte(first) else {
-        let known = Kind::ALL.map(|kind| format!("{:#04x} {}", kind.byte(), kind.name()));
-        let message = format!(
-            "request starts with byte {first:#04x}, expected one of: {}",
-            known.join(", ")
-        );
-        return Err(refuse(ErrorCode::BadRequest, message));
+    let first = match first {
+        Some(Ok(Some(chunk))) => Some(chunk.bytes[0]),
+        Some(Ok(None)) => return Err(refuse(ErrorCode::BadRequest, EMPTY)),
+        Some(Err(error)) => return Err(gone(error)),
+        None => None,
     };
+    let kind = first.map(kind_of).transpose()?;
     let limit = match kind {
-        Kind::Hello => SMALL_MAP.bytes,
+        Some(Kind::Hello) => SMALL_MAP.bytes,
         _ => {
             hold_for_hello(peer, send).await?;
             // The session store already makes a replay fail; this check does not depend on it.
@@ -116,16 +120,34 @@ async fn read_request(
         })
     };
     let expected = peer.last_request.load(Ordering::Relaxed).min(limit);
-    let body = match gather(receive, expected, admit).await {
+    let begin: Vec<u8> = first.into_iter().collect();
+    let read = peer.repairer.gather(receive, &begin, expected, admit);
+    let mut body = match read.await {
         Ok(body) => body,
         Err(GatherError::Refused(failure)) => return Err(End::Refuse(failure)),
         Err(GatherError::Read(error)) => return Err(gone(error)),
+    };
+    let kind = match kind {
+        Some(kind) => kind,
+        None if body.is_empty() => return Err(refuse(ErrorCode::BadRequest, EMPTY)),
+        None => kind_of(body.remove(0))?,
     };
     if kind != Kind::Hello {
         let size = body.len().min(LARGEST_EXPECTED);
         peer.last_request.store(size, Ordering::Relaxed);
     }
     Ok((kind, body, reservation))
+}
+
+fn kind_of(first: u8) -> Result<Kind, End> {
+    Kind::from_byte(first).ok_or_else(|| {
+        let known = Kind::ALL.map(|kind| format!("{:#04x} {}", kind.byte(), kind.name()));
+        let message = format!(
+            "request starts with byte {first:#04x}, expected one of: {}",
+            known.join(", ")
+        );
+        refuse(ErrorCode::BadRequest, message)
+    })
 }
 
 /// Wait for the verdict on the connection's hello: QUIC does not order streams, so a request may
@@ -185,7 +207,16 @@ async fn answer_hello(shared: &Arc<Shared>, peer: &Peer, send: &mut SendStream, 
         HelloOutcome::Welcome {
             session,
             answer: metadata,
+            reads_repair,
         } => {
+            let accepted = match reads_repair && shared.repair {
+                true => agreement::accept(&metadata),
+                false => None,
+            };
+            if accepted.is_some() {
+                peer.repairer.agree();
+            }
+            let metadata = accepted.unwrap_or(metadata);
             peer.hello
                 .send_replace(HelloState::Accepted(session.clone()));
             if is_resumed {
@@ -237,7 +268,7 @@ async fn ask_policy(
         let next = async {
             match has_first {
                 // Nothing follows the first actions for a while.
-                true => peer.prober.until(parts.recv()).await,
+                true => peer.prober.until(false, parts.recv()).await,
                 false => parts.recv().await,
             }
         };
@@ -275,7 +306,11 @@ async fn ask_policy(
     match result {
         Some(result) => {
             unread.grow_for_answer(result.len());
-            answer(shared, peer, send, result).await;
+            match has_first {
+                // Repair describes all of a stream, of which these have left already.
+                true => finish(shared, peer, send, result.into(), false).await,
+                false => answer(shared, peer, send, result).await,
+            }
         }
         None => {
             cancelled.store(true, Ordering::Relaxed);
@@ -316,18 +351,27 @@ async fn send_first_actions(shared: &Shared, send: &mut SendStream, map: Vec<u8>
 
 /// Send an answer to its end; it is dropped if the client does not read it.
 async fn answer(shared: &Shared, peer: &Peer, send: &mut SendStream, answer: impl Into<Bytes>) {
-    let written = timeout(
-        shared.core.limits.answer_time,
-        send.write_chunk(answer.into()),
-    )
-    .await;
+    let answer = answer.into();
+    let has_repair = peer.repairer.send(send.id(), std::slice::from_ref(&answer));
+    finish(shared, peer, send, answer, has_repair).await;
+}
+
+/// The last part of [`answer`].
+async fn finish(
+    shared: &Shared,
+    peer: &Peer,
+    send: &mut SendStream,
+    answer: Bytes,
+    has_repair: bool,
+) {
+    let written = timeout(shared.core.limits.answer_time, send.write_chunk(answer)).await;
     match written {
         Ok(Ok(())) => {
             shared.core.counters.answers_sent.add_one();
             let _ = send.finish();
             // Closing the connection discards undelivered data, so a stopping server waits for this
             // stream.
-            let delivered = peer.prober.until(send.stopped());
+            let delivered = peer.prober.until(has_repair, send.stopped());
             let _ = timeout(shared.core.limits.answer_time, delivered).await;
         }
         Ok(Err(_)) => shared.core.counters.requests_cancelled.add_one(),
