@@ -6,6 +6,7 @@ import logging
 
 import pytest
 from event_makers import answered, failed
+from own_log import hear_this_thread_only
 from server_fakes import WAIT
 
 from openpi_flash_server.logs import log_output
@@ -26,6 +27,7 @@ def output():
         stream = io.StringIO()
         stream.isatty = lambda: is_terminal
         out = log_output.configure("info", form=form, stream=stream)
+        hear_this_thread_only(before[0])
 
         def text():
             assert out.flush(timeout=WAIT)

@@ -6,6 +6,7 @@ import logging
 import hypothesis
 import hypothesis.strategies as st
 import pytest
+from own_log import hear_this_thread_only
 from server_fakes import WAIT
 
 from openpi_flash_server.logs import log_output
@@ -24,6 +25,7 @@ def configured():
     def configure(level="info", form="text"):
         stream = io.StringIO()
         writer = log_output.configure(level, form=form, stream=stream)
+        hear_this_thread_only(before[0])
 
         def lines():
             assert writer.flush(timeout=WAIT)
