@@ -88,7 +88,7 @@ def test_a_field_cannot_replace_what_the_server_says(output):
 
 def test_other_libraries_warnings_and_lines_without_a_level_are_objects_too(output):
     text = output()
-    logging.getLogger("jax").warning("trouble with %s", "a device")
+    logging.getLogger("a_library").warning("trouble with %s", "a device")
     text.put("Service ready (mode=combined, slots=['action'])")
     assert [line["event"] for line in lines(text)] == [
         "trouble with a device",

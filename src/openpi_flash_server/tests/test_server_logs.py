@@ -91,8 +91,8 @@ def test_an_exception_follows_its_line_indented_and_cannot_forge_one(lines):
 
 
 def test_other_libraries_are_heard_from_warning_up(lines):
-    logging.getLogger("jax").info("chatter")
-    logging.getLogger("jax").warning("trouble")
+    logging.getLogger("a_library").info("chatter")
+    logging.getLogger("a_library").warning("trouble")
     LOG.debug("detail")
     assert lines() == ["warning trouble"]
 
@@ -111,7 +111,7 @@ def test_a_level_shows_itself_and_what_is_above(configured, level, heard):
     for name in ("debug", "info", "warning", "error"):
         getattr(LOG, name)(name)
     for name in ("debug", "info", "warning", "error"):
-        getattr(logging.getLogger("jax"), name)("library %s", name)
+        getattr(logging.getLogger("a_library"), name)("library %s", name)
     assert [line.split(maxsplit=1)[1] for line in lines()] == heard
 
 
