@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated
 
 import typer
@@ -80,5 +81,24 @@ app.command("make-demo-checkpoint", short_help="Write a small untrained checkpoi
     make_demo_checkpoint
 )
 
-for _package in entry_points(group="openpi_flash.commands"):
-    _package.load()(app)
+
+def add_commands_of(packages: Iterable[EntryPoint], to: typer.Typer) -> None:
+    """Adds the commands of other packages; one that cannot be imported keeps nobody from serving.
+
+    Args:
+        packages: entry points, each of a function that takes the command.
+        to: the command.
+    """
+    for package in packages:
+        try:
+            add = package.load()
+        except ImportError as error:
+            typer.echo(
+                f"warning: the commands of {package.value.partition('.')[0]} are missing: {error}",
+                err=True,
+            )
+            continue
+        add(to)
+
+
+add_commands_of(entry_points(group="openpi_flash.commands"), app)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flash_transport import InferenceFuture, ServerError
 from flash_transport.stats import CallStats
 from openpi_flash_training.demonstrations.expert import chunk
 from openpi_flash_training.evaluation.policy import expert_metadata
+from openpi_flash_training.live.whole_chunks import WholeChunks
 from sim_robot.robot import CUBES
 from sim_robot.scene_state import SceneState
 from sim_robot.tasks import TASKS
@@ -16,7 +16,7 @@ from sim_robot.tasks import TASKS
 RATE_HZ, HORIZON = 10, 10
 
 
-class ExpertConnection:
+class ExpertConnection(WholeChunks):
     """Answers as a server would, but knows where the cubes are.
 
     Args:
@@ -38,21 +38,6 @@ class ExpertConnection:
                     actions = chunk(task, cube, state, horizon=HORIZON, step_s=1.0 / RATE_HZ)
                     return {"actions": actions}, CallStats(0.0, 0.0, 0, 0, 0)
         raise ValueError(f"the expert does not understand the prompt {prompt!r}")
-
-    def submit(
-        self,
-        observation: dict[str, Any],
-        timeout: float | None = None,
-        *,
-        first_actions: int | None = None,
-    ) -> InferenceFuture:
-        """Refused: first actions are only asked of servers that say that they give them.
-
-        Raises:
-            ServerError: always.
-        """
-        del observation, timeout, first_actions
-        raise ServerError("bad_request", "there are no first actions ahead of a chunk")
 
     def get_server_metadata(self) -> dict[str, Any]:
         """What its chunks are."""

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
-from flash_transport import Disconnected, InferenceFuture, ServerError, packb, unpackb
+from flash_transport import Disconnected, ServerError, packb, unpackb
 from flash_transport.address import parse_address
 from flash_transport.stats import CallStats
 from openpi_flash_training.evaluation.policy import expert_metadata
 from openpi_flash_training.live.hand_rotation import pose_for, quaternion_wxyz, rotation_of
+from openpi_flash_training.live.whole_chunks import WholeChunks
 from sim_robot.kinematics import UnreachableError, joints_for, pose_of
 from sim_robot.robot import JOINTS
 
@@ -28,7 +29,7 @@ PORT = 8000
 LARGEST_BYTES = 16 << 20
 
 
-class PositronicSession:
+class PositronicSession(WholeChunks):
     """One session; for one thread.
 
     Args:
@@ -86,21 +87,6 @@ class PositronicSession:
             1e3 * (packed - began), 1e3 * (time.monotonic() - packed), len(message), 0, 0
         )
         return {"actions": joint_chunk(answer["result"], joints)}, stats
-
-    def submit(
-        self,
-        observation: dict[str, Any],
-        timeout: float | None = None,
-        *,
-        first_actions: int | None = None,
-    ) -> InferenceFuture:
-        """Refused: first actions are only asked of servers that say that they give them.
-
-        Raises:
-            ServerError: always.
-        """
-        del observation, timeout, first_actions
-        raise ServerError("bad_request", "there are no first actions ahead of a chunk")
 
     def get_server_metadata(self) -> dict[str, Any]:
         """What the chunks are, in the words of openpi-flash's own metadata."""
