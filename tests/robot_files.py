@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from openpi_flash_models.config.inference_config import InferenceConfig
-from openpi_flash_models.config.named_configs import CONFIGS
+from openpi_flash_models.config.table import all_configs
 from openpi_flash_models.model.shape import named_shape
 from openpi_flash_models.policy.action_policy import ModelPolicy
 from openpi_flash_models.policy.flow_actions import FlowActions
@@ -92,8 +92,8 @@ def motions_of(name):
 
 def _motions_of(robot):
     """A model for a robot, by the horizon of its shortest config."""
-    named = [config for config in CONFIGS.values() if config.robot.name == robot.name]
-    horizons = [config.action_horizon for config in named]
+    # not all that are registered: a robot file of another test may have added some
+    horizons = [c.action_horizon for c in all_configs() if c.robot.name == robot.name]
     relative = np.array([action.interface == "position" for action in robot.actions])
     return Motions(min(horizons, default=16), robot.control_hz, relative)
 

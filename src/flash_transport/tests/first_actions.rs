@@ -227,9 +227,10 @@ fn answer_rudely(listener: &std::os::unix::net::UnixListener, messages: &[Vec<u8
         stream.read_exact(&mut vec![0; length as usize]).unwrap();
         for message in messages {
             let length = u32::try_from(message.len()).unwrap().to_le_bytes();
-            stream
-                .write_all(&[&length, &head[4..], message].concat())
-                .unwrap();
+            let frame = [&length, &head[4..], message].concat();
+            if stream.write_all(&frame).is_err() {
+                return; // the client has left: it need not stay for what nobody waits for
+            }
         }
     }
     // Until the client has left.

@@ -159,6 +159,18 @@ def test_a_request_that_nobody_wants_any_more_is_not_run(open_slot):
     assert len(policy.seen) == 1
 
 
+def test_a_request_whose_client_has_left_gives_its_place_back_while_the_model_is_busy(open_slot):
+    policy = FakePolicy(gate=threading.Event())
+    slot = open_slot(policy)
+    receive(slot, {"state": np.zeros(2)}, session="first")
+    assert policy.entered.acquire(timeout=WAIT)
+    left = threading.Event()
+    gone = receive(slot, {"state": np.zeros(2)}, session="second", is_cancelled=left.is_set)
+    left.set()
+    assert isinstance(gone.wait(), Failure)
+    policy.gate.set()
+
+
 def test_more_sessions_than_places_are_refused_and_say_so(open_slot):
     policy = FakePolicy(gate=threading.Event())
     slot = open_slot(policy, capacity=2)

@@ -27,7 +27,7 @@ from openpi_flash_training.dataset.feature import Feature
 from openpi_flash_training.dataset.writer import DatasetWriter
 from openpi_flash_training.episodes.error import DataError
 from openpi_flash_training.train.assemble import assemble
-from openpi_flash_training.train.labels import as_shares
+from openpi_flash_training.train.labels import as_shares, standardisation
 from openpi_flash_training.train.problem import SettingsError
 from openpi_flash_training.train.texts import fast_text, subtask_text
 
@@ -264,7 +264,14 @@ def test_each_frame_is_a_sample_for_each_prompt_with_its_chunk_and_its_labels(tm
         assert np.isnan(points["left_wrist_0_rgb"]).all() == (frame == 1)  # where it is hidden
     positions = np.stack([samples[number]["labels"]["position"] for number in range(4)])
     assert np.abs(positions.mean(0)).max() < 1e-5
-    assert np.abs(positions.std(0) - 1).max() < 1e-4
+    assert np.square(positions).mean() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_coordinate_that_hardly_varies_counts_hardly():
+    stats = {"mean": [[0.3, 0.1, 0.02], [0.3, -0.1, 0.02]], "std": [[0.1, 0.1, 0.001]] * 2}
+    middle, deviation = standardisation(stats)
+    np.testing.assert_allclose(middle, [0.3, 0.0, 0.02], atol=1e-12)
+    assert deviation == pytest.approx(np.sqrt((0.01 + 0.02 + 1e-6) / 3))
 
 
 def test_a_point_is_where_its_pixel_goes_when_a_picture_is_scaled():

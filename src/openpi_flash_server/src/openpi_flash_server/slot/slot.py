@@ -36,6 +36,10 @@ from openpi_flash_server.slot.work import Work
 MAX_WAITING_SESSIONS = 64
 """A waiting request holds some megabytes; with more waiting robots the server is too slow."""
 
+_LOOK_S = 1.0
+"""How often to look whether the clients of waiting requests are still there: one that leaves wakes
+nobody, and its request may have no deadline."""
+
 
 class Slot:
     """The requests of one handler, and its runner.
@@ -423,7 +427,7 @@ class Slot:
         at = self._runs.next_give_up()
         if len(self._scheduler):
             wakeup = self._scheduler.next_wakeup()
-            at = at if wakeup is None else min(at, wakeup)
+            at = min(at, self.clock() + _LOOK_S, math.inf if wakeup is None else wakeup)
         self._alarm.set(at)
 
     def _start(self, runner: Runner, pieces: Sequence[Piece[Ticket]], now: float) -> None:

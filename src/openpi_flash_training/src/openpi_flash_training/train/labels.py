@@ -9,6 +9,7 @@ C are the robot's cameras in its order. See ``extra_losses`` for what a batch ha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,7 @@ class LabelColumns:
         positions: column; None: no position loss.
         cameras: the model's slots in the order of the robot's cameras.
         middle: [K], subtracted from positions.
-        deviation: [K], positions are divided by.
+        deviation: positions are divided by.
     """
 
     points: str | None
@@ -41,7 +42,7 @@ class LabelColumns:
     positions: str | None
     cameras: tuple[str, ...]
     middle: tuple[float, ...] = ()
-    deviation: tuple[float, ...] = ()
+    deviation: float = 1.0
 
     @property
     def names(self) -> list[str]:
@@ -92,8 +93,11 @@ def check_labels(
             )
 
 
-def standardisation(stats: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation [K] of positions, over all prompts.
+def standardisation(stats: Mapping[str, Any]) -> tuple[tuple[float, ...], float]:
+    """Mean [K] of positions over all prompts, and their deviation over all coordinates.
+
+    The deviation is one for all, as the unit is: the height of objects that lie on a table would
+    else count as much as where on it they lie, and teach nothing but noise.
 
     Args:
         stats: LeRobot's of the column: ``mean`` and ``std``, [K] or [V, K].
@@ -101,8 +105,8 @@ def standardisation(stats: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[
     means = np.atleast_2d(np.asarray(stats["mean"], np.float64))
     deviations = np.atleast_2d(np.asarray(stats["std"], np.float64))
     middle = means.mean(0)
-    spread = np.sqrt((deviations**2 + (means - middle) ** 2).mean(0))
-    return tuple(middle.tolist()), tuple(np.maximum(spread, _LEAST_DEVIATION).tolist())
+    spread = math.sqrt(float((deviations**2 + (means - middle) ** 2).mean()))
+    return tuple(middle.tolist()), max(spread, _LEAST_DEVIATION)
 
 
 def labels_of(
@@ -135,7 +139,7 @@ def labels_of(
         }
     if columns.positions is not None:
         position = np.atleast_2d(numbers[columns.positions][frame])[prompt]
-        standard = (position - np.asarray(columns.middle)) / np.asarray(columns.deviation)
+        standard = (position - np.asarray(columns.middle)) / columns.deviation
         labels["position"] = standard.astype(np.float32)
     return labels
 
