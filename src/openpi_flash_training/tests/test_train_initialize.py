@@ -7,7 +7,7 @@ from micro import micro_shape
 from openpi_reference import flat
 
 from openpi_flash_models.model.shape import check_tree
-from openpi_flash_training.train.initialize import init_params
+from openpi_flash_training.train.initialize import init_params, smooth_numbers
 
 SHAPE = micro_shape(
     "pi05",
@@ -96,6 +96,18 @@ def test_a_start_from_scratch_has_open_gates_and_sees():
     assert not shift.any()
     assert (gate == 1).all()
     assert not leaves["PaliGemma/llm/final_norm_1/Dense_0/bias"].any(), "its gate is not read"
+
+
+def test_numbers_are_alike_the_nearer_they_are(params):
+    ids = tuple(range(20, 60))
+    made = smooth_numbers(params, ids)["PaliGemma"]["llm"]["embedder"]["input_embedding"]
+    before = params["PaliGemma"]["llm"]["embedder"]["input_embedding"]
+    rows, others = np.array(made)[20:60], np.delete(np.array(made), ids, 0)
+    distances = np.linalg.norm(rows - rows[0], axis=1)
+    assert (np.diff(distances[:4]) > 0).all()
+    assert rows.std() == pytest.approx(0.01, rel=0.1)
+    np.testing.assert_array_equal(others, np.delete(np.array(before), ids, 0))
+    assert smooth_numbers(params, ()) == params
 
 
 def test_a_leaf_depends_on_its_name_and_key_alone(params):

@@ -209,8 +209,11 @@ def test_settings_that_the_dataset_cannot_serve_are_named(sections, message, tmp
         assemble(small_settings(tmp_path, **written))
 
 
-def write_labelled(folder, *, height=24, width=32):
-    """One episode of two frames, with chunks for two prompts and labels of one object."""
+TASKS_OF_GROUPS = ["pick red", "pick blue", "push red", "push blue"]
+
+
+def write_labelled(folder, *, height=24, width=32, tasks=("pick",)):
+    """Episodes of two frames, with chunks for two prompts and labels of one object."""
     features = {camera: Feature("image", (height, width, 3)) for camera in CAMERAS}
     features |= {name: Feature("float32", (7,)) for name in ("observation.state", "action")}
     features |= {
@@ -230,7 +233,8 @@ def write_labelled(folder, *, height=24, width=32):
     }
     images = {camera: np.zeros((2, height, width, 3), np.uint8) for camera in CAMERAS}
     with DatasetWriter(folder, fps=25, features=features) as writer:
-        writer.add_episode("pick", numbers, images)
+        for task in tasks:
+            writer.add_episode(task, numbers, images)
     rows = {"state": numbers["observation.state"], "actions": numbers["chunks"].reshape(-1, 7)}
     write_statistics(folder, rows)
     return numbers
@@ -265,6 +269,34 @@ def test_each_frame_is_a_sample_for_each_prompt_with_its_chunk_and_its_labels(tm
     positions = np.stack([samples[number]["labels"]["position"] for number in range(4)])
     assert np.abs(positions.mean(0)).max() < 1e-5
     assert np.square(positions).mean() == pytest.approx(1, abs=1e-4)
+
+
+def grouped(tmp_path, tasks, prompts):
+    """Samples of datasets of several tasks in one."""
+    write_labelled(tmp_path / "labelled", tasks=tasks)
+    data = {"dataset": str(tmp_path / "labelled"), "chunks": "chunks", "prompts": prompts}
+    return assemble(small_settings(tmp_path, data=data)).samples
+
+
+def test_a_frame_has_the_prompts_of_the_group_with_its_own_task(tmp_path):
+    samples = grouped(tmp_path, ["pick red", "push blue"], TASKS_OF_GROUPS)
+    words = PaligemmaTokenizer(samples.recipe.tokenizer)
+    prompts = [samples[number]["prompt"] for number in range(len(samples))]
+    said = [words.decode(prompt["ids"][prompt["mask"]]) for prompt in prompts]
+    assert len(said) == 8  # two episodes of two frames, for two prompts each
+    for number, text in enumerate(said):
+        assert TASKS_OF_GROUPS[2 * (number // 4) + number % 2] in text
+
+
+def test_a_task_that_no_group_has_names_the_episode(tmp_path):
+    samples = grouped(tmp_path, ["pick red", "throw red"], TASKS_OF_GROUPS)
+    with pytest.raises(DataError, match=r"episode 1.*data.prompts lacks its task 'throw red'"):
+        samples[4]
+
+
+def test_groups_that_do_not_fit_the_chunks_are_refused(tmp_path):
+    with pytest.raises(SettingsError, match=r"data.chunks: .* expected \[3, 50 or more, 7\]"):
+        grouped(tmp_path, ["pick red"], TASKS_OF_GROUPS[:3])
 
 
 def test_a_coordinate_that_hardly_varies_counts_hardly():

@@ -84,6 +84,12 @@ class PaligemmaTokenizer:
         return str(self._pieces.decode([int(i) for i in ids if i not in (PAD_ID, EOS_ID)]))
 
     @cached_property
+    def state_numbers(self) -> tuple[int, ...]:
+        """Ids of -1 to 255, as a prompt has the state; empty if one is more than one piece."""
+        pieces = [self.ids(f": {number}")[1:] for number in range(-1, 256)]
+        return tuple(ids[0] for ids in pieces) if all(len(ids) == 1 for ids in pieces) else ()
+
+    @cached_property
     def printable(self) -> np.ndarray:
         """[V] bool: PAD, EOS and every piece of printable ASCII: the tokens of subtasks."""
         allowed = np.zeros(self.vocabulary_size, bool)

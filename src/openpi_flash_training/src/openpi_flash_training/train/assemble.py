@@ -259,13 +259,19 @@ def _labels(
         dataset.features,
         objects=extra.objects,
         coordinates=extra.coordinates,
-        prompts=len(settings.data.prompts),
+        prompts=_chunks_per_frame(settings, dataset.features),
     )
     if columns.positions is None:
         return columns
     stats = read_json(dataset.folder / STATS)
     middle, deviation = standardisation(stats[columns.positions])
     return replace(columns, middle=middle, deviation=deviation)
+
+
+def _chunks_per_frame(settings: TrainSettings, features: Mapping[str, Feature]) -> int:
+    """How many prompts each frame has a chunk for; 0: its own alone."""
+    chunks = settings.data.chunks
+    return int(features[chunks].shape[0]) if settings.data.prompts and chunks is not None else 0
 
 
 def _check_columns(
@@ -282,7 +288,10 @@ def _check_columns(
     if data.chunks is not None:
         shape = features[data.chunks].shape
         *prompts, steps, width = (0, *shape) if len(shape) == 1 else shape
-        wanted = [len(data.prompts)] if data.prompts else []
+        wanted = []
+        if data.prompts:
+            is_grouped = len(prompts) == 1 and prompts[0] and len(data.prompts) % prompts[0] == 0
+            wanted = prompts if is_grouped else [len(data.prompts)]
         if prompts != wanted or steps < config.action_horizon or width != len(config.robot.actions):
             expected = [*wanted, f"{config.action_horizon} or more", len(config.robot.actions)]
             raise SettingsError(

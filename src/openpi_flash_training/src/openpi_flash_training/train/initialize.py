@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +18,11 @@ from openpi_flash_models.checkpoints.leaves import nest
 from openpi_flash_models.model.shape import ModelShape, expected_shapes
 
 Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]
+
+_EMBEDDING_SIZE = 0.01
+"""Standard deviation of a token's embedding."""
+_SHORTEST_PERIOD = 8.0
+"""Numbers after which the fastest sine of `smooth_numbers` repeats."""
 
 
 def init_params(shape: ModelShape, key: jax.Array, *, from_scratch: bool = False) -> dict[str, Any]:
@@ -40,6 +45,29 @@ def init_params(shape: ModelShape, key: jax.Array, *, from_scratch: bool = False
         leaves[tuple(name.split("/"))] = draw(of_name, size)
     tree: dict[str, Any] = nest(leaves)["params"]
     return tree
+
+
+def smooth_numbers(params: Mapping[str, Any], ids: Sequence[int]) -> dict[str, Any]:
+    """The parameters with embeddings of numbers that are the more alike the nearer the numbers.
+
+    pi0.5 reads the state as numbers, one piece each in a small vocabulary: with a random row for
+    each, a model learns each number by itself, and rare ones hardly. The rows are sines of the
+    number, as those of positions (Vaswani et al. 2017, section 3.5), of the size of other rows.
+
+    Args:
+        params: of `init_params`.
+        ids: rows of numbers that follow each other; empty: nothing is changed.
+    """
+    if not ids:
+        return dict(params)
+    table = params["PaliGemma"]["llm"]["embedder"]["input_embedding"]
+    waves = -(-table.shape[1] // 2)
+    periods = jnp.geomspace(_SHORTEST_PERIOD, 4 * len(ids), waves)
+    angles = 2 * jnp.pi * jnp.arange(len(ids))[:, None] / periods
+    rows = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], 1)[:, : table.shape[1]]
+    table = table.at[jnp.array(ids)].set(_EMBEDDING_SIZE * jnp.sqrt(2.0) * rows)
+    llm = {**params["PaliGemma"]["llm"], "embedder": {"input_embedding": table}}
+    return {**params, "PaliGemma": {**params["PaliGemma"], "llm": llm}}
 
 
 def _positions(key: jax.Array, size: tuple[int, ...]) -> jax.Array:
@@ -69,7 +97,7 @@ _OPENPI: tuple[tuple[str, Draw], ...] = (
         "/img/.*/kernel$",
         initializers.glorot_uniform(in_axis=1, out_axis=(2, 3), batch_axis=(0,)),
     ),
-    ("/input_embedding$", initializers.normal(0.01)),
+    ("/input_embedding$", initializers.normal(_EMBEDDING_SIZE)),
     ("/Dense_0/|/scale$|/bias$", initializers.zeros),
     ("/attn_vec_einsum(_1)?/w$", initializers.lecun_normal(in_axis=(1, 2), batch_axis=(0,))),
     ("/kv_einsum(_1)?/w$", initializers.lecun_normal(batch_axis=(0, 1, 2))),

@@ -14,10 +14,11 @@ from jax.sharding import Mesh
 from openpi_flash_models.checkpoints.leaves import DTYPES, nest
 from openpi_flash_models.load import read_tree
 from openpi_flash_models.model.shape import ModelShape, expected_shapes
+from openpi_flash_models.text.tokenizer import PaligemmaTokenizer
 from openpi_flash_training.train.assemble import Assembled
 from openpi_flash_training.train.batch import Batch, Tokens
 from openpi_flash_training.train.extra_losses import add_heads
-from openpi_flash_training.train.initialize import init_params
+from openpi_flash_training.train.initialize import init_params, smooth_numbers
 from openpi_flash_training.train.lora import add_adapters, narrow_frozen, trainable
 from openpi_flash_training.train.losses import loss
 from openpi_flash_training.train.mesh import batch_sharding, put, state_shardings
@@ -142,7 +143,9 @@ def _zeros(shape: ModelShape) -> dict[str, Any]:
 
 
 def _random(assembled: Assembled) -> dict[str, Any]:
-    return init_params(assembled.shape, _key(assembled, 0), from_scratch=True)
+    params = init_params(assembled.shape, _key(assembled, 0), from_scratch=True)
+    words = PaligemmaTokenizer(assembled.samples.recipe.tokenizer)
+    return smooth_numbers(params, words.state_numbers)
 
 
 def _extended(assembled: Assembled, params: Mapping[str, Any]) -> dict[str, Any]:

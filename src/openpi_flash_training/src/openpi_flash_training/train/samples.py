@@ -52,7 +52,8 @@ class SampleRecipe:
         fast_tokenizer: directory; None: the model writes no FAST tokens.
         prompt: the task of every sample; None: the dataset's.
         chunks: column of each frame's chunk; None: the actions from the frame on.
-        prompts: tasks that each frame has a chunk for; empty: its own.
+        prompts: tasks that a frame has chunks for, in groups of as many as it has chunks: a frame's
+            are those of the group with its own task. Empty: each frame has one chunk.
         subtask: text column of the subtasks; None: none.
         subtask_prompt: what is read before a subtask.
         subtask_length: tokens of both.
@@ -164,11 +165,21 @@ class Samples:
             _place(request, part.path, values)
         for path, column in recipe.columns.cameras.items():
             _place(request, path, self.dataset.images(episode, column, [frame])[0])
-        if recipe.prompts:
-            request["prompt"] = recipe.prompts[variant]
-        else:
-            request["prompt"] = recipe.prompt or self.dataset.prompts(episode)[frame]
+        request["prompt"] = self._prompt(episode, frame, variant)
         return request
+
+    def _prompt(self, episode: int, frame: int, variant: int) -> str:
+        prompts = self.recipe.prompts
+        own = self.recipe.prompt or self.dataset.prompts(episode)[frame]
+        if not prompts:
+            return own
+        if own not in prompts:
+            if len(prompts) == self._variants:
+                return prompts[variant]
+            raise DataError(
+                self.dataset.folder, f"frame {frame}: data.prompts lacks its task {own!r}", episode
+            )
+        return prompts[prompts.index(own) // self._variants * self._variants + variant]
 
     def _actions(self, episode: int, frame: int, variant: int, state: np.ndarray) -> np.ndarray:
         """[H, D] in the model's normalised space."""
@@ -219,7 +230,10 @@ class Samples:
 
     @cached_property
     def _variants(self) -> int:
-        return len(self.recipe.prompts) or 1
+        recipe = self.recipe
+        if not recipe.prompts or recipe.chunks is None:
+            return 1
+        return int(self.dataset.features[recipe.chunks].shape[0])
 
     @cached_property
     def _pictures(self) -> dict[str, tuple[int, int]]:

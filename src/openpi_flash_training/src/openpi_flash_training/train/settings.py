@@ -75,6 +75,8 @@ class DataSettings:
         chunks: column with each frame's chunk [steps, actions], instead of the actions from the
             frame on; with ``prompts`` [prompts, steps, actions]. None: there is none.
         prompts: tasks for which each frame has a chunk: each frame is a sample for each of them.
+            Where datasets of several tasks are one, the prompts of each, one group after the other;
+            a frame has those of the group that its own task is in.
         labels: columns of the extra losses' labels: ``points``, ``visible``, ``positions``
             (``labels.py``).
         subtask: text column of the dataset with each frame's subtask; None: no subtask loss.
