@@ -48,7 +48,8 @@ PROBLEMS = {
         "server.json: 1 problem\n  zzz: unknown key, known keys: robot_files, action, planner, "
         "shadow, action_transport, planner_transport, host, positronic, recording, admin, "
         "log_level, log_format, tracing, "
-        "api_keys, api_key_file, tls_certificate, tls_key, state_dir, expose_tracebacks",
+        "api_keys, api_key_file, require_api_keys, tls_certificate, tls_key, state_dir, "
+        "expose_tracebacks",
     ),
     "sessions without a codec": (
         {"action": NULL_ACTION, "positronic": {"flip_grip": True}},
@@ -383,6 +384,15 @@ def test_an_api_key_is_never_printed():
         assert "hunter2" not in error_of(json.dumps([{"api_keys": keys}]))
     assert "hunter2" not in error_of('{"api_keys": ["hunter2"], "api_keys": ["hunter3"]}')
     assert "hunter2" not in error_of({"action": NULL_ACTION}, {"OPENPI_API_KEYS": "hunter2"})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::"])
+def test_keys_that_are_required_are_missed_where_others_can_connect(host):
+    required = {"action": NULL_ACTION, "require_api_keys": True, "host": host}
+    misspelt = {"OPENPI_API_KYES": '["s3cret"]'}
+    assert "api_keys: missing, and require_api_keys is true" in error_of(required, misspelt)
+    parse_config(json.dumps(required), {"OPENPI_API_KEY": "s3cret"}, source="server.json")
+    parse_config(json.dumps({**required, "host": "127.0.0.1"}), {}, source="server.json")
 
 
 WRONG = ("wr0ng", 4.25, {"is": "wr0ng"})

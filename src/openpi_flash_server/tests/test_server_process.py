@@ -109,6 +109,16 @@ def test_listening_beyond_this_machine_without_keys_is_said_loudly(start):
     ]
 
 
+def test_a_file_of_keys_that_others_can_read_is_warned_about(start, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text("s3cret\n")
+    keys.chmod(0o644)
+    process = start(with_free_ports({**NULL, "api_key_file": str(keys)}))
+    process.wait_for(READY)
+    (warning,) = [line for line in process.lines if " warning " in line]
+    assert f"{keys} has mode 0644" in warning
+
+
 def test_with_keys_there_is_no_such_warning_and_both_transports_want_them(start):
     process = start(with_free_ports({**NULL, "api_keys": ["s3cret"]}))
     process.wait_for(READY)

@@ -11,6 +11,7 @@ from flash_transport.address import parse_address
 from flash_transport.api_key import checked_api_key
 from flash_transport.first_actions import FirstActions
 from flash_transport.futures import FutureTable, InferenceFuture
+from flash_transport.known_servers_access import warn_of_other_writers
 from flash_transport.policy import Convert, PolicyClient
 from flash_transport.session_name import checked_session
 from flash_transport.stats import CallStats, RoundTrip
@@ -97,9 +98,9 @@ class FlashTransportPolicy(PolicyClient):
             dedicated_link=dedicated_link,
         )
 
-        if (server_fingerprint, ca_file, known_servers) == (None, None, None) and not _is_local(
-            host
-        ):
+        if known_servers is not None:
+            warn_of_other_writers(known_servers)
+        elif (server_fingerprint, ca_file) == (None, None) and not _is_local(host):
             warn_unpinned(self._client.server)
 
     @property

@@ -25,8 +25,14 @@ pub(super) fn write_private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Replace a file, or make it, in one step.
+/// Replace a file, or make it, in one step. A symbolic link is not replaced: whoever made it meant
+/// another place.
 pub(super) fn replace_private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+        return Err(io::Error::other(
+            "it is a symbolic link to a file that does not exist",
+        ));
+    }
     let partial = partial_beside(path);
     let replaced = write_private_file(&partial, bytes).and_then(|()| fs::rename(&partial, path));
     if replaced.is_err() {

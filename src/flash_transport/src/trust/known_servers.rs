@@ -248,6 +248,21 @@ mod tests {
         }
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_a_missing_file_is_not_replaced() {
+        let (directory, known) = known_servers();
+        let missing = directory.0.join("not mounted yet");
+        fs::create_dir_all(&directory.0).unwrap();
+        std::os::unix::fs::symlink(&missing, known.path()).unwrap();
+        let error = known.try_add("gpu:5555", fingerprint("a")).unwrap_err();
+        assert!(error.to_string().contains("symbolic link"), "{error}");
+        assert_eq!(fs::read_link(known.path()).unwrap(), missing);
+        fs::write(&missing, "").unwrap();
+        add(&known, "gpu:5555", fingerprint("a"));
+        assert_eq!(fs::read_to_string(&missing).unwrap().lines().count(), 1);
+    }
+
     #[test]
     fn a_file_that_cannot_be_read_or_written_is_named() {
         let (_directory, known) = known_servers();

@@ -11,6 +11,7 @@ from quic_peers import LONG, Served
 
 from flash_transport import UntrustedServer
 from flash_transport.aio import AsyncFlashTransportPolicy, FlashTransportPolicy
+from flash_transport.known_servers_access import warn_of_other_writers
 from flash_transport.regular_files import read_regular_file
 
 KINDS = ["a fifo", "a directory", "a device"]
@@ -116,3 +117,34 @@ def test_a_file_without_an_end_is_not_read_to_it(tmp_path):
     assert read_regular_file(tmp_path / "large", max_bytes=11) == bytes(11)
     with pytest.raises(OSError, match="more than 10 bytes"):
         read_regular_file(tmp_path / "large", max_bytes=10)
+
+
+def test_a_link_to_a_missing_file_is_an_error_that_names_it_and_stays(tmp_path):
+    known, missing = tmp_path / "known", tmp_path / "not mounted yet"
+    known.symlink_to(missing)
+    with Served() as served, pytest.raises(UntrustedServer, match=r"known: it is a symbolic link"):
+        FlashTransportPolicy("127.0.0.1", served.port, known_servers=known, connect_timeout=LONG)
+    assert known.is_symlink()
+    assert not missing.exists()
+
+
+@pytest.mark.parametrize(
+    ("modes", "warned"),
+    [
+        ((0o700, 0o600), 0),
+        ((0o755, 0o644), 0),
+        ((0o777, 0o600), 1),
+        ((0o1777, 0o600), 0),
+        ((0o770, 0o620), 2),
+    ],
+)
+def test_a_list_that_others_can_change_is_warned_about_once(modes, warned, tmp_path, caplog):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    known = folder / "known"
+    known.write_text("")
+    for place, mode in zip((folder, known), modes, strict=True):
+        place.chmod(mode)
+    for _ in range(2):
+        warn_of_other_writers(known)
+    assert [record.message.count("chmod go-w") for record in caplog.records] == [1] * warned

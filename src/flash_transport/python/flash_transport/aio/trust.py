@@ -16,6 +16,7 @@ from pathlib import Path
 from cryptography import x509
 
 from flash_transport.errors import UntrustedServer
+from flash_transport.known_servers_access import warn_of_other_writers
 from flash_transport.outside_text import quoted, shown
 from flash_transport.regular_files import read_regular_file
 from flash_transport.unpinned import warn_unpinned
@@ -62,7 +63,10 @@ class Trust:
         if ca_file is not None:
             path = Path(ca_file)
             return cls(ca_file=path, authorities=_read_authorities(path))
-        return cls(known_servers=None if known_servers is None else Path(known_servers))
+        if known_servers is None:
+            return cls()
+        warn_of_other_writers(known_servers)
+        return cls(known_servers=Path(known_servers))
 
     async def check(self, server: str, certificate: bytes, lock_s: float) -> None:
         """Decides on a server (`host:port`) whose handshake has proved that it owns `certificate`.
@@ -186,6 +190,11 @@ def _add(path: Path, server: str, got: bytes) -> None:
     if text and not text.endswith("\n"):
         text += "\n"
     target = path.resolve()  # a symbolic link is followed, and stays
+    if path.is_symlink() and not target.exists():
+        raise _FileProblem(
+            f"cannot write the file of known servers {path}: it is a symbolic link to a file that "
+            "does not exist"
+        )
     try:
         descriptor, partial = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         try:

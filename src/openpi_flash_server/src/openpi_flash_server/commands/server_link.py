@@ -113,7 +113,7 @@ def api_key_of(file: Path | None) -> str | None:
     """The API key: of the file, else of the environment; ends the command if it is no key."""
     import os
 
-    from openpi_flash_server.config.files import read_keys, user_path
+    from openpi_flash_server.config.files import key_file_warning, read_keys, user_path
 
     if file is None:
         return os.environ.get("OPENPI_FLASH_API_KEY") or None
@@ -123,6 +123,8 @@ def api_key_of(file: Path | None) -> str | None:
         end_with_usage(f"--api-key-file: {error}")
     if others:
         end_with_usage(f"--api-key-file: {file} holds {1 + len(others)} keys, not one")
+    if warning := key_file_warning(user_path(str(file))):
+        typer.echo(f"warning: --api-key-file: {warning}", err=True)
     return first
 
 

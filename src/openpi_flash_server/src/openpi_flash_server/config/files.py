@@ -79,6 +79,24 @@ def read_keys(path: Path) -> tuple[str, ...]:
     return tuple(keys)
 
 
+def key_file_warning(path: Path) -> str:
+    """What to say of a file of keys that other users of the machine can read or write; "" if none.
+
+    Args:
+        path: of a file that `read_keys` has read.
+    """
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return ""
+    if not mode & 0o077:
+        return ""
+    return (
+        f"{path} has mode {mode:04o}: other users of this machine have access to its keys; "
+        f"run `chmod 600 {path}`"
+    )
+
+
 def is_key(text: str) -> bool:
     """Whether `text` can travel in an HTTP header."""
     return bool(text) and all("!" <= character <= "~" for character in text)

@@ -28,7 +28,7 @@ from openpi_flash_server.config.field_problem import look_up, problem_at
 from openpi_flash_server.config.field_types import Text
 from openpi_flash_server.config.files import KEY_RULE, is_key, state_directory, user_path
 from openpi_flash_server.config.key_file import keys_of_file
-from openpi_flash_server.config.listen_address import listen_address
+from openpi_flash_server.config.listen_address import is_loopback, listen_address
 from openpi_flash_server.config.live_prompts import Prompts
 from openpi_flash_server.config.model_settings import LIVE, Settings
 from openpi_flash_server.config.planner_settings import PlannerSettings
@@ -96,6 +96,11 @@ class ServerConfig(Settings):
     api_key_file: Text | None = Field(
         default=None, description="file with more API keys, one a line"
     )
+    require_api_keys: Annotated[bool, Field(strict=True)] = Field(
+        default=False,
+        description="whether the server refuses to start without API keys unless host is of this "
+        "machine alone; a misspelt OPENPI_API_KEYS would else leave it open",
+    )
     tls_certificate: Text | None = Field(
         default=None,
         description="PEM file of your certificate for QUIC, with its chain; default: one that the "
@@ -148,6 +153,16 @@ class ServerConfig(Settings):
     @model_validator(mode="after")
     def _key_file_can_be_read(self) -> ServerConfig:
         self._keys_of_file = keys_of_file(self.api_key_file)
+        return self
+
+    @model_validator(mode="after")
+    def _has_the_keys_that_it_requires(self) -> ServerConfig:
+        if self.require_api_keys and not self.keys and not is_loopback(self.host):
+            raise problem_at(
+                "api_keys",
+                "missing, and require_api_keys is true; set api_keys, api_key_file or the "
+                "variable OPENPI_API_KEY, or host to 127.0.0.1",
+            )
         return self
 
     @model_validator(mode="after")

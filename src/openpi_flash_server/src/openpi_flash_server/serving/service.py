@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from openpi_flash_models.policy.policy_protocol import ActionPolicy, PolicySpec
 from openpi_flash_server.config.action_settings import ActionSettings
+from openpi_flash_server.config.files import key_file_warning, user_path
 from openpi_flash_server.config.listen_address import is_loopback
 from openpi_flash_server.config.planner_settings import PlannerSettings
 from openpi_flash_server.config.server_config import ServerConfig
@@ -102,6 +103,10 @@ class Service:
         except StartError:
             self.close(grace=0)
             raise
+        for key_file in (config.api_key_file, config.admin.api_key_file):
+            warning = "" if key_file is None else key_file_warning(user_path(key_file))
+            if warning:
+                log.warning(warning)
         if not config.keys and not is_loopback(config.host):
             log.warning(
                 "INSECURE: listening beyond this machine without api_keys, so everybody who "
