@@ -74,6 +74,20 @@ def test_append_adds_one_dataset_to_another(tmp_path):
     assert Dataset.open(tmp_path / "c").frames == 6
 
 
+def test_columns_that_the_dataset_lacks_are_left_out_and_those_that_it_has_are_not(tmp_path):
+    more = {"x": Feature("float32", (1,)), "words": Feature("string", (1,))}
+    for name, features in (("few", {"x": more["x"]}), ("many", more)):
+        with DatasetWriter(tmp_path / name, 10, features) as writer:
+            words = {"words": ["a", "b"]} if name == "many" else {}
+            writer.add_episode(name, {"x": [1.0, 2]}, texts=words)
+    assert run("append", tmp_path / "many", tmp_path / "few", "--no-lint").exit_code == 0
+    data = Dataset.open(tmp_path / "few")
+    assert (list(data.features), data.frames) == (["x"], 4)
+    result = run("append", tmp_path / "few", tmp_path / "many", "--no-lint")
+    assert result.exit_code == 1
+    assert "has words as None" in result.output
+
+
 def test_videos_are_copied_bit_for_bit(tmp_path):
     """Copies of copies show what the first one showed, also after another encoder's episodes."""
     features = {CAMERA: FEATURES[CAMERA]}

@@ -173,8 +173,8 @@ def append(
 ) -> None:
     """Add recordings to a dataset, at its rate and with its features.
 
-    Features must be the same: names, shapes, types. Recordings that are in the dataset already are
-    left out.
+    Features must be the same: names, shapes, types. Another dataset may have more: they are left
+    out. Recordings that are in the dataset already are left out, too.
     """
     from openpi_flash_training.commands.data_errors import one_line_data_errors
 

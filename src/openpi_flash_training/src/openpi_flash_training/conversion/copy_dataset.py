@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from openpi_flash_training.dataset.writer import DatasetWriter
 from openpi_flash_training.episodes.error import DataError
 from openpi_flash_training.episodes.resample import newest
 
+log = logging.getLogger(__name__)
+
 _SECOND = 1_000_000_000
 
 
@@ -29,7 +32,7 @@ def copy_dataset(
     append: bool = False,
     skip_bad: bool = False,
 ) -> Iterator[EpisodeReport]:
-    """Copy every episode with all of its columns.
+    """Copy every episode with all of its columns; behind another dataset, with those that it has.
 
     At another rate, each frame has the newest values and images at or before it, and videos are
     encoded anew; at the same rate they are copied as they are, where an episode can be cut out.
@@ -56,6 +59,7 @@ def copy_dataset(
     if append:
         writer = DatasetWriter.resume(out)
         _check(source, out, writer, features, options.rule.fps)
+        features = {key: features[key] for key in writer.info.features if key in features}
     else:
         writer = DatasetWriter(
             out,
@@ -76,9 +80,17 @@ def copy_dataset(
             tasks = np.array(data.prompts(episode.index), object)[frames]
             writer.add_episode(
                 options.task if options.task is not None else tasks.tolist(),
-                {k: values[frames] for k, values in data.numbers(episode.index).items()},
-                {key: _images(data, episode.index, key, frames) for key in data.cameras},
-                {k: [texts[i] for i in frames] for k, texts in data.texts(episode.index).items()},
+                {k: v[frames] for k, v in data.numbers(episode.index).items() if k in features},
+                {
+                    key: _images(data, episode.index, key, frames)
+                    for key in data.cameras
+                    if key in features
+                },
+                {
+                    key: [texts[i] for i in frames]
+                    for key, texts in data.texts(episode.index).items()
+                    if key in features
+                },
                 facts={**episode.facts, "source": name, "pieces": 1},
             )
         except DataError as error:
@@ -118,8 +130,11 @@ def _check(
     theirs = writer.info.features
     if writer.info.fps != fps:
         raise DataError(out, f"has {writer.info.fps} frames a second, not {fps}")
-    for key in {**theirs, **features}:
-        if theirs.get(key) != features.get(key):
+    for key, their in theirs.items():
+        if their != features.get(key):
             raise DataError(
-                source, f"has {key} as {features.get(key)}, the dataset {out} as {theirs.get(key)}"
+                source, f"has {key} as {features.get(key)}, the dataset {out} as {their}"
             )
+    left_out = [key for key in features if key not in theirs]
+    if left_out:
+        log.warning("%s: %s left out: %s has no such column", source, ", ".join(left_out), out)
