@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.ros_domain import reserved_ros_domain
 from demo.server_setup import checkpoint_path, free_ports, keep_checkpoint, server_config
+from sim_robot.ros_domain import reserved_ros_domain
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -177,7 +177,7 @@ def test_two_runs_never_share_a_ros_domain():
 
 
 def test_a_domain_in_which_somebody_speaks_is_left_alone(monkeypatch):
-    monkeypatch.setattr("demo.ros_domain.LAST_DOMAIN", 2)
+    monkeypatch.setattr("sim_robot.ros_domain.LAST_DOMAIN", 2)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as speaker:
         speaker.bind(("", 7400 + 250 * 1 + 10))
         with reserved_ros_domain() as domain:

@@ -19,7 +19,6 @@ from demo.live_line import live_line
 from demo.processes import Command, ProcessDiedError, Processes
 from demo.recording import Recording
 from demo.report import summary_lines, write_report
-from demo.ros_domain import reserved_ros_domain
 from demo.run_data import RunData, State
 from demo.server_setup import (
     Ports,
@@ -32,6 +31,7 @@ from demo.server_setup import (
 from demo.terminal import Terminal
 from demo.verdict import Bounds, judge, passed
 from demo.waiting import NotReadyError, is_healthy, wait_until
+from sim_robot.ros_domain import reserved_ros_domain
 
 if TYPE_CHECKING:
     from demo.monitor import Monitor
