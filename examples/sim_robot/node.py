@@ -104,6 +104,7 @@ class SimRobotNode(Node):
         self._time = SimTime(speed, *self._clocks())
         self._camera_period = 1.0 / camera_hz if camera_hz > 0 else float("inf")
         self._next_picture = 0.0 if camera_hz > 0 else float("inf")
+        self._asked_for_picture = self._last_picture = 0.0
         self._joint_states = self.create_publisher(JointState, JOINT_STATES_TOPIC, SENSOR_QOS)
         self._reference = self.create_publisher(JointState, REFERENCE_TOPIC, SENSOR_QOS)
         self._scene = self.create_publisher(String, SCENE_TOPIC, SCENE_QOS)
@@ -166,6 +167,12 @@ class SimRobotNode(Node):
     def _advance(self) -> None:
         """Step the controller and the physics up to now."""
         now = self._time.now(*self._clocks())
+        if not self._time.is_wall_time and self._last_picture < self._asked_for_picture:
+            # a slow picture does not become an old one: the clock is ours
+            latest = self._asked_for_picture + self._camera_period / 2
+            if now > latest:
+                self._time.wait(now - latest)
+                now = latest
         while self.time + self.plant.timestep <= now:
             self.step()
 
@@ -233,6 +240,7 @@ class SimRobotNode(Node):
             self._scene.publish(String(data=self._report(measured_at).to_json()))
         if self._cameras is not None and measured_at >= self._next_picture:
             self._cameras.check()
+            self._asked_for_picture = measured_at
             self._cameras.draw(replace(self.plant.snapshot(), time=measured_at))
             self._next_picture = max(self._next_picture + self._camera_period, measured_at)
 
@@ -270,6 +278,7 @@ class SimRobotNode(Node):
             message.data = array.array("B", image.tobytes())
             self._images[name].publish(message)
         self._pictures += seconds >= self._placed_at
+        self._last_picture = seconds
 
     def _on_trajectory(self, message: JointTrajectory) -> None:
         self._advance()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from openpi_flash_robot.bridge.status import State
 from openpi_flash_training.evaluation.conditions import Trial
 from openpi_flash_training.evaluation.motion_log import MotionLog
@@ -48,7 +50,7 @@ class Course:
             return
         self._now_s, self.progress = report.state.time, report.progress
         for velocities in report.commanded:
-            self._log.command(velocities)
+            self._log.command(np.array(velocities))
 
     def hear_state(self, state: State) -> None:
         """What the node does; the same state may be said again and again."""
@@ -69,7 +71,6 @@ class Course:
         """What became of it; times count from when the robot was let go."""
         jerk, border_jerk = self._log.jerks()
         ended = self.progress.ended_at
-        is_running = self.progress.outcome is Outcome.RUNNING or ended is None
         return TrialResult(
             trial=self._trial,
             outcome=self.progress.outcome,
@@ -78,7 +79,7 @@ class Course:
                 stage: seconds - self._began_s
                 for stage, seconds in self.progress.reached_at.items()
             },
-            seconds=self._limit_s if is_running else ended - self._began_s,
+            seconds=self._limit_s if ended is None else ended - self._began_s,
             rms_jerk=jerk,
             border_jerk=border_jerk,
             requests=self._chunks,
