@@ -12,12 +12,12 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parent.parent
 
 
-def evaluate(*arguments, timeout=280):
+def evaluate(*arguments, timeout=580):
     return subprocess.run(
         [sys.executable, "-m", "openpi_flash_server", "eval", *arguments],
         env={**os.environ, "PYTHONPATH": f"{ROOT}/examples:{os.environ.get('PYTHONPATH', '')}"},
@@ -28,7 +28,6 @@ def evaluate(*arguments, timeout=280):
     )
 
 
-@pytest.mark.timeout(300)
 def test_the_expert_touches_what_the_prompt_names_from_new_starts_and_is_filmed(tmp_path):
     page = tmp_path / "report.html"
     # slowed down, so that a busy machine is as fast as the robot
@@ -46,16 +45,3 @@ def test_the_expert_touches_what_the_prompt_names_from_new_starts_and_is_filmed(
     text = page.read_text()
     assert "Real time, over ROS" in text
     assert text.count("data:video/mp4") == 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("--delay", "50", "--workers", "2"), "--delay, --workers: not with --through ros"),
-        (("--method", "stop_and_go"), "'stop_and_go' is not one of latest"),
-    ],
-)
-def test_what_only_simulated_time_has_is_refused(arguments, said):
-    run = evaluate("--policy", "expert", "--through", "ros", *arguments, timeout=60)
-    assert run.returncode == 2
-    assert said in " ".join(run.stderr.replace("│", " ").split())

@@ -30,6 +30,7 @@ class Arguments:
     prompt: str
     weights: Path | None
     """None: those that come with the project, or random ones."""
+    untrained: bool
     film: Path | None
 
 
@@ -93,7 +94,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TEXT",
         help='the instruction to the robot, as in "touch the blue cube" (default: %(default)s)',
     )
-    parser.add_argument(
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument(
+        "--untrained",
+        action="store_true",
+        help="random weights, also where trained ones come with the project",
+    )
+    weights.add_argument(
         "--weights",
         type=_checkpoint,
         metavar="DIR",

@@ -69,6 +69,8 @@ class Options:
     """Where a film of the run goes, if one is wanted."""
     weights: Path | None = None
     """A checkpoint of the user's for the arm; None: the project's own, or random weights."""
+    is_untrained: bool = False
+    """Whether weights are random, also where there are trained ones."""
 
 
 def run_demo(options: Options, terminal: Terminal) -> int:
@@ -121,7 +123,7 @@ class _Demo:
 
     def run(self) -> int:
         ports = free_ports()
-        policy = trained(self._options.weights) or untrained(self._checkpoint(), ROBOT_CONFIG)
+        policy = self._policy()
         order = order_of_prompt(self._options.prompt, SEED, 0) if policy.is_trained else None
         self._start_server(policy, ports)
         # rclpy reads the environment when it is imported
@@ -151,6 +153,10 @@ class _Demo:
             self._draw_film(run, film, self._options.film)
         run = replace(run, exit_codes=dict(self._processes.exit_codes))
         return self._conclude(run, frames, policy)
+
+    def _policy(self) -> ServedPolicy:
+        found = None if self._options.is_untrained else trained(self._options.weights)
+        return found or untrained(self._checkpoint(), ROBOT_CONFIG)
 
     def _run_data(self, monitor: Monitor, policy: ServedPolicy) -> RunData:
         player = self._player

@@ -30,13 +30,9 @@ class ShippedPolicy:
     planner: Path | None
 
 
-def shipped_policy(folder: Path = FOLDER) -> ShippedPolicy | None:
-    """The policy, or None where its weights are not there.
-
-    Args:
-        folder: has `weights/action` and perhaps `weights/planner`.
-    """
-    action, planner = folder / "weights" / "action", folder / "weights" / "planner"
+def shipped_policy() -> ShippedPolicy | None:
+    """The policy, or None where its weights are not there: `weights/action`, `weights/planner`."""
+    action, planner = FOLDER / "weights" / "action", FOLDER / "weights" / "planner"
     if not (action / "params").is_dir():
         return None
     return ShippedPolicy(action, planner if (planner / "params").is_dir() else None)
