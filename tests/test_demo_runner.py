@@ -218,14 +218,15 @@ def test_weights_that_were_trained_are_served_in_place_of_random_ones(tmp_path, 
 
     monkeypatch.setattr("sim_robot.shipped_policy.FOLDER", tmp_path)
     assert trained(None) is None
-    action, planner = tmp_path / "weights" / "action", tmp_path / "weights" / "planner"
+    action, planner = tmp_path / "weights", tmp_path / "planner_weights"
     (action / "params").mkdir(parents=True)
     policy = trained(None)
     assert policy.is_trained
     assert (policy.action, policy.planner) == (action, None)
     config = server_config(policy, free_ports(), tmp_path / "state", "touch the red cube")
     assert parse_config(json.dumps(config), {}, source="demo").mode == "action_only"
-    (planner / "params").mkdir(parents=True)
+    planner.mkdir()
+    (planner / "model.safetensors").touch()
     assert trained(None).planner == planner
     # the user's own come first
     assert trained(tmp_path / "mine").action == tmp_path / "mine"

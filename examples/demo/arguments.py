@@ -122,8 +122,10 @@ def _seconds(text: str) -> float:
 
 def _checkpoint(text: str) -> Path:
     path = Path(text)
-    if not (path / "params").is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} is no checkpoint: it has no folder params")
+    if not (path / "params").is_dir() and not (path / "model.safetensors").is_file():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no checkpoint: it has neither a folder params nor model.safetensors"
+        )
     return path
 
 

@@ -31,8 +31,12 @@ class ShippedPolicy:
 
 
 def shipped_policy() -> ShippedPolicy | None:
-    """The policy, or None where its weights are not there: `weights/action`, `weights/planner`."""
-    action, planner = FOLDER / "weights" / "action", FOLDER / "weights" / "planner"
-    if not (action / "params").is_dir():
+    """The policy, or None where its weights are not there: `weights`, and `planner_weights`."""
+    action, planner = FOLDER / "weights", FOLDER / "planner_weights"
+    if not _is_checkpoint(action):
         return None
-    return ShippedPolicy(action, planner if (planner / "params").is_dir() else None)
+    return ShippedPolicy(action, planner if _is_checkpoint(planner) else None)
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return (folder / "params").is_dir() or (folder / "model.safetensors").is_file()

@@ -91,7 +91,7 @@ def test_without_a_policy_the_one_that_comes_with_the_arm_is_served(monkeypatch,
     assert nothing.exit_code == 2
     assert "name what to measure" in re.sub(r"[\s│]+", " ", nothing.output)
 
-    (tmp_path / "weights" / "action" / "params").mkdir(parents=True)
+    (tmp_path / "weights" / "params").mkdir(parents=True)
     served = []
 
     @contextlib.contextmanager
@@ -102,7 +102,7 @@ def test_without_a_policy_the_one_that_comes_with_the_arm_is_served(monkeypatch,
     monkeypatch.setattr("openpi_flash_training.evaluation.server_process.serving", serving)
     assert run("--episodes", "1").exit_code == 0
     assert served == [
-        ("pi05_sim_cubes", str(tmp_path / "weights" / "action"), "sim_cubes.yaml"),
+        ("pi05_sim_cubes", str(tmp_path / "weights"), "sim_cubes.yaml"),
     ]
 
 
