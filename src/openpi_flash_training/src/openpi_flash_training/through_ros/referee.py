@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import rclpy
+from lifecycle_msgs.msg import State as LifecycleState
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
 from rclpy.client import Client
 from rclpy.context import Context
@@ -35,6 +36,10 @@ from sim_robot.scene_report import SceneReport, parse_report
 
 ANSWER_S = 90.0
 """How long a process may take to start, or to answer."""
+
+ASK_AGAIN_S = 15.0
+"""After which a service is asked again: a server that has not discovered the asking node when it
+answers loses its answer."""
 
 PICTURES = 2
 """Of each camera that show a new start before the robot may look."""
@@ -86,13 +91,14 @@ class Referee:
         client = self._node.create_client
         self._place = client(SetParameters, "/sim_robot/set_parameters")
         self._change = client(ChangeState, f"{node_name}/change_state")
+        self._get_state = client(GetState, f"{node_name}/get_state")
         self._set_prompt = client(SetPrompt, f"{node_name}/set_prompt")
         self._set_parameters = client(SetParameters, f"{node_name}/set_parameters")
 
     def configure(self) -> None:
         """Wait for both nodes, and have the policy's node connect to its server."""
         self._until(lambda: self._report is not None, "the simulated robot says nothing")
-        self._transition(Transition.TRANSITION_CONFIGURE)
+        self._bring_to(LifecycleState.PRIMARY_STATE_INACTIVE, Transition.TRANSITION_CONFIGURE)
 
     def set_parameters(self, values: Mapping[str, Any]) -> None:
         """Change dynamic parameters of the policy's node."""
@@ -116,7 +122,7 @@ class Referee:
         self._call(self._set_prompt, SetPrompt.Request(prompt=order.prompt, reset=True))
         report = self._until(lambda: self._placed(number), "the cameras show no new start")
         course = Course(trial, report.state.time)
-        self._transition(Transition.TRANSITION_ACTIVATE)
+        self._bring_to(LifecycleState.PRIMARY_STATE_ACTIVE, Transition.TRANSITION_ACTIVATE)
         self._is_active, self._course = True, course
         if camera is None:
             self._until(lambda: course.is_over, "the episode does not end")
@@ -190,13 +196,16 @@ class Referee:
     def _stand(self) -> None:
         """Deactivate the node: it brakes, and forgets where it has led the arm."""
         if self._is_active:
-            self._transition(Transition.TRANSITION_DEACTIVATE)
+            self._bring_to(LifecycleState.PRIMARY_STATE_INACTIVE, Transition.TRANSITION_DEACTIVATE)
             self._is_active = False
 
-    def _transition(self, number: int) -> None:
-        answer = self._call(self._change, ChangeState.Request(transition=Transition(id=number)))
-        if not answer.success:
-            raise PolicyFailedError("the robot's node cannot be configured; its log says why")
+    def _bring_to(self, state: int, transition: int) -> None:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        if self._call(self._change, request).success:
+            return
+        # refused also where it was asked twice, and has done it
+        if self._call(self._get_state, GetState.Request()).current_state.id != state:
+            raise PolicyFailedError("the robot's node cannot be configured")
 
     def _set(self, client: Client, values: Mapping[str, Any]) -> None:
         given = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
@@ -207,9 +216,17 @@ class Referee:
     def _call(self, client: Client, request: Any) -> Any:
         name = client.srv_name
         self._until(client.service_is_ready, f"there is no service {name}")
-        future = client.call_async(request)
-        self._until(future.done, f"no answer of {name}")
-        return future.result()
+        futures: list[Any] = []
+        ask_at = time.monotonic()
+
+        def answered() -> Any:
+            nonlocal ask_at
+            if time.monotonic() >= ask_at:
+                futures.append(client.call_async(request))
+                ask_at = time.monotonic() + ASK_AGAIN_S
+            return next((future for future in futures if future.done()), None)
+
+        return self._until(answered, f"no answer of {name}").result()
 
     def _until(self, value: Callable[[], Any], problem: str) -> Any:
         """Listen until there is a value."""
