@@ -70,6 +70,7 @@ class Referee:
     ) -> None:
         self._check, self._on_report = check, on_report
         self._report: SceneReport | None = None
+        self._reported_at = 0.0
         self._status: PolicyStatus | None = None
         self._course: Course | None = None
         self._is_active = False
@@ -125,7 +126,8 @@ class Referee:
         self._bring_to(LifecycleState.PRIMARY_STATE_ACTIVE, Transition.TRANSITION_ACTIVATE)
         self._is_active, self._course = True, course
         if camera is None:
-            self._until(lambda: course.is_over, "the episode does not end")
+            while not course.is_over:
+                self._listen()
             film = b""
         else:
             film = self._film(trial, course, camera)
@@ -144,6 +146,7 @@ class Referee:
 
     def _hear_report(self, message: String) -> None:
         self._report = report = parse_report(message.data)
+        self._reported_at = time.monotonic()
         self._on_report(report)
         if self._course is not None:
             self._course.hear_report(report)
@@ -184,7 +187,7 @@ class Referee:
                 camera.shoot(dict(newest), trial, course.progress)
                 due = time.monotonic() + 1 / FPS
                 while time.monotonic() < due:
-                    self._spin(due - time.monotonic())
+                    self._listen(due - time.monotonic())
             camera.shoot(dict(newest), trial, course.progress)
             return camera.develop()
         finally:
@@ -236,6 +239,12 @@ class Referee:
                 raise PolicyFailedError(f"{problem} within {ANSWER_S:.0f} s")
             self._spin(0.1)
         return found
+
+    def _listen(self, seconds: float = 0.1) -> None:
+        """Hear more of an episode, which ends by the simulated robot's own time."""
+        if time.monotonic() > self._reported_at + ANSWER_S:
+            raise PolicyFailedError(f"the simulated robot says nothing within {ANSWER_S:.0f} s")
+        self._spin(seconds)
 
     def _spin(self, seconds: float) -> None:
         self._check()
