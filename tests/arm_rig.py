@@ -27,11 +27,11 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
-from demo.ros_domain import reserved_ros_domain
 from flash_transport import QuicServer
 from openpi_flash_msgs.msg import PolicyStatus
 from sim_robot.node import SimRobotNode
 from sim_robot.robot import CAMERAS, HOME, JOINTS, LOWER_LIMITS, UPPER_LIMITS, camera_topic
+from sim_robot.ros_domain import reserved_ros_domain
 
 WAIT = 60.0
 CAMERA_PERIOD = 0.05

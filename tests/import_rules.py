@@ -63,6 +63,8 @@ class PackageRule:
     """Modules that have no business here."""
     network_in: frozenset[str] = frozenset()
     """Folders whose modules may use the network all the same."""
+    ros_in: frozenset[str] = frozenset()
+    """Folders whose modules may use ROS and our messages all the same."""
     third_party: frozenset[str] | None = None
     """The only third-party modules allowed; None leaves the choice to the package's pyproject."""
 
@@ -90,6 +92,7 @@ PACKAGES = {
         ROOT / "src/openpi_flash_training/src/openpi_flash_training",
         may_import=frozenset({"flash_transport", "openpi_flash_models", "openpi_flash_robot"}),
         forbidden=ROS_MODULES | {"flax", "openpi", "transformers"},
+        ros_in=frozenset({"through_ros"}),
     ),
     "openpi_flash_robot": PackageRule(
         ROOT / "src/openpi_flash_robot/openpi_flash_robot",
@@ -271,6 +274,7 @@ ROOMS = {
         ("demonstrations",),
         ("evaluation",),
         ("live",),
+        ("through_ros",),
         ("commands",),
     ),
     "openpi_flash_server": (

@@ -31,13 +31,13 @@ from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from demo.ros_domain import reserved_ros_domain
 from flash_transport import QuicServer
 from openpi_flash_msgs.msg import PolicyStatus
 from openpi_flash_robot.play.motion import Motion
 from openpi_flash_robot.settings.controllers import ControllerKind
 from openpi_flash_robot.settings.parse_settings import settings_from_parameters
 from openpi_flash_robot.settings.state_inputs import StateKind
+from sim_robot.ros_domain import reserved_ros_domain
 
 WAIT = 90.0
 STEP_S = 0.01

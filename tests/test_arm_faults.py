@@ -27,7 +27,6 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from test_arm_safety import assert_within_limits, way
 
-from demo.ros_domain import reserved_ros_domain
 from openpi_flash_msgs.msg import PolicyStatus
 from sim_robot.robot import (
     CAMERAS,
@@ -36,6 +35,7 @@ from sim_robot.robot import (
     TRAJECTORY_TOPIC,
     camera_topic,
 )
+from sim_robot.ros_domain import reserved_ros_domain
 
 # rclpy imports a message's type support on first use, and that a parser that warns
 pytestmark = pytest.mark.filterwarnings("ignore:module 'sre_:DeprecationWarning")

@@ -23,7 +23,7 @@ from demo.film import (
     write_film,
 )
 from demo.frames import Frame
-from demo.run_data import Subtask
+from demo.run_data import Episode, Subtask
 
 
 def camera_frames(times=(0.5, 1.0, 4.0), scene=(200, 30, 20), wrist=(20, 60, 200)):
@@ -38,6 +38,18 @@ def share_of(picture, colour, left=PANEL_LEFT):
     """Return the share of the plots' pixels, from a column to the right, that are near a colour."""
     pixels = np.asarray(picture.convert("RGB")).astype(int)[24 : SCENE[1], left:]
     return float((np.abs(pixels - ImageColor.getrgb(colour)).max(axis=-1) < 24).mean())
+
+
+def test_of_a_trained_policy_it_says_the_prompt_and_how_often_it_was_done():
+    done = Episode(1.0, "touch the red cube", 0, True, 0.9)
+    run = replace(good_run(), prompt="touch the red cube", is_judged=True, subtasks=())
+    (before, after), _ = film_pictures(
+        replace(run, episodes=(done,)), camera_frames(times=(0.5, 1.5))
+    )
+    (other, same), _ = film_pictures(run, camera_frames(times=(0.5, 1.5)))
+    words = (0, SCENE[1] + 36, WIDTH, HEIGHT)
+    assert before.crop(words).tobytes() == other.crop(words).tobytes()
+    assert after.crop(words).tobytes() != same.crop(words).tobytes()
 
 
 def test_there_is_a_picture_for_each_image_of_the_main_camera():

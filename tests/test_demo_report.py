@@ -23,7 +23,7 @@ BOUNDS = Bounds(max_observation_age=0.5, max_chunk_age=2.0)
 
 def test_the_live_line_shows_how_the_run_goes():
     run = good_run()
-    line = live_line(4.0, 10, run.inferences, run.statuses[0], "reach for the red cube")
+    line = live_line(4.0, 10, run.inferences, run.statuses[0], '"reach for the red cube"')
     assert line.startswith("  4.0 s | RUNNING over quic | 2.5 chunks/s | round trip p50 ")
     assert " ms | observation age 20 ms | " in line
     assert line.endswith('"reach for the red cube"')

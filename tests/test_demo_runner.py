@@ -13,8 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from demo.ros_domain import reserved_ros_domain
+from demo.arguments import parse_arguments
+from demo.runner import ROBOT_CONFIG, SEED
+from demo.served_policy import trained, untrained
 from demo.server_setup import checkpoint_path, free_ports, keep_checkpoint, server_config
+from sim_robot.episode import order_of_prompt
+from sim_robot.ros_domain import reserved_ros_domain
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -177,7 +181,7 @@ def test_two_runs_never_share_a_ros_domain():
 
 
 def test_a_domain_in_which_somebody_speaks_is_left_alone(monkeypatch):
-    monkeypatch.setattr("demo.ros_domain.LAST_DOMAIN", 2)
+    monkeypatch.setattr("sim_robot.ros_domain.LAST_DOMAIN", 2)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as speaker:
         speaker.bind(("", 7400 + 250 * 1 + 10))
         with reserved_ros_domain() as domain:
@@ -190,7 +194,8 @@ def test_the_server_is_told_its_checkpoints_and_ports_and_stays_on_this_machine(
     ports = free_ports()
     assert len({ports.action_websocket, ports.planner_websocket}) == 2
     assert len({ports.action_quic, ports.planner_quic}) == 2
-    config = server_config(tmp_path, ports, tmp_path / "state", "tidy up")
+    policy = untrained(tmp_path, ROBOT_CONFIG)
+    config = server_config(policy, ports, tmp_path / "state", "tidy up")
     assert config["host"] == "127.0.0.1"
     assert config["action"]["checkpoint_dir"] == str(tmp_path / "action")
     assert config["planner"]["checkpoint_dir"] == str(tmp_path / "planner")
@@ -201,9 +206,39 @@ def test_the_server_is_told_its_checkpoints_and_ports_and_stays_on_this_machine(
 def test_the_servers_own_loader_takes_the_config(tmp_path):
     from openpi_flash_server.config.file import parse_config
 
-    config = server_config(tmp_path, free_ports(), tmp_path / "state", "tidy up")
+    policy = untrained(tmp_path, ROBOT_CONFIG)
+    config = server_config(policy, free_ports(), tmp_path / "state", "tidy up")
     parsed = parse_config(json.dumps(config), {}, source="demo")
     assert parsed.mode == "combined"
+    assert not policy.is_trained
+
+
+def test_weights_that_were_trained_are_served_in_place_of_random_ones(tmp_path, monkeypatch):
+    from openpi_flash_server.config.file import parse_config
+
+    monkeypatch.setattr("sim_robot.shipped_policy.FOLDER", tmp_path)
+    assert trained(None) is None
+    action, planner = tmp_path / "weights", tmp_path / "planner_weights"
+    (action / "params").mkdir(parents=True)
+    policy = trained(None)
+    assert policy.is_trained
+    assert (policy.action, policy.planner) == (action, None)
+    config = server_config(policy, free_ports(), tmp_path / "state", "touch the red cube")
+    assert parse_config(json.dumps(config), {}, source="demo").mode == "action_only"
+    planner.mkdir()
+    (planner / "model.safetensors").touch()
+    assert trained(None).planner == planner
+    # the user's own come first
+    assert trained(tmp_path / "mine").action == tmp_path / "mine"
+
+
+def test_episodes_have_starts_that_their_player_numbers(tmp_path):
+    order = order_of_prompt(parse_arguments([]).prompt, SEED, 0)
+    assert (order.task, order.cube) == ("touch", "red_cube")
+    with pytest.raises(SystemExit):
+        parse_arguments(["--weights", str(tmp_path)])
+    (tmp_path / "params").mkdir()
+    assert parse_arguments(["--weights", str(tmp_path)]).weights == tmp_path
 
 
 def test_the_checkpoint_is_kept_under_a_name_that_changes_with_the_models(tmp_path):

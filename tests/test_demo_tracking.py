@@ -59,6 +59,18 @@ def test_two_trajectories_between_two_samples_are_both_taken_in_order():
     assert_allclose(commanded_positions(sent, JOINTS, track)[1:, 0], [1.0, 1.0])
 
 
+def test_an_arm_that_was_put_elsewhere_is_commanded_from_there_by_what_came_after():
+    track = JointTrack(
+        np.arange(6.0), np.array([[0, 0], [1, -1], [2, -2], [9, -9], [9, -9], [10, -10]], float)
+    )
+    sent = [trajectory(0.0, (2.0, 2.0)), trajectory(4.0, (1.0, 10.0))]
+    commanded = commanded_positions(sent, JOINTS, track, placed=[2.5])
+    assert_allclose(commanded[:3, 0], [0.0, 1.0, 2.0])
+    assert np.isnan(commanded[3]).all()
+    assert_allclose(commanded[4:, 0], [9.0, 10.0])
+    assert_allclose(travel(track, placed=[2.5]), [3.0, 3.0])
+
+
 def test_rms_leaves_out_what_is_not_known():
     a = np.array([[np.nan, np.nan], [3.0, 1.0], [4.0, 1.0]])
     assert_allclose(rms_difference(a, np.zeros_like(a)), [np.sqrt(12.5), 1.0])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from demo_runs import good_run
 
-from demo.run_data import JointTrack, State, Status, Subtask
+from demo.run_data import Episode, JointTrack, State, Status, Subtask
 from demo.verdict import Bounds, judge, passed
 
 BOUNDS = Bounds(max_observation_age=0.5, max_chunk_age=2.0)
@@ -108,6 +108,39 @@ def test_a_run_fails_exactly_the_check_that_it_breaks(name):
     run = spoil(change)
     assert failed(run) == expected
     assert not passed(judge(run, BOUNDS))
+
+
+def judged(*successes):
+    """Return a run in which episodes were played, one after the other."""
+    episodes = tuple(
+        Episode(2.0 * (n + 1), "touch the red cube", n, done, 1.5)
+        for n, done in enumerate(successes)
+    )
+    return replace(
+        good_run(), prompt="touch the red cube", is_judged=True, episodes=episodes, subtasks=()
+    )
+
+
+def test_a_trained_policy_has_to_do_what_the_prompt_says():
+    (check, *_) = judge(judged(True, False, True), BOUNDS)
+    assert str(check) == (
+        'ok     "touch the red cube" done: 2 of 3 episodes, in 1.5 s (bound: at least 1)'
+    )
+    without_planner = replace(judged(False, False), has_planner=False)
+    assert failed(without_planner) == {'"touch the red cube" done': "0 of 2 episodes (at least 1)"}
+
+
+def test_between_episodes_the_node_is_not_active_and_a_subtask_is_only_said_by_a_planner():
+    run = replace(
+        judged(True),
+        has_planner=False,
+        statuses=(status(State.RUNNING), status(State.PAUSED, "not active"), status(State.RUNNING)),
+    )
+    assert failed(run) == {}
+    assert "left RUNNING" in failed(replace(run, is_judged=False, episodes=()))
+    held = replace(run, statuses=(*run.statuses, status(State.HOLDING, "chunk is late")))
+    assert "left RUNNING" in failed(held)
+    assert list(failed(replace(run, has_planner=True))) == ["subtask in words"]
 
 
 def test_an_arm_that_stands_still_has_not_moved():

@@ -14,9 +14,9 @@ from extra_ros_packages import use_extra_packages
 from rclpy.action import ActionServer
 from rclpy.executors import SingleThreadedExecutor
 
-from demo.ros_domain import reserved_ros_domain
 from openpi_flash_client_node.ros.gripper_action import GripperAction
 from openpi_flash_robot.settings.controllers import Controller, ControllerKind
+from sim_robot.ros_domain import reserved_ros_domain
 
 pytestmark = [
     # rclpy imports a message's type support on first use, and that a parser that warns

@@ -15,6 +15,7 @@ from import_rules import (
     PACKAGES,
     PURE_MODULES,
     ROOMS,
+    ROS_MODULES,
     PackageRule,
 )
 
@@ -35,8 +36,10 @@ def violations(name: str, rule: PackageRule) -> list[str]:
     assert files, f"{rule.source} holds no Python: has {name} moved?"
     found = []
     for path in files:
-        may_use_network = path.relative_to(rule.source).parts[0] in rule.network_in
-        forbidden = rule.forbidden - (NETWORK_MODULES if may_use_network else frozenset())
+        folder = path.relative_to(rule.source).parts[0]
+        forbidden = rule.forbidden
+        forbidden -= NETWORK_MODULES if folder in rule.network_in else frozenset()
+        forbidden -= ROS_MODULES if folder in rule.ros_in else frozenset()
         for module, line in imports_of(path):
             ours = module in OUR_PACKAGES and module != name and module not in rule.may_import
             foreign = (

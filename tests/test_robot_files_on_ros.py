@@ -17,7 +17,7 @@ from extra_ros_packages import extra_environment, use_extra_packages
 from robot_files import FOLDER, NAMES, parameters_of
 from robot_on_ros import driving
 
-from demo.ros_domain import reserved_ros_domain
+from sim_robot.ros_domain import reserved_ros_domain
 
 pytestmark = [
     # rclpy imports a message's type support on first use, and that a parser that warns

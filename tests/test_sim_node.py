@@ -13,14 +13,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demo.ros_domain import reserved_ros_domain
+from openpi_flash_training.demonstrations.expert import chunk
+from sim_robot.episode import EpisodeOrder
 from sim_robot.gl_backend import RenderingUnavailableError, choose_gl_backend
-from sim_robot.robot import HOME, JOINTS
+from sim_robot.robot import HOME, JOINTS, SCENE_TOPIC
+from sim_robot.ros_domain import reserved_ros_domain
+from sim_robot.scene_report import parse_report
+from sim_robot.tasks import TASKS, Outcome
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
+from rcl_interfaces.srv import SetParameters  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
 from sensor_msgs.msg import Image, JointState  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
 
 # rclpy imports a message's type support on first use, and that a parser that warns
@@ -187,6 +194,71 @@ def test_a_trajectory_it_cannot_follow_is_rejected_with_the_reason():
         code, output = stop(process, signal.SIGTERM)
         assert code == 0
         assert "trajectory rejected: unknown joints ['tail']" in output
+
+
+def test_an_ordered_episode_puts_arm_and_cubes_to_its_start_and_is_judged():
+    order = EpisodeOrder("touch", "blue_cube", 7, 3)
+    with (
+        sim_robot("--camera-hz", "0") as (process, domain),
+        listener(domain) as (node, spin_until),
+    ):
+        reports, states = [], []
+        node.create_subscription(
+            String, SCENE_TOPIC, lambda m: reports.append(parse_report(m.data)), 100
+        )
+        node.create_subscription(JointState, "/joint_states", states.append, 10)
+        publisher = node.create_publisher(JointTrajectory, "/arm_controller/joint_trajectory", 2)
+        client = node.create_client(SetParameters, "/sim_robot/set_parameters")
+        spin_until(
+            lambda: client.service_is_ready() and publisher.get_subscription_count() and reports,
+            "discovery",
+        )
+        assert reports[-1].episode == 0
+
+        def ask(text):
+            value = Parameter("episode", value=text).to_parameter_msg()
+            answer = client.call_async(SetParameters.Request(parameters=[value]))
+            spin_until(answer.done, "an answer")
+            return answer.result().results[0]
+
+        refused = ask("touch pink 7 3")
+        assert not refused.successful
+        assert "'pink' is not one of red, green, blue" in refused.reason
+        late = trajectory(list(JOINTS), (5.0, HOME))
+        late.header.stamp = node.get_clock().now().to_msg()
+        assert ask(str(order)).successful
+        spin_until(lambda: reports[-1].episode == 1, "the episode")
+        np.testing.assert_allclose(reports[-1].state.joints, order.start().joints, atol=5e-3)
+        placed = [(cube.x, cube.y) for cube in order.start().cubes]
+        np.testing.assert_allclose([c[:2] for c in reports[-1].state.cubes], placed, atol=1e-3)
+
+        # what was sent before does not lead the arm away; the controller holds the new place
+        publisher.publish(late)
+        count = len(states)
+        spin_until(lambda: len(states) > count + 25, "half a second")
+        np.testing.assert_allclose(states[-1].position, order.start().joints, atol=5e-3)
+        gaps = np.diff([nanoseconds(state.header.stamp) for state in states])
+        assert gaps.min() > 0
+
+        # the hand comes down on the blue cube
+        scene = reports[-1].state
+        for _ in range(40):
+            chunk_of = chunk(TASKS["touch"], order.cube, scene, horizon=10, step_s=0.1)
+            publisher.publish(
+                trajectory(list(JOINTS), *((0.1 * k, chunk_of[k].tolist()) for k in range(1, 10)))
+            )
+            count = len(reports)
+            spin_until(lambda count=count: len(reports) > count + 10, "a fifth of a second")
+            scene = reports[-1].state
+            if reports[-1].progress.outcome is not Outcome.RUNNING:
+                break
+        assert reports[-1].progress.outcome is Outcome.SUCCESS
+        assert reports[-1].progress.chosen == "blue_cube"
+        assert any(any(row) for report in reports for row in report.commanded)
+        code, output = stop(process, signal.SIGTERM)
+        assert code == 0
+        assert "episode 1: touch the blue cube, start 3 of 7" in output
+        assert "trajectory left out: the arm was put to another place after it" in output
 
 
 def test_a_faster_robot_publishes_the_clock_it_lives_by():

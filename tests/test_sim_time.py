@@ -45,3 +45,13 @@ def test_a_stamp_and_a_second_convert_into_each_other():
 def test_a_speed_that_is_not_positive_is_refused():
     with pytest.raises(ValueError, match="speed must be greater than 0, got 0"):
         SimTime(0, 0.0, 0)
+
+
+def test_a_clock_that_has_waited_goes_on_from_there_and_the_wall_s_never_waits():
+    time = SimTime(0.5, 100.0, 0)
+    assert time.now(104.0, 0) == 2.0
+    time.wait(0.5)
+    assert time.now(104.0, 0) == 1.5
+    assert time.now(106.0, 0) == 2.5
+    with pytest.raises(ValueError, match="waits for nobody"):
+        SimTime(1.0, 100.0, 0).wait(0.1)

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from accounting import cpu_seconds
 from results_page import machine, replace_section
 
-from demo.ros_domain import reserved_ros_domain
+from sim_robot.ros_domain import reserved_ros_domain
 
 HERE = Path(__file__).parent
 PUBLISHED = 90

@@ -24,6 +24,8 @@ def main() -> int:
         output=(arguments.output or default_output(datetime.datetime.now())).resolve(),
         cache=(arguments.cache or ROOT / "demo_output" / "cache").resolve(),
         film=arguments.film and arguments.film.resolve(),
+        is_untrained=arguments.untrained,
+        weights=arguments.weights and arguments.weights.resolve(),
     )
     in_place = sys.stdout.isatty() and not arguments.headless
     terminal = Terminal(sys.stdout, in_place=in_place)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-DEFAULT_PROMPT = "put the red cube on the plate"
+DEFAULT_PROMPT = "touch the red cube"
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class Arguments:
     cache: Path | None
     """None: demo_output/cache."""
     prompt: str
+    weights: Path | None
+    """None: those that come with the project, or random ones."""
+    untrained: bool
     film: Path | None
 
 
@@ -45,8 +48,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="scripts/demo",
         description="Run the policy server, a simulated robot and the robot node as processes on "
         "this machine, print their state, and check the run. Write plots, camera images and an "
-        "MCAP file. Exit code 0: action chunks arrived, the arm followed them, and none was older "
-        "than the robot's settings allow.",
+        "MCAP file. Exit code 0: action chunks arrived, the arm followed them, none was older "
+        "than the robot's settings allow, and with trained weights it did what the prompt says.",
     )
     parser.add_argument(
         "--seconds",
@@ -89,7 +92,20 @@ def _parser() -> argparse.ArgumentParser:
         "--prompt",
         default=DEFAULT_PROMPT,
         metavar="TEXT",
-        help="the instruction to the robot (default: %(default)s)",
+        help='the instruction to the robot, as in "touch the blue cube" (default: %(default)s)',
+    )
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument(
+        "--untrained",
+        action="store_true",
+        help="random weights, also where trained ones come with the project",
+    )
+    weights.add_argument(
+        "--weights",
+        type=_checkpoint,
+        metavar="DIR",
+        help="a checkpoint of yours for the config pi05_sim_cubes (default: the one in "
+        "examples/sim_policy/weights; where there is none, random weights)",
     )
     return parser
 
@@ -102,6 +118,15 @@ def _seconds(text: str) -> float:
     if not 2 <= value <= 3600:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 2 to 3600")
     return value
+
+
+def _checkpoint(text: str) -> Path:
+    path = Path(text)
+    if not (path / "params").is_dir() and not (path / "model.safetensors").is_file():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no checkpoint: it has neither a folder params nor model.safetensors"
+        )
+    return path
 
 
 def _gif(text: str) -> Path:

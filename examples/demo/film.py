@@ -95,7 +95,7 @@ def film_pictures(run: RunData, frames: Sequence[Frame]) -> tuple[list[Image.Ima
     """Return a picture for each image of the main camera, and their times in seconds."""
     moments = sorted((f for f in frames if f.camera == MAIN_CAMERA), key=lambda f: f.time)
     insets = sorted((f for f in frames if f.camera == INSET_CAMERA), key=lambda f: f.time)
-    commanded = commanded_positions(run.trajectories, run.joints, run.measured)
+    commanded = commanded_positions(run.trajectories, run.joints, run.measured, run.placed)
     shown = _most_moved(run)
     scales = [_scale(run, commanded, joint, row) for row, joint in enumerate(shown)]
     pictures = []
@@ -125,7 +125,7 @@ def _palette(pictures: Sequence[Image.Image]) -> Image.Image:
 
 def _most_moved(run: RunData) -> list[int]:
     """Return the joints that travel most, in the robot's order."""
-    order = np.argsort(travel(run.measured))[::-1][:JOINTS_SHOWN]
+    order = np.argsort(travel(run.measured, run.placed))[::-1][:JOINTS_SHOWN]
     return sorted(int(joint) for joint in order)
 
 
@@ -226,8 +226,14 @@ def _draw_words(draw: ImageDraw.ImageDraw, run: RunData, now: float) -> None:
         words.append(f"round trip {1e3 * inference.total:.0f} ms")
     top = SCENE[1] + 10
     draw.text((12, top), "    ".join(words), INK, font=_font(15))
-    draw.text((12, top + 28), "subtask", FAINT, font=_font(15))
-    draw.text((82, top + 28), subtask.text if subtask is not None else "", INK, font=_font(15))
+    title, text = "subtask", subtask.text if subtask is not None else ""
+    if run.is_judged:
+        ended = [episode for episode in run.episodes if episode.ended <= now]
+        done = sum(episode.is_success for episode in ended)
+        title, text = "prompt", f"{run.prompt}    {done} of {len(ended)} done"
+        text += f"    {subtask.text}" if subtask is not None else ""
+    draw.text((12, top + 28), title, FAINT, font=_font(15))
+    draw.text((82, top + 28), text, INK, font=_font(15))
 
 
 def _newest_frame(frames: Sequence[Frame], now: float) -> Frame | None:

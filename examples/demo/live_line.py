@@ -14,7 +14,7 @@ def live_line(
     chunks: int,
     inferences: Sequence[Inference],
     status: Status | None,
-    subtask: str,
+    words: str,
 ) -> str:
     """Return the state of the run in one line.
 
@@ -23,7 +23,7 @@ def live_line(
       chunks: how many have arrived since.
       inferences: what is known about each.
       status: the newest.
-      subtask: the newest, in words.
+      words: what else there is to say: the newest subtask, or how many episodes were done.
     """
     parts = [f"{elapsed:5.1f} s"]
     if status is not None:
@@ -35,8 +35,8 @@ def live_line(
         parts.append(f"observation age {inferences[-1].observation_age * 1e3:.0f} ms")
     if status is not None and status.message:
         parts.append(status.message)
-    elif subtask:
-        parts.append(f'"{subtask}"')
+    elif words:
+        parts.append(words)
     return " | ".join(parts)
 
 

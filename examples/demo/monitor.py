@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from demo.frames import Frame, FrameKeeper
 from demo.recording import Recording
 from demo.run_data import (
     Chunk,
+    Episode,
     Inference,
     JointTrack,
     RunData,
@@ -138,8 +139,24 @@ class Monitor:
         """Let the run begin with the first trajectory that was sent, or now."""
         self._began = self._trajectories[0].received if self._trajectories else self._now()
 
-    def run_data(self, transport: str, prompt: str) -> RunData:
-        """Return everything heard since the run began; exit codes are still to come."""
+    def run_data(
+        self,
+        transport: str,
+        prompt: str,
+        *,
+        has_planner: bool = True,
+        episodes: Sequence[Episode] | None = None,
+        placed: Sequence[int] = (),
+    ) -> RunData:
+        """Return everything heard since the run began; exit codes are still to come.
+
+        Args:
+          transport: "quic" or "websocket".
+          prompt: the instruction.
+          has_planner: whether a subtask is said.
+          episodes: that were played, ended in seconds of the system's clock; None: none of a task.
+          placed: when the arm was put to a new start, nanoseconds of the system's clock.
+        """
         everything = RunData(
             joints=JOINTS,
             seconds=self._now(),
@@ -154,6 +171,13 @@ class Monitor:
             reference=_track(self._reference),
             images=dict(self._images),
             exit_codes={},
+            is_judged=episodes is not None,
+            episodes=tuple(
+                replace(episode, ended=episode.ended - self._epoch * 1e-9)
+                for episode in episodes or ()
+            ),
+            placed=tuple(self._seconds(at) for at in placed),
+            has_planner=has_planner,
         )
         return since(everything, self._began)
 

@@ -45,7 +45,7 @@ _STYLE: Any = {
 
 def plot_joints(run: RunData, path: Path) -> None:
     """Draw commanded against measured positions, whole run and close-up, chunk borders marked."""
-    commanded = commanded_positions(run.trajectories, run.joints, run.measured)
+    commanded = commanded_positions(run.trajectories, run.joints, run.measured, run.placed)
     errors = rms_difference(commanded, run.measured.positions)
     begin, end = _close_up(run)
     with mpl.rc_context(_STYLE):

@@ -29,7 +29,7 @@ def write_report(
 
 def summary(run: RunData, checks: Sequence[Check]) -> dict[str, Any]:
     """Return the run in numbers; names carry their units."""
-    commanded = commanded_positions(run.trajectories, run.joints, run.measured)
+    commanded = commanded_positions(run.trajectories, run.joints, run.measured, run.placed)
     numbers: dict[str, Any] = {
         "passed": passed(checks),
         "seconds": round(run.seconds, 3),
@@ -38,8 +38,17 @@ def summary(run: RunData, checks: Sequence[Check]) -> dict[str, Any]:
         "chunks": len(run.chunks),
         "chunks_per_second": _number(len(run.chunks) / run.seconds if run.seconds else 0.0),
         "images": dict(run.images),
+        "episodes": [
+            {
+                "prompt": episode.prompt,
+                "start": episode.start,
+                "success": episode.is_success,
+                "seconds": round(episode.seconds, 3),
+            }
+            for episode in run.episodes
+        ],
         "subtasks": list(dict.fromkeys(subtask.text for subtask in run.subtasks)),
-        "travel_rad": _by_joint(run, travel(run.measured)),
+        "travel_rad": _by_joint(run, travel(run.measured, run.placed)),
         "command_error_rms_rad": _by_joint(run, rms_difference(commanded, run.measured.positions)),
         "exit_codes": dict(run.exit_codes),
         "checks": [

@@ -103,6 +103,19 @@ class Subtask:
 
 
 @dataclass(frozen=True)
+class Episode:
+    """One episode that has ended."""
+
+    ended: float
+    prompt: str
+    start: int
+    """Number of its start."""
+    is_success: bool
+    seconds: float
+    """From when the robot was let go to success, or the time limit."""
+
+
+@dataclass(frozen=True)
 class JointTrack:
     """Joint positions over time, by their stamps."""
 
@@ -132,6 +145,12 @@ class RunData:
     images: Mapping[str, int]
     """Pictures received, by camera."""
     exit_codes: Mapping[str, int]
+    is_judged: bool = False
+    """Whether episodes of a task were played: between two of them the node is not active."""
+    episodes: Sequence[Episode] = ()
+    placed: Sequence[float] = ()
+    """When the arm was put to a new start at once: the stamps of the first joint states there."""
+    has_planner: bool = True
 
 
 def since(run: RunData, began: float) -> RunData:
@@ -164,6 +183,12 @@ def since(run: RunData, began: float) -> RunData:
             *(replace(subtask, received=0.0) for subtask in before[-1:]),
             *_later(kept, began),
         ),
+        episodes=tuple(
+            replace(episode, ended=episode.ended - began)
+            for episode in run.episodes
+            if episode.ended >= began
+        ),
+        placed=tuple(at - began for at in run.placed if at >= began),
         measured=_track_since(run.measured, began),
         reference=_track_since(run.reference, began),
     )

@@ -19,8 +19,8 @@ from demo.live_line import live_line
 from demo.processes import Command, ProcessDiedError, Processes
 from demo.recording import Recording
 from demo.report import summary_lines, write_report
-from demo.ros_domain import reserved_ros_domain
 from demo.run_data import RunData, State
+from demo.served_policy import ServedPolicy, trained, untrained
 from demo.server_setup import (
     Ports,
     checkpoint_path,
@@ -32,8 +32,11 @@ from demo.server_setup import (
 from demo.terminal import Terminal
 from demo.verdict import Bounds, judge, passed
 from demo.waiting import NotReadyError, is_healthy, wait_until
+from sim_robot.episode import order_of_prompt
+from sim_robot.ros_domain import reserved_ros_domain
 
 if TYPE_CHECKING:
+    from demo.episodes import EpisodePlayer
     from demo.monitor import Monitor
 
 ROOT = Path(__file__).parent.parent.parent
@@ -45,6 +48,9 @@ SERVER_LIMIT = 300.0
 ROBOT_LIMIT = 60.0
 FIRST_CHUNK_LIMIT = 60.0
 CHECKPOINT_LIMIT = 300.0
+
+SEED = 7
+"""Of the starts."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,10 @@ class Options:
     """Where the checkpoint is kept between runs."""
     film: Path | None = None
     """Where a film of the run goes, if one is wanted."""
+    weights: Path | None = None
+    """A checkpoint of the user's for the arm; None: the project's own, or random weights."""
+    is_untrained: bool = False
+    """Whether weights are random, also where there are trained ones."""
 
 
 def run_demo(options: Options, terminal: Terminal) -> int:
@@ -109,12 +119,15 @@ class _Demo:
         self._options = options
         self._terminal = terminal
         self._processes = processes
+        self._player: EpisodePlayer | None = None
 
     def run(self) -> int:
         ports = free_ports()
-        checkpoint = self._checkpoint()
-        self._start_server(checkpoint, ports)
+        policy = self._policy()
+        order = order_of_prompt(self._options.prompt, SEED, 0) if policy.is_trained else None
+        self._start_server(policy, ports)
         # rclpy reads the environment when it is imported
+        from demo.episodes import EpisodePlayer
         from demo.monitor import Monitor
 
         film_seconds = 0.0 if self._options.film is None else FILM_SECONDS
@@ -124,15 +137,36 @@ class _Demo:
             contextlib.closing(Monitor(recording, self._options.seconds, film_seconds)) as monitor,
         ):
             self._start_robot(monitor)
-            self._start_node(monitor, ports)
-            self._watch(monitor)
-            run = monitor.run_data(self._options.transport, self._options.prompt)
+            if order is not None:
+                self._player = EpisodePlayer(int(os.environ["ROS_DOMAIN_ID"]), order)
+            try:
+                self._start_node(monitor, policy, ports)
+                self._watch(monitor)
+            finally:
+                if self._player is not None:
+                    self._player.close()
+            run = self._run_data(monitor, policy)
             frames, film = list(monitor.frames), list(monitor.film)
         self._terminal.say("  stopping")
         self._processes.stop_all()
         if self._options.film is not None:
             self._draw_film(run, film, self._options.film)
-        return self._conclude(replace(run, exit_codes=dict(self._processes.exit_codes)), frames)
+        run = replace(run, exit_codes=dict(self._processes.exit_codes))
+        return self._conclude(run, frames, policy)
+
+    def _policy(self) -> ServedPolicy:
+        found = None if self._options.is_untrained else trained(self._options.weights)
+        return found or untrained(self._checkpoint(), ROBOT_CONFIG)
+
+    def _run_data(self, monitor: Monitor, policy: ServedPolicy) -> RunData:
+        player = self._player
+        return monitor.run_data(
+            self._options.transport,
+            self._options.prompt,
+            has_planner=policy.planner is not None,
+            episodes=None if player is None else player.episodes,
+            placed=[] if player is None else player.placed,
+        )
 
     def _checkpoint(self) -> Path:
         finished = checkpoint_path(self._options.cache)
@@ -152,10 +186,10 @@ class _Demo:
         keep_checkpoint(unfinished, finished)
         return finished
 
-    def _start_server(self, checkpoint: Path, ports: Ports) -> None:
+    def _start_server(self, policy: ServedPolicy, ports: Ports) -> None:
         config = self._options.output / "server_config.json"
         state = self._options.cache / "server"
-        write_server_config(config, server_config(checkpoint, ports, state, self._options.prompt))
+        write_server_config(config, server_config(policy, ports, state, self._options.prompt))
         self._processes.start(
             Command(
                 "server",
@@ -164,7 +198,10 @@ class _Demo:
             )
         )
         self._wait(
-            lambda: is_healthy(ports.action_websocket) and is_healthy(ports.planner_websocket),
+            lambda: (
+                is_healthy(ports.action_websocket)
+                and (policy.planner is None or is_healthy(ports.planner_websocket))
+            ),
             "policy server: loaded, compiled, ready",
             SERVER_LIMIT,
         )
@@ -184,21 +221,23 @@ class _Demo:
             monitor,
         )
 
-    def _start_node(self, monitor: Monitor, ports: Ports) -> None:
+    def _start_node(self, monitor: Monitor, policy: ServedPolicy, ports: Ports) -> None:
         parameters = {
             "server": "127.0.0.1",
             "port": ports.action(self._options.transport),
             "transport": self._options.transport,
             "prompt": self._options.prompt,
             "dry_run": "false",
+            # episodes begin when their player says so
+            "autostart": "true" if self._player is None else "false",
         }
         arguments = [sys.executable, "-m", "openpi_flash_client_node", "--ros-args"]
-        arguments += ["-r", "__ns:=/openpi", "--params-file", str(ROBOT_CONFIG)]
+        arguments += ["-r", "__ns:=/openpi", "--params-file", str(policy.node_file)]
         for name, value in parameters.items():
             arguments += ["-p", f"{name}:={value}"]
         self._processes.start(Command("node", arguments))
         self._wait(
-            lambda: _is_running(monitor),
+            lambda: _is_running(monitor) or self._failure is not None,
             "robot node: first chunk executed",
             FIRST_CHUNK_LIMIT,
             monitor,
@@ -208,12 +247,31 @@ class _Demo:
         monitor.begin()
         while (elapsed := monitor.elapsed) < self._options.seconds:
             self._processes.check()
-            subtask = monitor.subtasks[-1].text if monitor.subtasks else ""
             line = live_line(
-                elapsed, monitor.chunks_so_far, monitor.inferences, monitor.status, subtask
+                elapsed,
+                monitor.chunks_so_far,
+                monitor.inferences,
+                monitor.status,
+                self._words(monitor),
             )
             self._terminal.live(f"  {line}", elapsed)
             monitor.spin(min(0.25, self._options.seconds - elapsed))
+
+    def _words(self, monitor: Monitor) -> str:
+        """What the live line ends with."""
+        words = [f'"{monitor.subtasks[-1].text}"'] if monitor.subtasks else []
+        if self._player is not None:
+            if self._failure is not None:
+                raise NotReadyError(self._failure)
+            episodes = self._player.episodes
+            done = sum(episode.is_success for episode in episodes)
+            words.append(f'"{self._options.prompt}" {done} of {len(episodes)} done')
+        return ", ".join(words)
+
+    @property
+    def _failure(self) -> str | None:
+        """Why no episodes can be played; None: they are, or there are none to play."""
+        return None if self._player is None else self._player.failure
 
     def _draw_film(self, run: RunData, frames: list[Frame], path: Path) -> None:
         try:
@@ -223,8 +281,8 @@ class _Demo:
         else:
             self._terminal.say(f"  film: {path}")
 
-    def _conclude(self, run: RunData, frames: list[Frame]) -> int:
-        checks = judge(run, bounds_of(ROBOT_CONFIG))
+    def _conclude(self, run: RunData, frames: list[Frame], policy: ServedPolicy) -> int:
+        checks = judge(run, bounds_of(policy.node_file))
         write_report(self._options.output, run, frames, checks)
         for line in summary_lines(run, checks):
             self._terminal.say(line)

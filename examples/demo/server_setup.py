@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MODEL_CONFIG = "pi05_sim_arm"
+from demo.served_policy import ServedPolicy
 
 
 @dataclass(frozen=True)
@@ -46,28 +46,34 @@ def _free_port(held: contextlib.ExitStack, kind: socket.SocketKind) -> int:
     return int(probe.getsockname()[1])
 
 
-def server_config(checkpoint: Path, ports: Ports, state_dir: Path, prompt: str) -> dict[str, Any]:
-    """Return the server's config: an action slot and a planner, for this machine only."""
-    return {
+def server_config(
+    policy: ServedPolicy, ports: Ports, state_dir: Path, prompt: str
+) -> dict[str, Any]:
+    """Return the server's config, for this machine only: an action slot, and a planner if any."""
+    config: dict[str, Any] = {
         "host": "127.0.0.1",
         "state_dir": str(state_dir),
         "admin": {"enabled": False},
         "action": {
-            "model_config_name": MODEL_CONFIG,
-            "checkpoint_dir": str(checkpoint / "action"),
+            "model_config_name": policy.config,
+            "checkpoint_dir": str(policy.action),
             "default_prompt": prompt,
         },
-        # weights that nobody trained find no end: a few words are enough to see
-        "planner": {"checkpoint_dir": str(checkpoint / "planner"), "max_generation_tokens": 8},
         "action_transport": {
             "websocket_port": ports.action_websocket,
             "quic_port": ports.action_quic,
         },
-        "planner_transport": {
+    }
+    if policy.robot_file is not None:
+        config["robot_files"] = [str(policy.robot_file)]
+    if policy.planner is not None:
+        # weights that nobody trained find no end: a few words are enough to see
+        config["planner"] = {"checkpoint_dir": str(policy.planner), "max_generation_tokens": 8}
+        config["planner_transport"] = {
             "websocket_port": ports.planner_websocket,
             "quic_port": ports.planner_quic,
-        },
-    }
+        }
+    return config
 
 
 def write_server_config(path: Path, config: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,15 +13,34 @@ from sim_robot.trajectory_follower import Trajectory as ControllerTrajectory
 
 
 def commanded_positions(
-    trajectories: Sequence[Trajectory], joints: Sequence[str], track: JointTrack
+    trajectories: Sequence[Trajectory],
+    joints: Sequence[str],
+    track: JointTrack,
+    placed: Sequence[float] = (),
 ) -> Array:
     """Return where the trajectories want the joints to be at the times of a track.
 
     What was sent is played again by a controller of our own, which starts where the track was when
-    the first trajectory came: [samples, joints], NaN before that.
+    the first trajectory came: [samples, joints], NaN before that. It starts anew whenever the arm
+    was put to another place.
     """
     commanded = np.full_like(track.positions, np.nan)
-    if not trajectories or not len(track.times):
+    borders = np.searchsorted(track.times, [-np.inf, *placed, np.inf])
+    for first, last in itertools.pairwise(borders.tolist()):
+        if first < last:
+            begin = float(track.times[first]) if first else -np.inf
+            end = float(track.times[last]) if last < len(track.times) else np.inf
+            sent = [t for t in trajectories if begin <= t.received < end]
+            part = JointTrack(track.times[first:last], track.positions[first:last])
+            commanded[first:last] = _commanded_from_one_place(sent, joints, part)
+    return commanded
+
+
+def _commanded_from_one_place(
+    trajectories: Sequence[Trajectory], joints: Sequence[str], track: JointTrack
+) -> Array:
+    commanded = np.full_like(track.positions, np.nan)
+    if not trajectories:
         return commanded
     at_first = int(np.searchsorted(track.times, trajectories[0].received))
     start = track.positions[min(at_first, len(track.positions) - 1)]
@@ -55,9 +75,15 @@ def at_times(track: JointTrack, times: Array) -> Array:
     return np.stack(columns, axis=1)
 
 
-def travel(track: JointTrack) -> Array:
-    """Return how far each joint has gone, back and forth added up: [joints], rad."""
-    return np.asarray(np.abs(np.diff(track.positions, axis=0)).sum(axis=0))
+def travel(track: JointTrack, placed: Sequence[float] = ()) -> Array:
+    """Return how far each joint has gone, back and forth added up: [joints], rad.
+
+    That the arm was put to another place is no way that it has gone.
+    """
+    moves = np.abs(np.diff(track.positions, axis=0))
+    arrivals = np.searchsorted(track.times, placed)
+    put = arrivals[(arrivals > 0) & (arrivals < len(track.times))] - 1
+    return np.asarray(np.delete(moves, put, axis=0).sum(axis=0))
 
 
 def _for_controller(trajectory: Trajectory, joints: Sequence[str]) -> ControllerTrajectory:

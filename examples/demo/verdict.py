@@ -23,7 +23,11 @@ class Bounds:
     max_chunk_age: float
     """Seconds from an observation to its chunk; the node's own parameter."""
     min_chunks_per_second: float = 1.0
-    """The node asks every 0.4 s; half of that is left to a loaded machine with two cores."""
+    """The node asks every 0.4 s; half of that is left to a loaded machine with two cores. Of
+    episodes, only what was played counts: not the time between two of them."""
+    min_successes: int = 1
+    """Episodes, of a policy that was trained: it does what the prompt says. How often is for
+    `openpi-flash eval` to measure, over more starts than a demo has."""
     min_travel: float = 0.3
     """Rad, back and forth added up, of the arm joint that went farthest."""
     max_servo_error: float = 0.01
@@ -53,6 +57,7 @@ class Check:
 def judge(run: RunData, bounds: Bounds) -> list[Check]:
     """Return every check of a run, passed or not."""
     return [
+        *([_successes(run, bounds)] if run.is_judged else []),
         _chunks(run, bounds),
         _sequence(run),
         _moved(run, bounds),
@@ -63,7 +68,7 @@ def judge(run: RunData, bounds: Bounds) -> list[Check]:
         _steady(run),
         _deadlines(run),
         _transport(run),
-        _subtask(run),
+        *([_subtask(run)] if run.has_planner else []),
         _images(run),
         _exit_codes(run),
     ]
@@ -74,8 +79,22 @@ def passed(checks: Sequence[Check]) -> bool:
     return all(check.ok for check in checks)
 
 
+def _successes(run: RunData, bounds: Bounds) -> Check:
+    done = [episode for episode in run.episodes if episode.is_success]
+    value = f"{len(done)} of {len(run.episodes)} episodes"
+    if done:
+        value += f", in {np.median([episode.seconds for episode in done]):.1f} s"
+    return Check(
+        f'"{run.prompt}" done',
+        len(done) >= bounds.min_successes,
+        value,
+        f"at least {bounds.min_successes}",
+    )
+
+
 def _chunks(run: RunData, bounds: Bounds) -> Check:
-    least = max(1, int(run.seconds * bounds.min_chunks_per_second))
+    played = sum(e.seconds for e in run.episodes) if run.is_judged else run.seconds
+    least = max(1, int(played * bounds.min_chunks_per_second))
     count = len(run.chunks)
     return Check("action chunks arrived", count >= least, str(count), f"at least {least}")
 
@@ -89,7 +108,7 @@ def _sequence(run: RunData) -> Check:
 def _moved(run: RunData, bounds: Bounds) -> Check:
     if len(run.measured.times) < 2:
         return Check("the arm moved", False, "no joint states", f"at least {bounds.min_travel} rad")
-    farthest = travel(run.measured)[:-1]  # the gripper is not in rad
+    farthest = travel(run.measured, run.placed)[:-1]  # the gripper is not in rad
     joint = int(np.argmax(farthest))
     return Check(
         "the arm moved",
@@ -107,7 +126,7 @@ def _servo(run: RunData, bounds: Bounds) -> Check:
 
 
 def _command(run: RunData, bounds: Bounds) -> Check:
-    commanded = commanded_positions(run.trajectories, run.joints, run.measured)
+    commanded = commanded_positions(run.trajectories, run.joints, run.measured, run.placed)
     errors = rms_difference(commanded, run.measured.positions)
     return _error_check(
         "measured against the trajectories sent", run, errors, bounds.max_command_error
@@ -118,6 +137,8 @@ def _error_check(name: str, run: RunData, errors: np.ndarray, bound: float) -> C
     limit = f"at most {bound:g} rad RMS"
     if not len(errors) or np.isnan(errors).any():
         return Check(name, False, "nothing to compare", limit)
+    if run.is_judged:
+        errors = errors[:-1]  # a gripper that holds a cube is not where it is commanded to be
     worst = int(np.argmax(errors))
     return Check(
         name,
@@ -146,11 +167,12 @@ def _oldest(name: str, ages: Sequence[float], bound: float) -> Check:
 
 def _steady(run: RunData) -> Check:
     # heartbeats repeat a state: what counts is how often it left RUNNING
+    allowed = {State.RUNNING} | ({State.PAUSED} if run.is_judged else set())
     before = [State.RUNNING, *(status.state for status in run.statuses)]
     left = [
         status
         for status, previous in zip(run.statuses, before, strict=False)
-        if status.state is not State.RUNNING and previous is State.RUNNING
+        if status.state not in allowed and previous is State.RUNNING
     ]
     value = "never"
     if left:

@@ -48,6 +48,8 @@ JOINT_STATES_TOPIC = "/joint_states"
 CONTROLLER = "arm_controller"
 TRAJECTORY_TOPIC = f"/{CONTROLLER}/joint_trajectory"
 REFERENCE_TOPIC = f"/{CONTROLLER}/reference"
+SCENE_TOPIC = "/sim_robot/scene"
+"""What is true in the scene, for whoever judges; see `scene_report`."""
 
 
 def camera_topic(camera: str) -> str:

@@ -34,6 +34,16 @@ class SimTime:
             self._offset = offset
         return seconds
 
+    def wait(self, seconds: float) -> None:
+        """Let simulated seconds take longer: `now` goes back by so many, before anybody heard it.
+
+        Raises:
+          ValueError: the time is the wall's, which waits for nobody.
+        """
+        if self.is_wall_time:
+            raise ValueError("wall time waits for nobody")
+        self._steady_start += seconds / self.speed
+
     def to_ros(self, seconds: float) -> int:
         """Return the ROS time of a simulated second, in nanoseconds."""
         return self._offset + round(seconds * 1e9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -18,6 +19,9 @@ try:
 except RenderingUnavailableError:
     CAN_DRAW = False
 needs_pictures = pytest.mark.skipif(not CAN_DRAW, reason="no OpenGL on this machine")
+
+
+THROUGH_ROS = ("--policy", "expert", "--through", "ros")
 
 
 def run(*arguments):
@@ -68,13 +72,38 @@ def test_a_report_is_one_file_with_tables_plots_and_a_film(tmp_path):
         (("--policy", "expert", "--method", "magic"), "'magic' is not one of latest"),
         (("--policy", "expert", "--delay", "soon"), "'soon' is no list of numbers"),
         (("--policy", "expert", "--loss", "1.2"), "loss is 1.2"),
-        ((), "name what to measure"),
+        (
+            (*THROUGH_ROS, "--delay", "50", "--workers", "2"),
+            "--delay, --workers: not with --through ros",
+        ),
+        ((*THROUGH_ROS, "--method", "stop_and_go"), "'stop_and_go' is not one of latest"),
     ],
 )
 def test_what_cannot_be_measured_is_said_before_anything_starts(arguments, message):
     result = run(*arguments)
     assert result.exit_code == 2
     assert message in re.sub(r"[\s│]+", " ", result.output)
+
+
+def test_without_a_policy_the_one_that_comes_with_the_arm_is_served(monkeypatch, tmp_path):
+    monkeypatch.setattr("sim_robot.shipped_policy.FOLDER", tmp_path)
+    nothing = run()
+    assert nothing.exit_code == 2
+    assert "name what to measure" in re.sub(r"[\s│]+", " ", nothing.output)
+
+    (tmp_path / "weights" / "params").mkdir(parents=True)
+    served = []
+
+    @contextlib.contextmanager
+    def serving(config, checkpoint, *, robot_file):
+        served.append((config, checkpoint, robot_file.name))
+        yield None  # the expert answers
+
+    monkeypatch.setattr("openpi_flash_training.evaluation.server_process.serving", serving)
+    assert run("--episodes", "1").exit_code == 0
+    assert served == [
+        ("pi05_sim_cubes", str(tmp_path / "weights"), "sim_cubes.yaml"),
+    ]
 
 
 def test_a_server_that_is_not_there_is_an_error_of_one_line():

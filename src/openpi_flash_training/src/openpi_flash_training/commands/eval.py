@@ -9,6 +9,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 
 GRID_DELAYS, GRID_LOSSES, GRID_HELD = "0,50,150,300", "0,0.1", "0,0.2"
 GRID_METHODS = "latest,temporal_ensemble,rtc,rtc_prefix,open_loop,stop_and_go,ignore_delay"
+
+
+class Through(enum.StrEnum):
+    """What lies between the policy and the arm."""
+
+    SIMULATION = "simulation"
+    ROS = "ros"
 
 
 class Transport(enum.StrEnum):
@@ -51,11 +59,33 @@ def evaluate(
         str | None, typer.Option(help="Serve this checkpoint here, a directory or a URL.")
     ] = None,
     policy: Annotated[
-        str, typer.Option(help="Its inference config; python:MODULE:NAME; or expert, the script.")
-    ] = "pi05_sim_arm",
+        str | None,
+        typer.Option(
+            help="Its inference config, pi05_sim_arm if not named; python:MODULE:NAME; or expert, "
+            "the script. Without a checkpoint: the policy that comes with the simulated robot."
+        ),
+    ] = None,
     robot_file: Annotated[
         Path | None, typer.Option(help="A file that defines the inference config or its robot.")
     ] = None,
+    through: Annotated[
+        Through,
+        typer.Option(
+            help="simulation: in simulated time, without ROS. ros: in real time, through the "
+            "simulated robot and the robot's node over ROS 2, and the network of this machine."
+        ),
+    ] = Through.SIMULATION,
+    control_hz: Annotated[
+        float, typer.Option(min=1, max=1000, help="Of --through ros: commands per second.")
+    ] = 50,
+    speed: Annotated[
+        float,
+        typer.Option(
+            min=0.01,
+            max=1,
+            help="Of --through ros: simulated seconds per second, for a machine that is too slow.",
+        ),
+    ] = 1,
     method: Annotated[
         str | None,
         typer.Option(help="How chunks are played; several, as in latest,rtc. [default: latest]"),
@@ -105,8 +135,8 @@ def evaluate(
     """Measure a policy on the simulated robot: how often it does what it is told.
 
     Episodes are played in simulated time: network and policy take the time that the options say,
-    whatever this machine needs. Without --server the policy is served here for as long as it is
-    measured.
+    whatever this machine needs. With --through ros time and network are real. Without --server the
+    policy is served here for as long as it is measured.
     """
     from openpi_flash_training.commands.progress import frame_progress
     from openpi_flash_training.commands.simulation_errors import one_line_errors
@@ -114,6 +144,13 @@ def evaluate(
     from sim_robot.tasks import TASKS
 
     tasks = _words(task, "--task", TASKS)
+    if through is Through.ROS:
+        simulated = {"--delay": delay, "--loss": loss, "--held": held, "--record": record}
+        given = [name for name, value in simulated.items() if value is not None]
+        given += ["--grid"] if grid else []
+        given += ["--workers"] if workers > 1 else []
+        if given:
+            raise typer.BadParameter(f"{', '.join(given)}: not with --through ros")
     link: dict[str, Any] = {}
     if api_key_file is not None:
         link["api_key_file"] = str(api_key_file)
@@ -133,6 +170,7 @@ def evaluate(
             is_grid=grid,
             inference_ms=inference_ms,
             execution_s=execution_s,
+            is_real=through is Through.ROS,
         )
         name = name_of(choice)
         trials = _trials(
@@ -145,7 +183,14 @@ def evaluate(
             is_recorded=record is not None,
         )
         with frame_progress("episodes", len(trials)) as progress:
-            results = run_trials(choice, trials, workers=workers, progress=progress)
+            if through is Through.ROS:
+                from openpi_flash_training.through_ros.run import run_trials_through_ros
+
+                results = run_trials_through_ros(
+                    choice, trials, control_hz=control_hz, speed=speed, progress=progress
+                )
+            else:
+                results = run_trials(choice, trials, workers=workers, progress=progress)
         if record is not None:
             _record(record, results)
     cells = _cells(results)
@@ -166,26 +211,30 @@ def _policy(
     server: str | None,
     transport: str,
     link: dict[str, Any],
-    policy: str,
+    policy: str | None,
     *,
     checkpoint: str | None,
     robot_file: Path | None,
 ) -> Iterator[PolicyChoice]:
     from openpi_flash_training.evaluation.served_policy import ServerChoice
     from openpi_flash_training.evaluation.server_process import serving
+    from sim_robot.shipped_policy import CONFIG, ROBOT_FILE, shipped_policy
 
     if server is not None:
         yield ServerChoice(server, transport, link)
     elif policy == "expert":
         yield None
-    elif checkpoint is None and not policy.startswith("python:"):
+    elif checkpoint is not None or (policy or "").startswith("python:"):
+        with serving(policy or "pi05_sim_arm", checkpoint, robot_file=robot_file) as choice:
+            yield choice
+    elif policy is None and (shipped := shipped_policy()) is not None:
+        with serving(CONFIG, str(shipped.action), robot_file=ROBOT_FILE) as choice:
+            yield choice
+    else:
         raise typer.BadParameter(
             "name what to measure: --server HOST:PORT, --checkpoint DIR, --policy "
             "python:MODULE:NAME, or --policy expert"
         )
-    else:
-        with serving(policy, checkpoint, robot_file=robot_file) as choice:
-            yield choice
 
 
 def _conditions(
@@ -194,7 +243,9 @@ def _conditions(
     is_grid: bool,
     inference_ms: float,
     execution_s: float,
+    is_real: bool,
 ) -> list[Conditions]:
+    from openpi_flash_robot.play.splice.methods import CHUNK_METHODS
     from openpi_flash_training.evaluation.conditions import METHODS, grid
 
     usual = ("latest", "0", "0", "0")
@@ -204,16 +255,15 @@ def _conditions(
         a if a is not None else b for a, b in zip(given, usual, strict=True)
     )
     try:
-        return list(
-            grid(
-                _words(method, "--method", METHODS),
-                _numbers(delay, "--delay"),
-                _numbers(loss, "--loss"),
-                _numbers(held, "--held"),
-                inference_ms=inference_ms,
-                execution_s=execution_s,
-            )
+        found = grid(
+            _words(method, "--method", CHUNK_METHODS if is_real else METHODS),
+            _numbers(delay, "--delay"),
+            _numbers(loss, "--loss"),
+            _numbers(held, "--held"),
+            inference_ms=0.0 if is_real else inference_ms,
+            execution_s=execution_s,
         )
+        return [replace(conditions, is_real=is_real) for conditions in found]
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 

@@ -31,6 +31,8 @@ class Conditions:
         held: share of the control periods in which no command reaches the arm, 0 to 1; it stays
             where it was told to be before.
         execution_s: how long a chunk is played before the next observation is taken.
+        is_real: time and network are the real ones, and the values of delay, inference, loss and
+            held mean nothing.
     """
 
     method: str = "latest"
@@ -39,6 +41,7 @@ class Conditions:
     loss: float = 0.0
     held: float = 0.0
     execution_s: float = 0.4
+    is_real: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

@@ -132,6 +132,7 @@ def as_json(cell: Cell) -> dict[str, Any]:
     return {
         "task": cell.task,
         "prompts": "swapped" if cell.is_swapped else "plain",
+        "through": "ros" if given.is_real else "simulation",
         "method": given.method,
         "delay_ms": given.delay_ms,
         "inference_ms": given.inference_ms,

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from openpi_flash_training.evaluation.conditions import Conditions
 from openpi_flash_training.evaluation.measures import NOTHING, Cell, Share
 from openpi_flash_training.evaluation.plots import delays_png, stages_png
 from openpi_flash_training.evaluation.trial_result import TrialResult
@@ -91,11 +92,12 @@ def _cells_table(cells: Sequence[Cell]) -> str:
     rows = []
     for cell in cells:
         given, (low, high) = cell.conditions, cell.success.interval
+        network = (given.delay_ms, given.loss, given.held)
         bar = f'<span class="bar" style="width:{6 * cell.success.value:.2f}rem"></span>'
         rows.append(
             (
                 *(cell.task, "swapped" if cell.is_swapped else "plain", given.method),
-                *(f"{given.delay_ms:g}", f"{given.loss:g}", f"{given.held:g}"),
+                *("real" if given.is_real else f"{value:g}" for value in network),
                 *(f"{cell.success.count} / {cell.success.total}", f"{low:.2f}–{high:.2f}", bar),
                 *(
                     _number(cell.seconds, 2),
@@ -105,15 +107,23 @@ def _cells_table(cells: Sequence[Cell]) -> str:
                 ),
             )
         )
-    first = cells[0].conditions
-    note = (
-        '<p class="note">Simulated time: the policy takes '
-        f"{first.inference_ms:g} ms beside the network's delay, and each chunk is played for "
-        f"{first.execution_s:g} s before the next observation. held: share of the control periods "
-        "in which no command reaches the arm. swapped: the same starts, and the next colour in the "
-        "prompt. Intervals are Wilson's.</p>"
+    return table(titles, rows) + f'<p class="note">{_note(cells[0].conditions)}</p>'
+
+
+def _note(first: Conditions) -> str:
+    played = f"each chunk is played for {first.execution_s:g} s before the next observation."
+    if first.is_real:
+        said = f"Real time, over ROS and the network of this machine; {played}"
+    else:
+        said = (
+            f"Simulated time: the policy takes {first.inference_ms:g} ms beside the network's "
+            f"delay, and {played} held: share of the control periods in which no command reaches "
+            f"the arm."
+        )
+    return (
+        f"{said} swapped: the same starts, and the next colour in the prompt. Intervals are "
+        f"Wilson's."
     )
-    return table(titles, rows) + note
 
 
 def _confusion(cell: Cell) -> str:

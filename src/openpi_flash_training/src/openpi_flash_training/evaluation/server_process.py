@@ -6,21 +6,17 @@ import contextlib
 import json
 import re
 import socket
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from openpi_flash_training.evaluation.policy import PolicyFailedError
+from openpi_flash_training.evaluation.child_process import ChildProcess
 from openpi_flash_training.evaluation.served_policy import ServerChoice
 
 READY = "Service ready"
 CERTIFICATE = re.compile(r"certificate_sha256\W+([0-9a-f]{64})")
-LAST_LINES = 12
-STOP_S = 20.0
 
 
 @contextlib.contextmanager
@@ -60,36 +56,10 @@ def serving(
         config.write_text(json.dumps(settings))
         log = Path(folder) / "server.log"
         command = [sys.executable, "-m", "openpi_flash_server", "serve", "--config", str(config)]
-        with log.open("wb") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            said = _wait(process, log, ready_s)
-            trusted = CERTIFICATE.search(said)
+        with ChildProcess("the policy server", command, log) as process:
+            trusted = CERTIFICATE.search(process.wait_for(READY, ready_s))
             link = {"server_fingerprint": trusted[1]} if trusted else {}
             yield ServerChoice(f"127.0.0.1:{quic}", "quic", link)
-        finally:
-            process.terminate()
-            try:
-                process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _wait(process: subprocess.Popen[bytes], log: Path, ready_s: float) -> str:
-    """Wait until the server is ready; its log."""
-    until = time.monotonic() + ready_s
-    while READY not in (said := log.read_text(errors="replace")):
-        problem = None
-        if process.poll() is not None:
-            problem = f"ended with exit code {process.returncode}"
-        elif time.monotonic() > until:
-            problem = f"was not ready within {ready_s:.0f} s"
-        if problem is not None:
-            end = "".join(f"\n  | {line}" for line in said.strip().splitlines()[-LAST_LINES:])
-            raise PolicyFailedError(f"the policy server {problem}; the end of its log:{end}")
-        time.sleep(0.1)
-    return said
 
 
 def _free_port(kind: socket.SocketKind) -> int:

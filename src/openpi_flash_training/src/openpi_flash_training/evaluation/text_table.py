@@ -28,13 +28,12 @@ def table(cells: Sequence[Cell]) -> list[str]:
     lines = ["".join(_padded(title, width) for title, width in _COLUMNS).rstrip()]
     for cell in cells:
         given = cell.conditions
+        network = (given.delay_ms, given.loss, given.held)
         values = (
             cell.task,
             "swapped" if cell.is_swapped else "plain",
             given.method,
-            f"{given.delay_ms:g}",
-            f"{given.loss:g}",
-            f"{given.held:g}",
+            *("real" if given.is_real else f"{value:g}" for value in network),
             str(cell.success),
             _number(cell.seconds, 2),
             f"{cell.rms_jerk:.0f}",

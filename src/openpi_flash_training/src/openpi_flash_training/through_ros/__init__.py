@@ -1,0 +1,1 @@
+"""Episodes through the whole robot: ROS, cameras, the node and a real connection, in real time."""
