@@ -145,6 +145,9 @@ PURE_MODULES = (
         (
             "config.policy_name",
             "config.prompt_template",
+            "doctor.checks",
+            "doctor.finding",
+            "doctor.machine",
             "probe.answer_check",
             "probe.load_schedule",
             "probe.load_tally",
@@ -280,7 +283,7 @@ ROOMS = {
         ("slot",),
         ("handlers", "own_policy", "recording", "runners", "transports"),
         ("admin", "shadow"),
-        ("serving", "probe"),
+        ("serving", "probe", "doctor"),
         ("commands",),
         ("cli",),
         ("__main__",),

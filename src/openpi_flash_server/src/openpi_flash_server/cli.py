@@ -11,6 +11,7 @@ import typer
 from openpi_flash_server.commands.check_config import check_config
 from openpi_flash_server.commands.config_schema import config_schema
 from openpi_flash_server.commands.convert_checkpoint import convert_checkpoint
+from openpi_flash_server.commands.doctor import doctor
 from openpi_flash_server.commands.inspect_checkpoint import inspect_checkpoint
 from openpi_flash_server.commands.load import load
 from openpi_flash_server.commands.make_demo_checkpoint import make_demo_checkpoint
@@ -62,6 +63,7 @@ config = typer.Typer(
 config.command("check", short_help="Check a configuration without serving.")(check_config)
 config.command("schema", short_help="Print the JSON Schema, for editors.")(config_schema)
 app.add_typer(config, name="config")
+app.command("doctor", short_help="Check this machine for serving.")(doctor)
 app.command("reload", short_help="Serve another checkpoint without a restart.")(reload)
 app.command("ping", short_help="Reach a server and time its answers.")(ping)
 app.command("test", short_help="Test a server and time its answers.")(run_test)
