@@ -16,6 +16,7 @@ from openpi_flash_server.commands.inspect_checkpoint import inspect_checkpoint
 from openpi_flash_server.commands.load import load
 from openpi_flash_server.commands.make_demo_checkpoint import make_demo_checkpoint
 from openpi_flash_server.commands.ping import ping
+from openpi_flash_server.commands.plan import plan
 from openpi_flash_server.commands.prepare_checkpoint import (
     prepare_checkpoint,
     prepare_planner_checkpoint,
@@ -68,6 +69,7 @@ app.command("reload", short_help="Serve another checkpoint without a restart.")(
 app.command("ping", short_help="Reach a server and time its answers.")(ping)
 app.command("test", short_help="Test a server and time its answers.")(run_test)
 app.command("load", short_help="Load a server with many clients at fixed rates.")(load)
+app.command("plan", short_help="Say how many GPUs robots need.")(plan)
 app.command("replay", short_help="Send recorded requests again and compare the answers.")(replay)
 app.command("inspect-checkpoint", short_help="Say what a checkpoint is.")(inspect_checkpoint)
 app.command("convert-checkpoint", short_help="Write a checkpoint in the other layout.")(
