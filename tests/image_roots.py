@@ -12,6 +12,7 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -53,14 +54,33 @@ class Root:
         return self.folder / str(Path("/", self.directory, path)).lstrip("/")
 
     def command(self, words: list[str]) -> list[str]:
-        """How to run a command in it, with what an engine provides: /proc, /dev and a /tmp."""
+        """How to run a command in it: with devices, processes and mounts of its own."""
         inside = shlex.join(["env", "-i", *(f"{n}={v}" for n, v in self.variables.items()), *words])
-        enter = (
-            f"mount --rbind /proc {self.folder}/proc && mount --rbind /dev {self.folder}/dev && "
+        devices = shlex.quote(f"{self.folder}/dev")
+        enter = [
+            # a package's script that changes a device must not change this machine's
+            f"mount -t tmpfs tmpfs {devices}",
+            *(
+                f"mknod -m 666 {devices}/{name} c 1 {minor}"
+                for name, minor in (("null", 3), ("zero", 5), ("full", 7), ("urandom", 9))
+            ),
+            f"ln -s urandom {devices}/random",
+            f"ln -s /proc/self/fd {devices}/fd",
+            f"mkdir -m 1777 {devices}/shm",
+            f"mount -t proc proc {self.folder}/proc",
             f"exec chroot --userspec={self.user} {self.folder} "
-            f"sh -c {shlex.quote(f'cd {self.directory} && exec {inside}')}"
-        )
-        return ["unshare", "--mount", "sh", "-c", enter]
+            f"sh -c {shlex.quote(f'cd {self.directory} && exec {inside}')}",
+        ]
+        return [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "sh",
+            "-c",
+            " && ".join(enter),
+        ]
 
 
 class Build:
@@ -133,7 +153,7 @@ class Build:
         elif step.word == "RUN":
             settings = [f"{name}={value}" for name, value in root.arguments.items()]
             words = ["env", *settings, *machine_variables(), "sh", "-c", step.text]
-            subprocess.run(root.command(words), check=True)
+            subprocess.run(root.command(words), stdin=subprocess.DEVNULL, check=True)
 
     def _copy(self, root: Root, step: Instruction) -> None:
         *sources, to = step.words
@@ -183,7 +203,7 @@ class Container:
                 time.sleep(1)
             healthy = time.monotonic() - started
             self.run("ping", "127.0.0.1")
-            server.terminate()
+            stop(server)
             code = server.wait(timeout=20)
             if code != 0:
                 raise RuntimeError(f"docker stop: exit code {code}, expected 0")
@@ -201,6 +221,12 @@ class Container:
         check = self._image.last("HEALTHCHECK").text.removeprefix("CMD ")
         command = self._root.command(Instruction("CMD", {}, check, 0).array)
         return subprocess.run(command, check=False).returncode
+
+
+def stop(server: subprocess.Popen[bytes]) -> None:
+    """Signals the first process of the image, as `docker stop` does, and not who started it."""
+    (child,) = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGTERM)
 
 
 def copy_tree(source: Path, target: Path) -> None:
@@ -228,7 +254,6 @@ def give_machine_settings(folder: Path) -> None:
         "etc/resolv.conf",
         "etc/hosts",
         "etc/pip.conf",
-        "etc/apt/sources.list.d",
         "etc/ssl/certs/ca-certificates.crt",
         "etc/uv",
     ):
