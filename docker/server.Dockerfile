@@ -43,7 +43,7 @@ ARG EXTRAS="cuda otel"
 RUN --mount=type=cache,target=/root/.cache/uv \
     set -- && for extra in $EXTRAS; do set -- "$@" --extra "$extra"; done \
     && uv sync --frozen --no-default-groups --package openpi_flash_server --no-install-workspace "$@"
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock LICENSE ./
 COPY src/flash_transport src/flash_transport
 COPY src/openpi_flash_models src/openpi_flash_models
 COPY src/openpi_flash_server src/openpi_flash_server

@@ -105,9 +105,10 @@ class Build:
         listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         names = subprocess.run(listing, cwd=CHECKOUT, stdout=subprocess.PIPE, check=True).stdout
         for name in sorted(filter(None, names.decode().split("\0"))):
-            if is_sent(name, RULES) and (CHECKOUT / name).is_file():
+            # a link stays one: where it points to must be sent and copied, too
+            if is_sent(name, RULES) and os.path.lexists(CHECKOUT / name):
                 (self._sent / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(CHECKOUT / name, self._sent / name)
+                shutil.copy2(CHECKOUT / name, self._sent / name, follow_symlinks=False)
 
     def root(self, name: str) -> Root:
         """The file system of a stage; carried out the first time it is asked for."""

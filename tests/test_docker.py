@@ -94,6 +94,26 @@ def test_every_source_of_a_copy_is_in_the_checkout_and_is_sent(file):
         )
 
 
+def test_a_link_in_the_servers_image_points_to_what_is_copied():
+    sources = [
+        source.rstrip("/")
+        for copy in next(stage for stage in stages("server") if stage.name == "build").all("COPY")
+        if "from" not in copy.flags
+        for source in copy.words[:-1]
+    ]
+    rules = (DOCKER / "server.Dockerfile.dockerignore").read_text()
+    copied = [
+        path
+        for path in tracked()
+        if is_sent(path, rules)
+        and any(path == source or path.startswith(f"{source}/") for source in sources)
+    ]
+    links = [path for path in copied if (ROOT / path).is_symlink()]
+    assert "src/flash_transport/LICENSE" in links
+    for link in links:
+        assert str((ROOT / link).resolve().relative_to(ROOT)) in copied
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_what_is_copied_from_a_stage_names_an_earlier_one(file):
     known = set()
