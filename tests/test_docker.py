@@ -283,7 +283,7 @@ def test_a_configuration_of_the_images_is_one(file, tmp_path):
             assert group["api_key_file"].removeprefix("/run/secrets/") in COMPOSE["secrets"]
             group["api_key_file"] = str(key)
     config = ServerConfig.model_validate(values)
-    assert config.keys or config.host == "127.0.0.1"
+    assert config.require_api_keys or config.host == "127.0.0.1"
     for slot in config.slots:
         assert getattr(config, slot).checkpoint_dir.startswith("/data/")
 
