@@ -77,7 +77,7 @@ def check_memory(machine: Machine, deployment: Deployment) -> list[Finding]:
     """Memory of the computer and of the GPU, against what a pi0 of 3 billion parameters needs."""
     total, available = machine.memory_gb
     text = f"{available:.0f} of {total:.0f} GB available"
-    # demo checkpoints and the null model need next to nothing, and name no framework
+    # the null model and policies of the user's own name no framework: who knows what they need
     if available < MODEL_GB and deployment.frameworks:
         remedy = "a released checkpoint needs about as much while it is read; free some"
         found = [warn("memory", text, remedy)]
