@@ -26,6 +26,9 @@ FILE = CHECKOUT / "docker/server.Dockerfile"
 RULES = FILE.with_name(f"{FILE.name}.dockerignore").read_text()
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+AUTHORITIES = "/etc/machine-authorities.crt"
+"""Those that this machine trusts, in a root; the image itself does not get them."""
+
 NOT_RUN = (
     "docker itself: BuildKit's parser (hadolint has one of its own), layers, cache mounts, volumes",
     "the base image with NVIDIA's settings, and Ubuntu's packages (Debian's stand in for them)",
@@ -255,7 +258,6 @@ def give_machine_settings(folder: Path) -> None:
         "etc/resolv.conf",
         "etc/hosts",
         "etc/pip.conf",
-        "etc/ssl/certs/ca-certificates.crt",
         "etc/uv",
     ):
         source, target = Path("/", name), folder / name
@@ -264,12 +266,17 @@ def give_machine_settings(folder: Path) -> None:
             shutil.copytree(source, target, dirs_exist_ok=True)
         elif source.is_file():
             shutil.copy(source, target)
+    # beside Debian's own, which its package writes
+    authorities = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
+    shutil.copy(authorities, folder / AUTHORITIES.lstrip("/"))
 
 
 def machine_variables() -> list[str]:
     """Proxies and authorities of this machine, which a build gets as `--build-arg`."""
-    names = ("http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "PIP_CERT")
-    return [f"{name}={os.environ[name]}" for name in names if os.environ.get(name)]
+    names = ("http_proxy", "https_proxy", "no_proxy")
+    found = [f"{name}={os.environ[name]}" for name in names if os.environ.get(name)]
+    programs = ("SSL_CERT_FILE", "PIP_CERT", "CARGO_HTTP_CAINFO")
+    return [*found, *(f"{name}={AUTHORITIES}" for name in programs)]
 
 
 def say(text: str) -> None:
