@@ -27,7 +27,7 @@ RULES = FILE.with_name(f"{FILE.name}.dockerignore").read_text()
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 AUTHORITIES = "/etc/machine-authorities.crt"
-"""Those that this machine trusts, in a root; the image itself does not get them."""
+"""A file of those that this machine trusts; only steps of the build are told of it."""
 
 NOT_RUN = (
     "docker itself: BuildKit's parser (hadolint has one of its own), layers, cache mounts, volumes",
