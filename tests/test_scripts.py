@@ -21,6 +21,7 @@ USERS_SCRIPTS = (
     "setup",
     "stress",
     "test",
+    "test-images",
     "test-kilted",
     "test-versions",
 )
@@ -42,6 +43,8 @@ WRONG = [
     ("test", "--nonsense"),
     ("test", "--seed", "x"),
     ("test", "rust", "pyhton"),
+    ("test-images", "--nonsense"),
+    ("test-images", "--keep"),
     ("test-kilted", "--nonsense"),
     ("test-versions", "3.9"),
 ]

@@ -34,6 +34,8 @@ def test_help_lists_the_commands_each_in_one_line():
         ("serve", "Serve the models of a configuration"),
         ("check-config", "Check a configuration without serving"),
         ("config", "Check a configuration, or print its schema"),
+        ("doctor", "Check this machine for serving"),
+        ("plan", "Say how many GPUs robots need"),
         ("ping", "Reach a server and time its answers"),
         ("test", "Test a server and time its answers"),
         ("load", "Load a server with many clients at fixed rates"),

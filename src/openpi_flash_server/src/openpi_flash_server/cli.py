@@ -11,10 +11,12 @@ import typer
 from openpi_flash_server.commands.check_config import check_config
 from openpi_flash_server.commands.config_schema import config_schema
 from openpi_flash_server.commands.convert_checkpoint import convert_checkpoint
+from openpi_flash_server.commands.doctor import doctor
 from openpi_flash_server.commands.inspect_checkpoint import inspect_checkpoint
 from openpi_flash_server.commands.load import load
 from openpi_flash_server.commands.make_demo_checkpoint import make_demo_checkpoint
 from openpi_flash_server.commands.ping import ping
+from openpi_flash_server.commands.plan import plan
 from openpi_flash_server.commands.prepare_checkpoint import (
     prepare_checkpoint,
     prepare_planner_checkpoint,
@@ -62,10 +64,12 @@ config = typer.Typer(
 config.command("check", short_help="Check a configuration without serving.")(check_config)
 config.command("schema", short_help="Print the JSON Schema, for editors.")(config_schema)
 app.add_typer(config, name="config")
+app.command("doctor", short_help="Check this machine for serving.")(doctor)
 app.command("reload", short_help="Serve another checkpoint without a restart.")(reload)
 app.command("ping", short_help="Reach a server and time its answers.")(ping)
 app.command("test", short_help="Test a server and time its answers.")(run_test)
 app.command("load", short_help="Load a server with many clients at fixed rates.")(load)
+app.command("plan", short_help="Say how many GPUs robots need.")(plan)
 app.command("replay", short_help="Send recorded requests again and compare the answers.")(replay)
 app.command("inspect-checkpoint", short_help="Say what a checkpoint is.")(inspect_checkpoint)
 app.command("convert-checkpoint", short_help="Write a checkpoint in the other layout.")(

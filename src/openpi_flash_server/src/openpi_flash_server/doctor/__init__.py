@@ -1,0 +1,1 @@
+"""What `openpi-flash doctor` looks at: facts of a machine, and checks of them."""

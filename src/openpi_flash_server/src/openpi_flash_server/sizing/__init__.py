@@ -1,0 +1,1 @@
+"""How many GPUs, how much memory and how much network a number of robots needs."""
