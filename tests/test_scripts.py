@@ -18,11 +18,13 @@ USERS_SCRIPTS = (
     "check-wheel",
     "demo",
     "lint",
+    "ros-release",
     "setup",
     "stress",
     "test",
     "test-kilted",
     "test-versions",
+    "version",
 )
 
 WRONG = [
@@ -33,6 +35,7 @@ WRONG = [
     ("demo", "--seconds", "soon"),
     ("demo", "--transport", "pigeon"),
     ("lint", "--nonsense"),
+    ("ros-release", "--nonsense"),
     ("setup", "demo", "all"),
     ("setup", "everything"),
     ("stress", "--nonsense"),
@@ -44,6 +47,7 @@ WRONG = [
     ("test", "rust", "pyhton"),
     ("test-kilted", "--nonsense"),
     ("test-versions", "3.9"),
+    ("version", "--nonsense"),
 ]
 
 
