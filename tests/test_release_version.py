@@ -129,7 +129,8 @@ def test_a_ros_package_without_changes_gets_a_section_that_says_so(checkout):
         changelog.close(checkout, number, date(2026, 1, 2))
     for path in changelog.ros_changelogs(checkout):
         read = catkin_changelog.get_changelog_from_path(str(path))
-        assert [number for number, _, _ in read.foreach_version()] == ["1.2.4", "1.2.3"]
+        assert {number for number, _, _ in read.foreach_version()} == {"1.2.4", "1.2.3"}
+        assert path.read_text().index("1.2.4 (") < path.read_text().index("1.2.3 (")
         assert "No changes of its own" in str(read.get_content_of_version("1.2.4")[0])
 
 
