@@ -54,6 +54,12 @@ shell_scripts() {
   done
 }
 
+# cargo-deny says more, where it is installed: sources, and crates that were withdrawn.
+licences() {
+  PYTHONPATH=scripts:${PYTHONPATH:-} python -m release.licences || return 1
+  ! cargo deny --version >/dev/null 2>&1 || cargo deny --offline --log-level error check bans licenses sources
+}
+
 shell_syntax() {
   local file status=0
   for file in $(shell_scripts); do bash -n "$file" || status=1; done
@@ -65,6 +71,7 @@ checks_lint() {
   check "ruff format" ruff format --check --quiet .
   check "ruff check" ruff check --quiet .
   check "mypy" types
+  check "licences" licences
   check "cargo fmt" cargo fmt --all --check
   check "cargo clippy" clippy
 }
