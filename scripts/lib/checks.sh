@@ -57,7 +57,7 @@ shell_scripts() {
 # cargo-deny says more, where it is installed: sources, and crates that were withdrawn.
 licences() {
   PYTHONPATH=scripts:${PYTHONPATH:-} python -m release.licences || return 1
-  ! cargo deny --version >/dev/null 2>&1 || cargo deny --offline --log-level error check bans licenses sources
+  ! cargo deny --version >/dev/null 2>&1 || cargo deny --log-level error check bans licenses sources
 }
 
 shell_syntax() {

@@ -119,8 +119,10 @@ def python_packages(lock: Path) -> list[Dependency]:
 def crates(root: Path) -> list[Dependency]:
     """The crates of Cargo.lock that a build for Linux takes, and which are not ours."""
     listing = subprocess.run(
-        ["cargo", "metadata", "--offline", "--locked", "--format-version=1", "--all-features"]
-        + ["--filter-platform=x86_64-unknown-linux-gnu"],
+        [
+            *("cargo", "metadata", "--offline", "--locked", "--format-version=1"),
+            *("--all-features", "--filter-platform=x86_64-unknown-linux-gnu"),
+        ],
         cwd=root,
         check=True,
         capture_output=True,
