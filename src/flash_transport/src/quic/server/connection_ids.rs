@@ -136,7 +136,7 @@ mod tests {
         let id = ids.generate_cid();
         assert_eq!(id.len(), 17);
         assert_eq!(id.len(), ids.cid_len());
-        assert_eq!(id[0], 0b000_10000);
+        assert_eq!(id[0], 0x10);
         assert_eq!(id[1..9], [0x1a, 0x2b, 0x3c, 0x4d, 0x5e, 0x6f, 0x70, 0x81]);
     }
 
@@ -165,7 +165,7 @@ mod tests {
         assert!(ordinary.validate(&id).is_err());
         assert!(ids.validate(&ordinary.generate_cid()).is_err());
         let mut rotated = id.to_vec();
-        rotated[0] |= 0b001_00000;
+        rotated[0] |= 0x20;
         assert!(!ids.are_ours(&rotated));
     }
 
