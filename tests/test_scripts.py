@@ -18,12 +18,15 @@ USERS_SCRIPTS = (
     "check-wheel",
     "demo",
     "lint",
+    "ros-release",
     "setup",
+    "site",
     "stress",
     "test",
     "test-images",
     "test-kilted",
     "test-versions",
+    "version",
 )
 
 WRONG = [
@@ -34,8 +37,10 @@ WRONG = [
     ("demo", "--seconds", "soon"),
     ("demo", "--transport", "pigeon"),
     ("lint", "--nonsense"),
+    ("ros-release", "--nonsense"),
     ("setup", "demo", "all"),
     ("setup", "everything"),
+    ("site", "--nonsense"),
     ("stress", "--nonsense"),
     ("stress", "--rounds"),
     ("stress", "--rounds", "0"),
@@ -47,6 +52,7 @@ WRONG = [
     ("test-images", "--keep"),
     ("test-kilted", "--nonsense"),
     ("test-versions", "3.9"),
+    ("version", "--nonsense"),
 ]
 
 

@@ -38,6 +38,7 @@ types() {
   MYPYPATH=examples:src/openpi_flash_robot:src/openpi_flash_client_node mypy \
     -p flash_transport -p openpi_flash_models -p openpi_flash_server -p openpi_flash_training -p openpi_flash_robot -p openpi_flash_client_node -p sim_robot -p demo &&
     MYPYPATH=examples mypy benchmarks/*.py &&
+    MYPYPATH=scripts mypy -p release &&
     MYPYPATH=benchmarks:benchmarks/network mypy benchmarks/network/*.py benchmarks/models/*.py &&
     MYPYPATH=benchmarks:benchmarks/chunk_methods:src/openpi_flash_robot mypy benchmarks/chunk_methods/*.py &&
     # from inside: at the root the folder hides the ROS package `launch`
@@ -53,6 +54,12 @@ shell_scripts() {
   done
 }
 
+# cargo-deny says more, where it is installed: sources, and crates that were withdrawn.
+licences() {
+  PYTHONPATH=scripts:${PYTHONPATH:-} python -m release.licences || return 1
+  ! cargo deny --version >/dev/null 2>&1 || cargo deny --log-level error check bans licenses sources
+}
+
 shell_syntax() {
   local file status=0
   for file in $(shell_scripts); do bash -n "$file" || status=1; done
@@ -64,6 +71,7 @@ checks_lint() {
   check "ruff format" ruff format --check --quiet .
   check "ruff check" ruff check --quiet .
   check "mypy" types
+  check "licences" licences
   check "cargo fmt" cargo fmt --all --check
   check "cargo clippy" clippy
 }

@@ -10,6 +10,11 @@ from openpi_flash_server.config.file import misspelt_variables, parse_config
 from openpi_flash_server.config.problems import ConfigError
 
 PROBLEMS = {
+    "no server id of a load balancer": (
+        {"action": NULL_ACTION, "action_transport": {"quic_server_id": "0x1A2B3C4D5E6F7081"}},
+        "server.json: 1 problem\n  action_transport.quic_server_id: must match "
+        "^0x[0-9a-f]{16}$, got '0x1A2B3C4D5E6F7081'",
+    ),
     "no python name": (
         {"action": {"model_config_name": "python:my_pkg.policies"}},
         "server.json: 1 problem\n  action.model_config_name: must be python:MODULE:NAME, such as "

@@ -353,12 +353,15 @@ class QuicServer(TransportServer):
             together of eight times that waiting for their answers.
         dedicated_link: nothing else uses the link to the clients: answers are sent at full rate
             whatever is lost, and other traffic on the link gets nothing.
+        server_id: what a load balancer routes by, `0x` and 16 lowercase hexadecimal digits: each
+            connection id holds it in the plaintext format of QUIC-LB.
 
     Raises:
         OSError: the address is in use or cannot be listened on, or a file (its `filename`) cannot
             be read or made.
         FlashTransportError: what the files hold is no certificate with its key.
-        ValueError: a key that is none, which the message does not show; an empty `host`.
+        ValueError: a key that is none, which the message does not show; an empty `host`; a
+            malformed `server_id`.
     """
 
     def __new__(
@@ -373,6 +376,7 @@ class QuicServer(TransportServer):
         api_keys: Sequence[str] = ...,
         max_message_bytes: int = 67108864,
         dedicated_link: bool = False,
+        server_id: str | None = None,
     ) -> Self: ...
     @property
     def port(self) -> int:

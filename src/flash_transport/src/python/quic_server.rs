@@ -14,7 +14,7 @@ use super::log::warn_of_small_buffers;
 use super::transport_server::{accepted_keys, packed_metadata, Serves, TransportServer};
 use crate::link::limits::ServerLimits;
 use crate::link::server_core::ServerCore;
-use crate::quic::server::{Server, ServerConfig};
+use crate::quic::server::{Server, ServerConfig, ServerIdError};
 use crate::quic::settings::LinkSettings;
 use crate::text::shown;
 use crate::trust::Identity;
@@ -34,7 +34,8 @@ impl QuicServer {
     #[new]
     #[pyo3(signature = (host = "0.0.0.0", port = 5555, *, metadata = None, certificate_dir = None,
                         tls_certificate = None, tls_key = None, api_keys = vec![],
-                        max_message_bytes = 67_108_864, dedicated_link = false))]
+                        max_message_bytes = 67_108_864, dedicated_link = false,
+                        server_id = None))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -47,6 +48,7 @@ impl QuicServer {
         api_keys: Vec<String>,
         max_message_bytes: usize,
         dedicated_link: bool,
+        server_id: Option<&str>,
     ) -> PyResult<(Self, TransportServer)> {
         let api_keys = accepted_keys(api_keys)?;
         let metadata = packed_metadata(py, metadata)?;
@@ -62,6 +64,12 @@ impl QuicServer {
         config.api_keys = api_keys;
         config.limits = ServerLimits::with_message_bytes(max_message_bytes);
         config.link = LinkSettings::with_dedicated_link(dedicated_link);
+        config.server_id = server_id
+            .map(|text| {
+                let wrong = |error| PyValueError::new_err(format!("server_id {text:?}: {error}"));
+                text.parse().map_err(|error: ServerIdError| wrong(error))
+            })
+            .transpose()?;
         let server = Server::bind(config).map_err(|error| cannot_listen(host, port, &error))?;
         warn_of_small_buffers(py, server.socket_buffers())?;
         let server = Arc::new(server);

@@ -95,7 +95,8 @@ def test_an_installed_wheel_is_used_and_nothing_is_built(workspace):
     workspace.show_the_wheel()
     build = workspace.build()
     assert build.returncode == 0, build.stdout
-    assert "flash_transport: using the wheel, flash_transport 0.1.0 in " in build.stdout
+    version = flash_transport.__version__
+    assert f"using the wheel, flash_transport {version} in " in build.stdout
     assert list((workspace.folder / "install").rglob("flash_transport/__init__.py")) == []
     assert workspace.run().stdout.startswith("native ")
 
@@ -108,7 +109,7 @@ def test_without_wheel_and_cargo_python_alone_is_installed_and_says_so(workspace
     message = " ".join(build.stdout.split())
     assert "flash_transport: Python alone (no wheel of flash_transport is installed" in message
     assert "no cargo was found" in message
-    assert "pip install flash_transport-0.1.0-*.whl" in message
+    assert f"pip install flash_transport-{flash_transport.__version__}-*.whl" in message
     result = workspace.run()
     assert result.returncode == 0, result.stderr
     first, second = result.stdout.splitlines()

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use flash_transport::congestion::{LatencyFirstConfig, Sharing};
+use flash_transport::quic::server::ServerId;
 use flash_transport::quic::settings::LinkSettings;
 
 /// From two datagrams, the minimum window, to what a connection keeps unacknowledged.
@@ -45,6 +46,9 @@ pub struct ServerArguments {
     /// API key that clients may use; may be given several times
     #[arg(long, env = "OPENPI_FLASH_API_KEY", hide_env_values = true)]
     pub api_key: Vec<String>,
+    /// What a load balancer routes by: 0x and 16 hexadecimal digits, in each connection id as QUIC-LB says
+    #[arg(long)]
+    pub server_id: Option<ServerId>,
     #[command(flatten)]
     pub link: LinkArguments,
 }

@@ -90,6 +90,7 @@ fn server(arguments: &ServerArguments) -> Result<(), Failure> {
     config.api_keys = accepted_keys(&arguments.api_key)?;
     let has_keys = !config.api_keys.is_empty();
     config.link = arguments.link.settings();
+    config.server_id = arguments.server_id;
     let downstream = Server::bind(config)?;
     println!(
         "listening on UDP {}, for {}; certificate {}",

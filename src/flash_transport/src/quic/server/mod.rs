@@ -2,6 +2,7 @@
 
 mod admission;
 mod connection;
+mod connection_ids;
 mod liveness;
 mod peer;
 mod peers;
@@ -20,7 +21,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime, VarInt};
-use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -39,6 +39,8 @@ use crate::link::server_core::{ServerCore, SHUTTING_DOWN};
 use crate::trust::{Fingerprint, Identity};
 use admission::{Admission, AdmissionControl};
 use connection::serve_connection;
+use connection_ids::ConnectionIds;
+pub use connection_ids::{ServerId, ServerIdError};
 pub use peer::LinkState;
 use shared::{Shared, Stage, FLUSH_TIME};
 use socket::ListeningSocket;
@@ -55,6 +57,8 @@ pub struct ServerConfig {
     pub api_keys: Vec<ApiKey>,
     pub limits: ServerLimits,
     pub link: LinkSettings,
+    /// What a load balancer routes by; without it connection ids are shorter and say nothing.
+    pub server_id: Option<ServerId>,
 }
 
 impl ServerConfig {
@@ -70,6 +74,7 @@ impl ServerConfig {
             api_keys: Vec::new(),
             limits: ServerLimits::default(),
             link: LinkSettings::default(),
+            server_id: None,
         }
     }
 }
@@ -96,12 +101,13 @@ impl Server {
             api_keys,
             limits,
             link,
+            server_id,
         } = config;
         let (socket, buffers) = settings::bind(address, &link)?;
         let address = socket.local_addr()?;
         let quinn_config =
             quinn_config(&identity, &limits, &link, buffers).map_err(io::Error::other)?;
-        let (endpoint_config, ids) = endpoint_config(&identity);
+        let (endpoint_config, ids) = endpoint_config(&identity, server_id);
         let core = ServerCore::new(metadata.as_deref(), &api_keys, limits)?;
 
         let (busy, idle) = mpsc::channel(1);
@@ -246,7 +252,7 @@ fn open(
     shared: &Arc<Shared>,
     socket: std::net::UdpSocket,
     largest_datagram: u16,
-    ids: HashedConnectionIdGenerator,
+    ids: ConnectionIds,
     mut config: EndpointConfig,
     quinn_config: quinn::ServerConfig,
 ) -> io::Result<(Endpoint, Arc<ListeningSocket>)> {
@@ -349,7 +355,10 @@ fn quinn_config(
 
 /// A restarted server with the same identity recognises packets of its former connections, and
 /// tells their clients at once that these have ended (a stateless reset, RFC 9000, section 10.3).
-fn endpoint_config(identity: &Identity) -> (EndpointConfig, HashedConnectionIdGenerator) {
+fn endpoint_config(
+    identity: &Identity,
+    server_id: Option<ServerId>,
+) -> (EndpointConfig, ConnectionIds) {
     let reset_secret = identity.derived_secret("stateless reset");
     let reset_key = hmac::Key::new(hmac::HMAC_SHA256, &reset_secret);
     let mut id_key = [0; 8];
@@ -357,6 +366,6 @@ fn endpoint_config(identity: &Identity) -> (EndpointConfig, HashedConnectionIdGe
     let id_key = u64::from_le_bytes(id_key);
 
     let mut config = EndpointConfig::new(Arc::new(reset_key));
-    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
-    (config, HashedConnectionIdGenerator::from_key(id_key))
+    config.cid_generator(move || Box::new(ConnectionIds::new(id_key, server_id)));
+    (config, ConnectionIds::new(id_key, server_id))
 }

@@ -1,6 +1,8 @@
 //! Which datagrams cannot belong to our connections, by their first bytes (RFC 8999). Pure.
 
-use quinn_proto::{ConnectionId, ConnectionIdGenerator, HashedConnectionIdGenerator};
+use quinn_proto::ConnectionIdGenerator;
+
+use super::connection_ids::ConnectionIds;
 
 /// The bit of a long header.
 const LONG: u8 = 0x80;
@@ -17,14 +19,13 @@ const EARLY_DATA: u8 = 0x10;
 ///
 /// A datagram that looks like the start of a connection is not judged: only decrypting it would
 /// tell.
-pub(super) fn is_unmatched(datagram: &[u8], ids: &HashedConnectionIdGenerator) -> bool {
+pub(super) fn is_unmatched(datagram: &[u8], ids: &ConnectionIds) -> bool {
     let Some(&flags) = datagram.first() else {
         return true;
     };
-    let is_ours =
-        |id: &[u8]| id.len() == ids.cid_len() && ids.validate(&ConnectionId::new(id)).is_ok();
     if flags & LONG == 0 {
-        return !datagram.get(1..1 + ids.cid_len()).is_some_and(is_ours);
+        let id = datagram.get(1..1 + ids.cid_len());
+        return !id.is_some_and(|id| ids.are_ours(id));
     }
     let Some((version, rest)) = datagram[1..].split_first_chunk::<4>() else {
         return true;
@@ -39,9 +40,9 @@ pub(super) fn is_unmatched(datagram: &[u8], ids: &HashedConnectionIdGenerator) -
         return true;
     }
     match flags & TYPE {
-        INITIAL => !is_ours(id) && (id.len() < 8 || datagram.len() < MIN_INITIAL),
+        INITIAL => !ids.are_ours(id) && (id.len() < 8 || datagram.len() < MIN_INITIAL),
         EARLY_DATA => false,
-        _ => !is_ours(id),
+        _ => !ids.are_ours(id),
     }
 }
 
@@ -50,8 +51,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn ids() -> HashedConnectionIdGenerator {
-        HashedConnectionIdGenerator::from_key(7)
+    fn ids() -> ConnectionIds {
+        ConnectionIds::new(7, None)
+    }
+
+    fn routable_ids() -> ConnectionIds {
+        ConnectionIds::new(7, "0x1a2b3c4d5e6f7081".parse().ok())
     }
 
     fn of(parts: &[&[u8]], length: usize) -> Vec<u8> {
@@ -68,6 +73,15 @@ mod tests {
         for flags in [0xc0, 0xd0, 0xe0] {
             assert!(!is_unmatched(&long(flags), &ids()), "{flags:x}");
         }
+    }
+
+    #[test]
+    fn packets_that_a_load_balancer_routed_to_us_are_none() {
+        let id = routable_ids().generate_cid();
+        assert!(!is_unmatched(&of(&[&[0x40], &id], 40), &routable_ids()));
+        let handshake = of(&[&[0xe0, 0, 0, 0, 1, 17], &id], 60);
+        assert!(!is_unmatched(&handshake, &routable_ids()));
+        assert!(is_unmatched(&of(&[&[0x40], &id], 40), &ids()));
     }
 
     #[test]
@@ -100,6 +114,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = is_unmatched(&bytes, &ids());
+            let _ = is_unmatched(&bytes, &routable_ids());
         }
     }
 }

@@ -14,6 +14,9 @@ Text = Annotated[str, Field(strict=True, min_length=1)]
 SocketPath = Annotated[str, Field(strict=True, min_length=1, max_length=107)]
 """As long as the system allows for the path of a socket."""
 
+ServerId = Annotated[str, Field(strict=True, pattern=r"^0x[0-9a-f]{16}$")]
+"""As AWS writes the server id of a target behind a QUIC listener."""
+
 ReloadMemory = Literal["beside", "after"]
 """Whether the device has room for two checkpoints at a time."""
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from openpi_flash_server.config.field_types import Port, SocketPath
+from openpi_flash_server.config.field_types import Port, ServerId, SocketPath
 from openpi_flash_server.config.files import user_path
 from openpi_flash_server.config.model_settings import Settings
 
@@ -27,6 +27,11 @@ class TransportSettings(Settings):
         default=False,
         description="true if nothing else uses the link to the robots: QUIC then sends at full "
         "speed whatever the loss, and starves other traffic",
+    )
+    quic_server_id: ServerId | None = Field(
+        default=None,
+        description="0x and 16 lowercase hexadecimal digits, by which a load balancer routes to "
+        "this server: connection ids hold it in the plaintext format of QUIC-LB",
     )
 
     @field_validator("unix_socket_path")

@@ -105,6 +105,7 @@ class Endpoint:
                     certificate=_certificate(config),
                     api_keys=config.keys,
                     dedicated_link=settings.dedicated_link,
+                    server_id=settings.quic_server_id,
                     listeners=self._listeners,
                 )
         except CertificateError as error:

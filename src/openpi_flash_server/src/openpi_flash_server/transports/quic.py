@@ -51,6 +51,7 @@ class QuicTransport(NativeTransport):
         certificate: the server's certificate.
         api_keys: keys of the clients; empty lets everybody in.
         dedicated_link: nothing else uses the link to the robots.
+        server_id: what a load balancer routes by.
         listeners: are told of its clients, besides the log.
 
     Attributes:
@@ -72,6 +73,7 @@ class QuicTransport(NativeTransport):
         certificate: KeptCertificate | OwnCertificate,
         api_keys: Sequence[str] = (),
         dedicated_link: bool = False,
+        server_id: str | None = None,
         listeners: Sequence[ClientListener] = (),
     ) -> None:
         try:
@@ -80,6 +82,7 @@ class QuicTransport(NativeTransport):
                 port,
                 api_keys=list(api_keys),
                 dedicated_link=dedicated_link,
+                server_id=server_id,
                 **_files(certificate),
             )
         except OSError as error:
