@@ -40,6 +40,15 @@ def test_there_and_back_every_bit_is_the_same(name, tiny_leaves, tmp_path):
     assert_same(layout.read_leaves(tmp_path / "back"), leaves)
 
 
+def test_images_of_another_size_survive_the_way_there_and_back(tiny_leaves, tmp_path):
+    leaves = dict(tiny_leaves("pi05"))
+    (positions,) = [path for path in leaves if path[-1] == "pos_embedding"]
+    leaves[positions] = leaves[positions][:, :4]
+    convert(write(tmp_path / "jax", leaves), tmp_path / "torch")
+    convert(tmp_path / "torch", tmp_path / "back")
+    assert_same(layout.read_leaves(tmp_path / "back"), leaves)
+
+
 def test_weights_are_cast_when_asked(tiny_checkpoint, tmp_path):
     convert(tiny_checkpoint, tmp_path / "torch", dtype="bfloat16")
     convert(tmp_path / "torch", tmp_path / "back", dtype="float32")

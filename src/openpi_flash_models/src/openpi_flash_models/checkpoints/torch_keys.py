@@ -7,12 +7,13 @@ shape. The same table reads and writes.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from openpi_flash_models.errors import CheckpointError
-from openpi_flash_models.model.shape import ModelKind, ModelShape, expected_shapes
+from openpi_flash_models.model.shape import IMAGE_SIZE, ModelKind, ModelShape, expected_shapes
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
@@ -155,8 +156,16 @@ def read_sizes(shapes: Shapes, source: str, vision_heads: int | None, key_heads:
         key_heads=key_heads,
         head_width=head_width,
         vocabulary=shape(EMBEDDING, 2)[0],
+        image_size=_image_size(shapes, patch),
         **expert,
     )
+
+
+def _image_size(shapes: Shapes, patch: int) -> int:
+    """As many rows of patches as of positions; openpi's where the positions are no square."""
+    positions = shapes.get(f"{_VISION}.embeddings.position_embedding.weight", (0,))[0]
+    side = math.isqrt(positions)
+    return side * patch if side and side**2 == positions else IMAGE_SIZE
 
 
 def without_leftovers(names: Mapping[str, str]) -> dict[str, str]:
