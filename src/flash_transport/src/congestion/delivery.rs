@@ -8,7 +8,7 @@ use super::recent::Recent;
 /// QUIC carries packets of 1,200 bytes.
 const FULL_PACKET: u64 = 1_000;
 /// Smaller flights are not measured: the pauses between a few acknowledgements are the computers'.
-const MEASURED_BYTES: u64 = 16_000;
+const MEASURED_BYTES: u64 = 8_000;
 /// A packet that left later than the one before it by this many round trips begins a new flight. The
 /// answer to a message takes a round trip; the pauses of a sender that waits for its window are
 /// shorter, because quinn paces.
@@ -18,6 +18,8 @@ const LEAST_PAUSE: Duration = Duration::from_micros(500);
 /// What an earlier flight counts beside the next one. A flight counts by its bytes, so that one large
 /// message outweighs small ones, whose times are mostly the computers'.
 const MEMORY: f64 = 0.6;
+/// Earlier flights than this before the next do not count: the path may be another by now.
+const FORGOTTEN: Duration = Duration::from_secs(10);
 /// No flight counts as faster: acknowledgements that came at once would be an endless rate.
 const FASTEST_BITS_PER_SECOND: f64 = 10e9;
 
@@ -43,6 +45,8 @@ pub(super) struct Delivery {
     bytes: f64,
     seconds: f64,
     queue: Duration,
+    /// When the latest of them ended.
+    counted_at: Option<Instant>,
 }
 
 #[derive(Debug, Clone)]
@@ -70,8 +74,10 @@ impl Flight {
 }
 
 impl Delivery {
-    pub fn acknowledged(&mut self, now: Instant, sent: Instant, bytes: u64) {
-        if bytes < FULL_PACKET {
+    /// `largest` is the largest packet that the path is known to carry: one that is larger probes for
+    /// that, alone, and says nothing about a rate.
+    pub fn acknowledged(&mut self, now: Instant, sent: Instant, bytes: u64, largest: u64) {
+        if bytes < FULL_PACKET || bytes > largest {
             return;
         }
         let sample = now.saturating_duration_since(sent);
@@ -101,8 +107,12 @@ impl Delivery {
 
     fn count(&mut self, flight: &Flight) {
         if let Some(seconds) = flight.seconds() {
-            self.bytes = self.bytes * MEMORY + flight.bytes as f64;
-            self.seconds = self.seconds * MEMORY + seconds;
+            let since = |at| flight.first_sent.saturating_duration_since(at);
+            let is_fresh = self.counted_at.is_some_and(|at| since(at) < FORGOTTEN);
+            let memory = if is_fresh { MEMORY } else { 0.0 };
+            self.bytes = self.bytes * memory + flight.bytes as f64;
+            self.seconds = self.seconds * memory + seconds;
+            self.counted_at = Some(flight.last_acknowledged);
             self.queue = flight.fastest.saturating_sub(self.base());
         }
     }
@@ -153,10 +163,15 @@ mod tests {
             let mut acknowledged = self.now;
             for number in 1..=packets {
                 acknowledged = self.now + ROUND_TRIP + queue + each * number;
-                self.delivery.acknowledged(acknowledged, self.now, PACKET);
+                self.packet(acknowledged, self.now, PACKET);
             }
             self.now = acknowledged;
             self.rate()
+        }
+
+        fn packet(&mut self, acknowledged: Instant, sent: Instant, bytes: u64) {
+            self.delivery
+                .acknowledged(acknowledged, sent, bytes, PACKET);
         }
 
         fn rate(&self) -> f64 {
@@ -213,14 +228,32 @@ mod tests {
     }
 
     #[test]
+    fn what_was_measured_long_before_does_not_count() {
+        let mut line = Line::new();
+        line.message(400, MEGABITS, Duration::ZERO);
+        line.now += FORGOTTEN;
+        let rate = line.message(40, 100.0 * MEGABITS, Duration::ZERO);
+        assert!(near(rate, 100.0 * MEGABITS), "{rate}");
+    }
+
+    #[test]
     fn a_probe_behind_a_message_does_not_count() {
         let mut line = Line::new();
         line.message(40, 100.0 * MEGABITS, Duration::ZERO);
         let sent = line.now - ROUND_TRIP / 2;
-        line.delivery
-            .acknowledged(line.now + ROUND_TRIP / 2, sent, 60);
+        line.packet(line.now + ROUND_TRIP / 2, sent, 60);
         let rate = line.rate();
         assert!(near(rate, 100.0 * MEGABITS), "{rate}");
+    }
+
+    #[test]
+    fn probes_for_larger_packets_do_not_count() {
+        let mut line = Line::new();
+        for number in 1..=3 {
+            let sent = line.now + number * Duration::from_micros(1);
+            line.packet(sent + ROUND_TRIP, sent, 16_368);
+        }
+        assert_eq!(line.rate(), 0.0);
     }
 
     #[test]
@@ -228,7 +261,7 @@ mod tests {
         let mut line = Line::new();
         line.message(40, 100.0 * MEGABITS, Duration::ZERO);
         let sent = line.now;
-        line.delivery.acknowledged(sent + ROUND_TRIP, sent, PACKET);
+        line.packet(sent + ROUND_TRIP, sent, PACKET);
         let rate = line.rate();
         assert!(near(rate, 100.0 * MEGABITS), "{rate}");
     }
