@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["LinkEstimate"]
+__all__ = ["UNMEASURED", "LinkEstimate"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,10 @@ class LinkEstimate:
             the fastest of the last seconds: for other traffic.
     """
 
-    round_trip_s: float = 0.0
-    bits_per_second: float | None = None
-    queue_s: float = 0.0
+    round_trip_s: float
+    bits_per_second: float | None
+    queue_s: float
+
+
+UNMEASURED = LinkEstimate(round_trip_s=0.0, bits_per_second=None, queue_s=0.0)
+"""Of a path on which nothing was sent yet."""

@@ -13,7 +13,7 @@ from flash_transport.first_actions import FirstActions
 from flash_transport.futures import FutureTable, InferenceFuture
 from flash_transport.image_encoding import Encoding, image_encoder
 from flash_transport.known_servers_access import warn_of_other_writers
-from flash_transport.link_estimate import LinkEstimate
+from flash_transport.link_estimate import UNMEASURED, LinkEstimate
 from flash_transport.policy import Convert, PolicyClient
 from flash_transport.session_name import checked_session
 from flash_transport.stats import CallStats, RoundTrip
@@ -135,7 +135,7 @@ class FlashTransportPolicy(PolicyClient):
         if not self._measures:
             return None
         known = self._client.link_estimate
-        return LinkEstimate() if known is None else LinkEstimate(*known)
+        return UNMEASURED if known is None else LinkEstimate(*known)
 
     def get_server_metadata(self) -> dict[str, Any]:
         """The server's metadata, from when the connection was made.

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from quic_peers import Served, Serving, eventually
 
-from flash_transport import FlashTransportPolicy, LinkEstimate, LocalServer, decode_image
+from flash_transport import FlashTransportPolicy, LocalServer, decode_image
+from flash_transport.link_estimate import UNMEASURED
 
 READS_JPEG = {"supports": ["jpeg"]}
 
@@ -128,7 +129,7 @@ def test_a_closed_client_knows_nothing_of_the_link():
     with Served(Listener()) as served:
         policy = connect(served.port)
         policy.close()
-        assert policy.link_estimate == LinkEstimate()
+        assert policy.link_estimate == UNMEASURED
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::arms::Arm;
 use crate::paths::{PathSpec, MILLISECOND};
+use crate::report::{line, percentile};
 use crate::requests::{Plan, REQUEST_BYTES};
 use crate::rows::{self, Row};
 use crate::scenario::{Robot, WARM_UP};
@@ -47,6 +48,22 @@ fn hold(row: &Row, least: f64, most: f64) {
 #[test]
 fn the_rate_of_a_mobile_network_is_known_from_raw_images_and_from_jpegs() {
     hold(&rows::lte(), 15.0, 22.0);
+}
+
+#[test]
+fn jpegs_over_a_mobile_network_take_their_serialisation_from_the_first_on() {
+    let row = rows::lte();
+    let plan = Plan {
+        request_bytes: JPEG_BYTES,
+        ..Plan::new(500 * MILLISECOND, 200)
+    };
+    let mut robot = Robot::new(1, Arm::Ours, &row.path, plan);
+    robot.run();
+    let times = robot.latencies();
+    line("LTE, three JPEGs of quality 92", &times, None);
+    // 78.6 ms without loss.
+    assert!(percentile(&times, 0.5) <= 85 * MILLISECOND);
+    assert!(percentile(&times, 0.95) <= 160 * MILLISECOND);
 }
 
 #[test]

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from bridge_world import World
 
-from flash_transport import LinkEstimate
+from flash_transport.link_estimate import UNMEASURED, LinkEstimate
 from openpi_flash_robot.bridge.effects import SendRequest
 from openpi_flash_robot.link.transport import image_chooser
 from openpi_flash_robot.run.sending import job_of
 from openpi_flash_robot.senses.observation import ImageWork
 
-SLOW, FAST = LinkEstimate(0.06, 10e6), LinkEstimate(0.0002, 900e6)
+SLOW, FAST = LinkEstimate(0.06, 10e6, 0.0), LinkEstimate(0.0002, 900e6, 0.0)
 SCENE = "observation/scene_image"
 WORK = ImageWork(
     decode=lambda _message, _at_least: np.zeros((224, 224, 3), np.uint8),
@@ -40,7 +40,7 @@ def ask(settings):
 
 
 def test_images_are_jpeg_on_a_slow_link_and_raw_on_a_fast_one(ask):
-    assert ask(LinkEstimate()).jpeg_quality == 92
+    assert ask(UNMEASURED).jpeg_quality == 92
     fast = ask(FAST)
     assert (fast.jpeg_quality, fast.image_news) == (0, "")
     assert fast.content[SCENE].shape == (224, 224, 3)
@@ -51,12 +51,12 @@ def test_images_are_jpeg_on_a_slow_link_and_raw_on_a_fast_one(ask):
 
 def test_the_chooser_learns_how_large_the_images_become(ask):
     """37 kB at quality 92 take 29 ms at 10 Mb/s, 28 kB at 89 still 24 of the 20 + a quarter."""
-    ask(LinkEstimate())
+    ask(UNMEASURED)
     assert ask(SLOW).jpeg_quality == 84
 
 
 def test_settings_that_insist_are_obeyed_on_every_link(ask):
-    for estimate in (None, LinkEstimate(), SLOW, FAST):
+    for estimate in (None, UNMEASURED, SLOW, FAST):
         assert ask(estimate, image_budget=None, jpeg_quality=None).jpeg_quality == 0
         assert ask(estimate, image_budget=None, jpeg_quality=80).jpeg_quality == 80
 
