@@ -107,7 +107,7 @@ impl Controller for DedicatedLink {
         _app_limited: bool,
         rtt: &RttEstimator,
     ) {
-        self.delivery.acknowledged(now, sent, bytes, self.segment);
+        self.delivery.acknowledged(now, sent, bytes);
         self.acknowledged(bytes, rtt.get());
     }
 

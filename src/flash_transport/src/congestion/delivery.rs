@@ -74,10 +74,8 @@ impl Flight {
 }
 
 impl Delivery {
-    /// `largest` is the largest packet that the path is known to carry: one that is larger probes for
-    /// that, alone, and says nothing about a rate.
-    pub fn acknowledged(&mut self, now: Instant, sent: Instant, bytes: u64, largest: u64) {
-        if bytes < FULL_PACKET || bytes > largest {
+    pub fn acknowledged(&mut self, now: Instant, sent: Instant, bytes: u64) {
+        if bytes < FULL_PACKET {
             return;
         }
         let sample = now.saturating_duration_since(sent);
@@ -170,8 +168,7 @@ mod tests {
         }
 
         fn packet(&mut self, acknowledged: Instant, sent: Instant, bytes: u64) {
-            self.delivery
-                .acknowledged(acknowledged, sent, bytes, PACKET);
+            self.delivery.acknowledged(acknowledged, sent, bytes);
         }
 
         fn rate(&self) -> f64 {
@@ -244,16 +241,6 @@ mod tests {
         line.packet(line.now + ROUND_TRIP / 2, sent, 60);
         let rate = line.rate();
         assert!(near(rate, 100.0 * MEGABITS), "{rate}");
-    }
-
-    #[test]
-    fn probes_for_larger_packets_do_not_count() {
-        let mut line = Line::new();
-        for number in 1..=3 {
-            let sent = line.now + number * Duration::from_micros(1);
-            line.packet(sent + ROUND_TRIP, sent, 16_368);
-        }
-        assert_eq!(line.rate(), 0.0);
     }
 
     #[test]

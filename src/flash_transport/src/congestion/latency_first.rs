@@ -267,7 +267,7 @@ impl Controller for LatencyFirst {
         rtt: &RttEstimator,
     ) {
         self.silence.acknowledged(rtt.get());
-        self.delivery.acknowledged(now, sent, bytes, self.segment);
+        self.delivery.acknowledged(now, sent, bytes);
         self.acknowledged(now, sent, bytes, app_limited, rtt.get());
     }
 

@@ -82,9 +82,6 @@ def test_auto_sends_raw_images_once_the_link_is_known_to_carry_them():
         Served(server, metadata=READS_JPEG) as served,
         connect(served.port, image_encoding="auto", image_budget=5.0) as policy,
     ):
-        assert policy.link_estimate.bits_per_second is None
-        _, stats = policy.infer_with_stats(pictures())
-        assert stats.jpeg_quality == 92
 
         def is_raw():
             return policy.infer_with_stats(pictures())[1].jpeg_quality == 0
