@@ -121,7 +121,7 @@ def test_images_are_raw_as_soon_as_the_link_is_known_to_carry_them(ros, robot, s
     robot.until_state(PolicyStatus.RUNNING)
     key = "observation/scene_image"
     ros.until(lambda: isinstance(server.requests[-1][key], np.ndarray), "raw images")
-    ros.until(lambda: robot.stats and robot.stats[-1].jpeg_quality == 0, "statistics of a request with raw images")
+    ros.until(lambda: robot.stats and robot.stats[-1].jpeg_quality == 0, "statistics of it")
 
 
 def test_later_chunks_belong_to_the_moment_of_their_observation(ros, robot, make_node):
