@@ -78,7 +78,7 @@ def network_groups(page: str) -> list[tuple[str, list[Bar]]]:
     groups = []
     for line in _section(page, "network").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        pairs = [re.fullmatch(r"([\d.]+) / ([\d.]+)", cell) for cell in cells[1:4]]
+        pairs = [re.fullmatch(r"([\d.]+) / ([\d.]+)", cell) for cell in cells[2:5]]
         if len(pairs) != 3 or None in pairs:
             continue
         arms = (

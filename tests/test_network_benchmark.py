@@ -32,9 +32,21 @@ def test_rows_are_chosen_by_their_keys_in_the_order_given():
 def test_a_row_becomes_the_arguments_of_the_path():
     from rows import Row
 
-    row = Row("r", 25, loss="bursts:0.02:5", jitter_ms=1.0)
-    arguments = row.path_arguments(seed=7, bits_per_second=1_000_000_000)
-    assert arguments == ["7", "12500", "1000000000", "1000", "bursts:0.02:5"]
+    row = Row("r", 25, loss="bursts:0.02:5", jitter_ms=1.0, up_mbps=20, queue_bytes=150_000)
+    arguments = row.path_arguments(seed=7)
+    assert arguments[:5] == ["7", "12500", "20000000", "1000000000", "150000"]
+    assert arguments[5:] == ["in-order:1000", "bursts:0.02:5"]
+    assert Row("r", 25, jitter_ms=1.0, overtakes=True).path_arguments(1)[5] == "overtaking:1000"
+    assert Row("r", 25).path_arguments(1)[5:] == ["none", "none"]
+
+
+def test_a_path_is_measured_with_a_pause_and_back_to_back():
+    from rows import choose
+
+    for key in ("loss", "jitter", "lte", "wifi"):
+        row, back_to_back = choose(f"{key},{key}-back-to-back")
+        assert (row.pause, back_to_back.pause) == ("0.1 s", "none")
+        assert back_to_back.path_arguments(1) == row.path_arguments(1)
 
 
 def test_all_rows_are_measured_unless_told(capsys):
@@ -50,12 +62,13 @@ def test_all_rows_are_measured_unless_told(capsys):
 
 def test_a_table_has_medians_tails_and_the_ratio_of_the_first_to_the_last():
     from compare import ARMS, describe
+    from rows import Row
 
     times = [np.full(20, 500.0), np.full(20, 100.0), np.asarray([50.0] * 18 + [80.0] * 2)]
-    head, _, names, _, line = describe({"a row": times}).splitlines()
+    head, _, names, _, line = describe([(Row("a row", 20), times)]).splitlines()
     assert "n = 20 per arm" in head
     assert all(arm.name in names for arm in ARMS)
-    assert line == "| a row | 500.0 / 500.0 | 100.0 / 100.0 | 50.0 / 80.0 | 10.0 |"
+    assert line == "| a row | 0.1 s | 500.0 / 500.0 | 100.0 / 100.0 | 50.0 / 80.0 | 10.0 |"
 
 
 def test_a_failed_command_says_what_it_said():
@@ -90,14 +103,14 @@ def relay():
 
 def test_a_short_row_over_a_real_path_leaves_nothing_behind():
     program = relay()
-    from compare import measure
+    from compare import ARMS, measure
     from namespaces import two_namespaces
     from rows import Row
 
-    row = Row("RTT 40 ms", 40, pause_s=0.0, requests=2)
-    with two_namespaces() as (robot, server):
-        names = {robot.name, server.name}
-        times = measure(row, None, program, robot, server)
+    row = Row("RTT 40 ms", 40, requests=2)
+    with two_namespaces() as ends:
+        names = {end.name for end in ends}
+        times = measure(row, ARMS, None, program, ends)
     for arm in times:
         assert len(arm) == 2
         assert arm.min() > 40

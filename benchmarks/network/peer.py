@@ -2,6 +2,9 @@
 
 usage: python benchmarks/network/peer.py CONGESTION serve-websocket|serve-quic ADDRESS
        python benchmarks/network/peer.py CONGESTION ask-websocket|ask-quic ADDRESS PORT
+       python benchmarks/network/peer.py CONGESTION ask-quic ADDRESS PORT raw|jpeg|auto
+
+With an `image_encoding` the client sends photographs instead of noise.
 
 CONGESTION is the controller of its TCP sockets, cubic or bbr.
 
@@ -47,16 +50,34 @@ async def serve_websocket(address: str) -> None:
 
 def serve_quic(address: str) -> None:
     """Our QUIC server with the same policy, until killed."""
-    from flash_transport import QuicServer
+    from flash_transport import QuicServer, decode_image
 
-    server = QuicServer(address, 0, metadata={})
+    server = QuicServer(address, 0, metadata={"supports": ["jpeg"]})
     print(server.port, flush=True)
     while (request := server.next_request()) is not None:
-        assert "prompt" in request.observation
+        observation = request.observation
+        assert "prompt" in observation
+        for value in observation.values():
+            if isinstance(value, dict) and "__image__" in value:
+                decode_image(value["data"])
         request.respond({"actions": ACTIONS, "policy_timing": {"infer_ms": 0.0}})
 
 
-def connect(kind: str, address: str, port: int) -> Any:
+def photographs() -> dict[str, Any]:
+    """The observation with a photograph and two parts of it in place of noise."""
+    import numpy as np
+    from matplotlib import cbook
+    from PIL import Image
+
+    path = cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+    photo = Image.open(str(path)).convert("RGB")
+    parts = (None, (80, 50, 420, 350), (200, 200, 500, 500))
+    images = [np.asarray(photo.resize((224, 224), box=box)) for box in parts]
+    observation = make_observation(cameras=3)
+    return observation | {f"observation/image_{i}": image for i, image in enumerate(images)}
+
+
+def connect(kind: str, address: str, port: int, images: Any) -> Any:
     """A connected policy of the given kind."""
     if kind == "ask-websocket":
         from openpi_client.websocket_client_policy import WebsocketClientPolicy
@@ -64,17 +85,21 @@ def connect(kind: str, address: str, port: int) -> Any:
         return WebsocketClientPolicy(address, port)
     from flash_transport import FlashTransportPolicy
 
-    return FlashTransportPolicy(address, port)
+    if not images:
+        return FlashTransportPolicy(address, port)
+    policy = FlashTransportPolicy(address, port, image_encoding=images)
+    policy.get_server_metadata()  # whether the server reads JPEG, before the first request
+    return policy
 
 
-def ask(kind: str, address: str, port: int) -> None:
+def ask(kind: str, address: str, port: int, images: str) -> None:
     """Answers each word with one timed request."""
-    observation = make_observation(cameras=3)
+    observation = photographs() if images else make_observation(cameras=3)
     policy: Any = None
     for line in sys.stdin:
         started = time.perf_counter()
         if policy is None or line.strip() == "connect":
-            old, policy = policy, connect(kind, address, port)
+            old, policy = policy, connect(kind, address, port, images)
         result = policy.infer(observation)
         elapsed = time.perf_counter() - started
         if result["actions"].shape != ACTIONS.shape:
@@ -93,7 +118,7 @@ def main() -> None:
     elif role == "serve-quic":
         serve_quic(address)
     else:
-        ask(role, address, int(sys.argv[4]))
+        ask(role, address, int(sys.argv[4]), *(sys.argv[5:] or [""]))
 
 
 if __name__ == "__main__":

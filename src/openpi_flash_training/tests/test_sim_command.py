@@ -140,6 +140,8 @@ class ScriptedKeyboard:
 class Idle:
     """A policy that stays where it is."""
 
+    link_estimate = None
+
     def __init__(self, arm, keyboard):
         self.arm = keyboard.arm = arm
 

@@ -3,7 +3,11 @@
 //! `benchmarks/network` moves each device into a network namespace of its own, so that real TCP and real UDP meet the very
 //! link that `tests/simulation` models, also on kernels without netem.
 //!
-//! usage: emulated_path DEVICE DEVICE SEED ONE_WAY_US BITS_PER_SECOND JITTER_US none|independent:RATE|bursts:RATE:PACKETS
+//! usage: emulated_path DEVICE DEVICE SEED ONE_WAY_US BITS_PER_SECOND BACK QUEUE JITTER LOSS
+//!   BITS_PER_SECOND  from the first device to the second; BACK: the other way
+//!   QUEUE            bytes that may wait in front of each direction
+//!   JITTER           none|in-order:US|overtaking:US
+//!   LOSS             none|independent:RATE|bursts:RATE:PACKETS
 //! It prints `ready` when both devices are there, and carries packets until it is ended.
 
 #[cfg(target_os = "linux")]
@@ -44,40 +48,52 @@ mod linux {
 
     /// What a link model takes for a packet's headers, IPv4's and UDP's.
     const HEADERS: usize = 28;
-    /// Larger than what any request needs, so that nothing overflows but what a row asks for.
-    const QUEUE_BYTES: u64 = 8 << 20;
     const PACKET_LIMIT: usize = 1500;
 
     pub fn run(arguments: Vec<String>) -> Result<(), String> {
-        let [first, second, seed, one_way, rate, jitter, loss] = <[String; 7]>::try_from(arguments)
-            .map_err(|got| {
+        let [first, second, seed, one_way, there, back, queue, jitter, loss] =
+            <[String; 9]>::try_from(arguments).map_err(|got| {
                 format!(
-                    "takes 7 arguments, got {}; see the head of its source",
+                    "takes 9 arguments, got {}; see the head of its source",
                     got.len()
                 )
             })?;
-        let amount = Duration::from_micros(number(&jitter)?);
         let spec = LinkSpec {
             one_way: Duration::from_micros(number(&one_way)?),
-            bits_per_second: number(&rate)?,
-            queue_bytes: QUEUE_BYTES,
+            bits_per_second: number(&there)?,
+            queue_bytes: number(&queue)?,
             loss: parse_loss(&loss)?,
-            jitter: match amount.is_zero() {
-                true => Jitter::None,
-                false => Jitter::InOrder { amount },
-            },
+            jitter: parse_jitter(&jitter)?,
             payload_limit: PACKET_LIMIT - HEADERS,
+        };
+        let answers = LinkSpec {
+            bits_per_second: number(&back)?,
+            ..spec.clone()
         };
         let mut chance = Random::new(number(&seed)?);
         let open = |name: &str| Tun::open(name).map_err(|error| format!("device {name}: {error}"));
         let ends = [open(&first)?, open(&second)?];
-        let mut links = [(); 2].map(|()| Link::new(spec.clone(), Random::new(chance.bits())));
+        let mut links = [spec, answers].map(|spec| Link::new(spec, Random::new(chance.bits())));
         println!("ready");
         carry(&ends, &mut links).map_err(|error| error.to_string())
     }
 
     fn number<T: FromStr>(text: &str) -> Result<T, String> {
         text.parse().map_err(|_| format!("{text:?} is no number"))
+    }
+
+    fn parse_jitter(text: &str) -> Result<Jitter, String> {
+        let of = |amount| number(amount).map(Duration::from_micros);
+        match text.split_once(':') {
+            None if text == "none" => Ok(Jitter::None),
+            Some(("in-order", amount)) => Ok(Jitter::InOrder {
+                amount: of(amount)?,
+            }),
+            Some(("overtaking", amount)) => Ok(Jitter::Reordering {
+                amount: of(amount)?,
+            }),
+            _ => Err(format!("{text:?} is no jitter")),
+        }
     }
 
     fn parse_loss(text: &str) -> Result<Loss, String> {

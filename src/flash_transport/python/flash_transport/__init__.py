@@ -16,6 +16,7 @@ from flash_transport.errors import (
     UntrustedServer,
 )
 from flash_transport.futures import InferenceFuture
+from flash_transport.link_estimate import LinkEstimate
 from flash_transport.policy import PolicyClient
 from flash_transport.stats import CallStats
 
@@ -65,6 +66,7 @@ __all__ = [
     "FlashTransportPolicy",
     "ImageError",
     "InferenceFuture",
+    "LinkEstimate",
     "LocalServer",
     "NativeMissing",
     "Policy",

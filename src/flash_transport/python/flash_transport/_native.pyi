@@ -177,6 +177,14 @@ class TransportClient:
         """How the link is set: see `FlashTransportPolicy`."""
 
     @property
+    def reads_jpeg(self) -> bool | None:
+        """Whether the server reads images as JPEG; None until its first hello is answered."""
+
+    @property
+    def link_estimate(self) -> tuple[float, float | None, float] | None:
+        """The arguments of `LinkEstimate`, of the current connection; None without one."""
+
+    @property
     def completions(self) -> Completions:
         """Where the outcomes of submitted requests come out."""
 

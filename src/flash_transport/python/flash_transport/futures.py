@@ -131,6 +131,7 @@ class _Entry:
     future: InferenceFuture
     request: SentRequest
     convert: Callable[[dict[str, Any]], dict[str, Any]] | None
+    jpeg_quality: int
 
 
 class FutureTable:
@@ -146,12 +147,14 @@ class FutureTable:
         request: SentRequest,
         convert: Callable[[dict[str, Any]], dict[str, Any]] | None,
         first: FirstActions | None = None,
+        *,
+        jpeg_quality: int = 0,
     ) -> tuple[int, InferenceFuture]:
         """Adds a request; returns its ticket and a future, whose result is `convert(answer)`."""
         with self._lock:
             ticket = next(self._tickets)
             future = InferenceFuture(functools.partial(self._withdraw, ticket), first)
-            self._entries[ticket] = _Entry(future, request, convert)
+            self._entries[ticket] = _Entry(future, request, convert, jpeg_quality)
         return ticket, future
 
     def begin(self, ticket: int, first: dict[str, Any]) -> None:
@@ -187,7 +190,9 @@ class FutureTable:
             except Exception as failure:
                 answer, error = None, failure
         if answer is not None:
-            entry.future._deliver(answer, CallStats.of(entry.request.serialize_ms, round_trip))
+            serialize_ms = entry.request.serialize_ms
+            stats = CallStats.of(serialize_ms, round_trip, entry.jpeg_quality)
+            entry.future._deliver(answer, stats)
         elif error is not None:
             entry.future._fail(error)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flash_transport.first_actions import FirstActions, checked_steps, first_actions_of
 from flash_transport.futures import InferenceFuture
+from flash_transport.link_estimate import LinkEstimate
 from flash_transport.open_loop import OpenLoop, horizon_from
 from flash_transport.stats import NO_CALL, CallStats
 
@@ -138,6 +139,11 @@ class PolicyClient(abc.ABC):
         if self._open_loop is not None:
             self._open_loop.forget()
         self._reset()
+
+    @property
+    def link_estimate(self) -> LinkEstimate | None:
+        """What is known of the path to the server; None if this transport does not measure it."""
+        return None
 
     @abc.abstractmethod
     def get_server_metadata(self) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from flash_transport.address import parse_address
 from flash_transport.api_key import checked_api_key
 from flash_transport.first_actions import FirstActions
 from flash_transport.futures import FutureTable, InferenceFuture
+from flash_transport.image_encoding import Encoding, image_encoder
 from flash_transport.known_servers_access import warn_of_other_writers
+from flash_transport.link_estimate import UNMEASURED, LinkEstimate
 from flash_transport.policy import Convert, PolicyClient
 from flash_transport.session_name import checked_session
 from flash_transport.stats import CallStats, RoundTrip
@@ -57,6 +59,14 @@ class FlashTransportPolicy(PolicyClient):
         open_loop_horizon: see `PolicyClient`.
         dedicated_link: nothing else uses the link to the server: requests are sent at full rate
             whatever is lost, and other traffic on the link gets nothing.
+        image_encoding: how images travel, arrays of uint8 [height, width, 3] or
+            [3, height, width]. raw: as they are. jpeg: as JPEG of `jpeg_quality`. auto: raw where
+            the measured link carries them within `image_budget`, else as JPEG of the best quality
+            that fits. A server that does not read JPEG gets them raw.
+        jpeg_quality: 1 to 100; of auto the best.
+        least_jpeg_quality: auto chooses no lower one, however slow the link is.
+        image_budget: seconds that the images of a request may take on the link, beyond its round
+            trip.
 
     Raises:
         Disconnected: no connection within `connect_timeout`, or a server of another protocol.
@@ -65,7 +75,8 @@ class FlashTransportPolicy(PolicyClient):
         UntrustedServer: the server's certificate is not the pinned one, not the one in
             `known_servers`, or none of `ca_file`.
         ValueError: `host`, `port`, `api_key` or `session` is malformed, `server_fingerprint` is no
-            fingerprint, `ca_file` holds no certificates, or more than one of the three is given.
+            fingerprint, `ca_file` holds no certificates, or more than one of the three is given; or
+            an option of images is out of range.
     """
 
     def __init__(
@@ -81,8 +92,14 @@ class FlashTransportPolicy(PolicyClient):
         connect_timeout: float = 10.0,
         open_loop_horizon: int | None = None,
         dedicated_link: bool = False,
+        image_encoding: Encoding = "raw",
+        jpeg_quality: int = 92,
+        least_jpeg_quality: int = 70,
+        image_budget: float = 0.02,
     ) -> None:
         super().__init__(open_loop_horizon)
+        self._images = image_encoder(image_encoding, jpeg_quality, least_jpeg_quality, image_budget)
+        self._measures = not _is_local(host)
         self._futures = FutureTable()
         self._dispatcher: threading.Thread | None = None
         self._dispatcher_lock = threading.Lock()
@@ -111,6 +128,14 @@ class FlashTransportPolicy(PolicyClient):
         kernel reports them: Linux twice what it grants.
         """
         return self._client.link_settings
+
+    @property
+    def link_estimate(self) -> LinkEstimate | None:
+        """What is known of the path to the server; None on a unix socket."""
+        if not self._measures:
+            return None
+        known = self._client.link_estimate
+        return UNMEASURED if known is None else LinkEstimate(*known)
 
     def get_server_metadata(self) -> dict[str, Any]:
         """The server's metadata, from when the connection was made.
@@ -141,13 +166,14 @@ class FlashTransportPolicy(PolicyClient):
         return f"<FlashTransportPolicy {self._client.server}{state}>"
 
     def _infer(self, observation: dict[str, Any], timeout: float | None) -> dict[str, Any]:
-        return self._client.infer(observation, timeout)
+        return self._client.infer(self._encoded(observation)[0], timeout)
 
     def _infer_with_stats(
         self, observation: dict[str, Any], timeout: float | None
     ) -> tuple[dict[str, Any], CallStats]:
+        observation, jpeg_quality = self._encoded(observation)
         answer, numbers = self._client.infer_with_stats(observation, timeout)
-        return answer, CallStats(*numbers)
+        return answer, CallStats(*numbers, jpeg_quality)
 
     def _submit(
         self,
@@ -156,9 +182,10 @@ class FlashTransportPolicy(PolicyClient):
         convert: Convert | None,
         first: FirstActions | None,
     ) -> InferenceFuture:
+        observation, jpeg_quality = self._encoded(observation)
         request = self._client.pack(observation, timeout, None if first is None else first.steps)
         self._start_dispatcher()
-        ticket, future = self._futures.enter(request, convert, first)
+        ticket, future = self._futures.enter(request, convert, first, jpeg_quality=jpeg_quality)
         try:
             self._client.submit(request, timeout, ticket)
         except BaseException:
@@ -168,6 +195,12 @@ class FlashTransportPolicy(PolicyClient):
 
     def _reset(self) -> None:
         self._client.reset()
+
+    def _encoded(self, observation: dict[str, Any]) -> tuple[dict[str, Any], int]:
+        """The observation as it travels, and the quality of its images; 0 if they are raw."""
+        if self._images is None or not self._client.reads_jpeg:
+            return observation, 0
+        return self._images.encoded(observation, self.link_estimate)
 
     def _start_dispatcher(self) -> None:
         with self._dispatcher_lock:

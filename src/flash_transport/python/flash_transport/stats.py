@@ -33,6 +33,8 @@ class CallStats:
         connect_attempts: attempts to connect that the call waited for; 0 if there was a connection.
         first_action_ms: milliseconds from the packed message to the first action: `round_trip_ms`,
             or less where first actions came ahead (`submit(..., first_actions=)`).
+        jpeg_quality: of the images as the client encoded them (`image_encoding`); 0 if they were
+            sent as they were given.
     """
 
     serialize_ms: float
@@ -41,11 +43,12 @@ class CallStats:
     bytes_down: int
     connect_attempts: int
     first_action_ms: float = 0.0
+    jpeg_quality: int = 0
 
     @classmethod
-    def of(cls, serialize_ms: float, round_trip: RoundTrip) -> CallStats:
-        """Adds the time of packing."""
-        return cls(serialize_ms, *round_trip)
+    def of(cls, serialize_ms: float, round_trip: RoundTrip, jpeg_quality: int = 0) -> CallStats:
+        """Adds the time of packing, and how the images were encoded."""
+        return cls(serialize_ms, *round_trip, jpeg_quality)
 
 
 NO_CALL = CallStats.of(0.0, RoundTrip())

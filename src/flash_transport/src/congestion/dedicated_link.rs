@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
 use quinn_proto::RttEstimator;
 
+use super::delivery::{Delivery, LinkEstimate};
+
 /// Least packets in flight under a rate cap, however short the path: with fewer, acknowledgements
 /// would be the limit.
 const LEAST_PACKETS: u64 = 10;
@@ -51,6 +53,7 @@ pub struct DedicatedLink {
     /// The window while it recovers from persistent congestion.
     recovering: Option<u64>,
     segment: u64,
+    delivery: Delivery,
 }
 
 impl DedicatedLink {
@@ -60,7 +63,13 @@ impl DedicatedLink {
             round_trip: FIRST_ROUND_TRIP,
             recovering: None,
             segment: u64::from(current_mtu),
+            delivery: Delivery::default(),
         }
+    }
+
+    /// What is known of the path, whose smoothed round trip is given.
+    pub fn estimate(&self, round_trip: Duration) -> LinkEstimate {
+        self.delivery.estimate(round_trip)
     }
 
     fn acknowledged(&mut self, bytes: u64, round_trip: Duration) {
@@ -92,12 +101,13 @@ impl DedicatedLink {
 impl Controller for DedicatedLink {
     fn on_ack(
         &mut self,
-        _now: Instant,
-        _sent: Instant,
+        now: Instant,
+        sent: Instant,
         bytes: u64,
         _app_limited: bool,
         rtt: &RttEstimator,
     ) {
+        self.delivery.acknowledged(now, sent, bytes);
         self.acknowledged(bytes, rtt.get());
     }
 

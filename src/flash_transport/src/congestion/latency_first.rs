@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
 use quinn_proto::RttEstimator;
 
+use super::delivery::{Delivery, LinkEstimate};
 use super::growth::{Growth, BETA};
 use super::path::{Overflow, Path};
 use crate::repair::PathLoss;
@@ -87,6 +88,7 @@ pub struct LatencyFirst {
     cut_at: Option<Instant>,
     segment: u64,
     silence: Silence,
+    delivery: Delivery,
 }
 
 /// Room for packets while nothing is acknowledged.
@@ -132,12 +134,18 @@ impl LatencyFirst {
             cut_at: None,
             segment,
             silence: Silence::default(),
+            delivery: Delivery::default(),
         }
     }
 
     /// What the path lost at random, for repair.
     pub fn loss(&self) -> PathLoss {
         self.path.loss()
+    }
+
+    /// What is known of the path, whose smoothed round trip is given.
+    pub fn estimate(&self, round_trip: Duration) -> LinkEstimate {
+        self.delivery.estimate(round_trip)
     }
 
     fn acknowledged(
@@ -259,6 +267,7 @@ impl Controller for LatencyFirst {
         rtt: &RttEstimator,
     ) {
         self.silence.acknowledged(rtt.get());
+        self.delivery.acknowledged(now, sent, bytes);
         self.acknowledged(now, sent, bytes, app_limited, rtt.get());
     }
 

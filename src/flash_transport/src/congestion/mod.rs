@@ -4,6 +4,7 @@
 //! in virtual time what the numbers are worth; `docs/network.md` has the results.
 
 mod dedicated_link;
+mod delivery;
 mod growth;
 mod latency_first;
 mod path;
@@ -21,6 +22,7 @@ use quinn::{AckFrequencyConfig, TransportConfig, VarInt};
 use crate::repair::PathLoss;
 
 pub use dedicated_link::{DedicatedLink, DedicatedLinkConfig};
+pub use delivery::LinkEstimate;
 pub use latency_first::{LatencyFirst, LatencyFirstConfig};
 pub use tail_probe::{LossMemory, Pause, Prober, TailProbes, PROBE};
 
@@ -63,6 +65,21 @@ pub fn apply(sharing: &Sharing, config: &mut TransportConfig) {
 pub fn path_loss(controller: Box<dyn Controller>) -> PathLoss {
     let shared = controller.into_any().downcast::<LatencyFirst>();
     shared.map(|shared| shared.loss()).unwrap_or_default()
+}
+
+/// What a controller of ours knows of its path, whose smoothed round trip is given; `None` if it is
+/// another's.
+pub fn link_estimate(
+    controller: Box<dyn Controller>,
+    round_trip: Duration,
+) -> Option<LinkEstimate> {
+    let controller = controller.into_any();
+    let controller = match controller.downcast::<LatencyFirst>() {
+        Ok(shared) => return Some(shared.estimate(round_trip)),
+        Err(controller) => controller,
+    };
+    let dedicated = controller.downcast::<DedicatedLink>().ok()?;
+    Some(dedicated.estimate(round_trip))
 }
 
 /// A packet counts as lost when this many later ones have arrived. Where packets overtake each

@@ -115,6 +115,23 @@ impl TransportClient {
         Ok(settings)
     }
 
+    /// Whether the server reads images as JPEG; None until its first hello is answered.
+    #[getter]
+    fn reads_jpeg(&self) -> Option<bool> {
+        self.client.reads_jpeg()
+    }
+
+    /// The arguments of `flash_transport.LinkEstimate`, of the current connection.
+    #[getter]
+    fn link_estimate(&self) -> Option<(f64, Option<f64>, f64)> {
+        let estimate = self.client.link_estimate()?;
+        Some((
+            estimate.round_trip.as_secs_f64(),
+            estimate.bits_per_second,
+            estimate.queue.as_secs_f64(),
+        ))
+    }
+
     /// Send an observation and wait for the answer.
     fn infer(
         &self,

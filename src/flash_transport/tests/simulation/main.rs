@@ -7,6 +7,7 @@ mod arms;
 mod bulk;
 mod comparison;
 mod datagram_size;
+mod estimate;
 mod host;
 mod latency;
 mod link;

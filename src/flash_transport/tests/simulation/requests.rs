@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use flash_transport::congestion::{self, LinkEstimate};
 use quinn_proto::{Connection, ConnectionHandle, Dir, Event, StreamEvent, StreamId};
 
 use crate::host::{App, Connections};
@@ -47,11 +48,12 @@ impl Plan {
     }
 }
 
-/// Start and answer of the hello and of each request.
+/// Start and answer of the hello and of each request, and what the client knows of the path then.
 #[derive(Default)]
 pub struct Answers {
     pub hello: Option<(Instant, Instant)>,
     pub requests: Vec<(Instant, Instant)>,
+    pub estimates: Vec<LinkEstimate>,
 }
 
 pub type Log = Rc<RefCell<Answers>>;
@@ -131,7 +133,11 @@ impl App for RequestClient {
         }
         if let Some((id, start)) = self.current.filter(|(id, _)| finished.contains(id)) {
             assert_eq!(self.streams.received(handle, id), ANSWER_BYTES);
-            self.log.borrow_mut().requests.push((start, now));
+            let controller = connection.congestion_state().clone_box();
+            let estimate = congestion::link_estimate(controller, connection.rtt());
+            let mut log = self.log.borrow_mut();
+            log.requests.push((start, now));
+            log.estimates.extend(estimate);
             self.current = None;
         }
         if self.connected || (self.plan.early_hello && connection.has_0rtt()) {

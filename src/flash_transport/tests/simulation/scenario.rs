@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flash_transport::congestion::LinkEstimate;
 use quinn_proto::{ClientConfig, ServerConfig};
 
 use crate::arms::Arm;
@@ -72,6 +73,11 @@ impl Robot {
     /// From each request to its answer.
     pub fn latencies(&self) -> Vec<Duration> {
         request_latencies(&self.log)
+    }
+
+    /// What the client knew of the path after each answer.
+    pub fn estimates(&self) -> Vec<LinkEstimate> {
+        self.log.borrow().estimates.clone()
     }
 
     /// Datagrams with repair that both ends have sent.

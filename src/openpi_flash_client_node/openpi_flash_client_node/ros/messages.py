@@ -131,6 +131,7 @@ def status_message(status: Status, settings: NodeSettings, now: int) -> PolicySt
         prompt_version=status.instruction.version,
         episode=status.instruction.episode,
         held_for=status.held_for,
+        jpeg_quality=status.jpeg_quality,
         sequence=status.sequence,
         chunk_age=status.chunk_age,
         steps_buffered=status.steps_buffered,

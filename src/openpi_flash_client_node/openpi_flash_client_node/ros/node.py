@@ -51,8 +51,10 @@ from openpi_flash_robot.link.api_key import find_api_key
 from openpi_flash_robot.link.events import LinkEvent
 from openpi_flash_robot.link.policy_link import PolicyLink, backoff
 from openpi_flash_robot.link.transport import (
+    Chooser,
     ImageMessage,
     PolicyConnection,
+    image_chooser,
     link_notices,
     open_policy,
     resolve_server,
@@ -103,6 +105,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._run_policy: RunPolicyServer | None = None
         self._get_action_chunk: GetActionChunkService | None = None
         self._link: PolicyLink | None = None
+        self._images: Chooser | None = None
         self._wake_up: Any = None
         self._inputs: Inputs | None = None
         self._activity: ActivityWatch | None = None
@@ -240,6 +243,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._make_services()
         self._wake_up = self.create_guard_condition(self._on_link)
         self._made.append(partial(self.destroy_guard_condition, self._wake_up))
+        self._images = image_chooser(settings.observation)
         self._link = PolicyLink(
             partial(self._open_policy, settings.link),
             wake=self._wake_up.trigger,
@@ -289,7 +293,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
         self._settings = self._bridge = self._link = self._wake_up = self._last_status = None
         self._outputs, self._unbounded, self._limits_file, self._bounds = None, None, (), ()
         self._inputs = self._controller_check = self._activity = None
-        self._goals = self._run_policy = self._get_action_chunk = None
+        self._goals = self._run_policy = self._get_action_chunk = self._images = None
 
     @property
     def _live_bridge(self) -> Bridge[ImageMessage]:
@@ -433,7 +437,7 @@ class ClientNode(NodeWithSecrets, LifecycleNode):
 
     def _send(self, effect: SendRequest) -> None:
         assert self._settings is not None
-        self._live_link.send(job_of(effect, self._settings, IMAGE_WORK))
+        self._live_link.send(job_of(effect, self._settings, IMAGE_WORK, self._images))
 
     def _show_status(self, status: Status, now: int) -> None:
         self._last_status = status

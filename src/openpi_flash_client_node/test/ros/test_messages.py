@@ -102,6 +102,9 @@ def test_stats_keep_what_is_unknown_unknown():
         total=0.02,
         bytes_up=452_000,
         bytes_down=7_000,
+        jpeg_quality=84,
+        link_rate=18e6,
+        link_queue=float("nan"),
         steps_skipped=4,
         sequence=5,
         drop_reason=3,
@@ -115,6 +118,8 @@ def test_stats_keep_what_is_unknown_unknown():
     assert message.observation_age == pytest.approx(0.1)
     assert message.serialize == pytest.approx(0.002)
     assert (message.bytes_up, message.bytes_down) == (452_000, 7_000)
+    assert (message.jpeg_quality, message.link_rate) == (84, 18e6)
+    assert np.isnan(message.link_queue)
     assert (message.steps_skipped, message.sequence) == (4, 5)
     assert (message.inferences, message.chunks_dropped, message.deadline_misses) == (9, 6, 7)
     assert message.drop_reason == InferenceStats.DROP_TIMEOUT
@@ -137,6 +142,7 @@ def test_a_status_says_what_the_settings_and_the_bridge_say(settings):
         0.01,
         intervention=True,
         held_for=1.5,
+        jpeg_quality=92,
     )
     settings = dataclasses.replace(
         settings, link=dataclasses.replace(settings.link, session="arm-1")
@@ -147,6 +153,7 @@ def test_a_status_says_what_the_settings_and_the_bridge_say(settings):
     assert (message.model, message.checkpoint) == ("pi05", "19999")
     assert (message.prompt_version, message.episode, message.session) == (3, 2, "arm-1")
     assert message.held_for == pytest.approx(1.5)
+    assert message.jpeg_quality == 92
     assert message.intervention
     assert message.limited_share == pytest.approx(0.5)
     assert message.tracking_error == pytest.approx(0.01)

@@ -114,6 +114,16 @@ def test_a_compressed_camera_is_seen_and_jpeg_goes_to_a_server_that_reads_it(
         assert np.abs(image[112, 112].astype(int) - 5).max() <= 1
 
 
+def test_images_are_raw_as_soon_as_the_link_is_known_to_carry_them(ros, robot, server, make_node):
+    server.stop()
+    server.start(supports=["jpeg"])
+    make_node(image_budget=5.0)
+    robot.until_state(PolicyStatus.RUNNING)
+    key = "observation/scene_image"
+    ros.until(lambda: isinstance(server.requests[-1][key], np.ndarray), "raw images")
+    ros.until(lambda: robot.stats and robot.stats[-1].jpeg_quality == 0, "statistics of it")
+
+
 def test_later_chunks_belong_to_the_moment_of_their_observation(ros, robot, make_node):
     make_node()
     ros.until(lambda: len(robot.chunks) >= 4, "four chunks")

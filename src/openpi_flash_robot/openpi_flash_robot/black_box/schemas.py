@@ -100,7 +100,10 @@ SCHEMAS: Mapping[str, Schema] = {
         point_velocities=_TABLE,
     ),
     "openpi_flash.Stats": _object(
-        **dict.fromkeys(("observation_age", "network", "server", "total"), _NUMBER)
+        **dict.fromkeys(("observation_age", "network", "server", "total"), _NUMBER),
+        jpeg_quality=_INTEGER,
+        link_rate=_NUMBER,
+        link_queue=_NUMBER,
     ),
     "openpi_flash.Subtask": _object(text=_STRING, prompt=_STRING, sequence=_INTEGER),
     "openpi_flash.Status": _object(

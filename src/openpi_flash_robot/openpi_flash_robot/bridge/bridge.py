@@ -114,6 +114,7 @@ class Bridge(Generic[Message]):
             effects=self._effects,
         )
         self._sequence = 0
+        self._jpeg_quality = 0
         self._planner = PlannerFeed()
         self.tally = Tally()
 
@@ -359,6 +360,9 @@ class Bridge(Generic[Message]):
     def _answered(self, now: int, request: PendingRequest[Message], event: RequestDone) -> None:
         agreement = self.server.agreement
         assert agreement is not None, "an answer came without a connection"
+        self._jpeg_quality = event.cost.jpeg_quality
+        if event.cost.image_news:
+            self._effects.append(Warn(event.cost.image_news))
         server_s = float("nan")
         outcome: Plan | Hold | None
         try:
@@ -598,6 +602,7 @@ class Bridge(Generic[Message]):
             ),
             intervention=self._arm.is_taken,
             held_for=0.0 if plan else self._held_for(now),
+            jpeg_quality=self._jpeg_quality,
         )
 
     def _held_for(self, now: int) -> float:

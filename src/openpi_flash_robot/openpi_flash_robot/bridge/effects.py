@@ -121,6 +121,7 @@ class PublishSubtask:
 class PublishStats:
     """Publish what one inference cost. Times are seconds, NaN where unknown.
 
+    `jpeg_quality`, `link_rate` and `link_queue` are those of `RequestCost`.
     `drop_reason` is a `DropReason`; `drop_counts` has one entry for each.
     """
 
@@ -135,6 +136,9 @@ class PublishStats:
     total: float
     bytes_up: int
     bytes_down: int
+    jpeg_quality: int
+    link_rate: float
+    link_queue: float
     steps_skipped: int
     sequence: int
     drop_reason: int

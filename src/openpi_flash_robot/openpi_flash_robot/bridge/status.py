@@ -87,6 +87,7 @@ class Status:
         tracking_error: rad or m, of the joint that follows worst; NaN while nothing is commanded.
         intervention: whether a person commands the robot.
         held_for: seconds since the robot came to hold; 0 while it plays a chunk.
+        jpeg_quality: of the images of the latest answered request; 0: they were raw.
     """
 
     condition: Condition
@@ -100,6 +101,7 @@ class Status:
     tracking_error: float
     intervention: bool = False
     held_for: float = 0.0
+    jpeg_quality: int = 0
 
     @property
     def prompt(self) -> str:

@@ -29,7 +29,7 @@ from openpi_flash_robot.link.events import (
     RequestDone,
     RequestFailure,
 )
-from openpi_flash_robot.link.policy_link import Job, PolicyLink, backoff
+from openpi_flash_robot.link.policy_link import BuiltRequest, Job, PolicyLink, backoff
 from openpi_flash_robot.link.transport import PolicyConnection, open_policy, resolve_server
 from openpi_flash_robot.settings.node_settings import LinkSettings
 from openpi_flash_robot.settings.parameter_kinds import ParameterError
@@ -216,7 +216,7 @@ class SmoothPolicy:
             if self._link_settings.transport == "websocket" and "session" in self._supports:
                 more["session"] = self._link_settings.session
             request = {**_copied(observation), **more}
-            self._link.send(Job(number, lambda: request, timeout))
+            self._link.send(Job(number, lambda _: BuiltRequest(request), timeout))
 
     def _first(self, observation: dict[str, Any]) -> Due:
         """Wait for the first chunk."""

@@ -102,6 +102,7 @@ string prompt
 uint32 prompt_version
 uint32 episode
 float32 held_for
+uint8 jpeg_quality
 uint32 sequence
 float32 chunk_age
 uint32 steps_buffered

@@ -77,7 +77,8 @@ def status_message(status: Status, settings: NodeSettings, now: int) -> bytes:
     writer.string(status.model).string(status.checkpoint)
     instruction = status.instruction
     writer.string(instruction.text).uint32(instruction.version).uint32(instruction.episode)
-    writer.float32(status.held_for).uint32(status.sequence).float32(status.chunk_age)
+    writer.float32(status.held_for).uint8(status.jpeg_quality)
+    writer.uint32(status.sequence).float32(status.chunk_age)
     writer.uint32(status.steps_buffered).float32(status.limited_share)
     writer.float32(status.tracking_error).boolean(status.intervention)
     return writer.string(status.message).message()

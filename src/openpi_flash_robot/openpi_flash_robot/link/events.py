@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,11 +52,19 @@ class RequestCost:
         serialize_s: packing the request into one message.
         bytes_up: of the request.
         bytes_down: of the answer.
+        jpeg_quality: of its images; 0: they were raw.
+        link_rate: bits per second, when the images were encoded; NaN: not measured.
+        link_queue: seconds of other traffic that it had to wait for then; NaN: not measured.
+        image_news: why images are JPEG from now on, or raw again; else empty.
     """
 
     serialize_s: float
     bytes_up: int
     bytes_down: int
+    jpeg_quality: int = 0
+    link_rate: float = math.nan
+    link_queue: float = math.nan
+    image_news: str = ""
 
 
 @dataclass(frozen=True, eq=False)

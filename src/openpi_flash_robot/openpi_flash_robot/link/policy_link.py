@@ -6,6 +6,7 @@ The thread connects, and connects again after every loss, with exponential backo
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -27,6 +28,7 @@ from openpi_flash_robot.link.events import (
 )
 from openpi_flash_robot.link.transport import (
     Answered,
+    Estimate,
     PolicyConnection,
     failure_kind,
     failure_message,
@@ -39,18 +41,33 @@ CLOSE_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, eq=False)
+class BuiltRequest:
+    """A request as it is sent.
+
+    Attributes:
+        content: what the server gets.
+        jpeg_quality: of its images; 0: they are raw.
+        image_news: why images are JPEG from now on, or raw again; else empty.
+    """
+
+    content: dict[str, Any]
+    jpeg_quality: int = 0
+    image_news: str = ""
+
+
+@dataclass(frozen=True, eq=False)
 class Job:
     """A request to build and send.
 
     Attributes:
         request_id: comes back in the event.
-        build: puts the request together; runs on the worker thread.
+        build: puts the request together, at what is known of the link; runs on the worker thread.
         timeout: seconds for the answer.
         first_actions: steps that are wanted ahead of the rest; 0 for none.
     """
 
     request_id: int
-    build: Callable[[], dict[str, Any]]
+    build: Callable[[Estimate], BuiltRequest]
     timeout: float
     first_actions: int = 0
 
@@ -214,17 +231,18 @@ class PolicyLink:
 
     def _infer(self, policy: PolicyConnection, job: Job) -> None:
         started = time.perf_counter()
+        estimate = policy.link_estimate
         try:
-            request = job.build()
+            built = job.build(estimate)
         except Exception as error:
             self._post(RequestFailure(job.request_id, FailureKind.PREPARE, failure_message(error)))
             return
         prepared = time.perf_counter()
         try:
             if job.first_actions:
-                result, stats = self._submit(policy, job, request)
+                answered = self._submit(policy, job, built.content)
             else:
-                result, stats = policy.infer_with_stats(request, timeout=job.timeout)
+                answered = policy.infer_with_stats(built.content, timeout=job.timeout)
             # flash_transport reconnects by itself, perhaps to a server with other metadata
             self._report_metadata(policy)
         except Exception as error:
@@ -234,7 +252,7 @@ class PolicyLink:
                 raise _LinkLostError(error) from error
             return
         done = time.perf_counter()
-        cost = RequestCost(stats.serialize_ms / 1e3, stats.bytes_up, stats.bytes_down)
+        result, cost = answered[0], _cost(answered, built, estimate)
         self._post(RequestDone(job.request_id, result, prepared - started, done - started, cost))
 
     def _submit(self, policy: PolicyConnection, job: Job, request: dict[str, Any]) -> Answered:
@@ -254,6 +272,20 @@ class PolicyLink:
                 return
         self._events.append(event)
         self._wake()
+
+
+def _cost(answered: Answered, built: BuiltRequest, estimate: Estimate) -> RequestCost:
+    _, stats = answered
+    rate = None if estimate is None else estimate.bits_per_second
+    return RequestCost(
+        serialize_s=stats.serialize_ms / 1e3,
+        bytes_up=stats.bytes_up,
+        bytes_down=stats.bytes_down,
+        jpeg_quality=built.jpeg_quality,
+        link_rate=math.nan if rate is None else rate,
+        link_queue=math.nan if estimate is None or rate is None else estimate.queue_s,
+        image_news=built.image_news,
+    )
 
 
 class _LinkLostError(Exception):

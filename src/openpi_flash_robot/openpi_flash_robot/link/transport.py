@@ -15,6 +15,7 @@ from flash_transport import (
     FlashTransportError,
     ImageError,
     InferenceFuture,
+    LinkEstimate,
     ServerError,
     Superseded,
     Timeout,
@@ -26,14 +27,25 @@ from flash_transport import (
 )
 from flash_transport.address import parse_address
 from flash_transport.api_key import checked_api_key
+from flash_transport.image_choice import ImageChooser, ImageLimits
 from flash_transport.stats import CallStats
 from openpi_flash_robot.link.events import FailureKind
 from openpi_flash_robot.senses.observation import CameraImageError, Image, ImageWork, Size
-from openpi_flash_robot.settings.node_settings import DEFAULT_PORTS, LinkSettings
+from openpi_flash_robot.settings.node_settings import (
+    DEFAULT_PORTS,
+    LinkSettings,
+    ObservationSettings,
+)
 from openpi_flash_robot.settings.parameter_kinds import ParameterError
 
 Answered = tuple[dict[str, Any], CallStats]
 """An answer and what the call cost."""
+
+Estimate = LinkEstimate | None
+"""What is known of the path to the server; None if it is not measured."""
+
+Chooser = ImageChooser
+"""Decides for each request whether its images are raw or JPEG."""
 
 
 class PolicyConnection(Protocol):
@@ -52,6 +64,10 @@ class PolicyConnection(Protocol):
         first_actions: int | None = None,
     ) -> InferenceFuture:
         """The answer to come, and its first actions ahead of it."""
+
+    @property
+    def link_estimate(self) -> Estimate:
+        """What is known of the path to the server; None if it is not measured."""
 
     def get_server_metadata(self) -> dict[str, Any]:
         """The server's metadata."""
@@ -262,6 +278,16 @@ def _decode_encoded(message: EncodedImage, at_least: Size | None) -> Image:
 IMAGE_WORK: ImageWork[ImageMessage] = ImageWork(
     decode=decode_message, resize=resize_with_pad, encode=jpeg_message
 )
+
+
+def image_chooser(observation: ObservationSettings) -> Chooser | None:
+    """The chooser of these settings; None if they insist on raw images or on JPEG."""
+    if observation.image_budget is None or observation.jpeg_quality is None:
+        return None
+    limits = ImageLimits(
+        observation.image_budget, observation.jpeg_quality, observation.least_jpeg_quality
+    )
+    return ImageChooser(limits)
 
 
 def _resolve_quic(link: LinkSettings) -> LinkSettings:

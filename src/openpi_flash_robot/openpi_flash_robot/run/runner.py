@@ -28,6 +28,7 @@ from openpi_flash_robot.link.api_key import find_api_key
 from openpi_flash_robot.link.policy_link import PolicyLink, backoff
 from openpi_flash_robot.link.transport import (
     PolicyConnection,
+    image_chooser,
     link_notices,
     open_policy,
     resolve_server,
@@ -103,6 +104,7 @@ class PolicyRunner:
         self._lock = threading.RLock()
         self._drive = Drive(self._settings)
         self.episodes = RunnerEpisodes(self._settings, self.axes, lambda: self.status)
+        self._images = image_chooser(settings.observation)
         self._link = PolicyLink(
             partial(open_policy, self._settings.link),
             wake=self._wake,
@@ -326,7 +328,7 @@ class PolicyRunner:
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, SendRequest):
-                self._link.send(job_of(effect, self._settings, ARRAYS))
+                self._link.send(job_of(effect, self._settings, ARRAYS, self._images))
             elif isinstance(effect, ResetPolicy):
                 self._link.reset()
             elif isinstance(effect, Reconnect):

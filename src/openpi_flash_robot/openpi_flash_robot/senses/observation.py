@@ -31,6 +31,13 @@ REDUCING_GAP = 2
 """How many times larger than its target an image must stay when it is decoded to a part of its
 size: then resizing still decides how it looks, as in Pillow's thumbnails."""
 
+Encoding = Callable[[int], int | None]
+"""The JPEG quality of a request's images, None for arrays, at the bytes that arrays would take."""
+
+
+def raw_images(_: int) -> None:
+    """The `Encoding` of arrays."""
+
 
 @dataclass(frozen=True)
 class ImageWork(Generic[Message]):
@@ -78,7 +85,7 @@ def build_request(
     work: ImageWork[Message],
     *,
     deadline_ms: float | None = None,
-    jpeg_quality: int | None = None,
+    encoding: Encoding = raw_images,
     session: str | None = None,
     rtc: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -91,7 +98,7 @@ def build_request(
             size and layout of the settings.
         work: how to decode, resize and encode.
         deadline_ms: time after which the answer is useless; None where the server does not take it.
-        jpeg_quality: of the images, None sends arrays.
+        encoding: how its images travel.
         session: the robot's name for the server; None where the connection has said it, or the
             server does not take it.
         rtc: what the server is told of the running chunk; None for nothing.
@@ -104,6 +111,7 @@ def build_request(
         request["session"] = session
     if rtc is not None:
         request["rtc"] = dict(rtc)
+    images: dict[RequestPath, Image] = {}
     for camera in settings.cameras:
         wanted = targets.get(camera.key)
         size = (wanted.height, wanted.width) if wanted else settings.image_size
@@ -113,8 +121,10 @@ def build_request(
             image = work.resize(image, target.height, target.width)
         if target.channels_first:
             image = np.ascontiguousarray(image.transpose(2, 0, 1))
-        encoded = None if jpeg_quality is None else work.encode(image, jpeg_quality)
-        _put(request, camera.key, image if encoded is None else encoded)
+        images[camera.key] = image
+    quality = encoding(sum(image.nbytes for image in images.values()))
+    for path, image in images.items():
+        _put(request, path, image if quality is None else work.encode(image, quality))
     for path, values in observation.states.values.items():
         _put(request, path, values.astype(np.float32))
     if observation.prompt:

@@ -112,7 +112,7 @@ class ObservationSettings:
     """Height and width without a size in the server's metadata; None leaves images as they are."""
     image_layout: str
     jpeg_quality: int | None
-    """None sends arrays."""
+    """None sends arrays; with an `image_budget` the best that is chosen."""
     joint_state_topics: tuple[str, ...]
     joints_are_stamped_on_arrival: bool
     """Whether positions belong to the moment of their arrival, in place of their header's stamp."""
@@ -128,6 +128,11 @@ class ObservationSettings:
     """How long a camera may send the same image; 0: for ever."""
     joint_state_prefixes: tuple[str, ...] = ()
     """Before the names of each topic's joints; empty: nothing."""
+    image_budget: float | None = None
+    """Seconds that images may take on the link before they are JPEG; None: they are what
+    `jpeg_quality` says, whatever the link carries."""
+    least_jpeg_quality: int = 1
+    """Worst that is chosen."""
     poses: tuple[PoseInput, ...] = ()
     """Of the end effectors that are commanded to be somewhere."""
 

@@ -45,6 +45,7 @@ def parse_observation(
     prompt_key = values.path("prompt_key", "give the key of the instruction in the request")
     state_keys = dict.fromkeys(state.key for state in states)
     _check_paths([*(camera.key for camera in cameras), *state_keys, prompt_key])
+    encoding, quality = values.get("image_encoding", str), values.get("jpeg_quality", int)
     height, width = values.get("image_height", int), values.get("image_width", int)
     if (height == 0) != (width == 0):
         raise ParameterError("parameters image_height and image_width must both be 0 or neither")
@@ -52,9 +53,9 @@ def parse_observation(
         cameras=cameras,
         image_size=(height, width) if height else None,
         image_layout=values.get("image_layout", str),
-        jpeg_quality=(
-            values.get("jpeg_quality", int) if values.get("image_encoding", str) == "jpeg" else None
-        ),
+        jpeg_quality=None if encoding == "raw" else quality,
+        image_budget=values.get("image_budget", float) if encoding == "auto" else None,
+        least_jpeg_quality=min(values.get("least_jpeg_quality", int), quality),
         joint_state_topics=topics,
         joints_are_stamped_on_arrival=values.get("joint_state_stamp", str) == "arrival",
         joint_state_prefixes=tuple(map(str, prefixes)),

@@ -280,7 +280,9 @@ def _warnings(contract: ServerContract, settings: NodeSettings) -> tuple[str, ..
             for path, name in ours.items()
             if path not in contract.images
         ]
-    if settings.observation.jpeg_quality is not None and "jpeg" not in contract.supports:
+    observation = settings.observation
+    wants_jpeg = observation.jpeg_quality is not None and observation.image_budget is None
+    if wants_jpeg and "jpeg" not in contract.supports:
         warnings.append("the server does not read jpeg; images are sent raw")
     method = settings.player.chunk_method
     if method in ("rtc", "rtc_prefix") and "rtc" not in contract.supports:

@@ -7,8 +7,13 @@ import pytest
 from bridge_world import of, still
 
 from openpi_flash_robot.bridge.drop_reason import DropReason
-from openpi_flash_robot.bridge.effects import PublishStats, SendRequest
-from openpi_flash_robot.link.events import FailureKind, RequestFailure
+from openpi_flash_robot.bridge.effects import PublishStats, SendRequest, Warn
+from openpi_flash_robot.link.events import (
+    FailureKind,
+    RequestCost,
+    RequestDone,
+    RequestFailure,
+)
 
 
 def test_stats_add_up_and_count_what_was_dropped(world):
@@ -28,6 +33,21 @@ def test_stats_add_up_and_count_what_was_dropped(world):
     (stats,) = of(world.answer(request, np.zeros((2, 2))), PublishStats)
     assert (stats.sequence, stats.chunks_dropped, stats.deadline_misses) == (0, 1, 0)
     assert math.isnan(stats.server)
+
+
+def test_how_the_images_travelled_is_in_stats_and_status_and_a_change_is_told(world):
+    world.run()
+    request = world.pass_time(2_000, until=SendRequest)
+    cost = RequestCost(0.002, 50_000, 7_000, 84, 18e6, 0.005, "images are sent as JPEG: why")
+    done = RequestDone(request.request_id, {"actions": still()}, 0.003, 0.04, cost)
+    effects = world.event(done)
+    (stats,) = of(effects, PublishStats)
+    assert (stats.jpeg_quality, stats.link_rate, stats.link_queue) == (84, 18e6, 0.005)
+    assert of(effects, Warn) == [Warn("images are sent as JPEG: why")]
+    assert world.status.jpeg_quality == 84
+    request = world.pass_time(2_000, until=SendRequest)
+    assert of(world.answer(request), Warn) == []
+    assert world.status.jpeg_quality == 0
 
 
 def test_a_server_that_claims_more_time_than_there_was_makes_no_negative_network(world):

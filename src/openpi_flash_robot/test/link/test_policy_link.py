@@ -15,6 +15,7 @@ from flash_transport import (
     FlashTransportPolicy,
     ImageError,
     InferenceFuture,
+    LinkEstimate,
     ServerError,
     Superseded,
     Timeout,
@@ -31,7 +32,13 @@ from openpi_flash_robot.link.events import (
     RequestFailure,
     ResetFailed,
 )
-from openpi_flash_robot.link.policy_link import FIRST_DELAY_S, Job, PolicyLink, backoff
+from openpi_flash_robot.link.policy_link import (
+    FIRST_DELAY_S,
+    BuiltRequest,
+    Job,
+    PolicyLink,
+    backoff,
+)
 from openpi_flash_robot.link.transport import PolicyConnection
 
 WAIT = 10.0
@@ -39,6 +46,8 @@ WAIT = 10.0
 
 class FakePolicy:
     """A policy whose answers a test hands over one by one."""
+
+    link_estimate = None
 
     def __init__(self, metadata=None):
         self.metadata = metadata or {"model": "fake"}
@@ -132,7 +141,8 @@ def start():
 
 
 def job(number=1, request=None):
-    return Job(number, lambda: {"n": number} if request is None else request, 0.5)
+    content = {"n": number} if request is None else request
+    return Job(number, lambda _: BuiltRequest(content), 0.5)
 
 
 def test_a_connection_reports_the_servers_metadata(start):
@@ -155,12 +165,31 @@ def test_a_request_is_built_sent_and_answered(start):
     assert event.cost == RequestCost(serialize_s=0.0015, bytes_up=300, bytes_down=40)
 
 
+def test_a_request_is_built_for_the_link_as_it_is_and_its_cost_says_how(start):
+    policy = FakePolicy()
+    policy.link_estimate = LinkEstimate(0.06, 20e6, 0.004)
+    link = start(policy)
+    link.next_event()
+    seen = queue.Queue()
+
+    def build(estimate):
+        seen.put(estimate)
+        return BuiltRequest({}, 92, "images are sent as JPEG")
+
+    link.send(Job(1, build, 0.5))
+    policy.answers.put({})
+    cost = link.next_event().cost
+    assert seen.get(timeout=WAIT) == policy.link_estimate
+    assert (cost.jpeg_quality, cost.link_rate, cost.link_queue) == (92, 20e6, 0.004)
+    assert cost.image_news == "images are sent as JPEG"
+
+
 def test_requests_are_built_on_the_worker_thread(start):
     link = start(FakePolicy())
     link.next_event()
     names = queue.Queue()
 
-    def build():
+    def build(_):
         names.put(threading.current_thread().name)
         raise ImageError("no picture")
 
@@ -213,7 +242,7 @@ def test_a_request_that_cannot_be_built_is_reported_and_never_kills_the_thread(
     link = start(policy)
     link.next_event()
 
-    def build():
+    def build(_):
         raise error
 
     link.send(Job(1, build, 0.5))
@@ -331,7 +360,7 @@ def test_first_actions_are_an_event_of_their_own_before_the_answer(start):
     policy, rest = FakePolicy(), queue.Queue()
     link = start(policy)
     link.next_event()
-    link.send(Job(7, lambda: {"state": 1}, 0.5, first_actions=2))
+    link.send(Job(7, lambda _: BuiltRequest({"state": 1}), 0.5, first_actions=2))
     assert policy.requests.get(timeout=WAIT) == ({"state": 1}, 0.5, 2)
     policy.answers.put(({"actions": "first"}, rest))
     event = link.next_event()
@@ -348,7 +377,7 @@ def test_an_error_after_first_actions_is_the_requests(start):
     policy, rest = FakePolicy(), queue.Queue()
     link = start(policy)
     link.next_event()
-    link.send(Job(7, dict, 0.5, first_actions=2))
+    link.send(Job(7, lambda _: BuiltRequest({}), 0.5, first_actions=2))
     policy.answers.put(({"actions": "first"}, rest))
     assert isinstance(link.next_event(), FirstActionsCame)
     rest.put(ServerError("internal", "boom"))
@@ -356,7 +385,7 @@ def test_an_error_after_first_actions_is_the_requests(start):
     assert isinstance(event, RequestFailure)
     assert event.kind is FailureKind.SERVER
     policy.answers.put(Timeout("late"))
-    link.send(Job(8, dict, 0.5, first_actions=2))
+    link.send(Job(8, lambda _: BuiltRequest({}), 0.5, first_actions=2))
     event = link.next_event()
     assert (event.request_id, event.kind) == (8, FailureKind.TIMEOUT)
 
@@ -369,7 +398,11 @@ def test_pauses_double_up_to_the_longest_and_are_spread():
     assert delays != list(itertools.islice(backoff(1.0, seed=2), 8))
 
 
-PROTOCOL_METHODS = [name for name in vars(PolicyConnection) if not name.startswith("_")]
+PROTOCOL_METHODS = [
+    name
+    for name, member in vars(PolicyConnection).items()
+    if not name.startswith("_") and callable(member)
+]
 
 
 @pytest.mark.parametrize("name", PROTOCOL_METHODS)

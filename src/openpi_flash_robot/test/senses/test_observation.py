@@ -136,7 +136,7 @@ def test_a_picture_may_be_decoded_to_twice_what_is_sent(observation, settings, w
 
 def test_images_are_encoded_in_the_size_and_layout_the_server_wants(observation, settings, work):
     targets = {SCENE: ImageTarget(120, 160, channels_first=True), WRIST: HWC}
-    request = build_request(observation, settings.observation, targets, work, jpeg_quality=90)
+    request = build_request(observation, settings.observation, targets, work, encoding=lambda _: 90)
     assert request[SCENE[0]] == {"shape": (3, 120, 160), "quality": 90}
     assert request[WRIST[0]] == {"shape": (224, 224, 3), "quality": 90}
 

@@ -57,13 +57,16 @@ def test_a_camera_is_compressed_if_its_topic_or_the_user_says_so(
     assert (scene.is_compressed, wrist.is_compressed) == (is_compressed, False)
 
 
-def test_images_are_sent_raw_until_jpeg_is_asked_for(parameters):
-    def quality(**ours):
-        return settings_from_parameters(parameters | ours).observation.jpeg_quality
+def test_images_are_encoded_as_the_link_needs_unless_the_parameters_insist(parameters):
+    def of(**ours):
+        observation = settings_from_parameters(parameters | ours).observation
+        return observation.jpeg_quality, observation.least_jpeg_quality, observation.image_budget
 
-    assert quality() is quality(jpeg_quality=50) is None
-    assert quality(image_encoding="jpeg") == 92
-    assert quality(image_encoding="jpeg", jpeg_quality=50) == 50
+    assert of() == (92, 70, 0.02)
+    assert of(jpeg_quality=60, image_budget=0.1) == (60, 60, 0.1)
+    assert of(image_encoding="raw", jpeg_quality=50)[::2] == (None, None)
+    assert of(image_encoding="jpeg")[::2] == (92, None)
+    assert of(image_encoding="jpeg", jpeg_quality=50)[::2] == (50, None)
 
 
 @pytest.mark.parametrize("value", [0.8, [0.8], 1])

@@ -162,11 +162,14 @@ def test_what_does_not_fit_but_does_not_stop_is_a_warning(settings, replace):
 
 
 def test_a_server_that_does_not_read_jpeg_gets_arrays_and_a_warning(settings, replace):
-    ours = replace(settings, observation=replace(settings.observation, jpeg_quality=90))
+    insists = replace(settings.observation, jpeg_quality=90, image_budget=None)
+    ours = replace(settings, observation=insists)
     contract = ServerContract(action_rate_hz=25)
     warning = "the server does not read jpeg; images are sent raw"
     assert agree(contract, ours).warnings == (warning,)
     assert agree(replace(contract, supports=frozenset({"jpeg"})), ours).warnings == ()
+    may = replace(ours, observation=replace(ours.observation, image_budget=0.02))
+    assert agree(contract, may).warnings == ()
     assert agree(contract, settings).warnings == ()
 
 

@@ -11,6 +11,7 @@ use super::introduction::Introduction;
 use super::local_link::{LocalLink, OnThisThread};
 use super::message::Pieces;
 use crate::buffers::Buffer;
+use crate::congestion::LinkEstimate;
 use crate::link::first_receiver::FirstReceiver;
 use crate::quic::settings::SocketBuffers;
 
@@ -48,6 +49,15 @@ impl Carrier {
     pub fn buffers(&self) -> Option<SocketBuffers> {
         match self {
             Carrier::Quic(link) => Some(link.buffers),
+            #[cfg(unix)]
+            Carrier::Local(_) => None,
+        }
+    }
+
+    /// What is known of the path to the server, if it is one with a rate.
+    pub fn estimate(&self) -> Option<LinkEstimate> {
+        match self {
+            Carrier::Quic(link) => link.estimate(),
             #[cfg(unix)]
             Carrier::Local(_) => None,
         }

@@ -11,7 +11,7 @@ use quinn::{ClientConfig as QuinnConfig, Connection, Endpoint, EndpointConfig, T
 use rustls::pki_types::CertificateDer;
 use tokio::time::{sleep, timeout, timeout_at, Instant};
 
-use crate::congestion::Prober;
+use crate::congestion::{self, LinkEstimate, Prober};
 use crate::link::agreement;
 use crate::link::counters::Counter;
 use crate::link::hello::Hello;
@@ -117,6 +117,11 @@ const FAREWELL_TIME: Duration = Duration::from_millis(20);
 impl Link {
     pub fn is_up(&self) -> bool {
         self.connection.close_reason().is_none()
+    }
+
+    pub fn estimate(&self) -> Option<LinkEstimate> {
+        let connection = &self.connection;
+        congestion::link_estimate(connection.congestion_state(), connection.rtt())
     }
 
     /// Wait until the connection has ended, and return why.

@@ -18,4 +18,6 @@ pub(super) struct Known {
     pub takes_deadlines: bool,
     /// Whether the server may send [`FIRST_ACTIONS_KEY`] ahead, by its latest metadata.
     pub gives_first_actions: bool,
+    /// Whether it reads images as JPEG, by its latest metadata; None until it has sent some.
+    pub reads_jpeg: Option<bool>,
 }

@@ -29,6 +29,9 @@ use crate::quic::backoff::Backoff;
 /// The next answer's buffer starts with the size of the last one, up to this.
 const LARGEST_EXPECTED: usize = 1 << 20;
 
+/// What a server lists in `supports` that reads images as JPEG.
+const JPEG: &str = "jpeg";
+
 #[derive(Debug)]
 pub(super) struct Links {
     config: ClientConfig,
@@ -384,6 +387,7 @@ impl Links {
         let mut known = self.known();
         known.takes_deadlines = supports(&metadata, DEADLINE_KEY);
         known.gives_first_actions = supports(&metadata, FIRST_ACTIONS_KEY);
+        known.reads_jpeg = Some(supports(&metadata, JPEG));
         known.metadata = Some(metadata);
     }
 

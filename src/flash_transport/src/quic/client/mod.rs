@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 
 use super::io_thread;
 use super::settings::{LinkSettings, SocketBuffers};
+use crate::congestion::LinkEstimate;
 use crate::link::first_receiver::FirstReceiver;
 
 pub use config::ClientConfig;
@@ -166,6 +167,16 @@ impl Client {
     /// Whether the server may send first actions ahead, by its latest metadata.
     pub fn gives_first_actions(&self) -> bool {
         self.known().gives_first_actions
+    }
+
+    /// Whether the server reads images as JPEG, by its latest metadata; None until it has sent some.
+    pub fn reads_jpeg(&self) -> Option<bool> {
+        self.known().reads_jpeg
+    }
+
+    /// What is known of the path of the current connection; `None` without one, and on a unix socket.
+    pub fn link_estimate(&self) -> Option<LinkEstimate> {
+        self.links.current()?.estimate()
     }
 
     /// The metadata of the current or last connection, as msgpack; None until its hello is

@@ -8,7 +8,12 @@ from flash_transport import InferenceFuture, ServerError
 
 
 class WholeChunks:
-    """The part of a policy's connection that gives whole chunks only."""
+    """The part of a policy's connection that gives whole chunks only, over no link."""
+
+    @property
+    def link_estimate(self) -> None:
+        """Nothing is measured."""
+        return None
 
     def submit(
         self,
