@@ -249,11 +249,15 @@ def describe(rows: list[Compiled]) -> str:
         products = row.products()
         whole = sum(products.values())
         floor = floor_seconds(row.weights, total.operations, row.target)
+        kernels = times = ""
+        if row.block.loops:
+            kernels = f" ({before.kernels}, {turn.kernels})"
+            times = f" ({before.seconds * 1e3:.1f}, {turn.seconds * 1e3:.2f})"
         lines.append(
             f"| {row.target.name.removeprefix('NVIDIA ')} | {title(row.case)} "
-            f"| {total.kernels:,} ({before.kernels}, {turn.kernels}) "
+            f"| {total.kernels:,}{kernels} "
             f"| {total.bytes / 1e9:.1f} | {total.operations / 1e12:.2f} "
-            f"| {total.seconds * 1e3:.1f} ({before.seconds * 1e3:.1f}, {turn.seconds * 1e3:.2f}) "
+            f"| {total.seconds * 1e3:.1f}{times} "
             f"| {floor * 1e3:.1f} | {row.graphs} + {row.outside} | {row.round_trips} "
             f"| {row.temporary / 1e9:.2f} "
             f"| {100 * products['bf16 x bf16'] / max(whole, 1):.1f} % |"
