@@ -61,9 +61,11 @@ class Target:
     def description(self) -> str:
         """XLA's ``GpuTargetConfigProto``, as text."""
         major, minor = self.capability
+        # these have their matrix instructions in the accelerated variant alone
+        variant = " feature_extension: ACCELERATED_FEATURES" if major in (10, 11) else ""
         return f"""
 gpu_device_info {{
-  cuda_compute_capability {{ major: {major} minor: {minor} }}
+  cuda_compute_capability {{ major: {major} minor: {minor}{variant} }}
   core_count: {self.cores}
   fpus_per_core: 128
   threads_per_warp: 32
