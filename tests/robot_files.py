@@ -69,6 +69,7 @@ class Motions:
     rate_hz: float
     relative: np.ndarray
     prepares_rtc = False
+    prepares_other_steps = False
     token_buckets = None
     shape = named_shape("pi05")
     seconds: float = 0.0

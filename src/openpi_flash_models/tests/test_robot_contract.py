@@ -149,6 +149,7 @@ class Noise:
     """A model whose actions are its noise."""
 
     prepares_rtc = False
+    prepares_other_steps = False
     token_buckets = None
     shape = named_shape("pi05")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,8 @@ class Arch(NamedTuple):
             layer does, so that its results never exist for all layers at once.
         remat: compute each layer again in a backward pass instead of keeping its arrays.
         dtype: in which layers compute; None: the weights' own.
+        kernels: what runs the layers' fused kernels: ``triton`` on a GPU of NVIDIA's, or
+            ``interpret`` on a CPU, slowly, for the tests; None: XLA makes all kernels.
     """
 
     shape: ModelShape
@@ -33,6 +36,21 @@ class Arch(NamedTuple):
     layer: Layer | None = None
     remat: bool = False
     dtype: str | None = None
+    kernels: Literal["triton", "interpret"] | None = None
+
+    def uses_kernels(self, dtype: Any) -> bool:
+        """Whether arrays of this dtype go through the fused kernels."""
+        # the kernels' products are made for bfloat16; in float32 a GPU is used to compare
+        return self.kernels == "interpret" or (self.kernels == "triton" and dtype == jnp.bfloat16)
+
+
+def kernels_of_device() -> Literal["triton"] | None:
+    """What can run the fused kernels on JAX's device."""
+    device = jax.devices()[0]
+    capability = str(getattr(device, "compute_capability", ""))
+    # NVIDIA's are numbers; before 8.0 (Ampere) GPUs do not multiply bfloat16
+    found = re.fullmatch(r"(\d+)\.\d+", capability)
+    return "triton" if found and int(found[1]) >= 8 else None
 
 
 def run_each_layer(

@@ -30,8 +30,10 @@ def graph_of_device() -> Rearrangements:
     """Every switch on, with the prompt lengths that suit the device."""
     if jax.default_backend() != "cpu":
         return ALL_ON
-    # programs for a CPU are compiled at every start: fewer of them
-    return ALL_ON.switched(token_buckets=ALL_ON.packing.token_buckets[:1])
+    # programs for a CPU are compiled at every start: fewer of them; its host is the device
+    return ALL_ON.switched(
+        token_buckets=ALL_ON.packing.token_buckets[:1], static_steps=False, fused_kernels=False
+    )
 
 
 def flow_model(

@@ -18,7 +18,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from openpi_flash_models.jax_models import fused_layers
 from openpi_flash_models.jax_models.arch import Arch, layer_at, run_each_layer, used_layer
+from openpi_flash_models.jax_models.fused_attention import Rotation, Seen
+from openpi_flash_models.jax_models.fused_attention import attend as attend_by_kernel
+from openpi_flash_models.jax_models.fused_projection import Norm
 from openpi_flash_models.model.shape import ModelShape
 
 RMS_EPSILON = 1e-6
@@ -91,7 +95,7 @@ def run_layers(
         tower: ``language`` or ``expert`` of the weights.
         x: [B, T, D].
         positions: [B, T] int, for RoPE.
-        mask: [B, T, T] bool, true where a token may attend to another one; None: everywhere.
+        mask: [B, T|1, T] bool, true where a token may attend to another one; None: everywhere.
         past: earlier tokens; all valid ones are attended to.
         modulation: for an expert whose norms are adaptive.
         wanted: [B, Q] int, indices of tokens whose outputs are read (Q may be 0); None: all. In
@@ -102,15 +106,13 @@ def run_layers(
         The normed output [B, Q or T, D], and the keys and values of all T tokens.
     """
     shape, layers, depth = arch.shape, tower["layers"], arch.shape.depth
+    kernels_suit = _kernels_suit(arch, layers, x, mask)
+    if kernels_suit and mask is None and wanted is None and fused_layers.are_few(x):
+        return _run_fused(arch, tower, x, positions, past=past, modulation=modulation)
     early = wanted is not None and arch.graph.keys_only_last_layer
 
     def attend(layer: Params, query: jax.Array, own: KeyValues, seen: Any, mask: Any) -> jax.Array:
-        blocks = [
-            (earlier, group.valid[:, None, :]) for earlier, group in zip(seen, past, strict=True)
-        ]
-        if mask is None:
-            mask = jnp.ones((1, 1, own.keys.shape[1]), bool)
-        blocks.append((own, mask))
+        blocks = _blocks(own, seen, past, mask)
         if not arch.graph.static_cache:
             blocks = [_joined(blocks, query.shape[:2])]
         return _out(layer, attention(query, blocks))
@@ -118,8 +120,15 @@ def run_layers(
     def step(x: jax.Array, layer: Params, beside: Sequence[Any]) -> tuple[jax.Array, KeyValues]:
         pre_attention, pre_ffw, *seen = beside
         h, gate = norm(x, layer["pre_attention_norm"], pre_attention)
-        query, own = project(shape, layer, h, positions)
-        x = _residual(x, attend(layer, query, own, seen, mask), gate)
+        if kernels_suit:
+            projected = (h @ layer["qkv"]).reshape(*h.shape[:2], -1, shape.head_width)
+            own = _own(projected, positions)
+            blocks = _blocks(own, seen, past, mask)
+            branch = _attend_fused(arch, projected, positions, blocks) @ layer["out"]
+        else:
+            query, own = project(shape, layer, h, positions)
+            branch = attend(layer, query, own, seen, mask)
+        x = _residual(x, branch, gate)
         h, gate = norm(x, layer["pre_ffw_norm"], pre_ffw)
         return _residual(x, _mlp(layer, h), gate), own
 
@@ -140,8 +149,7 @@ def run_layers(
             rows = wanted[:, :, None]
             x = jnp.take_along_axis(x, rows, axis=1)
             query = jnp.take_along_axis(query, rows[..., None], axis=1)
-            looks = None if mask is None else jnp.take_along_axis(mask, rows, axis=1)
-            x = x + attend(layer, query, own, [], looks)
+            x = x + attend(layer, query, own, [], _of_rows(mask, rows))
             h, _ = norm(x, layer["pre_ffw_norm"], None)
             x = x + _mlp(layer, h)
         if isinstance(cache, list):
@@ -152,6 +160,115 @@ def run_layers(
         x = jnp.take_along_axis(x, wanted[:, :, None], axis=1)
     final = None if modulation is None else modulation.final
     return norm(x, tower["final_norm"], final)[0], cache
+
+
+def _kernels_suit(arch: Arch, layers: Any, x: jax.Array, mask: jax.Array | None) -> bool:
+    """Whether the fused kernels can run these layers: all tokens see the same keys."""
+    return (
+        arch.uses_kernels(x.dtype)
+        and arch.layer is None
+        and arch.graph.static_cache
+        and arch.shape.key_heads == 1
+        and (mask is None or mask.shape[1] == 1)
+        and fused_layers.suits(layers, arch.shape.head_width)
+    )
+
+
+def _blocks(
+    own: KeyValues, seen: Sequence[KeyValues], past: Sequence[Past], mask: jax.Array | None
+) -> list[tuple[KeyValues, jax.Array]]:
+    """Keys of earlier tokens, then of these, each with a mask as ``attention`` takes them."""
+    if mask is None:
+        mask = jnp.ones((1, 1, own.keys.shape[1]), bool)
+    earlier = [(kv, group.valid[:, None, :]) for kv, group in zip(seen, past, strict=True)]
+    return [*earlier, (own, mask)]
+
+
+def _own(projected: jax.Array, positions: jax.Array) -> KeyValues:
+    """Keys and values of [B, T, N + 2, H]."""
+    return KeyValues(rope(projected[:, :, -2:-1], positions), projected[:, :, -1:])
+
+
+def _rotation(positions: jax.Array, batch: int, width: int) -> Rotation:
+    angles = _angles(_of_batch(positions, batch), width)
+    return Rotation(jnp.cos(angles), jnp.sin(angles))
+
+
+def _attend_fused(
+    arch: Arch,
+    projected: jax.Array,
+    positions: jax.Array,
+    blocks: Sequence[tuple[KeyValues, jax.Array]],
+) -> jax.Array:
+    """``attention`` by a kernel, of projected and not yet rotated tokens [B, T, N + 2, H]."""
+    batch, width = projected.shape[0], projected.shape[-1]
+    groups = [
+        Seen(kv.keys[:, :, 0], kv.values[:, :, 0], _of_batch(mask[:, 0], batch))
+        for kv, mask in blocks
+    ]
+    rotation = _rotation(positions, batch, width)
+    return attend_by_kernel(projected, rotation, groups, interpret=arch.kernels == "interpret")
+
+
+def _run_fused(
+    arch: Arch,
+    tower: Params,
+    x: jax.Array,
+    positions: jax.Array,
+    *,
+    past: Sequence[Past],
+    modulation: Modulation | None,
+) -> tuple[jax.Array, Cache]:
+    """``run_layers`` of a few tokens that attend to each other."""
+    batch, length, _ = x.shape
+    rotation = _rotation(positions, batch, arch.shape.head_width)
+    valid = [_of_batch(group.valid, batch) for group in past]
+
+    def table(which: jax.Array) -> jax.Array:
+        """[L, 1 | B * T, 3 D]."""
+        if which.shape[1:3] != (1, 1):
+            which = jnp.broadcast_to(which, (which.shape[0], batch, length, which.shape[3]))
+        return which.reshape(which.shape[0], -1, which.shape[3])
+
+    tables = None
+    if modulation is not None:
+        tables = [table(modulation.pre_attention), table(modulation.pre_ffw)]
+    cache = []
+    for index, weights in enumerate(tower["layers"]):
+        if tables is None:
+            names = ("pre_attention_norm", "pre_ffw_norm")
+            norms = [Norm(weights[name]["scale"][None, None], _row(0)) for name in names]
+        else:
+            norms = [Norm(each, _row(index)) for each in tables]
+        seen = [
+            Seen(kv.keys[:, :, 0], kv.values[:, :, 0], mask)
+            for kv, mask in zip((layer_at(g.cache, index) for g in past), valid, strict=True)
+        ]
+        x, keys, values = fused_layers.run_layer(
+            fused_layers.Layer(weights, norms[0], norms[1], seen),
+            x,
+            rotation,
+            arch.shape.head_width,
+            interpret=arch.kernels == "interpret",
+        )
+        cache.append(KeyValues(keys[:, :, None], values[:, :, None]))
+    final = None if modulation is None else modulation.final
+    return norm(x, tower["final_norm"], final)[0], cache
+
+
+def _row(index: int) -> jax.Array:
+    return jnp.full(1, index, jnp.int32)
+
+
+def _of_rows(mask: jax.Array | None, rows: jax.Array) -> jax.Array | None:
+    """The mask of some of its rows; a single row is that of all."""
+    if mask is None or mask.shape[1] == 1:
+        return mask
+    return jnp.take_along_axis(mask, rows, axis=1)
+
+
+def _of_batch(x: jax.Array, batch: int) -> jax.Array:
+    return jnp.broadcast_to(x, (batch, *x.shape[1:]))
 
 
 def norm(
@@ -174,12 +291,18 @@ def norm(
 def rope(x: jax.Array, positions: jax.Array) -> jax.Array:
     """RoPE (arXiv 2104.09864) of [B, T, N, H]; coordinate i of H pairs with i + H/2."""
     half = x.shape[-1] // 2
-    wavelengths = ROPE_MAX_WAVELENGTH ** (2.0 * jnp.arange(half, dtype=jnp.float32) / x.shape[-1])
-    angles = positions[:, :, None, None].astype(jnp.float32) / wavelengths
+    angles = _angles(positions, x.shape[-1])[:, :, None]
     sin, cos = jnp.sin(angles), jnp.cos(angles)
     first, second = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
     rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return rotated.astype(x.dtype)
+
+
+def _angles(positions: jax.Array, width: int) -> jax.Array:
+    """[B, T, H / 2] float32 of positions [B, T]."""
+    half = jnp.arange(width // 2, dtype=jnp.float32)
+    wavelengths = ROPE_MAX_WAVELENGTH ** (2.0 * half / width)
+    return positions[:, :, None].astype(jnp.float32) / wavelengths
 
 
 def project(

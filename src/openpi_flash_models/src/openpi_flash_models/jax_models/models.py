@@ -13,12 +13,12 @@ import numpy as np
 from openpi_flash_models.actions.rtc import DEFAULT_RTC, Guidance, RtcOptions
 from openpi_flash_models.errors import ModelOutputError
 from openpi_flash_models.jax_models import decode, flow
-from openpi_flash_models.jax_models.arch import Arch
+from openpi_flash_models.jax_models.arch import Arch, kernels_of_device
 from openpi_flash_models.jax_models.weights import lay_out
 from openpi_flash_models.model.inputs import ModelInputs
 from openpi_flash_models.model.rearrangements import ALL_ON, Rearrangements
 from openpi_flash_models.model.shape import ModelShape
-from openpi_flash_models.policy.model_protocols import Turn, at_once
+from openpi_flash_models.policy.model_protocols import DEFAULT_STEPS, Turn, at_once
 from openpi_flash_models.text.tokenizer import EOS_ID
 
 FAST_MAX_TOKENS = 256
@@ -42,7 +42,8 @@ class JaxModel:
         *,
         with_actions: bool = True,
     ) -> None:
-        self.arch = Arch(shape, options.graph)
+        kernels = kernels_of_device() if options.graph.fused_kernels else None
+        self.arch = Arch(shape, options.graph, kernels=kernels)
         self.packing = options.packing
         self.weights = lay_out(tree, shape, options.layout, with_actions=with_actions)
 
@@ -82,6 +83,14 @@ class JaxActionModel(JaxModel):
     ) -> None:
         super().__init__(tree, shape, options)
         self._rtc = rtc
+        self._usual: flow.Schedule | None = None
+        if options.graph.static_steps:
+            self._usual = flow.make_schedule(self.arch, self.weights, DEFAULT_STEPS)
+
+    @property
+    def prepares_other_steps(self) -> bool:
+        """See :class:`openpi_flash_models.policy.model_protocols.ActionModel`."""
+        return self._usual is not None
 
     @property
     def prepares_rtc(self) -> bool:
@@ -92,12 +101,16 @@ class JaxActionModel(JaxModel):
         self, inputs: ModelInputs, noise: np.ndarray, num_steps: int, guidance: Guidance
     ) -> np.ndarray:
         """Normalised actions [B, H, A] float32 of a batch."""
-        actions = flow.sample_actions(
+        schedule = self._usual if num_steps == DEFAULT_STEPS else None
+        one_graph = schedule is not None and kernels_of_device() is not None
+        sample = flow.sample_as_one_graph if one_graph else flow.sample_actions
+        actions = sample(
             self.arch,
             self.weights,
             self._placed(inputs),
             noise=noise,
-            num_steps=jnp.int32(num_steps),
+            num_steps=jnp.int32(num_steps) if schedule is None else None,
+            schedule=schedule,
             guidance=guidance,
             max_guidance=jnp.float32(self._rtc.max_guidance),
             method=self._rtc.method,

@@ -120,7 +120,8 @@ def run_prefix(
     if positions is None:
         positions = jnp.cumsum(valid, axis=1) - 1
     if mask is None:
-        mask = valid[:, :, None] & valid[:, None, :]
+        # what masked tokens attend to is left open: nothing reads their outputs
+        mask = valid[:, None, :]
     hidden, cache = gemma.run_layers(
         arch, weights["language"], tokens, positions, mask, wanted=wanted
     )

@@ -119,7 +119,8 @@ def at_time(features: TimeFeatures, index: jax.Array | int) -> TimeFeatures:
         Features [B or 1, H or 1, ...] instead of [F, ...], behind the axis of layers.
     """
     if jnp.ndim(index) == 0:
-        one = jax.tree.map(lambda f: jax.lax.dynamic_index_in_dim(f, index, 0, False), features)
+        # with a check of the index: of a bare slice XLA makes a copy outside of the CUDA graph
+        one = jax.tree.map(lambda f: jnp.take(f, index, axis=0, mode="fill"), features)
 
         def for_all(x: jax.Array | None) -> jax.Array | None:
             return None if x is None else x[..., None, None, :]

@@ -55,12 +55,17 @@ class Graph:
         modulate_once: what depends on the flow time alone is computed for all steps at once.
         static_cache: keys and values of the prefix (and of pi0's state) are read in place, not
             copied next to each step's own.
+        static_steps: the usual number of steps has a program of its own, which does not ask the
+            host after every step, and what depends on the flow time alone is kept between calls.
+        fused_kernels: on a GPU, attention and a step's layers run in kernels of our own.
     """
 
     batch_cameras: bool = True
     keys_only_last_layer: bool = True
     modulate_once: bool = True
     static_cache: bool = True
+    static_steps: bool = True
+    fused_kernels: bool = True
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,8 @@ ALL_OFF = Rearrangements(
         keys_only_last_layer=False,
         modulate_once=False,
         static_cache=False,
+        static_steps=False,
+        fused_kernels=False,
     ),
 )
 """The model without any rearrangement."""

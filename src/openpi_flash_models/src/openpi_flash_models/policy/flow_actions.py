@@ -101,7 +101,7 @@ class FlowActions:
         return sampling.num_steps, guidance is not None and guidance.is_prefix
 
     def examples(self, sampling: FlowSampling, reader: ObservationReader) -> list[FlowSampling]:
-        """With and without a previous chunk, where that is a program of its own."""
+        """Each program: with and without a previous chunk, of the usual and of other steps."""
         examples = [sampling]
         supports = self.supports(reader)
         frozen = np.arange(self._chunk[0])[None] < 1
@@ -113,6 +113,9 @@ class FlowActions:
         if "rtc_prefix" in supports:
             known = dataclasses.replace(guidance, is_prefix=True)
             examples.append(dataclasses.replace(sampling, guidance=known))
+        if self.model.prepares_other_steps:
+            other = sampling.num_steps + 1
+            examples += [dataclasses.replace(one, num_steps=other) for one in examples]
         return examples
 
     def compute(

@@ -44,6 +44,10 @@ class ActionModel(Protocol):
     def prepares_rtc(self) -> bool:
         """Whether calls with a previous chunk need a warm-up of their own."""
 
+    @property
+    def prepares_other_steps(self) -> bool:
+        """Whether calls of another number of steps than the usual one need one, too."""
+
     def sample(
         self, inputs: ModelInputs, noise: np.ndarray, num_steps: int, guidance: Guidance
     ) -> np.ndarray:

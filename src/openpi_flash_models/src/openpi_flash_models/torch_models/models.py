@@ -78,6 +78,11 @@ class TorchActionModel:
         """See :class:`openpi_flash_models.policy.model_protocols.ActionModel`."""
         return self._sampler.prepares_rtc
 
+    @property
+    def prepares_other_steps(self) -> bool:
+        """See :class:`openpi_flash_models.policy.model_protocols.ActionModel`."""
+        return False  # they run what is there, without a graph
+
     def sample(
         self, inputs: ModelInputs, noise: np.ndarray, num_steps: int, guidance: Guidance
     ) -> np.ndarray:

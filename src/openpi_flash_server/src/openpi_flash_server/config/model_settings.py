@@ -61,6 +61,16 @@ class GraphSettings(Settings):
     unroll_layers: Switch = Field(
         default=True, description="write the layers out in the program instead of looping over them"
     )
+    static_steps: Switch | None = Field(
+        default=None,
+        description="a program of its own for ten steps, which does not ask the host after every "
+        "step; the default is true on a GPU",
+    )
+    fused_kernels: Switch | None = Field(
+        default=None,
+        description="attention and a step's layers in kernels made for them; the default is true "
+        "on a GPU of NVIDIA's, and nothing else has them",
+    )
 
     @field_validator("token_buckets")
     @classmethod
@@ -73,12 +83,9 @@ class GraphSettings(Settings):
         """The options that the models take.
 
         Args:
-            of_device: the device's defaults, for the prompt lengths.
+            of_device: the device's defaults, for what is not set and depends on it.
         """
-        values = self.model_dump()
-        if self.token_buckets is None:
-            values["token_buckets"] = of_device.packing.token_buckets
-        return of_device.switched(**values)
+        return of_device.switched(**self.model_dump(exclude_none=True))
 
 
 class RtcSettings(Settings):
