@@ -37,8 +37,8 @@ PROBLEMS = {
     ),
     "a cluster for one local policy": (
         {"action": {**NULL_ACTION, "ray": {"address": "10.0.0.7:6379"}}},
-        "server.json: 1 problem\n  action.ray.address: is of no use without Ray, remove it or set engine "
-        "to 'ray'",
+        "server.json: 1 problem\n  action.ray.address: is of no use without Ray, remove it or set "
+        "engine to 'ray', got '10.0.0.7:6379'",
     ),
     "a shadow beside replicas": (
         {"action": {**NULL_ACTION, "replicas": 2}, "shadow": {}},

@@ -167,7 +167,9 @@ class ActionSettings(Settings):
         if self.ray.model_fields_set and not self.runs_on_ray:
             field = min(self.ray.model_fields_set)
             raise problem_at(
-                f"ray.{field}", "is of no use without Ray, remove it or set engine to 'ray'"
+                f"ray.{field}",
+                "is of no use without Ray, remove it or set engine to 'ray', "
+                f"got {getattr(self.ray, field)!r}",
             )
         return self
 

@@ -9,6 +9,8 @@ from pydantic import Field
 from openpi_flash_server.config.field_types import Text
 from openpi_flash_server.config.model_settings import Settings
 
+Gpus = Annotated[float, Field(strict=True, ge=0, le=16, allow_inf_nan=False)]
+
 
 class RaySettings(Settings):
     """Replicas as actors of Ray (docs/scaling.md)."""
@@ -18,7 +20,7 @@ class RaySettings(Settings):
         description="the cluster, such as 10.0.0.7:6379; none: RAY_ADDRESS, else a Ray of this "
         "machine that starts and ends with the server",
     )
-    gpus_per_replica: Annotated[float, Field(ge=0, le=16, allow_inf_nan=False)] | None = Field(
+    gpus_per_replica: Gpus | None = Field(
         default=None,
         description="GPUs that Ray keeps for each replica, 0.5 for two on one; none: 1 where the "
         "cluster has any, else 0",

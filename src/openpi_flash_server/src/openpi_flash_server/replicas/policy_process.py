@@ -67,8 +67,9 @@ class PolicyProcess:
 
     def reset(self) -> None:
         """Starts a new episode."""
-        if isinstance(self._policy, StatefulPolicy):
-            self._policy.reset()
+        policy = self._policy
+        if policy is not None and isinstance(policy, StatefulPolicy):
+            policy.reset()
 
 
 def portable(error: BaseException) -> BaseException:

@@ -40,7 +40,7 @@ class RayEngine:
         gpus: that each replica needs, 0.5 for two on one; None: one where the cluster has any.
 
     Raises:
-        ReplicaLost: there is no such cluster.
+        ReplicaLost: there is no such cluster, or its GPUs are taken.
     """
 
     def __init__(
@@ -48,8 +48,16 @@ class RayEngine:
     ) -> None:
         self._load = load
         _connect(address)
+        total = ray.cluster_resources().get("GPU", 0.0)
         if gpus is None:
-            gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
+            gpus = 1.0 if total else 0.0
+        free = ray.available_resources().get("GPU", 0.0)
+        # a cluster without any may still get some
+        if free < gpus <= total:
+            raise ReplicaLost(
+                f"a replica needs {gpus:g} GPUs, and {free:g} of {total:g} are free; a reload with "
+                "reload_memory 'after' frees those of the checkpoint before it"
+            )
         self._actor = ray.remote(
             # the front's pool starts them anew, and gives their calls to others
             max_restarts=0,

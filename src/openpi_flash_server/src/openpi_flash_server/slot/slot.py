@@ -363,10 +363,10 @@ class Slot:
         return self._life.refusal or of_replicas
 
     def _run_on(self, runner: Runner | None) -> None:
-        self._runner = runner
-        self._replicated = runner if isinstance(runner, ReplicatedRunner) else None
-        if self._replicated is not None:
-            self._replicated.attach(self._advance)
+        self._runner, self._replicated = runner, None
+        if runner is not None and isinstance(runner, ReplicatedRunner):
+            self._replicated = runner
+            runner.attach(self._advance)
 
     def _take_waiting(self) -> list[OpenRequest]:
         # of a request that was given up, a part may still wait
