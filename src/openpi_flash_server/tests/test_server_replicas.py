@@ -20,6 +20,7 @@ from server_fakes import (
 
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.handlers.action import ActionHandler
+from openpi_flash_server.replicas import pool
 from openpi_flash_server.replicas.engine import LoadFailed
 from openpi_flash_server.replicas.policy_process import ForeignError, portable
 from openpi_flash_server.replicas.replicas import Replicas
@@ -296,6 +297,24 @@ def test_a_policy_that_cannot_be_loaded_ends_the_start_with_its_error():
     replicas.close()
     assert engine.is_closed
     assert all(one.is_killed for one in engine.replicas if not one.is_stopped)
+
+
+def test_a_cluster_that_is_gone_for_a_while_is_asked_again(bench, monkeypatch):
+    monkeypatch.setattr(pool, "FIRST_PAUSE", 0.01)
+    here = bench(1)
+    start, tries = here.engine.start, []
+
+    def fail_twice(*arguments):
+        tries.append(arguments)
+        if len(tries) < 3:
+            raise ConnectionError("the cluster is gone")
+        return start(*arguments)
+
+    here.engine.start = fail_twice
+    here.replica(1).die()
+    wait_until(lambda: here.replicas.counts.ready == 1)
+    assert len(tries) == 3
+    assert isinstance(here.ask().wait(), Reply)
 
 
 def test_a_replica_of_another_checkpoint_is_not_used(bench):

@@ -7,6 +7,7 @@ import math
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from contextvars import ContextVar
@@ -247,17 +248,16 @@ class Replicas:
         with self._lock:
             if self._is_closed:
                 return
-            for action in decide():
-                self._act(action)
+            actions = deque(decide())
+            while actions:
+                actions.extend(self._act(actions.popleft()))
             self._alarm.set(self._pool.next_look)
 
-    def _act(self, action: Action) -> None:
+    def _act(self, action: Action) -> Sequence[Action]:
+        """Does it; returns what follows at once."""
         match action:
             case Start(replica):
-                self._processes[replica] = self._engine.start(
-                    lambda description: self._is_ready(replica, description),
-                    lambda why: self._is_lost(replica, why),
-                )
+                return self._start(replica)
             case Give(replica, call):
                 self._turns[call].put(replica)
             case Fail(call, reason, is_late):
@@ -274,6 +274,19 @@ class Replicas:
                 log.error("replica killed", replica=replica, reason="the model does not answer")
                 if replica in self._processes:
                     self._processes.pop(replica).kill()
+        return ()
+
+    def _start(self, number: int) -> Sequence[Action]:
+        try:
+            self._processes[number] = self._engine.start(
+                lambda description: self._is_ready(number, description),
+                lambda why: self._is_lost(number, why),
+            )
+        # whatever a cluster does that is gone: the next try may find it again
+        except Exception as error:
+            log.error("replica not started", replica=number, exception=error)
+            return self._pool.is_lost(number, f"it cannot be started: {error}", self._clock())
+        return ()
 
 
 def _difference(first: Description, other: Description) -> str:
