@@ -213,6 +213,20 @@ def test_scaling_up_and_down_under_load_fails_no_request(serve):
     assert server.counts.lost == 0
 
 
+def test_a_reload_takes_over_under_load_and_fails_no_request(serve):
+    server = serve(replicas=2)
+    former = {one["process"] for one in flood(server, 4, 1.0)}
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answers = pool.submit(flood, server, 4, 10.0)
+        server.service.swaps["action"].reload()
+        found = answers.result()
+    assert [one for one in found if isinstance(one, Exception)] == []
+    server.wait_for(2)
+    assert not former & {one["process"] for one in flood(server, 4, 1.0)}
+    for process in former:
+        wait_until(lambda process=process: not _is_alive(process))
+
+
 def test_a_policy_with_state_keeps_each_session_on_its_replica(serve):
     server = serve(policy="python:ray_policies:Counter", replicas=2)
     with server.connect("left") as left, server.connect("right") as right:

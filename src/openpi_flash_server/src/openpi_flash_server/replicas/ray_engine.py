@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -22,10 +21,7 @@ from openpi_flash_server.replicas.engine import (
     ReplicaLost,
 )
 from openpi_flash_server.replicas.policy_process import NotLoaded, PolicyProcess
-
-OBJECT_STORE_BYTES = 512 * 2**20
-"""Of a Ray that is started here: it holds the observations that are under way, a few megabytes for
-each place, and Ray's own default is a third of the machine's memory."""
+from openpi_flash_server.replicas.ray_connection import CONNECTION
 
 LONGEST_GOODBYE = 10.0
 """s that a replica's process may take to end in order."""
@@ -47,13 +43,14 @@ class RayEngine:
         self, load: Callable[[], ActionPolicy], *, address: str | None, gpus: float | None
     ) -> None:
         self._load = load
-        _connect(address)
+        CONNECTION.acquire(address)
         total = ray.cluster_resources().get("GPU", 0.0)
         if gpus is None:
             gpus = 1.0 if total else 0.0
         free = ray.available_resources().get("GPU", 0.0)
         # a cluster without any may still get some
         if free < gpus <= total:
+            CONNECTION.release()
             raise ReplicaLost(
                 f"a replica needs {gpus:g} GPUs, and {free:g} of {total:g} are free; a reload with "
                 "reload_memory 'after' frees those of the checkpoint before it"
@@ -91,9 +88,9 @@ class RayEngine:
         return RayReplica(actor)
 
     def close(self) -> None:
-        """Ends the Ray that was started here, or leaves the cluster."""
+        """Leaves the cluster, or ends the Ray that was started here, if nobody else uses it."""
         self._events.close()
-        ray.shutdown()
+        CONNECTION.release()
 
 
 class RayReplica:
@@ -177,25 +174,6 @@ def _make_actor_class() -> type:
             threading.Event().wait()
 
     return Actor
-
-
-def _connect(address: str | None) -> None:
-    # a server calls nobody but its clients
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    address = address or os.environ.get("RAY_ADDRESS")
-    if ray.is_initialized():
-        return
-    options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False}
-    if address is None:
-        options["object_store_memory"] = OBJECT_STORE_BYTES
-    else:
-        options = {"address": address, "log_to_driver": False}
-    try:
-        ray.init(configure_logging=False, **options)
-    except Exception as error:
-        raise ReplicaLost(
-            f"cannot connect to Ray at {address or 'this machine'}: {error}"
-        ) from error
 
 
 def _loss(error: object) -> ReplicaLost:

@@ -368,8 +368,9 @@ class Scheduler(Generic[R]):
 
     def _fit(self, plan: _Plan[R], rank: int, places: int, now: float) -> int:
         """How many observations of the plan may run before a higher class needs the place."""
-        if not plan.chosen:
-            return 0
+        # nothing is higher than the first class
+        if not plan.chosen or rank == 0:
+            return plan.size
         expected = [
             expected
             for expected in self._arrivals.expected(now)
