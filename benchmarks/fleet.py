@@ -10,6 +10,7 @@ usage: python benchmarks/fleet.py [--robots N,N,...] [--gpus N,N,...] [--seconds
 from __future__ import annotations
 
 import argparse
+import functools
 import heapq
 import itertools
 import random
@@ -125,7 +126,7 @@ class Fleet:
         self._counted_until = 0.0
         for robot in range(robots):
             phase = self._random.uniform(0.0, PERIOD)
-            self._at(phase, lambda robot=robot, phase=phase: self._send(robot, phase))
+            self._at(phase, functools.partial(self._send, robot, phase))
 
     def run(self, seconds: float) -> Outcome:
         """Lets `seconds` pass; requests of the last one, which may not be over, do not count."""
@@ -179,7 +180,7 @@ class Fleet:
             self._busy += seconds
             self._calls += 1
             self._observations += len(batch.pieces)
-            self._at(self.now + seconds, lambda one=call, of=batch.pieces: self._end(one, of))
+            self._at(self.now + seconds, functools.partial(self._end, call, batch.pieces))
 
     def _end(self, call: Call, pieces: Sequence[Piece[Request]]) -> None:
         self._pool.answered(call, self.now)
