@@ -36,6 +36,8 @@ def test_a_model_that_nobody_uses_is_ended_and_the_rest_with_the_library():
     assert ended == ["model a"]
     library.close()
     assert ended == ["model a", "model b"]
+    library.release("b")
+    assert ended == ["model a", "model b", "model b"]
 
 
 def test_a_model_is_forgotten_when_nobody_uses_it():

@@ -21,7 +21,8 @@ class ModelLibrary(Generic[M]):
     """Models by the settings that they are loaded with. May be used from any thread.
 
     Args:
-        end: is given each model that nobody uses any more; None: its memory is freed by itself.
+        end: is given each model that nobody uses any more, maybe twice; None: its memory is freed
+            by itself.
     """
 
     def __init__(self, end: Callable[[M], None] | None = None) -> None:
@@ -67,9 +68,9 @@ class ModelLibrary(Generic[M]):
             self._end(entry.loaded.result())
 
     def close(self) -> None:
-        """Ends every model that is loaded, whoever uses it."""
+        """Ends every model that is loaded, whoever uses it; one that loads ends with its use."""
         with self._lock:
-            entries, self._entries = list(self._entries.values()), {}
+            entries = list(self._entries.values())
         for entry in entries:
             if self._end is not None and entry.loaded.done():
                 self._end(entry.loaded.result())
