@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from served_slot import wait_until
 from server_fakes import WAIT
+from typer.testing import CliRunner
 
 pytest.importorskip("ray", reason="Ray is not installed: scripts/test-ray installs and tests it")
 
 from flash_transport import FlashTransportPolicy, ServerError
+from openpi_flash_server.cli import app
 from openpi_flash_server.config.server_config import ServerConfig
 from openpi_flash_server.serving.endpoint import StartError
 from openpi_flash_server.serving.loading import LOADERS
@@ -131,6 +133,21 @@ def flood(server, robots, seconds, **message):
         return [found for one in pool.map(drive, range(robots)) for found in one]
 
 
+ARM = {
+    "observation/scene_image": np.zeros((224, 224, 3), np.uint8),
+    "observation/wrist_image": np.zeros((224, 224, 3), np.uint8),
+    "observation/state": np.array([0.0, -0.6, 1.0, 0.9, 0.0, 0.0, 0.0], np.float32),
+    "prompt": "stack the cubes",
+    "seed": 3,
+}
+
+
+def ask_model(server, session, *, times):
+    """Chunks of the simulated arm's policy, all for the same observation and seed."""
+    with server.connect(session) as client:
+        return [client.infer(ARM, timeout=120)["actions"] for _ in range(times)]
+
+
 def test_an_image_reaches_the_policy_as_a_view_of_the_object_store(serve):
     server = serve(replicas=1)
     image = np.arange(3 * 224 * 224 * 3, dtype=np.uint32).astype(np.uint8).reshape(3, 224, 224, 3)
@@ -238,6 +255,23 @@ def test_a_policy_with_state_keeps_each_session_on_its_replica(serve):
         left.reset()
         assert left.infer({}, timeout=60)["requests"] == 1
         assert right.infer({}, timeout=60)["requests"] == 6
+
+
+def test_a_model_of_ours_answers_the_same_on_every_replica_and_after_a_kill(serve, tmp_path):
+    made = CliRunner().invoke(app, ["make-demo-checkpoint", str(tmp_path / "demo")])
+    assert made.exit_code == 0, made.output
+    checkpoint = str(tmp_path / "demo" / "action")
+    server = serve(policy="pi05_sim_arm", checkpoint_dir=checkpoint, replicas=2)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda name: ask_model(server, name, times=3), ("a", "b")))
+    server.wait_for(2)
+    chunks = [chunk for one in found for chunk in one]
+    assert all(np.array_equal(chunk, chunks[0]) for chunk in chunks)
+    import ray
+
+    first = next(iter(server.endpoint.replicas._processes.values()))
+    os.kill(ray.get(first._actor.__ray_call__.remote(lambda _: os.getpid())), signal.SIGKILL)
+    assert np.array_equal(ask_model(server, "a", times=1)[0], chunks[0])
 
 
 def test_a_service_that_stops_answers_what_it_accepted_and_leaves_no_process(serve):
