@@ -42,6 +42,7 @@ def cluster():
     import ray
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")]  # noqa: PTH120
     )

@@ -53,6 +53,8 @@ class RayConnection:
 def _connect(address: str | None) -> None:
     # a server calls nobody but its clients
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray gives its workers the processor last, and a robot waits for these
+    os.environ.setdefault("RAY_worker_niceness", "0")
     options: dict[str, Any] = {"address": address}
     if address is None:
         options = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
