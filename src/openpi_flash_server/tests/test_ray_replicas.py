@@ -174,7 +174,7 @@ def test_throughput_grows_with_the_replicas(serve, in_flight):
         rates[replicas] = len(answers) / 4.0
         used = {one["process"] for one in answers}
         assert len(used) == replicas
-    # 0.9 on a quiet machine (docs/scaling.md); a busy one has two cores for six processes
+    # with room: a busy machine has two cores for six processes
     assert rates[2] / rates[1] >= 1.4, rates
     assert rates[4] / rates[1] >= 2.0, rates
 
