@@ -25,6 +25,7 @@ USERS_SCRIPTS = (
     "test",
     "test-images",
     "test-kilted",
+    "test-ray",
     "test-versions",
     "version",
 )
@@ -51,6 +52,7 @@ WRONG = [
     ("test-images", "--nonsense"),
     ("test-images", "--keep"),
     ("test-kilted", "--nonsense"),
+    ("test-ray", "--nonsense"),
     ("test-versions", "3.9"),
     ("version", "--nonsense"),
 ]

@@ -25,6 +25,7 @@ def test_fields_say_whether_a_change_needs_a_restart():
     assert live == {
         "action.default_prompt",
         "action.max_wait_ms",
+        "action.replicas",
         "planner.generation_prompt_format",
         "planner.action_prompt_template",
         "log_level",

@@ -30,6 +30,21 @@ PROBLEMS = {
         "server.json: 1 problem\n  action.checkpoint_dir: missing, set it to the directory or the "
         "URL of the checkpoint",
     ),
+    "replicas in the server's own process": (
+        {"action": {**NULL_ACTION, "engine": "local", "replicas": 4}},
+        "server.json: 1 problem\n  action.engine: a local policy is one, must be 'auto' or 'ray' "
+        "for 4 replicas, got 'local'",
+    ),
+    "a cluster for one local policy": (
+        {"action": {**NULL_ACTION, "ray": {"address": "10.0.0.7:6379"}}},
+        "server.json: 1 problem\n  action.ray.address: is of no use without Ray, remove it or set "
+        "engine to 'ray', got '10.0.0.7:6379'",
+    ),
+    "a shadow beside replicas": (
+        {"action": {**NULL_ACTION, "replicas": 2}, "shadow": {}},
+        "server.json: 1 problem\n  shadow: does not run beside replicas, remove it or "
+        "action.replicas and engine",
+    ),
     "no slot": (
         "{}",
         "server.json: neither action nor planner is set, configure at least one of them",

@@ -145,6 +145,7 @@ class Watched:
 
     unhealthy_because = "starting"
     stage = Stage.STARTING
+    replicas = None
 
     def __init__(self, counted=None):
         self.counted = counted or {}

@@ -25,6 +25,21 @@ def test_a_model_is_loaded_once_for_all_who_want_it_at_a_time(in_background):
     assert loads == ["a"]
 
 
+def test_a_model_that_nobody_uses_is_ended_and_the_rest_with_the_library():
+    ended = []
+    library = ModelLibrary(ended.append)
+    for settings in ("a", "a", "b"):
+        library.acquire(settings, lambda settings=settings: f"model {settings}")
+    library.release("a")
+    assert ended == []
+    library.release("a")
+    assert ended == ["model a"]
+    library.close()
+    assert ended == ["model a", "model b"]
+    library.release("b")
+    assert ended == ["model a", "model b", "model b"]
+
+
 def test_a_model_is_forgotten_when_nobody_uses_it():
     library, loads = ModelLibrary(), []
 

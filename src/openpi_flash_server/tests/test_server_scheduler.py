@@ -479,3 +479,41 @@ def test_a_held_request_is_dropped_when_its_client_leaves_or_its_deadline_passes
         Dropped(late, DropReason.DEADLINE_EXCEEDED),
         Dropped(gone, DropReason.CANCELLED),
     ]
+
+
+def robot_that_asks_every_second(scheduler, session="robot"):
+    """The next request is expected at 4 s; a call takes 0.2 s."""
+    for at in (0.0, 1.0, 2.0, 3.0):
+        scheduler.submit(Waiting(session), at)
+        batch = scheduler.next_batch(at, 1, lambda one, other: True)
+        scheduler.finished(batch.pieces, at + 0.2)
+
+
+@pytest.mark.parametrize(("places", "runs"), [(1, False), (2, True)])
+def test_a_lower_class_runs_at_any_time_where_a_place_is_left_for_the_robot(places, runs):
+    scheduler = Scheduler(capacity=8)
+    robot_that_asks_every_second(scheduler)
+    scheduler.submit(Waiting("sim", rank=2), 3.9)
+    batch = scheduler.next_batch(3.9, 1, lambda one, other: True, places=places)
+    assert [piece.request.session for piece in batch.pieces] == (["sim"] if runs else [])
+
+
+@pytest.mark.parametrize(("places", "waits"), [(1, True), (2, False)])
+def test_a_batch_waits_for_nobody_while_another_place_is_free(places, waits):
+    scheduler = Scheduler(capacity=8, max_wait=0.2)
+    robot_that_asks_every_second(scheduler)
+    scheduler.submit(Waiting("other"), 3.9)
+    batch = scheduler.next_batch(3.9, 2, lambda one, other: True, places=places)
+    assert (not batch.pieces) is waits
+
+
+def test_a_request_that_no_place_can_take_stays_and_lets_the_next_go_first():
+    scheduler = Scheduler(capacity=8)
+    stuck, free = Waiting("stuck"), Waiting("free")
+    scheduler.submit(stuck, 0.0)
+    scheduler.submit(free, 0.0)
+    batch = scheduler.next_batch(
+        0.0, 1, lambda one, other: True, can_start=lambda request: request is not stuck
+    )
+    assert [piece.request for piece in batch.pieces] == [free]
+    assert scheduler.waiting == [stuck]

@@ -21,6 +21,11 @@ class ObservationError(ValueError):
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(f"{key}: {problem}")
         self.key = key
+        self._problem = problem
+
+    def __reduce__(self) -> tuple[type[ObservationError], tuple[str, str]]:
+        """It goes from one process to another."""
+        return type(self), (self.key, self._problem)
 
 
 class CheckpointError(Exception):

@@ -64,6 +64,11 @@ def add_robot_file(path: Path) -> RobotFile:
     return found
 
 
+def added_robot_files() -> tuple[Path, ...]:
+    """The files that were added to the registries, in order."""
+    return tuple(_added)
+
+
 def read_robot_file(path: Path) -> RobotFile:
     """Read a file; the registries stay as they are.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from openpi_flash_server.admin.metrics import Metrics
-from openpi_flash_server.admin.read_at_scrape import ComparedCopies
+from openpi_flash_server.admin.read_at_scrape import ComparedCopies, CountedReplicas
 from openpi_flash_server.admin.session_board import SessionBoard
 from openpi_flash_server.config.field_types import ReloadMemory
 from openpi_flash_server.config.live_prompts import LivePrompts
@@ -22,6 +22,13 @@ class SwapRefused(Exception):  # noqa: N818 - said to the operator, and no fault
 
 class SwapFailed(Exception):  # noqa: N818 - likewise
     """The other model cannot serve; the message says why, and what serves now."""
+
+
+class ScaledReplicas(CountedReplicas, Protocol):
+    """Replicas whose number may be changed."""
+
+    def resize(self, count: int) -> None:
+        """Keeps so many from now on; those that leave run what they were given."""
 
 
 class WatchedSlot(Protocol):
@@ -53,6 +60,10 @@ class WatchedSlot(Protocol):
     @property
     def addresses(self) -> Mapping[str, str]:
         """Where it listens, by link."""
+
+    @property
+    def replicas(self) -> ScaledReplicas | None:
+        """That run its policy; None: it runs in the server's process."""
 
     @property
     def max_wait_ms(self) -> float:

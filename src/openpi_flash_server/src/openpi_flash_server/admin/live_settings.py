@@ -33,6 +33,9 @@ class LiveSettings(BaseModel):
         default=None,
         description="how long a request waits for another session to share its call",
     )
+    replicas: int | None = Field(
+        default=None, description="how many copies of the policy answer at the same time"
+    )
     log_level: Level = Field(description="the lowest level of events that are logged")
     prompt_version: str = Field(
         description="names the three texts; every answer carries the version it was made for"
@@ -56,6 +59,11 @@ class LiveChange(BaseModel):
         default=0.0,
         description="how long a request waits for another session to share its call, 0 to 1000",
     )
+    replicas: Annotated[int, Field(strict=True, ge=1, le=256)] = Field(
+        default=1,
+        description="how many copies of the policy answer at the same time, 1 to 256; those that "
+        "leave answer what they were given",
+    )
     log_level: Level = Field(
         default="info", description="the lowest level of events that are logged"
     )
@@ -73,12 +81,12 @@ class NotHereError(ValueError):
 
     Attributes:
         field: the setting.
-        reason: which slot is missing.
+        reason: what is missing.
     """
 
-    def __init__(self, field: str, slot: str) -> None:
+    def __init__(self, field: str, lacks: str) -> None:
         self.field = field
-        self.reason = f"this server has no {slot} slot"
+        self.reason = f"this server has no {lacks}"
         super().__init__(f"{field}: {self.reason}")
 
 
@@ -91,7 +99,10 @@ def settings_of(server: Administered) -> LiveSettings:
         if server.has_action:
             values["action_prompt_template"] = prompts.action_prompt_template
     if server.has_action:
-        values["max_wait_ms"] = server.slots()["action"].max_wait_ms
+        action = server.slots()["action"]
+        values["max_wait_ms"] = action.max_wait_ms
+        if action.replicas is not None:
+            values["replicas"] = action.replicas.counts.wanted
     return LiveSettings(**values, log_level=server.log_level(), prompt_version=version)
 
 
@@ -105,8 +116,13 @@ def apply(server: Administered, change: LiveChange) -> LiveSettings:
     for field, slots in _NEEDS.items():
         for slot in slots:
             if field in given and not getattr(server, f"has_{slot}"):
-                raise NotHereError(field, slot)
+                raise NotHereError(field, f"{slot} slot")
+    replicas = server.slots()["action"].replicas if server.has_action else None
+    if "replicas" in given and replicas is None:
+        raise NotHereError("replicas", "replicas: they need action.engine ray, and a ready policy")
     level = given.pop("log_level", None)
+    if "replicas" in given and replicas is not None:
+        replicas.resize(given.pop("replicas"))
     if "max_wait_ms" in given:
         max_wait_ms = given.pop("max_wait_ms")
         for name, watched in server.slots().items():

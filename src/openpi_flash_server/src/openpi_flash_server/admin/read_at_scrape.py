@@ -9,9 +9,18 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from openpi_flash_server.recording.recorder import RecorderState
+from openpi_flash_server.replicas.pool import Counts
 from openpi_flash_server.slot.life import Stage
 
 PREFIX = "openpi_flash"
+
+
+class CountedReplicas(Protocol):
+    """What is read of replicas."""
+
+    @property
+    def counts(self) -> Counts:
+        """How many there are, by what they are doing."""
 
 
 class ScrapedSlot(Protocol):
@@ -24,6 +33,10 @@ class ScrapedSlot(Protocol):
     @property
     def stage(self) -> Stage:
         """Where it stands in its life."""
+
+    @property
+    def replicas(self) -> CountedReplicas | None:
+        """That run its policy; None: it runs in the server's process."""
 
     def counters(self) -> Mapping[str, Mapping[str, int]]:
         """What its transports count themselves, by link and counter."""
@@ -60,6 +73,7 @@ class ReadAtScrape(Collector):
     def collect(self) -> Iterator[Metric]:
         """All of them, as they are now."""
         yield from self._slots()
+        yield from self._replicas()
         yield self._models()
         if self.recorder is not None:
             yield from _recorder(self.recorder())
@@ -84,6 +98,22 @@ class ReadAtScrape(Collector):
                 for counter, value in values.items():
                     counted.add_metric([name, link, counter], value)
         return iter((ready, stages, counted))
+
+    def _replicas(self) -> Iterator[Metric]:
+        replicas = _gauge(
+            "replicas", "Replicas of the slot's policy: wanted, and by state.", "slot", "state"
+        )
+        lost = _counter(
+            "replicas_lost", "Replicas that died, hung or could not load their policy.", "slot"
+        )
+        for name, slot in list(self.slots.items()):
+            if slot.replicas is None:
+                continue
+            counts = slot.replicas.counts
+            for state in ("wanted", "ready", "starting", "stopping"):
+                replicas.add_metric([name, state], getattr(counts, state))
+            lost.add_metric([name], counts.lost)
+        return iter((replicas, lost))
 
     def _models(self) -> Metric:
         keys = ("model", "config", "robot")

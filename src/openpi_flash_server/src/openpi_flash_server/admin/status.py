@@ -51,9 +51,16 @@ def _slot(slot: WatchedSlot) -> dict[str, Any]:
         "stage": str(slot.stage),
         "reason": reason,
         "listens": dict(slot.addresses),
+        **_replicas(slot),
         **{key: metadata[key] for key in _SHOWN if key in metadata},
         "counters": {link: dict(values) for link, values in slot.counters().items()},
     }
+
+
+def _replicas(slot: WatchedSlot) -> dict[str, Any]:
+    if slot.replicas is None:
+        return {}
+    return {"replicas": dataclasses.asdict(slot.replicas.counts)}
 
 
 def _recording(recorder: Recorder | None) -> dict[str, Any] | None:

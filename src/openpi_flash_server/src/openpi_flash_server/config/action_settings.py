@@ -31,6 +31,7 @@ from openpi_flash_server.config.policy_name import (
     names_inference_config,
     python_name,
 )
+from openpi_flash_server.config.replica_settings import RaySettings
 
 
 class ActionSettings(Settings):
@@ -83,8 +84,20 @@ class ActionSettings(Settings):
     reload_memory: ReloadMemory = Field(
         default="beside", description=f"{RELOAD_MEMORY}, and refuses requests meanwhile"
     )
+    engine: Literal["auto", "local", "ray"] = Field(
+        default="auto",
+        description="where the policy runs: local is in the server's process, ray in a process for "
+        "each replica; auto is ray for more than one replica, else local",
+    )
+    replicas: Annotated[int, Field(strict=True, ge=1, le=256)] = Field(
+        default=1,
+        description="how many copies of the policy answer at the same time, each on its own GPU; "
+        "more than one needs openpi_flash_server[ray] (docs/scaling.md)",
+        json_schema_extra=LIVE,
+    )
     rtc: RtcSettings = RtcSettings()
     graph: GraphSettings = GraphSettings()
+    ray: RaySettings = RaySettings()
 
     @field_validator("model_config_name")
     @classmethod
@@ -142,6 +155,33 @@ class ActionSettings(Settings):
                 f"got {wanted!r}",
             )
         return self
+
+    @model_validator(mode="after")
+    def _replicas_have_an_engine(self) -> ActionSettings:
+        if self.engine == "local" and self.replicas > 1:
+            raise problem_at(
+                "engine",
+                f"a local policy is one, must be 'auto' or 'ray' for {self.replicas} replicas, "
+                "got 'local'",
+            )
+        if self.ray.model_fields_set and not self.runs_on_ray:
+            field = min(self.ray.model_fields_set)
+            raise problem_at(
+                f"ray.{field}",
+                "is of no use without Ray, remove it or set engine to 'ray', "
+                f"got {getattr(self.ray, field)!r}",
+            )
+        return self
+
+    @property
+    def runs_on_ray(self) -> bool:
+        """Whether the policy runs in other processes, one for each replica."""
+        return self.engine == "ray" or (self.engine == "auto" and self.replicas > 1)
+
+    @property
+    def of_one_replica(self) -> ActionSettings:
+        """The settings of the policy in the process of a replica."""
+        return self.model_copy(update={"engine": "local", "replicas": 1, "ray": RaySettings()})
 
     @property
     def names_inference_config(self) -> bool:

@@ -192,6 +192,11 @@ class ServerConfig(Settings):
                 f"is for a policy with a checkpoint, remove it: {self.action.model_config_name} "
                 "has none",
             )
+        elif self.positronic.checkpoints_dir is not None and self.action.runs_on_ray:
+            raise problem_at(
+                "positronic.checkpoints_dir",
+                "cannot be loaded beside replicas, remove it or action.replicas and engine",
+            )
         return self
 
     @model_validator(mode="after")
@@ -200,6 +205,10 @@ class ServerConfig(Settings):
             return self
         if self.action is None:
             raise problem_at("shadow", "needs an action slot, set action or remove it")
+        if self.action.runs_on_ray:
+            raise problem_at(
+                "shadow", "does not run beside replicas, remove it or action.replicas and engine"
+            )
         try:
             self._shadow_action = self._make_shadow_action(self.action, self.shadow)
         except ValidationError as error:

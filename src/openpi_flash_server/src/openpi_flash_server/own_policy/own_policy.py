@@ -65,6 +65,11 @@ class OwnPolicy:
         """What it says of itself, and what its first answer said."""
         return self._spec
 
+    @property
+    def keeps_state(self) -> bool:
+        """Whether the object has something to reset between episodes."""
+        return callable(getattr(self._policy, "reset", None))
+
     def infer(
         self, observation: Mapping[str, Any], controls: InferenceControls = DEFAULT_CONTROLS
     ) -> ActionResult:

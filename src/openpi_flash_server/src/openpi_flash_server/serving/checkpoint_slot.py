@@ -58,6 +58,7 @@ class CheckpointSlot:
     """
 
     loads_on_demand = True
+    replicas = None
 
     def __init__(
         self,

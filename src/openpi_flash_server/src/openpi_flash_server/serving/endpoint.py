@@ -8,12 +8,15 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from openpi_flash_server.config.action_settings import ActionSettings
 from openpi_flash_server.config.files import user_path
 from openpi_flash_server.config.listen_address import with_port
 from openpi_flash_server.config.server_config import ServerConfig
 from openpi_flash_server.config.transport_settings import TransportSettings
+from openpi_flash_server.replicas.replicas import Replicas
 from openpi_flash_server.runners.device_turns import DeviceTurns
 from openpi_flash_server.runners.own_thread import OwnThread
+from openpi_flash_server.runners.replica_runner import ReplicaRunner
 from openpi_flash_server.serving.traffic import Traffic
 from openpi_flash_server.shadow.without_shadows import without_shadows
 from openpi_flash_server.slot.event_log import EventLog
@@ -51,6 +54,7 @@ class Endpoint:
 
     Attributes:
         metadata: what clients are told; None until `open`.
+        replicas: that run its policy; None: it runs in this process.
 
     Raises:
         StartError: a port or the socket cannot be listened on.
@@ -68,6 +72,7 @@ class Endpoint:
     ) -> None:
         self.name = name
         self.metadata: Mapping[str, Any] | None = None
+        self.replicas: Replicas | None = None
         self._host = config.host
         self._listeners = tuple(client_listeners)
         self.slot = Slot(
@@ -136,6 +141,7 @@ class Endpoint:
         *,
         gate: Gate | None = None,
         turns: DeviceTurns | None = None,
+        replicas: Replicas | None = None,
     ) -> Runner | None:
         """Lets clients in, or runs further requests with another handler.
 
@@ -146,12 +152,19 @@ class Endpoint:
             metadata: for the clients.
             gate: may hold requests back.
             turns: of a device that another slot uses, too.
+            replicas: that run the policy; None: it runs in this process.
 
         Returns:
             The former handler's runner, which may still run what was started.
         """
-        self.metadata = metadata
-        runner, former = OwnThread(f"slot-{self.name}", handler, turns=turns), None
+        self.metadata, self.replicas = metadata, replicas
+        name = f"slot-{self.name}"
+        runner: Runner
+        if replicas is None:
+            runner = OwnThread(name, handler, turns=turns)
+        else:
+            runner = ReplicaRunner(name, handler, replicas)
+        former = None
         if self.slot.is_open:
             former = self.slot.replace(runner, gate)
         else:
@@ -233,6 +246,9 @@ def _max_wait(config: ServerConfig, slot: str) -> float:
 
 def _give_up_after(config: ServerConfig, slot: str) -> float | None:
     settings = config.action if slot == "action" else config.planner
+    # replicas end their own calls
+    if isinstance(settings, ActionSettings) and settings.runs_on_ray:
+        return None
     return None if settings is None or not settings.watchdog_s else settings.watchdog_s
 
 

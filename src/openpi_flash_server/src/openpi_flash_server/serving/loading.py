@@ -23,6 +23,8 @@ from openpi_flash_server.handlers.subtask_board import Pace
 from openpi_flash_server.handlers.subtask_feed import SubtaskFeed
 from openpi_flash_server.logs.events import EventLogger
 from openpi_flash_server.own_policy.errors import PolicyLoadError
+from openpi_flash_server.replicas.replicas import Replicas
+from openpi_flash_server.replicas.replicated_policy import ReplicatedPolicy
 from openpi_flash_server.runners.device_turns import DeviceTurns
 from openpi_flash_server.serving.endpoint import StartError
 from openpi_flash_server.serving.framework_memory import leave_memory_to_pytorch
@@ -63,6 +65,7 @@ class LoadedSlot:
         metadata: for its clients.
         gate: holds requests back; None holds none.
         turns: of a device that another slot uses, too.
+        replicas: that run the policy; None: it runs in this process.
         spec: of the policy that answers; None for a planner.
     """
 
@@ -71,6 +74,7 @@ class LoadedSlot:
     metadata: Mapping[str, Any]
     gate: Gate | None = None
     turns: DeviceTurns | None = None
+    replicas: Replicas | None = None
     spec: PolicySpec | None = None
 
 
@@ -150,6 +154,12 @@ def acquire_policy(
         return policy
 
     return library.acquire(settings if key is None else key, load)
+
+
+def end_policy(policy: ActionPolicy) -> None:
+    """Ends the processes of a policy that nobody uses, if it has any."""
+    if isinstance(policy, ReplicatedPolicy):
+        policy.close()
 
 
 def acquire_planner(
@@ -232,8 +242,9 @@ def action_slot(
     """The action slot of a loaded policy, beside the slot of a planner if there is one."""
     action = ActionHandler(policy, prompts)
     metadata = action_metadata(policy.spec, has_planner=planner is not None)
+    replicas = policy.replicas if isinstance(policy, ReplicatedPolicy) else None
     if planner is None or planner_slot is None:
-        return LoadedSlot("action", action, metadata, spec=policy.spec)
+        return LoadedSlot("action", action, metadata, replicas=replicas, spec=policy.spec)
     default_prompt = default_prompt_of(settings)
     feed = SubtaskFeed(
         planner_slot,
@@ -241,7 +252,16 @@ def action_slot(
         task_of=task_reader(action, prompts, default_prompt),
     )
     handler = CombinedHandler(action, feed, prompts=prompts, default_prompt=default_prompt)
-    return LoadedSlot("action", handler, metadata, gate=feed, turns=turns, spec=policy.spec)
+    return LoadedSlot(
+        "action",
+        handler,
+        metadata,
+        gate=feed,
+        # replicas have devices of their own
+        turns=turns if replicas is None else None,
+        replicas=replicas,
+        spec=policy.spec,
+    )
 
 
 def default_prompt_of(settings: ActionSettings) -> str | None:

@@ -18,9 +18,15 @@ class _Entry(Generic[M]):
 
 
 class ModelLibrary(Generic[M]):
-    """Models by the settings that they are loaded with. May be used from any thread."""
+    """Models by the settings that they are loaded with. May be used from any thread.
 
-    def __init__(self) -> None:
+    Args:
+        end: is given each model that nobody uses any more, maybe twice; None: its memory is freed
+            by itself.
+    """
+
+    def __init__(self, end: Callable[[M], None] | None = None) -> None:
+        self._end = end
         self._entries: dict[Hashable, _Entry[M]] = {}
         self._lock = threading.Lock()
 
@@ -55,5 +61,16 @@ class ModelLibrary(Generic[M]):
         with self._lock:
             entry = self._entries[settings]
             entry.users -= 1
-            if entry.users == 0:
-                del self._entries[settings]
+            if entry.users:
+                return
+            del self._entries[settings]
+        if self._end is not None:
+            self._end(entry.loaded.result())
+
+    def close(self) -> None:
+        """Ends every model that is loaded, whoever uses it; one that loads ends with its use."""
+        with self._lock:
+            entries = list(self._entries.values())
+        for entry in entries:
+            if self._end is not None and entry.loaded.done():
+                self._end(entry.loaded.result())

@@ -38,6 +38,10 @@ def download(settings: ActionSettings | PlannerSettings) -> None:
 
 def load_policy(settings: ActionSettings) -> ActionPolicy:
     """The policy that the settings name."""
+    if settings.runs_on_ray:
+        from openpi_flash_server.serving.replica_loading import load_replicas
+
+        return load_replicas(settings)
     if settings.model_config_name == NULL_MODEL:
         return NullPolicy()
     if not settings.names_inference_config:

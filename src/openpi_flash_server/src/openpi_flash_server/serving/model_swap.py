@@ -188,7 +188,11 @@ class ModelSwap(Generic[S]):
             metadata = self._steps.serves(settings, other.metadata)
             former.append(
                 self._endpoint.serve_with(
-                    other.handler, metadata, gate=other.gate, turns=other.turns
+                    other.handler,
+                    metadata,
+                    gate=other.gate,
+                    turns=other.turns,
+                    replicas=other.replicas,
                 )
             )
 

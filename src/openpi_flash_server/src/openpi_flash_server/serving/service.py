@@ -35,6 +35,7 @@ from openpi_flash_server.serving.loading import (
     acquire_planner,
     acquire_policy,
     action_slot,
+    end_policy,
     load_slots,
     planner_slot,
 )
@@ -71,7 +72,7 @@ class Service:
     def __init__(self, config: ServerConfig, loaders: Loaders = LOADERS) -> None:
         self._config = config
         self._loaders = loaders
-        self._policies: ModelLibrary[ActionPolicy] = ModelLibrary()
+        self._policies: ModelLibrary[ActionPolicy] = ModelLibrary(end_policy)
         self._planners: ModelLibrary[Planner] = ModelLibrary()
         self._spec: PolicySpec | None = None
         self._swapping = threading.Lock()
@@ -147,7 +148,7 @@ class Service:
                 metadata = self._serves(one.name, one.metadata)
                 handler = self.watch.beside_shadow(one.name, one.handler)
                 self.endpoints[one.name].serve_with(
-                    handler, metadata, gate=one.gate, turns=one.turns
+                    handler, metadata, gate=one.gate, turns=one.turns, replicas=one.replicas
                 )
 
     def _serves(self, name: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,7 +158,12 @@ class Service:
         return told
 
     def _load_action(self, settings: ActionSettings, key: Hashable) -> LoadedSlot:
-        slots = [self.endpoints["action"].slot]
+        endpoint = self.endpoints["action"]
+        slots = [endpoint.slot]
+        if endpoint.replicas is not None:
+            # as many as the operator has set meanwhile
+            wanted = endpoint.replicas.counts.wanted
+            settings = settings.model_copy(update={"replicas": wanted})
         policy = acquire_policy(settings, slots, self._loaders, self._policies, key=key)
         loaded = self._action_slot(policy, settings)
         handler = self.watch.beside_shadow("action", loaded.handler)
@@ -303,6 +309,7 @@ class Service:
             if name in self.endpoints:
                 left = max(0.0, end - time.monotonic())
                 finished &= self.endpoints[name].close(grace=left)
+        self._policies.close()
         self.log_traffic()
         self.watch.close_recorder()
         # last, so that probes see the drain

@@ -86,7 +86,7 @@ class Ran:
 
 
 class Runner(Protocol):
-    """Runs a handler: on a thread of its own, or in another process."""
+    """Runs a handler: on a thread of its own, or on replicas in other processes."""
 
     @property
     def places(self) -> int:
@@ -121,6 +121,24 @@ class Runner(Protocol):
 
     def close(self, timeout: float) -> bool:
         """Ends when every started batch has run; returns whether it did within `timeout` s."""
+
+
+@runtime_checkable
+class ReplicatedRunner(Protocol):
+    """A runner whose places come and go, with the processes that it runs in."""
+
+    @property
+    def refusal(self) -> str | None:
+        """Why it can run nothing now; None if it can."""
+
+    def attach(self, changed: Callable[[], None]) -> None:
+        """Calls `changed`, on any thread, when `places` or `refusal` may be others than before."""
+
+    def can_start(self, session: Session) -> bool:
+        """Whether there is a place for a work of `session`, where its state is."""
+
+    def session_ended(self, session: Session) -> None:
+        """Nobody uses the session any more."""
 
 
 def max_batch_of(handler: Handler) -> int:

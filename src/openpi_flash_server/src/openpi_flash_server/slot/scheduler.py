@@ -1,13 +1,14 @@
 """Chooses the requests that a slot runs next. Pure: no thread, clock or socket; time is passed in.
 
 - At most one request of a session waits: a newer observation replaces it and keeps its turn.
-- Robots come before shadow copies, and these before evaluation. A lower class runs only if it will
-  be over when the next request of a higher one is expected, or has waited for `LONGEST_HOLD`.
+- Robots come before shadow copies, and these before evaluation. A lower class runs only if a place
+  is left for every request of a higher one that is expected before it is over, or if it has waited
+  for `LONGEST_HOLD`.
 - Within a class everybody who waits gets the same share of the device (`fair_share.py`). Within
   that, a request whose answer is awaited comes before one that refreshes something, then the
   earliest deadline is first, then the longest wait.
 - A batch holds requests of one class that can share a call. It waits up to `max_wait` for sessions
-  whose next request is expected by then, and for nobody else.
+  whose next request is expected by then, and for nobody else; nor while another place is free.
 - A request that is held does not run before it is released, or its time has come.
 - A request past its deadline, or that its client no longer wants, is dropped before it costs
   the device anything.
@@ -221,13 +222,23 @@ class Scheduler(Generic[R]):
         self._waiting[request.session] = newcomer
         return dropped
 
-    def next_batch(self, now: float, room: int, compatible: Callable[[R, R], bool]) -> Batch[R]:
+    def next_batch(
+        self,
+        now: float,
+        room: int,
+        compatible: Callable[[R, R], bool],
+        *,
+        places: int = 1,
+        can_start: Callable[[R], bool] | None = None,
+    ) -> Batch[R]:
         """What to run now, and what is to be dropped.
 
         Args:
             now: the time.
             room: how many observations can be run in one call now; 0 if the device is busy.
             compatible: whether two requests can run in one call.
+            places: how many calls can be started now.
+            can_start: whether one of them can take the request; None: each can.
         """
         dropped = tuple(self._drop_expired(now))
         self._look_again = None
@@ -237,11 +248,11 @@ class Scheduler(Generic[R]):
         if room == 0:
             return Batch((), dropped)
         for rank in sorted({waiting.request.rank for waiting in self._waiting.values()}):
-            plan = self._plan(rank, room, compatible)
-            fitting = self._fit(plan, rank, now)
+            plan = self._plan(rank, room, compatible, can_start)
+            fitting = self._fit(plan, rank, places, now)
             if fitting < plan.size:
-                plan = self._plan(rank, fitting, compatible)
-            if plan.chosen and self._is_worth_waiting(plan, rank, room, now):
+                plan = self._plan(rank, fitting, compatible, can_start)
+            if plan.chosen and places == 1 and self._is_worth_waiting(plan, rank, room, now):
                 break
             if plan.chosen:
                 return Batch(self._give(plan, now), dropped)
@@ -311,7 +322,13 @@ class Scheduler(Generic[R]):
         self._waiting.clear()
         return requests
 
-    def _plan(self, rank: int, room: int, compatible: Callable[[R, R], bool]) -> _Plan[R]:
+    def _plan(
+        self,
+        rank: int,
+        room: int,
+        compatible: Callable[[R, R], bool],
+        can_start: Callable[[R], bool] | None,
+    ) -> _Plan[R]:
         """The best batch of a class for the room."""
         candidates = [
             waiting
@@ -319,6 +336,7 @@ class Scheduler(Generic[R]):
             if waiting.request.rank == rank
             and not _is_held(waiting)
             and (waiting.given or not self._running[session])
+            and (can_start is None or can_start(waiting.request))
         ]
         return self._compose(rank, candidates, room, compatible)
 
@@ -348,27 +366,29 @@ class Scheduler(Generic[R]):
             ]
         return _Plan(chosen, draft)
 
-    def _fit(self, plan: _Plan[R], rank: int, now: float) -> int:
-        """How many observations of the plan may run before a higher class needs the device."""
-        if not plan.chosen:
-            return 0
+    def _fit(self, plan: _Plan[R], rank: int, places: int, now: float) -> int:
+        """How many observations of the plan may run before a higher class needs the place."""
+        # nothing is higher than the first class
+        if not plan.chosen or rank == 0:
+            return plan.size
         expected = [
             expected
             for expected in self._arrivals.expected(now)
             if expected.rank < rank and expected.session not in self._waiting
         ]
-        if not expected:
+        if len(expected) < places:
             return plan.size
         since = min(waiting.since for waiting, _ in plan.chosen)
         held_until = max(since, self._last_given.get(rank, -math.inf)) + LONGEST_HOLD
         if now >= held_until:
             return 1
-        free_until = min(one.earliest for one in expected)
+        # those that come before it find the other places
+        free_until = sorted(one.earliest for one in expected)[places - 1]
         for size in range(plan.size, 0, -1):
             duration = self._durations.expected(size)
             if duration is None or now + duration <= free_until:
                 return size if duration is not None else 1
-        latest = min(one.latest for one in expected)
+        latest = sorted(one.latest for one in expected)[places - 1]
         self._wake(min(held_until, math.nextafter(latest, math.inf)))
         return 0
 

@@ -24,7 +24,7 @@ from openpi_flash_server.slot.health import Health
 from openpi_flash_server.slot.intake import Intake
 from openpi_flash_server.slot.life import Life, Stage
 from openpi_flash_server.slot.open_request import OpenRequest
-from openpi_flash_server.slot.runner import Ran, Runner
+from openpi_flash_server.slot.runner import Ran, ReplicatedRunner, Runner
 from openpi_flash_server.slot.running import Run, Running
 from openpi_flash_server.slot.scheduler import Dropped, DropReason, Piece, Scheduler
 from openpi_flash_server.slot.session import Session
@@ -67,6 +67,8 @@ class Slot:
         self._sessions = Sessions()
         self._open: dict[Ticket, OpenRequest] = {}
         self._runner: Runner | None = None
+        # the same, if it is one
+        self._replicated: ReplicatedRunner | None = None
         self._gate: Gate | None = None
         self._runs = Running(give_up_after)
         self._sequence = 0
@@ -101,14 +103,14 @@ class Slot:
     def not_ready_because(self) -> str | None:
         """Why the slot takes no requests; None when it does."""
         with self._lock:
-            return self._life.refusal
+            return self._refusal
 
     @property
     def unhealthy_because(self) -> str | None:
         """The problem that `/healthz` reports; None if there is none."""
         with self._lock:
             return (
-                self._life.refusal
+                self._refusal
                 or self._life.trouble
                 or self._failing
                 or self._health.unhealthy_because(self.clock())
@@ -180,7 +182,7 @@ class Slot:
         with self._lock:
             if self._life.stage is Stage.DRAINING or self._runner is not None:
                 raise RuntimeError(f"slot {self.name} cannot be opened twice")
-            self._runner = runner
+            self._run_on(runner)
             self._guard_by(gate)
             self._health.replaced()
             self._failing = ""
@@ -200,7 +202,7 @@ class Slot:
             self._forget(waiting)
             for session in waiting:
                 self._scheduler.release(session)
-            self._runner = runner
+            self._run_on(runner)
             self._guard_by(gate)
             self._health.replaced()
             self._failing = ""
@@ -218,7 +220,7 @@ class Slot:
             runner = self._runner
             if self._life.stage is Stage.DRAINING or runner is None:
                 raise RuntimeError(f"slot {self.name} is not open")
-            self._runner = None
+            self._run_on(None)
             self._life.unloads(reason)
             waiting = self._take_waiting()
             self._gate = None
@@ -284,7 +286,7 @@ class Slot:
             events.Received(ticket.received_at, number, ticket.session, ticket.works, ticket.client)
         )
         with self._lock:
-            refusal = self._life.refusal
+            refusal = self._refusal
             dropped: list[Dropped[Ticket]] = []
             ended: list[Session] = []
             admission = Admission()
@@ -354,6 +356,18 @@ class Slot:
             finished &= runner.close(0.0 if hangs else max(0.0, end - time.monotonic()))
         return finished
 
+    @property
+    def _refusal(self) -> str | None:
+        """Why requests are refused; None if they are taken."""
+        of_replicas = None if self._replicated is None else self._replicated.refusal
+        return self._life.refusal or of_replicas
+
+    def _run_on(self, runner: Runner | None) -> None:
+        self._runner, self._replicated = runner, None
+        if runner is not None and isinstance(runner, ReplicatedRunner):
+            self._replicated = runner
+            runner.attach(self._advance)
+
     def _take_waiting(self) -> list[OpenRequest]:
         # of a request that was given up, a part may still wait
         waiting = self._scheduler.clear()
@@ -375,11 +389,15 @@ class Slot:
             reason = f"the model has not answered for {self._runs.limit:g} s" if late else ""
             given_up = self._give_up(late, reason)
             hung = self._take_waiting() if late and self._life.hangs else []
+            absent = None if self._replicated is None else self._replicated.refusal
+            unserved = [] if absent is None else self._take_waiting()
             now, runner = self.clock(), self._runner
             while len(self._scheduler):
-                has_place = runner is not None and self._has_place(runner)
-                room = runner.max_batch if runner is not None and has_place else 0
-                batch = self._scheduler.next_batch(now, room, self._can_share)
+                places = 0 if runner is None else self._free_places(runner)
+                room = runner.max_batch if runner is not None and places else 0
+                batch = self._scheduler.next_batch(
+                    now, room, self._can_share, places=places, can_start=self._can_start
+                )
                 dropped += batch.dropped
                 if runner is None or not batch.pieces:
                     break
@@ -396,6 +414,8 @@ class Slot:
             self._voice.tell(events.GivenUp(now, numbers, reason))
             self._refuse(given_up, ErrorCode.INTERNAL, reason)
             self._refuse(hung, ErrorCode.NOT_READY, reason)
+        if absent is not None:
+            self._refuse(unserved, ErrorCode.NOT_READY, absent)
 
     def _upcoming(self, runner: Runner) -> list[Work]:
         """The works of the next batch, if there are encoded images to decode ahead."""
@@ -407,8 +427,8 @@ class Slot:
             for work in piece.request.works[piece.first : piece.first + piece.count]
         ]
 
-    def _has_place(self, runner: Runner) -> bool:
-        return not self._life.hangs and self._runs.on(runner) < runner.places
+    def _free_places(self, runner: Runner) -> int:
+        return 0 if self._life.hangs else max(0, runner.places - self._runs.on(runner))
 
     def _give_up(self, late: Iterable[Run], reason: str) -> list[OpenRequest]:
         """Takes no requests until the runner comes back or is replaced."""
@@ -507,6 +527,9 @@ class Slot:
         assert self._runner is not None
         return self._runner.batch_key(one.work) == self._runner.batch_key(other.work)
 
+    def _can_start(self, ticket: Ticket) -> bool:
+        return self._replicated is None or self._replicated.can_start(ticket.session)
+
     def _guard_by(self, gate: Gate | None) -> None:
         self._gate = gate
         if gate is not None:
@@ -521,6 +544,8 @@ class Slot:
         for session in ended:
             with self._lock:
                 waiting = self._scheduler.end_session(session)
+                if self._replicated is not None:
+                    self._replicated.session_ended(session)
             if waiting is not None:
                 self._drop([Dropped(waiting, DropReason.CANCELLED)])
             self._voice.tell(events.SessionEnded(self.clock(), session))

@@ -1,0 +1,1 @@
+"""Several copies of one policy, each in a process of its own, and which of them runs what."""
