@@ -33,6 +33,7 @@ class CallStats:
         connect_attempts: attempts to connect that the call waited for; 0 if there was a connection.
         first_action_ms: milliseconds from the packed message to the first action: `round_trip_ms`,
             or less where first actions came ahead (`submit(..., first_actions=)`).
+        transport: `quic` or `websocket`, of a client that chooses; empty of the others.
     """
 
     serialize_ms: float
@@ -41,6 +42,7 @@ class CallStats:
     bytes_down: int
     connect_attempts: int
     first_action_ms: float = 0.0
+    transport: str = ""
 
     @classmethod
     def of(cls, serialize_ms: float, round_trip: RoundTrip) -> CallStats:
