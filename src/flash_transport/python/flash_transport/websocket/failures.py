@@ -52,7 +52,7 @@ def cannot_connect(
         proxy: that the attempts used, if any.
         note: appended to the message.
     """
-    if isinstance(error, FlashTransportError):
+    if isinstance(error, (ServerError, UntrustedServer)):
         return error
     if isinstance(error, ssl.SSLCertVerificationError):
         return UntrustedServer(f"certificate of {target} is not valid: {shown(str(error))}")
