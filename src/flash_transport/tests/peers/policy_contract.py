@@ -60,6 +60,7 @@ class Transport:
         free_address: somewhere to serve, the same after a restart.
         overhead: bytes of a request and of an answer beyond the packed map.
         has_first_actions: whether first actions come ahead of an answer.
+        connects_ahead: whether it connects again before a request asks for that.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Transport:
     free_address: Callable[[], Any]
     overhead: int
     has_first_actions: bool = True
+    connects_ahead: bool = False
 
 
 @contextlib.contextmanager
@@ -211,6 +213,7 @@ TRANSPORTS = [
         functools.partial(serve_quic, client=AutoTransportPolicy),
         free_udp_port,
         overhead=1,
+        connects_ahead=True,
     ),
     Transport(
         "auto, websocket",

@@ -50,7 +50,12 @@ class Path:
 
     def __exit__(self, *exception):
         self._closing = True
-        for sock in (self._front, *self._backs.values()):
+        # a datagram of its own ends the wait for the next one
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+            last.sendto(b"", ("127.0.0.1", self.port))
+        self._thread.join()
+        self._front.close()
+        for back in self._backs.values():
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
+                back.shutdown(socket.SHUT_RDWR)
+            back.close()

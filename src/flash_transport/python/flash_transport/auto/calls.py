@@ -20,8 +20,9 @@ class Call:
     """A submitted request, whose future ends once, whichever transport carries it.
 
     Args:
-        observation: as the program gave it; after `keep`, a copy.
-        deadline: of the request.
+        observation: as the program gave it; a copy, where it waits.
+        timeout: of the request, seconds; None: no limit.
+        deadline: from then on.
         convert: makes the future's result of the answer; None: the answer.
         first: what is wanted ahead of the answer.
         forget: called with this when the future is cancelled.
@@ -35,12 +36,15 @@ class Call:
     def __init__(
         self,
         observation: dict[str, Any],
+        timeout: float | None,
         deadline: Deadline,
+        *,
         convert: Convert | None,
         first: FirstActions | None,
         forget: Callable[[Call], None],
     ) -> None:
         self.observation = observation
+        self.timeout = timeout
         self.deadline = deadline
         self.give_up_at = 0.0
         self.attempts = 0

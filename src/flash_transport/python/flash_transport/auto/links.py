@@ -27,7 +27,7 @@ from flash_transport.futures import InferenceFuture
 from flash_transport.not_begun import NotBegun
 from flash_transport.stats import CallStats
 
-__all__ = ["Links", "told"]
+__all__ = ["Links", "time_left", "told"]
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -64,6 +64,12 @@ def told(stats: CallStats, carrier: Transport, attempts: int) -> CallStats:
     """The cost of a call with its transport, and the attempts to connect that it waited for."""
     attempts += stats.connect_attempts
     return replace(stats, transport=carrier.value, connect_attempts=attempts)
+
+
+def time_left(timeout: float | None, deadline: Deadline, *, has_waited: bool) -> float | None:
+    """Seconds for a transport: all of them, or, after a wait, what is left, to a millisecond."""
+    left = deadline.left(time.monotonic())
+    return round(left, 3) if has_waited and left is not None else timeout
 
 
 class Links:
@@ -221,7 +227,7 @@ class Links:
             older.fail(superseded())
 
     def _carry(self, call: Call, carrier: Transport, side: Side) -> None:
-        left = call.deadline.left(time.monotonic())
+        left = time_left(call.timeout, call.deadline, has_waited=call.attempts > 0)
         carried, take_back = side.begin(side.named(call.observation), left, call.first)
         call.carry(carried)
         carried.add_done_callback(lambda done: self._take(call, done, carrier, take_back))

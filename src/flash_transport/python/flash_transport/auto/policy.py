@@ -14,7 +14,7 @@ from flash_transport.address import parse_address
 from flash_transport.api_key import checked_api_key
 from flash_transport.auto.calls import Call
 from flash_transport.auto.fallback import fallback_port, fallback_to
-from flash_transport.auto.links import Links, told
+from flash_transport.auto.links import Links, time_left, told
 from flash_transport.auto.quic_side import quic_side
 from flash_transport.deadline import Deadline
 from flash_transport.first_actions import FirstActions
@@ -193,7 +193,7 @@ class AutoTransportPolicy(PolicyClient):
         while True:
             carrier, side, waited = self._links.wait(deadline)
             attempts += waited
-            left = deadline.left(time.monotonic())
+            left = time_left(timeout, deadline, has_waited=attempts > 0)
             try:
                 answer, stats = side._infer_with_stats(side.named(observation), left)
             except NotBegun as error:
@@ -210,7 +210,14 @@ class AutoTransportPolicy(PolicyClient):
     ) -> InferenceFuture:
         self._check_process()
         deadline = Deadline.after(timeout, time.monotonic())
-        call = Call(observation, deadline, convert, first, self._links.forget)
+        call = Call(
+            observation,
+            timeout,
+            deadline,
+            convert=convert,
+            first=first,
+            forget=self._links.forget,
+        )
         self._links.submit(call)
         return call.future
 
