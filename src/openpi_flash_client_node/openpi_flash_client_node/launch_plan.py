@@ -34,11 +34,12 @@ class LaunchArgument:
 
 
 _FLAG = ("", "true", "false")
+_TRANSPORTS = ("", "auto", "quic", "websocket")
 
 ARGUMENTS = (
     LaunchArgument("server", "", "name or address of the policy server, with or without a port"),
     LaunchArgument("port", "", "port of the policy server; 0 is the transport's own"),
-    LaunchArgument("transport", "", "how to reach the server", ("", "quic", "websocket")),
+    LaunchArgument("transport", "", "how to reach the server", _TRANSPORTS),
     LaunchArgument("api_key_file", "", "file that holds the API key of the server"),
     LaunchArgument("prompt", "", "the instruction at start"),
     LaunchArgument("robot", "sim_arm", "which robot: the NAME of config/robots/NAME.yaml"),
@@ -74,7 +75,7 @@ ARGUMENTS = (
 DEMO_ARGUMENTS = (
     LaunchArgument("server", "127.0.0.1", "name or address of the policy server"),
     LaunchArgument("port", "", "port of the policy server; 0 is the transport's own"),
-    LaunchArgument("transport", "", "how to reach the server", ("", "quic", "websocket")),
+    LaunchArgument("transport", "", "how to reach the server", _TRANSPORTS),
     LaunchArgument("prompt", "", "the instruction at start"),
     LaunchArgument("dry_run", "false", "true only shows chunks", ("true", "false")),
     LaunchArgument("camera_hz", "10", "images per second of each simulated camera"),

@@ -175,7 +175,7 @@ def test_a_signal_before_anything_was_configured_ends_it_with_0(robot, start, pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-p", "transport:=pigeon"], "parameter transport must be one of quic, websocket"),
+        (["-p", "transport:=pigeon"], "parameter transport must be one of auto, quic, websocket"),
         (["-p", "max_velocty:=1.0"], "unknown parameter max_velocty; the closest known one is"),
         (["-p", "server:="], "Couldn't parse parameter override"),
         (["-p", "server:=0.0.0.0"], "parameter server: "),

@@ -13,8 +13,9 @@ from slot_pair import Pair
 from flash_transport import FlashTransportPolicy, WebsocketPolicy
 from openpi_flash_server.handlers.action import ActionHandler
 from openpi_flash_server.serving.metadata import action_metadata
+from openpi_flash_server.transports.certificate import KeptCertificate
 from openpi_flash_server.transports.local import LocalTransport
-from openpi_flash_server.transports.quic import KeptCertificate, QuicTransport
+from openpi_flash_server.transports.quic import QuicTransport
 from openpi_flash_server.transports.websocket.listener import WebsocketTransport
 
 

@@ -25,7 +25,8 @@ from openpi_flash_server.serving.metadata import action_metadata
 from openpi_flash_server.slot.answer import ErrorCode
 from openpi_flash_server.slot.batch_request import parse_works
 from openpi_flash_server.slot.client import Client
-from openpi_flash_server.transports.quic import KeptCertificate, QuicTransport
+from openpi_flash_server.transports.certificate import KeptCertificate
+from openpi_flash_server.transports.quic import QuicTransport
 from openpi_flash_server.transports.websocket.listener import WebsocketTransport
 
 

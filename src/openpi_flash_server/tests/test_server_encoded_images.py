@@ -20,7 +20,8 @@ from openpi_flash_server.handlers.action import ActionHandler
 from openpi_flash_server.serving.metadata import action_metadata, planner_metadata
 from openpi_flash_server.slot.encoded_images import decode_images
 from openpi_flash_server.slot.slot import Slot
-from openpi_flash_server.transports.quic import KeptCertificate, QuicTransport
+from openpi_flash_server.transports.certificate import KeptCertificate
+from openpi_flash_server.transports.quic import QuicTransport
 from openpi_flash_server.transports.websocket.listener import WebsocketTransport
 
 Y, X = np.mgrid[0:48, 0:64]

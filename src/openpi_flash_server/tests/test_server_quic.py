@@ -23,7 +23,8 @@ from flash_transport import (
 from openpi_flash_server.handlers.action import ActionHandler
 from openpi_flash_server.serving.metadata import action_metadata
 from openpi_flash_server.slot.slot import Slot
-from openpi_flash_server.transports.quic import KeptCertificate, QuicTransport
+from openpi_flash_server.transports.certificate import KeptCertificate
+from openpi_flash_server.transports.quic import QuicTransport
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from flash_transport.policy import PolicyClient
 from flash_transport.stats import CallStats
 
 if TYPE_CHECKING:
+    from flash_transport.auto.policy import AutoTransportPolicy
     from flash_transport.websocket import WebsocketPolicy
 
 # both halves have the same names; the types are those of the compiled one
@@ -59,6 +60,7 @@ else:
 
 __all__ = [
     "AuthenticationFailed",
+    "AutoTransportPolicy",
     "CallStats",
     "CodecError",
     "Disconnected",
@@ -100,4 +102,8 @@ def __getattr__(name: str) -> Any:
         from flash_transport.websocket import WebsocketPolicy
 
         return WebsocketPolicy
+    if name == "AutoTransportPolicy":
+        from flash_transport.auto.policy import AutoTransportPolicy
+
+        return AutoTransportPolicy
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

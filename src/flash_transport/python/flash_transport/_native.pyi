@@ -163,7 +163,40 @@ class TransportClient:
         session: str | None,
         connect_timeout: float,
         dedicated_link: bool,
-    ) -> Self: ...
+        attempt_timeout: float | None = None,
+        requests_connect: bool = True,
+    ) -> Self:
+        """Connect, unless `requests_connect` is false.
+
+        Then it connects after `begin_connecting`, and requests without a connection end in
+        `NotBegun`. An attempt takes `attempt_timeout` seconds at most, or `connect_timeout`.
+        """
+
+    def begin_connecting(self) -> None:
+        """Connect, and try again after every failure, for at most `connect_timeout`."""
+
+    def stop_connecting(self) -> None:
+        """Make no further attempt to connect; one that is under way goes on."""
+
+    def standing(
+        self, known: int, within: float
+    ) -> tuple[
+        int,
+        Literal["up", "down", "not_ready", "hopeless"],
+        str,
+        Exception | None,
+        tuple[float, float] | None,
+    ]:
+        """Wait until the standing is not the one numbered `known`, for at most `within` seconds.
+
+        Returns:
+            Its number; its name; the reason as text, and as an error where it has one; seconds
+            since the server was heard and of a round trip, where it is up.
+        """
+
+    def nudge(self) -> None:
+        """End a wait of `standing`, the next one if none is under way."""
+
     @property
     def server(self) -> str:
         """The server as the user named it: `host:port`."""
@@ -226,6 +259,9 @@ class PackedRequest:
 
     def cancel(self) -> None:
         """Cancel the request; the server is told to drop it."""
+
+    def observation(self) -> dict[str, Any]:
+        """The observation as it was packed, to be sent another way."""
 
 @final
 class Completions:

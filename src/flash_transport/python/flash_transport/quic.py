@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from os import PathLike
-from typing import Any
+from typing import Any, ClassVar
 
-from flash_transport._native import Completions, TransportClient
+from flash_transport._native import Completions, PackedRequest, TransportClient
 from flash_transport.address import parse_address
 from flash_transport.api_key import checked_api_key
 from flash_transport.first_actions import FirstActions
@@ -113,12 +113,16 @@ class FlashTransportPolicy(PolicyClient):
             session=None if session is None else checked_session(session),
             connect_timeout=connect_timeout,
             dedicated_link=dedicated_link,
+            **self._connecting,
         )
 
         if known_servers is not None:
             warn_of_other_writers(known_servers)
         elif (server_fingerprint, ca_file) == (None, None) and not _is_local(host):
             warn_unpinned(self._client.server)
+
+    _connecting: ClassVar[dict[str, Any]] = {}
+    """How `TransportClient` connects, if not by itself."""
 
     @property
     def link_settings(self) -> dict[str, int]:
@@ -182,6 +186,15 @@ class FlashTransportPolicy(PolicyClient):
         convert: Convert | None,
         first: FirstActions | None,
     ) -> InferenceFuture:
+        return self._begin(observation, timeout, convert, first)[1]
+
+    def _begin(
+        self,
+        observation: dict[str, Any],
+        timeout: float | None,
+        convert: Convert | None,
+        first: FirstActions | None,
+    ) -> tuple[PackedRequest, InferenceFuture]:
         observation, jpeg_quality = self._encoded(observation)
         request = self._client.pack(observation, timeout, None if first is None else first.steps)
         self._start_dispatcher()
@@ -191,7 +204,7 @@ class FlashTransportPolicy(PolicyClient):
         except BaseException:
             self._futures.take(ticket)
             raise
-        return future
+        return request, future
 
     def _reset(self) -> None:
         self._client.reset()

@@ -35,6 +35,7 @@ class CallStats:
             or less where first actions came ahead (`submit(..., first_actions=)`).
         jpeg_quality: of the images as the client encoded them (`image_encoding`); 0 if they were
             sent as they were given.
+        transport: `quic` or `websocket`, of a client that chooses; empty of the others.
     """
 
     serialize_ms: float
@@ -44,6 +45,7 @@ class CallStats:
     connect_attempts: int
     first_action_ms: float = 0.0
     jpeg_quality: int = 0
+    transport: str = ""
 
     @classmethod
     def of(cls, serialize_ms: float, round_trip: RoundTrip, jpeg_quality: int = 0) -> CallStats:

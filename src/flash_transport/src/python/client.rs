@@ -21,8 +21,8 @@ use crate::link::hello::{check_session, random_session, Hello};
 use crate::link::keys::ApiKey;
 use crate::link::wire::Kind;
 use crate::quic::client::{
-    Answer, Client, ClientConfig, ClientError, Interest, Mail, Mailbox, Message, Pending, Ticket,
-    DEADLINE_KEY,
+    Answer, Client, ClientConfig, ClientError, Interest, Mail, Mailbox, Message, Pending, Standing,
+    Ticket, DEADLINE_KEY,
 };
 use crate::quic::settings::LinkSettings;
 
@@ -41,13 +41,18 @@ struct TransportClient {
     client: Client,
     session: String,
     connect_timeout: Duration,
+    /// Held as long as a connection is wanted.
+    connecting: Mutex<Option<Pending>>,
 }
+
+/// Number, name, reason, exception, and seconds since the server was heard and of a round trip.
+type PyStanding = (u64, &'static str, String, Option<PyErr>, Option<(f64, f64)>);
 
 #[pymethods]
 impl TransportClient {
     #[new]
     #[pyo3(signature = (host, port, *, api_key, server_fingerprint, ca_file, known_servers, session, connect_timeout,
-                        dedicated_link))]
+                        dedicated_link, attempt_timeout = None, requests_connect = true))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -60,6 +65,8 @@ impl TransportClient {
         session: Option<String>,
         connect_timeout: f64,
         dedicated_link: bool,
+        attempt_timeout: Option<f64>,
+        requests_connect: bool,
     ) -> PyResult<Self> {
         let Some(connect_timeout) = duration("connect_timeout", Some(connect_timeout))? else {
             return Err(PyValueError::new_err("connect_timeout must have an end"));
@@ -71,6 +78,9 @@ impl TransportClient {
         let trust = server_trust(server_fingerprint, ca_file, known_servers)?;
         let mut config = ClientConfig::new(host, port, trust);
         config.connect_timeout = connect_timeout;
+        config.attempt_timeout =
+            duration("attempt_timeout", attempt_timeout)?.unwrap_or(Duration::MAX);
+        config.requests_connect = requests_connect;
         config.link = LinkSettings::with_dedicated_link(dedicated_link);
         config.hello = Hello {
             client: Some("flash_transport".to_owned()),
@@ -80,15 +90,63 @@ impl TransportClient {
             ..Hello::default()
         };
         let client = Client::new(config)?;
-        answer(py, client.connect(connect_timeout))?;
-        if let Some(buffers) = client.socket_buffers() {
-            warn_of_small_buffers(py, buffers)?;
+        if requests_connect {
+            answer(py, client.connect(connect_timeout))?;
+            if let Some(buffers) = client.socket_buffers() {
+                warn_of_small_buffers(py, buffers)?;
+            }
         }
         Ok(Self {
             client,
             session,
             connect_timeout,
+            connecting: Mutex::new(None),
         })
+    }
+
+    /// Begin to connect, and try again after every failure, for at most `connect_timeout`.
+    fn begin_connecting(&self) {
+        let mut connecting = self.connecting();
+        let is_under_way = |pending: &Pending| pending.wait(Duration::ZERO).is_none();
+        if !connecting.as_ref().is_some_and(is_under_way) {
+            *connecting = Some(self.client.connect(self.connect_timeout));
+        }
+    }
+
+    /// Make no further attempt to connect; one that is under way goes on.
+    fn stop_connecting(&self) {
+        *self.connecting() = None;
+    }
+
+    /// Wait until the client's standing is no longer the one with the number `known`, for at most
+    /// `within` seconds or until `nudge`. Its number; `up`, `down`, `not_ready` or `hopeless`; the
+    /// reason as text or as an exception; the seconds since the server was heard and of a round
+    /// trip, where it is up.
+    fn standing(&self, py: Python<'_>, known: u64, within: f64) -> PyResult<PyStanding> {
+        let within = duration("within", Some(within))?.unwrap_or(Duration::MAX);
+        let seconds = |time: Duration| time.as_secs_f64();
+        let (number, standing) = without_gil(py, || self.client.standing(known, within));
+        Ok(match standing {
+            Standing::Up { quiet, round_trip } => {
+                let heard = Some((seconds(quiet), seconds(round_trip)));
+                (number, "up", String::new(), None, heard)
+            }
+            Standing::Down(reason) => (number, "down", reason, None, None),
+            Standing::NotReady(failure) => {
+                let message = failure.message.clone();
+                let error = PyErr::from(ClientError::Server(failure));
+                (number, "not_ready", message, Some(error), None)
+            }
+            Standing::Hopeless(error) => {
+                let reason = error.to_string();
+                (number, "hopeless", reason, Some(error.into()), None)
+            }
+        })
+    }
+
+    /// End a wait of `standing`, the next one if none is under way.
+    fn nudge(&self) {
+        self.client.nudge();
     }
 
     /// The server as the user named it.
@@ -196,6 +254,7 @@ impl TransportClient {
         Ok(PackedRequest {
             serialize_ms,
             session,
+            observation: message.clone(),
             state: Mutex::new(State::Packed(message)),
         })
     }
@@ -290,6 +349,12 @@ impl TransportClient {
         })
     }
 
+    fn connecting(&self) -> MutexGuard<'_, Option<Pending>> {
+        self.connecting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn check_process(&self) -> PyResult<()> {
         if self.client.is_forked() {
             return Err(PyRuntimeError::new_err(format!(
@@ -308,6 +373,8 @@ struct PackedRequest {
     #[pyo3(get)]
     serialize_ms: f64,
     session: String,
+    /// Shares its bytes with the message that is sent.
+    observation: Message,
     state: Mutex<State>,
 }
 
@@ -323,6 +390,12 @@ impl PackedRequest {
     /// Cancel the request: the server is told to drop it.
     fn cancel(&self) {
         *self.lock() = State::Over;
+    }
+
+    /// The observation as it was packed, to be sent another way.
+    fn observation(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let mut pieces = self.observation.pieces(None);
+        dict_from(py, pieces.as_mut_slice().concat(), 1)
     }
 }
 

@@ -25,6 +25,7 @@ import_exception!(flash_transport.errors, AuthenticationFailed);
 import_exception!(flash_transport.errors, UntrustedServer);
 import_exception!(flash_transport.errors, CodecError);
 import_exception!(flash_transport.errors, ImageError);
+import_exception!(flash_transport.not_begun, NotBegun);
 
 impl From<ClientError> for PyErr {
     fn from(error: ClientError) -> PyErr {
@@ -37,6 +38,7 @@ impl From<ClientError> for PyErr {
             | ClientError::Lost { .. }
             | ClientError::Socket { .. }
             | ClientError::Closed { .. } => Disconnected::new_err(text),
+            ClientError::NotBegun { .. } => NotBegun::new_err(text),
             ClientError::AuthenticationFailed { .. } => AuthenticationFailed::new_err(text),
             ClientError::UntrustedServer { .. } => UntrustedServer::new_err(text),
             ClientError::Superseded { .. } => Superseded::new_err(text),

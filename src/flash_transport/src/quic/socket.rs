@@ -1,13 +1,14 @@
-//! A client's UDP socket, connected to its server, which notices that nothing listens there.
+//! A client's UDP socket, connected to its server, which notices that nothing listens there, and
+//! that a firewall refuses UDP.
 //!
-//! The kernel reports ICMP "port unreachable" to a connected socket. QUIC alone would notice a
-//! killed server only after ten seconds of silence.
+//! The kernel reports ICMP "port unreachable" and "administratively prohibited" to a connected
+//! socket. QUIC alone would notice either only after ten seconds of silence.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -24,10 +25,21 @@ use super::udp::{LargestDatagrams, Udp};
 /// late news of a server that is back by now, or forged by an attacker who has seen a packet.
 const REFUSALS_OF_A_DEAD_SERVER: u32 = 2;
 
+/// Why datagrams do not reach the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unreached {
+    /// No program has the UDP port open.
+    NobodyListens,
+    /// A firewall on the way or on this computer lets none through.
+    Barred,
+}
+
 pub(crate) struct ConnectedSocket {
     udp: Arc<Udp>,
     /// Refusals since the last datagram that arrived.
     refusals: AtomicU32,
+    /// Whether the network has refused to carry a datagram.
+    is_barred: AtomicBool,
     refused: Notify,
     made: Instant,
     /// Milliseconds from then to the last datagram that arrived.
@@ -54,6 +66,7 @@ impl ConnectedSocket {
         Ok(Arc::new(Self {
             udp: Udp::new(socket, largest)?,
             refusals: AtomicU32::new(0),
+            is_barred: AtomicBool::new(false),
             refused: Notify::new(),
             made: Instant::now(),
             heard: AtomicU64::new(0),
@@ -70,18 +83,32 @@ impl ConnectedSocket {
         self.made + Duration::from_millis(self.heard.load(Ordering::Relaxed))
     }
 
-    /// Wait until the server's host reports that nothing listens, before any answer has arrived.
-    pub async fn refused_once(&self) {
-        self.refused_times(1).await;
+    /// Wait until the server's host reports that nothing listens, or the network that it does not
+    /// carry UDP, before any answer has arrived.
+    pub async fn refused_once(&self) -> Unreached {
+        self.refused_until(|| {
+            if self.is_barred.load(Ordering::Relaxed) {
+                return Some(Unreached::Barred);
+            }
+            (self.refusals.load(Ordering::Relaxed) > 0).then_some(Unreached::NobodyListens)
+        })
+        .await
     }
 
-    /// Wait until a server that has answered before is gone.
+    /// Wait until a server that has answered before is gone. Its network may be away for a while.
     pub async fn server_is_gone(&self) {
-        self.refused_times(REFUSALS_OF_A_DEAD_SERVER).await;
+        self.refused_until(|| {
+            let refusals = self.refusals.load(Ordering::Relaxed);
+            (refusals >= REFUSALS_OF_A_DEAD_SERVER).then_some(())
+        })
+        .await;
     }
 
-    async fn refused_times(&self, times: u32) {
-        while self.refusals.load(Ordering::Relaxed) < times {
+    async fn refused_until<T>(&self, refused: impl Fn() -> Option<T>) -> T {
+        loop {
+            if let Some(refusal) = refused() {
+                return refusal;
+            }
             tokio::select! {
                 () = self.refused.notified() => {}
                 _ = self.udp.io.ready(Interest::ERROR) => {
@@ -99,10 +126,17 @@ impl ConnectedSocket {
     }
 
     fn note(&self, error: &io::Error) {
-        if error.kind() == io::ErrorKind::ConnectionRefused {
-            self.refusals.fetch_add(1, Ordering::Relaxed);
-            self.refused.notify_one();
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => {
+                self.refusals.fetch_add(1, Ordering::Relaxed);
+            }
+            // "Administratively prohibited" over IPv4 and over IPv6, and a firewall of this computer.
+            io::ErrorKind::HostUnreachable | io::ErrorKind::PermissionDenied => {
+                self.is_barred.store(true, Ordering::Relaxed);
+            }
+            _ => return,
         }
+        self.refused.notify_one();
     }
 }
 

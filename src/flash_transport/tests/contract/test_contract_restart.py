@@ -22,7 +22,7 @@ def test_a_server_restarted_between_requests_costs_at_most_one(serving, transpor
                 answers.append(policy.infer_with_stats({}, timeout=LONG))
         answer, stats = answers[0]
         assert answer == {"again": True}
-        assert stats.connect_attempts >= 1
+        assert stats.connect_attempts >= (0 if transport.connects_ahead else 1)
         assert policy.get_server_metadata() == {"model": "new"}
         assert policy.submit({}, timeout=LONG).result(LONG) == {"again": True}
 

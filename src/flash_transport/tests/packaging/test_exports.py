@@ -16,12 +16,13 @@ def test_the_list_of_public_names_is_complete_and_true():
     listed = set(flash_transport.__all__)
     assert flash_transport.__all__ == sorted(flash_transport.__all__)
     # imported by the first who asks
-    assert flash_transport.WebsocketPolicy.__name__ == "WebsocketPolicy"
+    for name in ("AutoTransportPolicy", "WebsocketPolicy"):
+        assert getattr(flash_transport, name).__name__ == name
     package = Path(flash_transport.__file__).parent
     modules = {path.stem for path in package.iterdir()}
     foreign = {"TYPE_CHECKING", "Any"}
     found = public_names(flash_transport) - modules - foreign
-    assert found | {"WebsocketPolicy"} == listed - {"__version__"}
+    assert found | {"AutoTransportPolicy", "WebsocketPolicy"} == listed - {"__version__"}
 
 
 def test_everything_of_the_binary_and_every_error_is_public():

@@ -8,6 +8,7 @@ each request to `handle`, and hands out an `Endpoint`. What a request must offer
 import contextlib
 import functools
 import socket
+import ssl
 import tempfile
 import threading
 import uuid
@@ -23,6 +24,7 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 from flash_transport import (
+    AutoTransportPolicy,
     FlashTransportPolicy,
     LocalServer,
     Policy,
@@ -58,6 +60,7 @@ class Transport:
         free_address: somewhere to serve, the same after a restart.
         overhead: bytes of a request and of an answer beyond the packed map.
         has_first_actions: whether first actions come ahead of an answer.
+        connects_ahead: whether it connects again before a request asks for that.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Transport:
     free_address: Callable[[], Any]
     overhead: int
     has_first_actions: bool = True
+    connects_ahead: bool = False
 
 
 @contextlib.contextmanager
@@ -121,7 +125,13 @@ class WebsocketRequest:
 
 @contextlib.contextmanager
 def serve_websocket(
-    handle: Handle, metadata: dict[str, Any], port: int, api_keys: list[str]
+    handle: Handle,
+    metadata: dict[str, Any],
+    port: int,
+    api_keys: list[str],
+    *,
+    tls: ssl.SSLContext | None = None,
+    client: Callable[[int], Callable[..., Policy]] | None = None,
 ) -> Iterator[Endpoint]:
     connections: list[ServerConnection] = []
 
@@ -153,6 +163,7 @@ def serve_websocket(
         port,
         compression=None,
         max_size=None,
+        ssl=tls,
         select_subprotocol=choose_ours,
         process_request=check_key,
     )
@@ -167,6 +178,8 @@ def serve_websocket(
                 connection.socket.shutdown(socket.SHUT_RDWR)
 
     def connect(**options: Any) -> Policy:
+        if client is not None:
+            return client(port)(**options)
         return WebsocketPolicy("127.0.0.1", port, **options)
 
     try:
@@ -180,6 +193,11 @@ def free_tcp_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def only_websocket(port: int) -> Callable[..., Policy]:
+    """A client that chooses, of a server whose UDP port nobody has open."""
+    return functools.partial(AutoTransportPolicy, "127.0.0.1", free_udp_port(), websocket_port=port)
+
+
 TRANSPORTS = [
     Transport("quic", serve_quic, free_udp_port, overhead=1),
     Transport("unix", serve_local, fresh_socket_path, overhead=1),
@@ -189,5 +207,19 @@ TRANSPORTS = [
         functools.partial(serve_quic, client=aio.FlashTransportPolicy),
         free_udp_port,
         overhead=1,
+    ),
+    Transport(
+        "auto, quic",
+        functools.partial(serve_quic, client=AutoTransportPolicy),
+        free_udp_port,
+        overhead=1,
+        connects_ahead=True,
+    ),
+    Transport(
+        "auto, websocket",
+        functools.partial(serve_websocket, client=only_websocket),
+        free_tcp_port,
+        overhead=0,
+        has_first_actions=False,
     ),
 ]

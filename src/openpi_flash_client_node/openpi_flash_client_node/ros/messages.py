@@ -124,7 +124,7 @@ def status_message(status: Status, settings: NodeSettings, now: int) -> PolicySt
         tracking_error=status.tracking_error,
         intervention=status.intervention,
         dry_run=settings.dry_run,
-        transport=settings.link.transport,
+        transport=status.transport or settings.link.transport,
         server=settings.link.server,
         session=settings.link.session,
         prompt=status.instruction.text,

@@ -44,6 +44,7 @@ from openpi_flash_robot.link.events import (
     RequestDone,
     RequestFailure,
     ResetFailed,
+    TransportUsed,
 )
 from openpi_flash_robot.nanoseconds import SECOND
 from openpi_flash_robot.play.trajectory import Trajectory
@@ -163,8 +164,8 @@ class Recorder:
             down = LinkDown(without_password(_short(event.message)), event.needs_human)
             self._server.add(at, down)
             self._ring.add(at, len(down.message), down)
-        elif isinstance(event, (FirstActionsCame, ResetFailed)):
-            return  # the whole answer follows; the bridge warns of it
+        elif isinstance(event, (FirstActionsCame, ResetFailed, TransportUsed)):
+            return  # the whole answer follows; the bridge warns of the others
         else:
             failure = RequestFailure(event.request_id, event.kind, _short(event.message))
             self._ring.add(at, len(failure.message), failure)

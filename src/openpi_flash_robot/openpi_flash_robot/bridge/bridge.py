@@ -60,6 +60,7 @@ from openpi_flash_robot.link.events import (
     RequestDone,
     RequestFailure,
     ResetFailed,
+    TransportUsed,
 )
 from openpi_flash_robot.nanoseconds import to_seconds
 from openpi_flash_robot.play.chunk import Chunk
@@ -313,6 +314,8 @@ class Bridge(Generic[Message]):
             self._connected(now, event)
         elif isinstance(event, LinkDown):
             self._disconnected(now, event)
+        elif isinstance(event, TransportUsed):
+            self._use_transport(event)
         elif isinstance(event, ResetFailed):
             self._effects.append(Warn(f"the policy was not reset: {event.message}"))
         elif isinstance(event, FirstActionsCame):
@@ -341,6 +344,11 @@ class Bridge(Generic[Message]):
             self._arm.hold(now, WAITING)
         assert self.server.agreement is not None
         self._effects += [Warn(warning) for warning in self.server.agreement.warnings]
+
+    def _use_transport(self, event: TransportUsed) -> None:
+        self.server.transport = event
+        if event.is_change or event.name == "websocket":
+            self._effects.append(Warn(f"requests go over {event.name}: {event.reason}"))
 
     def _disconnected(self, now: int, event: LinkDown) -> None:
         self._planner.forget_error()
@@ -601,6 +609,7 @@ class Bridge(Generic[Message]):
                 self._arm.watch.tracking_error if self._arm.is_watched else float("nan")
             ),
             intervention=self._arm.is_taken,
+            transport=self.server.transport.name if self.server.transport else "",
             held_for=0.0 if plan else self._held_for(now),
             jpeg_quality=self._jpeg_quality,
         )

@@ -50,10 +50,12 @@ def _connection(bridge: Bridge[Any], settings: NodeSettings, status: Status) -> 
         if status.state is State.CONNECTING:
             level = Level.WARN
     values = {
-        "transport": settings.link.transport,
+        "transport": status.transport or settings.link.transport,
         "server": settings.link.server,
         "connections": str(bridge.server.connections),
     }
+    if bridge.server.transport is not None:
+        values["why this transport"] = bridge.server.transport.reason
     return DiagnosticReport("connection", level, message, values)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from openpi_flash_robot.bridge.chunk_description import ChunkDescription, describe
 from openpi_flash_robot.bridge.status import Cause, Condition, State
 from openpi_flash_robot.hold import Hold, HoldKind
-from openpi_flash_robot.link.events import LinkDown, LinkUp
+from openpi_flash_robot.link.events import LinkDown, LinkUp, TransportUsed
 from openpi_flash_robot.nanoseconds import SECOND
 from openpi_flash_robot.settings.node_settings import NodeSettings
 from openpi_flash_robot.settings.server_contract import (
@@ -27,6 +27,7 @@ class ServerState:
             server does not fit this robot.
         description: of the chunks of the last agreement; None before the first.
         fault: what a person has to repair; empty if nothing.
+        transport: what carries requests, where the link chooses.
         connections: how often a server was connected, or sent other metadata.
     """
 
@@ -39,6 +40,7 @@ class ServerState:
         self.agreement: Agreement | None = None
         self.description: ChunkDescription | None = None
         self.fault = ""
+        self.transport: TransportUsed | None = None
         self.connections = 0
         self._trouble: Condition | None = Condition(
             State.CONNECTING, Cause.LINK, f"connecting to {server}"

@@ -88,6 +88,7 @@ class Status:
         intervention: whether a person commands the robot.
         held_for: seconds since the robot came to hold; 0 while it plays a chunk.
         jpeg_quality: of the images of the latest answered request; 0: they were raw.
+        transport: of requests, where the link chooses: `quic` or `websocket`; else empty.
     """
 
     condition: Condition
@@ -102,6 +103,7 @@ class Status:
     intervention: bool = False
     held_for: float = 0.0
     jpeg_quality: int = 0
+    transport: str = ""
 
     @property
     def prompt(self) -> str:
@@ -144,13 +146,20 @@ class Status:
         return logging.INFO
 
     def differs_from(self, last: Status | None) -> bool:
-        """Whether state, cause or instruction differ; numbers in `message` do not count."""
+        """Whether state, cause, instruction or transport differ; `message` does not count."""
         if last is None:
             return True
         ours, theirs = self.condition, last.condition
-        return (ours.state, ours.cause, ours.resumes_by_itself, self.instruction) != (
+        return (
+            ours.state,
+            ours.cause,
+            ours.resumes_by_itself,
+            self.instruction,
+            self.transport,
+        ) != (
             theirs.state,
             theirs.cause,
             theirs.resumes_by_itself,
             last.instruction,
+            last.transport,
         )

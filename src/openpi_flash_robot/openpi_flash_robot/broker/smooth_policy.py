@@ -39,6 +39,8 @@ from openpi_flash_robot.settings.server_contract import parse_contract
 PARAMETERS = frozenset(
     {
         "transport",
+        "websocket_port",
+        "insecure_fallback",
         "api_key",
         "api_key_file",
         "server_fingerprint",

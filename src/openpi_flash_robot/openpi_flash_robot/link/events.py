@@ -32,6 +32,21 @@ class LinkUp:
 
 
 @dataclass(frozen=True)
+class TransportUsed:
+    """Requests go over this transport from now on.
+
+    Attributes:
+        name: `quic` or `websocket`.
+        reason: why, for a person.
+        is_change: whether they went over another one before.
+    """
+
+    name: str
+    reason: str
+    is_change: bool
+
+
+@dataclass(frozen=True)
 class LinkDown:
     """There is no connection; the link goes on trying.
 
@@ -115,4 +130,12 @@ class ResetFailed:
     message: str
 
 
-LinkEvent = LinkUp | LinkDown | FirstActionsCame | RequestDone | RequestFailure | ResetFailed
+LinkEvent = (
+    LinkUp
+    | TransportUsed
+    | LinkDown
+    | FirstActionsCame
+    | RequestDone
+    | RequestFailure
+    | ResetFailed
+)

@@ -25,6 +25,7 @@ from openpi_flash_robot.link.events import (
     RequestDone,
     RequestFailure,
     ResetFailed,
+    TransportUsed,
 )
 from openpi_flash_robot.link.transport import (
     Answered,
@@ -33,6 +34,7 @@ from openpi_flash_robot.link.transport import (
     failure_kind,
     failure_message,
     needs_human,
+    transport_in_use,
 )
 
 FIRST_DELAY_S = 0.1
@@ -107,6 +109,7 @@ class PolicyLink:
         self._wants_reconnect = False
         self._policy: PolicyConnection | None = None
         self._metadata_seen = ""
+        self._transport_seen = ""
         self._events: deque[LinkEvent] = deque()
         self._thread = threading.Thread(target=self._run, name="policy_link", daemon=True)
 
@@ -189,6 +192,7 @@ class PolicyLink:
             self._job = None  # it was meant for the connection before
             self._wants_reset = self._wants_reconnect = False
         try:
+            self._report_transport(policy)
             self._report_metadata(policy)
             while (task := self._next_task()) is not None:
                 wants_reset, job = task
@@ -212,6 +216,13 @@ class PolicyLink:
             task = (self._wants_reset, self._job)
             self._wants_reset, self._job = False, None
             return task
+
+    def _report_transport(self, policy: PolicyConnection) -> None:
+        """Report the transport in use if it differs from the last reported."""
+        name, reason = transport_in_use(policy)
+        if name and name != self._transport_seen:
+            is_change, self._transport_seen = bool(self._transport_seen), name
+            self._post(TransportUsed(name, reason, is_change))
 
     def _report_metadata(self, policy: PolicyConnection) -> None:
         """Report the server's metadata if they differ from the last reported."""
@@ -244,8 +255,10 @@ class PolicyLink:
             else:
                 answered = policy.infer_with_stats(built.content, timeout=job.timeout)
             # flash_transport reconnects by itself, perhaps to a server with other metadata
+            self._report_transport(policy)
             self._report_metadata(policy)
         except Exception as error:
+            self._report_transport(policy)
             kind = failure_kind(error)
             self._post(RequestFailure(job.request_id, kind, failure_message(error)))
             if kind is FailureKind.LINK:

@@ -126,7 +126,8 @@ def resolve_server(link: LinkSettings) -> LinkSettings:
     """The settings with host, port and `server` as `open_policy` and messages need them.
 
     The parameter `server` may be a name or an address, with or without a port; for QUIC also
-    `unix:/path`, for WebSocket also a URI (`wss://host/path`).
+    `unix:/path`, for WebSocket also a URI (`wss://host/path`). With `auto` these are QUIC and
+    WebSocket from the start.
 
     Raises:
         ParameterError: it is none of these, or the parameter `port` contradicts it.
@@ -163,14 +164,23 @@ def open_policy(link: LinkSettings) -> PolicyConnection:
     return policy
 
 
+def transport_in_use(policy: PolicyConnection) -> tuple[str, str]:
+    """What carries the requests of a connection that chooses, and why; else empty.
+
+    The name is empty, too, while neither transport works.
+    """
+    name = getattr(policy, "transport", "")
+    return (name, getattr(policy, "transport_reason", "")) if name else ("", "")
+
+
 def installation_notice() -> str:
     """A warning where flash_transport is installed without its compiled half; else empty."""
     if flash_transport.implementation == "native":
         return ""
     return (
         "flash_transport is installed without its compiled half: images and messages are handled "
-        "in Python, about 10 ms per camera and request slower, and transport quic is not "
-        "available; `pip install ./src/flash_transport` in a clone of openpi-flash builds it"
+        "in Python, about 10 ms per camera and request slower, and there is no QUIC, only "
+        "WebSocket; `pip install ./src/flash_transport` in a clone of openpi-flash builds it"
     )
 
 
@@ -178,7 +188,7 @@ def link_notices(link: LinkSettings) -> list[str]:
     """What people should know before they trust the link to a server."""
     notices = [notice] if (notice := installation_notice()) else []
     is_local = link.host in ("127.0.0.1", "::1", "localhost") or link.is_unix
-    if link.transport == "quic" and link.is_unauthenticated and not is_local:
+    if link.transport in ("auto", "quic") and link.is_unauthenticated and not is_local:
         notices.append(
             f"the server at {link.server} is not authenticated: an attacker on the network path "
             "could impersonate it and move the robot; set server_fingerprint to the fingerprint "
@@ -297,6 +307,15 @@ def _resolve_quic(link: LinkSettings) -> LinkSettings:
     return replace(link, host=host, port=port, server=_host_and_port(host, port))
 
 
+def _resolve_auto(link: LinkSettings) -> LinkSettings:
+    """A unix socket and a URI leave nothing to choose."""
+    if link.is_unix:
+        return _resolve_quic(replace(link, transport="quic"))
+    if "://" in link.host:
+        return _resolve_websocket(replace(link, transport="websocket"))
+    return _resolve_quic(link)
+
+
 def _resolve_websocket(link: LinkSettings) -> LinkSettings:
     try:
         from flash_transport.websocket.target import parse_target
@@ -331,6 +350,24 @@ def _open_quic(link: LinkSettings) -> PolicyConnection:
     return policy
 
 
+def _open_auto(link: LinkSettings) -> PolicyConnection:
+    from flash_transport import AutoTransportPolicy
+
+    return AutoTransportPolicy(
+        link.host,
+        link.port or DEFAULT_PORTS["auto"],
+        websocket_port=link.websocket_port,
+        api_key=link.api_key or None,
+        server_fingerprint=link.server_fingerprint or None,
+        ca_file=_path(link.ca_file),
+        known_servers=_path(link.known_servers),
+        connect_timeout=link.connect_timeout,
+        session=link.session or None,
+        open_loop_horizon=0,
+        insecure_fallback=link.insecure_fallback,
+    )
+
+
 def _path(name: str) -> str | None:
     return str(Path(name).expanduser()) if name else None
 
@@ -342,11 +379,14 @@ def _open_websocket(link: LinkSettings) -> PolicyConnection:
         link.host,
         link.port,
         api_key=link.api_key or None,
+        server_fingerprint=link.server_fingerprint or None,
+        ca_file=_path(link.ca_file),
+        known_servers=_path(link.known_servers),
         connect_timeout=link.connect_timeout,
         open_loop_horizon=0,
     )
 
 
-_OPENERS = {"quic": _open_quic, "websocket": _open_websocket}
-_RESOLVERS = {"quic": _resolve_quic, "websocket": _resolve_websocket}
+_OPENERS = {"auto": _open_auto, "quic": _open_quic, "websocket": _open_websocket}
+_RESOLVERS = {"auto": _resolve_auto, "quic": _resolve_quic, "websocket": _resolve_websocket}
 _LINK_ERRORS = (Disconnected, AuthenticationFailed, UntrustedServer)

@@ -14,7 +14,7 @@ from openpi_flash_robot.settings.pose_columns import PoseColumns, pose_columns
 from openpi_flash_robot.settings.state_inputs import RequestPath, StateInput
 from openpi_flash_robot.settings.stop_states import StopState
 
-DEFAULT_PORTS = {"quic": 5555, "websocket": 8000}
+DEFAULT_PORTS = {"auto": 5555, "quic": 5555, "websocket": 8000}
 
 SECRET_IS_SET, SECRET_IS_NOT_SET = "set", "not set"
 """What a secret parameter reads back as."""
@@ -50,6 +50,9 @@ class LinkSettings:
         server: host and port for messages.
         api_key: empty for none.
         api_key_file: file that holds the key instead; empty for none.
+        transport: `auto`, `quic` or `websocket`.
+        websocket_port: for `auto`; None: the one that belongs to the QUIC port.
+        insecure_fallback: for `auto`: WebSocket may lose what QUIC protects.
         session: the name under which the server keeps this robot's requests apart from others'; the
             same through every reconnection. Empty: each connection has its own.
     """
@@ -67,6 +70,8 @@ class LinkSettings:
     reconnect_delay_max: float
     request_timeout: float
     session: str = ""
+    websocket_port: int | None = None
+    insecure_fallback: bool = False
 
     @property
     def is_unix(self) -> bool:

@@ -225,6 +225,8 @@ def _link(values: Values) -> LinkSettings:
         connect_timeout=values.get("connect_timeout", float),
         reconnect_delay_max=values.get("reconnect_delay_max", float),
         request_timeout=values.get("request_timeout", float),
+        websocket_port=values.get("websocket_port", int) or None,
+        insecure_fallback=values.get("insecure_fallback", bool),
     )
 
 

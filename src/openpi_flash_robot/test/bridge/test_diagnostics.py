@@ -4,7 +4,8 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from openpi_flash_robot.bridge.bridge import Bridge
 from openpi_flash_robot.bridge.diagnostics import Level, reports
-from openpi_flash_robot.link.events import LinkDown, LinkUp
+from openpi_flash_robot.bridge.effects import Warn
+from openpi_flash_robot.link.events import LinkDown, LinkUp, TransportUsed
 
 SECOND = 1_000_000_000
 METADATA = {"action_rate_hz": 25.0, "action_dim": 3}
@@ -31,6 +32,21 @@ def test_a_bridge_that_connects_warns_and_a_lost_link_is_an_error(settings):
     bridge.link_event(0, LinkDown("gone"))
     report = by_name(bridge, settings)["connection"]
     assert (report.level, report.message) == (Level.ERROR, "gone")
+
+
+def test_the_transport_in_use_and_its_reason_are_told(settings):
+    bridge = Bridge(settings)
+    bridge.command_topics(0, [])
+    assert by_name(bridge, settings)["connection"].values["transport"] == settings.link.transport
+    bridge.link_event(0, TransportUsed("quic", "it answered first", is_change=False))
+    bridge.link_event(0, LinkUp(METADATA))
+    assert not [effect for effect in bridge.take_effects() if isinstance(effect, Warn)]
+    bridge.link_event(0, TransportUsed("websocket", "over QUIC silence", is_change=True))
+    warnings = [effect for effect in bridge.take_effects() if isinstance(effect, Warn)]
+    assert warnings == [Warn("requests go over websocket: over QUIC silence")]
+    values = by_name(bridge, settings)["connection"].values
+    assert values["transport"] == bridge.status(0).transport == "websocket"
+    assert values["why this transport"] == "over QUIC silence"
 
 
 def test_a_server_for_another_robot_is_an_error(settings):

@@ -31,6 +31,7 @@ from openpi_flash_robot.link.events import (
     RequestDone,
     RequestFailure,
     ResetFailed,
+    TransportUsed,
 )
 from openpi_flash_robot.link.policy_link import (
     FIRST_DELAY_S,
@@ -396,6 +397,22 @@ def test_pauses_double_up_to_the_longest_and_are_spread():
         full = min(FIRST_DELAY_S * 2**index, 1.0)
         assert full / 2 <= delay <= full
     assert delays != list(itertools.islice(backoff(1.0, seed=2), 8))
+
+
+def test_the_transport_of_a_connection_that_chooses_is_news_when_it_changes(start):
+    policy = FakePolicy()
+    policy.transport, policy.transport_reason = "quic", "it answered first"
+    link = start(policy)
+    assert link.next_event() == TransportUsed("quic", "it answered first", is_change=False)
+    assert isinstance(link.next_event(), LinkUp)
+    for transport in ("quic", "websocket"):
+        policy.transport, policy.transport_reason = transport, "over QUIC silence"
+        policy.answers.put({"actions": 1})
+        link.send(Job(1, dict, 1.0))
+        if transport == "websocket":
+            changed = TransportUsed("websocket", "over QUIC silence", is_change=True)
+            assert link.next_event() == changed
+        assert isinstance(link.next_event(), RequestDone)
 
 
 PROTOCOL_METHODS = [

@@ -1,9 +1,13 @@
 """transport.py: what the node uses of flash_transport."""
 
+import contextlib
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import serve
 
 import flash_transport
 import flash_transport.pure
@@ -230,7 +234,48 @@ def test_what_nobody_expects_is_a_lost_link():
     assert transport.failure_message(RuntimeError("x")) == "RuntimeError: x"
 
 
-@pytest.mark.parametrize("name", ["quic", "websocket"])
+@pytest.mark.parametrize(
+    ("server", "name"),
+    [
+        ("10.0.0.5", "auto"),
+        ("10.0.0.5:5556", "auto"),
+        ("unix:/run/x.sock", "quic"),
+        ("wss://gpu.lab", "websocket"),
+    ],
+)
+def test_auto_chooses_where_there_is_a_choice(settings, server, name):
+    link = dataclasses.replace(settings.link, host=server, port=None, transport="auto")
+    assert transport.resolve_server(link).transport == name
+
+
+def test_auto_uses_websocket_where_nobody_listens_on_the_udp_port(settings, free_port):
+    def talk(connection):
+        connection.send(flash_transport.packb({"model": "over tcp"}))
+        with contextlib.suppress(ConnectionClosed):
+            connection.recv()
+
+    with serve(talk, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        link = dataclasses.replace(
+            settings.link,
+            host="127.0.0.1",
+            port=free_port,
+            transport="auto",
+            websocket_port=server.socket.getsockname()[1],
+            connect_timeout=30.0,
+        )
+        policy = transport.open_policy(link)
+        assert policy.get_server_metadata() == {"model": "over tcp"}
+        name, reason = transport.transport_in_use(policy)
+        assert name == "websocket"
+        assert reason == "over QUIC nothing listens there"
+        policy.close()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("name", ["auto", "quic", "websocket"])
 def test_no_server_is_an_error_of_flash_transport_within_the_timeout(settings, name, free_port):
     link = dataclasses.replace(settings.link, transport=name, port=free_port, connect_timeout=0.3)
     with pytest.raises(flash_transport.FlashTransportError, match=str(free_port)):

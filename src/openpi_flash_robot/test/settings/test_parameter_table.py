@@ -104,7 +104,7 @@ def test_a_choice_must_be_one_of_the_choices():
     with pytest.raises(ParameterError) as error:
         transport.parse("carrier pigeon")
     assert str(error.value) == (
-        "parameter transport must be one of quic, websocket, got 'carrier pigeon'"
+        "parameter transport must be one of auto, quic, websocket, got 'carrier pigeon'"
     )
 
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import hashlib
 import os
-import re
-import tempfile
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 
 from flash_transport.errors import UntrustedServer
+from flash_transport.fingerprint import check_pin, parse_fingerprint
+from flash_transport.known_servers import LOCK_INTERVAL_S, FileProblem, KnownServers
 from flash_transport.known_servers_access import warn_of_other_writers
-from flash_transport.outside_text import quoted, shown
+from flash_transport.outside_text import shown
 from flash_transport.regular_files import read_regular_file
 from flash_transport.unpinned import warn_unpinned
 
@@ -59,7 +56,7 @@ class Trust:
                 "alone whom to trust"
             )
         if server_fingerprint is not None:
-            return cls(fingerprint=_parse_fingerprint(server_fingerprint))
+            return cls(fingerprint=parse_fingerprint(server_fingerprint))
         if ca_file is not None:
             path = Path(ca_file)
             return cls(ca_file=path, authorities=_read_authorities(path))
@@ -83,25 +80,17 @@ class Trust:
             UntrustedServer: it is another server, or the file of known servers cannot be used.
         """
         got = hashlib.sha256(certificate).digest()
-        if self.fingerprint is not None and got != self.fingerprint:
-            raise UntrustedServer(
-                f"certificate of {server} has fingerprint {got.hex()}, not the pinned "
-                f"{self.fingerprint.hex()}; if the server's certificate was changed on purpose, "
-                "pin the new one"
-            )
+        if self.fingerprint is not None:
+            check_pin(server, got, self.fingerprint)
         if self.known_servers is not None:
             try:
-                await _check_known(self.known_servers, server, got, lock_s)
-            except _FileProblem as error:
+                await _check_known(KnownServers(self.known_servers), server, got, lock_s)
+            except FileProblem as error:
                 raise UntrustedServer(
                     f"certificate of {server} cannot be checked: {error}"
                 ) from None
         if self == Trust():
             warn_unpinned(server, got.hex())
-
-
-class _FileProblem(Exception):  # noqa: N818 - never seen outside
-    """The file of known servers cannot be used."""
 
 
 def why_not_authorised(server: str, ca_file: Path, alert: int, reason: str) -> UntrustedServer:
@@ -115,16 +104,6 @@ def why_not_authorised(server: str, ca_file: Path, alert: int, reason: str) -> U
     )
 
 
-def _parse_fingerprint(text: str) -> bytes:
-    """Parses a fingerprint: either case, with or without colons and `sha256:`."""
-    digits = text.strip().lower().removeprefix("sha256:").replace(":", "")
-    if not re.fullmatch(r"[0-9a-f]{64}", digits):
-        raise ValueError(
-            f"server_fingerprint must be the 64 hex digits of a SHA-256, got {quoted(text)}"
-        )
-    return bytes.fromhex(digits)
-
-
 def _read_authorities(path: Path) -> bytes:
     try:
         content = read_regular_file(path, MAX_CA_BYTES)
@@ -136,111 +115,16 @@ def _read_authorities(path: Path) -> bytes:
     return content
 
 
-async def _check_known(path: Path, server: str, got: bytes, lock_s: float) -> None:
-    known = _look_up(path, server)
-    if known is None:
-        async with _locked(path, lock_s):
-            # another program may have been faster
-            known = _look_up(path, server)
-            if known is None:
-                return _add(path, server, got)
-    line, expected = known
-    if expected != got:
-        raise UntrustedServer(
-            f"certificate of {server} has fingerprint {got.hex()}, but line {line} of {path} "
-            f"knows it by {expected.hex()}; an attacker may be impersonating the server. "
-            "If its certificate "
-            "was changed on purpose, delete that line and connect again"
-        )
-    return None
-
-
-def _look_up(path: Path, server: str) -> tuple[int, bytes] | None:
-    """Line and fingerprint of a server's entry."""
-    found = None
-    for number, line in enumerate(_read(path).splitlines(), 1):
-        name, _, fingerprint = line.strip().partition(" ")
-        if not name or name.startswith("#"):
-            continue
-        try:
-            known = _parse_fingerprint(fingerprint)
-        except ValueError:
-            # it might be the entry of this server
-            raise _FileProblem(
-                f'line {number} of {path} must be "host:port sha256:<64 hex digits>", '
-                "mend or delete it"
-            ) from None
-        # host names are case-insensitive
-        if found is None and name.lower() == server.lower():
-            found = (number, known)
-    return found
-
-
-def _read(path: Path) -> str:
-    try:
-        return read_regular_file(path).decode()
-    except FileNotFoundError:
-        return ""
-    except (OSError, ValueError) as error:
-        raise _FileProblem(f"cannot read the file of known servers {path}: {error}") from None
-
-
-def _add(path: Path, server: str, got: bytes) -> None:
-    text = _read(path)
-    if text and not text.endswith("\n"):
-        text += "\n"
-    target = path.resolve()  # a symbolic link is followed, and stays
-    if path.is_symlink() and not target.exists():
-        raise _FileProblem(
-            f"cannot write the file of known servers {path}: it is a symbolic link to a file that "
-            "does not exist"
-        )
-    try:
-        descriptor, partial = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(f"{text}{server.lower()} sha256:{got.hex()}\n")
-            Path(partial).replace(target)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise _FileProblem(f"cannot write the file of known servers {path}: {error}") from None
-
-
-@contextlib.asynccontextmanager
-async def _locked(path: Path, lock_s: float) -> AsyncIterator[None]:
-    """Holds the directory's lock, as the compiled client does."""
-    directory = path.resolve().parent
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise _FileProblem(f"cannot write the file of known servers {path}: {error}") from None
-    try:
-        until = asyncio.get_running_loop().time() + lock_s
-        while not _lock(descriptor):
-            if asyncio.get_running_loop().time() >= until:
-                raise _FileProblem(
-                    f"another program holds the lock of {directory}, where the file of known "
-                    f"servers {path.name} is; end that program"
-                )
-            await asyncio.sleep(LOCK_INTERVAL_S)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    """Takes the lock if it is free. Does not wait: that would block the event loop."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+async def _check_known(known: KnownServers, server: str, got: bytes, lock_s: float) -> None:
+    if known.is_known(server, got):
+        return
+    until = asyncio.get_running_loop().time() + lock_s
+    while not known.try_add(server, got):
+        if asyncio.get_running_loop().time() >= until:
+            raise known.locked()
+        await asyncio.sleep(LOCK_INTERVAL_S)
 
 
 MAX_CA_BYTES = 16 << 20
-LOCK_INTERVAL_S = 0.01
 _EXPIRED = 45
 """TLS's alert certificate_expired."""

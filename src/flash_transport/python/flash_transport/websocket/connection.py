@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import logging
 import socket
+import ssl
 import struct
 import time
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ def open_connection(
     deadline: Deadline,
     addresses: list[tuple[str, int]],
     proxy: Proxy | None,
+    *,
+    tls: ssl.SSLContext | None = None,
 ) -> Connection:
     """Makes a connection and receives the metadata.
 
@@ -103,6 +106,7 @@ def open_connection(
         deadline: for everything.
         addresses: the server's, of which the first that answers is taken; none with a proxy.
         proxy: to connect through.
+        tls: of a `wss://` server; None: the system's authorities verify it.
 
     Raises:
         Exception: what websockets, TLS or the kernel raises; `failures` says what it means.
@@ -112,6 +116,8 @@ def open_connection(
         way["proxy"] = proxy.url
     else:
         way["sock"] = connected_socket(addresses, deadline)
+    if tls is not None:
+        way["ssl"] = tls
     # entered here and left by closing the connection, which outlives any block
     connection = connect(
         target.uri,

@@ -17,6 +17,7 @@ from flash_transport.websocket.connection import KNOWS_PROXIES, Connection, open
 from flash_transport.websocket.failures import cannot_connect, may_pass
 from flash_transport.websocket.proxies import Proxy, is_local_name, is_public, proxy_for
 from flash_transport.websocket.target import Target
+from flash_transport.websocket.trust import TlsTrust
 
 __all__ = ["Dialer", "backoff"]
 
@@ -36,10 +37,12 @@ class Dialer:
     Args:
         target: the server.
         headers: of the handshake's request.
+        trust: how to verify a `wss://` server.
     """
 
-    def __init__(self, target: Target, headers: dict[str, str]) -> None:
+    def __init__(self, target: Target, headers: dict[str, str], trust: TlsTrust) -> None:
         self._target = target
+        self._tls = trust.context(target) if target.is_secure else None
         self._headers = headers
         self._closed = threading.Event()
         self._attempt: Attempt[Connection] | None = None
@@ -113,7 +116,9 @@ class Dialer:
                 raise ValueError(
                     f"{way.proxy.variable} {way.proxy.problem}; write it as http://host:port"
                 )
-            return open_connection(self._target, self._headers, deadline, way.addresses, way.proxy)
+            return open_connection(
+                self._target, self._headers, deadline, way.addresses, way.proxy, tls=self._tls
+            )
 
         attempt = self._attempt = Attempt(work, Connection.abort)
         if self._closed.is_set():

@@ -21,14 +21,18 @@ from flash_transport.outside_text import shown
 from flash_transport.websocket.proxies import Proxy
 from flash_transport.websocket.target import Target
 
-__all__ = ["cannot_connect", "may_pass"]
+__all__ = ["NoTls", "cannot_connect", "may_pass"]
+
+
+class NoTls(Disconnected):
+    """The server answers a TLS handshake with something else, or with the end."""
 
 
 def may_pass(error: Exception) -> bool:
     """Whether to try again: the server may be starting, the network coming up."""
     if isinstance(error, InvalidStatus):
         return error.response.status_code in (502, 503, 504)
-    if isinstance(error, (socket.gaierror, ssl.SSLError)):
+    if isinstance(error, (socket.gaierror, ssl.SSLError, UntrustedServer)):
         return False
     # a server that stops during the handshake sends an incomplete HTTP response
     return isinstance(error, (OSError, EOFError, ConnectionClosed)) or isinstance(
@@ -48,7 +52,7 @@ def cannot_connect(
         proxy: that the attempts used, if any.
         note: appended to the message.
     """
-    if isinstance(error, ServerError):
+    if isinstance(error, (ServerError, UntrustedServer)):
         return error
     if isinstance(error, ssl.SSLCertVerificationError):
         return UntrustedServer(f"certificate of {target} is not valid: {shown(str(error))}")
@@ -56,6 +60,11 @@ def cannot_connect(
         return _no_way_through(target, error, deadline, proxy)
     if isinstance(error, InvalidStatus) and error.response.status_code in _BY_STATUS:
         return _BY_STATUS[error.response.status_code](target, _body_of(error))
+    if isinstance(error, ssl.SSLError):
+        return NoTls(
+            f"{target} does not speak TLS ({shown(error.reason or str(error))}); check that the "
+            "port is the server's WebSocket port, and that its version has TLS there"
+        )
     return _no_connection(target, error, deadline, note)
 
 

@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any
 
 from flash_transport import packb
@@ -27,7 +28,8 @@ from flash_transport.policy import Convert, PolicyClient
 from flash_transport.stats import CallStats, RoundTrip
 from flash_transport.websocket.connection import Connection, ConnectionClosed, read_map
 from flash_transport.websocket.dial import Dialer, backoff
-from flash_transport.websocket.target import parse_target
+from flash_transport.websocket.target import Target, parse_target
+from flash_transport.websocket.trust import TlsTrust
 
 __all__ = ["WebsocketPolicy"]
 
@@ -60,6 +62,12 @@ class WebsocketPolicy(PolicyClient):
             (`wss://host/path`).
         port: TCP port; None: the one in `host`, else 8000 (of a URI: 80, or 443 with TLS).
         api_key: sent to the server as `Authorization: Api-Key ...`; printable ASCII.
+        server_fingerprint: for `wss://`: SHA-256 of the server's certificate, which a server of
+            openpi-flash prints when it starts (64 hex digits, colons allowed).
+        ca_file: for `wss://`: PEM file of certificate authorities; one of them must have signed
+            the server's certificate for `host`. Without this and the next and the last one, the
+            system's authorities decide.
+        known_servers: for `wss://`: file of known servers, as for `FlashTransportPolicy`.
         connect_timeout: seconds to wait for a server that is not there or not ready (yet), now and
             after every loss of the connection.
         open_loop_horizon: see `PolicyClient`.
@@ -68,9 +76,10 @@ class WebsocketPolicy(PolicyClient):
         Disconnected: nothing listens there, or it is no server of this protocol.
         Timeout: the server does not answer.
         AuthenticationFailed: the server does not accept `api_key`.
-        UntrustedServer: the server's TLS certificate is not valid.
+        UntrustedServer: the server's TLS certificate is not the trusted one.
         ServerError: the server is there and refuses the connection, for example while it starts.
-        ValueError: `host`, `port` or `api_key` is malformed.
+        ValueError: `host`, `port`, `api_key` or an option for trust is malformed, more than one of
+            these is given, or one of them without `wss://`.
     """
 
     def __init__(
@@ -79,16 +88,20 @@ class WebsocketPolicy(PolicyClient):
         port: int | None = None,
         *,
         api_key: str | None = None,
+        server_fingerprint: str | None = None,
+        ca_file: str | PathLike[str] | None = None,
+        known_servers: str | PathLike[str] | None = None,
         connect_timeout: float = 10.0,
         open_loop_horizon: int | None = None,
     ) -> None:
         super().__init__(open_loop_horizon)
         self._target = parse_target(host, port)
+        trust = TlsTrust.of(server_fingerprint, ca_file, known_servers)
+        _check_encrypted(self._target, trust)
         key = checked_api_key(api_key)
         self._connect_timeout = connect_timeout
-        self._dialer = Dialer(
-            self._target, {} if key is None else {"Authorization": f"Api-Key {key}"}
-        )
+        headers = {} if key is None else {"Authorization": f"Api-Key {key}"}
+        self._dialer = Dialer(self._target, headers, self._verified_by(trust))
         # held while a request and its answer use the connection
         self._turn = threading.Lock()
         # the submitted call whose request is under way; may be given up meanwhile
@@ -100,6 +113,11 @@ class WebsocketPolicy(PolicyClient):
         self._queue = _queue(self)
         with self._turn:
             self._connect(NEVER)
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether TLS protects the connection."""
+        return self._target.is_secure
 
     def get_server_metadata(self) -> dict[str, Any]:
         """The server's metadata, from when the connection was made."""
@@ -124,6 +142,10 @@ class WebsocketPolicy(PolicyClient):
     def __repr__(self) -> str:
         state = ", closed" if self._dialer.is_closed else ""
         return f"<WebsocketPolicy {self._target}{state}>"
+
+    def _verified_by(self, trust: TlsTrust) -> TlsTrust:
+        """How the server is verified, by what the user said."""
+        return trust
 
     def _infer(self, observation: dict[str, Any], timeout: float | None) -> dict[str, Any]:
         return self._infer_with_stats(observation, timeout)[0]
@@ -270,6 +292,14 @@ class WebsocketPolicy(PolicyClient):
 
     def _late_error(self, deadline: Deadline) -> Timeout:
         return _late_error(str(self._target), deadline)
+
+
+def _check_encrypted(target: Target, trust: TlsTrust) -> None:
+    if not target.is_secure and not trust.is_default:
+        raise ValueError(
+            f"host is {target}, where no certificate can be verified: write wss://{target.name} "
+            "with server_fingerprint, ca_file or known_servers"
+        )
 
 
 def _queue(policy: WebsocketPolicy) -> CallQueue:

@@ -36,6 +36,12 @@ class Target:
         """The whole URI, for the handshake; without the zone of a link-local address."""
         return f"{self._origin(self.host.partition('%')[0])}{self.path}"
 
+    @property
+    def name(self) -> str:
+        """Host and port."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
     def __str__(self) -> str:
         """For messages: a query may hold a secret."""
         path, has_query, _ = self.path.partition("?")

@@ -73,6 +73,15 @@ impl Carrier {
         is_connected && !self.introduction().has_failed()
     }
 
+    /// How long nothing has come from the server, and how long a round trip takes, over QUIC.
+    pub fn quiet(&self) -> Option<(Duration, Duration)> {
+        match self {
+            Carrier::Quic(link) => Some(link.quiet()),
+            #[cfg(unix)]
+            Carrier::Local(_) => None,
+        }
+    }
+
     /// How long nothing has come from a server that should have answered what was sent at `asked`.
     pub fn silence(&self, asked: Instant, has_arrived: bool) -> Option<Duration> {
         match self {

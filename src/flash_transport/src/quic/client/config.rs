@@ -15,6 +15,11 @@ pub struct ClientConfig {
     pub hello: Hello,
     /// For each attempt to connect, and for all attempts during one request.
     pub connect_timeout: Duration,
+    /// For each attempt to connect, where that is less than `connect_timeout`.
+    pub attempt_timeout: Duration,
+    /// Whether a request waits for a connection; else it fails at once with
+    /// [`ClientError::NotBegun`](super::ClientError::NotBegun), also if it must be sent again.
+    pub requests_connect: bool,
     /// Largest answer that is accepted.
     pub answer_bytes: usize,
     /// UDP port to send from, for one connection at a time; 0: chosen by the system.
@@ -30,6 +35,8 @@ impl ClientConfig {
             trust,
             hello: Hello::default(),
             connect_timeout: Duration::from_secs(10),
+            attempt_timeout: Duration::MAX,
+            requests_connect: true,
             answer_bytes: 64 << 20,
             local_port: 0,
             link: LinkSettings::default(),

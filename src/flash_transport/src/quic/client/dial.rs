@@ -26,7 +26,8 @@ use crate::trust::{Fingerprint, Verdict};
 
 use super::config::ClientConfig;
 use super::error::{
-    describe, judge_handshake, socket_error, AttemptError, ClientError, NOBODY_LISTENS,
+    describe, describe_refusal, judge_handshake, socket_error, AttemptError, ClientError,
+    NOBODY_LISTENS,
 };
 use super::exchange::exchange;
 use super::introduction::{Introduction, Order};
@@ -135,6 +136,13 @@ impl Link {
         }
     }
 
+    /// How long nothing has come from the server, and how long a round trip takes.
+    pub fn quiet(&self) -> (Duration, Duration) {
+        let heard = self.socket.last_heard();
+        let quiet = std::time::Instant::now().saturating_duration_since(heard);
+        (quiet, self.connection.rtt())
+    }
+
     /// See [`unanswered_for`].
     pub fn silence(&self, asked: std::time::Instant, has_arrived: bool) -> Option<Duration> {
         unanswered_for(
@@ -151,9 +159,9 @@ impl Link {
     }
 }
 
-/// Connect within `config.connect_timeout`.
+/// Connect within `config.connect_timeout`, or `config.attempt_timeout` if that is less.
 pub(super) async fn dial(config: &ClientConfig, sessions: &Sessions) -> Result<Link, AttemptError> {
-    let until = Instant::now() + config.connect_timeout;
+    let until = Instant::now() + config.connect_timeout.min(config.attempt_timeout);
     let addresses = resolve(config, until).await?;
     let mut failure = AttemptError::again("the name has no address");
     for (index, address) in addresses.iter().enumerate() {
@@ -288,14 +296,14 @@ async fn remember(
     Ok(())
 }
 
-/// The result of `future`, unless the server's host reports that nothing listens.
+/// The result of `future`, unless the server's host or the network refuses what is sent.
 async fn unless_refused<T>(
     socket: &ConnectedSocket,
     future: impl Future<Output = T>,
 ) -> Result<T, AttemptError> {
     tokio::select! {
         result = future => Ok(result),
-        () = socket.refused_once() => Err(AttemptError::again(NOBODY_LISTENS)),
+        refusal = socket.refused_once() => Err(AttemptError::again(describe_refusal(refusal))),
     }
 }
 

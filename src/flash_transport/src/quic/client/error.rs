@@ -9,6 +9,7 @@ use crate::codec::CodecError;
 use crate::link::hello::HelloError;
 use crate::link::wire::{ErrorCode, Failure};
 use crate::quic::signal::Signal;
+use crate::quic::socket::Unreached;
 use crate::trust::Refusal;
 
 /// `server` is always `host:port` as the user gave it.
@@ -42,6 +43,11 @@ pub enum ClientError {
 
     #[error("connection to {server} was lost before the answer came: {reason}; the next request connects again")]
     Lost { server: String, reason: String },
+
+    /// There is no connection, and the request was not to wait for one, or the connection ended
+    /// before the server had begun the request.
+    #[error("no connection to {server}: {reason}")]
+    NotBegun { server: String, reason: String },
 
     #[error("{server} refused the api key: {message}")]
     AuthenticationFailed { server: String, message: String },
@@ -131,6 +137,16 @@ pub(super) fn bad_answer(server: &str, error: CodecError) -> ClientError {
 
 /// The host reports that no program has the UDP port open.
 pub(super) const NOBODY_LISTENS: &str = "nothing listens there";
+
+/// A firewall reports that it lets no datagram through.
+const UDP_BARRED: &str = "a firewall refuses UDP";
+
+pub(super) fn describe_refusal(refusal: Unreached) -> &'static str {
+    match refusal {
+        Unreached::NobodyListens => NOBODY_LISTENS,
+        Unreached::Barred => UDP_BARRED,
+    }
+}
 
 /// A stateless reset (RFC 9000, section 10.3), which does not tell why.
 const FORGOTTEN: &str =

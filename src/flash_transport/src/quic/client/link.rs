@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -47,6 +47,7 @@ pub(super) struct Links {
     attempts_over: AtomicU32,
     last_answer: AtomicUsize,
     closing: AtomicBool,
+    changes: Changes,
 }
 
 #[derive(Debug, Clone)]
@@ -55,6 +56,19 @@ enum State {
     Down(Reason),
     Up(Arc<Carrier>),
     /// An attempt failed in a way that another cannot change.
+    Hopeless(ClientError),
+}
+
+/// Whether a client has a connection, and if not, why.
+#[derive(Debug, Clone)]
+pub enum Standing {
+    Up {
+        /// How long nothing has come from the server.
+        quiet: Duration,
+        round_trip: Duration,
+    },
+    Down(String),
+    NotReady(Failure),
     Hopeless(ClientError),
 }
 
@@ -78,6 +92,7 @@ impl Links {
             attempts_over: AtomicU32::new(0),
             last_answer: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
+            changes: Changes::default(),
         })
     }
 
@@ -118,7 +133,7 @@ impl Links {
             return Ok(answer);
         }
         loop {
-            let (link, attempts) = self.link(asked, timeout).await?;
+            let (link, attempts) = self.link(message.errand(), asked, timeout).await?;
             answer.connect_attempts += attempts;
             if message.errand() == Errand::Meet {
                 if self.meet(&link, asked, timeout).await? {
@@ -165,7 +180,10 @@ impl Links {
                 }
                 Err(ExchangeError::Failed(error)) => return Err(error),
                 // The connection ended before the server began this request.
-                Err(ExchangeError::NotSent(_)) => {
+                Err(ExchangeError::NotSent(reason)) => {
+                    if !self.config.requests_connect {
+                        return Err(self.not_begun(reason));
+                    }
                     wait_again(turn);
                     tokio::task::yield_now().await;
                 }
@@ -182,7 +200,7 @@ impl Links {
         };
         tokio::select! {
             biased;
-            link = self.link(asked, timeout) => link.map(|_| ()),
+            link = self.link(Errand::Connect, asked, timeout) => link.map(|_| ()),
             () = turned_away => Ok(()),
         }
     }
@@ -264,6 +282,43 @@ impl Links {
         }
     }
 
+    /// Waits for another standing than the one with the number `known`, up to `within`, or for
+    /// [`nudge`](Self::nudge); returns the current one.
+    pub fn standing(&self, known: u64, within: Duration) -> (u64, Standing) {
+        let number = self.changes.wait(known, within);
+        let standing = match &*self.state.borrow() {
+            State::Up(link) if link.is_up() => match link.quiet() {
+                Some((quiet, round_trip)) => Standing::Up { quiet, round_trip },
+                None => Standing::Up {
+                    quiet: Duration::ZERO,
+                    round_trip: Duration::ZERO,
+                },
+            },
+            State::Up(_) => Standing::Down(LOST.to_owned()),
+            State::Down(Reason::Unreachable(reason)) => Standing::Down(reason.clone()),
+            State::Down(Reason::NotReady(failure)) => Standing::NotReady(failure.clone()),
+            State::Hopeless(error) => Standing::Hopeless(error.clone()),
+        };
+        (number, standing)
+    }
+
+    /// Ends a wait of [`standing`](Self::standing), the next one if none is under way.
+    pub fn nudge(&self) {
+        self.changes.nudge();
+    }
+
+    fn enter(&self, state: State) {
+        self.state.send_replace(state);
+        self.changes.note();
+    }
+
+    fn not_begun(&self, reason: String) -> ClientError {
+        ClientError::NotBegun {
+            server: self.server.clone(),
+            reason,
+        }
+    }
+
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
     }
@@ -272,6 +327,7 @@ impl Links {
     /// and the number of attempts waited for.
     async fn link(
         &self,
+        errand: Errand,
         asked: Instant,
         timeout: Option<Duration>,
     ) -> Result<(Arc<Carrier>, u32), ClientError> {
@@ -282,6 +338,15 @@ impl Links {
             }
         }
         let before = self.attempts_over.load(Ordering::Relaxed);
+        if !self.config.requests_connect && errand == Errand::Ask {
+            let reason = match &*state.borrow() {
+                State::Hopeless(error) => return Err(error.clone()),
+                State::Down(Reason::Unreachable(reason)) => reason.clone(),
+                State::Down(Reason::NotReady(failure)) => failure.message.clone(),
+                State::Up(_) => LOST.to_owned(),
+            };
+            return Err(self.not_begun(reason));
+        }
         let _place = Place::take(&self.waiting);
         let connect_timeout = self.config.connect_timeout;
         let within = timeout.map_or(connect_timeout, |timeout| timeout.min(connect_timeout));
@@ -322,20 +387,20 @@ impl Links {
                 match attempt {
                     Ok(link) => {
                         let reason = Reason::Unreachable(link.lost().await);
-                        self.state.send_replace(State::Down(reason));
+                        self.enter(State::Down(reason));
                         break;
                     }
                     Err(AttemptError::Final(error)) => {
-                        self.state.send_replace(State::Hopeless(error));
+                        self.enter(State::Hopeless(error));
                         break;
                     }
                     Err(AttemptError::Again(reason)) => {
                         let reason = Reason::Unreachable(reason);
-                        self.state.send_replace(State::Down(reason));
+                        self.enter(State::Down(reason));
                     }
                     Err(AttemptError::NotReady(failure)) => {
                         let reason = Reason::NotReady(failure);
-                        self.state.send_replace(State::Down(reason));
+                        self.enter(State::Down(reason));
                     }
                 }
                 sleep(delays.next().unwrap_or_default()).await;
@@ -380,7 +445,7 @@ impl Links {
         known.buffers = link.buffers();
         known.metadata = None;
         drop(known);
-        self.state.send_replace(State::Up(link.clone()));
+        self.enter(State::Up(link.clone()));
     }
 
     fn learn(&self, metadata: Bytes) {
@@ -422,6 +487,50 @@ impl Links {
         }
     }
 }
+
+/// Numbers changes, for a thread that waits for the next.
+#[derive(Debug, Default)]
+struct Changes {
+    counted: Mutex<Counted>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    number: u64,
+    is_nudged: bool,
+}
+
+impl Changes {
+    fn note(&self) {
+        self.lock().number += 1;
+        self.changed.notify_all();
+    }
+
+    fn nudge(&self) {
+        self.lock().is_nudged = true;
+        self.changed.notify_all();
+    }
+
+    /// The number, as soon as it is not `known`, after a nudge, or after `within`.
+    fn wait(&self, known: u64, within: Duration) -> u64 {
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), within, |counted| {
+                counted.number == known && !counted.is_nudged
+            });
+        let mut counted = waited.unwrap_or_else(PoisonError::into_inner).0;
+        counted.is_nudged = false;
+        counted.number
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that has ended a moment ago, whose reason is not known yet.
+const LOST: &str = "the connection has ended";
 
 /// Counts a waiting request while it lives.
 struct Place<'a>(&'a AtomicUsize);

@@ -39,6 +39,7 @@ use job::{Job, Request};
 use known::Known;
 pub use lines::{Lines, Progress, RequestId};
 use link::Links;
+pub use link::Standing;
 pub use message::{Message, DEADLINE_KEY};
 pub use pending::Pending;
 use reply::Reply;
@@ -198,6 +199,17 @@ impl Client {
     /// The buffers of the last connection's socket.
     pub fn socket_buffers(&self) -> Option<SocketBuffers> {
         self.known().buffers
+    }
+
+    /// The client's standing and its number: when it is no longer the one with the number `known`,
+    /// after `within`, or after a [`nudge`](Self::nudge).
+    pub fn standing(&self, known: u64, within: Duration) -> (u64, Standing) {
+        self.links.standing(known, within)
+    }
+
+    /// End a wait of [`standing`](Self::standing), the next one if none is under way.
+    pub fn nudge(&self) {
+        self.links.nudge();
     }
 
     /// Close the connection and wait until that is done. Requests under way fail with

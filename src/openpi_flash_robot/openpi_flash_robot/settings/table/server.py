@@ -10,22 +10,40 @@ PARAMETERS: tuple[Parameter, ...] = (
         ParameterKind.STRING,
         "127.0.0.1",
         "Name or address of the policy server, with or without a port (10.0.0.5:5555, [::1]:5555); "
-        "for quic also unix:/path, for websocket also ws://… and wss://….",
+        "for auto and quic also unix:/path, for auto and websocket also ws://… and wss://….",
     ),
     Parameter(
         "port",
         ParameterKind.INTEGER,
         0,
-        "Port of the policy server; 0 is the transport's own: 5555 for quic, 8000 for websocket.",
+        "Port of the policy server; 0 is the transport's own: 5555 for auto and quic, 8000 for "
+        "websocket.",
         low=0,
         high=65535,
     ),
     Parameter(
         "transport",
         ParameterKind.STRING,
-        "quic",
-        "How to reach the server. websocket also reaches openpi's own server.",
-        choices=("quic", "websocket"),
+        "auto",
+        "How to reach the server. auto is QUIC, and WebSocket while UDP does not get through; quic "
+        "is nothing else; websocket also reaches openpi's own server.",
+        choices=("auto", "quic", "websocket"),
+    ),
+    Parameter(
+        "websocket_port",
+        ParameterKind.INTEGER,
+        0,
+        "The server's WebSocket port, for auto; 0: 8000 beside port 5555, 8002 beside 5556, and no "
+        "WebSocket beside another port.",
+        low=0,
+        high=65535,
+    ),
+    Parameter(
+        "insecure_fallback",
+        ParameterKind.BOOL,
+        False,
+        "For auto: use WebSocket without encryption, to a server without TLS, also where the "
+        "server is then not verified or the API key can be read on the network.",
     ),
     Parameter(
         "api_key_file",
@@ -47,7 +65,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         "server_fingerprint",
         ParameterKind.STRING,
         "",
-        "SHA-256 of the server's certificate in hex, as the server prints it at start (quic only). "
+        "SHA-256 of the server's certificate in hex, as the server prints it at start (not for "
+        "ws://). "
         "Without server_fingerprint, ca_file or known_servers the server is not authenticated.",
     ),
     Parameter(
@@ -55,13 +74,13 @@ PARAMETERS: tuple[Parameter, ...] = (
         ParameterKind.STRING,
         "",
         "PEM file of certificate authorities; one of them must have signed the server's "
-        "certificate for the name in server (quic only).",
+        "certificate for the name in server (not for ws://).",
     ),
     Parameter(
         "known_servers",
         ParameterKind.STRING,
         "",
-        "File of known servers, such as ~/.config/openpi-flash/known_servers (quic only): the "
+        "File of known servers, such as ~/.config/openpi-flash/known_servers (not for ws://): the "
         "first connection to a server stores its certificate there; later, a different "
         "certificate is refused.",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import statistics
 import time
 from collections.abc import Mapping
@@ -75,21 +76,28 @@ def ping(
         ways.append(Way.UNIX if is_local else Way.QUIC)
     if transport is Transport.WEBSOCKET or (transport is Transport.AUTO and not is_local):
         ways.append(Way.WEBSOCKET)
-    if not any(_try(link, way, robot, timeout) for way in ways):
+    is_choice = len(ways) > 1
+    if not any(
+        _try(link, way, robot, timeout, is_fallback=is_choice and way is Way.WEBSOCKET)
+        for way in ways
+    ):
         raise typer.Exit(EXIT_FAILED)
 
 
-def _try(link: ServerLink, way: Way, robot: str | None, timeout: float) -> bool:
+def _try(
+    link: ServerLink, way: Way, robot: str | None, timeout: float, *, is_fallback: bool
+) -> bool:
     """Connects over one transport and reports; returns whether every call was answered."""
     from flash_transport import FlashTransportError
 
     started = time.perf_counter()
     try:
-        with TransportWarnings() as warnings, link.connect(way) as client:
+        connect = link.fall_back if is_fallback else functools.partial(link.connect, way)
+        with TransportWarnings() as warnings, connect() as client:
             metadata = client.get_server_metadata()
             connected = (time.perf_counter() - started) * 1000
             say(way, f"connected in {connected:.1f} ms")
-            if trust := link.trust(way, warnings.text):
+            if trust := link.trust(way, client, warnings.text):
                 say("trust", trust)
             for line in describe(metadata):
                 say(*line)

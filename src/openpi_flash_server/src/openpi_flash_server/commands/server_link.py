@@ -21,6 +21,8 @@ EXIT_INTERRUPTED = 130
 Tell = Callable[[str, str], None]
 """Takes one line of a report: its label and its text."""
 
+WEBSOCKET_PORT = 8000
+
 LABEL = 14
 """Width of the labels in front of a report's lines."""
 
@@ -28,7 +30,7 @@ ApiKeyFile = Annotated[
     Path | None, typer.Option(help="A file that holds the API key.", metavar="<path>")
 ]
 ServerFingerprint = Annotated[
-    str | None, typer.Option(help="SHA-256 of the server's certificate, for QUIC.")
+    str | None, typer.Option(help="SHA-256 of the server's certificate, for QUIC and wss://.")
 ]
 KnownServers = Annotated[
     Path | None,
@@ -79,6 +81,8 @@ class ServerLink:
                 self.host,
                 self.port,
                 api_key=self.api_key,
+                server_fingerprint=self.server_fingerprint,
+                known_servers=self.known_servers,
                 connect_timeout=self.connect_timeout,
                 open_loop_horizon=0,
             )
@@ -94,18 +98,55 @@ class ServerLink:
             open_loop_horizon=0,
         )
 
-    def trust(self, way: Way, warnings: str = "") -> str:
-        """How the server is verified, in words; `warnings` are those of the transport."""
-        if way is Way.WEBSOCKET and not self.host.startswith("wss://"):
-            return "none: not encrypted, and the server is not verified"
-        if way is not Way.QUIC:
+    def fall_back(self) -> PolicyClient:
+        """A client over WebSocket, where QUIC does not connect; it is trusted no more than QUIC.
+
+        Raises:
+            FlashTransportError: the server cannot be reached, or not as safely.
+            ValueError: an option is malformed.
+        """
+        if "://" in self.host:
+            return self.connect(Way.WEBSOCKET)
+        from flash_transport.address import parse_address
+        from flash_transport.auto.fallback import fallback_to
+        from flash_transport.auto.websocket_side import open_websocket
+
+        host, port = parse_address(self.host, self.port).with_default(WEBSOCKET_PORT)
+        fallback = fallback_to(
+            host,
+            port,
+            is_authenticated=self.server_fingerprint is not None or self.known_servers is not None,
+            has_key=self.api_key is not None,
+            is_insecure_allowed=False,
+        )
+        trust = {
+            "server_fingerprint": self.server_fingerprint,
+            "known_servers": self.known_servers,
+        }
+        return open_websocket(
+            fallback,
+            trust=trust,
+            server=f"{host}:{port}",
+            session="openpi-flash",
+            api_key=self.api_key,
+            connect_timeout=self.connect_timeout,
+        )
+
+    def trust(self, way: Way, client: PolicyClient, warnings: str = "") -> str:
+        """How the server of a client is verified; `warnings` are those of its transport."""
+        if way is Way.UNIX:
             return ""
-        if warnings:
-            return warnings
+        if way is Way.WEBSOCKET and not getattr(client, "is_encrypted", False):
+            return "none: not encrypted, and the server is not verified"
+        return warnings or self._verified_by(way)
+
+    def _verified_by(self, way: Way) -> str:
         if self.server_fingerprint is not None:
             return "the server's certificate has the given fingerprint"
         if self.known_servers is not None:
             return f"the server's certificate is the one in {self.known_servers}"
+        if way is Way.WEBSOCKET:
+            return "the server's certificate is signed by an authority of this system"
         return "none: the server is not verified"
 
 

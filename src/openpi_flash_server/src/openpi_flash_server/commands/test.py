@@ -166,7 +166,7 @@ def _run(
             metadata = client.get_server_metadata()
             result["connect_ms"] = round((time.perf_counter() - started) * 1000, 3)
             tell(way, f"connected in {result['connect_ms']:.1f} ms")
-            if trust := link.trust(way, warnings.text):
+            if trust := link.trust(way, client, warnings.text):
                 tell("trust", trust)
             for label, text in describe(metadata):
                 tell(label, text)

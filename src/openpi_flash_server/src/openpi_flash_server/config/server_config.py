@@ -103,8 +103,8 @@ class ServerConfig(Settings):
     )
     tls_certificate: Text | None = Field(
         default=None,
-        description="PEM file of your certificate for QUIC, with its chain; default: one that the "
-        "server makes and keeps in state_dir",
+        description="PEM file of your certificate for QUIC and wss://, with its chain; default: "
+        "one that the server makes and keeps in state_dir",
     )
     tls_key: Text | None = Field(default=None, description="PEM file of its private key")
     state_dir: Text | None = Field(

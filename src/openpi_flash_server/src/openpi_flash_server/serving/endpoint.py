@@ -25,14 +25,10 @@ from openpi_flash_server.slot.life import Stage
 from openpi_flash_server.slot.runner import Handler, Runner
 from openpi_flash_server.slot.slot import Slot
 from openpi_flash_server.slot.voice import Listener
+from openpi_flash_server.transports.certificate import KeptCertificate, OwnCertificate
 from openpi_flash_server.transports.client_events import ClientListener
 from openpi_flash_server.transports.local import LocalTransport
-from openpi_flash_server.transports.quic import (
-    CertificateError,
-    KeptCertificate,
-    OwnCertificate,
-    QuicTransport,
-)
+from openpi_flash_server.transports.quic import CertificateError, QuicTransport
 from openpi_flash_server.transports.transport import Transport
 from openpi_flash_server.transports.websocket.listener import WebsocketTransport
 
@@ -101,13 +97,14 @@ class Endpoint:
                 listeners=self._listeners,
             )
         self.transports.append(self.websocket)
+        certificate = _certificate(config)
         try:
             with _naming_the_port(config, self.name, "quic_port"):
                 self.quic = QuicTransport(
                     self.slot,
                     host=config.host,
                     port=settings.quic_port,
-                    certificate=_certificate(config),
+                    certificate=certificate,
                     api_keys=config.keys,
                     dedicated_link=settings.dedicated_link,
                     server_id=settings.quic_server_id,
@@ -118,6 +115,10 @@ class Endpoint:
                 raise StartError(f"tls_certificate: {error}") from error
             raise StartError(f"state_dir: cannot keep the certificate: {error}") from error
         self.transports.append(self.quic)
+        try:
+            self.websocket.tls.use(certificate)
+        except OSError as error:
+            raise StartError(f"TLS on the WebSocket port: {error}") from error
         self.local: LocalTransport | None = None
         if settings.unix_socket_path is None:
             return

@@ -3,42 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from flash_transport import FlashTransportError, QuicServer
 from openpi_flash_server.slot.slot import Slot
+from openpi_flash_server.transports.certificate import KeptCertificate, OwnCertificate
 from openpi_flash_server.transports.client_events import ClientListener
 from openpi_flash_server.transports.native_transport import NativeTransport
 
 
 class CertificateError(Exception):
     """The server's certificate cannot be read or made; the message names the file."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeptCertificate:
-    """A certificate that the server makes once and keeps.
-
-    Attributes:
-        directory: where.
-    """
-
-    directory: Path
-
-
-@dataclass(frozen=True, slots=True)
-class OwnCertificate:
-    """A certificate that the operator brings, in PEM files.
-
-    Attributes:
-        certificate: the certificate and its chain.
-        key: its private key.
-    """
-
-    certificate: Path
-    key: Path
 
 
 class QuicTransport(NativeTransport):

@@ -33,8 +33,9 @@ class Through(enum.StrEnum):
 
 
 class Transport(enum.StrEnum):
-    """How to reach the server."""
+    """How to reach the server: auto is QUIC, or WebSocket where UDP is blocked."""
 
+    AUTO = "auto"
     QUIC = "quic"
     WEBSOCKET = "websocket"
 
@@ -50,7 +51,7 @@ def evaluate(
     server: Annotated[
         str | None, typer.Option(help="A server that runs, HOST or HOST:PORT.", metavar="HOST:PORT")
     ] = None,
-    transport: Annotated[Transport, typer.Option(help="Of --server.")] = Transport.QUIC,
+    transport: Annotated[Transport, typer.Option(help="Of --server.")] = Transport.AUTO,
     api_key_file: Annotated[Path | None, typer.Option(help="Holds the key of --server.")] = None,
     server_fingerprint: Annotated[
         str | None, typer.Option(help="Of the certificate of --server.")

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 
 class Transport(enum.StrEnum):
-    """How to reach the server; session is Positronic's API."""
+    """How to reach the server: auto is QUIC, or WebSocket; session is Positronic's API."""
 
+    AUTO = "auto"
     QUIC = "quic"
     WEBSOCKET = "websocket"
     SESSION = "session"
@@ -32,7 +33,7 @@ def sim(
         typer.Argument(help="HOST or HOST:PORT of the policy server.", metavar="[HOST:PORT]"),
     ] = None,
     *,
-    transport: Annotated[Transport, typer.Option(help="How to reach it.")] = Transport.QUIC,
+    transport: Annotated[Transport, typer.Option(help="How to reach it.")] = Transport.AUTO,
     expert: Annotated[
         bool, typer.Option("--expert", help="The scripted expert instead of a server.")
     ] = False,

@@ -38,13 +38,13 @@ class ServerChoice:
 
     Attributes:
         host: name or address, with or without a port.
-        transport: quic or websocket.
+        transport: auto, quic or websocket.
         link: further parameters of the link, as in docs/robot_parameters.md.
         timeout_s: for each answer, in truth: the policy's own time is not simulated time.
     """
 
     host: str
-    transport: str = "quic"
+    transport: str = "auto"
     link: Mapping[str, Any] = field(default_factory=dict)
     timeout_s: float = 60.0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import ipaddress
 import itertools
 import logging
@@ -44,6 +45,7 @@ from openpi_flash_server.transports.websocket.positronic_protocol import (
     PositronicSessions,
 )
 from openpi_flash_server.transports.websocket.slot_call import visiting
+from openpi_flash_server.transports.websocket.tls import EitherConnection, TlsOffer
 
 log = EventLogger(__name__)
 
@@ -77,6 +79,7 @@ class WebsocketTransport:
         router: which slot answers which path.
         openpi: the protocol of every path but those of `positronic`.
         positronic: the protocol of the paths below `/api/v1/`.
+        tls: the certificate for clients that begin with TLS.
 
     Raises:
         OSError: the port cannot be listened on.
@@ -99,6 +102,7 @@ class WebsocketTransport:
         self._longest_silence = longest_silence
         self._slot = slot
         self.router = Router(slot)
+        self.tls = TlsOffer()
         self._news = ClientNews([ConnectionLog(slot.name), *listeners])
         self.openpi = OpenpiProtocol(expose_tracebacks=expose_tracebacks, news=self._news)
         self.positronic = PositronicProtocol(news=self._news)
@@ -173,6 +177,7 @@ class WebsocketTransport:
                 ping_timeout=self._longest_silence,
                 # a client waits for its answer before it sends again
                 max_queue=2,
+                create_connection=functools.partial(EitherConnection, self.tls),
                 process_request=self._answer_http,
                 select_subprotocol=self.openpi.choose_subprotocol,
                 logger=_silent_logger(),
