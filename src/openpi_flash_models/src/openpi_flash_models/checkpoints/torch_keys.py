@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from openpi_flash_models.errors import CheckpointError
-from openpi_flash_models.model.shape import IMAGE_SIZE, ModelKind, ModelShape, expected_shapes
+from openpi_flash_models.model.inputs import IMAGE_SIZE
+from openpi_flash_models.model.shape import ModelKind, ModelShape, expected_shapes
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]

@@ -15,7 +15,7 @@ import itertools
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -177,7 +177,10 @@ class WebsocketTransport:
                 ping_timeout=self._longest_silence,
                 # a client waits for its answer before it sends again
                 max_queue=2,
-                create_connection=functools.partial(EitherConnection, self.tls),
+                # called as the class would be
+                create_connection=cast(
+                    "type[ServerConnection]", functools.partial(EitherConnection, self.tls)
+                ),
                 process_request=self._answer_http,
                 select_subprotocol=self.openpi.choose_subprotocol,
                 logger=_silent_logger(),
