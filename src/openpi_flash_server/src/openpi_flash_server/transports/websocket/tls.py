@@ -53,7 +53,6 @@ class EitherConnection(ServerConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins with the first byte, which is left in the socket."""
         assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
         self._choosing = self.loop.create_task(self._choose(transport))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -64,6 +63,8 @@ class EitherConnection(ServerConnection):
             self._choosing.cancel()
 
     async def _choose(self, transport: asyncio.Transport) -> None:
+        # not in connection_made: the transports of Python 3.11.2 begin to read after it
+        transport.pause_reading()
         try:
             async with asyncio.timeout(FIRST_BYTE_S):
                 first = await _first_byte(transport.get_extra_info("socket").fileno())
