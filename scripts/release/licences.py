@@ -32,6 +32,10 @@ REVIEWED = {
 WITHOUT_METADATA = re.compile(r"ros-|rosidl-|ament-")
 """ROS 2's own packages (Apache-2.0, BSD): their wheels, for demo and tests, hold no metadata."""
 
+OF_NVIDIA = re.compile(r"nvidia-|cuda-")
+"""CUDA's libraries, which PyTorch and JAX bring for a GPU, under NVIDIA's own licence: a user of
+them accepts it, and nothing of ours holds them."""
+
 CLASSIFIERS = {
     "Apache Software License": "Apache-2.0",
     "BSD License": "BSD-3-Clause",
@@ -101,7 +105,7 @@ def python_packages(lock: Path) -> list[Dependency]:
     packages = tomllib.loads(lock.read_text(encoding="utf-8"))["package"]
     found = {}
     for name in {package["name"] for package in packages if "registry" in package["source"]}:
-        if WITHOUT_METADATA.match(name):
+        if WITHOUT_METADATA.match(name) or OF_NVIDIA.match(name):
             continue
         try:
             distribution = importlib.metadata.distribution(name)
