@@ -225,7 +225,7 @@ def test_the_demo_needs_its_robot(demo, tmp_path):
 
 def test_what_the_demo_starts_is_installed():
     rules = (REPOSITORY / "src" / "openpi_flash" / "CMakeLists.txt").read_text()
-    assert "../../examples/sim_robot" in rules
+    assert '"${root}/examples/sim_robot"' in rules
 
 
 def test_the_executable_that_is_launched_is_the_one_that_is_installed():

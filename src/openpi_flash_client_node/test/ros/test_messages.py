@@ -143,6 +143,7 @@ def test_a_status_says_what_the_settings_and_the_bridge_say(settings):
         intervention=True,
         held_for=1.5,
         jpeg_quality=92,
+        transport="websocket",
     )
     settings = dataclasses.replace(
         settings, link=dataclasses.replace(settings.link, session="arm-1")
@@ -157,7 +158,7 @@ def test_a_status_says_what_the_settings_and_the_bridge_say(settings):
     assert message.intervention
     assert message.limited_share == pytest.approx(0.5)
     assert message.tracking_error == pytest.approx(0.01)
-    assert (message.transport, message.server) == ("quic", "127.0.0.1:5555")
+    assert (message.transport, message.server) == ("websocket", "127.0.0.1:5555")
     assert (message.dry_run, message.sequence, message.steps_buffered) == (False, 3, 9)
     assert message.chunk_age == pytest.approx(0.25)
 

@@ -52,7 +52,8 @@ def test_every_parameter_is_declared_with_its_description_and_range(declared):
         0.01,
         ParameterType.PARAMETER_DOUBLE,
     )
-    assert node.describe_parameter("transport").additional_constraints == "quic, websocket"
+    transport = node.describe_parameter("transport")
+    assert transport.additional_constraints == "auto, quic, websocket"
 
 
 def test_a_whole_number_is_taken_for_a_double(declared):

@@ -408,7 +408,7 @@ def test_the_transport_of_a_connection_that_chooses_is_news_when_it_changes(star
     for transport in ("quic", "websocket"):
         policy.transport, policy.transport_reason = transport, "over QUIC silence"
         policy.answers.put({"actions": 1})
-        link.send(Job(1, dict, 1.0))
+        link.send(Job(1, lambda _: BuiltRequest({}), 1.0))
         if transport == "websocket":
             changed = TransportUsed("websocket", "over QUIC silence", is_change=True)
             assert link.next_event() == changed

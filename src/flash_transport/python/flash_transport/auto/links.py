@@ -20,7 +20,6 @@ from flash_transport.errors import (
     Disconnected,
     FlashTransportError,
     ServerError,
-    Timeout,
     UntrustedServer,
 )
 from flash_transport.futures import InferenceFuture
@@ -157,7 +156,7 @@ class Links:
                     raise self._failure.error
                 now = time.monotonic()
                 if until.is_over(now):
-                    raise self._unreachable(deadline, until, now)
+                    raise self._unreachable(until)
                 if not has_waited:
                     has_waited = 1
                     self._choice.begin(now)
@@ -272,7 +271,7 @@ class Links:
             late = self._parked.take_late(now)
         for call in late:
             until = call.deadline.at_most(self._connect_timeout, now)
-            call.fail(self._unreachable(call.deadline, until, now))
+            call.fail(self._unreachable(until))
         for call in calls:
             call.attempts += 1
             try:
@@ -390,13 +389,10 @@ class Links:
             error if is_kept and failure.error is None else failure.error, failure.quic, str(error)
         )
 
-    def _unreachable(
-        self, deadline: Deadline, until: Deadline, now: float
-    ) -> FlashTransportError | Exception:
+    def _unreachable(self, until: Deadline) -> FlashTransportError | Exception:
         if isinstance(self._failure.error, ServerError):
             return self._failure.error
-        text = f"cannot connect to {self._server} within {until}: {self._troubles()}"
-        return Timeout(text) if deadline.is_over(now) else Disconnected(text)
+        return Disconnected(f"cannot connect to {self._server} within {until}: {self._troubles()}")
 
     def _troubles(self) -> str:
         failure = self._failure
