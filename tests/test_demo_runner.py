@@ -61,7 +61,7 @@ def stand_in(folder, *, status=200, then="time.sleep(600)", program=HEALTHY):
 def start_demo(folder, environ, *arguments):
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "demo", "--headless", "--seconds", "2"),
+            *(sys.executable, "-m", "demo", "--untrained", "--headless", "--seconds", "2"),
             *("--output", str(folder / "out"), "--cache", str(folder / "cache")),
             *arguments,
         ],
