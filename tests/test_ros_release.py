@@ -56,7 +56,7 @@ def test_the_bring_up_package_installs_the_same_files_away_from_the_repository(t
         expected = {
             path.relative_to(source)
             for path in source.rglob("*")
-            if path.is_file() and "__pycache__" not in path.parts
+            if path.is_file() and not {"__pycache__", ".mypy_cache"} & set(path.parts)
         }
         installed = {path.relative_to(share / folder) for path in (share / folder).rglob("*.*")}
         assert expected <= installed

@@ -169,4 +169,4 @@ def test_the_page_names_files_that_are_installed():
     for path in named:
         assert (ROOT / path).exists(), path
     rules = (ROOT / "src/openpi_flash/CMakeLists.txt").read_text()
-    assert "../../config" in rules
+    assert '"${root}/config"' in rules

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -43,7 +44,7 @@ from sim_robot.robot import (
     camera_topic,
 )
 from sim_robot.scene_report import COMMAND_PERIOD, SceneReport
-from sim_robot.sim_time import SimTime
+from sim_robot.sim_time import ADJUSTED, SimTime
 from sim_robot.trajectory_follower import (
     Point,
     Trajectory,
@@ -98,6 +99,7 @@ class SimRobotNode(Node):
         self.follower = TrajectoryFollower(JOINTS, HOME)
         self._episode: RunningEpisode | None = None
         self._placed_at = 0.0
+        self._heeds_from = -math.inf
         self._pictures, self._steps = 0, 0
         self._commanded: list[tuple[float, ...]] = []
         self._command_steps = round(COMMAND_PERIOD / self.plant.timestep)
@@ -187,6 +189,8 @@ class SimRobotNode(Node):
         number = 1 if self._episode is None else self._episode.number + 1
         start = order.start()
         self._placed_at = self.time
+        # physics is a step behind the clock, and clocks differ a little
+        self._heeds_from = self._time.now(*self._clocks()) + ADJUSTED * 1e-9
         self.plant.place(start)
         self.follower = TrajectoryFollower(JOINTS, start.joints)
         self._episode = RunningEpisode(order, number)
@@ -283,7 +287,7 @@ class SimRobotNode(Node):
     def _on_trajectory(self, message: JointTrajectory) -> None:
         self._advance()
         trajectory = self._parse(message)
-        if trajectory.start is not None and trajectory.start < self._placed_at:
+        if trajectory.start is not None and trajectory.start < self._heeds_from:
             self._log.info("trajectory left out: the arm was put to another place after it")
             return
         try:
