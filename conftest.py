@@ -1,4 +1,4 @@
-"""For every test: properties have no time limit for one example, which a busy machine would miss."""
+"""For every test: no example of a property has a time limit, which a busy machine would miss."""
 
 from hypothesis import settings
 
