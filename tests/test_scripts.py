@@ -27,6 +27,7 @@ USERS_SCRIPTS = (
     "test-kilted",
     "test-ray",
     "test-versions",
+    "train-demo",
     "version",
 )
 
@@ -54,6 +55,9 @@ WRONG = [
     ("test-kilted", "--nonsense"),
     ("test-ray", "--nonsense"),
     ("test-versions", "3.9"),
+    ("train-demo", "--nonsense"),
+    ("train-demo", "--seed", "one"),
+    ("train-demo", "runs/a", "runs/b"),
     ("version", "--nonsense"),
 ]
 

@@ -129,7 +129,7 @@ def test_gradients_are_the_same_computed_again_and_kept(layout, inputs):
 
     kept, again = flat(gradient(False)), flat(gradient(True))
     for name, leaf in kept.items():
-        np.testing.assert_allclose(leaf, again[name], rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(leaf, again[name], rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 def test_gradients_of_a_loop_are_not_carried_through_it(inputs):
