@@ -337,7 +337,7 @@ def test_all_problems_are_told_at_once():
         "  action.checkpoint_dir: must be text, got 5\n"
         "  action_transport.quic_port: must be at most 65535, got 70000\n"
         "  action_transport.tls: unknown key, known keys: websocket_port, quic_port, "
-        "unix_socket_path, dedicated_link"
+        "unix_socket_path, dedicated_link, quic_server_id"
     )
 
 
