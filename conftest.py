@@ -1,6 +1,33 @@
-"""For every test: no example of a property has a time limit, which a busy machine would miss."""
+"""For every test: no time limit for an example of a property, and its own registries of robots."""
 
+from collections.abc import Iterator
+from importlib import import_module
+
+import pytest
 from hypothesis import settings
 
+# a busy machine would miss a limit
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+REGISTRIES = (
+    ("openpi_flash_models.robots", "ROBOTS"),
+    ("openpi_flash_models.config.named_configs", "CONFIGS"),
+    ("openpi_flash_models.config.robot_file", "_added"),
+)
+
+
+@pytest.fixture(autouse=True)
+def no_robots_of_other_tests() -> Iterator[None]:
+    """What a test's robot files define is gone after it."""
+    try:
+        registries = [getattr(import_module(module), name) for module, name in REGISTRIES]
+    except ImportError:  # of a robot that has no models
+        yield
+        return
+    before = [dict(registry) for registry in registries]
+    yield
+    for registry, kept in zip(registries, before, strict=True):
+        if registry.keys() != kept.keys():
+            registry.clear()
+            registry.update(kept)

@@ -341,6 +341,8 @@ def driving(name, directory, environment=os.environ, without=(), **changes):
     """
     # the pictures of the simulated cameras never change
     parameters = parameters_of(name) | {"dry_run": False, "max_frozen_time": 0.0}
+    # on a slow machine `auto` would send JPEG, which the policy here does not read
+    parameters["image_encoding"] = "raw"
     parameters |= {key.replace("__", "."): value for key, value in changes.items()}
     parameters["controllers"] = [c for c in parameters["controllers"] if c not in without]
     parameters = {
