@@ -7,7 +7,7 @@ import re
 from flash_transport.errors import UntrustedServer
 from flash_transport.outside_text import quoted
 
-__all__ = ["check_pin", "parse_fingerprint"]
+__all__ = ["check_pin", "parse_fingerprint", "refuse_several_trusts"]
 
 
 def parse_fingerprint(text: str) -> bytes:
@@ -34,4 +34,17 @@ def check_pin(server: str, got: bytes, pinned: bytes) -> None:
         raise UntrustedServer(
             f"certificate of {server} has fingerprint {got.hex()}, not the pinned {pinned.hex()}; "
             "if the server's certificate was changed on purpose, pin the new one"
+        )
+
+
+def refuse_several_trusts(*ways: object) -> None:
+    """Checks that at most one of server_fingerprint, ca_file and known_servers is given.
+
+    Raises:
+        ValueError: more than one is.
+    """
+    if sum(way is not None for way in ways) > 1:
+        raise ValueError(
+            "give one of server_fingerprint, ca_file and known_servers: each of them decides "
+            "alone whom to trust"
         )

@@ -11,7 +11,11 @@ from pathlib import Path
 from cryptography import x509
 
 from flash_transport.errors import UntrustedServer
-from flash_transport.fingerprint import check_pin, parse_fingerprint
+from flash_transport.fingerprint import (
+    check_pin,
+    parse_fingerprint,
+    refuse_several_trusts,
+)
 from flash_transport.known_servers import LOCK_INTERVAL_S, FileProblem, KnownServers
 from flash_transport.known_servers_access import warn_of_other_writers
 from flash_transport.outside_text import shown
@@ -50,11 +54,7 @@ class Trust:
         Raises:
             ValueError: more than one of them, or one that is malformed.
         """
-        if sum(x is not None for x in (server_fingerprint, ca_file, known_servers)) > 1:
-            raise ValueError(
-                "give one of server_fingerprint, ca_file and known_servers: each of them decides "
-                "alone whom to trust"
-            )
+        refuse_several_trusts(server_fingerprint, ca_file, known_servers)
         if server_fingerprint is not None:
             return cls(fingerprint=parse_fingerprint(server_fingerprint))
         if ca_file is not None:
