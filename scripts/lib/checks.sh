@@ -69,7 +69,7 @@ shell_syntax() {
 checks_lint() {
   check "shell syntax" shell_syntax
   check "ruff format" ruff format --check --quiet .
-  check "ruff check" ruff check --quiet .
+  check "ruff check" ruff check --no-cache --quiet .
   check "mypy" types
   check "licences" licences
   check "cargo fmt" cargo fmt --all --check

@@ -318,8 +318,9 @@ def test_a_configure_that_fails_leaves_nothing_behind(make_node, changes):
 
 @pytest.mark.parametrize("is_latched", [False, True])
 def test_an_emergency_stop_and_an_enabling_switch_stop_the_robot(ros, robot, make_node, is_latched):
-    from conftest import latched
     from std_msgs.msg import Bool
+
+    from conftest import latched
 
     quality = latched() if is_latched else 1
     estop = robot.node.create_publisher(Bool, "/estop", quality)

@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 import pytest
-from conftest import RosWorld
 from sensor_msgs.msg import CompressedImage, Image
 
+from conftest import RosWorld
 from openpi_flash_msgs.msg import PolicyStatus
 
 log = logging.getLogger(__name__)

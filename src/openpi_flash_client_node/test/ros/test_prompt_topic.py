@@ -1,10 +1,10 @@
 """prompt_topic.py on a real graph: instructions from a topic."""
 
 import pytest
-from conftest import latched
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 
+from conftest import latched
 from openpi_flash_msgs.msg import PolicyStatus
 
 QUALITIES = {

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from action_msgs.msg import GoalStatus
 from builtin_interfaces.msg import Duration
-from conftest import latched
 from rclpy.action import ActionClient
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
+from conftest import latched
 from openpi_flash_msgs.action import RunPolicy
 from openpi_flash_msgs.msg import PolicyStatus
 from openpi_flash_msgs.srv import SetPrompt

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 import yaml
-from conftest import latched
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 
+from conftest import latched
 from openpi_flash_msgs.msg import PolicyStatus
 
 try:

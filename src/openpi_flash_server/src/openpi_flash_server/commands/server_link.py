@@ -137,7 +137,7 @@ class ServerLink:
         if way is Way.UNIX:
             return ""
         if way is Way.WEBSOCKET and not getattr(client, "is_encrypted", False):
-            return "none: not encrypted, and the server is not verified"
+            return "none: not encrypted, and the server is not authenticated"
         return warnings or self._verified_by(way)
 
     def _verified_by(self, way: Way) -> str:
@@ -147,7 +147,7 @@ class ServerLink:
             return f"the server's certificate is the one in {self.known_servers}"
         if way is Way.WEBSOCKET:
             return "the server's certificate is signed by an authority of this system"
-        return "none: the server is not verified"
+        return "none: the server is not authenticated"
 
 
 def api_key_of(file: Path | None) -> str | None:
