@@ -218,16 +218,21 @@ def test_weights_that_were_trained_are_served_in_place_of_random_ones(tmp_path, 
 
     monkeypatch.setattr("sim_robot.shipped_policy.FOLDER", tmp_path)
     assert trained(None) is None
-    action, planner = tmp_path / "weights", tmp_path / "planner_weights"
+    action = tmp_path / "weights"
     (action / "params").mkdir(parents=True)
     policy = trained(None)
     assert policy.is_trained
     assert (policy.action, policy.planner) == (action, None)
     config = server_config(policy, free_ports(), tmp_path / "state", "touch the red cube")
     assert parse_config(json.dumps(config), {}, source="demo").mode == "action_only"
-    planner.mkdir()
-    (planner / "model.safetensors").touch()
-    assert trained(None).planner == planner
+    # one that has learnt subtasks is its own planner, whose words its actions do not follow
+    (action / "assets").mkdir()
+    (action / "assets/training.json").write_text('{"data": {"subtask": "label.stages"}}')
+    policy = trained(None)
+    assert policy.planner == action
+    config = server_config(policy, free_ports(), tmp_path / "state", "touch the red cube")
+    parsed = parse_config(json.dumps(config), {}, source="demo")
+    assert (parsed.mode, parsed.planner.action_prompt_template) == ("combined", "{task}")
     # the user's own come first
     assert trained(tmp_path / "mine").action == tmp_path / "mine"
 

@@ -1,10 +1,13 @@
 """examples/sim_policy: whole settings that fit the dataset which its first command writes."""
 
+import json
+import re
 from pathlib import Path
 
 from openpi_flash_models.config.robot_file import read_robot_file
 from openpi_flash_models.robots.sim_arm import SIM_ARM
 from openpi_flash_training.demonstrations.columns import features
+from openpi_flash_training.demonstrations.expert import STAGES, SUBTASKS
 from openpi_flash_training.train.settings import check_complete
 from openpi_flash_training.train.settings_file import read_settings
 from sim_robot.robot import CUBES
@@ -24,6 +27,12 @@ def test_its_settings_are_whole_and_name_columns_that_there_are():
     tasks = [TASKS[name].prompt(cube) for name in ("touch", "pick") for cube in CUBES]
     assert list(settings.data.prompts) == tasks
     assert len(tasks) % columns[settings.data.chunks].shape[0] == 0
+
+
+def test_the_planner_is_taught_the_words_of_the_experts_stages():
+    script = (EXAMPLE.parent.parent / "scripts/train-demo").read_text()
+    (texts,) = re.findall(r"data.subtask_texts=(\[.*\])'", script)
+    assert json.loads(texts) == [SUBTASKS[stage] for stage in STAGES]
 
 
 def test_its_robot_is_the_simulated_arm_at_the_rate_of_the_demonstrations():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sim_robot.shipped_policy import CONFIG, NODE_FILE, ROBOT_FILE, ShippedPolicy, shipped_policy
+from sim_robot.shipped_policy import CONFIG, NODE_FILE, ROBOT_FILE, policy_in, shipped_policy
 
 UNTRAINED_CONFIG = "pi05_sim_arm"
 
@@ -49,7 +49,7 @@ def trained(weights: Path | None) -> ServedPolicy | None:
     Args:
         weights: checkpoint of the user's; None: the one that comes with the project.
     """
-    found = shipped_policy() if weights is None else ShippedPolicy(weights, None)
+    found = shipped_policy() if weights is None else policy_in(weights)
     if found is None:
         return None
     return ServedPolicy(CONFIG, found.action, found.planner, ROBOT_FILE, NODE_FILE, True)

@@ -69,6 +69,9 @@ def server_config(
     if policy.planner is not None:
         # weights that nobody trained find no end: a few words are enough to see
         config["planner"] = {"checkpoint_dir": str(policy.planner), "max_generation_tokens": 8}
+        if policy.is_trained:
+            # it has learnt from the task alone
+            config["planner"]["action_prompt_template"] = "{task}"
         config["planner_transport"] = {
             "websocket_port": ports.planner_websocket,
             "quic_port": ports.planner_quic,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ class ShippedPolicy:
 
     Attributes:
         action: checkpoint that moves it.
-        planner: checkpoint that says the subtask in words; None: there is none.
+        planner: checkpoint that says the subtask in words, perhaps the same; None: there is none.
     """
 
     action: Path
@@ -31,11 +32,21 @@ class ShippedPolicy:
 
 
 def shipped_policy() -> ShippedPolicy | None:
-    """The policy, or None where its weights are not there: `weights`, and `planner_weights`."""
-    action, planner = FOLDER / "weights", FOLDER / "planner_weights"
-    if not _is_checkpoint(action):
-        return None
-    return ShippedPolicy(action, planner if _is_checkpoint(planner) else None)
+    """The policy, or None where its weights are not there."""
+    weights = FOLDER / "weights"
+    return policy_in(weights) if _is_checkpoint(weights) else None
+
+
+def policy_in(checkpoint: Path) -> ShippedPolicy:
+    """The policy of a checkpoint of `openpi-flash train`, which is its planner if it learnt to."""
+    return ShippedPolicy(checkpoint, checkpoint if _says_subtasks(checkpoint) else None)
+
+
+def _says_subtasks(checkpoint: Path) -> bool:
+    settings = checkpoint / "assets" / "training.json"
+    if not settings.is_file():
+        return False
+    return json.loads(settings.read_text()).get("data", {}).get("subtask") is not None
 
 
 def _is_checkpoint(folder: Path) -> bool:

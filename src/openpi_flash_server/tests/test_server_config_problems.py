@@ -250,8 +250,8 @@ PROBLEMS = {
         "server.json: 1 problem\n  planner.generation_prompt_format: 'Task' lacks {task}",
     ),
     "template with one place of two": (
-        {"planner": {**PLANNER, "action_prompt_template": "{task}"}},
-        "server.json: 1 problem\n  planner.action_prompt_template: '{task}' lacks {subtask}",
+        {"planner": {**PLANNER, "action_prompt_template": "do {task}"}},
+        "server.json: 1 problem\n  planner.action_prompt_template: 'do {task}' lacks {subtask}",
     ),
     "template with an unknown place": (
         {"planner": {**PLANNER, "generation_prompt_format": "{task} {foo}"}},

@@ -84,7 +84,7 @@ def test_a_change_of_one_setting_leaves_the_others(combined):
         ({"generation_prompt_format": "no place"}, "generation_prompt_format", "lacks {task}"),
         ({"generation_prompt_format": "{task} {foo}"}, "generation_prompt_format", "{foo}"),
         ({"generation_prompt_format": "{task} {"}, "generation_prompt_format", "no template"),
-        ({"action_prompt_template": "{task}"}, "action_prompt_template", "lacks {subtask}"),
+        ({"action_prompt_template": "do {task}"}, "action_prompt_template", "lacks {subtask}"),
         ({"action_prompt_template": "{task!r} {subtask}"}, "action_prompt_template", "formats"),
         ({"defualt_prompt": "x"}, "defualt_prompt", "Extra inputs"),
         ({"log_level": "loud"}, "log_level", "'debug'"),

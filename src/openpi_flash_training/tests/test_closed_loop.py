@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from openpi_flash_training.demonstrations.expert import SUBTASKS, intent, seen
 from openpi_flash_training.evaluation.closed_loop import ClosedLoop
 from openpi_flash_training.evaluation.conditions import (
     IGNORE_DELAY,
@@ -20,10 +21,11 @@ from openpi_flash_training.evaluation.conditions import (
 )
 from openpi_flash_training.evaluation.measures import Share, cell_of
 from openpi_flash_training.evaluation.motion_log import MotionLog
-from openpi_flash_training.evaluation.policy import ExpertPolicy
+from openpi_flash_training.evaluation.policy import ExpertPolicy, Reply
+from openpi_flash_training.evaluation.text_table import details
 from openpi_flash_training.evaluation.virtual_network import MS, VirtualNetwork
 from sim_robot.robot import CUBES
-from sim_robot.tasks import Outcome
+from sim_robot.tasks import TASKS, Outcome
 
 
 @pytest.fixture(scope="module")
@@ -103,13 +105,42 @@ class Idle(ExpertPolicy):
     """Stays where it is."""
 
     def answer(self, query):
-        return np.tile(query.joints, (10, 1))
+        return Reply(np.tile(query.joints, (10, 1)))
 
 
 def test_an_arm_that_does_nothing_has_chosen_nothing_when_the_time_is_up():
     result = ClosedLoop(Idle()).run(trials("touch", 1, 7, Conditions())[0])
     assert (result.outcome, result.chosen, result.seconds) == (Outcome.RUNNING, None, 8.0)
     assert cell_of([result]).confusion[0] == (0, 0, 0, 1)
+
+
+class Talker(ExpertPolicy):
+    """Says what it is about; or one thing for ever."""
+
+    def __init__(self, words=None):
+        super().__init__()
+        self._words = words
+
+    def answer(self, query):
+        cube = next(cube for cube in CUBES if TASKS[query.task].prompt(cube) == query.prompt)
+        stage = intent(TASKS[query.task], cube, seen(query.scene)).stage
+        return replace(super().answer(query), subtask=self._words or SUBTASKS[stage])
+
+
+def test_a_planner_is_compared_with_the_stage_of_the_expert():
+    right = cell(ClosedLoop(Talker()), "pick", 2, Conditions())
+    assert right.subtasks.total > 10
+    assert right.subtasks.value == 1
+    fixed = cell(ClosedLoop(Talker("grasp the cube")), "pick", 2, Conditions())
+    assert 0 < fixed.subtasks.value < 0.7
+    lines = details(right)
+    assert f"subtasks agree      {right.subtasks}" in lines
+
+
+def test_without_a_planner_no_subtask_is_counted():
+    found = cell(ClosedLoop(ExpertPolicy()), "touch", 1, Conditions())
+    assert found.subtasks.total == 0
+    assert not any(line.startswith("subtasks") for line in details(found))
 
 
 def test_the_network_takes_its_delay_and_a_round_trip_more_for_each_loss():

@@ -27,7 +27,8 @@ class LiveSettings(BaseModel):
     )
     action_prompt_template: str | None = Field(
         default=None,
-        description="the action model's prompt beside a planner; holds {task} and {subtask}",
+        description="the action model's prompt beside a planner; holds {task} and {subtask}, or is "
+        "{task} alone, and actions do not follow the subtask",
     )
     max_wait_ms: float | None = Field(
         default=None,
@@ -53,7 +54,8 @@ class LiveChange(BaseModel):
     )
     action_prompt_template: Annotated[Text, AfterValidator(action_template)] = Field(
         default="",
-        description="the action model's prompt beside a planner; holds {task} and {subtask}",
+        description="the action model's prompt beside a planner; holds {task} and {subtask}, or is "
+        "{task} alone, and actions do not follow the subtask",
     )
     max_wait_ms: Annotated[float, Field(strict=True, ge=0, le=1000, allow_inf_nan=False)] = Field(
         default=0.0,

@@ -25,7 +25,7 @@ class Prompts:
             the model's own config has one.
         generation_prompt_format: the planner's prompt; holds {task}.
         action_prompt_template: the action model's prompt beside a planner; holds {task} and
-            {subtask}.
+            {subtask}, or is {task} alone.
     """
 
     default_prompt: str | None = None

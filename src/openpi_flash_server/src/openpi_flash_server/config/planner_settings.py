@@ -37,7 +37,8 @@ class PlannerSettings(Settings):
     action_prompt_template: Annotated[str, Field(strict=True), AfterValidator(action_template)] = (
         Field(
             default=DEFAULT_PROMPTS.action_prompt_template,
-            description="the action model's prompt in combined mode; holds {task} and {subtask}",
+            description="the action model's prompt in combined mode; holds {task} and {subtask}, "
+            "or is {task} alone, and actions do not follow the subtask",
             json_schema_extra={
                 "allOf": [{"pattern": r"\{task\}"}, {"pattern": r"\{subtask\}"}],
                 **LIVE,

@@ -5,6 +5,9 @@ from __future__ import annotations
 import string
 from collections.abc import Set
 
+TASK_ALONE = "{task}"
+"""As the action model's template: the planner's subtask is told, and actions do not follow it."""
+
 
 def check_template(template: str, places: Set[str]) -> str:
     """Returns `template` if it holds exactly these places, each as a bare `{name}`.
@@ -43,6 +46,8 @@ def planner_template(template: str) -> str:
 
 def action_template(template: str) -> str:
     """Returns a template of the action model's prompt; raises as `check_template`."""
+    if template == TASK_ALONE:
+        return template
     return check_template(template, {"task", "subtask"})
 
 

@@ -66,6 +66,13 @@ def evaluate(
             "the script. Without a checkpoint: the policy that comes with the simulated robot."
         ),
     ] = None,
+    planner: Annotated[
+        str | None,
+        typer.Option(
+            help="With --checkpoint: serve this planner's checkpoint beside it, and count how often "
+            "its subtask names what the scripted expert would be about."
+        ),
+    ] = None,
     robot_file: Annotated[
         Path | None, typer.Option(help="A file that defines the inference config or its robot.")
     ] = None,
@@ -160,7 +167,13 @@ def evaluate(
     with (
         one_line_errors(),
         _policy(
-            server, transport.value, link, policy, checkpoint=checkpoint, robot_file=robot_file
+            server,
+            transport.value,
+            link,
+            policy,
+            checkpoint=checkpoint,
+            planner=planner,
+            robot_file=robot_file,
         ) as choice,
     ):
         if dataset is not None:
@@ -215,21 +228,27 @@ def _policy(
     policy: str | None,
     *,
     checkpoint: str | None,
+    planner: str | None,
     robot_file: Path | None,
 ) -> Iterator[PolicyChoice]:
     from openpi_flash_training.evaluation.served_policy import ServerChoice
     from openpi_flash_training.evaluation.server_process import serving
     from sim_robot.shipped_policy import CONFIG, ROBOT_FILE, shipped_policy
 
+    if planner is not None and checkpoint is None:
+        raise typer.BadParameter("--planner needs --checkpoint, the policy beside it")
     if server is not None:
         yield ServerChoice(server, transport, link)
     elif policy == "expert":
         yield None
     elif checkpoint is not None or (policy or "").startswith("python:"):
-        with serving(policy or "pi05_sim_arm", checkpoint, robot_file=robot_file) as choice:
+        config = policy or "pi05_sim_arm"
+        with serving(config, checkpoint, planner=planner, robot_file=robot_file) as choice:
             yield choice
     elif policy is None and (shipped := shipped_policy()) is not None:
-        with serving(CONFIG, str(shipped.action), robot_file=ROBOT_FILE) as choice:
+        beside = None if shipped.planner is None else str(shipped.planner)
+        action = str(shipped.action)
+        with serving(CONFIG, action, planner=beside, robot_file=ROBOT_FILE) as choice:
             yield choice
     else:
         raise typer.BadParameter(

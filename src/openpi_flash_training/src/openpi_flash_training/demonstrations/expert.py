@@ -67,7 +67,16 @@ RELEASE_Z = PLATE_Z + CUBE_HALF + 0.004
 """Height of the middle of a cube when the gripper lets it go, m."""
 
 STAGES = ("reach", "grasp", "lift", "place", "done")
-"""What the expert is about, in the words of the planner's subtasks."""
+"""What the expert is about."""
+
+SUBTASKS = {
+    "reach": "reach the cube",
+    "grasp": "grasp the cube",
+    "lift": "lift the cube",
+    "place": "place the cube",
+    "done": "hold",
+}
+"""What a planner should say at each stage."""
 
 
 @dataclass(frozen=True)

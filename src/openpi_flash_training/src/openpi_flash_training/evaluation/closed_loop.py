@@ -24,6 +24,7 @@ from openpi_flash_robot.senses.observation import Observation
 from openpi_flash_robot.senses.states import StateReading
 from openpi_flash_robot.settings.node_settings import PlayerSettings
 from openpi_flash_training.demonstrations.episode import EpisodePlan
+from openpi_flash_training.demonstrations.expert import SUBTASKS, intent, seen
 from openpi_flash_training.demonstrations.pictures import Image, Pictures
 from openpi_flash_training.demonstrations.recording import EpisodeFrames
 from openpi_flash_training.evaluation.arm_settings import arm_settings
@@ -133,7 +134,7 @@ class _Episode:
         self._told = np.array(loop.plant.state().joints)
         self._sending: Motion | None = None
         self._answer: tuple[int, int, NDArray[np.float64]] | None = None  # arrival, observed
-        self._sequence = self._holds = 0
+        self._sequence = self._holds = self._said = self._agreed = 0
         self._was_playing = False
         self._frames = EpisodeFrames(_recording(trial)) if trial.is_recorded else None
         self.progress = Progress()
@@ -183,6 +184,8 @@ class _Episode:
             holds=self._holds,
             film=film,
             frames=self._frames,
+            subtasks_said=self._said,
+            subtasks_agreed=self._agreed,
         )
 
     @property
@@ -209,7 +212,7 @@ class _Episode:
             )
         request = self._schedule.send(now, _observation(now, joints, trial.prompt))
         self._sequence = request.request_id
-        actions = loop.policy.answer(
+        reply = loop.policy.answer(
             Query(
                 images=loop.pictures() if loop.policy.needs_images else {},
                 joints=joints,
@@ -220,7 +223,11 @@ class _Episode:
                 task=trial.task,
             )
         )
-        self._answer = now + max(self._network.exchange_ns(), 1), now, actions
+        if reply.subtask is not None:
+            stage = intent(TASKS[trial.task], trial.cube, seen(state)).stage
+            self._said += 1
+            self._agreed += reply.subtask.strip() == SUBTASKS[stage]
+        self._answer = now + max(self._network.exchange_ns(), 1), now, reply.actions
 
     def _take_answer(self, now: int) -> None:
         assert self._answer is not None

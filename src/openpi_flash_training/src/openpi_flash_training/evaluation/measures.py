@@ -72,6 +72,8 @@ class Cell:
         rms_jerk: mean, rad/s^3.
         border_jerk: mean, at chunk borders, rad/s^3; NaN where no chunk took over from another.
         holds: mean number of times that the arm had to stop for want of a chunk.
+        subtasks: of the planner's subtasks, those that name the stage of the scripted expert; none
+            of none without a planner.
     """
 
     task: str
@@ -86,6 +88,7 @@ class Cell:
     rms_jerk: float
     border_jerk: float
     holds: float
+    subtasks: Share = Share(0, 0)
 
 
 def cell_of(results: Sequence[TrialResult]) -> Cell:
@@ -122,6 +125,10 @@ def cell_of(results: Sequence[TrialResult]) -> Cell:
         rms_jerk=_mean([result.rms_jerk for result in results]),
         border_jerk=_mean([result.border_jerk for result in results]),
         holds=_mean([float(result.holds) for result in results]),
+        subtasks=Share(
+            sum(result.subtasks_agreed for result in results),
+            sum(result.subtasks_said for result in results),
+        ),
     )
 
 
@@ -155,6 +162,8 @@ def as_json(cell: Cell) -> dict[str, Any]:
         "rms_jerk": _or_null(cell.rms_jerk),
         "border_jerk": _or_null(cell.border_jerk),
         "holds": cell.holds,
+        "subtasks_said": cell.subtasks.total,
+        "subtasks_agreed": cell.subtasks.count,
     }
 
 

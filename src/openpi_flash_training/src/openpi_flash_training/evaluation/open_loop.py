@@ -89,7 +89,7 @@ def measure_errors(choice: PolicyChoice, folder: Path, frames: int) -> OpenLoopE
                 else np.asarray(numbers[ACTION][frame:], np.float64)
             )
             joints = np.asarray(numbers[STATE][frame], np.float64)
-            actions = policy.answer(
+            reply = policy.answer(
                 Query(
                     images={
                         camera: dataset.images(episode, image_column(camera), [frame])[0]
@@ -103,8 +103,9 @@ def measure_errors(choice: PolicyChoice, folder: Path, frames: int) -> OpenLoopE
                     task="",
                 )
             )
-            errors.append(_difference(truth, actions, len(actions)))
-            still.append(_difference(truth, joints, len(actions)))
+            steps = len(reply.actions)
+            errors.append(_difference(truth, reply.actions, steps))
+            still.append(_difference(truth, joints, steps))
     finally:
         policy.close()
     steps = int(np.isfinite(np.array(errors)).any(axis=(0, 2)).sum())

@@ -47,6 +47,19 @@ class Query:
     task: str
 
 
+@dataclass(frozen=True, eq=False)
+class Reply:
+    """What a policy answers.
+
+    Attributes:
+        actions: a chunk [H, 7] in the order of `robot.JOINTS`.
+        subtask: what the planner beside it says; None: there is none, or it says nothing.
+    """
+
+    actions: NDArray[np.float64]
+    subtask: str | None = None
+
+
 class Policy(Protocol):
     """Answers observations with chunks."""
 
@@ -58,8 +71,8 @@ class Policy(Protocol):
     def needs_images(self) -> bool:
         """Whether it looks at pictures."""
 
-    def answer(self, query: Query) -> NDArray[np.float64]:
-        """A chunk [H, 7] in the order of `robot.JOINTS`.
+    def answer(self, query: Query) -> Reply:
+        """A chunk, and perhaps a subtask.
 
         Raises:
             PolicyFailedError: there is none.
@@ -98,13 +111,14 @@ class ExpertPolicy:
         self.agreement = agree(parse_contract(expert_metadata(rate_hz, horizon)), arm_settings())
         self._step_s, self._horizon = 1.0 / rate_hz, horizon
 
-    def answer(self, query: Query) -> NDArray[np.float64]:
+    def answer(self, query: Query) -> Reply:
         """What the expert would do for the cube that the prompt names."""
         task = TASKS[query.task]
         cube = next((cube for cube in CUBES if task.prompt(cube) == query.prompt), None)
         if cube is None:
             raise PolicyFailedError(f"the expert does not understand {query.prompt!r}")
-        return chunk(task, cube, query.scene, horizon=self._horizon, step_s=self._step_s)
+        actions = chunk(task, cube, query.scene, horizon=self._horizon, step_s=self._step_s)
+        return Reply(actions)
 
     def reset(self) -> None:
         """It has no memory."""

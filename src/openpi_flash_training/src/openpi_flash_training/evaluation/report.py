@@ -58,6 +58,8 @@ def report(policy: str, command: str, cells: Sequence[Cell], results: Sequence[T
         sections.append(Section("Delay", image(delays_png(plain), "success, time and jerk")))
     firsts = _first_of_each_task(cells)
     sections.append(Section("Stages", image(stages_png(firsts), "share of episodes by stage")))
+    if any(cell.subtasks.total for cell in cells):
+        sections.append(Section("Subtasks", _subtasks_table(cells)))
     sections.append(Section("Colours", "".join(_confusion(cell) for cell in firsts)))
     films = [result for result in results if result.film]
     if films:
@@ -124,6 +126,16 @@ def _note(first: Conditions) -> str:
         f"{said} swapped: the same starts, and the next colour in the prompt. Intervals are "
         f"Wilson's."
     )
+
+
+def _subtasks_table(cells: Sequence[Cell]) -> str:
+    rows = [
+        (cell.task, "swapped" if cell.is_swapped else "plain", _share(cell.subtasks))
+        for cell in cells
+        if cell.subtasks.total
+    ]
+    said = "The planner's subtasks that name the stage at which the scripted expert would be."
+    return table(("task", "prompts", "agree"), rows) + f'<p class="note">{said}</p>'
 
 
 def _confusion(cell: Cell) -> str:

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from flash_transport import FlashTransportError, jpeg_message, resize_with_pad
 from openpi_flash_robot.link.answer import AnswerError, parse_answer, rtc_of
 from openpi_flash_robot.link.api_key import find_api_key
@@ -25,7 +22,7 @@ from openpi_flash_robot.settings.server_contract import (
     parse_contract,
 )
 from openpi_flash_training.evaluation.arm_settings import arm_settings
-from openpi_flash_training.evaluation.policy import PolicyFailedError, Query
+from openpi_flash_training.evaluation.policy import PolicyFailedError, Query, Reply
 
 IMAGE_WORK: ImageWork[Image] = ImageWork(
     decode=lambda image, _: image, resize=resize_with_pad, encode=jpeg_message
@@ -83,8 +80,8 @@ class ServedPolicy:
             self.close()
             raise PolicyFailedError(f"{self.server}: {error}") from error
 
-    def answer(self, query: Query) -> NDArray[np.float64]:
-        """The server's chunk.
+    def answer(self, query: Query) -> Reply:
+        """The server's chunk and subtask.
 
         Raises:
             PolicyFailedError: it fails or refuses.
@@ -109,9 +106,10 @@ class ServedPolicy:
             request["seed"] = query.seed
         try:
             result, _ = self._connection.infer_with_stats(request, timeout=self._timeout_s)
-            return parse_answer(result, agreement).actions
+            answer = parse_answer(result, agreement)
         except (FlashTransportError, AnswerError) as error:
             raise PolicyFailedError(f"{self.server}: {failure_message(error)}") from error
+        return Reply(answer.actions, None if answer.subtask is None else answer.subtask.text)
 
     def reset(self) -> None:
         """Have the policy forget the last episode."""

@@ -24,6 +24,7 @@ def serving(
     policy_config: str,
     checkpoint: str | None,
     *,
+    planner: str | None = None,
     robot_file: Path | None = None,
     ready_s: float = 300.0,
 ) -> Iterator[ServerChoice]:
@@ -32,6 +33,8 @@ def serving(
     Args:
         policy_config: name of an inference config, or python:MODULE:NAME.
         checkpoint: directory or URL; None where the policy needs none.
+        planner: checkpoint of a planner beside it, whose subtasks the policy does not read; None:
+            there is none.
         robot_file: defines the config or its robot; None: they are ours.
         ready_s: how long loading may take.
 
@@ -50,6 +53,10 @@ def serving(
             "action": action,
             "action_transport": {"websocket_port": websocket, "quic_port": quic},
         }
+        if planner is not None:
+            settings["planner"] = {"checkpoint_dir": planner, "action_prompt_template": "{task}"}
+            ports = {"websocket_port": _free_port(socket.SOCK_STREAM)}
+            settings["planner_transport"] = {**ports, "quic_port": _free_port(socket.SOCK_DGRAM)}
         if robot_file is not None:
             settings["robot_files"] = [str(robot_file.absolute())]
         config = Path(folder) / "server.json"

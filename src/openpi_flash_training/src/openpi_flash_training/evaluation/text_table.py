@@ -53,6 +53,8 @@ def details(cell: Cell) -> list[str]:
         lines.append(f"the plain colour    {cell.plain_cube}")
     else:
         lines.append(f"by shuffled prompts {cell.shuffled}")
+    if cell.subtasks.total:
+        lines.append(f"subtasks agree      {cell.subtasks}")
     lines.append("prompt \\ chosen     " + "".join(f"{name:>9}" for name in (*COLOURS, NOTHING)))
     for colour, row in zip(COLOURS, cell.confusion, strict=True):
         lines.append(f"{colour:<20}" + "".join(f"{count:>9}" for count in row))

@@ -26,6 +26,8 @@ class TrialResult:
         holds: how often the arm had to stop for want of a chunk.
         film: an MP4 file; empty where nothing was filmed.
         frames: of a dataset; None where nothing was recorded.
+        subtasks_said: answers with a planner's subtask.
+        subtasks_agreed: those that named the stage which the scripted expert would be at.
     """
 
     trial: Trial
@@ -39,6 +41,8 @@ class TrialResult:
     holds: int
     film: bytes = field(default=b"", repr=False)
     frames: EpisodeFrames | None = field(default=None, repr=False, compare=False)
+    subtasks_said: int = 0
+    subtasks_agreed: int = 0
 
     @property
     def is_success(self) -> bool:

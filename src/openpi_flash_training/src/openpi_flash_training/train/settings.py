@@ -79,8 +79,8 @@ class DataSettings:
             a frame has those of the group that its own task is in.
         labels: columns of the extra losses' labels: ``points``, ``visible``, ``positions``
             (``labels.py``).
-        subtask: column of the dataset with each frame's subtask: a text, or with ``subtask_texts`` a
-            number; with ``prompts`` one number for each of a frame's. None: no subtask loss.
+        subtask: column of the dataset with each frame's subtask: a text, or with ``subtask_texts``
+            a number; with ``prompts`` one number for each of a frame's. None: no subtask loss.
         subtask_texts: what the numbers of the column stand for, from 0 on; empty: it has texts.
         subtask_prompt: what the planner reads before the subtask; holds ``{task}``.
         subtask_length: most tokens of the planner's prompt and the subtask together.
