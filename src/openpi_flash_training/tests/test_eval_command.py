@@ -95,14 +95,14 @@ def test_without_a_policy_the_one_that_comes_with_the_arm_is_served(monkeypatch,
     served = []
 
     @contextlib.contextmanager
-    def serving(config, checkpoint, *, robot_file):
-        served.append((config, checkpoint, robot_file.name))
+    def serving(config, checkpoint, *, planner, robot_file):
+        served.append((config, checkpoint, planner, robot_file.name))
         yield None  # the expert answers
 
     monkeypatch.setattr("openpi_flash_training.evaluation.server_process.serving", serving)
     assert run("--episodes", "1").exit_code == 0
     assert served == [
-        ("pi05_sim_cubes", str(tmp_path / "weights"), "sim_cubes.yaml"),
+        ("pi05_sim_cubes", str(tmp_path / "weights"), None, "sim_cubes.yaml"),
     ]
 
 
@@ -125,3 +125,24 @@ def test_a_policy_that_only_sees_pictures_is_served_and_touches_the_named_cube(m
     assert swapped["success"] >= 0.8
     assert swapped["plain_cube"] <= 0.2
     assert plain["stages"]["reach"] >= plain["success"]
+
+
+@needs_pictures
+def test_a_planner_beside_the_policy_is_heard(tmp_path):
+    made = CliRunner().invoke(app, ["make-demo-checkpoint", str(tmp_path / "demo")])
+    assert made.exit_code == 0, made.output
+    result = run(
+        *("--checkpoint", str(tmp_path / "demo/action")),
+        *("--planner", str(tmp_path / "demo/planner"), "--episodes", "1", "--json"),
+    )
+    assert result.exit_code == 0, result.output
+    (cell,) = json.loads(result.stdout)["cells"]
+    # random words, and one for each chunk
+    assert cell["subtasks_said"] > 3
+    assert cell["subtasks_agreed"] == 0
+
+
+def test_a_planner_needs_a_policy_beside_it():
+    result = run("--planner", "somewhere", "--episodes", "1")
+    assert result.exit_code == 2
+    assert "--planner needs --checkpoint" in result.stderr

@@ -16,7 +16,7 @@ from sim_robot.plant import Plant
 from sim_robot.robot import CUBES, LOWER_LIMITS, UPPER_LIMITS
 from sim_robot.scene_state import SceneState
 from sim_robot.starts import spread
-from sim_robot.tasks import RESTING, TASKS, Outcome
+from sim_robot.tasks import RESTING, TASKS, Outcome, holds
 
 CUBE_PLACES = ((0.33, 0.0, RESTING), (0.40, 0.12, RESTING), (0.27, -0.12, RESTING))
 
@@ -83,6 +83,27 @@ def test_at_the_cube_the_gripper_closes_and_with_it_in_the_fingers_it_rises():
     assert wanted.stage == "lift"
     assert wanted.is_closed
     assert wanted.point[2] > RESTING + 0.05
+
+
+@pytest.mark.parametrize(
+    ("aside", "above", "stage"),
+    [(0.02, 0.08, "grasp"), (0.04, 0.08, "reach"), (0.02, 0.12, "reach")],
+)
+def test_grasping_begins_where_the_cube_counts_as_reached(aside, above, stage):
+    x, y, z = CUBE_PLACES[0]
+    state = standing((x + aside, y, z + above))
+    assert intent(TASKS["pick"], "red_cube", seen(state)).stage == stage
+    assert holds(TASKS["pick"], "reach", "red_cube", state) == (stage == "grasp")
+
+
+def test_a_cube_that_is_up_is_still_lifted():
+    up = replace(
+        standing((0.33, 0.0, RESTING + 0.10), grip=0.46),
+        cubes=((0.33, 0.0, RESTING + 0.10), *CUBE_PLACES[1:]),
+        touched=frozenset({"red_cube"}),
+        gripped=frozenset({"red_cube"}),
+    )
+    assert intent(TASKS["pick"], "red_cube", seen(up)).stage == "lift"
 
 
 def test_a_gripper_that_closes_goes_on_although_the_hand_is_a_little_high():

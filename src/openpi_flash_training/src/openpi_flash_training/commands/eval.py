@@ -69,8 +69,8 @@ def evaluate(
     planner: Annotated[
         str | None,
         typer.Option(
-            help="With --checkpoint: serve this planner's checkpoint beside it, and count how often "
-            "its subtask names what the scripted expert would be about."
+            help="With --checkpoint: serve this planner's checkpoint beside it, and count how "
+            "often its subtask names what the scripted expert would be about."
         ),
     ] = None,
     robot_file: Annotated[
