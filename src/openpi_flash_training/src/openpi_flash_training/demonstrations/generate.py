@@ -19,6 +19,7 @@ from openpi_flash_training.demonstrations.episode import (
 )
 from openpi_flash_training.demonstrations.pictures import Pictures
 from openpi_flash_training.demonstrations.plans import DatasetPlan
+from openpi_flash_training.parent_process import end_with_parent
 from sim_robot.gl_backend import choose_gl_backend
 from sim_robot.plant import Plant
 
@@ -114,6 +115,7 @@ class _Worker:
 
 
 def _begin_worker() -> None:
+    end_with_parent()
     _Worker.plant = Plant()
 
 

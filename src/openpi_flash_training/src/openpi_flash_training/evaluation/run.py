@@ -14,6 +14,7 @@ from openpi_flash_training.evaluation.film import EpisodeCamera
 from openpi_flash_training.evaluation.policy import ExpertPolicy, Policy, PolicyFailedError
 from openpi_flash_training.evaluation.served_policy import ServedPolicy, ServerChoice
 from openpi_flash_training.evaluation.trial_result import TrialResult
+from openpi_flash_training.parent_process import end_with_parent
 from sim_robot.gl_backend import choose_gl_backend
 
 PolicyChoice = ServerChoice | None
@@ -90,6 +91,7 @@ class _Worker:
 
 
 def _begin_worker(choice: PolicyChoice) -> None:
+    end_with_parent()
     _Worker.choice = choice
 
 
