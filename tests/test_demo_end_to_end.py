@@ -102,7 +102,7 @@ def test_trained_weights_play_episodes_which_are_counted_and_recorded(tmp_path):
 
     # one that was broken off by the demo's end has no result, or is gone
     results = [result_of(path) for path in sorted(episodes.iterdir())]
-    counted = ["success" if e["is_success"] else "failure" for e in summary["episodes"]]
+    counted = ["success" if e["success"] else "failure" for e in summary["episodes"]]
     assert results[: len(counted)] == counted
     assert len(results) <= len(counted) + 1
 
