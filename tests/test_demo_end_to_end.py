@@ -77,11 +77,13 @@ def test_the_demo_passes_and_leaves_what_it_promises(tmp_path, transport):
 
 
 @pytest.mark.skipif(shipped_policy() is None, reason="no trained weights come with this checkout")
-def test_trained_weights_play_episodes_and_their_successes_are_counted(tmp_path):
+def test_trained_weights_play_episodes_which_are_counted_and_recorded(tmp_path):
+    episodes = tmp_path / "episodes"
     demo = subprocess.run(
         [
             *(sys.executable, "-m", "demo", "--headless", "--seconds", "20"),
             *("--prompt", "touch the blue cube", "--output", str(tmp_path)),
+            *("--record", str(episodes)),
         ],
         env={**os.environ, "PYTHONPATH": f"{ROOT}/examples:{os.environ.get('PYTHONPATH', '')}"},
         capture_output=True,
@@ -97,3 +99,15 @@ def test_trained_weights_play_episodes_and_their_successes_are_counted(tmp_path)
     )
     assert summary["episodes"]
     assert set(summary["exit_codes"].values()) == {0}
+
+    # one that was broken off by the demo's end has no result, or is gone
+    results = [result_of(path) for path in sorted(episodes.iterdir())]
+    counted = ["success" if e["success"] else "failure" for e in summary["episodes"]]
+    assert results[: len(counted)] == counted
+    assert len(results) <= len(counted) + 1
+
+
+def result_of(path):
+    with path.open("rb") as file:
+        facts = [record.metadata for record in make_reader(file).iter_metadata()]
+    return next(f["result"] for f in reversed(facts) if "result" in f)

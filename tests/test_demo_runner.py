@@ -108,6 +108,15 @@ def test_a_checkpoint_that_cannot_be_made_is_reported_with_its_reason(tmp_path):
     assert left_behind(tmp_path) == []
 
 
+def test_random_weights_play_no_episodes_that_could_be_recorded(tmp_path):
+    demo = start_demo(tmp_path, stand_in(tmp_path), "--record", str(tmp_path / "episodes"))
+    output, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 1
+    assert "error: --record records episodes, of which there are none" in output
+    assert left_behind(tmp_path) == []
+    assert not (tmp_path / "episodes").exists()
+
+
 def test_a_server_that_dies_at_start_is_named_with_its_last_words(tmp_path):
     then = "sys.exit('error: action_transport.quic_port: 5555 is in use')"
     demo = start_demo(tmp_path, stand_in(tmp_path, status=503, then=then))

@@ -24,6 +24,7 @@ def main() -> int:
         output=(arguments.output or default_output(datetime.datetime.now())).resolve(),
         cache=(arguments.cache or ROOT / "demo_output" / "cache").resolve(),
         film=arguments.film and arguments.film.resolve(),
+        record=arguments.record and arguments.record.resolve(),
         is_untrained=arguments.untrained,
         weights=arguments.weights and arguments.weights.resolve(),
     )

@@ -32,6 +32,7 @@ class Arguments:
     """None: those that come with the project, or random ones."""
     untrained: bool
     film: Path | None
+    record: Path | None
 
 
 def parse_arguments(arguments: Sequence[str]) -> Arguments:
@@ -87,6 +88,12 @@ def _parser() -> argparse.ArgumentParser:
         type=_gif,
         metavar="PATH.gif",
         help="also write the first 8 seconds as an animated GIF: camera images, joints, subtask",
+    )
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="DIR",
+        help="have the robot's node record each episode in this folder, for training",
     )
     parser.add_argument(
         "--prompt",

@@ -23,13 +23,14 @@ class EpisodePlayer:
     Args:
         domain: of ROS.
         order: task, cube and seed; the starts begin with its index.
+        is_recorded: whether the node records the episodes.
 
     Attributes:
         failure: why no more episodes are played; None: they are.
     """
 
-    def __init__(self, domain: int, order: EpisodeOrder) -> None:
-        self._domain, self._order = domain, order
+    def __init__(self, domain: int, order: EpisodeOrder, *, is_recorded: bool = False) -> None:
+        self._domain, self._order, self._is_recorded = domain, order, is_recorded
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._episodes: list[Episode] = []
@@ -58,7 +59,11 @@ class EpisodePlayer:
 
     def _run(self) -> None:
         referee = Referee(
-            self._domain, "/openpi/client_node", check=self._check, on_report=self._hear
+            self._domain,
+            "/openpi/client_node",
+            check=self._check,
+            on_report=self._hear,
+            is_recorded=self._is_recorded,
         )
         try:
             referee.configure()

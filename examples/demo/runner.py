@@ -52,6 +52,11 @@ CHECKPOINT_LIMIT = 300.0
 SEED = 7
 """Of the starts."""
 
+NOTHING_TO_RECORD = (
+    "--record records episodes, of which there are none: it needs trained weights and a prompt "
+    'that is a task, as in "touch the blue cube"'
+)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -67,6 +72,8 @@ class Options:
     """Where the checkpoint is kept between runs."""
     film: Path | None = None
     """Where a film of the run goes, if one is wanted."""
+    record: Path | None = None
+    """Where the node records the episodes, if it is to."""
     weights: Path | None = None
     """A checkpoint of the user's for the arm; None: the project's own, or random weights."""
     is_untrained: bool = False
@@ -125,6 +132,8 @@ class _Demo:
         ports = free_ports()
         policy = self._policy()
         order = order_of_prompt(self._options.prompt, SEED, 0) if policy.is_trained else None
+        if order is None and self._options.record is not None:
+            raise NotReadyError(NOTHING_TO_RECORD)
         self._start_server(policy, ports)
         # rclpy reads the environment when it is imported
         from demo.episodes import EpisodePlayer
@@ -138,7 +147,9 @@ class _Demo:
         ):
             self._start_robot(monitor)
             if order is not None:
-                self._player = EpisodePlayer(int(os.environ["ROS_DOMAIN_ID"]), order)
+                domain = int(os.environ["ROS_DOMAIN_ID"])
+                is_recorded = self._options.record is not None
+                self._player = EpisodePlayer(domain, order, is_recorded=is_recorded)
             try:
                 self._start_node(monitor, policy, ports)
                 self._watch(monitor)
@@ -152,6 +163,8 @@ class _Demo:
         if self._options.film is not None:
             self._draw_film(run, film, self._options.film)
         run = replace(run, exit_codes=dict(self._processes.exit_codes))
+        if self._options.record is not None:
+            self._terminal.say(f"  episodes recorded in {self._options.record}")
         return self._conclude(run, frames, policy)
 
     def _policy(self) -> ServedPolicy:
@@ -231,6 +244,8 @@ class _Demo:
             # episodes begin when their player says so
             "autostart": "true" if self._player is None else "false",
         }
+        if self._options.record is not None:
+            parameters["record_folder"] = str(self._options.record)
         arguments = [sys.executable, "-m", "openpi_flash_client_node", "--ros-args"]
         arguments += ["-r", "__ns:=/openpi", "--params-file", str(policy.node_file)]
         for name, value in parameters.items():

@@ -39,6 +39,7 @@ NAVIGATION = {
         "own-policy",
         "client",
         "reference-answers",
+        "walk-through",
         "datasets",
         "training",
         "training-losses",

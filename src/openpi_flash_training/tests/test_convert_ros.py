@@ -196,6 +196,34 @@ def test_the_recorders_facts_are_kept(tmp_path):
     assert data.episodes[0].facts["recorded.success"] is True
 
 
+def test_only_what_was_marked_as_a_success_is_kept(tmp_path):
+    marks = {"done": {"success": "true"}, "failed": {"success": "false"}, "unmarked": {}}
+    source = tmp_path / "runs"
+    source.mkdir()
+    for name, facts in marks.items():
+        arm = Arm(seconds=2, prompts=((0.0, name),))
+        write_mcap(source / f"{name}.mcap", arm.messages(), facts)
+    assert convert(source, tmp_path / "all").tasks == tuple(marks)
+    options = ("--robot", "sim_arm", "--only-successes", "--no-lint")
+    result = run("convert", source, tmp_path / "set", *options)
+    assert result.exit_code == 0, result.output
+    assert Dataset.open(tmp_path / "set").tasks == ("done",)
+    assert "failed.mcap: left out: it failed" in result.output
+    assert "unmarked.mcap: left out: nobody has marked it as a success" in result.output
+    copied = run("convert", tmp_path / "all", tmp_path / "copy", "--only-successes", "--no-lint")
+    assert copied.exit_code == 0, copied.output
+    assert Dataset.open(tmp_path / "copy").tasks == ("done",)
+
+
+def test_commands_that_hold_and_joints_of_one_message_are_not_reported_line_by_line(tmp_path):
+    source = write_mcap(tmp_path / "run.mcap", Arm(seconds=4, silent=(2.0, 2.3)).messages())
+    result = run("convert", source, tmp_path / "set", "--robot", "sim_arm", "--task", "t")
+    assert result.exit_code == 0, result.output
+    assert "observation/scene_image: 30 Hz" in result.output
+    assert "command:" not in result.output
+    assert sum("frames held" in line for line in result.output.splitlines()) == 1
+
+
 def three_runs(folder: Path) -> Path:
     folder.mkdir()
     for i in range(3):

@@ -78,6 +78,9 @@ PngOption = Annotated[bool, typer.Option("--png", help="Store images as PNG, not
 InterventionsOption = Annotated[
     bool, typer.Option("--only-interventions", help="Keep only what a person did.")
 ]
+SuccessesOption = Annotated[
+    bool, typer.Option("--only-successes", help="Keep only what was marked as a success.")
+]
 FlipGripOption = Annotated[
     bool, typer.Option("--flip-grip", help="Positronic: the recording's grip is 1 for open.")
 ]
@@ -111,6 +114,7 @@ def convert(
     image_size: ImageSizeOption = None,
     png: PngOption = False,
     only_interventions: InterventionsOption = False,
+    only_successes: SuccessesOption = False,
     flip_grip: FlipGripOption = False,
     skip_bad: SkipBadOption = False,
     version: Annotated[
@@ -143,6 +147,7 @@ def convert(
             image_size=image_size,
             png=png,
             only_interventions=only_interventions,
+            only_successes=only_successes,
             flip_grip=flip_grip,
             skip_bad=skip_bad,
             version=version,
@@ -167,6 +172,7 @@ def append(
     min_length: MinLengthOption = 1.0,
     image_size: ImageSizeOption = None,
     only_interventions: InterventionsOption = False,
+    only_successes: SuccessesOption = False,
     flip_grip: FlipGripOption = False,
     skip_bad: SkipBadOption = False,
     no_lint: NoLintOption = False,
@@ -199,6 +205,7 @@ def append(
             image_size=image_size,
             png=not info.video_keys,
             only_interventions=only_interventions,
+            only_successes=only_successes,
             flip_grip=flip_grip,
             skip_bad=skip_bad,
             version=info.version,
@@ -227,6 +234,7 @@ class _Wish:
     image_size: int | None
     png: bool
     only_interventions: bool
+    only_successes: bool
     flip_grip: bool
     skip_bad: bool
     version: str
@@ -259,14 +267,15 @@ def _run(wish: _Wish) -> None:
             robot_type=wish.robot or (f"positronic_{wish.codec}" if wish.codec else None),
             as_video=not wish.png,
             only_interventions=wish.only_interventions,
+            only_successes=wish.only_successes,
             version=wish.version,
         )
         again = {"append": wish.append, "skip_bad": wish.skip_bad}
         if kind == "lerobot":
-            _show(copy_dataset(wish.source, wish.out, options, **again), None)
+            _show(copy_dataset(wish.source, wish.out, options, **again), None, fps)
         else:
             readers, plan = _readers(wish, kind, paths)
-            _show(convert(readers, plan, wish.out, options, **again), len(paths))
+            _show(convert(readers, plan, wish.out, options, **again), len(paths), fps)
         _summary(wish.out, check=wish.check)
 
 
@@ -297,7 +306,7 @@ def _readers(wish: _Wish, kind: str, paths: list[Path]) -> tuple[Readers, PlanOf
     return ros_readers(paths, options)
 
 
-def _show(reports: Iterator[EpisodeReport], total: int | None) -> None:
+def _show(reports: Iterator[EpisodeReport], total: int | None, fps: int) -> None:
     for number, report in enumerate(reports, 1):
         of = "" if total is None else f"[{number}/{total}] "
         if not report.lengths:
@@ -309,16 +318,27 @@ def _show(reports: Iterator[EpisodeReport], total: int | None) -> None:
         if report.left_out:
             line += f", {report.left_out} left out"
         typer.echo(line)
-        for name, stream in report.streams.items():
-            if stream.held or stream.longest_gap > 2.5 / max(stream.rate, 1e-9) > 0:
-                typer.echo(
-                    f"    {name}: {stream.rate:.3g} Hz, {stream.held} frames held, longest gap "
-                    f"{stream.longest_gap:.2f} s"
-                )
+        for line in _held_streams(report, fps):
+            typer.echo(f"    {line}")
         for note in report.notes:
             typer.echo(f"    note: {note}")
         if report.problem:
             typer.echo(f"    the rest is left out: {report.problem}", err=True)
+
+
+def _held_streams(report: EpisodeReport, fps: int) -> list[str]:
+    """A line for each stream that frames had to wait for; once for the joints of one message."""
+    lines: dict[str, list[str]] = {}
+    for name, stream in report.streams.items():
+        # a gap within a frame changes nothing
+        longest = max(2.5 / max(stream.rate, 1e-9), 1 / fps)
+        if not stream.is_command and (stream.held or stream.longest_gap > longest):
+            said = (
+                f"{stream.rate:.3g} Hz, {stream.held} frames held, longest gap "
+                f"{stream.longest_gap:.2f} s"
+            )
+            lines.setdefault(said, []).append(name)
+    return [f"{', '.join(names)}: {said}" for said, names in lines.items()]
 
 
 def _summary(out: Path, *, check: bool) -> None:

@@ -77,9 +77,9 @@ def _lines(data: Dataset, summary: Summary, *, every_episode: bool) -> Iterator[
     for ranges in summary.ranges:
         width = max(len(ranges.key), *map(len, ranges.names))
         heads = ("min", "q01", "median", "q99", "max")
-        yield f"{ranges.key:<{width}}" + "".join(f"{head:>10}" for head in heads)
+        yield f"{ranges.key:<{width}}" + "".join(f" {head:>10}" for head in heads)
         for name, numbers in zip(ranges.names, ranges.quantiles.T, strict=True):
-            yield f"{name:<{width}}" + "".join(f"{number:>10.4g}" for number in numbers)
+            yield f"{name:<{width}}" + "".join(f" {number:>10.4g}" for number in numbers)
     if every_episode:
         yield f"{'episode':>7} {'frames':>7} {'s':>7}  task, source"
         for episode in data.episodes:

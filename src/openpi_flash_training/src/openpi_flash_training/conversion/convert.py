@@ -41,6 +41,7 @@ class ConvertOptions:
         robot_type: name of the robot.
         as_video: cameras as video; otherwise PNG.
         only_interventions: keep only what a person did.
+        only_successes: keep only what was marked as a success.
         video: how cameras are encoded.
         version: of the format.
     """
@@ -50,6 +51,7 @@ class ConvertOptions:
     robot_type: str | None = None
     as_video: bool = True
     only_interventions: bool = False
+    only_successes: bool = False
     video: VideoSettings = field(default_factory=VideoSettings)
     version: str = "v3.0"
 
@@ -118,6 +120,9 @@ def convert(
             there, of = done.get(source, (0, -1))
             if there == of:
                 yield EpisodeReport(source, problem="is in the dataset already")
+                continue
+            if options.only_successes and (why := not_a_success(_facts(episode))):
+                yield EpisodeReport(source, problem=why)
                 continue
             plan = plan_of(episode)
             frames = _frames(episode, plan, options)
@@ -307,6 +312,18 @@ def _said(feature: Feature | None) -> str:
 
 def _facts(episode: RecordedEpisode) -> dict[str, str | int | float | bool]:
     return {f"recorded.{name}": value for name, value in episode.facts.items()}
+
+
+def not_a_success(facts: Mapping[str, object]) -> str:
+    """Why an episode is not one that succeeded, by its facts; empty where it is.
+
+    Args:
+        facts: ``success`` of a dataset that was made by a script, ``recorded.success`` of a mark.
+    """
+    success = facts.get("recorded.success", facts.get("success"))
+    if success is None:
+        return "nobody has marked it as a success"
+    return "" if success is True else "it failed"
 
 
 def _why_empty(frames: Resampled, options: ConvertOptions) -> str:

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from openpi_flash_training.conversion.convert import ConvertOptions, EpisodeReport
+from openpi_flash_training.conversion.convert import (
+    ConvertOptions,
+    EpisodeReport,
+    not_a_success,
+)
 from openpi_flash_training.dataset.feature import Feature
 from openpi_flash_training.dataset.image_sequence import ImageSequence
 from openpi_flash_training.dataset.reader import Dataset
@@ -74,6 +78,9 @@ def copy_dataset(
         name = f"{source}: episode {episode.index}"
         if name in done:
             yield EpisodeReport(name, problem="is in the dataset already")
+            continue
+        if options.only_successes and (why := not_a_success(episode.facts)):
+            yield EpisodeReport(name, problem=why)
             continue
         frames = _frames(episode.length, data.fps, options.rule.fps)
         try:

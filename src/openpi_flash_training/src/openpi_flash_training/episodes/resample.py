@@ -15,7 +15,7 @@ The rule:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -60,6 +60,7 @@ class StreamReport:
             for a new one.
         skipped: samples that no frame shows, of the time that frames cover.
         longest_gap: longest time between two samples, s.
+        is_command: whether a sample holds until the next one, so that no gap is too long.
     """
 
     rate: float
@@ -67,6 +68,7 @@ class StreamReport:
     held: int
     skipped: int
     longest_gap: float
+    is_command: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,9 @@ def resample(
         fresh &= frames - times[newest(times, frames)] <= rule.max_gap_ns
     pieces = tuple(piece for piece in _runs(frames, fresh) if len(piece) >= rule.min_frames)
     kept = sum(len(piece) for piece in pieces)
-    streams = {name: _report(times, pieces, rule) for name, times in {**senses, **commands}.items()}
+    streams = {name: _report(times, pieces, rule) for name, times in senses.items()}
+    for name, times in commands.items():
+        streams[name] = replace(_report(times, pieces, rule), is_command=True)
     return Resampled(pieces, count - kept, streams)
 
 

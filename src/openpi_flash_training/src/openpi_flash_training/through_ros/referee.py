@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,6 +21,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image as ImageMessage
 from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
 
 from openpi_flash_msgs.msg import ActionChunk, PolicyStatus
 from openpi_flash_msgs.srv import SetPrompt
@@ -41,6 +43,9 @@ ASK_AGAIN_S = 15.0
 """After which a service is asked again: a server that has not discovered the asking node when it
 answers loses its answer."""
 
+DISCARD_S = 5.0
+"""How long an episode that was broken off has to be removed."""
+
 PICTURES = 2
 """Of each camera that show a new start before the robot may look."""
 
@@ -58,6 +63,7 @@ class Referee:
         node_name: of the policy's node, with its namespace.
         check: called while it waits; raises if a process has ended.
         on_report: told what is true in the scene.
+        is_recorded: whether the node records every episode, marked with how it ended.
     """
 
     def __init__(
@@ -67,13 +73,15 @@ class Referee:
         *,
         check: Callable[[], object],
         on_report: Callable[[SceneReport], object] = lambda _: None,
+        is_recorded: bool = False,
     ) -> None:
         self._check, self._on_report = check, on_report
         self._report: SceneReport | None = None
         self._reported_at = 0.0
         self._status: PolicyStatus | None = None
         self._course: Course | None = None
-        self._is_active = False
+        self._is_active = self._is_recording = False
+        self._is_recorded = is_recorded
         self._context = Context()
         rclpy.init(
             context=self._context,
@@ -95,6 +103,12 @@ class Referee:
         self._get_state = client(GetState, f"{node_name}/get_state")
         self._set_prompt = client(SetPrompt, f"{node_name}/set_prompt")
         self._set_parameters = client(SetParameters, f"{node_name}/set_parameters")
+        if is_recorded:
+            self._start, self._stop, self._discard = (
+                client(Trigger, f"{node_name}/record/{what}")
+                for what in ("start", "stop", "discard")
+            )
+            self._mark = client(SetBool, f"{node_name}/record/mark")
 
     def configure(self) -> None:
         """Wait for both nodes, and have the policy's node connect to its server."""
@@ -121,6 +135,7 @@ class Referee:
         number = 1 if self._report is None else self._report.episode + 1
         self._set(self._place, {"episode": str(order)})
         self._call(self._set_prompt, SetPrompt.Request(prompt=order.prompt, reset=True))
+        self._begin_recording()
         report = self._until(lambda: self._placed(number), "the cameras show no new start")
         course = Course(trial, report.state.time)
         self._bring_to(LifecycleState.PRIMARY_STATE_ACTIVE, Transition.TRANSITION_ACTIVATE)
@@ -133,11 +148,17 @@ class Referee:
             film = self._film(trial, course, camera)
         self._course = None
         self._raise_if_it_never_ran(course)
+        result = course.result(film)
+        self._end_recording(is_success=result.is_success)
         self._stand()
-        return course.result(film)
+        return result
 
     def close(self) -> None:
-        """Leave ROS."""
+        """Leave ROS; an episode that is recorded has no end, and is discarded."""
+        if self._is_recording:
+            self._check = lambda: None
+            with contextlib.suppress(PolicyFailedError):
+                self._call(self._discard, Trigger.Request(), DISCARD_S)
         self._executor.shutdown()
         self._node.destroy_node()
         rclpy.shutdown(context=self._context)
@@ -202,6 +223,23 @@ class Referee:
             self._bring_to(LifecycleState.PRIMARY_STATE_INACTIVE, Transition.TRANSITION_DEACTIVATE)
             self._is_active = False
 
+    def _begin_recording(self) -> None:
+        if not self._is_recorded:
+            return
+        # an answer that was lost is asked for again, and refused then
+        self._is_recording = True
+        answer = self._call(self._start, Trigger.Request())
+        if not answer.success and "is being recorded" not in answer.message:
+            self._is_recording = False
+            raise PolicyFailedError(f"the robot's node records no episode: {answer.message}")
+
+    def _end_recording(self, *, is_success: bool) -> None:
+        if not self._is_recording:
+            return
+        self._call(self._stop, Trigger.Request())
+        self._is_recording = False
+        self._call(self._mark, SetBool.Request(data=is_success))
+
     def _bring_to(self, state: int, transition: int) -> None:
         request = ChangeState.Request(transition=Transition(id=transition))
         if self._call(self._change, request).success:
@@ -216,9 +254,9 @@ class Referee:
             if not result.successful:
                 raise PolicyFailedError(f"a parameter is refused: {result.reason}")
 
-    def _call(self, client: Client, request: Any) -> Any:
+    def _call(self, client: Client, request: Any, seconds: float = ANSWER_S) -> Any:
         name = client.srv_name
-        self._until(client.service_is_ready, f"there is no service {name}")
+        self._until(client.service_is_ready, f"there is no service {name}", seconds)
         futures: list[Any] = []
         ask_at = time.monotonic()
 
@@ -229,14 +267,14 @@ class Referee:
                 ask_at = time.monotonic() + ASK_AGAIN_S
             return next((future for future in futures if future.done()), None)
 
-        return self._until(answered, f"no answer of {name}").result()
+        return self._until(answered, f"no answer of {name}", seconds).result()
 
-    def _until(self, value: Callable[[], Any], problem: str) -> Any:
+    def _until(self, value: Callable[[], Any], problem: str, seconds: float = ANSWER_S) -> Any:
         """Listen until there is a value."""
-        until = time.monotonic() + ANSWER_S
+        until = time.monotonic() + seconds
         while not (found := value()):
             if time.monotonic() > until:
-                raise PolicyFailedError(f"{problem} within {ANSWER_S:.0f} s")
+                raise PolicyFailedError(f"{problem} within {seconds:.0f} s")
             self._spin(0.1)
         return found
 
