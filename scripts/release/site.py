@@ -48,6 +48,7 @@ NAVIGATION = {
         "server",
         "server_config",
         "operate",
+        "security",
         "recording",
         "network",
         "docker",

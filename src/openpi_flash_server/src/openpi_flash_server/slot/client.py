@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One connection. Clients with one key share the device's time as one, and so do those of them at
-    one address.
+    """One connection.
+
+    Clients with one key share the device's time as one, and so do those of them at one address.
 
     Attributes:
         name: unique among all connections: `ip:port#connection`, or `pid=…,uid=…#connection`.
