@@ -10,6 +10,7 @@ from server_fakes import WAIT, FakePolicy
 
 from flash_transport import Superseded
 from openpi_flash_models.errors import ObservationError
+from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.session import owned_name, session_name
 
 KEYS = ["first-key", "second-key"]
@@ -146,3 +147,19 @@ def test_a_guessed_default_session_supersedes_nothing(serve, in_background):
         server.wait_until_waiting(2)
         server.policy.gate.set()
         assert [answer.result(WAIT) for answer in (first, second, third)] == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("10.0.0.9", "10.0.0.9"),
+        ("[2001:db8::1]", "2001:db8::/64"),
+        ("[2001:db8::2:3]", "2001:db8::/64"),
+        ("[2001:db8:0:1::1]", "2001:db8:0:1::/64"),
+        ("[fe80::1%eth0]", "fe80::/64"),
+        ("[::ffff:10.0.0.9]", "10.0.0.9"),
+        ("uid=1000", "uid=1000"),
+    ],
+)
+def test_the_addresses_of_one_ipv6_network_share_as_one_computer(address, network):
+    assert Client(f"{address}:1#1", address).network == network

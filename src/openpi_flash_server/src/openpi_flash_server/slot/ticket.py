@@ -59,7 +59,7 @@ class Ticket:
         is_awaited = not isinstance(session, PlanSession) or session.is_awaited
         object.__setattr__(self, "is_awaited", is_awaited)
         client = self.client
-        object.__setattr__(self, "owner", (client.key, client.address, client.name))
+        object.__setattr__(self, "owner", (client.key, client.network, client.name))
         object.__setattr__(self, "has_encoded_images", holds_images(self.work.observation))
 
     @property
