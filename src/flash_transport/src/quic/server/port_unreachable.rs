@@ -123,6 +123,7 @@ mod linux {
 
     /// SAFETY: `message` must have been filled by `recvmsg`.
     unsafe fn is_refusal(message: &libc::msghdr) -> bool {
+        // SAFETY: the kernel has made the headers and their lengths, which are checked below.
         unsafe {
             let mut header = libc::CMSG_FIRSTHDR(message);
             while let Some(found) = header.as_ref() {
