@@ -60,6 +60,24 @@ licences() {
   ! cargo deny --version >/dev/null 2>&1 || cargo deny --log-level error check bans licenses sources
 }
 
+# Known weaknesses of crates and packages, where the tools are installed. Without the network cargo-deny reads the
+# database that it fetched last; pip-audit asks for each package.
+advisories() {
+  local status=0
+  if cargo deny --version >/dev/null 2>&1; then
+    cargo deny --log-level error check advisories || cargo deny --offline --log-level error check advisories || status=1
+  else
+    echo "cargo deny is not installed on this machine: advisories of crates left out"
+  fi
+  if pip-audit --version >/dev/null 2>&1; then
+    uv export --quiet --locked --no-emit-workspace --no-group ros --no-hashes |
+      pip-audit --progress-spinner off --disable-pip --no-deps -r /dev/stdin || status=1
+  else
+    echo "pip-audit is not installed on this machine: advisories of packages left out"
+  fi
+  return "$status"
+}
+
 shell_syntax() {
   local file status=0
   for file in $(shell_scripts); do bash -n "$file" || status=1; done
@@ -72,6 +90,7 @@ checks_lint() {
   check "ruff check" ruff check --no-cache --quiet .
   check "mypy" types
   check "licences" licences
+  check "advisories" advisories
   check "cargo fmt" cargo fmt --all --check
   check "cargo clippy" clippy
 }

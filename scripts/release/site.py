@@ -49,6 +49,7 @@ NAVIGATION = {
         "server",
         "server_config",
         "operate",
+        "security",
         "recording",
         "network",
         "docker",

@@ -18,7 +18,7 @@ class Asked:
     """A request of a simulated client."""
 
     session: str
-    owner: tuple[str, str]
+    owner: tuple[int, str, str]
     sent_at: float
     rank: int = 0
     size: int = 1
@@ -42,6 +42,8 @@ class Client:
         jitter: s by which a request may be late.
         phase: s of the first request.
         address: of its computer; its own if empty.
+        connection: its own if empty.
+        api_key: the place of its key in the server's list.
         deadline: s that an answer is of use.
         key: requests with equal ones can share a call.
         is_awaited: whether it stands still without the answers.
@@ -55,6 +57,8 @@ class Client:
     rank: int = 0
     size: int = 1
     address: str = ""
+    connection: str = ""
+    api_key: int = 0
     deadline: float | None = None
     key: str = ""
     is_awaited: bool = True
@@ -116,7 +120,7 @@ class Simulation:
         deadline = None if client.deadline is None else self.now + client.deadline
         request = Asked(
             client.name,
-            (client.address or client.name, client.name),
+            (client.api_key, client.address or client.name, client.connection or client.name),
             self.now,
             client.rank,
             client.size,

@@ -25,7 +25,7 @@ class Waiting:
     deadline: float | None = None
     gone: bool = False
     size: int = 1
-    owner: tuple[str, ...] = ("10.0.0.5", "10.0.0.5:50000#1")
+    owner: tuple[int | str, ...] = (0, "10.0.0.5", "10.0.0.5:50000#1")
     rank: int = 0
     is_awaited: bool = True
 
@@ -125,6 +125,38 @@ def test_a_full_scheduler_refuses_the_newcomer_and_keeps_the_others():
     assert scheduler.submit(newcomer, 0.0) == [Dropped(newcomer, DropReason.FULL)]
     assert len(scheduler) == 2
     assert served(scheduler) == kept
+
+
+ROBOT = (0, "10.0.0.5", "10.0.0.5:1#1")
+GREEDY = {
+    "connection of its computer": (0, "10.0.0.5", "10.0.0.5:2#2"),
+    "computer of its key": (0, "10.0.0.6", "10.0.0.6:2#2"),
+    "key": (1, "10.0.0.5", "10.0.0.5:2#2"),
+}
+
+
+@pytest.mark.parametrize("greedy", GREEDY)
+def test_places_are_taken_from_the_key_computer_or_connection_that_holds_the_most(greedy):
+    scheduler = Scheduler(capacity=8)
+    for number in range(8):
+        scheduler.submit(Waiting(f"g{number}", owner=GREEDY[greedy]), 0.0)
+    for number in range(4):
+        robot = Waiting(f"r{number}", owner=ROBOT)
+        [drop] = scheduler.submit(robot, 0.0)
+        assert (drop.request.session, drop.reason) == (f"g{7 - number}", DropReason.FULL)
+    last = Waiting("r4", owner=ROBOT)
+    # both hold four: whoever comes last gives way
+    assert scheduler.submit(last, 0.0) == [Dropped(last, DropReason.FULL)]
+
+
+def test_many_computers_of_one_key_hold_as_many_places_as_one_of_another():
+    scheduler = Scheduler(capacity=8)
+    for number in range(8):
+        address = f"10.0.1.{number}"
+        scheduler.submit(Waiting(f"g{number}", owner=(1, address, f"{address}:1#1")), 0.0)
+    for number in range(4):
+        [drop] = scheduler.submit(Waiting(f"r{number}", owner=ROBOT), 0.0)
+        assert drop.request.session.startswith("g")
 
 
 def test_a_full_scheduler_still_takes_the_newest_of_a_session_that_waits():
@@ -286,7 +318,7 @@ def test_when_it_is_full_the_client_with_the_most_sessions_makes_room():
     many = [Waiting(name) for name in "abc"]
     for request in many:
         scheduler.submit(request, 0.0)
-    other = Waiting("other", owner=("10.0.0.6", "10.0.0.6:1#2"))
+    other = Waiting("other", owner=(0, "10.0.0.6", "10.0.0.6:1#2"))
     assert scheduler.submit(other, 0.0) == [Dropped(many[2], DropReason.FULL)]
     assert len(scheduler) == 3
 

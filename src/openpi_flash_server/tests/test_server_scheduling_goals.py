@@ -116,6 +116,26 @@ def test_a_robot_keeps_its_pace_beside_a_client_with_sixty_sessions(deadline):
     assert simulation.answered["robot"] >= 99
 
 
+GREEDY_AS = {
+    "another connection of the robot's computer": {"address": "robot", "connection": "greedy"},
+    "another computer": {"address": "greedy", "connection": "greedy"},
+    "sixty computers with another key": {"api_key": 1},
+}
+
+
+@pytest.mark.parametrize("greedy", GREEDY_AS)
+def test_sixty_sessions_delay_a_robot_as_little_as_one(greedy):
+    def beside(count):
+        robot = Client("robot", period=0.1, jitter=0.02, address="robot")
+        others = [Client(f"g{index}", **GREEDY_AS[greedy]) for index in range(count)]
+        options = {"duration": one_by_one, "capacity": 16}
+        return Simulation([robot, *others], **options).run(10.0)
+
+    one, many = beside(1), beside(60)
+    assert many.p99("robot") <= 1.3 * one.p99("robot")
+    assert many.answered["robot"] >= 0.99 * one.answered["robot"]
+
+
 def test_a_greedy_client_that_fills_every_place_keeps_nobody_out():
     robots = [Client(f"r{index}") for index in range(4)]
     greedy = [Client(f"g{index}", address="greedy") for index in range(100)]

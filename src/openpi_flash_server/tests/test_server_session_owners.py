@@ -10,6 +10,7 @@ from server_fakes import WAIT, FakePolicy
 
 from flash_transport import Superseded
 from openpi_flash_models.errors import ObservationError
+from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.session import owned_name, session_name
 
 KEYS = ["first-key", "second-key"]
@@ -85,7 +86,7 @@ def test_a_client_that_leaves_with_another_key_ends_no_session(serve, in_backgro
             assert ask(other, 2.0) == 2.0
         while not ended:
             threading.Event().wait(0.001)
-        assert ended == [owned_name("arm", 1)]
+        assert ended == [owned_name("arm", 1, "")]
         assert ask(robot, 3.0) == 3.0
 
 
@@ -112,5 +113,53 @@ def test_a_client_with_another_key_neither_resets_nor_cancels_a_request(serve, i
 
 def test_no_client_can_name_the_session_of_another_key():
     with pytest.raises(ObservationError, match="session"):
-        session_name(owned_name("arm", 1))
-    assert owned_name("arm", 0) == "arm"
+        session_name(owned_name("arm", 1, ""))
+    assert owned_name("arm", 0, "") == "arm"
+
+
+def test_no_client_can_name_the_session_of_another_connection():
+    default = "10.0.0.9:50000#1"
+    for name in (default, "[2001:db8::1]:50000#12", "pid=7,uid=1000#3"):
+        assert owned_name(name, 0, name) == name
+        assert owned_name(name, 0, "10.0.0.8:40000#2") != name
+        with pytest.raises(ObservationError, match="session"):
+            session_name(owned_name(name, 0, "10.0.0.8:40000#2"))
+
+
+def test_a_guessed_default_session_supersedes_nothing(serve, in_background):
+    server, connect = serve()
+
+    def infer(client, number, **named):
+        return client.infer({"state": np.full(2, number), **named}, WAIT)["actions"][0, 0]
+
+    heard = []
+    server.slot.subscribe(
+        lambda event: heard.append(event) if type(event).__name__ == "Received" else 0
+    )
+    with contextlib.ExitStack() as stack:
+        running, robot, other = (stack.enter_context(connect(api_key=KEYS[0])) for _ in range(3))
+        first = in_background(infer, running, 1.0)
+        assert server.policy.entered.acquire(timeout=WAIT)
+        second = in_background(infer, robot, 2.0)
+        server.wait_until_waiting(1)
+        # an attacker may know where the robot comes from
+        third = in_background(lambda: infer(other, 3.0, session=heard[1].client.name))
+        server.wait_until_waiting(2)
+        server.policy.gate.set()
+        assert [answer.result(WAIT) for answer in (first, second, third)] == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("10.0.0.9", "10.0.0.9"),
+        ("[2001:db8::1]", "2001:db8::/64"),
+        ("[2001:db8::2:3]", "2001:db8::/64"),
+        ("[2001:db8:0:1::1]", "2001:db8:0:1::/64"),
+        ("[fe80::1%eth0]", "fe80::/64"),
+        ("[::ffff:10.0.0.9]", "10.0.0.9"),
+        ("uid=1000", "uid=1000"),
+    ],
+)
+def test_the_addresses_of_one_ipv6_network_share_as_one_computer(address, network):
+    assert Client(f"{address}:1#1", address).network == network

@@ -21,6 +21,7 @@ __all__ = [
     "__version__",
     "decode_image",
     "encode_jpeg",
+    "image_size",
     "image_to_rgb",
     "jpeg_message",
     "packb",
@@ -94,6 +95,16 @@ def image_to_rgb(
 
     Raises:
         ImageError: an encoding that is not known, or less data than the rest asks for.
+    """
+
+def image_size(data: Buffer) -> tuple[int, int]:
+    """The rows and columns of a JPEG or PNG, read from its header; the rest may be damaged.
+
+    Args:
+        data: the file, or its beginning.
+
+    Raises:
+        ImageError: the header is no JPEG's and no PNG's.
     """
 
 def decode_image(
@@ -300,6 +311,12 @@ class TransportServer:
         Returns:
             For each its name, as in `next_client_events`; its session; name and version of its
             software, as it gave them, with control characters escaped.
+        """
+
+    def share_refusals(self, other: TransportServer) -> None:
+        """Counts wrong API keys together with `other`, a server of this process.
+
+        Trying keys on both is then no faster than on one. `other` keeps its counts.
         """
 
     def client_key(self, name: str) -> int | None:

@@ -12,15 +12,19 @@ pub struct Limits {
     /// Values of the whole message, map keys included: a value of one byte can become an object of
     /// a hundred.
     pub values: usize,
+    /// Maps, lists and arrays of the whole message: an empty map of one byte becomes an object of
+    /// 64 bytes, a scalar takes a call of numpy.
+    pub containers: usize,
 }
 
 impl Limits {
     /// Far above any observation (a dozen maps, some hundred values), far below what would slow a
-    /// server down.
+    /// server down: the costliest message takes some ten milliseconds and megabytes.
     pub const DEFAULT: Limits = Limits {
         bytes: 256 << 20,
         depth: 64,
-        values: 1 << 20,
+        values: 1 << 18,
+        containers: 1 << 14,
     };
 }
 
@@ -74,6 +78,7 @@ pub struct Reader<'a> {
     at: usize,
     depth: usize,
     values: usize,
+    containers: usize,
     limits: Limits,
 }
 
@@ -91,6 +96,7 @@ impl<'a> Reader<'a> {
             at: 0,
             depth: 0,
             values: 0,
+            containers: 0,
             limits,
         })
     }
@@ -227,20 +233,28 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn list(&self, length: usize) -> Result<Token<'a>, CodecError> {
+    fn list(&mut self, length: usize) -> Result<Token<'a>, CodecError> {
         self.container(length, 1)?;
         Ok(Token::List(length))
     }
 
-    fn map(&self, length: usize) -> Result<Token<'a>, CodecError> {
+    fn map(&mut self, length: usize) -> Result<Token<'a>, CodecError> {
         self.container(length, 2)?;
         Ok(Token::Map(length))
     }
 
-    fn container(&self, length: usize, bytes_each: u64) -> Result<(), CodecError> {
+    fn container(&mut self, length: usize, bytes_each: u64) -> Result<(), CodecError> {
         let needed = length as u64 * bytes_each;
         if needed > self.left() as u64 {
             return Err(self.truncated(needed));
+        }
+        self.containers += 1;
+        if self.containers > self.limits.containers {
+            return Err(CodecError::LengthOverLimit {
+                what: "maps, lists and arrays",
+                length: self.containers as u64,
+                limit: self.limits.containers as u64,
+            });
         }
         let values = self.values as u64 + needed;
         if values > self.limits.values as u64 {

@@ -63,6 +63,16 @@ pub fn decode_image(
     })
 }
 
+/// Rows and columns of a JPEG or a PNG, read from its header alone; the rest may be damaged.
+pub fn image_size(data: &[u8]) -> Result<(usize, usize), ImageError> {
+    // the header of an image that is too large for the smallest limit is in the error
+    match decode_image(data, None, 0) {
+        Err(ImageError::TooLarge { height, width, .. }) => Ok((height, width)),
+        Err(error) => Err(error),
+        Ok(image) => Ok((image.height, image.width)),
+    }
+}
+
 type Decode = fn(&Request<'_>) -> Result<RgbImage, Failure>;
 
 struct Request<'a> {

@@ -14,7 +14,7 @@ mod shape;
 mod tests;
 
 // The public interface is:
-pub use decode::{decode_image, RgbImage};
+pub use decode::{decode_image, image_size, RgbImage};
 pub use encoding::{encodings, Frame, FrameInfo};
 pub use error::ImageError;
 pub use jpeg::encode_jpeg;

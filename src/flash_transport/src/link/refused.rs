@@ -1,11 +1,11 @@
 //! Counts refused hellos by address, and delays the next ones. Pure: the time is an argument.
 //!
-//! Guessing keys costs an attacker a connection each and, after some wrong ones, seconds each.
-//! Another robot behind the same address is still admitted, only later. The server uses the same
-//! numbers over WebSocket.
+//! Guessing keys costs an attacker a connection each and, after some wrong ones, seconds each, also
+//! over many connections at once. Another robot behind the same address is still admitted, only
+//! later. The servers of one process share the numbers.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// This many refusals cause no delay: robots whose key was changed without notice.
@@ -14,12 +14,77 @@ const FREE_REFUSALS: u32 = 8;
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 /// Refusals of an address are forgotten after this time without another.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+/// Hellos of an address that are delayed at once; more are refused unjudged.
+const MOST_DELAYED: usize = 4;
 /// Most addresses that are remembered; the one refused longest ago is dropped.
 const MOST_ADDRESSES: usize = 1024;
+
+/// The refused addresses of all servers that share a clone of it.
+#[derive(Debug, Clone, Default)]
+pub struct SharedRefusals(Arc<Mutex<RefusedAddresses>>);
+
+/// When to judge a hello.
+#[derive(Debug)]
+pub enum Turn {
+    Now,
+    /// After this time; keep the guard until then.
+    Later(Duration, Delayed),
+    /// Too many of this address are delayed already.
+    Never,
+}
+
+/// One delayed hello of an address; counted until it is dropped.
+#[derive(Debug)]
+pub struct Delayed {
+    shared: SharedRefusals,
+    address: Arc<str>,
+}
+
+impl SharedRefusals {
+    /// Count a refused hello of `address`.
+    pub fn note(&self, address: &Arc<str>, now: Instant) {
+        self.lock().note(address, now);
+    }
+
+    /// When to judge the next hello of `address`, `longest` from now at the latest.
+    pub fn turn(&self, address: &Arc<str>, now: Instant, longest: Duration) -> Turn {
+        let mut refused = self.lock();
+        let delay = refused.delay(address, now, longest);
+        if delay.is_zero() {
+            return Turn::Now;
+        }
+        let delayed = refused.delayed.entry(address.clone()).or_default();
+        if *delayed >= MOST_DELAYED {
+            return Turn::Never;
+        }
+        *delayed += 1;
+        drop(refused);
+        let (shared, address) = (self.clone(), address.clone());
+        Turn::Later(delay, Delayed { shared, address })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, RefusedAddresses> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Delayed {
+    fn drop(&mut self) {
+        let mut refused = self.shared.lock();
+        match refused.delayed.get_mut(&self.address) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                refused.delayed.remove(&self.address);
+            }
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 pub struct RefusedAddresses {
     by_address: HashMap<Arc<str>, Refused>,
+    /// Hellos that wait; holds no zeros.
+    delayed: HashMap<Arc<str>, usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +184,26 @@ mod tests {
         ] {
             assert_eq!(delay(times), ms, "{times}");
         }
+    }
+
+    #[test]
+    fn many_hellos_at_once_are_delayed_a_few_at_a_time() {
+        let now = Instant::now();
+        let shared = SharedRefusals::default();
+        for _ in 0..20 {
+            shared.note(&address("10.0.0.7"), now);
+        }
+        let turn = |name| shared.clone().turn(&address(name), now, LONGEST);
+        let mut delayed: Vec<Turn> = (0..MOST_DELAYED).map(|_| turn("10.0.0.7")).collect();
+        assert!(delayed
+            .iter()
+            .all(|turn| matches!(turn, Turn::Later(delay, _) if *delay == LONGEST)));
+        assert!(matches!(turn("10.0.0.7"), Turn::Never));
+        assert!(matches!(turn("10.0.0.8"), Turn::Now));
+        delayed.pop();
+        assert!(matches!(turn("10.0.0.7"), Turn::Later(..)));
+        drop(delayed);
+        assert!(shared.lock().delayed.is_empty());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::hello::Hello;
 use super::keys::{ApiKey, ApiKeys};
 use super::limits::{Budget, ServerLimits};
 use super::queue::{Next, Queue};
-use super::refused::RefusedAddresses;
+use super::refused::{Delayed, SharedRefusals, Turn};
 use super::request::Request;
 use super::wire::{ErrorCode, Failure, ANSWER_OK};
 use crate::text::shown;
@@ -24,6 +24,8 @@ pub const WARMING_UP: &str = "the server warms up";
 pub const HELLO_SAID: &str = "this connection has said hello already";
 const KEY_WANTED: &str = "this server wants an api key";
 const KEY_UNKNOWN: &str = "this api key is not known here";
+const TOO_MANY_AT_ONCE: &str =
+    "this address gave wrong api keys, its next hellos are judged a few at a time; try again later";
 
 pub struct ServerCore {
     pub queue: Queue<Request>,
@@ -35,7 +37,7 @@ pub struct ServerCore {
     keys: ApiKeys,
     /// `None` while the policy loads.
     metadata_answer: Mutex<Option<Bytes>>,
-    refused: Mutex<RefusedAddresses>,
+    refused: Mutex<SharedRefusals>,
     /// By their names.
     connected: Mutex<HashMap<Arc<str>, ConnectedClient>>,
 }
@@ -110,10 +112,27 @@ impl ServerCore {
         self.queue.next(within)
     }
 
-    /// How long a hello from `address` waits before it is judged: zero, unless many from there were
-    /// refused.
-    pub fn hello_delay(&self, address: &str, now: Instant) -> Duration {
-        lock(&self.refused).delay(address, now, self.limits.hello_delay)
+    /// How long a hello of `peer` waits before it is judged, with a guard to keep until then: zero,
+    /// unless many of its address were refused. The error is the answer to one of too many that
+    /// wait already.
+    pub fn hello_delay(
+        &self,
+        peer: &PeerName,
+        now: Instant,
+    ) -> Result<(Duration, Option<Delayed>), Failure> {
+        let refused = lock(&self.refused).clone();
+        match refused.turn(&peer.address, now, self.limits.hello_delay) {
+            Turn::Now => Ok((Duration::ZERO, None)),
+            Turn::Later(delay, guard) => Ok((delay, Some(guard))),
+            Turn::Never => Err(self.refuse(ErrorCode::NotReady, TOO_MANY_AT_ONCE, peer)),
+        }
+    }
+
+    /// Count wrong keys together with `other`: trying them on several ports and sockets of a process
+    /// is no faster than on one.
+    pub fn share_refusals(&self, other: &ServerCore) {
+        let shared = lock(&other.refused).clone();
+        *lock(&self.refused) = shared;
     }
 
     /// Judge a hello, first byte excluded, and count the result.
@@ -323,8 +342,25 @@ mod tests {
         for _ in 0..8 {
             judge(&core, &hello(Some("wrong"), None));
         }
-        assert!(core.hello_delay("10.0.0.7", Instant::now()) > Duration::ZERO);
-        assert_eq!(core.hello_delay("10.0.0.8", Instant::now()), Duration::ZERO);
+        let delay = |core: &ServerCore| core.hello_delay(&peer(), Instant::now()).unwrap().0;
+        assert!(delay(&core) > Duration::ZERO);
+        let (port, socket) = (self::core(&["right"], None), self::core(&["right"], None));
+        assert_eq!(delay(&port), Duration::ZERO);
+        port.share_refusals(&core);
+        assert!(delay(&port) > Duration::ZERO);
+        assert_eq!(delay(&socket), Duration::ZERO);
+    }
+
+    #[test]
+    fn of_many_hellos_at_once_from_an_address_with_wrong_keys_a_few_are_judged() {
+        let core = core(&["right"], Some(&[0x80]));
+        for _ in 0..20 {
+            judge(&core, &hello(Some("wrong"), None));
+        }
+        let delay = || core.hello_delay(&peer(), Instant::now());
+        let delayed: Vec<_> = std::iter::from_fn(|| delay().ok()).collect();
+        assert_eq!(delayed.len(), 4);
+        assert_eq!(delay().unwrap_err().code, "not_ready");
     }
 
     #[test]

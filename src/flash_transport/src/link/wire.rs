@@ -144,6 +144,7 @@ pub(crate) const SMALL_MAP: Limits = Limits {
     bytes: 64 << 10,
     depth: 8,
     values: 1024,
+    containers: 1024,
 };
 
 /// Longest message of a [`Failure`]: enough for a traceback, not for an image.

@@ -15,6 +15,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(resize_with_pad, module)?)?;
     module.add_function(wrap_pyfunction!(image_to_rgb, module)?)?;
     module.add_function(wrap_pyfunction!(decode_image, module)?)?;
+    module.add_function(wrap_pyfunction!(image_size, module)?)?;
     module.add_function(wrap_pyfunction!(encode_jpeg, module)?)?;
     module.add_function(wrap_pyfunction!(jpeg_message, module)?)
 }
@@ -97,6 +98,14 @@ fn image_to_rgb<'py>(
         py.detach(|| frame.write_rgb(out));
     }
     Ok(out)
+}
+
+/// Rows and columns of a JPEG or PNG, read from its header.
+#[pyfunction]
+fn image_size(data: &Bound<'_, PyAny>) -> PyResult<(usize, usize)> {
+    let data = byte_view(data)?;
+    let data = data.try_readonly()?;
+    Ok(image::image_size(data.as_slice()?)?)
 }
 
 /// Decode a JPEG or PNG into a new uint8 array `[height, width, 3]`. An image of an 8K camera has 100 MB.

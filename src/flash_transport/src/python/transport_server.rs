@@ -73,6 +73,12 @@ impl TransportServer {
         self.server.core().key_of(name)
     }
 
+    /// Count wrong keys together with another server of this process, so that trying them on both is
+    /// no faster than on one.
+    fn share_refusals(&self, other: &TransportServer) {
+        self.server.core().share_refusals(other.server.core());
+    }
+
     /// Answer hellos with `metadata` from now on: the policy is loaded.
     fn set_metadata(&self, py: Python<'_>, metadata: &Bound<'_, PyDict>) -> PyResult<()> {
         self.server

@@ -117,13 +117,24 @@ def test_both_halves_pack_any_value_to_the_same_bytes_or_refuse_it_in_the_same_w
     "message",
     [
         # as many values as a message may have, and one more
-        b"\xdd" + (2**20 - 1).to_bytes(4, "big") + b"\xc0" * (2**20 - 1),
-        b"\xdd" + (2**20).to_bytes(4, "big") + b"\xc0" * 2**20,
+        b"\xdd" + (2**18 - 1).to_bytes(4, "big") + b"\xc0" * (2**18 - 1),
+        b"\xdd" + (2**18).to_bytes(4, "big") + b"\xc0" * 2**18,
+        # as many maps, and one more
+        b"\xdc" + (2**14 - 1).to_bytes(2, "big") + b"\x80" * (2**14 - 1),
+        b"\xdc" + (2**14).to_bytes(2, "big") + b"\x80" * 2**14,
         b"\x91" * 64,
         b"\x91" * 65 + b"\xc0",
         b"\x82\xc4\x0b__ndarray__" + b"\x91" * 100_000 + b"\x90\xa0",
     ],
-    ids=["values", "too many values", "cut off at depth", "too deep", "deep and passed over"],
+    ids=[
+        "values",
+        "too many values",
+        "maps",
+        "too many maps",
+        "cut off at depth",
+        "too deep",
+        "deep and passed over",
+    ],
 )
 def test_both_halves_have_the_same_limits(message):
     results = [outcome(half.unpackb, message) for half in (pure, _native)]

@@ -11,6 +11,7 @@ from flash_transport.pure.native_only import (
     TransportServer,
     decode_image,
     encode_jpeg,
+    image_size,
     jpeg_message,
 )
 from flash_transport.pure.native_only import MissingQuicPolicy as FlashTransportPolicy
@@ -29,6 +30,7 @@ __all__ = [
     "__version__",
     "decode_image",
     "encode_jpeg",
+    "image_size",
     "image_to_rgb",
     "jpeg_message",
     "packb",

@@ -15,6 +15,7 @@ __all__ = [
     "TransportServer",
     "decode_image",
     "encode_jpeg",
+    "image_size",
     "jpeg_message",
 ]
 
@@ -63,6 +64,11 @@ def decode_image(*_arguments: Any, **_options: Any) -> NoReturn:
 def encode_jpeg(*_arguments: Any, **_options: Any) -> NoReturn:
     """Encode an RGB image as JPEG: needs the compiled half of this package."""
     raise NativeMissing("encode_jpeg", PURE_REASON)
+
+
+def image_size(*_arguments: Any, **_options: Any) -> NoReturn:
+    """The size of a JPEG or PNG: needs the compiled half of this package."""
+    raise NativeMissing("image_size", PURE_REASON)
 
 
 def jpeg_message(*_arguments: Any, **_options: Any) -> NoReturn:

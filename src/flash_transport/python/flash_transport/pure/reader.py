@@ -19,8 +19,10 @@ MAX_BYTES = 256 << 20
 """Bytes of the whole message."""
 MAX_DEPTH = 64
 """Depth of nested maps and lists."""
-MAX_VALUES = 1 << 20
+MAX_VALUES = 1 << 18
 """Values of the whole message, map keys included."""
+MAX_CONTAINERS = 1 << 14
+"""Maps, lists and arrays of the whole message."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Reader:
         self.at = 0
         self._depth = 0
         self._values = 0
+        self._containers = 0
 
     def descend(self) -> None:
         """Enters a map or list; each `descend` needs its `ascend`."""
@@ -134,6 +137,9 @@ class Reader:
     def _check_container(self, values: int) -> None:
         if values > self._left():
             raise self._truncated(values)
+        self._containers += 1
+        if self._containers > MAX_CONTAINERS:
+            raise _over_limit("maps, lists and arrays", self._containers, MAX_CONTAINERS)
         if self._values + values > MAX_VALUES:
             raise _over_limit("values", self._values + values, MAX_VALUES)
 

@@ -40,6 +40,22 @@ fn too_many_values_are_refused() {
 }
 
 #[test]
+fn too_many_maps_and_lists_are_refused() {
+    let limits = Limits {
+        containers: 4,
+        ..Limits::DEFAULT
+    };
+    // a list, and within it maps, lists or arrays
+    assert!(Value::decode(&bytes("93809080"), limits).is_ok());
+    let error = CodecError::LengthOverLimit {
+        what: "maps, lists and arrays",
+        length: 5,
+        limit: 4,
+    };
+    assert_eq!(Value::decode(&bytes("9480908090"), limits), Err(error));
+}
+
+#[test]
 fn skipped_entries_count_as_values() {
     // {__ndarray__: true, data: <list of 9>}: the walk skips what it does not need
     let limits = Limits {
@@ -100,7 +116,13 @@ fn deep_values_that_are_passed_over_need_no_stack() {
         "82 c40b5f5f6e6461727261795f5f {}90 a0",
         "91".repeat(400_000)
     );
-    assert!(matches!(refused(&message), CodecError::Truncated { .. }));
+    let limits = Limits {
+        values: usize::MAX,
+        containers: usize::MAX,
+        ..Limits::DEFAULT
+    };
+    let refused = Value::decode(&bytes(&message), limits).unwrap_err();
+    assert!(matches!(refused, CodecError::Truncated { .. }));
 }
 
 #[test]

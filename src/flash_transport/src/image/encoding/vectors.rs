@@ -20,6 +20,8 @@ pub(super) fn convert<C: Convert>(samples: &Samples<'_>, out: &mut [u8]) {
 
 /// The same code for vectors with byte shuffles, which every x86 of the last ten years has (and
 /// every aarch64): 0.04 ms instead of 0.3 for bgr8 at 640x480.
+///
+/// SAFETY: the processor must have AVX2.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 unsafe fn convert_avx2<C: Convert>(samples: &Samples<'_>, out: &mut [u8]) {

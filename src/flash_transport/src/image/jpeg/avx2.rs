@@ -13,17 +13,19 @@ impl Numbers for Avx2 {
 
     #[inline(always)]
     fn sum(one: Self::Row, other: Self::Row) -> Self::Row {
-        // SAFETY: uses registers only, as all calls below without a comment of their own.
+        // SAFETY: uses registers only.
         unsafe { _mm256_add_epi16(one, other) }
     }
 
     #[inline(always)]
     fn difference(one: Self::Row, other: Self::Row) -> Self::Row {
+        // SAFETY: uses registers only.
         unsafe { _mm256_sub_epi16(one, other) }
     }
 
     #[inline(always)]
     fn product(row: Self::Row, factor: i16) -> Self::Row {
+        // SAFETY: uses registers only.
         unsafe { _mm256_mulhrs_epi16(row, _mm256_set1_epi16(factor)) }
     }
 }
@@ -37,6 +39,7 @@ impl Arithmetic for Avx2 {
 
     #[inline(always)]
     fn all(number: i16) -> Self::Row {
+        // SAFETY: uses registers only.
         unsafe { _mm256_set1_epi16(number) }
     }
 
@@ -69,16 +72,19 @@ impl Arithmetic for Avx2 {
 
     #[inline(always)]
     fn share(row: Self::Row, factor: u16) -> Self::Row {
+        // SAFETY: uses registers only.
         unsafe { _mm256_mulhi_epu16(row, _mm256_set1_epi16(factor as i16)) }
     }
 
     #[inline(always)]
     fn without_bits<const BITS: i32>(row: Self::Row) -> Self::Row {
+        // SAFETY: uses registers only.
         unsafe { _mm256_srli_epi16::<BITS>(row) }
     }
 
     #[inline(always)]
     fn transposed([r0, r1, r2, r3, r4, r5, r6, r7]: [Self::Row; 8]) -> [Self::Row; 8] {
+        // SAFETY: uses registers only.
         unsafe {
             let (a0, a1) = (_mm256_unpacklo_epi16(r0, r1), _mm256_unpackhi_epi16(r0, r1));
             let (a2, a3) = (_mm256_unpacklo_epi16(r2, r3), _mm256_unpackhi_epi16(r2, r3));
@@ -103,6 +109,7 @@ impl Arithmetic for Avx2 {
 
     #[inline(always)]
     fn quotient(row: Self::Row, rounding: Self::Row, factor: i16, shift: u32) -> Self::Row {
+        // SAFETY: uses registers only.
         unsafe {
             let size = _mm256_add_epi16(_mm256_abs_epi16(row), rounding);
             let quotient = Self::product(_mm256_srli_epi16::<1>(size), factor);
@@ -118,6 +125,7 @@ impl Arithmetic for Avx2 {
             unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), *row) };
         }
         pair.places = [0; 2];
+        // SAFETY: uses registers only.
         unsafe {
             // saturates, so that only zero becomes zero
             let bytes = [

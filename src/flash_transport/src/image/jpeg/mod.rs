@@ -74,6 +74,8 @@ fn has_wide_vectors() -> bool {
 }
 
 /// The same code for wider vectors.
+///
+/// SAFETY: the processor must have AVX2 and BMI1.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,bmi1")]
 unsafe fn tokenize_avx2(pixels: &[u8], image: ImageShape, quantizer: Quantizer) -> Tokens {

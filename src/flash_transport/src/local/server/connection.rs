@@ -204,7 +204,13 @@ impl Connection<'_> {
             self.refuse(id, ErrorCode::BadRequest, HELLO_SAID);
             return Ok(());
         }
-        thread::sleep(core.hello_delay(&self.peer.name.address, Instant::now()));
+        match core.hello_delay(&self.peer.name, Instant::now()) {
+            Ok((delay, _guard)) => thread::sleep(delay),
+            Err(failure) => {
+                self.peer.answer(id, &failure.encode());
+                return Err(Over);
+            }
+        }
         match core.judge_hello(&body, &self.peer.name, Instant::now()) {
             HelloOutcome::Malformed(failure) => {
                 self.peer.answer(id, &failure.encode());

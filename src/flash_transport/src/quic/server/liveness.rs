@@ -35,12 +35,17 @@ pub(super) fn refused(shared: &Shared, address: SocketAddr) {
     }
 }
 
-/// `successor` continues a session. Another connection of it probably belongs to the same client
-/// before a restart, and is closed if it stays silent. It is not closed if it sends: two clients
-/// with one session would otherwise close each other's connections for ever.
+/// `successor` continues a session. Another connection of it with the same key probably belongs to
+/// the same client before a restart, and is closed if it stays silent. It is not closed if it sends:
+/// two clients with one session would otherwise close each other's connections for ever.
 pub(super) fn take_over_session(shared: &Arc<Shared>, successor: &Peer, session: &Arc<str>) {
+    let key = shared.core.key_of(&successor.name.name);
     for peer in shared.peers.all() {
-        if peer.number == successor.number || peer.session().as_ref() != Some(session) {
+        // A session that bears its connection's name was not named: nobody continues it.
+        let is_same = peer.session().as_ref() == Some(session)
+            && **session != *peer.name.name
+            && shared.core.key_of(&peer.name.name) == key;
+        if peer.number == successor.number || !is_same {
             continue;
         }
         let shared = shared.clone();

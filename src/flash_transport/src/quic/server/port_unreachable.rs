@@ -123,6 +123,7 @@ mod linux {
 
     /// SAFETY: `message` must have been filled by `recvmsg`.
     unsafe fn is_refusal(message: &libc::msghdr) -> bool {
+        // SAFETY: the kernel has made the headers and their lengths, which are checked below.
         unsafe {
             let mut header = libc::CMSG_FIRSTHDR(message);
             while let Some(found) = header.as_ref() {
@@ -151,13 +152,16 @@ mod linux {
     /// SAFETY: `name` must hold an address of the family that it names.
     unsafe fn address(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
         let name = std::ptr::from_ref(name);
+        // SAFETY: it is a reference's.
         match c_int::from(unsafe { (*name).ss_family }) {
             libc::AF_INET => {
+                // SAFETY: the family says that it is one.
                 let name = unsafe { &*name.cast::<libc::sockaddr_in>() };
                 let ip = u32::from_be(name.sin_addr.s_addr).into();
                 Some(SocketAddrV4::new(ip, u16::from_be(name.sin_port)).into())
             }
             libc::AF_INET6 => {
+                // SAFETY: as above.
                 let name = unsafe { &*name.cast::<libc::sockaddr_in6>() };
                 let ip = name.sin6_addr.s6_addr.into();
                 let port = u16::from_be(name.sin6_port);

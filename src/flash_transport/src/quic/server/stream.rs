@@ -180,10 +180,20 @@ async fn answer_hello(shared: &Arc<Shared>, peer: &Peer, send: &mut SendStream, 
         return answer(shared, peer, send, failure.encode()).await;
     }
     let is_resumed = !*peer.established.borrow();
-    let delay = core.hello_delay(&peer.name.address, Instant::now());
-    // even a sleep of zero lasts until the timer's next millisecond
-    if !delay.is_zero() {
-        sleep(delay).await;
+    match core.hello_delay(&peer.name, Instant::now()) {
+        Ok((delay, _guard)) => {
+            // even a sleep of zero lasts until the timer's next millisecond
+            if !delay.is_zero() {
+                sleep(delay).await;
+            }
+        }
+        Err(failure) => {
+            peer.hello.send_replace(HelloState::Refused);
+            let _ = timeout(FLUSH_TIME, answer(shared, peer, send, failure.encode())).await;
+            return peer
+                .connection
+                .close(Signal::Done.into(), failure.message.as_bytes());
+        }
     }
     if peer.connection.close_reason().is_some() {
         // Welcome after its end, it would be listed for ever.

@@ -28,6 +28,7 @@ from openpi_flash_server.config.field_problem import look_up, problem_at
 from openpi_flash_server.config.field_types import Text
 from openpi_flash_server.config.files import KEY_RULE, is_key, state_directory, user_path
 from openpi_flash_server.config.key_file import keys_of_file
+from openpi_flash_server.config.limit_settings import LimitSettings
 from openpi_flash_server.config.listen_address import is_loopback, listen_address
 from openpi_flash_server.config.live_prompts import Prompts
 from openpi_flash_server.config.model_settings import LIVE, Settings
@@ -71,6 +72,7 @@ class ServerConfig(Settings):
     )
     positronic: PositronicSettings = PositronicSettings()
     recording: RecordingSettings = RecordingSettings()
+    limits: LimitSettings = LimitSettings()
     admin: AdminSettings = AdminSettings()
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info",

@@ -13,6 +13,7 @@ from openpi_flash_server.serving.traffic import Traffic
 from openpi_flash_server.slot.event_log import EventLog
 from openpi_flash_server.slot.gate import Gate
 from openpi_flash_server.slot.life import Stage
+from openpi_flash_server.slot.request_limits import RequestLimits
 from openpi_flash_server.slot.runner import Handler
 from openpi_flash_server.slot.slot import Slot
 from openpi_flash_server.transports.websocket.positronic_protocol import SESSION_PATH
@@ -48,6 +49,7 @@ class CheckpointSlot:
         max_wait: how long a request waits for others to share its batch, s.
         give_up_after: how long a batch may run before its requests fail, s; None for ever.
         links: of the action slot's port.
+        limits: of each observation.
         clock: monotonic seconds.
 
     Attributes:
@@ -67,6 +69,7 @@ class CheckpointSlot:
         max_wait: float,
         give_up_after: float | None,
         links: Callable[[], Links],
+        limits: RequestLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = f"action-{checkpoint}"
@@ -74,7 +77,13 @@ class CheckpointSlot:
         self._links = links
         self._loaded: LoadedCheckpoint | None = None
         self.metadata: Mapping[str, Any] | None = None
-        self.slot = Slot(self.name, max_wait=max_wait, give_up_after=give_up_after, clock=clock)
+        self.slot = Slot(
+            self.name,
+            max_wait=max_wait,
+            give_up_after=give_up_after,
+            limits=limits or RequestLimits(),
+            clock=clock,
+        )
         self.traffic = Traffic(self.name, clock)
         self.slot.subscribe(EventLog(self.name))
         self.slot.subscribe(self.traffic.count)

@@ -28,6 +28,7 @@ from openpi_flash_server.slot.voice import Listener
 from openpi_flash_server.transports.certificate import KeptCertificate, OwnCertificate
 from openpi_flash_server.transports.client_events import ClientListener
 from openpi_flash_server.transports.local import LocalTransport
+from openpi_flash_server.transports.native_transport import NativeTransport
 from openpi_flash_server.transports.quic import CertificateError, QuicTransport
 from openpi_flash_server.transports.transport import Transport
 from openpi_flash_server.transports.websocket.listener import WebsocketTransport
@@ -72,7 +73,10 @@ class Endpoint:
         self._host = config.host
         self._listeners = tuple(client_listeners)
         self.slot = Slot(
-            name, max_wait=_max_wait(config, name), give_up_after=_give_up_after(config, name)
+            name,
+            max_wait=_max_wait(config, name),
+            give_up_after=_give_up_after(config, name),
+            limits=config.limits.of_a_request,
         )
         self.slot.subscribe(EventLog(name))
         self.traffic = Traffic(name, self.slot.clock)
@@ -134,6 +138,11 @@ class Endpoint:
             reason = error.strerror if isinstance(error, OSError) else error
             raise StartError(f"{self.name}_transport.unix_socket_path: {reason}") from error
         self.transports.append(self.local)
+
+    @property
+    def native_transports(self) -> list[NativeTransport]:
+        """Those of `flash_transport`."""
+        return [each for each in self.transports if isinstance(each, NativeTransport)]
 
     def serve_with(
         self,

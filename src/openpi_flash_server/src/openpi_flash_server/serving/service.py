@@ -96,6 +96,7 @@ class Service:
                     **endpoint.addresses,
                     certificate_sha256=endpoint.quic.fingerprint,
                 )
+            self._share_refusals()
             if config.action is not None:
                 self._hold_sessions(self._allow_swaps("action", config.action, self._load_action))
             if config.planner is not None:
@@ -115,6 +116,16 @@ class Service:
                 "127.0.0.1",
                 host=config.host,
             )
+
+    def _share_refusals(self) -> None:
+        """Lets all ports and sockets count wrong API keys together."""
+        transports = [
+            transport
+            for endpoint in self.endpoints.values()
+            for transport in endpoint.native_transports
+        ]
+        for transport in transports[1:]:
+            transport.share_refusals(transports[0])
 
     def load(self) -> None:
         """Loads and warms up every model, then lets clients in; minutes for a large model.
@@ -220,6 +231,7 @@ class Service:
                 max_wait=endpoint.slot.max_wait,
                 give_up_after=swap.settings.watchdog_s or None,
                 links=endpoint.links,
+                limits=self._config.limits.of_a_request,
             )
 
         if self._config.positronic.codec is not None:

@@ -1,9 +1,9 @@
 """Shares a device among those who wait for it. Pure.
 
-Start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM 1996) in a tree: computers, connections of a
-computer, sessions of a connection. At each level, whoever waits gets as much of the device as the
-others there, so that many sessions of one client do not slow down another client. Within `lag` the
-caller is free to choose, for example the earliest deadline.
+Start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM 1996) in a tree: API keys, computers of a key,
+connections of a computer, sessions of a connection. At each level, whoever waits gets as much of
+the device as the others there, so that many sessions of one client do not slow down another client.
+Within `lag` the caller is free to choose, for example the earliest deadline.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
 
 Path = tuple[Hashable, ...]
-"""From the computer down to the session."""
+"""From the API key down to the session."""
 
-LAG = 1.0
-"""Observations that one may be ahead of another who waits: smaller than any unfairness that a
-client notices, large enough for deadlines to decide among clients that send equally often."""
+LAG = 0.5
+"""Observations that one may be ahead of another who waits, for deadlines to decide among those who
+are level: less than one, so that no deadline puts a client ahead of another twice in a row."""
 
 MAX_NODES = 8192
 """Whoever was served longest ago is forgotten, and starts anew beside those who wait."""
@@ -36,7 +36,7 @@ class FairShare:
 
         Args:
             path: who begins.
-            waiting: who waits already; their computers and connections had no pause.
+            waiting: who waits already; their keys, computers and connections had no pause.
         """
         busy = {node for other in waiting for node, _ in _nodes(other)}
         for node, parent in _nodes(path):

@@ -12,6 +12,7 @@ from openpi_flash_server.slot.answer import Answer, Failure
 from openpi_flash_server.slot.batch_request import parse_works
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.failures import bad_request, internal
+from openpi_flash_server.slot.request_limits import RequestLimits
 from openpi_flash_server.slot.session import owned_name
 from openpi_flash_server.slot.ticket import Ticket
 from openpi_flash_server.slot.work import Work, with_seed
@@ -22,14 +23,16 @@ class Intake:
 
     Args:
         clock: monotonic seconds.
+        limits: of each observation.
 
     Attributes:
         seeds: a new seed for each request without seed and noise, so that it can be repeated; may
             be called from any thread. None leaves them without.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], limits: RequestLimits) -> None:
         self._clock = clock
+        self._limits = limits
         self.seeds: Callable[[], int] | None = None
 
     def ticket(
@@ -56,8 +59,9 @@ class Intake:
         """
         try:
             works, is_batch = parse_works(decode(), session=session)
-            if client.key:
-                works = _owned(works, client)
+            for work in works:
+                self._limits.check(work)
+            works = _owned(works, client)
         except Exception as error:
             expected = isinstance(error, CodecError | ObservationError)
             return bad_request(error) if expected else internal(error)
@@ -80,5 +84,7 @@ class Intake:
 def _owned(works: tuple[Work, ...], client: Client) -> tuple[Work, ...]:
     session = works[0].session
     assert isinstance(session, str)
-    owned = owned_name(session, client.key)
+    owned = owned_name(session, client.key, client.name)
+    if owned == session:
+        return works
     return tuple(dataclasses.replace(work, session=owned) for work in works)

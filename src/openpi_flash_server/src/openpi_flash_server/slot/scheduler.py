@@ -48,7 +48,7 @@ class Schedulable(Protocol):
 
     @property
     def owner(self) -> Path:
-        """Who shares the device: computer, connection."""
+        """Who shares the device and the places: API key, computer, connection."""
 
     @property
     def rank(self) -> int:
@@ -157,7 +157,7 @@ class Scheduler(Generic[R]):
 
     Args:
         capacity: how many sessions may wait at once. Beyond it, a request of a lower class, or of
-            the client with the most waiting requests, is refused.
+            the key, computer and connection with the most waiting requests, is refused.
         max_wait: how long a request that could run waits for others to share its batch, s.
 
     Attributes:
@@ -431,18 +431,20 @@ class Scheduler(Generic[R]):
         self._look_again = at if self._look_again is None else min(self._look_again, at)
 
     def _least_entitled(self, newcomer: R) -> R:
-        """Whom to refuse: the lowest class first, then the client with the most requests."""
+        """Whom to refuse: the newest of the lowest class, of whoever holds the most places there.
+
+        Counted from the first owner down: of the key with the most, the computer with the most,
+        then the connection.
+        """
         requests = [*self.waiting, newcomer]
-        counts = Counter((request.rank, request.owner[:1]) for request in requests)
-        # of equals the last in the list, which came last
-        return max(
-            enumerate(requests),
-            key=lambda each: (
-                each[1].rank,
-                counts[each[1].rank, each[1].owner[:1]],
-                each[0],
-            ),
-        )[1]
+        lowest = max(request.rank for request in requests)
+        left = [request for request in requests if request.rank == lowest]
+        for depth in range(1, len(newcomer.owner) + 1):
+            counts = Counter(request.owner[:depth] for request in left)
+            # of equals the one that came last
+            most = max(reversed(left), key=lambda request: counts[request.owner[:depth]])
+            left = [request for request in left if request.owner[:depth] == most.owner[:depth]]
+        return left[-1]
 
     def _drop_expired(self, now: float) -> list[Dropped[R]]:
         dropped = [

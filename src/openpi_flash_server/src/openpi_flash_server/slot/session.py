@@ -5,6 +5,7 @@ Clients choose names. A part of the server has no name, so that no client can im
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,14 +55,20 @@ class ShadowSession:
 Session = str | PlanSession | ShadowSession
 
 
-def owned_name(name: str, key: int) -> str:
+def owned_name(name: str, key: int, connection: str) -> str:
     """A client's session, apart from those of equal names of clients with other API keys.
+
+    The session of a client that names none has its connection's name. It belongs to that connection
+    alone: no other client can name it.
 
     Args:
         name: as the client gives it; checked, so that it holds no no-break space, and no client
             can name the session of another key.
         key: the place of its API key in the server's list.
+        connection: the client's, which is also the name that its transport gives its session.
     """
+    if name != connection and _CONNECTION.fullmatch(name):
+        name = f"named:\N{NO-BREAK SPACE}{name}"
     return f"key {key + 1}:\N{NO-BREAK SPACE}{name}" if key else name
 
 
@@ -77,3 +84,7 @@ def session_name(value: Any) -> str:
         "session",
         f"expected printable text of 1 to {LONGEST_NAME} characters, got {described(value)}",
     )
+
+
+_CONNECTION = re.compile(r".+#[0-9]+")
+"""The form of a connection's name: see `Client`."""

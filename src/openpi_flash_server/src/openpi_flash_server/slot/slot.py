@@ -24,6 +24,7 @@ from openpi_flash_server.slot.health import Health
 from openpi_flash_server.slot.intake import Intake
 from openpi_flash_server.slot.life import Life, Stage
 from openpi_flash_server.slot.open_request import OpenRequest
+from openpi_flash_server.slot.request_limits import RequestLimits
 from openpi_flash_server.slot.runner import Ran, ReplicatedRunner, Runner
 from openpi_flash_server.slot.running import Run, Running
 from openpi_flash_server.slot.scheduler import Dropped, DropReason, Piece, Scheduler
@@ -35,6 +36,8 @@ from openpi_flash_server.slot.work import Work
 
 MAX_WAITING_SESSIONS = 64
 """A waiting request holds some megabytes; with more waiting robots the server is too slow."""
+
+_DEFAULT_LIMITS = RequestLimits()
 
 _LOOK_S = 1.0
 """How often to look whether the clients of waiting requests are still there: one that leaves wakes
@@ -49,6 +52,7 @@ class Slot:
         capacity: how many sessions may wait at once.
         max_wait: how long a request waits for others to share its batch, s.
         give_up_after: how long a batch may run before its requests fail, s; None for ever.
+        limits: of each observation.
         clock: monotonic seconds.
     """
 
@@ -59,6 +63,7 @@ class Slot:
         capacity: int = MAX_WAITING_SESSIONS,
         max_wait: float = 0.0,
         give_up_after: float | None = None,
+        limits: RequestLimits = _DEFAULT_LIMITS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
@@ -86,7 +91,7 @@ class Slot:
             died=self.has_trouble,
         )
         self._numbers = itertools.count(1)
-        self._intake = Intake(clock)
+        self._intake = Intake(clock, limits)
         self._voice = Voice(name, clock)
 
     def subscribe(self, listener: Listener) -> None:

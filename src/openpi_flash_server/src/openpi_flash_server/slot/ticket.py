@@ -32,7 +32,7 @@ class Ticket:
         rank: of its class; 0 comes first.
         is_awaited: whether something stands still without the answer; false where a subtask is
             refreshed.
-        owner: who shares the device: a computer, and its connection.
+        owner: who shares the device and the places: an API key, a computer, and its connection.
         has_encoded_images: whether images of its first observation are to be decoded.
     """
 
@@ -49,7 +49,7 @@ class Ticket:
     session: Session = field(init=False)
     rank: int = field(init=False)
     is_awaited: bool = field(init=False)
-    owner: tuple[str, str] = field(init=False)
+    owner: tuple[int, str, str] = field(init=False)
     has_encoded_images: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,7 +58,8 @@ class Ticket:
         session = self.session
         is_awaited = not isinstance(session, PlanSession) or session.is_awaited
         object.__setattr__(self, "is_awaited", is_awaited)
-        object.__setattr__(self, "owner", (self.client.address, self.client.name))
+        client = self.client
+        object.__setattr__(self, "owner", (client.key, client.network, client.name))
         object.__setattr__(self, "has_encoded_images", holds_images(self.work.observation))
 
     @property

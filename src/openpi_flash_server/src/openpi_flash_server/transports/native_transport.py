@@ -42,6 +42,9 @@ class NativeServer(RequestSource, Protocol):
     def next_client_events(self, timeout: float | None = None) -> list[NativeEvent] | None:
         """Clients that connected, left or were refused; None when the server is closed."""
 
+    def share_refusals(self, other: Any) -> None:
+        """Counts wrong API keys together with another server."""
+
     def stop_accepting(self) -> None:
         """Refuses new requests."""
 
@@ -83,6 +86,10 @@ class NativeTransport:
     def publish(self, metadata: Mapping[str, Any]) -> None:
         """Lets clients in: the slot is open."""
         self._native.set_metadata(dict(metadata))
+
+    def share_refusals(self, other: NativeTransport) -> None:
+        """Counts wrong API keys together with `other`: two ports are tried as slowly as one."""
+        self._native.share_refusals(other._native)
 
     @property
     def counters(self) -> dict[str, int]:

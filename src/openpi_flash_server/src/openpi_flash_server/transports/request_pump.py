@@ -84,7 +84,7 @@ class RequestPump:
         # of a client that has left nobody waits for the answer
         key = self._source.client_key(request.peer) or 0
         if request.kind == "reset":
-            self._slot.reset(owned_name(session_name(request.session), key))
+            self._slot.reset(owned_name(session_name(request.session), key, request.peer))
             request.respond({})
             return
         received_at = self._slot.clock()
