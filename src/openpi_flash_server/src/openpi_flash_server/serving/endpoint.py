@@ -86,15 +86,21 @@ class Endpoint:
             raise
 
     def _listen(self, config: ServerConfig, settings: TransportSettings) -> None:
-        with _naming_the_port(config, self.name, "websocket_port"):
-            self.websocket = WebsocketTransport(
-                self.slot,
-                host=config.host,
-                port=settings.websocket_port,
-                api_keys=config.keys,
-                expose_tracebacks=config.expose_tracebacks,
-                listeners=self._listeners,
-            )
+        certificate = _certificate(config)
+        try:
+            with _naming_the_port(config, self.name, "websocket_port"):
+                self.websocket = WebsocketTransport(
+                    self.slot,
+                    host=config.host,
+                    port=settings.websocket_port,
+                    # a certificate that the server makes itself is pinned, which `wss://` has not
+                    certificate=certificate if isinstance(certificate, OwnCertificate) else None,
+                    api_keys=config.keys,
+                    expose_tracebacks=config.expose_tracebacks,
+                    listeners=self._listeners,
+                )
+        except CertificateError as error:
+            raise StartError(f"tls_certificate: {error}") from error
         self.transports.append(self.websocket)
         try:
             with _naming_the_port(config, self.name, "quic_port"):
@@ -102,7 +108,7 @@ class Endpoint:
                     self.slot,
                     host=config.host,
                     port=settings.quic_port,
-                    certificate=_certificate(config),
+                    certificate=certificate,
                     api_keys=config.keys,
                     dedicated_link=settings.dedicated_link,
                     listeners=self._listeners,
@@ -168,7 +174,7 @@ class Endpoint:
     @property
     def unhealthy_because(self) -> str | None:
         """The problem that `/healthz` reports; None if there is none."""
-        return self.slot.unhealthy_because or self.websocket.openpi.unpublished_because
+        return self.slot.unhealthy_because or self.websocket.unpublished_because
 
     @property
     def trouble_because(self) -> str | None:
@@ -197,7 +203,7 @@ class Endpoint:
 
     def counters(self) -> Mapping[str, Mapping[str, int]]:
         """What the native transports count, by link and counter."""
-        counted = {"quic": self.quic.counters}
+        counted = {"websocket": self.websocket.counters, "quic": self.quic.counters}
         if self.local is not None:
             counted["unix"] = self.local.counters
         return counted
@@ -207,7 +213,7 @@ class Endpoint:
         return {**self.websocket.links, **self.quic.links}
 
     def stop_accepting(self) -> None:
-        """Refuses new requests, except over WebSocket; the slot goes on."""
+        """Refuses new requests; the slot goes on."""
         for transport in self.transports:
             transport.stop_accepting()
 
