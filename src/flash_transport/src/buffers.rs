@@ -193,6 +193,17 @@ mod tests {
     }
 
     #[test]
+    fn a_buffer_that_is_not_used_for_a_while_goes_back_to_the_system() {
+        let _turn = turn();
+        drop(Buffer::with_capacity(7_000_000));
+        let is_kept = || shelf().iter().any(|kept| kept.size() == 7_000_000);
+        release_unused(Duration::from_secs(3600));
+        assert!(is_kept());
+        release_unused(Duration::ZERO);
+        assert!(!is_kept());
+    }
+
+    #[test]
     fn growing_keeps_what_was_there() {
         let mut buffer = Buffer::from(vec![1, 2, 3]);
         buffer.reserve(100_000);
