@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+import websockets.sync.client
 
-from flash_transport import ServerError, WebsocketPolicy, packb
+from flash_transport import WebsocketPolicy, packb, unpackb
+from flash_transport.websocket.connection import SUBPROTOCOL
 
 MIB = 1 << 20
 LARGEST = 8 * MIB
@@ -121,20 +123,19 @@ def test_clients_that_do_not_read_get_one_answer_each_and_give_its_memory_back(s
 
 
 def test_a_message_without_room_is_not_ready_and_its_connection_goes_on(server):
-    policy = server.policy()
     # they leave half of a message's room: more of them would be refused, and leave more
     for _ in range(8):
         server.client().sendall(head(LARGEST) + bytes(LARGEST - 1))
-    deadline = time.monotonic() + WAIT
-    code = ""
-    # until the server has read enough of the others' bytes
-    while not code and time.monotonic() < deadline:
-        try:
-            policy.infer({"pad": bytes(LARGEST // 4 * 3)}, WAIT)
-        except ServerError as error:
-            code = error.code
-    assert code == "not_ready"
-    assert policy.infer({"answer_bytes": 1}, WAIT)["pad"] == bytes(1)
+    uri = f"ws://127.0.0.1:{server.port}"
+    # not `WebsocketPolicy`, which asks again by itself
+    with websockets.sync.client.connect(
+        uri, subprotocols=[SUBPROTOCOL], compression=None, max_size=None
+    ) as client:
+        client.recv(WAIT)
+        client.send(packb({"pad": bytes(LARGEST // 4 * 3)}))
+        assert unpackb(client.recv(WAIT))["error"]["code"] == "not_ready"
+        client.send(packb({"answer_bytes": 1}))
+        assert unpackb(client.recv(WAIT))["pad"] == bytes(1)
 
 
 def test_an_announced_length_takes_no_memory(server):
