@@ -4,6 +4,7 @@
 
 pub mod accepted;
 pub mod address;
+pub(crate) mod admission;
 pub mod agreement;
 pub mod counters;
 pub mod events;

@@ -1,6 +1,5 @@
 //! The server: one IO thread for any number of clients, and a queue of requests for the policy.
 
-mod admission;
 mod connection;
 mod connection_ids;
 mod liveness;
@@ -29,6 +28,7 @@ use super::io_thread;
 use super::settings::{self, LinkSettings, SocketBuffers};
 use super::signal::Signal;
 use super::tls;
+use crate::link::admission::{Admission, AdmissionControl};
 use crate::link::counters::Counters;
 use crate::link::events::ClientEvents;
 use crate::link::keys::ApiKey;
@@ -37,7 +37,6 @@ use crate::link::queue::Next;
 use crate::link::request::Request;
 use crate::link::server_core::{ServerCore, SHUTTING_DOWN};
 use crate::trust::{Fingerprint, Identity};
-use admission::{Admission, AdmissionControl};
 use connection::serve_connection;
 use connection_ids::ConnectionIds;
 pub use connection_ids::{ServerId, ServerIdError};

@@ -244,6 +244,7 @@ async fn ask_policy(
         session,
         peer: peer.name.name.clone(),
         body,
+        is_text: false,
         reply,
         _reservation: reservation,
     };
@@ -300,6 +301,8 @@ async fn ask_policy(
                     break None;
                 }
             }
+            // Is for openpi's own client, which speaks WebSocket.
+            Some(Part::Traceback(_)) => {}
             None => break None,
         }
     };
