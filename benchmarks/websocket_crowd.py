@@ -3,24 +3,22 @@
 Both servers answer with a null policy. One process plays all clients: each sends the same
 observation again as soon as it has its answer. Packing and masking are done once: the processor is
 the servers'. The servers take turns of a second each, so that a noisy moment hits both.
-
-usage: python benchmarks/websocket_crowd.py [--clients N] [--cameras N] [--turns N]
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import selectors
 import socket
 import struct
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from accounting import cpu_seconds
-from arms import ARMS, start_server
+from arms import Arm, start_server
 from served_process import observation
 
 from flash_transport import packb
@@ -116,36 +114,29 @@ def answers(clients: list[Client], seconds: float) -> int:
     return count
 
 
-def main() -> None:
-    """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--cameras", type=int, default=3)
-    parser.add_argument("--turns", type=int, default=10)
-    args = parser.parse_args()
-    payload = packb(observation(args.cameras))
-    message = masked_frame(payload)
+def crowd_table(arms: Sequence[Arm], *, clients: int, cameras: int, turns: int) -> str:
+    """Measures the arms' servers, and returns a table; ratios are against the first."""
+    message = masked_frame(packb(observation(cameras)))
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        arms = ARMS[:2]
         servers = [stack.enter_context(start_server(arm, directory, {})) for arm in arms]
-        crowds = [[Client(int(port), message) for _ in range(args.clients)] for _, port in servers]
+        crowds = [[Client(int(port), message) for _ in range(clients)] for _, port in servers]
         for crowd in crowds:
             answers(crowd, 1.0)
         rates: list[list[float]] = [[] for _ in arms]
         cpu = [0.0 for _ in arms]
-        for _ in range(args.turns):
+        for _ in range(turns):
             for index, crowd in enumerate(crowds):
                 pid, began = servers[index][0].pid, time.monotonic()
                 before = cpu_seconds(pid)
                 count = answers(crowd, 1.0)
                 rates[index].append(count / (time.monotonic() - began))
-                cpu[index] += (cpu_seconds(pid) - before) / count * 1000 / args.turns
-    print("| server | answers/s | ratio | server's CPU s / 1,000 |\n|---|---|---|---|")
+                cpu[index] += (cpu_seconds(pid) - before) / count * 1000 / turns
+        for crowd in crowds:
+            for client in crowd:
+                client.socket.close()
+    lines = ["| server | answers/s | ratio | server's CPU s / 1,000 |", "|---|---|---|---|"]
     for arm, rate, seconds in zip(arms, rates, cpu, strict=True):
         ratio = np.median(np.array(rate) / np.array(rates[0]))
-        print(f"| {arm.name} | {np.median(rate):.0f} | {ratio:.2f} | {seconds:.2f} |")
-
-
-if __name__ == "__main__":
-    main()
+        lines.append(f"| {arm.server} | {np.median(rate):.0f} | {ratio:.2f} | {seconds:.2f} |")
+    return "\n".join(lines)

@@ -1,11 +1,13 @@
 """TLS on the WebSocket port, with the certificate that QUIC shows."""
 
 import hashlib
+import http.client
 import socket
 import ssl
 
 import numpy as np
 import pytest
+from one_checkpoint import hold_sessions
 from served_slot import WebsocketServer, get
 from server_fakes import WAIT, FakePolicy
 
@@ -98,9 +100,29 @@ def test_clients_that_say_nothing_or_nonsense_harm_nobody(server, certificate):
     silent.close()
 
 
-def test_the_certificate_is_that_of_the_file(server, certificate):
+def unverified():
+    """What encrypts without looking at the server's certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/api/v1/models"])
+def test_pages_and_sessions_are_there_over_tls_too(server, path):
+    hold_sessions(server)
+    context = unverified()
+    # as curl and browsers offer; the server speaks HTTP/1.1 whatever is offered
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", server.port, timeout=WAIT, context=context
+    )
+    connection.request("GET", path, headers={"Authorization": "Api-Key secret"})
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def test_the_certificate_is_that_of_the_file(server, certificate):
+    context = unverified()
     with (
         socket.create_connection(("127.0.0.1", server.port)) as plain,
         context.wrap_socket(plain) as encrypted_socket,
