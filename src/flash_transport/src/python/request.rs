@@ -122,10 +122,11 @@ impl TransportRequest {
             )));
         };
         let reply = &self.request.reply;
-        Ok(match traceback {
+        match traceback {
             "" => reply.fail(code, message)?,
             _ => reply.fail_with_traceback(code, message, traceback.to_owned())?,
-        })
+        }
+        Ok(())
     }
 
     fn __repr__(&self) -> String {

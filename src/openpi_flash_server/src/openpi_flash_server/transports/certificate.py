@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flash_transport import FlashTransportError
 
@@ -25,7 +26,7 @@ class KeptCertificate:
     directory: Path
 
     @property
-    def arguments(self) -> dict[str, Path]:
+    def arguments(self) -> dict[str, Any]:
         """What `QuicServer` and `WebsocketServer` take for it."""
         return {"certificate_dir": self.directory}
 
@@ -43,7 +44,7 @@ class OwnCertificate:
     key: Path
 
     @property
-    def arguments(self) -> dict[str, Path]:
+    def arguments(self) -> dict[str, Any]:
         """What `QuicServer` and `WebsocketServer` take for it."""
         return {"tls_certificate": self.certificate, "tls_key": self.key}
 

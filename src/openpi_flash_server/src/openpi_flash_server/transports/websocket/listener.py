@@ -18,8 +18,11 @@ from openpi_flash_server.transports.certificate import (
 )
 from openpi_flash_server.transports.client_events import ClientListener
 from openpi_flash_server.transports.native_transport import NativeTransport
-from openpi_flash_server.transports.websocket.positronic_protocol import PositronicSessions
-from openpi_flash_server.transports.websocket.session_listener import LINK, SessionListener
+from openpi_flash_server.transports.websocket.positronic_protocol import (
+    LINK,
+    PositronicSessions,
+)
+from openpi_flash_server.transports.websocket.session_listener import SessionListener
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """As on QUIC; three raw 1080p cameras are 19 MB. A larger one closes its connection with 1009."""
