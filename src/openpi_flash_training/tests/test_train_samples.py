@@ -182,6 +182,7 @@ def test_statistics_may_be_named(where, tmp_path):
     [
         ({"data": {"subtask": "subtask"}}, "data.subtask: the dataset has no column subtask"),
         ({"data": {"subtask": "action"}}, "data.subtask: the column action is float32, no text"),
+        ({"data": {"subtask_texts": ["a"]}}, "data.subtask_texts: needs data.subtask"),
         ({"loss": {"extra": {"coordinates": 3}}}, "loss.extra: .* by data.labels.positions"),
         (
             {"loss": {"extra": {"objects": 1}}, "data": {"labels": {"points": "nowhere"}}},
@@ -221,6 +222,7 @@ def write_labelled(folder, *, height=24, width=32, tasks=("pick",)):
         "pixels": Feature("float32", (2, 1, 2)),
         "visible": Feature("float32", (2, 1)),
         "places": Feature("float32", (2, 3)),
+        "stages": Feature("int64", (2,)),
     }
     random = np.random.default_rng(0)
     numbers = {
@@ -230,6 +232,7 @@ def write_labelled(folder, *, height=24, width=32, tasks=("pick",)):
         "pixels": np.full((2, 2, 1, 2), (16.0, 12.0), np.float32),
         "visible": np.array([[[1.0], [1.0]], [[1.0], [0.0]]], np.float32),
         "places": random.normal(size=(2, 2, 3)).astype(np.float32),
+        "stages": np.array([[0, 1], [1, 2]]),
     }
     images = {camera: np.zeros((2, height, width, 3), np.uint8) for camera in CAMERAS}
     with DatasetWriter(folder, fps=25, features=features) as writer:
@@ -292,6 +295,42 @@ def test_a_task_that_no_group_has_names_the_episode(tmp_path):
     samples = grouped(tmp_path, ["pick red", "throw red"], TASKS_OF_GROUPS)
     with pytest.raises(DataError, match=r"episode 1.*data.prompts lacks its task 'throw red'"):
         samples[4]
+
+
+def numbered(tmp_path, texts, column="stages"):
+    """Samples whose subtasks are numbers, one for each prompt of a frame."""
+    write_labelled(tmp_path / "labelled")
+    data = {
+        "dataset": str(tmp_path / "labelled"),
+        "chunks": "chunks",
+        "prompts": list(TASKS),
+        "subtask": column,
+        "subtask_texts": texts,
+        "subtask_length": 40,
+    }
+    return assemble(small_settings(tmp_path, data=data)).samples
+
+
+def test_a_number_of_each_prompt_stands_for_a_subtask(tmp_path):
+    samples = numbered(tmp_path, ["reach the cube", "grasp the cube", "hold"])
+    words = PaligemmaTokenizer(samples.recipe.tokenizer)
+    texts = [samples[number]["subtask"] for number in range(4)]
+    said = [words.decode(text["ids"][text["loss_mask"]]) for text in texts]
+    assert said == ["reach the cube", "grasp the cube", "grasp the cube", "hold"]
+    for number, text in enumerate(texts):
+        assert TASKS[number % 2] in words.decode(text["ids"][text["mask"]])
+
+
+def test_a_number_without_a_subtask_names_the_frame(tmp_path):
+    samples = numbered(tmp_path, ["reach the cube", "grasp the cube"])
+    with pytest.raises(DataError, match=r"episode 0: frame 1: stages is 2, .* has 2 texts"):
+        samples[3]
+
+
+@pytest.mark.parametrize("column", ["action", "pixels"])
+def test_subtasks_are_whole_numbers_one_for_each_prompt(tmp_path, column):
+    with pytest.raises(SettingsError, match=r"data.subtask: .* expected whole numbers, one or 2"):
+        numbered(tmp_path, ["reach the cube"], column)
 
 
 def test_groups_that_do_not_fit_the_chunks_are_refused(tmp_path):

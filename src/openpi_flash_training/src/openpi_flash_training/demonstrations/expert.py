@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sim_robot.kinematics import DOWN, Point, Pose, UnreachableError, joints_for, pose_of
 from sim_robot.robot import CUBE_HALF, CUBES, GRIPPER_SPEED, PLATE, PLATE_RADIUS, PLATE_Z
 from sim_robot.scene_state import SceneState
-from sim_robot.tasks import RESTING, Task
+from sim_robot.tasks import LOW, NEAR, RESTING, Task
 
 SPEED = 0.25
 """Of the hand, m/s."""
@@ -131,14 +131,15 @@ def _fetch(task: Task, cube: str, scene: Imagined) -> Intent:
     if task.name == "place" and _is_on_plate((x, y, z)):
         return Intent((hand[0], hand[1], max(hand[2], LIFTED)), False, "done")
     sideways = math.hypot(x - hand[0], y - hand[1])
+    # where an observer would call the cube reached, which is wider than where the hand goes down
+    stage = "grasp" if sideways <= NEAR and hand[2] - z <= LOW else "reach"
     # a gripper that has begun to close goes on: a hand that is a little late is no reason to open
     height = GRASPING if scene.grip > OPEN_GRIP else AT_CUBE
     if sideways <= height and abs(z - hand[2]) <= height and scene.held is None:
-        return Intent((x, y, z), True, "grasp")
+        return Intent((x, y, z), True, stage)
     if scene.grip > OPEN_GRIP and hand[2] < OVER:
-        return Intent(hand, False, "reach")
-    goal = _funnel(hand, (x, y, z), steepness=4.0, mouth=0.008)
-    return Intent(goal, False, "grasp" if sideways <= AT_CUBE else "reach")
+        return Intent(hand, False, stage)
+    return Intent(_funnel(hand, (x, y, z), steepness=4.0, mouth=0.008), False, stage)
 
 
 def _carry(task: Task, cube: str, scene: Imagined) -> Intent:
@@ -146,8 +147,7 @@ def _carry(task: Task, cube: str, scene: Imagined) -> Intent:
     hand = scene.hand.point
     below = hand[2] - z
     if task.name == "pick":
-        stage = "done" if z >= LIFTED - 0.01 else "lift"
-        return Intent((hand[0], hand[1], LIFTED + below), True, stage)
+        return Intent((hand[0], hand[1], LIFTED + below), True, "lift")
     # the cube is to be in the middle of the plate, wherever in the hand it is
     goal = (hand[0] + PLATE[0] - x, hand[1] + PLATE[1] - y)
     away = math.hypot(PLATE[0] - x, PLATE[1] - y)

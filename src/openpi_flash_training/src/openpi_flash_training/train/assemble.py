@@ -54,7 +54,7 @@ from openpi_flash_training.train.labels import (
 from openpi_flash_training.train.losses import LossSettings
 from openpi_flash_training.train.problem import SettingsError
 from openpi_flash_training.train.samples import SampleRecipe, Samples
-from openpi_flash_training.train.settings import TrainSettings, check_complete
+from openpi_flash_training.train.settings import DataSettings, TrainSettings, check_complete
 from openpi_flash_training.train.settings_file import as_tree
 from openpi_flash_training.train.sizes import new_shape
 
@@ -128,6 +128,7 @@ def assemble(settings: TrainSettings, resumed: Path | None = None) -> Assembled:
         fast_tokenizer=fast,
         prompt=settings.data.prompt,
         subtask=settings.data.subtask,
+        subtask_texts=settings.data.subtask_texts,
         subtask_prompt=settings.data.subtask_prompt,
         subtask_length=settings.data.subtask_length,
         chunks=settings.data.chunks,
@@ -274,6 +275,20 @@ def _chunks_per_frame(settings: TrainSettings, features: Mapping[str, Feature]) 
     return int(features[chunks].shape[0]) if settings.data.prompts and chunks is not None else 0
 
 
+def _check_subtasks(data: DataSettings, column: Feature, chunks: int) -> None:
+    if not data.subtask_texts:
+        if not column.is_text:
+            raise SettingsError(
+                f"data.subtask: the column {data.subtask} is {column.dtype}, no text; "
+                "data.subtask_texts says what numbers stand for"
+            )
+    elif "int" not in column.dtype or column.shape not in {(), (1,), (chunks,)}:
+        raise SettingsError(
+            f"data.subtask: the column {data.subtask} is {column.dtype} {list(column.shape)}, "
+            f"expected whole numbers, one{f' or {chunks}' if chunks else ''} a frame"
+        )
+
+
 def _check_columns(
     settings: TrainSettings, config: InferenceConfig, features: Mapping[str, Feature]
 ) -> None:
@@ -282,9 +297,8 @@ def _check_columns(
     for name, column in (("subtask", data.subtask), ("chunks", data.chunks)):
         if column is not None and column not in features:
             raise SettingsError(f"data.{name}: the dataset has no column {column}")
-    if data.subtask is not None and not features[data.subtask].is_text:
-        found = features[data.subtask].dtype
-        raise SettingsError(f"data.subtask: the column {data.subtask} is {found}, no text")
+    if data.subtask is not None:
+        _check_subtasks(data, features[data.subtask], _chunks_per_frame(settings, features))
     if data.chunks is not None:
         shape = features[data.chunks].shape
         *prompts, steps, width = (0, *shape) if len(shape) == 1 else shape

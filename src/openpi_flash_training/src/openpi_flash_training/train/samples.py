@@ -54,7 +54,8 @@ class SampleRecipe:
         chunks: column of each frame's chunk; None: the actions from the frame on.
         prompts: tasks that a frame has chunks for, in groups of as many as it has chunks: a frame's
             are those of the group with its own task. Empty: each frame has one chunk.
-        subtask: text column of the subtasks; None: none.
+        subtask: column of the subtasks; None: none.
+        subtask_texts: what its numbers stand for; empty: it has texts.
         subtask_prompt: what is read before a subtask.
         subtask_length: tokens of both.
         labels: of the extra losses; None: there are none.
@@ -73,6 +74,7 @@ class SampleRecipe:
     chunks: str | None = None
     prompts: tuple[str, ...] = ()
     subtask: str | None = None
+    subtask_texts: tuple[str, ...] = ()
     subtask_prompt: str = ""
     subtask_length: int = 0
     labels: LabelColumns | None = None
@@ -144,7 +146,7 @@ class Samples:
                 self._config.max_token_len,
             )
         if recipe.subtask is not None:
-            sample["subtask"] = self._subtask(episode, frame, request["prompt"])
+            sample["subtask"] = self._subtask(episode, frame, variant, request["prompt"])
         if recipe.labels is not None:
             sample["labels"] = labels_of(
                 recipe.labels,
@@ -202,13 +204,29 @@ class Samples:
         padded[:, : actions.shape[1]] = actions[:, :width]
         return padded
 
-    def _subtask(self, episode: int, frame: int, task: str) -> Text:
+    def _subtask(self, episode: int, frame: int, variant: int, task: str) -> Text:
         recipe = self.recipe
         assert recipe.subtask is not None
-        words = self.dataset.texts(episode)[recipe.subtask][frame]
+        if recipe.subtask_texts:
+            words = self._numbered_subtask(episode, frame, variant)
+        else:
+            words = self.dataset.texts(episode)[recipe.subtask][frame]
         return subtask_text(
             self._tokenizer, task, words, recipe.subtask_prompt, recipe.subtask_length
         )
+
+    def _numbered_subtask(self, episode: int, frame: int, variant: int) -> str:
+        recipe = self.recipe
+        numbers = np.atleast_1d(self._episode(episode)[recipe.subtask or ""][frame])
+        number = int(numbers[variant if len(numbers) > 1 else 0])
+        if not 0 <= number < len(recipe.subtask_texts):
+            raise DataError(
+                self.dataset.folder,
+                f"frame {frame}: {recipe.subtask} is {number}, and data.subtask_texts has "
+                f"{len(recipe.subtask_texts)} texts, counted from 0",
+                episode,
+            )
+        return recipe.subtask_texts[number]
 
     def _episode(self, episode: int) -> Mapping[str, np.ndarray]:
         """Every number that samples need of an episode.
@@ -226,6 +244,7 @@ class Samples:
         keys = [recipe.columns.action, *(part.column for part in recipe.columns.state)]
         keys += recipe.labels.names if recipe.labels is not None else []
         keys += [recipe.chunks] if recipe.chunks is not None else []
+        keys += [recipe.subtask] if recipe.subtask is not None and recipe.subtask_texts else []
         return list(dict.fromkeys(keys))
 
     @cached_property

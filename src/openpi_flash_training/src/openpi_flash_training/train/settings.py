@@ -79,7 +79,9 @@ class DataSettings:
             a frame has those of the group that its own task is in.
         labels: columns of the extra losses' labels: ``points``, ``visible``, ``positions``
             (``labels.py``).
-        subtask: text column of the dataset with each frame's subtask; None: no subtask loss.
+        subtask: column of the dataset with each frame's subtask: a text, or with ``subtask_texts`` a
+            number; with ``prompts`` one number for each of a frame's. None: no subtask loss.
+        subtask_texts: what the numbers of the column stand for, from 0 on; empty: it has texts.
         subtask_prompt: what the planner reads before the subtask; holds ``{task}``.
         subtask_length: most tokens of the planner's prompt and the subtask together.
         workers: processes that read, decode and tokenise; 0: threads of the trainer.
@@ -95,6 +97,7 @@ class DataSettings:
     prompts: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     subtask: str | None = None
+    subtask_texts: tuple[str, ...] = ()
     subtask_prompt: str = "Task: {task}. Subtask: "
     subtask_length: int = 200
     workers: int = 0
@@ -108,6 +111,8 @@ class DataSettings:
         _at_least("data.subtask_length", self.subtask_length, 2)
         if self.prompts and (self.chunks is None or self.prompt is not None):
             raise SettingsError("data.prompts: needs data.chunks, and excludes data.prompt")
+        if self.subtask_texts and self.subtask is None:
+            raise SettingsError("data.subtask_texts: needs data.subtask, the column of its numbers")
         for name in self.labels:
             if name not in LABELS:
                 raise SettingsError(
