@@ -74,13 +74,15 @@ class Client:
         return True
 
     def _has_frame(self) -> bool:
-        if len(self._received) < 10:
+        if len(self._received) < 2:
             return False
         length, head = self._received[1], 2
-        if length == 126:
-            (length,), head = struct.unpack("!H", self._received[2:4]), 4
-        elif length == 127:
-            (length,), head = struct.unpack("!Q", self._received[2:10]), 10
+        size = {126: "!H", 127: "!Q"}.get(length)
+        if size is not None:
+            head += struct.calcsize(size)
+            if len(self._received) < head:
+                return False
+            (length,) = struct.unpack(size, self._received[2:head])
         return len(self._received) >= head + length
 
 

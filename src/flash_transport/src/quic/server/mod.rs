@@ -24,13 +24,13 @@ use ring::hmac;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::io_thread;
 use super::settings::{self, LinkSettings, SocketBuffers};
 use super::signal::Signal;
 use super::tls;
 use crate::link::admission::{Admission, AdmissionControl};
 use crate::link::counters::Counters;
 use crate::link::events::ClientEvents;
+use crate::link::io_thread;
 use crate::link::keys::ApiKey;
 use crate::link::limits::ServerLimits;
 use crate::link::queue::Next;

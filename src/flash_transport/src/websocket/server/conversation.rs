@@ -12,12 +12,13 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{interval_at, timeout, MissedTickBehavior};
 
+use super::lock::lock;
 use super::opening::{self, Opened, Route};
 use super::outbox::Written;
 use super::peer::Peer;
 use super::reader::{Broken, Reader, Received};
 use super::sessions;
-use super::shared::{lock, Shared, FLUSH_TIME};
+use super::shared::{Shared, FLUSH_TIME};
 use super::wire::Wire;
 use crate::link::server_core::{ConnectedClient, PeerName};
 use crate::text::shown;
@@ -137,7 +138,7 @@ async fn talk(
                         let reason = "keepalive ping timeout";
                         break Ending::Close(close_payload(close::INTERNAL_ERROR, reason));
                     }
-                    if let Some(payload) = peer.begin_ping(Instant::now()) {
+                    if let Some(payload) = peer.pings.begin(Instant::now()) {
                         peer.outbox.ping(payload);
                     }
                 }
@@ -178,7 +179,7 @@ async fn read_messages<R: AsyncRead + Unpin>(
         match reader.next().await {
             Ok(Received::Message(message)) => peer.take(shared, message),
             Ok(Received::Ping(payload)) => peer.outbox.pong(payload),
-            Ok(Received::Pong(payload)) => peer.end_ping(&payload, Instant::now()),
+            Ok(Received::Pong(payload)) => peer.pings.end(&payload, Instant::now()),
             Ok(Received::Close(payload)) => {
                 // Before the answer, so that a client that has left knows that its request will not
                 // be run.
@@ -263,7 +264,7 @@ impl<'a> Entry<'a> {
         };
         shared.core.counters.connections_accepted.add_one();
         shared.core.note_connected(&peer.name, client, "");
-        lock(&shared.peers).insert(number, peer.clone());
+        lock(&shared.pings).insert(number, peer.pings.clone());
         let peer = peer.clone();
         Self {
             shared,
@@ -275,7 +276,7 @@ impl<'a> Entry<'a> {
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        lock(&self.shared.peers).remove(&self.number);
+        lock(&self.shared.pings).remove(&self.number);
         self.shared.core.note_disconnected(&self.peer.name, "");
     }
 }

@@ -1,9 +1,11 @@
 //! The server: one IO thread for any number of clients, and a queue of requests for the policy.
 
 mod conversation;
+mod lock;
 mod opening;
 mod outbox;
 mod peer;
+mod pings;
 mod reader;
 mod sessions;
 mod shared;
@@ -27,15 +29,17 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::buffers;
 use crate::link::admission::{Admission, AdmissionControl};
+use crate::link::io_thread;
 use crate::link::keys::ApiKey;
 use crate::link::limits::ServerLimits;
 use crate::link::queue::Next;
 use crate::link::request::Request;
 use crate::link::server_core::ServerCore;
-use crate::quic::io_thread;
 use crate::trust::Identity;
-use shared::{lock, Shared, FLUSH_TIME};
+use lock::lock;
+use pings::Pings;
 pub use shared::{AskReadiness, Readiness};
+use shared::{Shared, FLUSH_TIME};
 
 /// Connections that wait for the IO thread, as of Python's servers.
 const BACKLOG: i32 = 128;
@@ -106,7 +110,7 @@ impl WebsocketServer {
             tls: config.identity.as_ref().map(acceptor).transpose()?,
             ping_interval: config.ping_interval,
             longest_silence: config.longest_silence,
-            peers: Mutex::default(),
+            pings: Mutex::default(),
             waiting: AtomicUsize::new(0),
             pausing: Mutex::default(),
             closing: watch::Sender::new(false),
@@ -142,9 +146,9 @@ impl WebsocketServer {
 
     /// The round trip of each client that has answered a ping.
     pub fn round_trips(&self) -> Vec<(Arc<str>, Duration)> {
-        let peers = lock(&self.shared.peers);
-        let known = |peer: &Arc<peer::Peer>| Some((peer.name.name.clone(), peer.round_trip()?));
-        peers.values().filter_map(known).collect()
+        let pings = lock(&self.shared.pings);
+        let known = |pings: &Arc<Pings>| Some((pings.client.clone(), pings.round_trip()?));
+        pings.values().filter_map(known).collect()
     }
 
     /// Whether the IO thread ended although the server was not closed.

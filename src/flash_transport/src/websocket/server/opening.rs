@@ -7,7 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::shared::{lock, Readiness, Shared, FLUSH_TIME};
+use super::lock::lock;
+use super::shared::{Readiness, Shared, FLUSH_TIME};
 use super::wire::{Wire, TLS_HANDSHAKE};
 use crate::link::keys::ApiKey;
 use crate::link::server_core::PeerName;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::shared::lock;
+use super::lock::lock;
 use crate::link::accepted::AcceptedRequest;
 use crate::link::limits::Reservation;
 use crate::websocket::frame::{close_payload, Opcode, OwnHead};

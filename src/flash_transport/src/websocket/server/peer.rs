@@ -4,12 +4,13 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::lock::lock;
 use super::outbox::{Outbox, Outgoing};
-use super::shared::{lock, Shared};
+use super::pings::Pings;
+use super::shared::Shared;
 use crate::buffers::Buffer;
 use crate::link::accepted::AcceptedRequest;
 use crate::link::limits::{Account, Reservation};
@@ -51,7 +52,7 @@ pub(super) struct Peer {
     turns: Mutex<Turns>,
     /// There is room to read ahead.
     room: Notify,
-    pings: Mutex<Pings>,
+    pub pings: Arc<Pings>,
 }
 
 #[derive(Debug, Default)]
@@ -75,16 +76,9 @@ struct Running {
     accepted: AcceptedRequest,
 }
 
-#[derive(Debug, Default)]
-struct Pings {
-    number: u64,
-    /// When the one was sent that is not answered.
-    sent: Option<Instant>,
-    round_trip: Option<Duration>,
-}
-
 impl Peer {
     pub fn new(shared: &Shared, name: PeerName, is_ours: bool) -> Arc<Self> {
+        let pings = Arc::new(Pings::new(name.name.clone()));
         Arc::new(Self {
             name,
             is_ours,
@@ -94,7 +88,7 @@ impl Peer {
             accepted: Arc::default(),
             turns: Mutex::default(),
             room: Notify::new(),
-            pings: Mutex::default(),
+            pings,
         })
     }
 
@@ -148,31 +142,6 @@ impl Peer {
                 .place
                 .and_then(|place| shared.core.queue.withdraw(&place)),
         );
-    }
-
-    /// The next ping's payload; `None` while one is not answered.
-    pub fn begin_ping(&self, now: Instant) -> Option<Vec<u8>> {
-        let mut pings = lock(&self.pings);
-        if pings.sent.is_some() {
-            return None;
-        }
-        pings.number += 1;
-        pings.sent = Some(now);
-        Some(pings.number.to_be_bytes().to_vec())
-    }
-
-    pub fn end_ping(&self, payload: &[u8], now: Instant) {
-        let mut pings = lock(&self.pings);
-        if payload == pings.number.to_be_bytes() {
-            if let Some(sent) = pings.sent.take() {
-                pings.round_trip = Some(now.saturating_duration_since(sent));
-            }
-        }
-    }
-
-    /// The time of the last ping that was answered.
-    pub fn round_trip(&self) -> Option<Duration> {
-        lock(&self.pings).round_trip
     }
 
     /// Begin the next request, if none is with the policy.

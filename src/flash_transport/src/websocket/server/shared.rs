@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use super::peer::Peer;
+use super::pings::Pings;
 use crate::link::admission::AdmissionControl;
 use crate::link::server_core::ServerCore;
 
@@ -40,7 +40,8 @@ pub(super) struct Shared {
     pub tls: Option<TlsAcceptor>,
     pub ping_interval: Duration,
     pub longest_silence: Duration,
-    pub peers: Mutex<HashMap<u64, Arc<Peer>>>,
+    /// Of each client.
+    pub pings: Mutex<HashMap<u64, Arc<Pings>>>,
     /// Clients that wait for the metadata.
     pub waiting: AtomicUsize,
     /// Attempts per address that wait until their key is judged.
@@ -49,8 +50,4 @@ pub(super) struct Shared {
     pub closing: watch::Sender<bool>,
     /// The IO thread ended although the server was not closed.
     pub broken: AtomicBool,
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
