@@ -52,6 +52,25 @@ def repairs() -> Iterator[bytes]:
         yield datagram + b"\1" + struct.pack(">H", len(message)) + bytes(len(message))
 
 
+def websocket_handshakes() -> Iterator[bytes]:
+    """What openpi's client sends, and a page's request."""
+    yield (
+        b"GET /chat?a=b HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        b"Sec-WebSocket-Protocol: openpi-flash.1\r\nAuthorization: Api-Key k\r\n\r\n"
+    )
+    yield b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def websocket_frames() -> Iterator[bytes]:
+    """Every opcode, and every form of a length."""
+    for opcode in (0, 1, 2, 8, 9, 10):
+        yield bytes([0x80 | opcode, 0x82, 1, 2, 3, 4, 5, 6])
+    yield bytes([0x02, 0x80, 0, 0, 0, 0, 0x80, 0x80, 0, 0, 0, 0])
+    yield struct.pack(">BBHI", 0x82, 0x80 | 126, 200, 0) + bytes(200)
+    yield struct.pack(">BBQI", 0x82, 0x80 | 127, 70_000, 0) + bytes(100)
+
+
 def camera_frames() -> Iterator[bytes]:
     """Header (encoding, height, width, step, bits of the sizes, byte order), then 4 rows of 8."""
     for encoding in range(ENCODINGS):
@@ -88,6 +107,8 @@ def main(folder: Path) -> None:
         ("message", messages()),
         ("request", requests()),
         ("repair", repairs()),
+        ("websocket_handshake", websocket_handshakes()),
+        ("websocket_frames", websocket_frames()),
         ("camera_frame", camera_frames()),
         ("image_file", image_files()),
     ):

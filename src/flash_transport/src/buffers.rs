@@ -6,6 +6,7 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The allocator itself keeps smaller ones.
 const SMALLEST: usize = 64 << 10;
@@ -13,9 +14,32 @@ const SMALLEST: usize = 64 << 10;
 const MOST_BUFFERS: usize = 16;
 const MOST_BYTES: usize = 32 << 20;
 
-static SHELF: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+static SHELF: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
 
-fn shelf() -> MutexGuard<'static, Vec<Vec<u8>>> {
+/// A free buffer.
+struct Kept {
+    bytes: Vec<u8>,
+    since: Instant,
+}
+
+impl Kept {
+    fn size(&self) -> usize {
+        self.bytes.capacity()
+    }
+}
+
+/// Give the memory of buffers that were not used for `time` back to the allocator.
+pub fn release_unused(time: Duration) {
+    let now = Instant::now();
+    let is_fresh = |kept: &Kept| now.saturating_duration_since(kept.since) < time;
+    let mut shelf = shelf();
+    let (fresh, old) = std::mem::take(&mut *shelf).into_iter().partition(is_fresh);
+    *shelf = fresh;
+    drop(shelf);
+    drop::<Vec<Kept>>(old);
+}
+
+fn shelf() -> MutexGuard<'static, Vec<Kept>> {
     SHELF.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -30,9 +54,9 @@ impl Buffer {
             return Self(Vec::with_capacity(capacity));
         }
         let mut shelf = shelf();
-        let fits = |buffer: &Vec<u8>| (capacity..=2 * capacity).contains(&buffer.capacity());
+        let fits = |kept: &Kept| (capacity..=2 * capacity).contains(&kept.bytes.capacity());
         let kept = match shelf.iter().rposition(fits) {
-            Some(place) => shelf.remove(place),
+            Some(place) => shelf.remove(place).bytes,
             None => {
                 drop(shelf);
                 Vec::with_capacity(capacity)
@@ -64,8 +88,9 @@ impl Drop for Buffer {
         let mut bytes = std::mem::take(&mut self.0);
         bytes.clear();
         let mut shelf = shelf();
-        shelf.push(bytes);
-        let held = |shelf: &[Vec<u8>]| shelf.iter().map(Vec::capacity).sum::<usize>();
+        let since = Instant::now();
+        shelf.push(Kept { bytes, since });
+        let held = |shelf: &[Kept]| shelf.iter().map(Kept::size).sum::<usize>();
         while shelf.len() > MOST_BUFFERS || held(&shelf) > MOST_BYTES {
             // The oldest.
             shelf.remove(0);
@@ -164,7 +189,18 @@ mod tests {
         drop(many);
         let shelf = shelf();
         assert!(shelf.len() <= MOST_BUFFERS);
-        assert!(shelf.iter().map(Vec::capacity).sum::<usize>() <= MOST_BYTES);
+        assert!(shelf.iter().map(Kept::size).sum::<usize>() <= MOST_BYTES);
+    }
+
+    #[test]
+    fn a_buffer_that_is_not_used_for_a_while_goes_back_to_the_system() {
+        let _turn = turn();
+        drop(Buffer::with_capacity(7_000_000));
+        let is_kept = || shelf().iter().any(|kept| kept.size() == 7_000_000);
+        release_unused(Duration::from_secs(3600));
+        assert!(is_kept());
+        release_unused(Duration::ZERO);
+        assert!(!is_kept());
     }
 
     #[test]

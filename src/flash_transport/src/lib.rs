@@ -13,3 +13,5 @@ pub mod quic;
 pub mod repair;
 pub mod text;
 pub mod trust;
+#[cfg(unix)]
+pub mod websocket;

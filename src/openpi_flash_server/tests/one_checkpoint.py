@@ -38,7 +38,7 @@ class OneCheckpoint:
 def hold_sessions(server, *, codec="ee", timing=None):
     """Lets Positronic's clients in, and tells them every moment why they wait."""
     server.checkpoints = OneCheckpoint(server.slot)
-    server.transport.positronic._status_every = 0.01
+    server.transport.sessions.protocol._status_every = 0.01
     server.transport.hold_sessions(
         PositronicSessions(codec, timing or ChunkTiming(), False, server.checkpoints, "0.0.0.0")
     )

@@ -127,13 +127,13 @@ class WebsocketServer(ServedSlot):
 
     @property
     def connections(self):
-        """The connections that are open."""
-        return list(self.transport._open.values())
+        """The clients that are connected."""
+        return [*self.transport._native.clients(), *self.transport.sessions.open]
 
     @property
     def connection_count(self):
         """How many connections there have been."""
-        return next(self.transport._connection_numbers) - 1
+        return self.transport.counters["connections_accepted"]
 
 
 def connect(server, **options):

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
-from served_slot import get
+from served_slot import get, wait_until
 from server_fakes import WAIT, FakePolicy
 from websockets.exceptions import ConnectionClosedError
 
@@ -82,8 +82,7 @@ def test_prev_total_does_not_count_the_time_in_which_the_client_thinks(
     server.slot.clock = lambda: float(next(ticks))
     client = openpi_client(server.port)
     client.infer({"state": np.zeros(2)})
-    while server.transport.openpi._answering:
-        threading.Event().wait(0.001)
+    wait_until(lambda: server.transport._pump._prev_total_ms)
     for _ in range(1000):
         server.slot.clock()
     reply = client.infer({"state": np.zeros(2)})
@@ -128,7 +127,7 @@ def test_an_error_of_one_client_leaves_the_others_alone(serve_websocket, openpi_
 def test_openpis_client_waits_for_a_server_that_warms_up(serve_websocket, in_background):
     server = serve_websocket(opened=False)
     client = in_background(WebsocketClientPolicy, "127.0.0.1", server.port)
-    while not server.transport.openpi.waiting:
+    while not server.transport.waiting_clients:
         threading.Event().wait(0.001)
     assert not client.done()
     server.open()

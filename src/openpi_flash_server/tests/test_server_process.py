@@ -75,7 +75,8 @@ def test_both_transports_answer_and_sigterm_ends_with_code_0(start):
     process.popen.send_signal(signal.SIGTERM)
     code, err = process.end()
     assert (code, err) == (0, "")
-    stopping, quic, *last = [without_what_changes(line) for line in process.lines[-4:]]
+    stopping, websocket, quic, *last = [without_what_changes(line) for line in process.lines[-5:]]
+    assert websocket.startswith("info    WebSocket closed  slot=action connections_accepted=1 ")
     assert quic.startswith("info    QUIC closed  slot=action connections_accepted=1 ")
     assert [stopping, *last] == [
         "info    stopping  signal=SIGTERM",

@@ -10,8 +10,8 @@ from server_fakes import WAIT
 from websockets.exceptions import ConnectionClosedError
 
 from flash_transport import AuthenticationFailed, ServerError, WebsocketPolicy
+from flash_transport.websocket.connection import SUBPROTOCOL
 from openpi_flash_server.transports.websocket.listener import MAX_MESSAGE_BYTES
-from openpi_flash_server.transports.websocket.openpi_protocol import SUBPROTOCOL
 
 
 def test_our_client_keeps_its_connection_after_a_bad_request(serve_websocket):

@@ -10,10 +10,10 @@ from server_fakes import WAIT, FakePolicy
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from flash_transport import ServerError, WebsocketPolicy
+from flash_transport.websocket.connection import SUBPROTOCOL
 from openpi_flash_server.slot.life import Stage
 from openpi_flash_server.slot.slot import Slot
 from openpi_flash_server.transports.websocket.listener import WebsocketTransport
-from openpi_flash_server.transports.websocket.openpi_protocol import SUBPROTOCOL
 
 # openpi's client connects in the way of older websockets
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
@@ -43,9 +43,9 @@ def test_our_client_is_refused_with_the_reason_while_the_server_warms_up(serve_w
 def test_a_client_that_waits_for_the_start_can_leave_and_the_server_can_stop(serve_websocket):
     server = serve_websocket(opened=False)
     with connect(server):
-        while not server.transport.openpi.waiting:
+        while not server.transport.waiting_clients:
             threading.Event().wait(0.001)
-    while server.transport.openpi.waiting:
+    while server.transport.waiting_clients:
         threading.Event().wait(0.001)
     with connect(server) as stays:
         server.transport.close(grace=WAIT)

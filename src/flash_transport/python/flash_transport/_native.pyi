@@ -1,6 +1,6 @@
 """The compiled half of flash_transport: what `flash_transport` re-exports."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ __all__ = [
     "TransportClient",
     "TransportRequest",
     "TransportServer",
+    "WebsocketServer",
     "__version__",
     "decode_image",
     "encode_jpeg",
@@ -299,7 +300,7 @@ class Completions:
 
 @disjoint_base
 class TransportServer:
-    """The common base of `QuicServer` and `LocalServer`; not made by itself."""
+    """The common base of `QuicServer`, `LocalServer` and `WebsocketServer`; not made by itself."""
 
     @property
     def counters(self) -> dict[str, int]:
@@ -505,6 +506,76 @@ class LocalServer(TransportServer):
         """The socket's file."""
 
 @final
+class WebsocketServer(TransportServer):
+    """The server's end of openpi's WebSocket protocol, for any number of clients.
+
+    It listens from its construction on; requests come out of `next_request`, as from `QuicServer`.
+    Clients of openpi wait for `metadata`; ours are told why they cannot come in yet. `/healthz` is
+    a page that needs no key.
+
+    Args:
+        host: address to listen on; `::` listens on IPv4, too.
+        port: TCP port; 0 lets the system choose.
+        metadata: what each client is sent first. None: there is no policy yet, and clients wait
+            until `set_metadata`.
+        readiness: returns why no request would be accepted now, and which problem `/healthz`
+            reports; None for none. It is called on other threads.
+        sessions_socket: a unix socket to which connections below `/api/v1/` are passed; the
+            headers `X-OpenPI-Flash-Client` and `X-OpenPI-Flash-Key` name the client and the place
+            of its key.
+        certificate_dir: the folder of a certificate, as for `QuicServer`; the same folder gives the
+            same one. With a certificate, clients may also use `wss://` (TLS 1.3) on the same port.
+        tls_certificate: PEM file of your own certificate with its chain, instead.
+        tls_key: PEM file of its private key.
+        api_keys: a client must send one of them in `Authorization: Api-Key`; empty accepts every
+            client.
+        max_message_bytes: the largest request. One client may have requests of twice, all of them
+            together of eight times that waiting for their answers.
+        expose_tracebacks: whether openpi's own clients get the traceback of an error.
+        ping_interval: seconds between two pings.
+        longest_silence: seconds that a client may send nothing, not even the answer to a ping.
+
+    Raises:
+        OSError: the address is in use or cannot be listened on, or a file (its `filename`) cannot
+            be read.
+        FlashTransportError: what the files hold is no certificate with its key.
+        ValueError: a key that is none, which the message does not show; a time that is none.
+    """
+
+    def __new__(
+        cls,
+        host: str = "0.0.0.0",
+        port: int = 8000,
+        *,
+        metadata: dict[str, Any] | None = None,
+        readiness: Callable[[], tuple[str | None, str | None]] | None = None,
+        sessions_socket: str | PathLike[str] | None = None,
+        certificate_dir: str | PathLike[str] | None = None,
+        tls_certificate: str | PathLike[str] | None = None,
+        tls_key: str | PathLike[str] | None = None,
+        api_keys: Sequence[str] = ...,
+        max_message_bytes: int = 67108864,
+        expose_tracebacks: bool = True,
+        ping_interval: float = 20.0,
+        longest_silence: float = 900.0,
+    ) -> Self: ...
+    @property
+    def port(self) -> int:
+        """The TCP port that is listened on."""
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open now, whatever they have asked for."""
+
+    @property
+    def waiting_clients(self) -> int:
+        """How many clients wait for `set_metadata`."""
+
+    @property
+    def links(self) -> dict[str, dict[str, float]]:
+        """`rtt_ms` of each client's last ping that was answered, by the client's name."""
+
+@final
 class TransportRequest:
     """A request, to be answered once with `respond` or `fail`, from any thread.
 
@@ -565,13 +636,15 @@ class TransportRequest:
             FlashTransportError: the request is answered already.
         """
 
-    def fail(self, code: str, message: str) -> None:
+    def fail(self, code: str, message: str, traceback: str = "") -> None:
         """Answer with an error. Harmless when the client has left.
 
         Args:
             code: `bad_request`, `unauthenticated`, `superseded`, `deadline_exceeded`,
                 `not_ready` or `internal`.
             message: what the client's user should read.
+            traceback: for openpi's own client, which gets it in place of the message from a
+                `WebsocketServer` with `expose_tracebacks`; nobody else does.
 
         Raises:
             ValueError: `code` is none of these.

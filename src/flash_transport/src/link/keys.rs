@@ -59,7 +59,7 @@ impl ApiKey {
     }
 
     /// What a client sent, unchecked.
-    pub(super) fn received(text: String) -> Self {
+    pub(crate) fn received(text: String) -> Self {
         Self(text)
     }
 

@@ -1,15 +1,17 @@
 //! What all transports share: the messages of `docs/protocol.md`, server addresses, limits, API
-//! keys, and the queue of requests. [`crate::quic`] and [`crate::local`] build on it; it depends on
-//! neither.
+//! keys, and the queue of requests. [`crate::quic`], [`crate::local`] and [`crate::websocket`] build
+//! on it; it depends on none of them.
 
 pub mod accepted;
 pub mod address;
+pub(crate) mod admission;
 pub mod agreement;
 pub mod counters;
 pub mod events;
 pub mod first_actions;
 pub mod first_receiver;
 pub mod hello;
+pub(crate) mod io_thread;
 pub mod keys;
 pub mod limits;
 pub mod queue;

@@ -20,6 +20,8 @@ pub struct Request {
     pub peer: Arc<str>,
     /// The msgpack map.
     pub body: Buffer,
+    /// Whether it came as a text message of WebSocket, which can hold no map.
+    pub is_text: bool,
     pub reply: Reply,
     pub(crate) _reservation: Reservation,
 }
@@ -41,6 +43,8 @@ struct State {
 pub enum Part {
     /// The map of the first actions, ahead of the rest.
     First(Vec<u8>),
+    /// The server's traceback, ahead of the error that it belongs to.
+    Traceback(String),
     /// The whole answer, first byte included. Nothing follows.
     Whole(Vec<u8>),
 }
@@ -93,6 +97,20 @@ impl Reply {
 
     pub fn fail(&self, code: ErrorCode, message: &str) -> Result<(), ReplyError> {
         self.answer(Failure::new(code, message).encode())
+    }
+
+    /// Answer with an error, and with the server's traceback where the client's protocol has one.
+    pub fn fail_with_traceback(
+        &self,
+        code: ErrorCode,
+        message: &str,
+        traceback: String,
+    ) -> Result<(), ReplyError> {
+        let mut state = self.lock();
+        let send = state.send.as_mut().ok_or(ReplyError::Answered)?;
+        send(Part::Traceback(traceback));
+        drop(state);
+        self.fail(code, message)
     }
 
     /// Send the map of the first actions ahead of the answer. Only for a client that has asked for

@@ -1,12 +1,15 @@
 //! What servers of every transport do: judge hellos, hand out requests, stop.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::accepted::AcceptedRequests;
+use super::admission::network_of;
 use super::agreement;
 use super::counters::Counters;
 use super::events::{ClientEventKind, ClientEvents};
@@ -36,7 +39,7 @@ pub struct ServerCore {
     pub accepted: Arc<AcceptedRequests>,
     keys: ApiKeys,
     /// `None` while the policy loads.
-    metadata_answer: Mutex<Option<Bytes>>,
+    metadata_answer: watch::Sender<Option<Bytes>>,
     refused: Mutex<SharedRefusals>,
     /// By their names.
     connected: Mutex<HashMap<Arc<str>, ConnectedClient>>,
@@ -59,6 +62,19 @@ pub struct PeerName {
     pub name: Arc<str>,
     /// The key for counting refusals: the part of the name that a client cannot change at will.
     pub address: Arc<str>,
+}
+
+impl PeerName {
+    /// The sender at an IP address, with the number of its connection.
+    pub fn of_socket(address: SocketAddr, number: u64) -> Self {
+        Self {
+            name: format!("{address}#{number}").into(),
+            address: match network_of(address.ip()) {
+                IpAddr::V4(address) => address.to_string().into(),
+                IpAddr::V6(network) => format!("{network}/64").into(),
+            },
+        }
+    }
 }
 
 /// The verdict on a hello.
@@ -96,7 +112,7 @@ impl ServerCore {
             limits,
             accepted: Arc::default(),
             keys,
-            metadata_answer: Mutex::new(metadata.map(metadata_answer)),
+            metadata_answer: watch::Sender::new(metadata.map(metadata_answer)),
             refused: Mutex::default(),
             connected: Mutex::default(),
         })
@@ -104,7 +120,13 @@ impl ServerCore {
 
     /// Answer hellos with this msgpack map from now on: the policy is loaded.
     pub fn set_metadata(&self, metadata: &[u8]) {
-        *lock(&self.metadata_answer) = Some(metadata_answer(metadata));
+        self.metadata_answer
+            .send_replace(Some(metadata_answer(metadata)));
+    }
+
+    /// The answer to hellos, first byte included, now and when it changes.
+    pub fn metadata_answer(&self) -> watch::Receiver<Option<Bytes>> {
+        self.metadata_answer.subscribe()
     }
 
     /// Wait for a request. Any number of threads may call it.
@@ -145,14 +167,9 @@ impl ServerCore {
                 return HelloOutcome::Malformed(failure);
             }
         };
-        let Some(key) = self.keys.place(hello.api_key.as_ref()) else {
-            self.counters.clients_unauthenticated.add_one();
-            let message = match hello.api_key {
-                None => KEY_WANTED,
-                Some(_) => KEY_UNKNOWN,
-            };
-            lock(&self.refused).note(&peer.address, now);
-            return HelloOutcome::Refused(self.refuse(ErrorCode::Unauthenticated, message, peer));
+        let key = match self.judge_key(hello.api_key.as_ref(), peer, now) {
+            Ok(key) => key,
+            Err(failure) => return HelloOutcome::Refused(failure),
         };
         let not_ready = |message| {
             self.counters.requests_refused.add_one();
@@ -161,7 +178,7 @@ impl ServerCore {
         if self.accepted.has_ended() {
             return not_ready(SHUTTING_DOWN);
         }
-        let Some(answer) = lock(&self.metadata_answer).clone() else {
+        let Some(answer) = self.metadata_answer.borrow().clone() else {
             return not_ready(WARMING_UP);
         };
         let reads_repair = hello.repair.as_deref() == Some(agreement::CODE);
@@ -174,14 +191,39 @@ impl ServerCore {
             software: software(hello.client, hello.version),
             key,
         };
-        lock(&self.connected).insert(peer.name.clone(), client);
-        self.events
-            .note(ClientEventKind::Connected, &peer.name, &session);
+        self.note_connected(peer, client, &session);
         HelloOutcome::Welcome {
             session,
             answer,
             reads_repair,
         }
+    }
+
+    /// The place of a client's key among those that are accepted; the error refuses the client, and
+    /// is counted.
+    pub fn judge_key(
+        &self,
+        key: Option<&ApiKey>,
+        peer: &PeerName,
+        now: Instant,
+    ) -> Result<usize, Failure> {
+        if let Some(place) = self.keys.place(key) {
+            return Ok(place);
+        }
+        self.counters.clients_unauthenticated.add_one();
+        let message = match key {
+            None => KEY_WANTED,
+            Some(_) => KEY_UNKNOWN,
+        };
+        lock(&self.refused).note(&peer.address, now);
+        Err(self.refuse(ErrorCode::Unauthenticated, message, peer))
+    }
+
+    /// Note that a client was let in.
+    pub fn note_connected(&self, peer: &PeerName, client: ConnectedClient, session: &str) {
+        lock(&self.connected).insert(peer.name.clone(), client);
+        self.events
+            .note(ClientEventKind::Connected, &peer.name, session);
     }
 
     /// Note that a client whose hello was accepted has left.

@@ -11,6 +11,8 @@ mod request;
 mod transport_server;
 mod trust;
 mod wait;
+#[cfg(unix)]
+mod websocket_server;
 
 use pyo3::prelude::*;
 
@@ -25,5 +27,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     quic_server::register(module)?;
     #[cfg(unix)]
     local_server::register(module)?;
+    #[cfg(unix)]
+    websocket_server::register(module)?;
     wait::register(module)
 }

@@ -36,13 +36,17 @@ impl TransportRequest {
     }
 
     fn decode(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if self.request.is_text {
+            let text = "observation: expected a binary frame, got a text frame";
+            return Err(CodecError::new_err(text));
+        }
         let body = std::mem::take(&mut *self.body.lock().unwrap_or_else(PoisonError::into_inner));
         let observation = codec::decode_owned(py, body, 0)?;
         if observation.bind(py).is_instance_of::<PyDict>() {
             return Ok(observation);
         }
         Err(CodecError::new_err(format!(
-            "a request must be a map, got a {}",
+            "observation: expected a map, got {}",
             observation.bind(py).get_type().name()?
         )))
     }
@@ -106,8 +110,10 @@ impl TransportRequest {
         Ok(size)
     }
 
-    /// Answer with an error. Harmless if the client has left.
-    fn fail(&self, code: &str, message: &str) -> PyResult<()> {
+    /// Answer with an error; openpi's own client gets the traceback in its place. Harmless if the
+    /// client has left.
+    #[pyo3(signature = (code, message, traceback = ""))]
+    fn fail(&self, code: &str, message: &str, traceback: &str) -> PyResult<()> {
         let Some(code) = ErrorCode::from_name(code) else {
             let known = ErrorCode::ALL.map(ErrorCode::name).join(", ");
             return Err(PyValueError::new_err(format!(
@@ -115,7 +121,12 @@ impl TransportRequest {
                 shown(code)
             )));
         };
-        Ok(self.request.reply.fail(code, message)?)
+        let reply = &self.request.reply;
+        match traceback {
+            "" => reply.fail(code, message)?,
+            _ => reply.fail_with_traceback(code, message, traceback.to_owned())?,
+        }
+        Ok(())
     }
 
     fn __repr__(&self) -> String {

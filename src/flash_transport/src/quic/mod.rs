@@ -7,7 +7,6 @@ pub mod backoff;
 pub mod client;
 pub mod datagram_size;
 mod gather;
-mod io_thread;
 mod repair;
 pub mod server;
 pub mod settings;

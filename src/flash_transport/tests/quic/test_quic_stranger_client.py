@@ -108,7 +108,7 @@ def test_strangers_requests_on_one_connection_go_side_by_side():
         (b"\x02", "bad_request", "cut off"),
         (b"\x02\xc1", "bad_request", "0xc1"),
         (b"\x02\x80\x00", "bad_request", "follow"),
-        (b"\x02\x90", "bad_request", "a request must be a map, got a list"),
+        (b"\x02\x90", "bad_request", "observation: expected a map, got list"),
         (b"\x02\xdf\xff\xff\xff\xff", "bad_request", "needs"),
         (b"\x02\xc6\xff\xff\xff\xff", "bad_request", "needs 4294967295 bytes"),
         (b"\x02" + b"\x91" * 100_000, "bad_request", "nests more than"),

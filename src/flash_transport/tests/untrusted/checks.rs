@@ -7,6 +7,11 @@ use flash_transport::link::first_actions;
 use flash_transport::link::hello::Hello;
 use flash_transport::link::wire::{Failure, Kind};
 use flash_transport::repair::{Partial, Symbol};
+#[cfg(unix)]
+use flash_transport::websocket::{
+    frame::{apply_mask, close_answer, Head, Opcode, Sequence, LONGEST_CONTROL, LONGEST_HEAD},
+    handshake::{HttpRequest, LONGEST_REQUEST},
+};
 
 /// A message is refused, or what it says can be said again.
 pub fn message(bytes: &[u8]) {
@@ -62,6 +67,45 @@ pub fn repair(mut bytes: &[u8]) {
     }
     let message = partial.into_bytes();
     assert!(expected.iter().all(|(at, byte)| message[*at] == **byte));
+}
+
+/// The HTTP request that opens a WebSocket, as far as it has come.
+#[cfg(unix)]
+pub fn websocket_handshake(bytes: &[u8]) {
+    match HttpRequest::parse(bytes) {
+        Ok(Some((request, size))) => {
+            assert!(size <= bytes.len().min(LONGEST_REQUEST));
+            let _ = (request.api_key(), request.upgrade());
+            let own = request.forwarded("10.0.0.7:1#1", 0);
+            assert!(own.ends_with(b"X-OpenPI-Flash-Key: 0\r\n\r\n"));
+        }
+        Ok(None) => assert!(bytes.len() <= LONGEST_REQUEST),
+        Err(page) => assert!(page.encode().starts_with(b"HTTP/1.1 4")),
+    }
+}
+
+/// The frames of a client, one behind the other.
+#[cfg(unix)]
+pub fn websocket_frames(mut bytes: &[u8]) {
+    let mut sequence = Sequence::default();
+    while let Ok(Some((head, size))) = Head::parse(bytes) {
+        assert!(size <= LONGEST_HEAD);
+        if head.opcode.is_control() {
+            assert!(head.is_last && head.length <= LONGEST_CONTROL as u64);
+        } else if sequence.enter(&head).is_err() {
+            return;
+        }
+        let length = usize::try_from(head.length).unwrap_or(usize::MAX);
+        let (payload, rest) = bytes[size..].split_at(length.min(bytes.len() - size));
+        let mut masked = payload.to_vec();
+        apply_mask(&mut masked, head.mask, 0);
+        if head.opcode == Opcode::Close {
+            let _ = close_answer(&masked);
+        }
+        apply_mask(&mut masked, head.mask, 0);
+        assert_eq!(masked, payload);
+        bytes = rest;
+    }
 }
 
 /// The header of a camera's image against its data: 9 bytes of header, then data.

@@ -96,6 +96,21 @@ proptest! {
         checks::request(&[&[kind], &map[..]].concat());
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn any_bytes_open_a_websocket_or_are_refused(lines in prop::collection::vec(http_line(), 0..20)) {
+        checks::websocket_handshake(&lines.concat());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn any_bytes_are_frames_or_refused(
+        heads in prop::collection::vec((0x80_u8..0x8b, 0x80_u8.., any::<[u8; 12]>()), 0..20),
+    ) {
+        let frames = heads.iter().flat_map(|(first, second, rest)| [&[*first, *second], &rest[..]].concat());
+        checks::websocket_frames(&frames.collect::<Vec<u8>>());
+    }
+
     #[test]
     fn any_header_fits_its_image_or_is_refused(
         header in prop::collection::vec(any::<u8>(), 9),
@@ -121,6 +136,24 @@ proptest! {
         file.truncate(cut.index(file.len()));
         checks::image_file(&file);
     }
+}
+
+/// Lines of an HTTP request, and other bytes.
+#[cfg(unix)]
+fn http_line() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        prop::sample::select(vec![
+            &b"GET / HTTP/1.1\r\n"[..],
+            b"Upgrade: websocket\r\n",
+            b"Connection: Upgrade\r\n",
+            b"Sec-WebSocket-Version: 13\r\n",
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n",
+            b"Authorization: Api-Key k\r\n",
+            b"\r\n",
+        ])
+        .prop_map(<[u8]>::to_vec),
+        prop::collection::vec(any::<u8>(), 0..12),
+    ]
 }
 
 /// Tokens of msgpack, the words of arrays among them, in any order and number.

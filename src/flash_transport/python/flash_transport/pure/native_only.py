@@ -13,6 +13,7 @@ __all__ = [
     "QuicServer",
     "TransportRequest",
     "TransportServer",
+    "WebsocketServer",
     "decode_image",
     "encode_jpeg",
     "image_size",
@@ -50,6 +51,10 @@ class QuicServer(TransportServer):
 
 class LocalServer(TransportServer):
     """A server on a unix socket: needs the compiled half of this package."""
+
+
+class WebsocketServer(TransportServer):
+    """A server of openpi's WebSocket protocol: needs the compiled half of this package."""
 
 
 class TransportRequest(_NativeOnly):

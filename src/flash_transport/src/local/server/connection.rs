@@ -309,6 +309,8 @@ impl Connection<'_> {
                     peer.answer(id, &[&[ANSWER_FIRST], map.as_slice()].concat());
                 }
             }
+            // Is for openpi's own client, which speaks WebSocket.
+            Part::Traceback(_) => {}
             Part::Whole(answer) => {
                 if let Some(_waiting) = peer.in_flight.settle(id) {
                     peer.answer(id, &answer);
@@ -322,6 +324,7 @@ impl Connection<'_> {
             session: session.clone(),
             peer: self.peer.name.name.clone(),
             body,
+            is_text: false,
             reply: Reply::through(send, cancelled),
             _reservation: reservation,
         };

@@ -26,10 +26,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::io_thread;
 use super::settings::{LinkSettings, SocketBuffers};
 use crate::congestion::LinkEstimate;
 use crate::link::first_receiver::FirstReceiver;
+use crate::link::io_thread;
 
 pub use config::ClientConfig;
 pub use dial::RepairCounts;

@@ -1,6 +1,6 @@
 //! One client's connection: a task for each of its streams, the hello's among them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::Arc;
 
@@ -14,7 +14,6 @@ use crate::link::server_core::PeerName;
 use crate::quic::repair::{Event, Repairer};
 use crate::quic::signal::Signal;
 
-use super::admission::network_of;
 use super::peer::{HelloState, Peer, UnreachableReports};
 use super::shared::Shared;
 use super::stream::serve_stream;
@@ -37,7 +36,7 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, incoming: Incoming, nu
         repairer: Arc::new(repairer(&shared, &connection)),
         established: watch::Sender::new(false),
         connection,
-        name: peer_name(address, number),
+        name: PeerName::of_socket(address, number),
         hello: watch::Sender::new(HelloState::Awaited),
         accepted: Arc::default(),
         unreachable: UnreachableReports::default(),
@@ -67,16 +66,6 @@ fn repairer(shared: &Arc<Shared>, connection: &Connection) -> Repairer {
             Event::Refused => counters.repair_refused.add_one(),
         }
     })
-}
-
-fn peer_name(address: SocketAddr, number: u64) -> PeerName {
-    PeerName {
-        name: format!("{address}#{number}").into(),
-        address: match network_of(address.ip()) {
-            IpAddr::V4(address) => address.to_string().into(),
-            IpAddr::V6(network) => format!("{network}/64").into(),
-        },
-    }
 }
 
 async fn note_established(shared: Arc<Shared>, peer: Arc<Peer>, established: ZeroRttAccepted) {

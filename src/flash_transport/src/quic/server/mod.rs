@@ -1,6 +1,5 @@
 //! The server: one IO thread for any number of clients, and a queue of requests for the policy.
 
-mod admission;
 mod connection;
 mod connection_ids;
 mod liveness;
@@ -25,19 +24,19 @@ use ring::hmac;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::io_thread;
 use super::settings::{self, LinkSettings, SocketBuffers};
 use super::signal::Signal;
 use super::tls;
+use crate::link::admission::{Admission, AdmissionControl};
 use crate::link::counters::Counters;
 use crate::link::events::ClientEvents;
+use crate::link::io_thread;
 use crate::link::keys::ApiKey;
 use crate::link::limits::ServerLimits;
 use crate::link::queue::Next;
 use crate::link::request::Request;
 use crate::link::server_core::{ServerCore, SHUTTING_DOWN};
 use crate::trust::{Fingerprint, Identity};
-use admission::{Admission, AdmissionControl};
 use connection::serve_connection;
 use connection_ids::ConnectionIds;
 pub use connection_ids::{ServerId, ServerIdError};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::admission::AdmissionControl;
 use super::peers::Peers;
+use crate::link::admission::AdmissionControl;
 use crate::link::server_core::ServerCore;
 
 /// How long a stopping or refusing server waits for its final packets to arrive.

@@ -254,6 +254,7 @@ async fn ask_policy(
         session,
         peer: peer.name.name.clone(),
         body,
+        is_text: false,
         reply,
         _reservation: reservation,
     };
@@ -310,6 +311,8 @@ async fn ask_policy(
                     break None;
                 }
             }
+            // Is for openpi's own client, which speaks WebSocket.
+            Some(Part::Traceback(_)) => {}
             None => break None,
         }
     };

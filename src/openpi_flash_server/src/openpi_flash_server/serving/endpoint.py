@@ -25,11 +25,15 @@ from openpi_flash_server.slot.life import Stage
 from openpi_flash_server.slot.runner import Handler, Runner
 from openpi_flash_server.slot.slot import Slot
 from openpi_flash_server.slot.voice import Listener
-from openpi_flash_server.transports.certificate import KeptCertificate, OwnCertificate
+from openpi_flash_server.transports.certificate import (
+    CertificateError,
+    KeptCertificate,
+    OwnCertificate,
+)
 from openpi_flash_server.transports.client_events import ClientListener
 from openpi_flash_server.transports.local import LocalTransport
 from openpi_flash_server.transports.native_transport import NativeTransport
-from openpi_flash_server.transports.quic import CertificateError, QuicTransport
+from openpi_flash_server.transports.quic import QuicTransport
 from openpi_flash_server.transports.transport import Transport
 from openpi_flash_server.transports.websocket.listener import WebsocketTransport
 
@@ -91,38 +95,33 @@ class Endpoint:
             raise
 
     def _listen(self, config: ServerConfig, settings: TransportSettings) -> None:
-        with _naming_the_port(config, self.name, "websocket_port"):
+        certificate = _certificate(config)
+        with (
+            _naming_the_certificate(config),
+            _naming_the_port(config, self.name, "websocket_port"),
+        ):
             self.websocket = WebsocketTransport(
                 self.slot,
                 host=config.host,
                 port=settings.websocket_port,
+                certificate=certificate,
                 api_keys=config.keys,
                 expose_tracebacks=config.expose_tracebacks,
                 listeners=self._listeners,
             )
         self.transports.append(self.websocket)
-        certificate = _certificate(config)
-        try:
-            with _naming_the_port(config, self.name, "quic_port"):
-                self.quic = QuicTransport(
-                    self.slot,
-                    host=config.host,
-                    port=settings.quic_port,
-                    certificate=certificate,
-                    api_keys=config.keys,
-                    dedicated_link=settings.dedicated_link,
-                    server_id=settings.quic_server_id,
-                    listeners=self._listeners,
-                )
-        except CertificateError as error:
-            if config.tls_certificate is not None:
-                raise StartError(f"tls_certificate: {error}") from error
-            raise StartError(f"state_dir: cannot keep the certificate: {error}") from error
+        with _naming_the_certificate(config), _naming_the_port(config, self.name, "quic_port"):
+            self.quic = QuicTransport(
+                self.slot,
+                host=config.host,
+                port=settings.quic_port,
+                certificate=certificate,
+                api_keys=config.keys,
+                dedicated_link=settings.dedicated_link,
+                server_id=settings.quic_server_id,
+                listeners=self._listeners,
+            )
         self.transports.append(self.quic)
-        try:
-            self.websocket.tls.use(certificate)
-        except OSError as error:
-            raise StartError(f"TLS on the WebSocket port: {error}") from error
         self.local: LocalTransport | None = None
         if settings.unix_socket_path is None:
             return
@@ -192,7 +191,7 @@ class Endpoint:
     @property
     def unhealthy_because(self) -> str | None:
         """The problem that `/healthz` reports; None if there is none."""
-        return self.slot.unhealthy_because or self.websocket.openpi.unpublished_because
+        return self.slot.unhealthy_because or self.websocket.unpublished_because
 
     @property
     def trouble_because(self) -> str | None:
@@ -221,7 +220,7 @@ class Endpoint:
 
     def counters(self) -> Mapping[str, Mapping[str, int]]:
         """What the native transports count, by link and counter."""
-        counted = {"quic": self.quic.counters}
+        counted = {"websocket": self.websocket.counters, "quic": self.quic.counters}
         if self.local is not None:
             counted["unix"] = self.local.counters
         return counted
@@ -231,7 +230,7 @@ class Endpoint:
         return {**self.websocket.links, **self.quic.links}
 
     def stop_accepting(self) -> None:
-        """Refuses new requests, except over WebSocket; the slot goes on."""
+        """Refuses new requests; the slot goes on."""
         for transport in self.transports:
             transport.stop_accepting()
 
@@ -269,6 +268,17 @@ def _certificate(config: ServerConfig) -> OwnCertificate | KeptCertificate:
         except ValueError as error:
             raise StartError(f"state_dir: {error}") from None
     return OwnCertificate(user_path(config.tls_certificate), user_path(config.tls_key))
+
+
+@contextlib.contextmanager
+def _naming_the_certificate(config: ServerConfig) -> Iterator[None]:
+    """Turns a CertificateError into a StartError that names the setting."""
+    try:
+        yield
+    except CertificateError as error:
+        if config.tls_certificate is not None:
+            raise StartError(f"tls_certificate: {error}") from error
+        raise StartError(f"state_dir: cannot keep the certificate: {error}") from error
 
 
 @contextlib.contextmanager

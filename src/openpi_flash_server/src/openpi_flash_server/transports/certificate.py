@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-KEPT_FILE = "flash_transport.pem"
-"""As `flash_transport` names it: certificate and private key in one file."""
+from flash_transport import FlashTransportError
+
+
+class CertificateError(Exception):
+    """The server's certificate cannot be read or made; the message names the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +26,9 @@ class KeptCertificate:
     directory: Path
 
     @property
-    def pem_files(self) -> tuple[Path, Path]:
-        """The files with the certificate and its private key."""
-        file = self.directory / KEPT_FILE
-        return file, file
+    def arguments(self) -> dict[str, Any]:
+        """What `QuicServer` and `WebsocketServer` take for it."""
+        return {"certificate_dir": self.directory}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,22 @@ class OwnCertificate:
     key: Path
 
     @property
-    def pem_files(self) -> tuple[Path, Path]:
-        """The files with the certificate and its private key."""
-        return self.certificate, self.key
+    def arguments(self) -> dict[str, Any]:
+        """What `QuicServer` and `WebsocketServer` take for it."""
+        return {"tls_certificate": self.certificate, "tls_key": self.key}
+
+
+@contextlib.contextmanager
+def certificate_errors() -> Iterator[None]:
+    """Turns the errors that a certificate causes in a server's constructor into CertificateError.
+
+    An OSError that names no file is about the address, and passes.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise CertificateError(error.strerror) from error
+    except FlashTransportError as error:
+        raise CertificateError(str(error)) from error

@@ -1,4 +1,4 @@
-"""The common part of QUIC port and unix socket: a server of `flash_transport` and its slot."""
+"""The common part of the transports: a server of `flash_transport` and its slot."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NativeEvent = tuple[Literal["connected", "disconnected", "refused", "lost"], str
 
 
 class NativeServer(RequestSource, Protocol):
-    """A server of `flash_transport`: `QuicServer` or `LocalServer`."""
+    """A server of `flash_transport`: `QuicServer`, `LocalServer` or `WebsocketServer`."""
 
     @property
     def counters(self) -> dict[str, int]:
@@ -63,6 +63,7 @@ class NativeTransport:
         server: listens already.
         link: its name in the log.
         listeners: are told of its clients, besides the log.
+        sends_first_actions: whether the link carries them ahead of an answer.
     """
 
     def __init__(
@@ -72,14 +73,19 @@ class NativeTransport:
         *,
         link: str,
         listeners: Sequence[ClientListener] = (),
+        sends_first_actions: bool = True,
     ) -> None:
         self._slot = slot
         self._native = server
         self._link = link
         self._news = ClientNews([ConnectionLog(slot.name), *listeners])
-        self._pump = RequestPump(slot, server, link=link, news=self._news)
+        self._pump = RequestPump(
+            slot, server, link=link, news=self._news, sends_first_actions=sends_first_actions
+        )
         self._log_thread = vital_thread(
-            f"{link.lower()}-clients-{slot.name}", self._log_clients, slot.has_trouble
+            f"{link.lower()}-clients-{slot.name}",
+            self._log_clients,
+            slot.has_trouble,
         )
         self._log_thread.start()
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from flash_transport import FlashTransportError, QuicServer
+from flash_transport import QuicServer
 from openpi_flash_server.slot.slot import Slot
-from openpi_flash_server.transports.certificate import KeptCertificate, OwnCertificate
+from openpi_flash_server.transports.certificate import (
+    KeptCertificate,
+    OwnCertificate,
+    certificate_errors,
+)
 from openpi_flash_server.transports.client_events import ClientListener
 from openpi_flash_server.transports.native_transport import NativeTransport
-
-
-class CertificateError(Exception):
-    """The server's certificate cannot be read or made; the message names the file."""
 
 
 class QuicTransport(NativeTransport):
@@ -51,21 +50,15 @@ class QuicTransport(NativeTransport):
         server_id: str | None = None,
         listeners: Sequence[ClientListener] = (),
     ) -> None:
-        try:
+        with certificate_errors():
             server = QuicServer(
                 host,
                 port,
                 api_keys=list(api_keys),
                 dedicated_link=dedicated_link,
                 server_id=server_id,
-                **_files(certificate),
+                **certificate.arguments,
             )
-        except OSError as error:
-            if error.filename is None:
-                raise
-            raise CertificateError(error.strerror) from error
-        except FlashTransportError as error:
-            raise CertificateError(str(error)) from error
         self.fingerprint: str = server.fingerprint
         self.port: int = server.port
         self.link_settings: Mapping[str, int] = server.link_settings
@@ -76,9 +69,3 @@ class QuicTransport(NativeTransport):
     def links(self) -> Mapping[str, Mapping[str, float]]:
         """Round trip, packets and bytes of each connection, by the client's name."""
         return self._server.links
-
-
-def _files(certificate: KeptCertificate | OwnCertificate) -> dict[str, Any]:
-    if isinstance(certificate, KeptCertificate):
-        return {"certificate_dir": certificate.directory}
-    return {"tls_certificate": certificate.certificate, "tls_key": certificate.key}

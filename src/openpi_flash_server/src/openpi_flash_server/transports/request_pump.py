@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import threading
 from typing import Any, Protocol
 
@@ -26,7 +27,7 @@ log = EventLogger(__name__)
 
 
 class RequestSource(Protocol):
-    """A server of `flash_transport`: `QuicServer` or `LocalServer`."""
+    """A server of `flash_transport`: `QuicServer`, `LocalServer` or `WebsocketServer`."""
 
     def next_request(self, timeout: float | None = None) -> TransportRequest | None:
         """The next request; None when the server is closed."""
@@ -43,9 +44,19 @@ class RequestPump:
         source: where they come from.
         link: the source's name in the log.
         news: is told of messages and answers.
+        sends_first_actions: whether the link carries them ahead of an answer.
     """
 
-    def __init__(self, slot: Slot, source: RequestSource, *, link: str, news: ClientNews) -> None:
+    def __init__(
+        self,
+        slot: Slot,
+        source: RequestSource,
+        *,
+        link: str,
+        news: ClientNews,
+        sends_first_actions: bool = True,
+    ) -> None:
+        self._sends_first_actions = sends_first_actions
         self._slot = slot
         self._source = source
         self._link = link
@@ -95,7 +106,9 @@ class RequestPump:
             session=request.session,
             respond=lambda answer: self._answer(request, answer, received_at),
             is_cancelled=lambda: request.cancelled,
-            respond_first=lambda first: self._send_first(request, first),
+            respond_first=(
+                functools.partial(self._send_first, request) if self._sends_first_actions else None
+            ),
         )
 
     def _send_first(self, request: TransportRequest, first: dict[str, Any]) -> None:
@@ -108,7 +121,7 @@ class RequestPump:
 
     def _answer(self, request: TransportRequest, answer: Answer, received_at: float) -> None:
         if isinstance(answer, Failure):
-            _fail(request, answer.code, answer.message)
+            _fail(request, answer.code, answer.message, answer.traceback)
             return
         with self._prev_total_lock:
             prev_total_ms = self._prev_total_ms.get(request.peer)
@@ -134,10 +147,10 @@ class RequestPump:
                 self._prev_total_ms.popitem(last=False)
 
 
-def _fail(request: TransportRequest, code: ErrorCode, message: str) -> None:
+def _fail(request: TransportRequest, code: ErrorCode, message: str, traceback: str = "") -> None:
     # a client that left needs no error
     with contextlib.suppress(FlashTransportError):
-        request.fail(str(code), message)
+        request.fail(str(code), message, traceback)
 
 
 _REMEMBERED_PEERS = 1024

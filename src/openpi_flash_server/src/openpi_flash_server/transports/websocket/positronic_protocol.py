@@ -45,10 +45,11 @@ from openpi_flash_server.transports.websocket.checkpoint_source import (
     Lease,
     Unavailable,
 )
-from openpi_flash_server.transports.websocket.openpi_protocol import LINK
 from openpi_flash_server.transports.websocket.slot_call import ask_slot, visiting
 
 log = EventLogger(__name__)
+
+LINK = "WebSocket"
 
 PREFIX = "/api/v1/"
 MODELS_PATH = PREFIX + "models"

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::link::limits::ServerLimits;
 
 #[derive(Debug)]
-pub(super) struct AdmissionControl {
+pub(crate) struct AdmissionControl {
     most: usize,
     most_of_address: usize,
     taken: Mutex<Taken>,
@@ -21,7 +21,7 @@ struct Taken {
 }
 
 /// The decision on a new connection.
-pub(super) enum Admission {
+pub(crate) enum Admission {
     /// Accept it; hold the permit until it ends.
     Permit(Permit),
     /// Half of the room is taken: the client must first prove its address (a QUIC Retry), so that
@@ -68,7 +68,7 @@ impl AdmissionControl {
 
 /// One connection's share of the limits; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(crate) struct Permit {
     control: Arc<AdmissionControl>,
     address: IpAddr,
 }
@@ -88,7 +88,7 @@ impl Drop for Permit {
 
 /// The network of an address. Limits count an IPv6 /64 as one address, because its owner has 2^64
 /// of them.
-pub(super) fn network_of(address: IpAddr) -> IpAddr {
+pub(crate) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => {
