@@ -58,7 +58,9 @@ def report(policy: str, command: str, cells: Sequence[Cell], results: Sequence[T
         sections.append(Section("Delay", image(delays_png(plain), "success, time and jerk")))
     firsts = _first_of_each_task(cells)
     sections.append(Section("Stages", image(stages_png(firsts), "share of episodes by stage")))
-    sections.append(Section("Colours", "".join(_confusion(cell) for cell in firsts)))
+    coloured = [cell for cell in firsts if cell.confusion]
+    if coloured:
+        sections.append(Section("Colours", "".join(_confusion(cell) for cell in coloured)))
     films = [result for result in results if result.film]
     if films:
         sections.append(Section("Films", "".join(map(_film, films))))
