@@ -49,7 +49,8 @@ def needs_aloha(test):
 
 
 def needs_pictures(test):
-    return needs_aloha(pytest.mark.skipif(not GL, reason="no OpenGL on this machine")(test))
+    skip = pytest.mark.skipif(HAS_ALOHA and not GL, reason="no OpenGL on this machine")
+    return needs_aloha(skip(test))
 
 
 def run(*arguments):
