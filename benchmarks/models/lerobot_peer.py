@@ -27,7 +27,7 @@ _NAMES = {"pi0": ("PI0Config", "PI0Pytorch"), "pi05": ("PI05Config", "PI05Pytorc
 
 def sampler(case: Case) -> Callable[[], Tensor]:
     """Function that denoises the case's chunk."""
-    model = _model(case)
+    model = model_of(case)
     cameras = torch.from_numpy(case.images.transpose(1, 0, 4, 2, 3).copy())
     words = np.zeros((1, case.slots), np.int64)
     words[:, : len(case.words)] = case.words
@@ -43,7 +43,8 @@ def sampler(case: Case) -> Callable[[], Tensor]:
     return lambda: model.sample_actions(*arguments, noise=noise, num_steps=STEPS)
 
 
-def _model(case: Case) -> Any:
+def model_of(case: Case) -> Any:
+    """LeRobot's model with the case's weights."""
     kind, shape = case.shape.kind, case.shape
     package = f"lerobot.policies.{kind}"
     config_name, model_name = _NAMES[kind]

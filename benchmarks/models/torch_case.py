@@ -6,13 +6,15 @@ import dataclasses
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors.torch import load_file
-from torch import Tensor
 
 from openpi_flash_models.checkpoints.safetensors import write_safetensors
 from openpi_flash_models.model.shape import ModelKind, ModelShape, expected_shapes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 HORIZON, STEPS = 50, 10
 # Slots of a prompt as openpi's configs have them, and words in it; pi0.5's prompt holds the state.
@@ -87,6 +89,8 @@ class Case:
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights under the names of openpi's ``model.safetensors``."""
+        from safetensors.torch import load_file
+
         with tempfile.TemporaryDirectory() as directory:
             file = Path(directory) / "model.safetensors"
             write_safetensors(file, self.leaves)

@@ -8,7 +8,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,7 +43,11 @@ class Transport(enum.StrEnum):
 def evaluate(
     *,
     task: Annotated[
-        str, typer.Option(help="touch, pick or place; several, as in touch,pick.")
+        str,
+        typer.Option(
+            help="touch, pick or place; several, as in touch,pick. Or aloha-transfer-cube, "
+            "gym-aloha's, of the extra aloha."
+        ),
     ] = "touch",
     episodes: Annotated[int, typer.Option(min=1, help="Of each task and condition.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Of the starts.")] = 7,
@@ -62,8 +66,9 @@ def evaluate(
     policy: Annotated[
         str | None,
         typer.Option(
-            help="Its inference config, pi05_sim_arm if not named; python:MODULE:NAME; or expert, "
-            "the script. Without a checkpoint: the policy that comes with the simulated robot."
+            help="Its inference config, pi05_sim_arm if not named (pi0_aloha_sim for "
+            "aloha-transfer-cube); python:MODULE:NAME; or expert, the script. Without a "
+            "checkpoint: the policy that comes with the simulated robot."
         ),
     ] = None,
     planner: Annotated[
@@ -149,9 +154,17 @@ def evaluate(
     from openpi_flash_training.commands.progress import frame_progress
     from openpi_flash_training.commands.simulation_errors import one_line_errors
     from openpi_flash_training.evaluation.run import name_of, run_trials
-    from sim_robot.tasks import TASKS
+    from openpi_flash_training.evaluation.task_facts import ALOHA_TRANSFER_CUBE, TASK_FACTS
 
-    tasks = _words(task, "--task", TASKS)
+    tasks = _words(task, "--task", TASK_FACTS)
+    is_aloha = ALOHA_TRANSFER_CUBE in tasks
+    only_ours = {
+        "--policy expert": policy == "expert",
+        "--through ros": through is Through.ROS,
+        "--swap-prompts": swap_prompts,
+        "--record": record is not None,
+        "--dataset": dataset is not None,
+    }
     if through is Through.ROS:
         simulated = {"--delay": delay, "--loss": loss, "--held": held, "--record": record}
         given = [name for name, value in simulated.items() if value is not None]
@@ -164,18 +177,21 @@ def evaluate(
         link["api_key_file"] = str(api_key_file)
     if server_fingerprint is not None:
         link["server_fingerprint"] = server_fingerprint
-    with (
-        one_line_errors(),
-        _policy(
-            server,
-            transport.value,
-            link,
-            policy,
-            checkpoint=checkpoint,
-            planner=planner,
-            robot_file=robot_file,
-        ) as choice,
-    ):
+    with one_line_errors(), contextlib.ExitStack() as stack:
+        if is_aloha:
+            _check_aloha(tasks, only_ours)
+        choice = stack.enter_context(
+            _policy(
+                server,
+                transport.value,
+                link,
+                policy,
+                checkpoint=checkpoint,
+                planner=planner,
+                robot_file=robot_file,
+                is_aloha=is_aloha,
+            )
+        )
         if dataset is not None:
             _open_loop(choice, dataset, episodes, report, as_json=as_json)
             return
@@ -186,7 +202,7 @@ def evaluate(
             execution_s=execution_s,
             is_real=through is Through.ROS,
         )
-        name = name_of(choice)
+        name = name_of(choice, tasks[0])
         trials = _trials(
             tasks,
             episodes,
@@ -214,10 +230,7 @@ def evaluate(
 
         report.write_text(whole_report(name, _command(), cells, results), encoding="utf-8")
     if at_least is not None:
-        worst = min((cell for cell in cells if not cell.is_swapped), key=lambda c: c.success.value)
-        if worst.success.value < at_least:
-            typer.echo(f"error: {worst.task}: {worst.success} is below {at_least:g}", err=True)
-            raise typer.Exit(1)
+        _gate(cells, at_least)
 
 
 @contextlib.contextmanager
@@ -230,6 +243,7 @@ def _policy(
     checkpoint: str | None,
     planner: str | None,
     robot_file: Path | None,
+    is_aloha: bool,
 ) -> Iterator[PolicyChoice]:
     from openpi_flash_training.evaluation.served_policy import ServerChoice
     from openpi_flash_training.evaluation.server_process import serving
@@ -242,10 +256,10 @@ def _policy(
     elif policy == "expert":
         yield None
     elif checkpoint is not None or (policy or "").startswith("python:"):
-        config = policy or "pi05_sim_arm"
+        config = policy or ("pi0_aloha_sim" if is_aloha else "pi05_sim_arm")
         with serving(config, checkpoint, planner=planner, robot_file=robot_file) as choice:
             yield choice
-    elif policy is None and (shipped := shipped_policy()) is not None:
+    elif policy is None and not is_aloha and (shipped := shipped_policy()) is not None:
         beside = None if shipped.planner is None else str(shipped.planner)
         action = str(shipped.action)
         with serving(CONFIG, action, planner=beside, robot_file=ROBOT_FILE) as choice:
@@ -253,8 +267,24 @@ def _policy(
     else:
         raise typer.BadParameter(
             "name what to measure: --server HOST:PORT, --checkpoint DIR, --policy "
-            "python:MODULE:NAME, or --policy expert"
+            "python:MODULE:NAME" + ("" if is_aloha else ", or --policy expert")
         )
+
+
+def _check_aloha(tasks: Sequence[str], refused: Mapping[str, bool]) -> None:
+    """Refuse what is only there for the simulated arm with its cubes.
+
+    Raises:
+        AlohaUnavailableError: gym-aloha is not installed.
+    """
+    from openpi_flash_training.evaluation.aloha_transfer_cube import check_installed
+
+    if len(set(tasks)) > 1:
+        raise typer.BadParameter(f"--task: {', '.join(tasks)} cannot be measured in one run")
+    given = [option for option, is_given in refused.items() if is_given]
+    if given:
+        raise typer.BadParameter(f"{', '.join(given)}: not with --task {tasks[0]}")
+    check_installed()
 
 
 def _conditions(
@@ -349,6 +379,13 @@ def _print(name: str, seed: int, cells: Sequence[Cell], *, as_json: bool) -> Non
             typer.echo(f"{cell.task}, {'swapped' if cell.is_swapped else 'plain'} prompts")
             for line in details(cell):
                 typer.echo(line)
+
+
+def _gate(cells: Sequence[Cell], at_least: float) -> None:
+    worst = min((cell for cell in cells if not cell.is_swapped), key=lambda c: c.success.value)
+    if worst.success.value < at_least:
+        typer.echo(f"error: {worst.task}: {worst.success} is below {at_least:g}", err=True)
+        raise typer.Exit(1)
 
 
 def _open_loop(

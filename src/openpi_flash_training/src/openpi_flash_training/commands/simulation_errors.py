@@ -10,14 +10,15 @@ import typer
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn errors about pictures, policies and datasets into one line and exit status 1."""
+    """Turn errors about simulations, policies and datasets into one line and exit status 1."""
     from openpi_flash_training.commands.data_errors import one_line_data_errors
+    from openpi_flash_training.evaluation.aloha_transfer_cube import AlohaUnavailableError
     from openpi_flash_training.evaluation.policy import PolicyFailedError
     from sim_robot.gl_backend import RenderingUnavailableError
 
     try:
         with one_line_data_errors():
             yield
-    except (PolicyFailedError, RenderingUnavailableError) as error:
+    except (AlohaUnavailableError, PolicyFailedError, RenderingUnavailableError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

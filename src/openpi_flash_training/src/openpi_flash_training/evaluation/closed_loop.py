@@ -7,6 +7,7 @@ policy, seed and conditions give the same episode on any machine.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -22,27 +23,26 @@ from openpi_flash_robot.senses.frames import FrameSet
 from openpi_flash_robot.senses.joints import JointReading
 from openpi_flash_robot.senses.observation import Observation
 from openpi_flash_robot.senses.states import StateReading
-from openpi_flash_robot.settings.node_settings import PlayerSettings
+from openpi_flash_robot.settings.node_settings import NodeSettings, PlayerSettings
 from openpi_flash_training.demonstrations.episode import EpisodePlan
-from openpi_flash_training.demonstrations.expert import SUBTASKS, intent, seen
-from openpi_flash_training.demonstrations.pictures import Image, Pictures
+from openpi_flash_training.demonstrations.pictures import Image
 from openpi_flash_training.demonstrations.recording import EpisodeFrames
-from openpi_flash_training.evaluation.arm_settings import arm_settings
 from openpi_flash_training.evaluation.conditions import IGNORE_DELAY, STOP_AND_GO, Trial
 from openpi_flash_training.evaluation.motion_log import MotionLog
 from openpi_flash_training.evaluation.policy import Policy, Query
+from openpi_flash_training.evaluation.scene import (
+    CONTROL_TICKS,
+    MS,
+    TICK_NS,
+    CubeScene,
+    Scene,
+    Vector,
+)
+from openpi_flash_training.evaluation.task_facts import TASK_FACTS
 from openpi_flash_training.evaluation.trial_result import TrialResult
 from openpi_flash_training.evaluation.virtual_network import VirtualNetwork
-from sim_robot.plant import Plant
-from sim_robot.robot import JOINTS, Vector
-from sim_robot.starts import spread
-from sim_robot.tasks import TASKS, Outcome, Progress, judge
+from sim_robot.tasks import Outcome, Progress
 
-MS = 1_000_000
-TICK_NS = 10 * MS
-"""How often answers are looked for and success is judged."""
-CONTROL_TICKS = 2
-"""Ticks of a control period: how often the arm is told where to be."""
 BEGIN_NS = 1_000 * MS
 """When the episode begins on the player's clock, which does not know a time 0."""
 FILM_TICKS = 8
@@ -60,17 +60,19 @@ class Camera(Protocol):
 
 
 class ClosedLoop:
-    """A plant, its cameras and a policy. Make and use it in one thread.
+    """A scene and a policy. Make and use it in one thread.
 
     Args:
         policy: what is measured.
         camera: makes films; None for none.
+        scene: what the policy moves; None: the simulated arm with its cubes.
     """
 
-    def __init__(self, policy: Policy, camera: Camera | None = None) -> None:
+    def __init__(
+        self, policy: Policy, camera: Camera | None = None, scene: Scene | None = None
+    ) -> None:
         self._policy = policy
-        self._plant = Plant()
-        self._pictures: Pictures | None = None
+        self._scene = CubeScene() if scene is None else scene
         self._camera = camera
 
     def run(self, trial: Trial) -> TrialResult:
@@ -79,7 +81,7 @@ class ClosedLoop:
         Raises:
             PolicyFailedError: the policy cannot be asked.
         """
-        self._plant.place(spread(np.random.default_rng((trial.seed, trial.index))))
+        self._scene.begin(trial)
         self._policy.reset()
         episode = _Episode(self, trial)
         return episode.run()
@@ -90,25 +92,18 @@ class ClosedLoop:
         return self._policy
 
     @property
-    def plant(self) -> Plant:
-        """The arm and its table."""
-        return self._plant
+    def scene(self) -> Scene:
+        """What the policy moves."""
+        return self._scene
 
     @property
     def camera(self) -> Camera | None:
         """Makes films."""
         return self._camera
 
-    def pictures(self) -> dict[str, Image]:
-        """What the cameras see now, in their own size."""
-        if self._pictures is None:
-            self._pictures = Pictures(self._plant.model, None)
-        return self._pictures.take(self._plant.snapshot())
-
     def close(self) -> None:
         """Give OpenGL and the policy back."""
-        if self._pictures is not None:
-            self._pictures.close()
+        self._scene.close()
         self._policy.close()
 
 
@@ -121,17 +116,20 @@ class _Episode:
         agreement = loop.policy.agreement
         self._step_ns = agreement.step_ns
         self._grippers = tuple(axis.is_gripper for axis in agreement.axes)
+        self._arm = np.flatnonzero(~np.array(self._grippers))
         self._horizon = max(1, round(given.execution_s * 1e9 / self._step_ns))
-        self._settings = player_settings(given.method, agreement.horizon, self._step_ns)
+        self._settings = player_settings(
+            given.method, agreement.horizon, self._step_ns, loop.scene.settings
+        )
         self._settings = replace(self._settings, execution_horizon=self._horizon)
-        self._player = ChunkPlayer(JOINTS, self._settings)
+        self._player = ChunkPlayer(loop.scene.joints, self._settings)
         self._schedule: RequestSchedule[object] = RequestSchedule()
         # not the starts' generator: the same start is tried under other networks
         self._network = VirtualNetwork(
             given, np.random.default_rng((trial.seed, trial.index, 1, int(trial.is_swapped)))
         )
         self._log = MotionLog(CONTROL_TICKS * TICK_NS / 1e9)
-        self._told = np.array(loop.plant.state().joints)
+        self._told = loop.scene.positions()
         self._sending: Motion | None = None
         self._answer: tuple[int, int, NDArray[np.float64]] | None = None  # arrival, observed
         self._sequence = self._holds = self._said = self._agreed = 0
@@ -141,12 +139,12 @@ class _Episode:
 
     def run(self) -> TrialResult:
         """Play to the end."""
-        loop, trial, task = self._loop, self._trial, TASKS[self._trial.task]
+        loop, trial, task = self._loop, self._trial, TASK_FACTS[self._trial.task]
         ticks = round(task.time_limit_s * 1e9 / TICK_NS)
         for tick in range(ticks):
             now = BEGIN_NS + tick * TICK_NS
             if trial.is_filmed and loop.camera is not None and tick % FILM_TICKS == 0:
-                loop.camera.shoot(loop.pictures(), trial, self.progress)
+                loop.camera.shoot(loop.scene.pictures(), trial, self.progress)
             if self._answer is not None and self._answer[0] <= now:
                 self._take_answer(now)
             self._player.step(now)
@@ -156,21 +154,21 @@ class _Episode:
             if self._is_due(now):
                 self._ask(now)
             if self._frames is not None:
-                self._frames.note(loop.plant, self._told, is_intervention=False)
+                loop.scene.note(self._frames, self._told)
             if tick % CONTROL_TICKS == 0:
                 self._sending = None if self._network.is_held() else self._player.motion
-                still = np.zeros(len(JOINTS) - 1)
+                still = np.zeros(len(self._arm))
                 sent = self._sending
-                self._log.command(still if sent is None else sent.sample(now).velocities[:-1])
-            self._advance(now)
-            self.progress = judge(task, trial.cube, self.progress, loop.plant.state())
+                self._log.command(still if sent is None else sent.sample(now).velocities[self._arm])
+            self._told = loop.scene.advance(self._sending, self._told, now)
+            self.progress = loop.scene.judge(trial, self.progress)
             if self.progress.outcome is not Outcome.RUNNING:
                 break
         jerk, border_jerk = self._log.jerks()
         ended = self.progress.ended_at
         film = b""
         if trial.is_filmed and loop.camera is not None:
-            loop.camera.shoot(loop.pictures(), trial, self.progress)
+            loop.camera.shoot(loop.scene.pictures(), trial, self.progress)
             film = loop.camera.develop()
         return TrialResult(
             trial=trial,
@@ -203,8 +201,7 @@ class _Episode:
 
     def _ask(self, now: int) -> None:
         loop, trial = self._loop, self._trial
-        state = loop.plant.state()
-        joints = np.array(state.joints)
+        joints = loop.scene.positions()
         continuation = None
         if "rtc" in loop.policy.agreement.supports:
             continuation = self._player.continuation(
@@ -214,19 +211,19 @@ class _Episode:
         self._sequence = request.request_id
         reply = loop.policy.answer(
             Query(
-                images=loop.pictures() if loop.policy.needs_images else {},
+                images=loop.scene.pictures() if loop.policy.needs_images else {},
                 joints=joints,
                 prompt=trial.prompt,
                 continuation=continuation,
                 seed=(trial.seed * 1_000_003 + trial.index * 1_009 + self._sequence) % 2**31,
-                scene=state,
+                scene=loop.scene.truth(),
                 task=trial.task,
             )
         )
-        if reply.subtask is not None:
-            stage = intent(TASKS[trial.task], trial.cube, seen(state)).stage
+        wanted = loop.scene.subtask(trial)
+        if reply.subtask is not None and wanted is not None:
             self._said += 1
-            self._agreed += reply.subtask.strip() == SUBTASKS[stage]
+            self._agreed += reply.subtask.strip() == wanted
         self._answer = now + max(self._network.exchange_ns(), 1), now, reply.actions
 
     def _take_answer(self, now: int) -> None:
@@ -250,7 +247,7 @@ class _Episode:
                 grippers=self._grippers,
             ),
             now=now,
-            measured=np.array(self._loop.plant.positions),
+            measured=self._loop.scene.positions(),
         )
         if isinstance(outcome, Plan):
             if was_playing:
@@ -260,23 +257,14 @@ class _Episode:
         else:
             self._schedule.retry_later(now)
 
-    def _advance(self, now: int) -> None:
-        plant, motion = self._loop.plant, self._sending
-        step_ns = round(plant.timestep * 1e9)
-        for index in range(1, TICK_NS // step_ns + 1):
-            velocities: Vector = np.zeros(len(JOINTS))
-            if motion is not None:
-                due = motion.sample(now + index * step_ns)
-                self._told, velocities = due.positions, due.velocities
-            plant.command(self._told, velocities)
-            plant.step()
 
-
-def player_settings(method: str, horizon: int | None, step_ns: int) -> PlayerSettings:
-    """The chunk player's settings for a method; a chunk may be played to its end."""
+def player_settings(
+    method: str, horizon: int | None, step_ns: int, settings: Callable[..., NodeSettings]
+) -> PlayerSettings:
+    """The chunk player's settings of a robot for a method; a chunk may be played to its end."""
     plain = "latest" if method in (STOP_AND_GO, IGNORE_DELAY) else method
     changes = {} if horizon is None else {"max_chunk_age": horizon * step_ns / 1e9}
-    return arm_settings(chunk_method=plain, **changes).player
+    return settings(chunk_method=plain, **changes).player
 
 
 def _recording(trial: Trial) -> EpisodePlan:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from openpi_flash_robot.play.splice.methods import CHUNK_METHODS
+from openpi_flash_training.evaluation.task_facts import TASK_FACTS
 from sim_robot.robot import CUBES
-from sim_robot.tasks import TASKS
 
 STOP_AND_GO = "stop_and_go"
 """A baseline: the next observation is taken when the steps are played and the robot stands."""
@@ -59,10 +59,10 @@ class Trial:
     """One episode.
 
     Attributes:
-        task: a name of `tasks.TASKS`.
+        task: a name of `task_facts.TASK_FACTS`.
         index: of the start; two trials with the same seed and index start alike.
         seed: of all starts.
-        cube: that the prompt names, and that success is about.
+        cube: that the prompt names, and that success is about; empty where there are no colours.
         conditions: under which.
         is_swapped: whether the prompt names another cube than the plain trial of this start.
         is_filmed: whether pictures are kept.
@@ -81,7 +81,7 @@ class Trial:
     @property
     def prompt(self) -> str:
         """What the policy is told."""
-        return TASKS[self.task].prompt(self.cube)
+        return TASK_FACTS[self.task].prompt(self.cube)
 
     @property
     def plain_cube(self) -> str:
@@ -116,7 +116,7 @@ def trials(
             task,
             index,
             seed,
-            CUBES[(index + shift) % len(CUBES)],
+            CUBES[(index + shift) % len(CUBES)] if TASK_FACTS[task].has_colours else "",
             conditions,
             is_swapped,
             is_filmed=index < filmed,

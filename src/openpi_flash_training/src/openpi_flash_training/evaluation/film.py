@@ -1,4 +1,4 @@
-"""A film of an episode: both cameras side by side, the prompt and the stages above them."""
+"""A film of an episode: its cameras side by side, the prompt and the stages above them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 from PIL import Image as PilImage
 from PIL import ImageDraw
 
-from openpi_flash_training.demonstrations.pictures import CAMERA_SIZE, Image
+from openpi_flash_training.demonstrations.pictures import Image
 from openpi_flash_training.evaluation.conditions import Trial
-from sim_robot.robot import CAMERAS
 from sim_robot.tasks import Outcome, Progress
 
 FPS = 12.5
@@ -29,16 +28,17 @@ class EpisodeCamera:
 
     def shoot(self, images: dict[str, Image], trial: Trial, progress: Progress) -> None:
         """One more picture."""
-        width, height = CAMERA_SIZE
-        canvas = PilImage.new("RGB", (width * len(CAMERAS), height + TITLE_HEIGHT), (24, 26, 30))
-        for index, camera in enumerate(CAMERAS):
-            canvas.paste(PilImage.fromarray(images[camera]), (index * width, TITLE_HEIGHT))
+        height, width = next(iter(images.values())).shape[:2]
+        total = width * len(images)
+        canvas = PilImage.new("RGB", (total, height + TITLE_HEIGHT), (24, 26, 30))
+        for index, image in enumerate(images.values()):
+            canvas.paste(PilImage.fromarray(image), (index * width, TITLE_HEIGHT))
         reached = [*progress.reached_at]
         if progress.outcome is not Outcome.RUNNING:
             reached.append(progress.outcome.value.upper())
         draw = ImageDraw.Draw(canvas)
         draw.text((8, 6), f'"{trial.prompt}"', fill=(235, 235, 235))
-        draw.text((width + 8, 6), "  ".join(reached), fill=(150, 205, 150))
+        draw.text((total // 2 + 8, 6), "  ".join(reached), fill=(150, 205, 150))
         self._frames.append(np.asarray(canvas))
 
     def develop(self) -> bytes:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from openpi_flash_training.evaluation.conditions import Conditions
+from openpi_flash_training.evaluation.task_facts import TASK_FACTS
 from openpi_flash_training.evaluation.trial_result import TrialResult
 from sim_robot.robot import COLOURS, CUBES
-from sim_robot.tasks import TASKS
 
 NOTHING = "nothing"
 """What the arm has chosen if it chose no cube."""
@@ -67,7 +67,8 @@ class Cell:
             out at random: a third where prompts are read as where they are not, if colours are.
         plain_cube: of trials in which the arm chose the cube of the plain trial of the same start.
         stages: how many reached each stage, in order.
-        confusion: [named, chosen]: how many, by colours, and nothing in the end.
+        confusion: [named, chosen]: how many, by colours, and nothing in the end; empty for a task
+            without colours, as are the two shares above.
         seconds: mean time to success; NaN without any.
         rms_jerk: mean, rad/s^3.
         border_jerk: mean, at chunk borders, rad/s^3; NaN where no chunk took over from another.
@@ -100,27 +101,19 @@ def cell_of(results: Sequence[TrialResult]) -> Cell:
     first = results[0].trial
     total = len(results)
     done = [result.seconds for result in results if result.is_success]
-    chosen = [
-        len(CUBES) if result.chosen is None else CUBES.index(result.chosen) for result in results
-    ]
-    named = [CUBES.index(result.trial.cube) for result in results]
-    dealt = np.random.default_rng(first.seed).permutation(named)
-    pairs = list(zip(named, chosen, strict=True))
+    colours = _colours(results) if TASK_FACTS[first.task].has_colours else _NO_COLOURS
     return Cell(
         task=first.task,
         conditions=first.conditions,
         is_swapped=first.is_swapped,
         success=Share(len(done), total),
-        shuffled=Share(sum(a == b for a, b in zip(dealt, chosen, strict=True)), total),
-        plain_cube=Share(sum(r.chosen == r.trial.plain_cube for r in results), total),
+        shuffled=colours.shuffled,
+        plain_cube=colours.plain_cube,
         stages={
             stage: Share(sum(stage in result.reached_at for result in results), total)
-            for stage in TASKS[first.task].stages
+            for stage in TASK_FACTS[first.task].stages
         },
-        confusion=tuple(
-            tuple(pairs.count((row, column)) for column in range(len(CUBES) + 1))
-            for row in range(len(CUBES))
-        ),
+        confusion=colours.confusion,
         seconds=_mean(done),
         rms_jerk=_mean([result.rms_jerk for result in results]),
         border_jerk=_mean([result.border_jerk for result in results]),
@@ -128,6 +121,35 @@ def cell_of(results: Sequence[TrialResult]) -> Cell:
         subtasks=Share(
             sum(result.subtasks_agreed for result in results),
             sum(result.subtasks_said for result in results),
+        ),
+    )
+
+
+class _Colours(NamedTuple):
+    """The parts of a cell that are about colours."""
+
+    shuffled: Share
+    plain_cube: Share
+    confusion: tuple[tuple[int, ...], ...]
+
+
+_NO_COLOURS = _Colours(Share(0, 0), Share(0, 0), ())
+
+
+def _colours(results: Sequence[TrialResult]) -> _Colours:
+    total = len(results)
+    chosen = [
+        len(CUBES) if result.chosen is None else CUBES.index(result.chosen) for result in results
+    ]
+    named = [CUBES.index(result.trial.cube) for result in results]
+    dealt = np.random.default_rng(results[0].trial.seed).permutation(named)
+    pairs = list(zip(named, chosen, strict=True))
+    return _Colours(
+        shuffled=Share(sum(a == b for a, b in zip(dealt, chosen, strict=True)), total),
+        plain_cube=Share(sum(r.chosen == r.trial.plain_cube for r in results), total),
+        confusion=tuple(
+            tuple(pairs.count((row, column)) for column in range(len(CUBES) + 1))
+            for row in range(len(CUBES))
         ),
     )
 
@@ -151,12 +173,12 @@ def as_json(cell: Cell) -> dict[str, Any]:
         "success": cell.success.value,
         "success_low": low,
         "success_high": high,
-        "shuffled": cell.shuffled.value,
-        "plain_cube": cell.plain_cube.value,
+        "shuffled": cell.shuffled.value if cell.confusion else None,
+        "plain_cube": cell.plain_cube.value if cell.confusion else None,
         "stages": {stage: share.value for stage, share in cell.stages.items()},
         "confusion": {
             colour: dict(zip((*COLOURS, NOTHING), row, strict=True))
-            for colour, row in zip(COLOURS, cell.confusion, strict=True)
+            for colour, row in zip(COLOURS, cell.confusion, strict=False)
         },
         "seconds_to_success": _or_null(cell.seconds),
         "rms_jerk": _or_null(cell.rms_jerk),

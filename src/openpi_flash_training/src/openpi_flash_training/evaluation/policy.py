@@ -29,12 +29,12 @@ class Query:
     """One observation.
 
     Attributes:
-        images: by camera, uint8 RGB [240, 320, 3]; empty for a policy that needs none.
-        joints: measured, [7].
+        images: by camera, uint8 RGB [height, width, 3]; empty for a policy that needs none.
+        joints: measured, [J].
         prompt: what the robot is told.
         continuation: of the running chunk; None where the method tells nothing, or nothing runs.
         seed: of the policy's noise.
-        scene: what is true, for policies that may know it.
+        scene: what is true, for policies that may know it; None: nothing is told.
         task: name of the task that is tried.
     """
 
@@ -43,7 +43,7 @@ class Query:
     prompt: str
     continuation: Continuation | None
     seed: int
-    scene: SceneState
+    scene: SceneState | None
     task: str
 
 
@@ -52,7 +52,7 @@ class Reply:
     """What a policy answers.
 
     Attributes:
-        actions: a chunk [H, 7] in the order of `robot.JOINTS`.
+        actions: a chunk [H, J] in the order of the robot's joints.
         subtask: what the planner beside it says; None: there is none, or it says nothing.
     """
 
@@ -115,7 +115,7 @@ class ExpertPolicy:
         """What the expert would do for the cube that the prompt names."""
         task = TASKS[query.task]
         cube = next((cube for cube in CUBES if task.prompt(cube) == query.prompt), None)
-        if cube is None:
+        if cube is None or query.scene is None:
             raise PolicyFailedError(f"the expert does not understand {query.prompt!r}")
         actions = chunk(task, cube, query.scene, horizon=self._horizon, step_s=self._step_s)
         return Reply(actions)

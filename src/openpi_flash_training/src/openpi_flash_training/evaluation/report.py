@@ -60,7 +60,9 @@ def report(policy: str, command: str, cells: Sequence[Cell], results: Sequence[T
     sections.append(Section("Stages", image(stages_png(firsts), "share of episodes by stage")))
     if any(cell.subtasks.total for cell in cells):
         sections.append(Section("Subtasks", _subtasks_table(cells)))
-    sections.append(Section("Colours", "".join(_confusion(cell) for cell in firsts)))
+    coloured = [cell for cell in firsts if cell.confusion]
+    if coloured:
+        sections.append(Section("Colours", "".join(_confusion(cell) for cell in coloured)))
     films = [result for result in results if result.film]
     if films:
         sections.append(Section("Films", "".join(map(_film, films))))

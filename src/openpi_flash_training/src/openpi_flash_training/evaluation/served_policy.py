@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from openpi_flash_robot.senses.frames import Frame, FrameSet
 from openpi_flash_robot.senses.joints import JointReading
 from openpi_flash_robot.senses.observation import Image, ImageWork, Observation, build_request
 from openpi_flash_robot.senses.states import StateReading
+from openpi_flash_robot.settings.node_settings import NodeSettings
 from openpi_flash_robot.settings.parameter_kinds import ParameterError
 from openpi_flash_robot.settings.server_contract import (
     Agreement,
@@ -52,16 +53,22 @@ class ServedPolicy:
     Args:
         choice: which server.
         environ: the environment, for the API key.
+        settings: of the robot, given the parameters of the link.
 
     Raises:
-        PolicyFailedError: there is no connection, or the server's chunks are not for this arm.
+        PolicyFailedError: there is no connection, or the server's chunks are not for this robot.
     """
 
     needs_images = True
 
-    def __init__(self, choice: ServerChoice, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        choice: ServerChoice,
+        environ: Mapping[str, str],
+        settings: Callable[..., NodeSettings] = arm_settings,
+    ) -> None:
         try:
-            self._settings = arm_settings(
+            self._settings = settings(
                 **{**choice.link, "server": choice.host, "transport": choice.transport}
             )
             link = resolve_server(self._settings.link)

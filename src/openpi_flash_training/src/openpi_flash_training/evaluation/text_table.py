@@ -25,7 +25,10 @@ _COLUMNS = (
 
 def table(cells: Sequence[Cell]) -> list[str]:
     """One line for each cell below a line of titles; jerk in rad/s^3."""
-    lines = ["".join(_padded(title, width) for title, width in _COLUMNS).rstrip()]
+    # a name that is longer than the usual ones makes the column wider
+    first = max(_COLUMNS[0][1], *(len(cell.task) + 1 for cell in cells))
+    columns = ((_COLUMNS[0][0], first), *_COLUMNS[1:])
+    lines = ["".join(_padded(title, width) for title, width in columns).rstrip()]
     for cell in cells:
         given = cell.conditions
         network = (given.delay_ms, given.loss, given.held)
@@ -40,15 +43,17 @@ def table(cells: Sequence[Cell]) -> list[str]:
             _number(cell.border_jerk, 0),
             f"{cell.holds:.1f}",
         )
-        line = "".join(_padded(v, width) for v, (_, width) in zip(values, _COLUMNS, strict=True))
+        line = "".join(_padded(v, width) for v, (_, width) in zip(values, columns, strict=True))
         lines.append(line.rstrip())
     return lines
 
 
 def details(cell: Cell) -> list[str]:
-    """Stages and colours of one cell."""
+    """Stages of one cell, and colours where there are some."""
     stages = ", ".join(f"{name} {share.count}" for name, share in cell.stages.items())
     lines = [f"stages reached      {stages} of {cell.success.total}"]
+    if not cell.confusion:
+        return lines
     if cell.is_swapped:
         lines.append(f"the plain colour    {cell.plain_cube}")
     else:
