@@ -271,7 +271,7 @@ ROOMS = {
         ("load",),
     ),
     "openpi_flash_training": (
-        ("__init__", "episodes"),
+        ("__init__", "episodes", "parent_process"),
         ("recordings", "dataset"),
         ("statistics", "inspection"),
         ("conversion",),

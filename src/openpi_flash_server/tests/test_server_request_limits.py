@@ -7,8 +7,9 @@ from server_fakes import CLIENT, WAIT, FakePolicy, Inbox, open_with
 from flash_transport import jpeg_message, packb
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.config.limit_settings import LimitSettings
+from openpi_flash_server.config.request_limits import RequestLimits
 from openpi_flash_server.handlers.action import ActionHandler
-from openpi_flash_server.slot.request_limits import RequestLimits
+from openpi_flash_server.slot.request_check import check_request
 from openpi_flash_server.slot.slot import Slot
 from openpi_flash_server.slot.work import parse_message
 
@@ -17,7 +18,7 @@ IMAGE = jpeg_message(np.zeros((48, 64, 3), np.uint8))
 
 
 def check(message):
-    LIMITS.check(parse_message(message, session="robot"))
+    check_request(parse_message(message, session="robot"), LIMITS)
 
 
 def claiming(rows, columns):

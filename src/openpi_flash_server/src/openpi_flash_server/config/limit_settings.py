@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from openpi_flash_server.config.model_settings import Settings
-from openpi_flash_server.slot.request_limits import RequestLimits
+from openpi_flash_server.config.request_limits import RequestLimits
 
 _DEFAULT = RequestLimits()
 

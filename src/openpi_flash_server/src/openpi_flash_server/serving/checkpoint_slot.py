@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from openpi_flash_server.config.request_limits import RequestLimits
 from openpi_flash_server.runners.device_turns import DeviceTurns
 from openpi_flash_server.runners.own_thread import OwnThread
 from openpi_flash_server.serving.traffic import Traffic
 from openpi_flash_server.slot.event_log import EventLog
 from openpi_flash_server.slot.gate import Gate
 from openpi_flash_server.slot.life import Stage
-from openpi_flash_server.slot.request_limits import RequestLimits
 from openpi_flash_server.slot.runner import Handler
 from openpi_flash_server.slot.slot import Slot
 from openpi_flash_server.transports.websocket.positronic_protocol import SESSION_PATH

@@ -8,11 +8,12 @@ from typing import Any
 
 from flash_transport import CodecError
 from openpi_flash_models.errors import ObservationError
+from openpi_flash_server.config.request_limits import RequestLimits
 from openpi_flash_server.slot.answer import Answer, Failure
 from openpi_flash_server.slot.batch_request import parse_works
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.failures import bad_request, internal
-from openpi_flash_server.slot.request_limits import RequestLimits
+from openpi_flash_server.slot.request_check import check_request
 from openpi_flash_server.slot.session import owned_name
 from openpi_flash_server.slot.ticket import Ticket
 from openpi_flash_server.slot.work import Work, with_seed
@@ -60,7 +61,7 @@ class Intake:
         try:
             works, is_batch = parse_works(decode(), session=session)
             for work in works:
-                self._limits.check(work)
+                check_request(work, self._limits)
             works = _owned(works, client)
         except Exception as error:
             expected = isinstance(error, CodecError | ObservationError)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from openpi_flash_server.config.request_limits import RequestLimits
 from openpi_flash_server.slot import events
 from openpi_flash_server.slot.alarm import Alarm
 from openpi_flash_server.slot.answer import Answer, ErrorCode, Failure
@@ -24,7 +25,6 @@ from openpi_flash_server.slot.health import Health
 from openpi_flash_server.slot.intake import Intake
 from openpi_flash_server.slot.life import Life, Stage
 from openpi_flash_server.slot.open_request import OpenRequest
-from openpi_flash_server.slot.request_limits import RequestLimits
 from openpi_flash_server.slot.runner import Ran, ReplicatedRunner, Runner
 from openpi_flash_server.slot.running import Run, Running
 from openpi_flash_server.slot.scheduler import Dropped, DropReason, Piece, Scheduler

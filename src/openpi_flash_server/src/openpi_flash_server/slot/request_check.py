@@ -15,30 +15,25 @@ import numpy as np
 from flash_transport import ImageError, image_size, packb
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_models.text.task import KEY as PROMPT
+from openpi_flash_server.config.request_limits import RequestLimits
 from openpi_flash_server.slot.encoded_images import MARK
 from openpi_flash_server.slot.work import Work
 
 
-@dataclass(frozen=True, slots=True)
-class RequestLimits:
-    """The limits of one observation.
+def check_request(work: Work, limits: RequestLimits) -> None:
+    """Refuses work beyond the limits.
 
-    Attributes:
-        image_pixels: rows times columns of its encoded images together.
-        text_characters: characters of each text, such as the prompt, and of each key.
-        stamp_bytes: bytes of `observation_stamp` on the wire; the answer holds it again.
+    Raises:
+        ObservationError: names the key, its size and the limit.
     """
+    _Check(limits).run(work)
 
-    image_pixels: int = 8_388_608
-    text_characters: int = 4096
-    stamp_bytes: int = 1024
 
-    def check(self, work: Work) -> None:
-        """Refuses work beyond the limits.
+@dataclass(frozen=True, slots=True)
+class _Check:
+    limits: RequestLimits
 
-        Raises:
-            ObservationError: names the key, its size and the limit.
-        """
+    def run(self, work: Work) -> None:
         self._check_stamp(work.observation_stamp)
         prompt = work.observation.get(PROMPT)
         if isinstance(prompt, bytes | bytearray | memoryview):
@@ -49,10 +44,11 @@ class RequestLimits:
         if stamp is None or isinstance(stamp, int | float):
             return
         size = stamp.nbytes if isinstance(stamp, np.ndarray) else len(packb(stamp))
-        if size > self.stamp_bytes:
+        if size > self.limits.stamp_bytes:
             raise ObservationError(
                 "observation_stamp",
-                f"has {size} bytes, at most limits.stamp_bytes = {self.stamp_bytes} are taken",
+                f"has {size} bytes, at most limits.stamp_bytes = {self.limits.stamp_bytes} are "
+                "taken",
             )
 
     def _check_below(self, value: Any, path: tuple[str, ...], pixels: int) -> int:
@@ -85,20 +81,20 @@ class RequestLimits:
             # decoding says what is wrong with it
             return pixels
         pixels += rows * columns
-        if pixels > self.image_pixels:
+        if pixels > self.limits.image_pixels:
             raise ObservationError(
                 "/".join(path),
                 f"is {rows} rows by {columns} columns; with it the images have {pixels} pixels, at "
-                f"most limits.image_pixels = {self.image_pixels} are decoded",
+                f"most limits.image_pixels = {self.limits.image_pixels} are decoded",
             )
         return pixels
 
     def _check_length(self, key: str, length: int) -> None:
-        if length > self.text_characters:
+        if length > self.limits.text_characters:
             raise ObservationError(
                 key,
                 f"has {length} characters, at most limits.text_characters = "
-                f"{self.text_characters} are taken",
+                f"{self.limits.text_characters} are taken",
             )
 
 
