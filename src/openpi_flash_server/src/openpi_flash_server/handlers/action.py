@@ -42,6 +42,11 @@ class ActionHandler:
 
     def __init__(self, policy: ActionPolicy, prompts: LivePrompts | None = None) -> None:
         self._policy = policy
+        # asked here, once: whether an object follows a protocol takes as long as a small answer
+        self._max_batch = policy.max_batch if isinstance(policy, BatchPolicy) else 1
+        self._has_first = FIRST_ACTIONS in policy.spec.supports and isinstance(
+            policy, FirstActionsPolicy
+        )
         self._prompts = prompts or LivePrompts()
         checkpoint = policy.spec.checkpoint
         self._artifact = {} if checkpoint is None else {"artifact": checkpoint.digest}
@@ -49,7 +54,7 @@ class ActionHandler:
     @property
     def max_batch(self) -> int:
         """How many works `handle_batch` takes."""
-        return self._policy.max_batch if isinstance(self._policy, BatchPolicy) else 1
+        return self._max_batch
 
     def batch_key(self, work: Work) -> Hashable:
         """Works with equal keys run the same program of the model.
@@ -157,11 +162,7 @@ class ActionHandler:
         refuse_other_artifact(work, self._policy.spec.checkpoint)
 
     def _gives_first(self, work: Work) -> bool:
-        return (
-            work.first_actions is not None
-            and FIRST_ACTIONS in self._policy.spec.supports
-            and isinstance(self._policy, FirstActionsPolicy)
-        )
+        return work.first_actions is not None and self._has_first
 
     def reset(self, session: Session) -> None:
         """Starts a new episode of a policy that keeps something between requests."""

@@ -13,7 +13,7 @@ from openpi_flash_server.slot.runner import (
     FirstActions,
     Handler,
     Ran,
-    batch_key_of,
+    batch_key_by,
     max_batch_of,
     no_first_actions,
     run_batch,
@@ -48,10 +48,11 @@ class OwnThread:
         self._clock = clock
         self._ahead = DecodeAhead(f"{name}-decode", clock)
         self.max_batch = max_batch_of(handler)
+        self._batch_key = batch_key_by(handler)
 
     def batch_key(self, work: Work) -> Hashable:
         """Works with equal keys can share a batch."""
-        return batch_key_of(self._handler, work)
+        return self._batch_key(work)
 
     def expect(self, works: Sequence[Work]) -> None:
         """Decodes the images of `works` on a thread of their own, if they are not started before.

@@ -16,7 +16,7 @@ from openpi_flash_server.slot.runner import (
     FirstActions,
     Handler,
     Ran,
-    batch_key_of,
+    batch_key_by,
     max_batch_of,
     no_first_actions,
     run_batch,
@@ -45,6 +45,7 @@ class ReplicaRunner:
     ) -> None:
         self._name = name
         self._handler = handler
+        self._batch_key = batch_key_by(handler)
         self._replicas = replicas
         self._clock = clock
         self._ahead = DecodeAhead(f"{name}-decode", clock)
@@ -75,7 +76,7 @@ class ReplicaRunner:
 
     def batch_key(self, work: Work) -> Hashable:
         """Works with equal keys can share a batch: the state of their sessions is in one place."""
-        return self._replicas.home(work.session), batch_key_of(self._handler, work)
+        return self._replicas.home(work.session), self._batch_key(work)
 
     def expect(self, works: Sequence[Work]) -> None:
         """Decodes the images of `works` on a thread of its own."""

@@ -10,7 +10,7 @@ from openpi_flash_server.slot.runner import (
     FirstActionsHandler,
     Handler,
     Result,
-    batch_key_of,
+    batch_key_by,
     max_batch_of,
 )
 from openpi_flash_server.slot.session import Session, ShadowSession
@@ -28,6 +28,7 @@ class ShadowingHandler:
     def __init__(self, action: Handler, shadow: Handler) -> None:
         self._action = action
         self._shadow = shadow
+        self._batch_key_by = {False: batch_key_by(action), True: batch_key_by(shadow)}
 
     def handle(self, work: Work) -> dict[str, Any]:
         """As the handler that the work is for."""
@@ -49,8 +50,8 @@ class ShadowingHandler:
 
     def batch_key(self, work: Work) -> Hashable:
         """Works of the two handlers never share a call."""
-        handler = self._of(work.session)
-        return handler is self._shadow, batch_key_of(handler, work)
+        is_shadow = isinstance(work.session, ShadowSession)
+        return is_shadow, self._batch_key_by[is_shadow](work)
 
     def handle_batch(self, works: Sequence[Work]) -> Sequence[Result]:
         """As `handle` for each work, in calls as large as the handler takes."""

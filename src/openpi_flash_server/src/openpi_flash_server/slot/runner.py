@@ -146,9 +146,16 @@ def max_batch_of(handler: Handler) -> int:
     return handler.max_batch if isinstance(handler, BatchHandler) else 1
 
 
-def batch_key_of(handler: Handler, work: Work) -> Hashable:
-    """Works with equal keys can share a call of `handler`."""
-    return handler.batch_key(work) if isinstance(handler, BatchHandler) else None
+def batch_key_by(handler: Handler) -> Callable[[Work], Hashable]:
+    """A function of works: those with equal keys can share a call of `handler`.
+
+    Made once: to ask whether a handler takes batches takes as long as a small answer.
+    """
+    return handler.batch_key if isinstance(handler, BatchHandler) else _no_key
+
+
+def _no_key(_: Work) -> None:
+    return None
 
 
 def run_batch(

@@ -359,6 +359,8 @@ class Scheduler(Generic[R]):
             draft.charge(best.path, count)
             chosen.append((best, count))
             room -= count
+            if not room:
+                break
             candidates = [
                 waiting
                 for waiting in candidates
