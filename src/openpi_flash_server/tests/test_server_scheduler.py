@@ -257,6 +257,17 @@ def test_a_batch_takes_the_requests_of_several_sessions():
     assert [piece.request for piece in everything(scheduler, room=2).pieces] == requests[2:]
 
 
+def test_a_full_batch_looks_for_no_company():
+    def compatible(one, other):
+        raise AssertionError("compared, although nothing more fits")
+
+    scheduler = Scheduler(capacity=8)
+    for name in "abc":
+        scheduler.submit(Waiting(name), 0.0)
+    assert len(scheduler.next_batch(0.0, 1, compatible).pieces) == 1
+    assert len(scheduler.upcoming(1, compatible)) == 1
+
+
 def test_robots_come_before_shadows_and_these_before_evaluation_and_share_no_batch():
     scheduler = Scheduler(capacity=8)
     for rank, name in ((2, "sim"), (1, "copy"), (0, "robot")):
