@@ -100,7 +100,7 @@ class Draft:
         for node, below in children.items():
             if self._service(node) > least + LAG:
                 continue
-            if all(len(path) > depth + 1 for path in below):
+            if min(map(len, below)) > depth + 1:
                 yield from self._eligible(below, depth + 1)
             else:
                 yield from below
