@@ -53,6 +53,13 @@ def test_a_stamped_trajectory_counts_from_its_stamp_however_late_it_comes():
     assert_allclose(commanded_positions([late], JOINTS, track)[1:, 0], [0.5, 1.0, 1.5, 2.0])
 
 
+def test_a_trajectory_that_comes_when_its_end_has_passed_changes_nothing():
+    track = still([0.0, 0.5, 1.0, 1.5, 2.0])
+    running, late = trajectory(0.0, (2.0, 2.0)), trajectory(1.2, (1.0, 9.0), start=0.1)
+    alone = commanded_positions([running], JOINTS, track)
+    assert_allclose(commanded_positions([running, late], JOINTS, track), alone)
+
+
 def test_two_trajectories_between_two_samples_are_both_taken_in_order():
     track = still([0.0, 1.0, 2.0])
     sent = [trajectory(0.2, (0.4, 8.0)), trajectory(0.6, (0.4, 1.0))]

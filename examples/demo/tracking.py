@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from demo.run_data import Array, JointTrack, Trajectory
-from sim_robot.trajectory_follower import Point, TrajectoryFollower
+from sim_robot.trajectory_follower import Point, TrajectoryFollower, TrajectoryRejectedError
 from sim_robot.trajectory_follower import Trajectory as ControllerTrajectory
 
 
@@ -49,7 +50,9 @@ def _commanded_from_one_place(
     for sample, time in enumerate(track.times):
         while waiting and waiting[-1].received <= time:
             trajectory = waiting.pop()
-            follower.accept(_for_controller(trajectory, joints), trajectory.received)
+            # as the controller does: on a busy machine one may come when its end has passed
+            with contextlib.suppress(TrajectoryRejectedError):
+                follower.accept(_for_controller(trajectory, joints), trajectory.received)
         if time >= trajectories[0].received:
             commanded[sample] = follower.desired(time).positions
     return commanded
