@@ -1,5 +1,6 @@
-"""For every test: no time limit for an example of a property, and its own registries of robots."""
+"""For every test: Ctrl-C, no time limit for an example of a property, its own registries."""
 
+import signal
 from collections.abc import Iterator
 from importlib import import_module
 
@@ -15,6 +16,12 @@ REGISTRIES = (
     ("openpi_flash_models.config.named_configs", "CONFIGS"),
     ("openpi_flash_models.config.robot_file", "_added"),
 )
+
+
+def pytest_configure() -> None:
+    """Lets Ctrl-C reach the programs that tests start, also in a background job."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
