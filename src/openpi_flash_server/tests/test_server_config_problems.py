@@ -66,7 +66,7 @@ PROBLEMS = {
     "unknown key that is like no other": (
         {"action": NULL_ACTION, "zzz": 1},
         "server.json: 1 problem\n  zzz: unknown key, known keys: robot_files, action, planner, "
-        "shadow, action_transport, planner_transport, host, positronic, recording, admin, "
+        "shadow, action_transport, planner_transport, host, positronic, recording, limits, admin, "
         "log_level, log_format, tracing, "
         "api_keys, api_key_file, require_api_keys, tls_certificate, tls_key, state_dir, "
         "expose_tracebacks",

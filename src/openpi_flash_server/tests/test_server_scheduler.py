@@ -462,12 +462,12 @@ def test_what_is_upcoming_is_what_runs_when_the_running_batch_has_ended():
     for session in "abc":
         scheduler.submit(Waiting(session, rank=1 if session == "c" else 0), 1.0)
     assert everything(scheduler, 1.0, 0).pieces == ()
-    # its own running request does not hide a session's next one
-    assert upcoming(scheduler) == ["a"]
-    assert upcoming(scheduler, room=8) == ["a", "b"]
+    # "a" has had its turn; its own running request does not hide its next one
+    assert upcoming(scheduler) == ["b"]
+    assert upcoming(scheduler, room=8) == ["b", "a"]
     assert len(scheduler) == 3
     scheduler.finished(running, 2.0)
-    assert [request.session for request in served(scheduler, 2.0)] == ["a", "b", "c"]
+    assert [request.session for request in served(scheduler, 2.0)] == ["b", "a", "c"]
 
 
 def test_of_a_large_request_the_next_piece_is_upcoming():
