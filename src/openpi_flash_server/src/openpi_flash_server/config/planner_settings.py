@@ -16,11 +16,7 @@ from openpi_flash_server.config.field_types import (
 )
 from openpi_flash_server.config.live_prompts import DEFAULT_PROMPTS
 from openpi_flash_server.config.model_settings import DTYPE, LIVE, Dtype, Settings
-from openpi_flash_server.config.prompt_template import (
-    TASK_ALONE,
-    action_template,
-    planner_template,
-)
+from openpi_flash_server.config.prompt_template import action_template, planner_template
 
 
 class PlannerSettings(Settings):
@@ -44,10 +40,7 @@ class PlannerSettings(Settings):
             description="the action model's prompt in combined mode; holds {task} and {subtask}, "
             "or is {task} alone, and actions do not follow the subtask",
             json_schema_extra={
-                "anyOf": [
-                    {"const": TASK_ALONE},
-                    {"allOf": [{"pattern": r"\{task\}"}, {"pattern": r"\{subtask\}"}]},
-                ],
+                "allOf": [{"pattern": r"\{task\}"}, {"pattern": r"\{subtask\}|^\{task\}$"}],
                 **LIVE,
             },
         )
