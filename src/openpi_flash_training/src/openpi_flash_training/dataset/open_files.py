@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-MOST_OPEN = 16
-
 
 class Closable(Protocol):
     """An open file."""
@@ -25,13 +23,15 @@ File = TypeVar("File", bound=Closable)
 class OpenFiles(threading.local, Generic[File]):
     """The last few files by path; a file that was replaced is opened anew."""
 
-    def __init__(self, opener: Callable[[Path], File]) -> None:
+    def __init__(self, opener: Callable[[Path], File], most: int) -> None:
         """Keep nothing open yet.
 
         Args:
             opener: opens a file.
+            most: files that are kept.
         """
         self._opener = opener
+        self._most = most
         self._process = os.getpid()
         self._files: OrderedDict[Path, tuple[tuple[int, ...], File]] = OrderedDict()
         self._inherited: list[object] = []
@@ -55,6 +55,6 @@ class OpenFiles(threading.local, Generic[File]):
             known = None
         file = self._opener(path) if known is None else known[1]
         self._files[path] = (identity, file)
-        if len(self._files) > MOST_OPEN:
+        if len(self._files) > self._most:
             self._files.popitem(last=False)[1][1].close()
         return file

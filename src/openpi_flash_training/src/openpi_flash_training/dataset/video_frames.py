@@ -104,7 +104,8 @@ class _OpenVideo:
         return None
 
 
-_open_videos = OpenFiles(_OpenVideo)
+# each holds a decoder and its frames
+_open_videos = OpenFiles(_OpenVideo, most=16)
 
 
 def read_frames(path: Path, times: Sequence[float], fps: float) -> list[np.ndarray]:
