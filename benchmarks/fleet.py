@@ -155,9 +155,7 @@ class Fleet:
 
     def _send(self, robot: int, due: float) -> None:
         self._sent += self.now < self._counted_until
-        # a server reads a deadline as the latest start: what starts then must still be in time
-        start_by = self.now + DEADLINE - call_seconds(self._max_batch)
-        request = Request(robot, (f"robot {robot}",), self.now, start_by)
+        request = Request(robot, (f"robot {robot}",), self.now, self.now + DEADLINE)
         self._scheduler.submit(request, self.now)
         late = self._random.uniform(0.0, JITTER)
         self._at(due + PERIOD + late, lambda: self._send(robot, due + PERIOD))

@@ -265,7 +265,54 @@ def test_a_full_batch_looks_for_no_company():
     for name in "abc":
         scheduler.submit(Waiting(name), 0.0)
     assert len(scheduler.next_batch(0.0, 1, compatible).pieces) == 1
-    assert len(scheduler.upcoming(1, compatible)) == 1
+    assert len(scheduler.upcoming(0.0, 1, compatible)) == 1
+
+
+def knows_a_second_each(scheduler, sizes=(1,)):
+    """Lets batches of these sizes run, a second for each observation; returns the time then."""
+    now = -100.0
+    for size in sizes * 8:
+        scheduler.submit(Waiting("earlier", size=size), now)
+        pieces = everything(scheduler, now, size).pieces
+        now += size
+        scheduler.finished(pieces, now)
+    scheduler.end_session("earlier")
+    return now
+
+
+def test_a_request_that_cannot_be_answered_in_time_any_more_lets_others_go_first():
+    scheduler = Scheduler(capacity=8)
+    now = knows_a_second_each(scheduler)
+    scheduler.submit(Waiting("too late", deadline=now + 0.5), now)
+    scheduler.submit(Waiting("in time", deadline=now + 1.1), now)
+    assert take(scheduler, now)[0].session == "in time"
+
+
+def test_a_request_that_will_be_late_runs_where_the_device_is_free():
+    scheduler = Scheduler(capacity=8)
+    now = knows_a_second_each(scheduler)
+    scheduler.submit(Waiting("too late", deadline=now + 0.5), now)
+    assert take(scheduler, now)[0].session == "too late"
+
+
+def test_nobody_is_taken_for_late_before_enough_has_run():
+    scheduler = Scheduler(capacity=8)
+    scheduler.submit(Waiting("slow start"), -10.0)
+    scheduler.finished(everything(scheduler, -10.0, 1).pieces, 0.0)
+    scheduler.submit(Waiting("first", deadline=1.0), 0.0)
+    scheduler.submit(Waiting("second", deadline=2.0), 0.0)
+    assert take(scheduler, 0.0)[0].session == "first"
+
+
+def test_a_batch_grows_no_longer_than_its_requests_can_wait():
+    scheduler = Scheduler(capacity=8)
+    now = knows_a_second_each(scheduler, (1, 2, 3))
+    scheduler.submit(Waiting("urgent", deadline=now + 2.5), now)
+    for name in "abc":
+        scheduler.submit(Waiting(name, deadline=now + 10.0), now)
+    batch = everything(scheduler, now, 4)
+    assert [piece.request.session for piece in batch.pieces] == ["urgent", "a"]
+    assert [piece.request.session for piece in everything(scheduler, now, 4).pieces] == ["b", "c"]
 
 
 def test_robots_come_before_shadows_and_these_before_evaluation_and_share_no_batch():
@@ -400,7 +447,7 @@ class Life:
     def advance(self):
         while True:
             room = 0 if self.running else self.max_batch
-            upcoming = self.scheduler.upcoming(self.max_batch, lambda one, other: True)
+            upcoming = self.scheduler.upcoming(self.now, self.max_batch, lambda one, other: True)
             assert sum(piece.count for piece in upcoming) <= self.max_batch
             batch = everything(self.scheduler, self.now, room)
             self.dropped += [drop.request for drop in batch.dropped]
@@ -452,7 +499,8 @@ def test_whatever_happens_every_request_runs_once_or_is_dropped_once(
 
 
 def upcoming(scheduler, room=1):
-    return [piece.request.session for piece in scheduler.upcoming(room, lambda one, other: True)]
+    pieces = scheduler.upcoming(1.0, room, lambda one, other: True)
+    return [piece.request.session for piece in pieces]
 
 
 def test_what_is_upcoming_is_what_runs_when_the_running_batch_has_ended():
@@ -474,7 +522,7 @@ def test_of_a_large_request_the_next_piece_is_upcoming():
     scheduler = Scheduler(capacity=8)
     scheduler.submit(Waiting("simulator", size=5), 0.0)
     everything(scheduler, 0.0, 2)
-    (piece,) = scheduler.upcoming(2, lambda one, other: True)
+    (piece,) = scheduler.upcoming(0.0, 2, lambda one, other: True)
     assert (piece.first, piece.count) == (2, 2)
 
 

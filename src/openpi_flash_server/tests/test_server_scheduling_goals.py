@@ -77,6 +77,25 @@ def test_a_robot_alone_never_waits_for_a_batch():
     assert max(simulation.latencies["robot"]) == pytest.approx(STEP)
 
 
+@pytest.mark.parametrize("count", [8, 16, 32])
+@pytest.mark.parametrize("max_batch", [1, 8])
+def test_robots_that_ask_too_much_still_get_answers_in_time(count, max_batch):
+    deadline = 0.1
+    robots = [
+        Client(f"r{index}", period=0.1, phase=index * 0.0037, jitter=0.01, deadline=deadline)
+        for index in range(count)
+    ]
+    duration = eight_for_two if max_batch == 8 else one_by_one
+    simulation = Simulation(robots, duration=duration, max_batch=max_batch).run(20.0)
+    in_time = [
+        sum(latency <= deadline for latency in simulation.latencies[robot.name]) for robot in robots
+    ]
+    most = min(10.0 * count, max_batch / duration(max_batch)) * simulation.now
+    assert sum(in_time) >= 0.95 * most
+    # nobody gets his answers at the cost of another
+    assert min(in_time) >= 0.8 * sum(in_time) / count
+
+
 SIMULATORS = {
     "four simulators": [Client(f"sim{index}", rank=2, address="workstation") for index in range(4)],
     "one with 64 environments": [Client("sim", rank=2, size=64)],

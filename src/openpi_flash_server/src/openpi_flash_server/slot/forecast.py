@@ -128,6 +128,17 @@ class Durations:
         """A batch has run."""
         self._by_size.setdefault(size, _Estimate()).add(seconds)
 
+    def least(self, size: int) -> float:
+        """How long the observations will run at least, s; 0 until enough is known."""
+        known = [other for other, it in self._by_size.items() if it.count >= ENOUGH]
+        if not known:
+            return 0.0
+        smaller = [other for other in known if other <= size]
+        nearest = max(smaller) if smaller else min(known)
+        estimate = self._by_size[nearest]
+        # a part of a batch takes no less than its share of it
+        return max(0.0, estimate.mean - 2 * estimate.deviation) * min(1.0, size / nearest)
+
     def expected(self, size: int) -> float | None:
         """How long a batch will run at most, s; None if none has run yet."""
         known = [other for other in self._by_size if other <= size]

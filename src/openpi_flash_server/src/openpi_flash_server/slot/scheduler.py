@@ -4,6 +4,8 @@
 - Robots come before shadow copies, and these before evaluation. A lower class runs only if a place
   is left for every request of a higher one that is expected before it is over, or if it has waited
   for `LONGEST_HOLD`.
+- A request that can hardly be answered before its deadline any more runs only if no other of its
+  class waits: a device that all ask too much of goes on giving answers that are of use.
 - Within a class everybody who waits gets the same share of the device (`fair_share.py`). Within
   that, a request whose answer is awaited comes before one that refreshes something, then the
   earliest deadline is first, then the longest wait.
@@ -60,7 +62,7 @@ class Schedulable(Protocol):
 
     @property
     def deadline(self) -> float | None:
-        """The latest time to start it, in the caller's seconds; None for no limit."""
+        """When its answer becomes useless, in the caller's seconds; None for never."""
 
     @property
     def is_cancelled(self) -> Callable[[], bool]:
@@ -123,11 +125,12 @@ class Batch(Generic[R]):
 class _Waiting(Generic[R]):
     """A request of which `given` observations run or have run; its session waits since `since`.
 
-    It is held until `held_until`.
+    It came at `arrived`, and is held until `held_until`.
     """
 
     request: R
     since: float
+    arrived: float
     given: int = 0
     held_until: float = -math.inf
     path: Path = field(init=False)
@@ -199,7 +202,9 @@ class Scheduler(Generic[R]):
         self._arrivals.arrived(request.session, request.rank, now)
         older = self._waiting.get(request.session)
         if older is not None:
-            self._waiting[request.session] = _Waiting(request, older.since, held_until=held_until)
+            self._waiting[request.session] = _Waiting(
+                request, older.since, now, held_until=held_until
+            )
             reason = _expired(older.request, now) or DropReason.SUPERSEDED
             return [Dropped(older.request, reason)]
         dropped: list[Dropped[R]] = []
@@ -211,7 +216,7 @@ class Scheduler(Generic[R]):
             if refused is request:
                 return dropped
             del self._waiting[refused.session]
-        newcomer = _Waiting(request, now, held_until=held_until)
+        newcomer = _Waiting(request, now, now, held_until=held_until)
         if not self._running[request.session]:
             others = [
                 waiting.path
@@ -248,22 +253,25 @@ class Scheduler(Generic[R]):
         if room == 0:
             return Batch((), dropped)
         for rank in sorted({waiting.request.rank for waiting in self._waiting.values()}):
-            plan = self._plan(rank, room, compatible, can_start)
+            plan = self._plan(rank, room, compatible, can_start, now)
             fitting = self._fit(plan, rank, places, now)
             if fitting < plan.size:
-                plan = self._plan(rank, fitting, compatible, can_start)
+                plan = self._plan(rank, fitting, compatible, can_start, now)
             if plan.chosen and places == 1 and self._is_worth_waiting(plan, rank, room, now):
                 break
             if plan.chosen:
                 return Batch(self._give(plan, now), dropped)
         return Batch((), dropped)
 
-    def upcoming(self, room: int, compatible: Callable[[R, R], bool]) -> tuple[Piece[R], ...]:
+    def upcoming(
+        self, now: float, room: int, compatible: Callable[[R, R], bool]
+    ) -> tuple[Piece[R], ...]:
         """What would run next if nothing else came, once what runs has ended; changes nothing.
 
         Requests that are held are named only if no other waits.
 
         Args:
+            now: the time.
             room: how many observations can be run in one call.
             compatible: whether two requests can run in one call.
         """
@@ -274,7 +282,7 @@ class Scheduler(Generic[R]):
         candidates = [
             one for one in waiting if one.request.rank == rank and _is_held(one) == is_held
         ]
-        plan = self._compose(rank, candidates, room, compatible)
+        plan = self._compose(rank, candidates, room, compatible, now)
         return tuple(Piece(one.request, one.given, count) for one, count in plan.chosen)
 
     def finished(self, pieces: Sequence[Piece[R]], now: float) -> None:
@@ -328,6 +336,7 @@ class Scheduler(Generic[R]):
         room: int,
         compatible: Callable[[R, R], bool],
         can_start: Callable[[R], bool] | None,
+        now: float,
     ) -> _Plan[R]:
         """The best batch of a class for the room."""
         candidates = [
@@ -338,7 +347,7 @@ class Scheduler(Generic[R]):
             and (waiting.given or not self._running[session])
             and (can_start is None or can_start(waiting.request))
         ]
-        return self._compose(rank, candidates, room, compatible)
+        return self._compose(rank, candidates, room, compatible, now)
 
     def _compose(
         self,
@@ -346,26 +355,30 @@ class Scheduler(Generic[R]):
         candidates: list[_Waiting[R]],
         room: int,
         compatible: Callable[[R, R], bool],
+        now: float,
     ) -> _Plan[R]:
         draft = self._shares[rank].draft()
         chosen: list[tuple[_Waiting[R], int]] = []
-        while room > 0 and candidates:
+        in_time = self._in_time(candidates, room, now)
+        # the others join nobody's batch, which would only become longer
+        candidates = in_time or candidates
+        size, until = 0, math.inf
+        while room > size and candidates:
             eligible = draft.eligible([waiting.path for waiting in candidates])
             # `min` takes the first of equals: the one that has waited longest
             best = min(
                 (waiting for waiting in candidates if waiting.path in eligible), key=_urgency
             )
-            count = min(room, best.left)
+            count = min(room - size, best.left)
+            sooner = min(until, _deadline(best))
+            candidates = [waiting for waiting in candidates if waiting is not best]
+            if chosen and in_time and now + self._durations.least(size + count) > sooner:
+                continue
             draft.charge(best.path, count)
             chosen.append((best, count))
-            room -= count
-            if not room:
-                break
-            candidates = [
-                waiting
-                for waiting in candidates
-                if waiting is not best and compatible(chosen[0][0].request, waiting.request)
-            ]
+            size, until = size + count, sooner
+            if len(chosen) == 1 and size < room:
+                candidates = [one for one in candidates if compatible(best.request, one.request)]
         return _Plan(chosen, draft)
 
     def _fit(self, plan: _Plan[R], rank: int, places: int, now: float) -> int:
@@ -393,6 +406,22 @@ class Scheduler(Generic[R]):
         latest = sorted(one.latest for one in expected)[places - 1]
         self._wake(min(held_until, math.nextafter(latest, math.inf)))
         return 0
+
+    def _in_time(self, candidates: list[_Waiting[R]], room: int, now: float) -> list[_Waiting[R]]:
+        """Those that may still be answered before their deadline, if they start now.
+
+        A request that had time for two of the batches that the candidates fill is out of time once
+        it has none for one, for a smaller batch would cost others more than it saves.
+        """
+        batch = self._durations.least(min(room, sum(one.left for one in candidates)))
+        found = []
+        for one in candidates:
+            deadline = _deadline(one)
+            is_patient = deadline - one.arrived >= 2 * batch
+            needed = batch if is_patient else self._durations.least(one.left)
+            if now + needed <= deadline:
+                found.append(one)
+        return found
 
     def _is_worth_waiting(self, plan: _Plan[R], rank: int, room: int, now: float) -> bool:
         """Whether the batch is not full and another session will join it in time."""
@@ -465,8 +494,12 @@ def _is_held(waiting: _Waiting[R]) -> bool:
 
 def _urgency(waiting: _Waiting[R]) -> tuple[bool, float]:
     """The smallest is first."""
+    return not waiting.request.is_awaited, _deadline(waiting)
+
+
+def _deadline(waiting: _Waiting[R]) -> float:
     deadline = waiting.request.deadline
-    return not waiting.request.is_awaited, math.inf if deadline is None else deadline
+    return math.inf if deadline is None else deadline
 
 
 def _expired(request: Schedulable, now: float) -> DropReason | None:

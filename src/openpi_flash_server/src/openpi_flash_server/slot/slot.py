@@ -409,7 +409,7 @@ class Slot:
                 self._start(runner, batch.pieces, now)
                 now = self.clock()
             if runner is not None:
-                runner.expect(self._upcoming(runner))
+                runner.expect(self._upcoming(runner, now))
             self._set_wakeup()
             if not len(self._runs) and not len(self._scheduler):
                 self._drained.notify_all()
@@ -422,13 +422,13 @@ class Slot:
         if absent is not None:
             self._refuse(unserved, ErrorCode.NOT_READY, absent)
 
-    def _upcoming(self, runner: Runner) -> list[Work]:
+    def _upcoming(self, runner: Runner, now: float) -> list[Work]:
         """The works of the next batch, if there are encoded images to decode ahead."""
         if not any(ticket.has_encoded_images for ticket in self._scheduler.waiting):
             return []
         return [
             work
-            for piece in self._scheduler.upcoming(runner.max_batch, self._can_share)
+            for piece in self._scheduler.upcoming(now, runner.max_batch, self._can_share)
             for work in piece.request.works[piece.first : piece.first + piece.count]
         ]
 
