@@ -145,13 +145,15 @@ def test_graphs_are_those_of_the_list_of_thunks():
     reason='needs `pip install "jax[cuda13]"`, 4 GB; scripts/test-versions gpu has it',
 )
 @pytest.mark.timeout(900)
-def test_a_call_of_two_layers_is_one_graph_of_few_kernels():
+@pytest.mark.parametrize("weights", [None, "float8", "int8"])
+def test_a_call_of_two_layers_is_one_graph_of_few_kernels(weights):
     from gpu_program import CASES, compile_for
     from gpu_targets import TARGETS
 
-    made = compile_for(TARGETS["h200"], dataclasses.replace(CASES[0], layers=2))
+    made = compile_for(TARGETS["h200"], dataclasses.replace(CASES[0], layers=2, weights=weights))
     assert (made.graphs, made.outside, made.round_trips) == (1, 0, 0)
     # five kernels a layer and one that joins attention's parts; the rest is in front and behind
     assert made.turn.kernels <= 2 * 6 + 12
-    assert made.before.kernels <= 50
+    # of eight-bit weights XLA scales some columns in kernels of their own
+    assert made.before.kernels <= (50 if weights is None else 60)
     assert made.products()["bf16 x bf16"] > 0.99 * sum(made.products().values())

@@ -12,8 +12,10 @@ import jax.numpy as jnp
 from openpi_flash_models.actions.rtc import Guidance, Method
 from openpi_flash_models.jax_models import decode, flow
 from openpi_flash_models.jax_models.arch import Arch
+from openpi_flash_models.jax_models.quantized import quantize
 from openpi_flash_models.jax_models.weights import abstract_weights
 from openpi_flash_models.model.inputs import ModelInputs
+from openpi_flash_models.model.precision import Quantization
 from openpi_flash_models.model.rearrangements import ALL_OFF, ALL_ON
 from openpi_flash_models.model.shape import ModelKind, named_shape
 from openpi_flash_models.policy.model_protocols import DEFAULT_STEPS
@@ -37,6 +39,7 @@ class Case:
         method: how a previous chunk guides the new one; of an action.
         switches: ``usual``; ``xla`` without the fused kernels; ``loop`` with any number of
             steps; ``plain`` without any rearrangement.
+        weights: eight-bit type of the weights; None: bfloat16.
         layers: of every tower; None: all.
     """
 
@@ -47,6 +50,7 @@ class Case:
     batch: int = 1
     method: Method = "identity"
     switches: str = "usual"
+    weights: Quantization | None = None
     layers: int | None = None
 
     @property
@@ -55,6 +59,7 @@ class Case:
         parts = [self.part, self.kind, f"{self.cameras}cam", f"{self.slots}tok", f"b{self.batch}"]
         extra: list[str] = [self.method] if self.method != "identity" else []
         extra += [self.switches] if self.switches != "usual" else []
+        extra += [self.weights] if self.weights else []
         extra += [f"{self.layers}layers"] if self.layers else []
         return "-".join(parts + extra)
 
@@ -70,8 +75,8 @@ class Case:
 
 
 def weight_bytes(case: Case) -> int:
-    """All weights of a case's model, in bfloat16."""
-    return sum(leaf.size * 2 for leaf in jax.tree.leaves(_made(case)[1]))
+    """All weights of a case's model."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(_made(case)[1]))
 
 
 def lower(case: Case, sharding: Any) -> tuple[Any, dict[str, str | bool]]:
@@ -118,7 +123,10 @@ def lower(case: Case, sharding: Any) -> tuple[Any, dict[str, str | bool]]:
         return lowered, {} if schedule is None else dict(flow.ONE_GRAPH)
     count = SPOKEN if case.part != "fast" else arch.shape.vocabulary
     width = arch.shape.width
-    head = place(decode.Head(_struct((count,), jnp.int32), _struct((count, width), jnp.bfloat16)))
+    rows: Any = _struct((count, width), jnp.bfloat16)
+    if case.weights:
+        rows = jax.eval_shape(lambda rows: quantize(rows, case.weights, (-1,)), rows)
+    head = place(decode.Head(_struct((count,), jnp.int32), rows))
     sizes: dict[str, Any] = {"max_tokens": SUBTASK_TOKENS}
     if case.part == "fast":
         sizes = {"max_tokens": FAST_TOKENS, "skipped_positions": 1}
@@ -141,7 +149,7 @@ def _made(case: Case) -> tuple[Arch, Any]:
     options = ALL_OFF if case.switches == "plain" else ALL_ON
     kernels: Any = "triton" if case.switches in ("usual", "loop") else None
     arch = Arch(shape, options.graph, kernels=kernels)
-    weights = abstract_weights(shape, options.layout, "bfloat16")
+    weights = abstract_weights(shape, options.layout, "bfloat16", case.weights)
     if case.part in ("read", "speak"):
         weights = {k: v for k, v in weights.items() if k not in ("expert", "heads")}
     return arch, weights

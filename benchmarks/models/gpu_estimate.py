@@ -102,4 +102,5 @@ def fused_kernel(
     rows, inner = (operands[1] if name == "add_product" else first).shape
     weight = next(a for a in operands if len(a.shape) == 2 and a.shape[0] == inner and a != first)
     done = 2 * rows * weight.shape[0] * weight.shape[1]
-    return Custom(name, (first.dtype, weight.dtype), done, programs * rows * inner * 2, programs)
+    # weights of eight bits are converted in the kernel
+    return Custom(name, (first.dtype,) * 2, done, programs * rows * inner * 2, programs)

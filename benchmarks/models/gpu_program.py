@@ -62,6 +62,10 @@ CASES = (
     Case("read"),
     Case("speak"),
     Case("fast", "pi0_fast"),
+    dataclasses.replace(THREE, weights="float8"),
+    dataclasses.replace(THREE, weights="int8"),
+    Case("read", weights="float8"),
+    Case("speak", weights="float8"),
 )
 
 
@@ -227,6 +231,7 @@ def line(made: Compiled) -> str:
             "round trips": made.round_trips,
             "graphs": made.graphs,
             "outside": made.outside,
+            "arguments GB": round(made.arguments / 1e9, 3),
             "temporary GB": round(made.temporary / 1e9, 3),
             "compile s": round(made.seconds),
         }
@@ -279,6 +284,8 @@ def title(case: Case) -> str:
         said.append(f"{case.batch} rows")
     if case.method != "identity":
         said.append(f"rtc `{case.method}`")
+    if case.weights:
+        said.append(f"{case.weights} weights")
     said += {
         "usual": [],
         "xla": ["`fused_kernels: false`"],

@@ -4,7 +4,8 @@ Weights are random numbers of real size, made here. Parts run in the order of th
 time is up; a part that fails says so and the next one runs. Every part adds to one report:
 
     right      the GPU's programs against the same model on the CPU, at small sizes
-    times      host images (uint8) in, float32 actions on the host: p50 and p99, beside the estimate
+    times      host images (uint8) in, float32 actions on the host: p50 and p99, beside the
+               estimate of docs/models.md for this GPU
     planner    time per token, and what it costs the actions beside it
     profile    a trace of the slowest program
 
@@ -44,11 +45,24 @@ from openpi_flash_models.policy.model_protocols import DEFAULT_STEPS
 from openpi_flash_models.text.tokenizer import EOS_ID
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
+from gpu_table import read_estimates
 from results_page import machine
 
 HORIZON, SLOTS, TOKENS, BLOCK = 50, 96, 20, 4
 GOALS = {"pi0.5, 3 cameras": 15.0, "pi0.5, 3 cameras, PyTorch": 15.0, "planner, a token": 1.8}
 """Milliseconds on an H200."""
+ESTIMATED = {
+    "pi0.5, 3 cameras": "pi0.5 96, action, 3 cameras",
+    "pi0.5, 2 cameras": "pi0.5 96, action, 2 cameras",
+    "pi0.5, 1 cameras": "pi0.5 96, action, 1 cameras",
+    "8 rows": "pi0.5 96, action, 3 cameras, 8 rows",
+    "XLA's kernels": "pi0.5 96, action, 3 cameras, `fused_kernels: false`",
+    "rtc vjp": "pi0.5 96, action, 3 cameras, rtc `vjp`",
+    "planner, a token": "pi0.5 96, planner, 19 tokens, 3 cameras, each turn",
+}
+"""The program in the table of estimates by what is measured; the table may lack some."""
+MODELS_PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 ROUNDING = 0.03
 """Of the largest action: what bfloat16 may differ by."""
 TINY = ModelShape(
@@ -100,6 +114,7 @@ class Day:
         ends: by the monotonic clock.
         path: of the report, rewritten after every part.
         calls: the most calls of a program.
+        estimates: milliseconds by program, of the table in docs/models.md.
         lines: of the report.
         rows: measured so far.
     """
@@ -107,6 +122,7 @@ class Day:
     ends: float
     path: Path
     calls: int
+    estimates: Mapping[str, float] = dataclasses.field(default_factory=dict)
     lines: list[str] = dataclasses.field(default_factory=list)
     rows: list[Row] = dataclasses.field(default_factory=list)
 
@@ -147,12 +163,21 @@ class Day:
             seconds.append(time.perf_counter() - started)
         row = Row(name, seconds, first, share)
         self.rows.append(row)
-        goal = f", goal {GOALS[name]}" if name in GOALS else ""
-        self.lines.append(
-            f"- {name}: p50 {row.milliseconds(50):.2f} ms, p99 {row.milliseconds(99):.2f}{goal}; "
-            f"n = {len(seconds)}, first call {first:.1f} s"
-        )
+        self.report(row, f"n = {len(seconds)}, first call {first:.1f} s")
         return row
+
+    def report(self, row: Row, how: str) -> None:
+        """A line of the report: measured, goal and estimate."""
+        goal = f", goal {GOALS[row.name]}" if row.name in GOALS else ""
+        estimate = self.estimates.get(ESTIMATED.get(row.name, ""))
+        beside = ""
+        if estimate is not None:
+            factor = row.milliseconds(50) / estimate
+            beside = f", estimate {estimate:g}: {factor:.2f} times as long"
+        self.lines.append(
+            f"- {row.name}: p50 {row.milliseconds(50):.2f} ms, p99 {row.milliseconds(99):.2f}"
+            f"{goal}{beside}; {how}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,16 +235,22 @@ def main() -> None:
     run(arguments.report, arguments.size, arguments.minutes, arguments.calls)
 
 
-def run(report: Path, size: str, minutes: float, calls: int) -> Day:
-    """All parts; returns what was measured."""
-    day = Day(time.monotonic() + 60 * minutes, report, calls)
+def run(report: Path, size: str, minutes: float, calls: int, page: str | None = None) -> Day:
+    """All parts; returns what was measured. ``page`` has the estimates, else docs/models.md."""
+    page = MODELS_PAGE.read_text() if page is None else page
     device = jax.devices()[0]
+    day = Day(
+        time.monotonic() + 60 * minutes, report, calls, read_estimates(page, device.device_kind)
+    )
     day.lines += [
         f"# The models on {device.device_kind}",
         "",
         f"{machine()}, jax {jax.__version__}, fused kernels: {kernels_of_device()}; pi0.5 of "
         f"{size} size with random weights, {SLOTS} prompt slots, {HORIZON} actions, "
         f"{DEFAULT_STEPS} steps.",
+        "",
+        f"Estimates are those of docs/models.md for this GPU: {len(day.estimates) or 'it has none'}"
+        ".",
     ]
     day.part("right", 60, check)
     is_tiny = size == "tiny"
@@ -303,10 +334,7 @@ def planner(day: Day, models: Models, usual: JaxActionModel | None) -> None:
     ]
     row = Row("planner, a token", whole, first, BLOCK)
     day.rows.append(row)
-    day.lines.append(
-        f"- planner, a token: p50 {row.milliseconds(50):.2f} ms, p99 {row.milliseconds(99):.2f}, "
-        f"goal {GOALS['planner, a token']}; n = {len(whole)} blocks of {BLOCK}"
-    )
+    day.report(row, f"n = {len(whole)} blocks of {BLOCK}")
     day.measure("planner, a text", lambda: speaker.generate(inputs))
     if usual is None:
         return

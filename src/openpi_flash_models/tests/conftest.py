@@ -81,18 +81,18 @@ class Model(NamedTuple):
         )
 
 
-def build_model(leaves, dtype="float32", options=ALL_ON):
+def build_model(leaves, dtype="float32", options=ALL_ON, quantization=None):
     shape = check_tree(leaves, "tiny")
     cast = {path: leaf.astype(orbax.DTYPES[dtype]) for path, leaf in leaves.items()}
     return Model(
         Arch(shape, options.graph),
-        lay_out(orbax.nest(cast)["params"], shape, options.layout),
+        lay_out(orbax.nest(cast)["params"], shape, options.layout, quantization=quantization),
     )
 
 
 @pytest.fixture(scope="session")
 def build():
-    """Function of leaves, dtype and graph options to a small model."""
+    """Function of leaves, dtype, graph options and quantization to a small model."""
     return build_model
 
 
@@ -113,13 +113,13 @@ def micro():
 
 
 @functools.cache
-def tiny_model(name, dtype="float32", options=ALL_ON):
-    return build_model(read_tiny_leaves(name), dtype, options)
+def tiny_model(name, dtype="float32", options=ALL_ON, quantization=None):
+    return build_model(read_tiny_leaves(name), dtype, options, quantization)
 
 
 @pytest.fixture(scope="session")
 def model():
-    """Function of a name, dtype and graph options to that small model."""
+    """Function of a name, dtype, graph options and quantization to that small model."""
     return tiny_model
 
 

@@ -178,8 +178,8 @@ PROBLEMS = {
     ),
     "data type of another name": (
         {"action": {**NULL_ACTION, "dtype": "float16"}},
-        "server.json: 1 problem\n  action.dtype: must be 'auto', 'bfloat16' or 'float32', "
-        "got 'float16'",
+        "server.json: 1 problem\n  action.dtype: must be 'auto', 'bfloat16', 'float32', "
+        "'float8' or 'int8', got 'float16'",
     ),
     "method of real-time chunking of another name": (
         {"action": {**NULL_ACTION, "rtc": {"method": "guidance"}}},
@@ -230,6 +230,16 @@ PROBLEMS = {
         {"action": {**ARM_ACTION, "framework": "pytorch", "graph": {"static_cache": False}}},
         "server.json: 1 problem\n  action.graph: its switches are for JAX only, remove them or "
         "set framework to 'jax', got framework 'pytorch'",
+    ),
+    "weights of eight bits in PyTorch": (
+        {"action": {**ARM_ACTION, "framework": "pytorch", "dtype": "float8"}},
+        "server.json: 1 problem\n  action.dtype: float8 is for JAX only, set framework to 'jax' or "
+        "dtype to 'bfloat16', got framework 'pytorch'",
+    ),
+    "weights of eight bits without fused projections": (
+        {"action": {**ARM_ACTION, "dtype": "int8", "graph": {"fuse_projections": False}}},
+        "server.json: 1 problem\n  action.dtype: int8 needs graph.fuse_projections, which is "
+        "switched off",
     ),
     "cameras of another kind": (
         {"planner": {**PLANNER, "missing_cameras": "gray"}},

@@ -33,9 +33,25 @@ def test_weights_are_those_of_the_plan():
     wanted = {"pi0": MODELS["pi0"], "pi0.5": MODELS["pi05"], "pi0-FAST": MODELS["pi0-fast"]}
     wanted["planner"] = PLANNER
     assert [row[0] for row in rows] == list(wanted)
-    for name, _, low, full in rows:
+    for name, _, low, full, eight in rows:
         assert float(low) == pytest.approx(wanted[name].gigabytes("bfloat16"), abs=0.05)
         assert float(full) == pytest.approx(wanted[name].gigabytes("float32"), abs=0.05)
+        assert float(eight) == pytest.approx(wanted[name].gigabytes("float8"), abs=0.05)
+
+
+def test_what_fits_is_the_sum_of_its_parts():
+    head, rows = table("What fits where")
+    models = {"pi0.5": [MODELS["pi05"]], "planner": [PLANNER]}
+    models["pi0.5 and planner"] = models["pi0.5"] + models["planner"]
+    assert len(rows) == 2 * len(models)
+    for name, dtype, weights, calls, needed, *verdicts in rows:
+        size = sum(part.gigabytes(dtype.split(",")[0]) for part in models[name])
+        assert float(weights) == pytest.approx(size, abs=0.051)
+        assert float(needed) == pytest.approx(float(weights) + float(calls) + 1, abs=0.01)
+        shares = [float(needed) / float(title.removesuffix(" GB")) for title in head[4:]]
+        assert verdicts == [
+            "yes" if share <= 0.9 else "tight" if share <= 1 else "no" for share in shares
+        ]
 
 
 def test_robots_per_gpu_are_the_most_at_eighty_percent():

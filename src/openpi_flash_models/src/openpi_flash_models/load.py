@@ -22,6 +22,7 @@ from openpi_flash_models.checkpoints.framework import (
     Framework,
     FrameworkChoice,
     choose_framework,
+    refuse_dtype,
 )
 from openpi_flash_models.checkpoints.layout import (
     check_directory,
@@ -44,6 +45,7 @@ from openpi_flash_models.config.inference_config import InferenceConfig
 from openpi_flash_models.config.named_configs import get_config
 from openpi_flash_models.errors import InferenceConfigError
 from openpi_flash_models.files import expand_home
+from openpi_flash_models.model.precision import Precision, precision_of
 from openpi_flash_models.model.rearrangements import Rearrangements
 from openpi_flash_models.model.shape import ModelKind, ModelShape, check_tree
 from openpi_flash_models.policy.action_kind import ActionKind
@@ -85,7 +87,9 @@ def load_policy(
             and perhaps the tokenizer.
         default_prompt: the task of requests that name none.
         framework: see :func:`openpi_flash_models.checkpoints.framework.choose_framework`.
-        dtype: ``bfloat16`` or ``float32``; None is ``float32`` on a CPU, else ``bfloat16``.
+        dtype: ``bfloat16`` or ``float32``; None is ``float32`` on a CPU, else ``bfloat16``. In
+            JAX also ``float8`` or ``int8``: weights of eight bits, layers that compute as without
+            a ``dtype``.
         graph: switches of exact rearrangements, to compare, in JAX only; None: all on, with the
             prompt lengths that suit the device.
         rtc: how the previous chunk guides the new one; None: requests for it are refused.
@@ -106,16 +110,23 @@ def load_policy(
             f"graph: its switches are for JAX only, {checkpoint} runs in PyTorch; remove them, or "
             "set framework to jax"
         )
+    refuse_dtype(opened.framework, dtype, checkpoint)
     check_choices(config, malformed_tokens)
     stats = read_statistics(checkpoint, config)
     scaled = normalization_of(normalization, config, checkpoint, stats)
     tokenizer = PaligemmaTokenizer(find_tokenizer(checkpoint))
     device, best_dtype = _device(opened.framework)
-    dtype = dtype or best_dtype
+    precision = precision_of(dtype, best_dtype)
     name = "PyTorch" if opened.framework == "pytorch" else "JAX"
-    log.info("the action model computes with %s on the %s in %s", name, device, dtype)
+    log.info(
+        "the action model computes with %s on the %s in %s%s",
+        name,
+        device,
+        precision.compute,
+        f", with weights in {precision.weights}" if precision.weights else "",
+    )
     tree, shape = read_tree(
-        checkpoint, kind=config.kind, dtype=dtype, lazy=opened.framework == "pytorch"
+        checkpoint, kind=config.kind, dtype=precision.compute, lazy=opened.framework == "pytorch"
     )
     refuse_other_tokenizer(tokenizer, shape, str(checkpoint))
     refuse_other_width(shape, config, str(checkpoint))
@@ -125,10 +136,10 @@ def load_policy(
         from openpi_flash_models.jax_models.build import token_model
 
         decoder = action_decoder(config, checkpoint, tokenizer)
-        model = token_model(tree, shape, graph)
+        model = token_model(tree, shape, graph, quantization=precision.weights)
         actions = TokenActions(model, config, decoder, malformed_tokens=malformed_tokens)
     else:
-        flow = _FLOW_MODELS[opened.framework](tree, shape, dtype, graph, rtc or DEFAULT_RTC)
+        flow = _FLOW_MODELS[opened.framework](tree, shape, precision, graph, rtc or DEFAULT_RTC)
         actions = FlowActions(flow, config, rtc=rtc)
     return ModelPolicy(
         config,
@@ -172,7 +183,8 @@ def load_planner(
     """
     checkpoint = checkpoint_around(_directory(checkpoint_dir))
     tokenizer = PaligemmaTokenizer(find_tokenizer(checkpoint))
-    tree, shape = read_tree(checkpoint, kind="pi05", dtype=dtype)
+    precision = precision_of(dtype, _device("jax")[1])
+    tree, shape = read_tree(checkpoint, kind="pi05", dtype=precision.compute)
     refuse_other_tokenizer(tokenizer, shape, str(checkpoint))
     heed_declared(checkpoint, shape, None)
     from openpi_flash_models.jax_models.build import planner_model
@@ -184,6 +196,7 @@ def load_planner(
         max_tokens=max_generation_tokens,
         allowed=allowed_words(tokenizer, shape.vocabulary),
         block=block_tokens,
+        quantization=precision.weights,
     )
     options = PlannerOptions(
         prompt_format=generation_prompt_format, missing_cameras=missing_cameras
@@ -267,27 +280,27 @@ def _device(framework: Framework) -> tuple[str, str]:
 def _jax_flow(
     tree: Mapping[str, Any],
     shape: ModelShape,
-    dtype: str,
+    precision: Precision,
     graph: Rearrangements | None,
     rtc: RtcOptions,
 ) -> ActionModel:
-    del dtype  # the tree's
     from openpi_flash_models.jax_models.build import flow_model
 
-    return flow_model(tree, shape, graph, rtc)
+    # layers compute in the tree's dtype
+    return flow_model(tree, shape, graph, rtc, quantization=precision.weights)
 
 
 def _torch_flow(
     tree: Mapping[str, Any],
     shape: ModelShape,
-    dtype: str,
+    precision: Precision,
     graph: Rearrangements | None,
     rtc: RtcOptions,
 ) -> ActionModel:
     del graph
     from openpi_flash_models.torch_models.models import TorchActionModel
 
-    return TorchActionModel(tree, shape, dtype=dtype, rtc=rtc)
+    return TorchActionModel(tree, shape, dtype=precision.compute, rtc=rtc)
 
 
 def _directory(path: str | Path) -> Path:
@@ -298,5 +311,7 @@ def _directory(path: str | Path) -> Path:
 
 _FLOW_MODELS: dict[
     Framework,
-    Callable[[Mapping[str, Any], ModelShape, str, Rearrangements | None, RtcOptions], ActionModel],
+    Callable[
+        [Mapping[str, Any], ModelShape, Precision, Rearrangements | None, RtcOptions], ActionModel
+    ],
 ] = {"jax": _jax_flow, "pytorch": _torch_flow}

@@ -14,7 +14,11 @@ from openpi_flash_models.checkpoints.fetching import (
     check_policy_names,
     is_missing,
 )
-from openpi_flash_models.checkpoints.framework import FrameworkChoice, choose_framework
+from openpi_flash_models.checkpoints.framework import (
+    FrameworkChoice,
+    choose_framework,
+    refuse_dtype,
+)
 from openpi_flash_models.checkpoints.layout import checkpoint_around, find_layout
 from openpi_flash_models.checkpoints.readiness import (
     check_choices,
@@ -40,6 +44,7 @@ def check_policy_checkpoint(
     location: str,
     *,
     framework: FrameworkChoice = "auto",
+    dtype: str | None = None,
     normalization: NormalizationChoice = "auto",
     malformed_tokens: MalformedTokens = "error",
 ) -> list[Finding]:
@@ -62,6 +67,8 @@ def check_policy_checkpoint(
     if found.attempt(lambda: find_layout(checkpoint)) is None:
         return found.all
     chosen = found.attempt(lambda: choose_framework(framework, checkpoint, config.kind))
+    if chosen is not None:
+        found.attempt(lambda: refuse_dtype(chosen, dtype, checkpoint))
     stats = found.attempt(lambda: read_statistics(checkpoint, config))
     if stats is not None:
         scaled = found.attempt(lambda: normalization_of(normalization, config, checkpoint, stats))

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from openpi_flash_models.checkpoints.layout import find_layout
 from openpi_flash_models.errors import InferenceConfigError
+from openpi_flash_models.model.precision import QUANTIZATIONS
 from openpi_flash_models.model.shape import MODEL_NAMES, ModelKind
 
 Framework = Literal["jax", "pytorch"]
@@ -45,3 +46,16 @@ def choose_framework(wanted: FrameworkChoice, checkpoint: Path, kind: ModelKind)
         return "pytorch"
     in_torch_files = find_layout(checkpoint) == "safetensors"
     return "pytorch" if in_torch_files and installed and kind != "pi0_fast" else "jax"
+
+
+def refuse_dtype(framework: Framework, dtype: str | None, checkpoint: Path) -> None:
+    """Refuse weights of eight bits in PyTorch.
+
+    Raises:
+        InferenceConfigError: they are wanted there.
+    """
+    if framework == "pytorch" and dtype in QUANTIZATIONS:
+        raise InferenceConfigError(
+            f"dtype: {dtype} is for JAX only, {checkpoint} runs in PyTorch; set framework to jax, "
+            "or dtype to bfloat16"
+        )

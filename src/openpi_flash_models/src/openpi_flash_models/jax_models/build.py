@@ -11,6 +11,7 @@ import numpy as np
 from openpi_flash_models.actions.rtc import RtcOptions
 from openpi_flash_models.jax_models.compile_cache import use_compile_cache
 from openpi_flash_models.jax_models.models import JaxActionModel, JaxTokenModel
+from openpi_flash_models.model.precision import Quantization
 from openpi_flash_models.model.rearrangements import ALL_ON, Rearrangements
 from openpi_flash_models.model.shape import ModelShape
 
@@ -37,19 +38,28 @@ def graph_of_device() -> Rearrangements:
 
 
 def flow_model(
-    tree: Mapping[str, Any], shape: ModelShape, graph: Rearrangements | None, rtc: RtcOptions
+    tree: Mapping[str, Any],
+    shape: ModelShape,
+    graph: Rearrangements | None,
+    rtc: RtcOptions,
+    *,
+    quantization: Quantization | None = None,
 ) -> JaxActionModel:
     """pi0 or pi0.5; `graph` None is the device's."""
     use_compile_cache()
-    return JaxActionModel(tree, shape, graph or graph_of_device(), rtc)
+    return JaxActionModel(tree, shape, graph or graph_of_device(), rtc, quantization=quantization)
 
 
 def token_model(
-    tree: Mapping[str, Any], shape: ModelShape, graph: Rearrangements | None
+    tree: Mapping[str, Any],
+    shape: ModelShape,
+    graph: Rearrangements | None,
+    *,
+    quantization: Quantization | None = None,
 ) -> JaxTokenModel:
     """pi0-FAST; `graph` None is the device's."""
     use_compile_cache()
-    return JaxTokenModel(tree, shape, graph or graph_of_device())
+    return JaxTokenModel(tree, shape, graph or graph_of_device(), quantization=quantization)
 
 
 def planner_model(
@@ -60,6 +70,7 @@ def planner_model(
     max_tokens: int,
     allowed: np.ndarray,
     block: int | None,
+    quantization: Quantization | None = None,
 ) -> JaxTokenModel:
     """A planner, which says words only; `graph` None is the device's."""
     use_compile_cache()
@@ -70,4 +81,5 @@ def planner_model(
         max_tokens=max_tokens,
         allowed=allowed,
         block=block,
+        quantization=quantization,
     )

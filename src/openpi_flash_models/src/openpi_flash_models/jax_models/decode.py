@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from openpi_flash_models.jax_models import gemma
 from openpi_flash_models.jax_models.arch import Arch
 from openpi_flash_models.jax_models.prefix import embed_prefix, read_embedded
+from openpi_flash_models.jax_models.quantized import Quantized
 from openpi_flash_models.model.inputs import ModelInputs
 
 Params = Mapping[str, Any]
@@ -41,7 +42,7 @@ class Head(NamedTuple):
     """
 
     ids: jax.Array
-    rows: jax.Array
+    rows: jax.Array | Quantized
 
 
 class DecodeState(NamedTuple):
@@ -79,7 +80,8 @@ class Text(NamedTuple):
 def cut_head(weights: Params, allowed: jax.Array) -> Head:
     """A head of the allowed tokens; ``allowed`` is [V] bool."""
     ids = jnp.flatnonzero(allowed).astype(jnp.int32)
-    return Head(ids, weights["embedding"][ids])
+    # of quantized rows the values and the scales
+    return Head(ids, jax.tree.map(lambda part: part[ids], weights["embedding"]))
 
 
 def whole_head(weights: Params) -> Head:
@@ -90,6 +92,8 @@ def whole_head(weights: Params) -> Head:
 
 def logits(head: Head, hidden: jax.Array) -> jax.Array:
     """[B, A] float32 of final hidden states [B, D]."""
+    if isinstance(head.rows, Quantized):
+        return head.rows.T.sums(hidden)
     return jnp.einsum("bd,ad->ba", hidden, head.rows, preferred_element_type=jnp.float32)
 
 

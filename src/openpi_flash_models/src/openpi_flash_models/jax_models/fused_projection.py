@@ -21,7 +21,10 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
+from openpi_flash_models.jax_models.quantized import Quantized
 from openpi_flash_models.jax_models.weights import struct
+
+Weight = jax.Array | Quantized
 
 RMS_EPSILON = 1e-6
 MOST_ROWS = 64
@@ -48,7 +51,7 @@ class Norm(NamedTuple):
 
 
 def normed_product(
-    x: jax.Array, norm: Norm, weight: jax.Array, *, gated: bool, interpret: bool = False
+    x: jax.Array, norm: Norm, weight: Weight, *, gated: bool, interpret: bool = False
 ) -> jax.Array:
     """``norm(x) @ weight``.
 
@@ -80,11 +83,11 @@ def normed_product(
         compiler_params=triton.CompilerParams(num_warps=4, num_stages=3),
         interpret=interpret,
         name="normed_gate_up" if gated else "normed_product",
-    )(x, norm.table, norm.row, weight)
+    )(x, norm.table, norm.row, *_parts(weight))
 
 
 def add_product(
-    x: jax.Array, branch: jax.Array, weight: jax.Array, norm: Norm, *, interpret: bool = False
+    x: jax.Array, branch: jax.Array, weight: Weight, norm: Norm, *, interpret: bool = False
 ) -> jax.Array:
     """The residual: ``x + gate * (branch @ weight)``, without a gate if the norm has none.
 
@@ -113,7 +116,7 @@ def add_product(
         compiler_params=triton.CompilerParams(num_warps=4, num_stages=4),
         interpret=interpret,
         name="add_product",
-    )(x, branch, weight, norm.table, norm.row)
+    )(x, branch, norm.table, norm.row, *_parts(weight))
 
 
 def _normed_kernel(
@@ -121,14 +124,14 @@ def _normed_kernel(
     table: Any,
     row_ref: Any,
     weight: Any,
-    out: Any,
-    *,
+    *scale_and_out: Any,
     rows: int,
     columns: int,
     inner: int,
     gated: bool,
     adaptive: bool,
 ) -> None:
+    *scales, out = scale_and_out
     count, width = x.shape
     row = row_ref[0]
     first, column = pl.program_id(0) * rows, pl.program_id(1) * columns
@@ -152,7 +155,7 @@ def _normed_kernel(
             )
             shift = jnp.broadcast_to(shift, (rows, inner))
         for index, start in enumerate(starts):
-            kernel = weight[there, pl.ds(start, columns)]
+            kernel = weight[there, pl.ds(start, columns)].astype(x.dtype)
             sums[2 * index] += triton.dot(scaled, kernel)
             if shift is not None:
                 sums[2 * index + 1] += triton.dot(shift, kernel)
@@ -162,28 +165,28 @@ def _normed_kernel(
     start = (jnp.zeros(rows, jnp.float32), *(zeros for _ in starts for _ in range(2)))
     squares, *sums = jax.lax.fori_loop(0, width // inner, add, start)
     size = jnp.sqrt(squares / width + RMS_EPSILON)[:, None]
-    results = [
-        (sums[2 * index] / size + sums[2 * index + 1]).astype(x.dtype).astype(jnp.float32)
-        for index in range(len(starts))
-    ]
+    results = []
+    for index, place in enumerate(starts):
+        total = _scaled(sums[2 * index] / size + sums[2 * index + 1], scales, place)
+        results.append(total.astype(x.dtype).astype(jnp.float32))
     made = jax.nn.gelu(results[0], approximate=True) * results[1] if gated else results[0]
     mask = jnp.broadcast_to(within[:, None], (rows, columns))
     triton.store(out.at[here, pl.ds(column, columns)], made.astype(out.dtype), mask=mask)
 
 
-def _add_kernel(  # noqa: PLR0917
+def _add_kernel(
     x: Any,
     branch: Any,
-    weight: Any,
     table: Any,
     row_ref: Any,
-    out: Any,
-    *,
+    weight: Any,
+    *scale_and_out: Any,
     rows: int,
     columns: int,
     inner: int,
     adaptive: bool,
 ) -> None:
+    *scales, out = scale_and_out
     count, width = branch.shape
     row = row_ref[0]
     first, column = pl.program_id(0) * rows, pl.program_id(1) * columns
@@ -194,11 +197,12 @@ def _add_kernel(  # noqa: PLR0917
         block = pl.ds(j * inner, inner)
         mask = jnp.broadcast_to(within[:, None], (rows, inner))
         part = triton.load(branch.at[here, block], mask=mask, other=0.0)
-        product: jax.Array = triton.dot(part, weight[block, there])
+        product: jax.Array = triton.dot(part, weight[block, there].astype(part.dtype))
         return total + product
 
     zeros = jnp.zeros((rows, columns), jnp.float32)
-    total = jax.lax.fori_loop(0, width // inner, add, zeros).astype(x.dtype).astype(jnp.float32)
+    summed: jax.Array = jax.lax.fori_loop(0, width // inner, add, zeros)
+    total = _scaled(summed, scales, column).astype(x.dtype).astype(jnp.float32)
     if adaptive:
         gate = _of_rows(table, row, here, 2 * out.shape[1] + column, within, count=columns)
         total = total * gate.astype(jnp.float32)
@@ -218,6 +222,20 @@ def _of_rows(
     place = table.at[pl.ds(row, 1), here, pl.ds(start, count)]
     each: jax.Array = triton.load(place, mask=mask, other=0)
     return each.reshape(within.shape[0], count)
+
+
+def _parts(weight: Weight) -> tuple[jax.Array, ...]:
+    """What a kernel is given of a weight: the matrix, and the scales [F] if it has some."""
+    if isinstance(weight, Quantized):
+        return weight.values, weight.scale[0]
+    return (weight,)
+
+
+def _scaled(total: jax.Array, scales: list[Any], start: Any) -> jax.Array:
+    """Sums [M, columns] times the scales of their columns."""
+    for scale in scales:
+        total = total * scale[pl.ds(start, total.shape[1])][None, :]
+    return total
 
 
 def _rows(count: int) -> int:

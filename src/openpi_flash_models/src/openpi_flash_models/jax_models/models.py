@@ -16,6 +16,7 @@ from openpi_flash_models.jax_models import decode, flow
 from openpi_flash_models.jax_models.arch import Arch, kernels_of_device
 from openpi_flash_models.jax_models.weights import lay_out
 from openpi_flash_models.model.inputs import ModelInputs
+from openpi_flash_models.model.precision import Quantization
 from openpi_flash_models.model.rearrangements import ALL_ON, Rearrangements
 from openpi_flash_models.model.shape import ModelShape
 from openpi_flash_models.policy.model_protocols import DEFAULT_STEPS, Turn, at_once
@@ -32,6 +33,7 @@ class JaxModel:
         shape: of the tree.
         options: how the programs compute.
         with_actions: whether to load the action expert.
+        quantization: eight-bit type of the weights; None: as they are in the tree.
     """
 
     def __init__(
@@ -41,11 +43,14 @@ class JaxModel:
         options: Rearrangements = ALL_ON,
         *,
         with_actions: bool = True,
+        quantization: Quantization | None = None,
     ) -> None:
         kernels = kernels_of_device() if options.graph.fused_kernels else None
         self.arch = Arch(shape, options.graph, kernels=kernels)
         self.packing = options.packing
-        self.weights = lay_out(tree, shape, options.layout, with_actions=with_actions)
+        self.weights = lay_out(
+            tree, shape, options.layout, with_actions=with_actions, quantization=quantization
+        )
 
     @property
     def shape(self) -> ModelShape:
@@ -72,6 +77,7 @@ class JaxActionModel(JaxModel):
         shape: of the tree.
         options: how the programs compute.
         rtc: how the previous chunk guides the new one.
+        quantization: as a :class:`JaxModel`'s.
     """
 
     def __init__(
@@ -80,8 +86,10 @@ class JaxActionModel(JaxModel):
         shape: ModelShape,
         options: Rearrangements = ALL_ON,
         rtc: RtcOptions = DEFAULT_RTC,
+        *,
+        quantization: Quantization | None = None,
     ) -> None:
-        super().__init__(tree, shape, options)
+        super().__init__(tree, shape, options, quantization=quantization)
         self._rtc = rtc
         self._usual: flow.Schedule | None = None
         if options.graph.static_steps:
@@ -128,6 +136,7 @@ class JaxTokenModel(JaxModel):
         max_tokens: M, the largest number of tokens that it generates.
         allowed: [V] bool, the tokens that it may generate; None: all.
         block: tokens that one program decodes; None: a single program makes the whole text.
+        quantization: as a :class:`JaxModel`'s.
     """
 
     def __init__(
@@ -139,8 +148,9 @@ class JaxTokenModel(JaxModel):
         max_tokens: int = FAST_MAX_TOKENS,
         allowed: np.ndarray | None = None,
         block: int | None = None,
+        quantization: Quantization | None = None,
     ) -> None:
-        super().__init__(tree, shape, options, with_actions=False)
+        super().__init__(tree, shape, options, with_actions=False, quantization=quantization)
         self.max_tokens = max_tokens
         self.block = block
         if allowed is None:

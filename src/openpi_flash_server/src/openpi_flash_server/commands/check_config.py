@@ -92,6 +92,7 @@ def _check_checkpoints(config: ServerConfig) -> None:
                 config.action.model_config_name,
                 config.action.checkpoint_dir,
                 framework=config.action.framework,
+                dtype=config.action.dtype,
                 normalization=config.action.normalization,
                 malformed_tokens=config.action.malformed_tokens,
             )

@@ -38,10 +38,12 @@ class Model(enum.StrEnum):
 
 
 class Dtype(enum.StrEnum):
-    """What a model computes in."""
+    """What a model computes in, or keeps its weights in."""
 
     BFLOAT16 = "bfloat16"
     FLOAT32 = "float32"
+    FLOAT8 = "float8"
+    INT8 = "int8"
 
 
 def plan(

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from openpi_flash_models.actions.malformed import MalformedTokens
 from openpi_flash_models.model.packing import MAX_BATCH
+from openpi_flash_models.model.precision import QUANTIZATIONS
 from openpi_flash_models.transforms.normalize import NormalizationChoice
 from openpi_flash_server.config.field_problem import look_up, problem_at
 from openpi_flash_server.config.field_types import (
@@ -141,6 +142,17 @@ class ActionSettings(Settings):
                 "its switches are for JAX only, remove them or set framework to 'jax', "
                 "got framework 'pytorch'",
             )
+        if self.dtype in QUANTIZATIONS:
+            if self.framework == "pytorch":
+                raise problem_at(
+                    "dtype",
+                    f"{self.dtype} is for JAX only, set framework to 'jax' or dtype to "
+                    "'bfloat16', got framework 'pytorch'",
+                )
+            if not self.graph.fuse_projections:
+                raise problem_at(
+                    "dtype", f"{self.dtype} needs graph.fuse_projections, which is switched off"
+                )
         # the default method does not count: it is ignored for models without RTC
         wanted = self.rtc.method if self.rtc.model_fields_set else "off"
         if wanted != "off" and config.kind == "pi0_fast":

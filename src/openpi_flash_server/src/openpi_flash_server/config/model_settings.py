@@ -15,13 +15,16 @@ from openpi_flash_models.actions.rtc import RtcOptions
 from openpi_flash_models.model.rearrangements import Rearrangements
 
 Switch = Annotated[bool, Field(strict=True)]
-Dtype = Literal["auto", "bfloat16", "float32"]
+Dtype = Literal["auto", "bfloat16", "float32", "float8", "int8"]
 Tokens = Annotated[int, Field(strict=True, ge=1)]
 
 LIVE: JsonDict = {"live": True}
 """`json_schema_extra` of a field that takes effect without loading a model or opening a port."""
 
-DTYPE = "the data type that the model computes in; auto is float32 on a CPU, else bfloat16"
+DTYPE = (
+    "the data type that the model computes in; auto is float32 on a CPU, else bfloat16; float8 and "
+    "int8 are weights of eight bits, computed with as by auto, in JAX only"
+)
 
 
 class Settings(BaseModel):

@@ -180,6 +180,7 @@ def _checkpoints(config: ServerConfig) -> Iterator[CheckpointNote]:
             action.model_config_name,
             action.checkpoint_dir,
             framework=action.framework,
+            dtype=action.dtype,
             normalization=action.normalization,
             malformed_tokens=action.malformed_tokens,
         ):

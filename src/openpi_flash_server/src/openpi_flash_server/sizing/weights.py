@@ -11,14 +11,16 @@ class Weights:
 
     Attributes:
         low: those that are bfloat16 on a GPU.
-        full: those that stay float32 there.
+        full: those that stay float32 there, or bfloat16 beside weights of eight bits.
     """
 
     low: float
     full: float = 0.0
 
     def gigabytes(self, dtype: str) -> float:
-        """Their size in GB with `dtype` `bfloat16` or `float32`."""
+        """Their size in GB with `dtype` `bfloat16`, `float32`, `float8` or `int8`."""
+        if dtype in ("float8", "int8"):
+            return self.low + self.full * 2
         return self.low * (2 if dtype == "bfloat16" else 4) + self.full * 4
 
 
