@@ -162,6 +162,7 @@ PURE_MODULES = (
             "serving.framework_memory",
             "handlers.subtask_board",
             "sizing",
+            "routing.routes",
             "slot.answer",
             "slot.fair_share",
             "slot.forecast",
@@ -285,7 +286,7 @@ ROOMS = {
     "openpi_flash_server": (
         ("__init__", "logs"),
         ("positronic",),
-        ("config", "contract"),
+        ("config", "contract", "routing"),
         ("slot",),
         ("replicas",),
         ("handlers", "own_policy", "recording", "runners", "transports"),

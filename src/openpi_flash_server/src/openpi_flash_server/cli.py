@@ -23,6 +23,7 @@ from openpi_flash_server.commands.prepare_checkpoint import (
 )
 from openpi_flash_server.commands.reload import reload
 from openpi_flash_server.commands.replay import replay
+from openpi_flash_server.commands.route import route
 from openpi_flash_server.commands.serve import serve
 from openpi_flash_server.commands.test import run_test
 
@@ -70,6 +71,7 @@ app.command("ping", short_help="Reach a server and time its answers.")(ping)
 app.command("test", short_help="Test a server and time its answers.")(run_test)
 app.command("load", short_help="Load a server with many clients at fixed rates.")(load)
 app.command("plan", short_help="Say how many GPUs robots need.")(plan)
+app.command("route", short_help="Share several servers among robots.")(route)
 app.command("replay", short_help="Send recorded requests again and compare the answers.")(replay)
 app.command("inspect-checkpoint", short_help="Say what a checkpoint is.")(inspect_checkpoint)
 app.command("convert-checkpoint", short_help="Write a checkpoint in the other layout.")(

@@ -1,11 +1,11 @@
 //! One client's connection: a task for each of its streams, the hello's among them.
 
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use quinn::{Connecting, Connection, Incoming, ZeroRttAccepted};
-use tokio::sync::watch;
+use tokio::sync::{watch, Notify};
 use tokio::time::timeout;
 
 use crate::congestion::Prober;
@@ -15,7 +15,7 @@ use crate::quic::repair::{Event, Repairer};
 use crate::quic::signal::Signal;
 
 use super::peer::{HelloState, Peer, UnreachableReports};
-use super::shared::Shared;
+use super::shared::{Shared, Stage};
 use super::stream::serve_stream;
 
 /// Serve a client from its first datagram to its last.
@@ -42,14 +42,22 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, incoming: Incoming, nu
         unreachable: UnreachableReports::default(),
         account: Account::new(&shared.core.limits, shared.core.budget.clone()),
         last_request: AtomicUsize::new(0),
+        stream_ended: Notify::new(),
     });
 
     let _entry = shared.peers.enter(&peer);
     tokio::spawn(end_without_hello(shared.clone(), peer.clone()));
     tokio::spawn(note_established(shared.clone(), peer.clone(), established));
+    if *shared.stage.borrow() == Stage::Serving {
+        tokio::spawn(send_away(shared.clone(), peer.clone()));
+    }
     // Ends with the connection. QUIC holds back streams beyond `ServerLimits::connection_requests`.
     while let Ok((send, receive)) = peer.connection.accept_bi().await {
-        tokio::spawn(serve_stream(shared.clone(), peer.clone(), send, receive));
+        let (shared, peer) = (shared.clone(), peer.clone());
+        tokio::spawn(async move {
+            serve_stream(shared, peer.clone(), send, receive).await;
+            peer.stream_ended.notify_one();
+        });
     }
     if let Some(session) = peer.session() {
         shared.core.note_disconnected(&peer.name, &session);
@@ -77,6 +85,26 @@ async fn note_established(shared: Arc<Shared>, peer: Arc<Peer>, established: Zer
         peer.established.send_replace(true);
     } else {
         shared.core.counters.handshakes_failed.add_one();
+    }
+}
+
+/// When the server drains, close the connection as soon as nothing is under way on it: the client
+/// then asks whoever answers at its address next, and does not wait for the requests of others.
+async fn send_away(shared: Arc<Shared>, peer: Arc<Peer>) {
+    let mut stage = shared.stage.subscribe();
+    tokio::select! {
+        _ = stage.wait_for(|stage| *stage >= Stage::Draining) => {}
+        _ = peer.connection.closed() => return,
+    }
+    // Only goes down: a server that drains accepts nothing.
+    while peer.accepted.load(Ordering::Relaxed) > 0 {
+        tokio::select! {
+            () = peer.stream_ended.notified() => {}
+            _ = peer.connection.closed() => return,
+        }
+    }
+    if *stage.borrow() == Stage::Draining {
+        peer.close_for_shutdown();
     }
 }
 

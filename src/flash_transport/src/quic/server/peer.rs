@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::Connection;
-use tokio::sync::watch;
+use tokio::sync::{watch, Notify};
 
 use crate::congestion::Prober;
 use crate::link::limits::Account;
@@ -45,6 +45,8 @@ pub(super) struct Peer {
     pub account: Arc<Account>,
     /// Size of the last request; the next one is probably as large.
     pub last_request: AtomicUsize,
+    /// After each stream, whose request is settled by then.
+    pub stream_ended: Notify,
 }
 
 /// How a connection's link does, counted since the connection was made.
