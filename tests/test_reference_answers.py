@@ -15,6 +15,7 @@ from openpi_flash_models.checkpoints.digest import CheckpointIdentity
 from openpi_flash_server.serving.loading import Loaders
 from openpi_flash_server.serving.service import Service
 from openpi_flash_server.slot.batch_request import parse_works
+from openpi_flash_server.slot.session import split_token
 
 PAGE = (Path(__file__).parent.parent / "docs" / "reference-answers.md").read_text()
 PORTS = {"websocket_port": 0, "quic_port": 0}
@@ -96,6 +97,7 @@ def test_the_page_lists_every_key_that_is_taken_out_of_a_request():
         "prompt": "fold",
         "mode": "default",
         "session": "arm",
+        "session_token": "secret",
         "deadline_ms": 5,
         "observation_stamp": 1,
         "traceparent": f"00-{'1' * 32}-{'2' * 16}-01",
@@ -109,7 +111,9 @@ def test_the_page_lists_every_key_that_is_taken_out_of_a_request():
         "rtc": {"previous_actions": np.zeros((1, 3, 2)), "delay": 1, "execution_horizon": 2},
     }
     assert set(values) == listed("Request")
-    (work,), is_batch = parse_works(dict(values), session="connection")
+    message, token = split_token(values)
+    assert token == "secret"
+    (work,), is_batch = parse_works(message, session="connection")
     assert is_batch
     assert set(work.observation) == {"prompt"}
     assert set(values["rtc"]) <= set(re.findall(r"`(\w+)`", row("Request", "rtc")))

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 
@@ -287,7 +288,7 @@ def whole_file(tmp_path_factory):
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", "150")), deadline=None)
 def test_whatever_a_header_says_is_read_or_refused(data, whole_file):
     content = bytearray(whole_file.read_bytes())
     end = 8 + int.from_bytes(content[:8], "little")

@@ -8,12 +8,15 @@ import pytest
 from served_slot import QuicServer, UnixServer, WebsocketServer, wait_until
 from server_fakes import WAIT, FakePolicy
 
-from flash_transport import Superseded
+from flash_transport import ServerError, Superseded
 from openpi_flash_models.errors import ObservationError
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.session import owned_name, session_name
 
 KEYS = ["first-key", "second-key"]
+
+REFUSED_WITHIN = 2.0
+"""s; an answer that takes longer would be a timeout instead of a refusal."""
 
 
 @pytest.fixture(params=["quic", "websocket", "unix"])
@@ -37,8 +40,9 @@ def serve(request, tmp_path):
         server.close()
 
 
-def ask(client, number):
-    return client.infer({"state": np.full(2, number), "session": "arm"}, WAIT)["actions"][0, 0]
+def ask(client, number, timeout=WAIT, **more):
+    message = {"state": np.full(2, number), "session": "arm", **more}
+    return client.infer(message, timeout)["actions"][0, 0]
 
 
 def test_a_client_with_another_key_supersedes_nothing_and_gets_its_own_answer(serve, in_background):
@@ -163,3 +167,58 @@ def test_a_guessed_default_session_supersedes_nothing(serve, in_background):
 )
 def test_the_addresses_of_one_ipv6_network_share_as_one_computer(address, network):
     assert Client(f"{address}:1#1", address).network == network
+
+
+def test_with_one_key_a_held_session_needs_its_token(serve, in_background):
+    server, connect = serve()
+    with contextlib.ExitStack() as stack:
+        robot, other, again = (stack.enter_context(connect(api_key=KEYS[0])) for _ in range(3))
+        held = in_background(ask, robot, 1.0, session_token="secret")
+        assert server.policy.entered.acquire(timeout=WAIT)
+        server.policy.gate.set()
+        assert held.result(WAIT) == 1.0
+        assert "session_token" not in server.policy.seen[0]
+        for token in ({}, {"session_token": "guess"}):
+            # over QUIC the client asks again until its time is over
+            with pytest.raises(ServerError, match="holds this session") as refused:
+                ask(other, 2.0, REFUSED_WITHIN, **token)
+            assert refused.value.code == "not_ready"
+        assert ask(other, 3.0, session="leg") == 3.0
+        # as a robot that connects again while the server believes in its old connection
+        assert ask(again, 4.0, session_token="secret") == 4.0
+
+
+def test_a_held_session_is_free_when_the_holder_has_left(serve):
+    server, connect = serve()
+    server.policy.gate.set()
+    with connect(api_key=KEYS[0]) as killed:
+        assert ask(killed, 1.0, session_token="lost") == 1.0
+    wait_until(lambda: not server.connections)
+    with connect(api_key=KEYS[0]) as restarted:
+        assert ask(restarted, 2.0, session_token="new") == 2.0
+
+
+@pytest.mark.parametrize("token", [1, "", "x" * 129, b"bytes"])
+def test_a_token_that_is_none_is_refused_and_not_shown(serve, token):
+    server, connect = serve()
+    server.policy.gate.set()
+    with connect(api_key=KEYS[0]) as robot:
+        with pytest.raises(ServerError, match="session_token: expected text of 1 to 128") as error:
+            ask(robot, 1.0, session_token=token)
+        assert error.value.code == "bad_request"
+        assert "xxx" not in str(error.value)
+
+
+def test_another_client_cannot_reset_a_held_session(tmp_path):
+    server = QuicServer(tmp_path / "state", FakePolicy(), api_keys=KEYS)
+    try:
+        with (
+            server.connect(api_key=KEYS[0], session="arm") as robot,
+            server.connect(api_key=KEYS[0], session="arm", connect_timeout=REFUSED_WITHIN) as other,
+        ):
+            assert ask(robot, 1.0, session_token="secret") == 1.0
+            with pytest.raises(ServerError, match="holds this session"):
+                other.reset()
+            robot.reset()
+    finally:
+        server.close()

@@ -36,7 +36,7 @@ impl LocalServer {
         api_keys: Vec<String>,
         max_message_bytes: usize,
         mode: u32,
-    ) -> PyResult<(Self, TransportServer)> {
+    ) -> PyResult<PyClassInitializer<Self>> {
         if mode > 0o777 {
             return Err(PyValueError::new_err(format!(
                 "mode must be permissions from 0 to 0o777, got {mode:#o}"
@@ -47,12 +47,8 @@ impl LocalServer {
         config.limits = ServerLimits::with_message_bytes(max_message_bytes);
         config.mode = mode;
         let server = Arc::new(Server::bind(config)?);
-        Ok((
-            Self {
-                server: server.clone(),
-            },
-            TransportServer::new(server),
-        ))
+        let base = PyClassInitializer::from(TransportServer::new(server.clone()));
+        Ok(base.add_subclass(Self { server }))
     }
 
     /// The socket's file.

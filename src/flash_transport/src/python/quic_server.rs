@@ -49,7 +49,7 @@ impl QuicServer {
         max_message_bytes: usize,
         dedicated_link: bool,
         server_id: Option<&str>,
-    ) -> PyResult<(Self, TransportServer)> {
+    ) -> PyResult<PyClassInitializer<Self>> {
         let api_keys = accepted_keys(api_keys)?;
         let metadata = packed_metadata(py, metadata)?;
         let identity = match (certificate_dir, tls_certificate, tls_key) {
@@ -73,12 +73,8 @@ impl QuicServer {
         let server = Server::bind(config).map_err(|error| cannot_listen(host, port, &error))?;
         warn_of_small_buffers(py, server.socket_buffers())?;
         let server = Arc::new(server);
-        Ok((
-            Self {
-                server: server.clone(),
-            },
-            TransportServer::new(server),
-        ))
+        let base = PyClassInitializer::from(TransportServer::new(server.clone()));
+        Ok(base.add_subclass(Self { server }))
     }
 
     /// The UDP port of the server.

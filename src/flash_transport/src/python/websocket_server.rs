@@ -53,7 +53,7 @@ impl WebsocketServer {
         expose_tracebacks: bool,
         ping_interval: f64,
         longest_silence: f64,
-    ) -> PyResult<(Self, TransportServer)> {
+    ) -> PyResult<PyClassInitializer<Self>> {
         let addresses = addresses(host, port)?;
         let mut config = WebsocketServerConfig::new(addresses[0], packed_metadata(py, metadata)?);
         config.addresses = addresses;
@@ -76,12 +76,8 @@ impl WebsocketServer {
         }
         let server = Server::bind(config).map_err(|error| cannot_listen(host, port, &error))?;
         let server = Arc::new(server);
-        Ok((
-            Self {
-                server: server.clone(),
-            },
-            TransportServer::new(server),
-        ))
+        let base = PyClassInitializer::from(TransportServer::new(server.clone()));
+        Ok(base.add_subclass(Self { server }))
     }
 
     /// The TCP port of the server.

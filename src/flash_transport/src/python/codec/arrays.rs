@@ -28,7 +28,7 @@ pub(super) unsafe fn copy_strided<'py>(
     unsafe {
         let target = PY_ARRAY_API.PyArray_NewFromDescr(
             py,
-            PY_ARRAY_API.get_type_object(py, NpyTypes::PyArray_Type),
+            npyffi::get_type_object(py, NpyTypes::PyArray_Type),
             array.dtype().into_dtype_ptr(),
             dims.len() as i32,
             dims.as_mut_ptr(),
@@ -81,7 +81,7 @@ pub(super) fn byte_length(array: &Bound<'_, PyUntypedArray>) -> usize {
 
 pub(super) fn data_of(array: &Bound<'_, PyUntypedArray>) -> *const u8 {
     // SAFETY: the pointer comes from a live array object.
-    unsafe { (*array.as_array_ptr()).data.cast() }
+    unsafe { (*array.as_array_ptr()).fields.data.cast() }
 }
 
 pub(super) fn is_exact(array: &Bound<'_, PyUntypedArray>) -> bool {
@@ -92,7 +92,7 @@ pub(super) fn is_exact(array: &Bound<'_, PyUntypedArray>) -> bool {
 pub(super) fn is_numpy_scalar(value: &Bound<'_, PyAny>) -> bool {
     // SAFETY: both objects are alive; numpy never frees its types.
     unsafe {
-        let generic = PY_ARRAY_API.get_type_object(value.py(), NpyTypes::PyGenericArrType_Type);
+        let generic = npyffi::get_type_object(value.py(), NpyTypes::PyGenericArrType_Type);
         ffi::PyObject_TypeCheck(value.as_ptr(), generic) != 0
     }
 }

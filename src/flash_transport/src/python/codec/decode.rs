@@ -2,7 +2,7 @@
 
 use std::ptr;
 
-use numpy::npyffi::{npy_intp, NpyTypes, PY_ARRAY_API};
+use numpy::npyffi::{self, npy_intp, NpyTypes, PY_ARRAY_API};
 use numpy::{
     dtype, PyArray1, PyArrayDescr, PyArrayDescrMethods, PyArrayMethods, PyUntypedArrayMethods,
 };
@@ -146,7 +146,7 @@ impl<'py> Objects<'_, 'py> {
         unsafe {
             let array = PY_ARRAY_API.PyArray_NewFromDescr(
                 py,
-                PY_ARRAY_API.get_type_object(py, NpyTypes::PyArray_Type),
+                npyffi::get_type_object(py, NpyTypes::PyArray_Type),
                 descriptor.into_dtype_ptr(),
                 dims.len() as i32,
                 dims.as_mut_ptr(),

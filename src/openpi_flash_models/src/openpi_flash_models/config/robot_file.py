@@ -81,7 +81,8 @@ def read_robot_file(path: Path) -> RobotFile:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
         raise InferenceConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # besides its own error, the parser raises those of int(), date() and deep nesting
+    except Exception as error:
         raise InferenceConfigError(f"{path} is not YAML: {_told(error)}") from error
     reader = _Reader(str(path))
     top = reader.mapping(content, "the file", {"robots", "configs"})

@@ -12,8 +12,15 @@ from openpi_flash_server import __version__
 PROTOCOL = "openpi-flash/1"
 
 _REQUEST_KEYS = [
-    *("session", "deadline_ms", "observation_stamp", "request_class", "expected_artifact"),
-    *("traceparent", "batch", "jpeg"),
+    *(
+        "session",
+        "session_token",
+        "deadline_ms",
+        "observation_stamp",
+        "request_class",
+        "expected_artifact",
+    ),
+    *("expected_artifact", "traceparent", "batch", "jpeg"),
 ]
 
 

@@ -37,6 +37,14 @@ def dropped(reason: DropReason) -> Failure:
     return Failure(*_DROPPED[reason])
 
 
+SESSION_HELD = Failure(
+    ErrorCode.NOT_READY,
+    "another connection holds this session by its session_token: send the same session_token, name "
+    "another session, or try again when that connection has ended",
+)
+"""The answer to a request or a reset of a session that its client may not use."""
+
+
 def _traceback(error: BaseException) -> str:
     return shown_lines("".join(traceback.format_exception(error)))
 

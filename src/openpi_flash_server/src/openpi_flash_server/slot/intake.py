@@ -14,7 +14,7 @@ from openpi_flash_server.slot.batch_request import parse_works
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.failures import bad_request, internal
 from openpi_flash_server.slot.request_check import check_request
-from openpi_flash_server.slot.session import owned_name
+from openpi_flash_server.slot.session import owned_name, split_token
 from openpi_flash_server.slot.ticket import Ticket
 from openpi_flash_server.slot.work import Work, with_seed
 
@@ -59,7 +59,8 @@ class Intake:
             respond_first: as of a ticket.
         """
         try:
-            works, is_batch = parse_works(decode(), session=session)
+            message, session_token = split_token(decode())
+            works, is_batch = parse_works(message, session=session)
             for work in works:
                 check_request(work, self._limits)
             works = _owned(works, client)
@@ -79,6 +80,7 @@ class Intake:
             respond=respond,
             is_cancelled=is_cancelled,
             respond_first=respond_first,
+            session_token=session_token,
         )
 
 

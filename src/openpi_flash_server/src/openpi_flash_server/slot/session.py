@@ -6,6 +6,7 @@ Clients choose names. A part of the server has no name, so that no client can im
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,11 @@ from openpi_flash_server.logs.outside_text import described
 
 LONGEST_NAME = 128
 """Characters of a session's name, as in the hello of QUIC (docs/protocol.md)."""
+
+TOKEN = "session_token"
+"""The key of a request that holds its session; other connections need the token to use it."""
+
+LONGEST_TOKEN = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,23 @@ def session_name(value: Any) -> str:
         "session",
         f"expected printable text of 1 to {LONGEST_NAME} characters, got {described(value)}",
     )
+
+
+def split_token(message: Any) -> tuple[Any, str | None]:
+    """A decoded message without its `session_token`, and the token, None if it has none.
+
+    The rest of the server sees only the message: nothing logs, records or copies the token.
+
+    Raises:
+        ObservationError: the token is no text, empty or too long. It does not show the token.
+    """
+    if not isinstance(message, Mapping) or TOKEN not in message:
+        return message, None
+    rest = dict(message)
+    token = rest.pop(TOKEN)
+    if token is not None and not (isinstance(token, str) and 0 < len(token) <= LONGEST_TOKEN):
+        raise ObservationError(TOKEN, f"expected text of 1 to {LONGEST_TOKEN} characters")
+    return rest, token
 
 
 _CONNECTION = re.compile(r".+#[0-9]+")

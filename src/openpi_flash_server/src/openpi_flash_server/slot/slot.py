@@ -20,6 +20,7 @@ from openpi_flash_server.slot import events
 from openpi_flash_server.slot.alarm import Alarm
 from openpi_flash_server.slot.answer import Answer, ErrorCode, Failure
 from openpi_flash_server.slot.client import Client
+from openpi_flash_server.slot.failures import SESSION_HELD
 from openpi_flash_server.slot.gate import Admission, Gate
 from openpi_flash_server.slot.health import Health
 from openpi_flash_server.slot.intake import Intake
@@ -291,23 +292,24 @@ class Slot:
             events.Received(ticket.received_at, number, ticket.session, ticket.works, ticket.client)
         )
         with self._lock:
-            refusal = self._refusal
+            failure = self._failure_of_new(ticket)
             dropped: list[Dropped[Ticket]] = []
             ended: list[Session] = []
             admission = Admission()
-            if not refusal:
+            if failure is None:
                 now = self.clock()
                 # a client that has left already begins no session
                 if not ticket.is_cancelled():
-                    ended = self._sessions.used(ticket.session, ticket.client)
+                    ended = self._sessions.used(
+                        ticket.session, ticket.client, ticket.session_token, now
+                    )
                     self._forget(ended)
                     if self._gate is not None:
                         admission = self._gate.admit(ticket, now)
                 self._open[ticket] = OpenRequest(ticket, number)
                 held_until = -math.inf if admission.held_until is None else admission.held_until
                 dropped = self._scheduler.submit(ticket, now, held_until=held_until)
-        if refusal:
-            failure = Failure(ErrorCode.NOT_READY, refusal)
+        if failure is not None:
             self._voice.answer(number, ticket.session, failure, ticket.respond)
         self._drop(dropped)
         self._end_sessions(ended)
@@ -315,15 +317,26 @@ class Slot:
             admission.begin()
         self._advance()
 
-    def reset(self, session: Session) -> None:
-        """Starts `session` anew: drops its waiting request, and its state before its next one."""
+    def reset(self, session: Session, *, by: Client | None = None) -> Failure | None:
+        """Starts `session` anew: drops its waiting request, and its state before its next one.
+
+        Args:
+            session: which.
+            by: the client that asks for it; None for the server itself.
+
+        Returns:
+            Why the client may not; None if it is done.
+        """
         with self._lock:
+            if by is not None and not self._sessions.may_reset(session, by, self.clock()):
+                return SESSION_HELD
             waiting = self._scheduler.end_session(session)
             self._forget([session])
             if self._runner is not None:
                 self._runner.reset(session)
         if waiting is not None:
             self._drop([Dropped(waiting, DropReason.SUPERSEDED)])
+        return None
 
     def client_left(self, client: Client) -> None:
         """Ends the sessions that no other client uses."""
@@ -366,6 +379,15 @@ class Slot:
         """Why requests are refused; None if they are taken."""
         of_replicas = None if self._replicated is None else self._replicated.refusal
         return self._life.refusal or of_replicas
+
+    def _failure_of_new(self, ticket: Ticket) -> Failure | None:
+        """The answer to a new request that is not queued; None if it is."""
+        if self._refusal is not None:
+            return Failure(ErrorCode.NOT_READY, self._refusal)
+        session, client, token = ticket.session, ticket.client, ticket.session_token
+        if not self._sessions.may_use(session, client, token, self.clock()):
+            return SESSION_HELD
+        return None
 
     def _run_on(self, runner: Runner | None) -> None:
         self._runner, self._replicated = runner, None

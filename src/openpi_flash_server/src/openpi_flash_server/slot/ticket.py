@@ -28,6 +28,7 @@ class Ticket:
         is_cancelled: whether the client no longer waits for the answer.
         respond_first: takes the first actions, {"actions": [first_actions, D]}, before the answer
             and at most once, from any thread; must not block. None where they cannot be sent ahead.
+        session_token: what the session is held by; None if the client gave none.
         session: at most one request of a session waits.
         rank: of its class; 0 comes first.
         is_awaited: whether something stands still without the answer; false where a subtask is
@@ -45,6 +46,7 @@ class Ticket:
     respond: Callable[[Answer], None]
     is_cancelled: Callable[[], bool]
     respond_first: Callable[[dict[str, Any]], None] | None = None
+    session_token: str | None = field(default=None, repr=False)
     # the scheduler asks for them some ten times for each request
     session: Session = field(init=False)
     rank: int = field(init=False)

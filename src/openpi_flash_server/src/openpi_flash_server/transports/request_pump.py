@@ -94,15 +94,20 @@ class RequestPump:
     def _take(self, request: TransportRequest) -> None:
         # of a client that has left nobody waits for the answer
         key = self._source.client_key(request.peer) or 0
+        client = Client(request.peer, address_of(request.peer), key)
         if request.kind == "reset":
-            self._slot.reset(owned_name(session_name(request.session), key, request.peer))
+            session = owned_name(session_name(request.session), key, request.peer)
+            refused = self._slot.reset(session, by=client)
+            if refused is not None:
+                _fail(request, refused.code, refused.message)
+                return
             request.respond({})
             return
         received_at = self._slot.clock()
         self._news.tell(MessageReceived(self._link, request.size))
         self._slot.receive(
             lambda: request.observation,
-            client=Client(request.peer, address_of(request.peer), key),
+            client=client,
             session=request.session,
             respond=lambda answer: self._answer(request, answer, received_at),
             is_cancelled=lambda: request.cancelled,
