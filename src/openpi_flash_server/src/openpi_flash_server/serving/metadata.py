@@ -12,14 +12,7 @@ from openpi_flash_server import __version__
 PROTOCOL = "openpi-flash/1"
 
 _REQUEST_KEYS = [
-    *(
-        "session",
-        "session_token",
-        "deadline_ms",
-        "observation_stamp",
-        "request_class",
-        "expected_artifact",
-    ),
+    *("session", "session_token", "deadline_ms", "observation_stamp", "request_class"),
     *("expected_artifact", "traceparent", "batch", "jpeg"),
 ]
 
