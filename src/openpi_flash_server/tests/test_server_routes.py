@@ -7,6 +7,7 @@ import pytest
 from openpi_flash_server.routing.route_config import read_route_config
 from openpi_flash_server.routing.routes import (
     LIVE_FOR,
+    MOST_CLIENTS,
     MOST_FIRST_FLIGHTS,
     Routes,
     ServerState,
@@ -133,3 +134,18 @@ def test_a_wrong_configuration_is_named(tmp_path, servers, problem):
     path.write_text(json.dumps({"servers": servers}))
     with pytest.raises(ValueError, match=f"route.json: .*{problem}"):
         read_route_config(path)
+
+
+def test_packets_from_invented_addresses_are_carried_and_not_remembered(routes):
+    for number in range(MOST_CLIENTS + 10):
+        assert (
+            routes.packet(
+                later(0), (f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 1), 0.0
+            )
+            == 0
+        )
+    # they count for a moment, and no longer
+    assert len(routes._clients) == MOST_CLIENTS
+    assert routes.packet(first(), ROBOT, 0.0) == 1
+    routes.forget(100.0, 60.0)
+    assert routes.packet(first(), OTHER, 100.0) == 0

@@ -27,7 +27,7 @@ ASK_TIMEOUT = 1.0
 QUIET_FOR = 60.0
 """s without a packet after which a client's way back is closed."""
 MOST_WAYS = 4096
-"""Ways back at a time: whoever invents addresses gets no more sockets."""
+"""Ways back, and TCP connections, at a time: whoever invents more gets no more sockets."""
 TURN = 64
 """Datagrams that are read from one socket before others have their turn."""
 LARGEST_DATAGRAM = 65535
@@ -60,6 +60,7 @@ class Router:
         self._routes = Routes([parse_server_id(server.server_id) for server in config.servers])
         self._addresses: list[Address | None] = [None] * len(config.servers)
         self._ways: dict[tuple[Address, int], _Way] = {}
+        self._carried = 0
         self._tasks: set[asyncio.Task[None]] = set()
         key_file = config.admin_key_file
         self._admin_key = None if key_file is None else key_file.read_text().strip()
@@ -152,7 +153,10 @@ class Router:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         peer = writer.get_extra_info("peername")
+        self._carried += 1
         try:
+            if self._carried > MOST_WAYS:
+                return
             server = self._routes.connection((peer[0], peer[1]), self._loop.time())
             if server is None:
                 return
@@ -170,6 +174,7 @@ class Router:
         except OSError as error:
             log.warning("connection failed", client=f"{peer[0]}:{peer[1]}", reason=str(error))
         finally:
+            self._carried -= 1
             writer.close()
 
     async def _watch(self, at: int) -> None:

@@ -25,6 +25,8 @@ FIRST_FLIGHT_FOR = 30.0
 """s that the choice for a connection's first packets is kept; a handshake is over before."""
 MOST_FIRST_FLIGHTS = 4096
 """Choices that are kept at a time: whoever invents connections gets no more memory."""
+MOST_CLIENTS = 4096
+"""Clients that are counted at a time: whoever invents addresses gets no more memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +142,10 @@ class Routes:
 
     def _note(self, client: Address, server: int, now: float) -> None:
         known = self._clients.get(client)
-        if known is None:
+        if known is not None:
+            known.server, known.last = server, now
+        elif len(self._clients) < MOST_CLIENTS:
             self._clients[client] = _Client(server, now)
         else:
-            known.server, known.last = server, now
+            return
         self._former[client[0]] = server
