@@ -38,10 +38,11 @@ class FairShare:
             path: who begins.
             waiting: who waits already; their keys, computers and connections had no pause.
         """
-        busy = {node for other in waiting for node, _ in _nodes(other)}
-        for node, parent in _nodes(path):
-            if node in busy:
-                continue
+        shared = 0
+        for other in waiting:
+            while shared < len(path) and other[: shared + 1] == path[: shared + 1]:
+                shared += 1
+        for node, parent in _nodes(path)[shared:]:
             now = self._virtual_time.get(parent, 0.0)
             self._served[node] = max(self._served.get(node, 0.0), now)
         while len(self._served) > MAX_NODES:
@@ -92,18 +93,27 @@ class Draft:
     def _service(self, node: Path) -> float:
         return self._charged.get(node, self._served.get(node, 0.0))
 
-    def _eligible(self, paths: Iterable[Path], depth: int) -> Iterable[Path]:
+    def _eligible(self, paths: Iterable[Path], depth: int) -> list[Path]:
         children: dict[Path, list[Path]] = {}
         for path in paths:
             children.setdefault(path[: depth + 1], []).append(path)
-        least = min((self._service(node) for node in children), default=0.0)
+        if len(children) == 1:
+            (below,) = children.values()
+            return self._eligible_below(below, depth)
+        service = {node: self._service(node) for node in children}
+        most = min(service.values(), default=0.0) + LAG
+        found: list[Path] = []
         for node, below in children.items():
-            if self._service(node) > least + LAG:
-                continue
-            if min(map(len, below)) > depth + 1:
-                yield from self._eligible(below, depth + 1)
-            else:
-                yield from below
+            if service[node] <= most:
+                found += self._eligible_below(below, depth)
+        return found
+
+    def _eligible_below(self, paths: list[Path], depth: int) -> list[Path]:
+        """Those of one node at this depth."""
+        # the usual case: one session, of one connection, of one computer
+        if len(paths) == 1 or min(map(len, paths)) <= depth + 1:
+            return paths
+        return self._eligible(paths, depth + 1)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -371,14 +371,16 @@ class Scheduler(Generic[R]):
             )
             count = min(room - size, best.left)
             sooner = min(until, _deadline(best))
-            candidates = [waiting for waiting in candidates if waiting is not best]
-            if chosen and in_time and now + self._durations.least(size + count) > sooner:
-                continue
-            draft.charge(best.path, count)
-            chosen.append((best, count))
-            size, until = size + count, sooner
-            if len(chosen) == 1 and size < room:
-                candidates = [one for one in candidates if compatible(best.request, one.request)]
+            if not chosen or not in_time or now + self._durations.least(size + count) <= sooner:
+                draft.charge(best.path, count)
+                chosen.append((best, count))
+                size, until = size + count, sooner
+                if size == room:
+                    break
+            first = chosen[0][0].request
+            candidates = [
+                one for one in candidates if one is not best and compatible(first, one.request)
+            ]
         return _Plan(chosen, draft)
 
     def _fit(self, plan: _Plan[R], rank: int, places: int, now: float) -> int:
@@ -413,7 +415,11 @@ class Scheduler(Generic[R]):
         A request that had time for two of the batches that the candidates fill is out of time once
         it has none for one, for a smaller batch would cost others more than it saves.
         """
-        batch = self._durations.least(min(room, sum(one.left for one in candidates)))
+        earliest = min(map(_deadline, candidates), default=math.inf)
+        if earliest == math.inf:
+            return candidates
+        size = room if len(candidates) >= room else min(room, sum(one.left for one in candidates))
+        batch = self._durations.least(size)
         found = []
         for one in candidates:
             deadline = _deadline(one)
