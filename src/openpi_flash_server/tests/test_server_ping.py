@@ -4,8 +4,9 @@ import pytest
 from server_configs import parse
 from typer.testing import CliRunner
 
+from flash_transport.auto import websocket_side
 from openpi_flash_server.cli import app
-from openpi_flash_server.commands.server_link import describe
+from openpi_flash_server.commands.server_link import ServerLink, describe
 from openpi_flash_server.probe.observation import observation_of
 from openpi_flash_server.serving.service import Service
 
@@ -68,6 +69,20 @@ def test_where_quic_does_not_answer_websocket_does(serve):
     assert found["QUIC"].startswith("Disconnected: cannot connect to 127.0.0.1:")
     assert found["WebSocket"].startswith("connected in ")
     assert found["calls"].startswith("5 answered, ")
+
+
+@pytest.mark.parametrize(
+    ("port", "tried"), [(None, 8000), (5555, 8000), (5556, 8002), (9000, 9000)]
+)
+def test_websocket_is_tried_beside_the_port_of_quic(monkeypatch, port, tried):
+    ways = []
+
+    def remember(fallback, **more):
+        ways.append(fallback.encrypted)
+
+    monkeypatch.setattr(websocket_side, "open_websocket", remember)
+    ServerLink("127.0.0.1", port).fall_back()
+    assert ways == [f"wss://127.0.0.1:{tried}"]
 
 
 def test_a_key_comes_from_a_file_or_the_environment_and_is_never_shown(serve, tmp_path):

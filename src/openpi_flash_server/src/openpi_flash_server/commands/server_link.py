@@ -108,13 +108,14 @@ class ServerLink:
         if "://" in self.host:
             return self.connect(Way.WEBSOCKET)
         from flash_transport.address import parse_address
-        from flash_transport.auto.fallback import fallback_to
+        from flash_transport.auto.fallback import PORTS, fallback_to
         from flash_transport.auto.websocket_side import open_websocket
 
         host, port = parse_address(self.host, self.port).with_default(WEBSOCKET_PORT)
         fallback = fallback_to(
             host,
-            port,
+            # a port that is usual for QUIC has its WebSocket beside it; another one is tried itself
+            PORTS.get(port, port),
             is_authenticated=self.server_fingerprint is not None or self.known_servers is not None,
             has_key=self.api_key is not None,
             is_insecure_allowed=False,
