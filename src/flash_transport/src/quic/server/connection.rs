@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn::{Connecting, Connection, Incoming, ZeroRttAccepted};
 use tokio::sync::{watch, Notify};
@@ -42,6 +43,7 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, incoming: Incoming, nu
         unreachable: UnreachableReports::default(),
         account: Account::new(&shared.core.limits, shared.core.budget.clone()),
         last_request: AtomicUsize::new(0),
+        streams: AtomicUsize::new(0),
         stream_ended: Notify::new(),
     });
 
@@ -54,8 +56,10 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, incoming: Incoming, nu
     // Ends with the connection. QUIC holds back streams beyond `ServerLimits::connection_requests`.
     while let Ok((send, receive)) = peer.connection.accept_bi().await {
         let (shared, peer) = (shared.clone(), peer.clone());
+        peer.streams.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
             serve_stream(shared, peer.clone(), send, receive).await;
+            peer.streams.fetch_sub(1, Ordering::Relaxed);
             peer.stream_ended.notify_one();
         });
     }
@@ -88,6 +92,9 @@ async fn note_established(shared: Arc<Shared>, peer: Arc<Peer>, established: Zer
     }
 }
 
+/// Besides the round trip, how long requests may still come when the server begins to drain.
+const ON_ITS_WAY: Duration = Duration::from_millis(50);
+
 /// When the server drains, close the connection as soon as nothing is under way on it: the client
 /// then asks whoever answers at its address next, and does not wait for the requests of others.
 async fn send_away(shared: Arc<Shared>, peer: Arc<Peer>) {
@@ -96,8 +103,9 @@ async fn send_away(shared: Arc<Shared>, peer: Arc<Peer>) {
         _ = stage.wait_for(|stage| *stage >= Stage::Draining) => {}
         _ = peer.connection.closed() => return,
     }
-    // Only goes down: a server that drains accepts nothing.
-    while peer.accepted.load(Ordering::Relaxed) > 0 {
+    // What was under way to here is refused, which tells its client more than the connection's end.
+    tokio::time::sleep(ON_ITS_WAY + peer.connection.rtt()).await;
+    while peer.streams.load(Ordering::Relaxed) > 0 {
         tokio::select! {
             () = peer.stream_ended.notified() => {}
             _ = peer.connection.closed() => return,

@@ -45,7 +45,9 @@ pub(super) struct Peer {
     pub account: Arc<Account>,
     /// Size of the last request; the next one is probably as large.
     pub last_request: AtomicUsize,
-    /// After each stream, whose request is settled by then.
+    /// Whose requests are not settled.
+    pub streams: AtomicUsize,
+    /// After each of them.
     pub stream_ended: Notify,
 }
 
