@@ -16,6 +16,7 @@ pub mod close {
     pub const POLICY_VIOLATION: u16 = 1008;
     pub const TOO_LARGE: u16 = 1009;
     pub const INTERNAL_ERROR: u16 = 1011;
+    pub const TRY_AGAIN_LATER: u16 = 1013;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,6 +203,16 @@ impl OwnHead {
     }
 }
 
+/// The head of a client's frame, which is a whole message, with a mask that changes nothing.
+pub fn masked_head(opcode: Opcode, length: usize) -> Vec<u8> {
+    let mut bytes = OwnHead::new(opcode, length).bytes().to_vec();
+    if let Some(second) = bytes.get_mut(1) {
+        *second |= 0x80;
+    }
+    bytes.extend_from_slice(&[0; 4]);
+    bytes
+}
+
 /// The payload of a close frame with a code and a reason, which is cut where it is too long.
 pub fn close_payload(code: u16, reason: &str) -> Vec<u8> {
     let mut end = reason.len().min(LONGEST_REASON);
@@ -302,6 +313,16 @@ mod tests {
         assert_eq!(bytes(125), [0x82, 125]);
         assert_eq!(bytes(126), [0x82, 126, 0, 126]);
         assert_eq!(bytes(65_536), [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn the_heads_of_a_client_are_read_as_they_were_written() {
+        for length in [0, 1, 125, 126, 65_535, 65_536] {
+            let bytes = masked_head(Opcode::Binary, length);
+            let (head, size) = head(&bytes).expect("well formed").expect("whole");
+            assert_eq!((head.length, size), (length as u64, bytes.len()));
+            assert_eq!((head.is_last, head.mask), (true, [0; 4]));
+        }
     }
 
     #[test]

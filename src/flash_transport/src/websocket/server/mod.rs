@@ -7,6 +7,7 @@ mod outbox;
 mod peer;
 mod pings;
 mod reader;
+mod session_answers;
 mod sessions;
 mod shared;
 mod wire;
