@@ -117,7 +117,7 @@ def link(request, tmp_path):
 def wait_until_nothing_is_left(server):
     slot = server.slot
     wait_until(lambda: not server.connections)
-    wait_until(lambda: (len(slot._open), len(slot._sessions._clients)) == (0, 0))
+    wait_until(lambda: (len(slot._open), len(slot._sessions._uses)) == (0, 0))
     assert (slot.waiting, slot.unhealthy_because) == (0, None)
 
 

@@ -65,7 +65,7 @@ def ask_together(server):
 
 def held_by(slot):
     """What a slot keeps of clients, sessions and requests."""
-    return len(slot._open), len(slot._sessions._clients), len(slot._sessions._sessions)
+    return len(slot._open), len(slot._sessions._uses), len(slot._sessions._sessions)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
