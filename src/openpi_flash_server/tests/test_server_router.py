@@ -261,3 +261,27 @@ def test_a_port_in_use_is_named(tmp_path, two, running):
     result = subprocess.run(command, capture_output=True, text=True, timeout=WAIT, check=False)
     assert result.returncode == 1
     assert "error: cannot listen: " in result.stderr
+
+
+def test_a_server_that_comes_back_at_another_address_is_found_there(made, monkeypatch):
+    old, new = made(Backend(1)), made(Backend(1))
+    ports = [old.quic.port]
+
+    async def looked_up(loop, host, port, **more):
+        return [(0, 0, 0, "", ("127.0.0.1", ports[0]))]
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", looked_up)
+    # a name, not an address, so that it is looked up
+    router = made(Running(old.routed | {"host": "localhost"}))
+    eventually(lambda: router.states[0].ready)
+    one = robot(made, router)
+    assert by(one) == "server 1"
+    assert (old.answered, new.answered) == (1, 0)
+    old.says(ready=False)
+    eventually(lambda: not router.states[0].ready)
+    old.quic.close()
+    ports[0] = new.quic.port
+    old.says(ready=True)
+    eventually(lambda: router.states[0].ready)
+    assert by(one) == "server 1"
+    assert (old.answered, new.answered) == (1, 1)

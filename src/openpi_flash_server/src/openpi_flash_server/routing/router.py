@@ -98,10 +98,8 @@ class Router:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for way in self._ways.values():
-            self._loop.remove_reader(way.socket)
-            way.socket.close()
-        self._ways.clear()
+        for key in list(self._ways):
+            self._close_way(key)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -183,7 +181,8 @@ class Router:
         before: bool | None = None
         while True:
             state = await asyncio.to_thread(_ask, server, self._admin_key)
-            if state.ready and self._addresses[at] is None:
+            # its name may mean another address since it was replaced
+            if state.ready and not before:
                 state = await self._resolve(at)
             self._routes.states[at] = state
             if state.ready is not before:
@@ -199,8 +198,11 @@ class Router:
             )
         except OSError:
             return ServerState()
-        address = found[0][4]
-        self._addresses[at] = (str(address[0]), int(address[1]))
+        address = (str(found[0][4][0]), int(found[0][4][1]))
+        if self._addresses[at] not in {None, address}:
+            for key in [key for key in self._ways if key[1] == at]:
+                self._close_way(key)
+        self._addresses[at] = address
         return ServerState(ready=True)
 
     async def _clean(self) -> None:
@@ -210,9 +212,12 @@ class Router:
             self._routes.forget(now, QUIET_FOR)
             for key, way in list(self._ways.items()):
                 if now - way.last > QUIET_FOR:
-                    self._loop.remove_reader(way.socket)
-                    way.socket.close()
-                    del self._ways[key]
+                    self._close_way(key)
+
+    def _close_way(self, key: tuple[Address, int]) -> None:
+        way = self._ways.pop(key)
+        self._loop.remove_reader(way.socket)
+        way.socket.close()
 
 
 def _udp_socket(host: str) -> socket.socket:
