@@ -234,9 +234,10 @@ def _normalization(config: InferenceConfig, stats: NormStats) -> Normalization:
 def _cameras(config: InferenceConfig, columns: Columns) -> tuple[str, ...]:
     """The model's slots that get images.
 
-    A masked camera changes nothing, so it is left out; pi0-FAST sees blank ones.
+    A masked camera is left out: to pi0-FAST, which counts positions over masked tokens when it is
+    trained and not when it serves, it would not be the nothing that it should be.
     """
-    if config.blank_cameras_seen or config.kind == "pi0_fast":
+    if config.blank_cameras_seen:
         return config.cameras
     filled = {camera.slot for camera in config.robot.cameras if camera.path in columns.cameras}
     return tuple(slot for slot in config.cameras if slot in filled)
