@@ -46,13 +46,7 @@ def build_flow_model(
     Returns:
         The model with every parameter written; none is trainable.
     """
-    with torch.device("meta"):
-        model = FlowModel(shape)
-    # Empty memory of the final dtype: nothing is allocated twice.
-    for module, name, parameter in _parameters(model):
-        wide = _stays_wide(model, module, name)
-        empty = torch.empty_like(parameter, dtype=torch.float32 if wide else dtype, device=device)
-        setattr(module, name, nn.Parameter(empty, requires_grad=False))
+    model = empty_flow_model(shape, dtype=dtype, device=device)
     leaves = dict(_leaves(tree))
     writes = {write.path: write for write in _writes(model)}
     filler = _Filler()
@@ -60,6 +54,20 @@ def build_flow_model(
         writes[path].into(filler, _read(leaves[path], writes[path]))
     filler.check(model)
     return model.eval()
+
+
+def empty_flow_model(
+    shape: ModelShape, *, dtype: torch.dtype, device: str | torch.device
+) -> FlowModel:
+    """A model as :func:`build_flow_model` makes it, whose parameters hold anything."""
+    with torch.device("meta"):
+        model = FlowModel(shape)
+    # Empty memory of the final dtype: nothing is allocated twice.
+    for module, name, parameter in _parameters(model):
+        wide = _stays_wide(model, module, name)
+        empty = torch.empty_like(parameter, dtype=torch.float32 if wide else dtype, device=device)
+        setattr(module, name, nn.Parameter(empty, requires_grad=False))
+    return model
 
 
 class _Filler:
