@@ -15,7 +15,7 @@ from openpi_flash_models.jax_models import decode, flow, gemma
 from openpi_flash_models.jax_models.arch import Arch
 from openpi_flash_models.jax_models.fused_projection import Norm, add_product, normed_product
 from openpi_flash_models.jax_models.quantized import Quantized, quantize
-from openpi_flash_models.jax_models.weights import abstract_weights, lay_out
+from openpi_flash_models.jax_models.weights import WITHOUT_ACTIONS, abstract_weights, lay_out
 from openpi_flash_models.model.inputs import ModelInputs
 from openpi_flash_models.model.precision import QUANTIZATIONS, Precision, precision_of
 from openpi_flash_models.model.rearrangements import ALL_ON
@@ -187,7 +187,7 @@ def test_a_text_is_decoded_with_a_cut_head(inputs):
     """Logits stay float32, and the head keeps eight bits when it is cut."""
     shape = micro_shape("pi0_fast")
     tree = nest(random_leaves(shape))["params"]
-    weights = lay_out(tree, shape, ALL_ON.layout, quantization="int8", with_actions=False)
+    weights = lay_out(tree, shape, ALL_ON.layout, quantization="int8", parts=WITHOUT_ACTIONS)
     allowed = jnp.arange(shape.vocabulary) % 2 == 0
     head = decode.cut_head(weights, allowed)
     assert isinstance(head.rows, Quantized)

@@ -9,7 +9,7 @@ actions = policy.infer(observation).actions
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from openpi_flash_models.actions.malformed import MalformedTokens
 from openpi_flash_models.actions.rtc import DEFAULT_RTC, RtcOptions
 from openpi_flash_models.actions.tokens import action_decoder
-from openpi_flash_models.checkpoints.digest import identify
+from openpi_flash_models.checkpoints.digest import CheckpointIdentity, identify
 from openpi_flash_models.checkpoints.framework import (
     Framework,
     FrameworkChoice,
@@ -131,15 +131,25 @@ def load_policy(
     refuse_other_tokenizer(tokenizer, shape, str(checkpoint))
     refuse_other_width(shape, config, str(checkpoint))
     heed_declared(checkpoint, shape, config)
+    identity = identify(checkpoint)
     actions: ActionKind
     if shape.kind == "pi0_fast":
         from openpi_flash_models.jax_models.build import token_model
 
         decoder = action_decoder(config, checkpoint, tokenizer)
-        model = token_model(tree, shape, graph, quantization=precision.weights)
+        model = token_model(
+            tree, shape, graph, quantization=precision.weights, source=_source(checkpoint, identity)
+        )
         actions = TokenActions(model, config, decoder, malformed_tokens=malformed_tokens)
     else:
-        flow = _FLOW_MODELS[opened.framework](tree, shape, precision, graph, rtc or DEFAULT_RTC)
+        flow = _FLOW_MODELS[opened.framework](
+            tree,
+            shape,
+            precision,
+            graph=graph,
+            rtc=rtc or DEFAULT_RTC,
+            source=_source(checkpoint, identity),
+        )
         actions = FlowActions(flow, config, rtc=rtc)
     return ModelPolicy(
         config,
@@ -149,7 +159,7 @@ def load_policy(
         default_prompt,
         max_batch=max_batch,
         normalization=scaled,
-        checkpoint=identify(checkpoint),
+        checkpoint=identity,
     )
 
 
@@ -189,6 +199,7 @@ def load_planner(
     heed_declared(checkpoint, shape, None)
     from openpi_flash_models.jax_models.build import planner_model
 
+    identity = identify(checkpoint)
     model = planner_model(
         tree,
         shape,
@@ -197,6 +208,7 @@ def load_planner(
         allowed=allowed_words(tokenizer, shape.vocabulary),
         block=block_tokens,
         quantization=precision.weights,
+        source=_source(checkpoint, identity),
     )
     options = PlannerOptions(
         prompt_format=generation_prompt_format, missing_cameras=missing_cameras
@@ -206,7 +218,7 @@ def load_planner(
         tokenizer,
         get_robot(robot) if robot is not None else None,
         options,
-        checkpoint=identify(checkpoint),
+        checkpoint=identity,
     )
 
 
@@ -281,26 +293,35 @@ def _jax_flow(
     tree: Mapping[str, Any],
     shape: ModelShape,
     precision: Precision,
+    *,
     graph: Rearrangements | None,
     rtc: RtcOptions,
+    source: Hashable,
 ) -> ActionModel:
     from openpi_flash_models.jax_models.build import flow_model
 
     # layers compute in the tree's dtype
-    return flow_model(tree, shape, graph, rtc, quantization=precision.weights)
+    return flow_model(tree, shape, graph, rtc, quantization=precision.weights, source=source)
 
 
 def _torch_flow(
     tree: Mapping[str, Any],
     shape: ModelShape,
     precision: Precision,
+    *,
     graph: Rearrangements | None,
     rtc: RtcOptions,
+    source: Hashable,
 ) -> ActionModel:
-    del graph
+    del graph, source
     from openpi_flash_models.torch_models.models import TorchActionModel
 
     return TorchActionModel(tree, shape, dtype=precision.compute, rtc=rtc)
+
+
+def _source(checkpoint: Path, identity: CheckpointIdentity) -> Hashable:
+    """What models of one checkpoint share their weights by."""
+    return checkpoint.resolve(), identity.digest
 
 
 def _directory(path: str | Path) -> Path:
@@ -309,9 +330,7 @@ def _directory(path: str | Path) -> Path:
     return directory
 
 
-_FLOW_MODELS: dict[
-    Framework,
-    Callable[
-        [Mapping[str, Any], ModelShape, Precision, Rearrangements | None, RtcOptions], ActionModel
-    ],
-] = {"jax": _jax_flow, "pytorch": _torch_flow}
+_FLOW_MODELS: dict[Framework, Callable[..., ActionModel]] = {
+    "jax": _jax_flow,
+    "pytorch": _torch_flow,
+}

@@ -15,7 +15,7 @@ Arrays are only moved: gradients pass, and the round trip is exact to the last b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -40,8 +40,12 @@ _VISION_LAYER = (("norm_0", "LayerNorm_0"), ("norm_1", "LayerNorm_1"))
 _VISION_PROJECTIONS = ("query", "key", "value")
 
 
+PARTS = ("vision", "embedding", "language", "expert", "heads")
+"""Of a model's weights, in order."""
+
+
 def arrange(
-    tree: Params, shape: ModelShape, layout: Layout, xp: Any, *, with_actions: bool = True
+    tree: Params, shape: ModelShape, layout: Layout, xp: Any, *, parts: Sequence[str] = PARTS
 ) -> dict[str, Any]:
     """The weights of a model, as programs read them.
 
@@ -50,21 +54,21 @@ def arrange(
         shape: of the model.
         layout: what to fuse, and whether layers are apart.
         xp: ``numpy`` or ``jax.numpy``.
-        with_actions: whether to take the action expert; a planner needs none.
+        parts: which of ``PARTS``; those that a kind of model does not have are left out.
 
     Raises:
         ValueError: projections with adapters cannot be fused.
     """
     vlm = tree["PaliGemma"]
-    weights: dict[str, Any] = {
-        "vision": _vision(vlm["img"], layout, xp),
-        "embedding": vlm["llm"]["embedder"]["input_embedding"],
-        "language": _tower(vlm["llm"], "", layout, xp),
+    arranged: dict[str, Callable[[], Any]] = {
+        "vision": lambda: _vision(vlm["img"], layout, xp),
+        "embedding": lambda: vlm["llm"]["embedder"]["input_embedding"],
+        "language": lambda: _tower(vlm["llm"], "", layout, xp),
     }
-    if with_actions and shape.kind != "pi0_fast":
-        weights["expert"] = _tower(vlm["llm"], "_1", layout, xp)
-        weights["heads"] = {name: tree[name] for name in _HEADS[shape.kind]}
-    return weights
+    if shape.kind != "pi0_fast":
+        arranged["expert"] = lambda: _tower(vlm["llm"], "_1", layout, xp)
+        arranged["heads"] = lambda: {name: tree[name] for name in _HEADS[shape.kind]}
+    return {name: arranged[name]() for name in parts if name in arranged}
 
 
 def restore(weights: Params, shape: ModelShape, xp: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import jax
@@ -44,10 +44,13 @@ def flow_model(
     rtc: RtcOptions,
     *,
     quantization: Quantization | None = None,
+    source: Hashable = None,
 ) -> JaxActionModel:
     """pi0 or pi0.5; `graph` None is the device's."""
     use_compile_cache()
-    return JaxActionModel(tree, shape, graph or graph_of_device(), rtc, quantization=quantization)
+    return JaxActionModel(
+        tree, shape, graph or graph_of_device(), rtc, quantization=quantization, source=source
+    )
 
 
 def token_model(
@@ -56,10 +59,13 @@ def token_model(
     graph: Rearrangements | None,
     *,
     quantization: Quantization | None = None,
+    source: Hashable = None,
 ) -> JaxTokenModel:
     """pi0-FAST; `graph` None is the device's."""
     use_compile_cache()
-    return JaxTokenModel(tree, shape, graph or graph_of_device(), quantization=quantization)
+    return JaxTokenModel(
+        tree, shape, graph or graph_of_device(), quantization=quantization, source=source
+    )
 
 
 def planner_model(
@@ -71,6 +77,7 @@ def planner_model(
     allowed: np.ndarray,
     block: int | None,
     quantization: Quantization | None = None,
+    source: Hashable = None,
 ) -> JaxTokenModel:
     """A planner, which says words only; `graph` None is the device's."""
     use_compile_cache()
@@ -82,4 +89,5 @@ def planner_model(
         allowed=allowed,
         block=block,
         quantization=quantization,
+        source=source,
     )

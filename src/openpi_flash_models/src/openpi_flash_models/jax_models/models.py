@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,8 @@ from openpi_flash_models.actions.rtc import DEFAULT_RTC, Guidance, RtcOptions
 from openpi_flash_models.errors import ModelOutputError
 from openpi_flash_models.jax_models import decode, flow
 from openpi_flash_models.jax_models.arch import Arch, kernels_of_device
-from openpi_flash_models.jax_models.weights import lay_out
+from openpi_flash_models.jax_models.arrange import PARTS
+from openpi_flash_models.jax_models.weights import WITHOUT_ACTIONS, place_parts
 from openpi_flash_models.model.inputs import ModelInputs
 from openpi_flash_models.model.precision import Quantization
 from openpi_flash_models.model.rearrangements import ALL_ON, Rearrangements
@@ -32,8 +33,9 @@ class JaxModel:
         tree: the checkpoint's nested tree, without ``params``.
         shape: of the tree.
         options: how the programs compute.
-        with_actions: whether to load the action expert.
+        parts: of the weights.
         quantization: eight-bit type of the weights; None: as they are in the tree.
+        source: of the tree: models with equal ones share weights; None: with nobody.
     """
 
     def __init__(
@@ -42,15 +44,18 @@ class JaxModel:
         shape: ModelShape,
         options: Rearrangements = ALL_ON,
         *,
-        with_actions: bool = True,
+        parts: tuple[str, ...] = PARTS,
         quantization: Quantization | None = None,
+        source: Hashable = None,
     ) -> None:
         kernels = kernels_of_device() if options.graph.fused_kernels else None
         self.arch = Arch(shape, options.graph, kernels=kernels)
         self.packing = options.packing
-        self.weights = lay_out(
-            tree, shape, options.layout, with_actions=with_actions, quantization=quantization
+        # held, so that other models find them
+        self._parts = place_parts(
+            tree, shape, options.layout, parts=parts, quantization=quantization, source=source
         )
+        self.weights = {name: part.weights for name, part in self._parts.items()}
 
     @property
     def shape(self) -> ModelShape:
@@ -78,6 +83,7 @@ class JaxActionModel(JaxModel):
         options: how the programs compute.
         rtc: how the previous chunk guides the new one.
         quantization: as a :class:`JaxModel`'s.
+        source: as a :class:`JaxModel`'s.
     """
 
     def __init__(
@@ -88,8 +94,9 @@ class JaxActionModel(JaxModel):
         rtc: RtcOptions = DEFAULT_RTC,
         *,
         quantization: Quantization | None = None,
+        source: Hashable = None,
     ) -> None:
-        super().__init__(tree, shape, options, quantization=quantization)
+        super().__init__(tree, shape, options, quantization=quantization, source=source)
         self._rtc = rtc
         self._usual: flow.Schedule | None = None
         if options.graph.static_steps:
@@ -137,6 +144,7 @@ class JaxTokenModel(JaxModel):
         allowed: [V] bool, the tokens that it may generate; None: all.
         block: tokens that one program decodes; None: a single program makes the whole text.
         quantization: as a :class:`JaxModel`'s.
+        source: as a :class:`JaxModel`'s.
     """
 
     def __init__(
@@ -149,8 +157,11 @@ class JaxTokenModel(JaxModel):
         allowed: np.ndarray | None = None,
         block: int | None = None,
         quantization: Quantization | None = None,
+        source: Hashable = None,
     ) -> None:
-        super().__init__(tree, shape, options, with_actions=False, quantization=quantization)
+        super().__init__(
+            tree, shape, options, parts=WITHOUT_ACTIONS, quantization=quantization, source=source
+        )
         self.max_tokens = max_tokens
         self.block = block
         if allowed is None:
