@@ -10,6 +10,7 @@ pub mod local;
 #[cfg(feature = "python")]
 mod python;
 pub mod quic;
+pub mod relay;
 pub mod repair;
 pub mod text;
 pub mod trust;

@@ -10,7 +10,10 @@ use std::net::UdpSocket;
 pub const LARGEST: u16 = (BATCH / 4) as u16;
 /// What every Ethernet carries.
 pub const ORDINARY: u16 = 1500 - HEADERS;
+/// What every Ethernet carries through a relay, which has a header of its own.
+pub const RELAYED: u16 = ORDINARY - RELAY_HEADER;
 
+const RELAY_HEADER: u16 = crate::relay::message::DATA_HEADER as u16;
 /// The headers of IPv6 and UDP.
 const HEADERS: u16 = 48;
 /// QUIC requires this of every path (RFC 9000, section 14).

@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod client;
 pub mod datagram_size;
 mod gather;
+pub mod relay;
 mod repair;
 pub mod server;
 pub mod settings;

@@ -1,6 +1,7 @@
 //! What the UDP sockets of client and server share.
 
 use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{ready, Context, Poll};
@@ -16,6 +17,7 @@ pub(crate) struct Udp {
     pub io: tokio::net::UdpSocket,
     pub state: UdpSocketState,
     pub largest: LargestDatagrams,
+    is_ipv6: bool,
 }
 
 /// Largest datagrams to send and to receive.
@@ -28,6 +30,7 @@ pub(crate) struct LargestDatagrams {
 impl Udp {
     pub fn new(socket: std::net::UdpSocket, largest: LargestDatagrams) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
+            is_ipv6: socket.local_addr()?.is_ipv6(),
             state: UdpSocketState::new((&socket).into())?,
             io: tokio::net::UdpSocket::from_std(socket)?,
             largest,
@@ -42,6 +45,19 @@ impl Udp {
         self.io.try_io(Interest::WRITABLE, || {
             self.state.try_send((&self.io).into(), transmit)
         })
+    }
+
+    /// `address` as this socket takes it: one of IPv6 takes IPv4 addresses in a form of IPv6.
+    pub fn form_of(&self, address: SocketAddr) -> SocketAddr {
+        match address.ip() {
+            IpAddr::V4(ip) if self.is_ipv6 => (ip.to_ipv6_mapped(), address.port()).into(),
+            _ => address,
+        }
+    }
+
+    /// Whether this socket can send to `address`, by its family.
+    pub fn reaches(&self, address: SocketAddr) -> bool {
+        self.is_ipv6 || address.is_ipv4()
     }
 
     pub fn max_transmit_segments(&self) -> usize {

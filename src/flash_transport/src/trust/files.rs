@@ -53,7 +53,7 @@ const MOST_BYTES: u64 = 1 << 20;
 
 /// Read a regular file. Anything else is an error at once: a fifo would wait for its writer, a
 /// device might never end.
-pub(super) fn read_regular_file(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read_regular_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut options = OpenOptions::new();
     options.read(true);
     // Without this flag, opening a fifo waits for a writer.
@@ -134,7 +134,7 @@ pub(super) fn unique_suffix() -> String {
 
 /// A temporary directory of a test.
 #[cfg(test)]
-pub(super) struct TestDirectory(pub PathBuf);
+pub(crate) struct TestDirectory(pub PathBuf);
 
 #[cfg(test)]
 impl TestDirectory {

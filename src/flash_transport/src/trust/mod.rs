@@ -1,7 +1,7 @@
 //! Identities: the server's certificate, its fingerprint, and how a client verifies them.
 
 mod authority;
-mod files;
+pub(crate) mod files;
 mod fingerprint;
 mod identity;
 mod known_servers;

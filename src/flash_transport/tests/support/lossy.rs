@@ -22,8 +22,13 @@ pub struct LossyPath {
 
 impl LossyPath {
     pub fn to(server: SocketAddr) -> Self {
-        let inside = Arc::new(socket());
-        let outside = Arc::new(socket());
+        Self::from_ip([127, 0, 0, 1], server)
+    }
+
+    /// Seen by the server at an address of its own, as behind a NAT.
+    pub fn from_ip(outside: [u8; 4], server: SocketAddr) -> Self {
+        let inside = Arc::new(socket([127, 0, 0, 1]));
+        let outside = Arc::new(socket(outside));
         outside.connect(server).unwrap();
         let address = inside.local_addr().unwrap();
         let stopping = Arc::new(AtomicBool::new(false));
@@ -88,8 +93,8 @@ fn carry(
     })
 }
 
-fn socket() -> UdpSocket {
-    let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
+fn socket(ip: [u8; 4]) -> UdpSocket {
+    let address = SocketAddr::from((ip, 0));
     let kind = socket2::Type::DGRAM;
     let socket = socket2::Socket::new(socket2::Domain::IPV4, kind, None).unwrap();
     // A whole flight waits here while the thread does not run.

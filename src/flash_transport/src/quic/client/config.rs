@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::link::hello::Hello;
 use crate::quic::settings::LinkSettings;
+use crate::relay::access::RelayAccess;
 use crate::trust::ServerTrust;
 
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct ClientConfig {
     pub answer_bytes: usize,
     /// UDP port to send from, for one connection at a time; 0: chosen by the system.
     pub local_port: u16,
+    /// The relay through which the server is reached; `host` is then its name there.
+    pub relay: Option<RelayAccess>,
     pub link: LinkSettings,
 }
 
@@ -39,6 +42,7 @@ impl ClientConfig {
             requests_connect: true,
             answer_bytes: 64 << 20,
             local_port: 0,
+            relay: None,
             link: LinkSettings::default(),
         }
     }

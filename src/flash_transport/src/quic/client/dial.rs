@@ -19,11 +19,11 @@ use crate::quic::datagram_size;
 use crate::quic::repair::{Event, Repairer};
 use crate::quic::settings::{self, SocketBuffers};
 use crate::quic::signal::Signal;
-use crate::quic::socket::ConnectedSocket;
 use crate::quic::tls::{self, TlsError};
 use crate::repair::Demand;
 use crate::trust::{Fingerprint, Verdict};
 
+use super::client_socket::ClientSocket;
 use super::config::ClientConfig;
 use super::error::{
     describe, describe_refusal, judge_handshake, socket_error, AttemptError, ClientError,
@@ -41,7 +41,7 @@ pub(super) struct Link {
     pub introduction: Introduction,
     pub buffers: SocketBuffers,
     endpoint: Endpoint,
-    socket: Arc<ConnectedSocket>,
+    socket: Arc<ClientSocket>,
     keep_alive: Duration,
 }
 
@@ -104,8 +104,8 @@ impl Sessions {
 
 /// Least time for each address of a name.
 const ADDRESS_TIME: Duration = Duration::from_secs(1);
-/// Share of an attempt's time to wait for the lock of the file of known servers.
-const LOCK_PART: f32 = 0.5;
+/// Share of an attempt's time to wait for a relay, and for the lock of the file of known servers.
+const PART: f32 = 0.5;
 /// Between attempts to take that lock, which others hold for one small write.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// quinn's first probe follows after about a round trip and a half, its second after twice that, ...
@@ -167,8 +167,8 @@ pub(super) async fn dial(config: &ClientConfig, sessions: &Sessions) -> Result<L
     for (index, address) in addresses.iter().enumerate() {
         let left = until.saturating_duration_since(Instant::now());
         let share = left / (addresses.len() - index) as u32;
-        let lock_time = share.mul_f32(LOCK_PART);
-        let attempt = dial_address(config, sessions, *address, lock_time);
+        let part = share.mul_f32(PART);
+        let attempt = dial_address(config, sessions, *address, part);
         let result = timeout(share.max(ADDRESS_TIME), attempt).await;
         match result.unwrap_or_else(|_| Err(AttemptError::again("the server is silent"))) {
             Ok(link) => return Ok(link),
@@ -179,16 +179,20 @@ pub(super) async fn dial(config: &ClientConfig, sessions: &Sessions) -> Result<L
     Err(failure)
 }
 
+/// The addresses of the server, or of the relay in front of it.
 async fn resolve(config: &ClientConfig, until: Instant) -> Result<Vec<SocketAddr>, AttemptError> {
-    let looked_up = tokio::net::lookup_host((config.host.as_str(), config.port));
-    match timeout_at(until, looked_up).await {
+    let (named, whose) = match &config.relay {
+        Some(access) => ((access.host.as_str(), access.port), "relay"),
+        None => ((config.host.as_str(), config.port), "host"),
+    };
+    match timeout_at(until, tokio::net::lookup_host(named)).await {
         Ok(Ok(addresses)) => Ok(addresses.collect()),
         Ok(Err(error)) => Err(AttemptError::Again(format!(
-            "cannot look up the host's name: {error}"
+            "cannot look up the {whose}'s name: {error}"
         ))),
-        Err(_) => Err(AttemptError::again(
-            "looking up the host's name takes too long",
-        )),
+        Err(_) => Err(AttemptError::Again(format!(
+            "looking up the {whose}'s name takes too long"
+        ))),
     }
 }
 
@@ -196,10 +200,11 @@ async fn dial_address(
     config: &ClientConfig,
     sessions: &Sessions,
     address: SocketAddr,
-    lock_time: Duration,
+    part: Duration,
 ) -> Result<Link, AttemptError> {
     sessions.verdict.forget();
     let (endpoint, socket, buffers) = open(config, sessions, address)?;
+    let address = socket.server(part).await.map_err(AttemptError::Again)?;
 
     let connecting = endpoint
         .connect(address, config.trust.server_name(&config.host))
@@ -216,7 +221,7 @@ async fn dial_address(
         }
     };
     if early.is_none() {
-        remember(config, &connection, lock_time).await?;
+        remember(config, &connection, part).await?;
     }
     let prober = Arc::new(Prober::new(connection.clone()));
     let repairer = Arc::new(sessions.repairer(&connection));
@@ -226,7 +231,7 @@ async fn dial_address(
             if let Some(error) = connection.close_reason() {
                 return Err(refused(error));
             }
-            remember(config, &connection, lock_time).await?;
+            remember(config, &connection, part).await?;
             // The server does not know the session, and discarded the hello.
             introduction = introduce(config, &prober, &repairer).await?;
         }
@@ -298,7 +303,7 @@ async fn remember(
 
 /// The result of `future`, unless the server's host or the network refuses what is sent.
 async fn unless_refused<T>(
-    socket: &ConnectedSocket,
+    socket: &ClientSocket,
     future: impl Future<Output = T>,
 ) -> Result<T, AttemptError> {
     tokio::select! {
@@ -311,7 +316,7 @@ fn open(
     config: &ClientConfig,
     sessions: &Sessions,
     address: SocketAddr,
-) -> Result<(Endpoint, Arc<ConnectedSocket>, SocketBuffers), AttemptError> {
+) -> Result<(Endpoint, Arc<ClientSocket>, SocketBuffers), AttemptError> {
     let server = config.server();
     let local: SocketAddr = match address {
         SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, config.local_port).into(),
@@ -328,8 +333,7 @@ fn open(
             _ => io_error(error),
         }
     })?;
-    let socket =
-        ConnectedSocket::new(socket, address, config.link.largest_datagram).map_err(io_error)?;
+    let socket = ClientSocket::new(socket, address, config).map_err(io_error)?;
     let mut endpoint_config = EndpointConfig::default();
     endpoint_config
         .max_udp_payload_size(datagram_size::ORDINARY)
@@ -337,7 +341,7 @@ fn open(
     let mut endpoint = Endpoint::new_with_abstract_socket(
         endpoint_config,
         None,
-        socket.clone(),
+        socket.for_quic(),
         Arc::new(TokioRuntime),
     )
     .map_err(io_error)?;
@@ -347,7 +351,7 @@ fn open(
     let transport = settings::client(&config.link, buffers, socket.largest_datagram());
     quinn_config.transport_config(Arc::new(transport));
     endpoint.set_default_client_config(quinn_config);
-    Ok((endpoint, socket, buffers))
+    Ok((endpoint, Arc::new(socket), buffers))
 }
 
 fn refused_certificate(config: &ClientConfig, verdict: &Verdict) -> Option<AttemptError> {

@@ -1,6 +1,7 @@
 //! The client: any number of threads send requests through one IO thread.
 
 mod carrier;
+mod client_socket;
 mod config;
 mod dial;
 mod error;

@@ -24,6 +24,7 @@ use ring::hmac;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use super::datagram_size;
 use super::settings::{self, LinkSettings, SocketBuffers};
 use super::signal::Signal;
 use super::tls;
@@ -36,6 +37,7 @@ use crate::link::limits::ServerLimits;
 use crate::link::queue::Next;
 use crate::link::request::Request;
 use crate::link::server_core::{ServerCore, SHUTTING_DOWN};
+use crate::relay::access::RelayAccess;
 use crate::trust::{Fingerprint, Identity};
 use connection::serve_connection;
 use connection_ids::ConnectionIds;
@@ -58,6 +60,8 @@ pub struct ServerConfig {
     pub link: LinkSettings,
     /// What a load balancer routes by; without it connection ids are shorter and say nothing.
     pub server_id: Option<ServerId>,
+    /// The relay at which to register, for clients that cannot reach the address.
+    pub relay: Option<RelayAccess>,
 }
 
 impl ServerConfig {
@@ -74,6 +78,7 @@ impl ServerConfig {
             limits: ServerLimits::default(),
             link: LinkSettings::default(),
             server_id: None,
+            relay: None,
         }
     }
 }
@@ -101,11 +106,12 @@ impl Server {
             limits,
             link,
             server_id,
+            relay,
         } = config;
         let (socket, buffers) = settings::bind(address, &link)?;
         let address = socket.local_addr()?;
-        let quinn_config =
-            quinn_config(&identity, &limits, &link, buffers).map_err(io::Error::other)?;
+        let quinn_config = quinn_config(&identity, &limits, &link, buffers, relay.is_some())
+            .map_err(io::Error::other)?;
         let (endpoint_config, ids) = endpoint_config(&identity, server_id);
         let core = ServerCore::new(metadata.as_deref(), &api_keys, limits)?;
 
@@ -128,6 +134,7 @@ impl Server {
                 &io,
                 socket,
                 largest_datagram,
+                relay.as_ref(),
                 ids,
                 endpoint_config,
                 quinn_config,
@@ -135,7 +142,10 @@ impl Server {
             match opened {
                 Ok((endpoint, socket)) => {
                     let _ = started.send(Ok(()));
-                    tokio::spawn(watch(io.clone(), socket));
+                    tokio::spawn(watch(io.clone(), socket.clone()));
+                    if let Some((ways, access)) = socket.ways().cloned().zip(relay) {
+                        tokio::spawn(async move { ways.find_relay(&access).await });
+                    }
                     serve(io, endpoint, busy, idle).await;
                 }
                 Err(error) => {
@@ -251,6 +261,7 @@ fn open(
     shared: &Arc<Shared>,
     socket: std::net::UdpSocket,
     largest_datagram: u16,
+    relay: Option<&RelayAccess>,
     ids: ConnectionIds,
     mut config: EndpointConfig,
     quinn_config: quinn::ServerConfig,
@@ -259,7 +270,7 @@ fn open(
         .max_udp_payload_size(largest_datagram)
         .map_err(io::Error::other)?;
     let counting = shared.clone();
-    let socket = ListeningSocket::new(socket, largest_datagram, move |datagram| {
+    let socket = ListeningSocket::new(socket, largest_datagram, relay, move |datagram| {
         counting.core.counters.datagrams_received.add_one();
         if is_unmatched(datagram, &ids) {
             counting.core.counters.datagrams_garbage.add_one();
@@ -340,9 +351,14 @@ fn quinn_config(
     limits: &ServerLimits,
     link: &LinkSettings,
     buffers: SocketBuffers,
+    is_relayed: bool,
 ) -> Result<quinn::ServerConfig, tls::TlsError> {
     let mut config = quinn::ServerConfig::with_crypto(tls::server(identity)?);
-    let mut transport = settings::server(link, buffers, limits.connection_requests);
+    let mut link = link.clone();
+    if is_relayed {
+        link.largest_datagram = link.largest_datagram.min(datagram_size::RELAYED);
+    }
+    let mut transport = settings::server(&link, buffers, limits.connection_requests);
     transport
         .keep_alive_interval(Some(liveness::PROBE_INTERVAL))
         .receive_window(VarInt::from_u32(

@@ -16,13 +16,18 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 
 use super::port_unreachable::SentLog;
 use crate::quic::datagram_size;
+use crate::quic::relay::ways::Ways;
 use crate::quic::udp::{LargestDatagrams, Udp};
+use crate::relay::access::RelayAccess;
+use crate::relay::token::Role;
 
 /// A pending error concerns another datagram than the one whose call returns it.
 const ATTEMPTS: usize = 4;
 
 pub(super) struct ListeningSocket {
     udp: Arc<Udp>,
+    /// To clients behind a relay, if there is one.
+    ways: Option<Arc<Ways>>,
     sent: Mutex<SentLog>,
     on_datagram: Box<OnDatagram>,
 }
@@ -35,6 +40,7 @@ impl ListeningSocket {
     pub fn new(
         socket: std::net::UdpSocket,
         largest: u16,
+        relay: Option<&RelayAccess>,
         on_datagram: impl Fn(&[u8]) + Send + Sync + 'static,
     ) -> io::Result<Arc<Self>> {
         #[cfg(target_os = "linux")]
@@ -43,11 +49,18 @@ impl ListeningSocket {
             sent: datagram_size::ORDINARY,
             received: largest,
         };
+        let udp = Udp::new(socket, largest)?;
+        let ways = relay.map(|access| Ways::new(udp.clone(), Role::Server, access));
         Ok(Arc::new(Self {
-            udp: Udp::new(socket, largest)?,
+            udp,
+            ways: ways.transpose()?,
             sent: Mutex::new(SentLog::new()),
             on_datagram: Box::new(on_datagram),
         }))
+    }
+
+    pub fn ways(&self) -> Option<&Arc<Ways>> {
+        self.ways.as_ref()
     }
 
     /// Call `refused` with each address whose host reports that nothing listens there. Never
@@ -105,9 +118,17 @@ impl AsyncUdpSocket for ListeningSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.note(transmit);
+        let ways = self.ways.as_ref();
+        let ways = ways.filter(|_| Ways::lead_to(transmit.destination));
+        if ways.is_none() {
+            self.note(transmit);
+        }
         for _ in 0..ATTEMPTS {
-            match self.udp.try_send(transmit) {
+            let sent = match ways {
+                Some(ways) => ways.try_send(transmit),
+                None => self.udp.try_send(transmit),
+            };
+            match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                 // To QUIC, a datagram that cannot be sent is a lost one: no route at the moment, or
@@ -124,7 +145,11 @@ impl AsyncUdpSocket for ListeningSocket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(self.udp.poll_recv(context, buffers, meta, |_| {}))?;
+        let received = match &self.ways {
+            Some(ways) => ways.poll_recv(context, buffers, meta, |_| {}),
+            None => self.udp.poll_recv(context, buffers, meta, |_| {}),
+        };
+        let count = ready!(received)?;
         for (buffer, meta) in buffers.iter().zip(&meta[..count]) {
             let datagrams = buffer[..meta.len].chunks(meta.stride.max(1));
             datagrams.for_each(&self.on_datagram);
