@@ -4,6 +4,7 @@ usage: python seeds.py FOLDER      (makes FOLDER/message, FOLDER/request, ...)
 """
 
 import hashlib
+import hmac
 import io
 import struct
 import sys
@@ -50,6 +51,26 @@ def repairs() -> Iterator[bytes]:
         datagram = b"\0" + struct.pack(">H", 86) + header + sums
         yield datagram
         yield datagram + b"\1" + struct.pack(">H", len(message)) + bytes(len(message))
+
+
+def relay_datagrams() -> Iterator[bytes]:
+    """Each kind, to the relay, the server and the client, with a tag where it has one."""
+    key, end, cookie = b"0123456789abcdef0123456789abcdef", b"\1" * 8, bytes(16)
+    address = b"\4\xc0\0\2\7\x9c\x40"
+    for sender, message in (
+        (1, b"\1\1\1" + end + cookie + b"\4lab1" + address),
+        (None, b"\2" + end + cookie),
+        (2, b"\3" + end + cookie + address),
+        (2, b"\4" + end + cookie + address + b"\0"),
+        (None, b"\5" + end + b"\4"),
+        (None, b"\6" + end + bytes(40)),
+        (0, b"\7" + end + bytes(8)),
+        (0, b"\x08" + end + bytes(8)),
+    ):
+        signed = b"openpi-flash relay 1" + bytes([sender or 0]) + message
+        tag = b"" if sender is None else hmac.digest(key, signed, "sha256")[:16]
+        for choice in (0, 4, 5, 7):
+            yield bytes([choice, len(message + tag)]) + message + tag
 
 
 def websocket_handshakes() -> Iterator[bytes]:
@@ -107,6 +128,7 @@ def main(folder: Path) -> None:
         ("message", messages()),
         ("request", requests()),
         ("repair", repairs()),
+        ("relay", relay_datagrams()),
         ("websocket_handshake", websocket_handshakes()),
         ("websocket_frames", websocket_frames()),
         ("camera_frame", camera_frames()),

@@ -12,6 +12,10 @@ use flash_transport::link::limits::ServerLimits;
 use flash_transport::link::wire::{ErrorCode, Kind, ALPN};
 use flash_transport::quic::settings::LinkSettings;
 use flash_transport::quic::signal::Signal;
+use flash_transport::relay::forwarding::RelayLimits;
+use flash_transport::relay::message::{register, LIFETIME};
+use flash_transport::relay::token::{Name, Role, Token, MAX_NAME, MAX_TOKEN, MIN_TOKEN};
+use flash_transport::relay::DEFAULT_PORT;
 use flash_transport::repair::{symbols, Repair, Shape, Symbol};
 
 fn page() -> String {
@@ -160,6 +164,33 @@ fn the_pages_datagram_of_repair_is_what_we_send() {
     let repair = Repair::new(Shape::new(2, 1, 1).unwrap(), &[message]).unwrap();
     let sent: Vec<_> = symbols(&repair, 8, 1_200).collect();
     assert_eq!(sent, [example("repair")]);
+}
+
+#[test]
+fn the_pages_registration_at_a_relay_is_what_we_send() {
+    let name = Name::new("lab1").unwrap();
+    let token = Token::new(&"a".repeat(32)).unwrap();
+    let local = Some("192.0.2.7:40000".parse().unwrap());
+    let sent = register(Role::Client, [2; 8], None, &name, local, &token);
+    assert_eq!(sent, example("relay-register"));
+}
+
+#[test]
+fn the_page_has_the_relays_numbers() {
+    let (page, limits) = (page(), RelayLimits::default());
+    for part in [
+        format!("UDP port {DEFAULT_PORT}"),
+        format!("1 to {MAX_NAME} of"),
+        format!("{MIN_TOKEN} to {MAX_TOKEN} visible"),
+        format!("without a renewal it ends after {} s", LIFETIME.as_secs()),
+        format!(
+            "({} Mb/s each way, after a burst of {} MB)",
+            limits.bytes_per_second * 8.0 / 1e6,
+            limits.burst_bytes / 1e6
+        ),
+    ] {
+        assert!(page.contains(&part), "{part}");
+    }
 }
 
 /// The field of the page, by the page.

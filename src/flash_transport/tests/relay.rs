@@ -209,7 +209,7 @@ fn why_a_relay_does_not_help_is_said() {
         config.connect_timeout = Duration::from_secs(1);
     });
     let error = failure(&silent).to_string();
-    assert!(error.contains("it is silent"), "{error}");
+    assert!(error.contains("the relay is silent"), "{error}");
     let without_server = relay_at(relay.address());
     let error = failure(&echo.client(without_server.address())).to_string();
     assert!(

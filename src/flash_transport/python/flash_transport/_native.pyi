@@ -177,6 +177,8 @@ class TransportClient:
         dedicated_link: bool,
         attempt_timeout: float | None = None,
         requests_connect: bool = True,
+        relay: str | None = None,
+        relay_token_file: str | PathLike[str] | None = None,
     ) -> Self:
         """Connect, unless `requests_connect` is false.
 
@@ -345,7 +347,10 @@ class TransportServer:
 
     def next_client_events(
         self, timeout: float | None = None
-    ) -> list[tuple[Literal["connected", "disconnected", "refused", "lost"], str, str, int]] | None:
+    ) -> (
+        list[tuple[Literal["connected", "disconnected", "refused", "relay", "lost"], str, str, int]]
+        | None
+    ):
         """Wait for events of clients, for a log: who connected, who left, who was refused.
 
         Args:
@@ -354,7 +359,8 @@ class TransportServer:
         Returns:
             For each event its kind; the client, `ip:port#connection` or `pid=…,uid=…#connection`,
             of `refused` only `ip`, IPv6's `network::/64` or `uid=…`; the client's session, of
-            `refused` the reason; and how often it happened since the last call. `lost` counts
+            `refused` the reason; and how often it happened since the last call. `relay` has the
+            relay's address and how the server stands with it. `lost` counts
             events that were dropped because they were not fetched in time. An empty list when
             `timeout` has passed, None when the server is closed and all events were returned. No
             text holds a key or a control character.
@@ -417,13 +423,18 @@ class QuicServer(TransportServer):
             whatever is lost, and other traffic on the link gets nothing.
         server_id: what a load balancer routes by, `0x` and 16 lowercase hexadecimal digits: each
             connection id holds it in the plaintext format of QUIC-LB.
+        relay: name or address of a relay, with or without its port (5557), at which to register as
+            well, for clients that cannot reach the port.
+        relay_name: the server's name there.
+        relay_token_file: file with the token of that name.
 
     Raises:
         OSError: the address is in use or cannot be listened on, or a file (its `filename`) cannot
             be read or made.
         FlashTransportError: what the files hold is no certificate with its key.
         ValueError: a key that is none, which the message does not show; an empty `host`; a
-            malformed `server_id`.
+            malformed `server_id`; a relay's address, name or file that is no good, or one of them
+            without the others.
     """
 
     def __new__(
@@ -439,6 +450,9 @@ class QuicServer(TransportServer):
         max_message_bytes: int = 67108864,
         dedicated_link: bool = False,
         server_id: str | None = None,
+        relay: str | None = None,
+        relay_name: str | None = None,
+        relay_token_file: str | PathLike[str] | None = None,
     ) -> Self: ...
     @property
     def port(self) -> int:

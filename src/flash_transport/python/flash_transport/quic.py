@@ -59,6 +59,11 @@ class FlashTransportPolicy(PolicyClient):
         open_loop_horizon: see `PolicyClient`.
         dedicated_link: nothing else uses the link to the server: requests are sent at full rate
             whatever is lost, and other traffic on the link gets nothing.
+        relay: name or address of a relay, with or without its port (5557), for a server that cannot
+            be reached; `host` is then the server's name there. The server is authenticated as
+            without a relay, which can read nothing. Where the two reach each other, they soon do
+            without it.
+        relay_token_file: file with the token of that name.
         image_encoding: how images travel, arrays of uint8 [height, width, 3] or
             [3, height, width]. raw: as they are. jpeg: as JPEG of `jpeg_quality`. auto: raw where
             the measured link carries them within `image_budget`, else as JPEG of the best quality
@@ -75,8 +80,9 @@ class FlashTransportPolicy(PolicyClient):
         UntrustedServer: the server's certificate is not the pinned one, not the one in
             `known_servers`, or none of `ca_file`.
         ValueError: `host`, `port`, `api_key` or `session` is malformed, `server_fingerprint` is no
-            fingerprint, `ca_file` holds no certificates, or more than one of the three is given; or
-            an option of images is out of range.
+            fingerprint, `ca_file` holds no certificates, or more than one of the three is given;
+            `relay` or `relay_token_file` is no good, or missing beside the other; or an option of
+            images is out of range.
     """
 
     def __init__(
@@ -92,6 +98,8 @@ class FlashTransportPolicy(PolicyClient):
         connect_timeout: float = 10.0,
         open_loop_horizon: int | None = None,
         dedicated_link: bool = False,
+        relay: str | None = None,
+        relay_token_file: str | PathLike[str] | None = None,
         image_encoding: Encoding = "raw",
         jpeg_quality: int = 92,
         least_jpeg_quality: int = 70,
@@ -113,6 +121,8 @@ class FlashTransportPolicy(PolicyClient):
             session=None if session is None else checked_session(session),
             connect_timeout=connect_timeout,
             dedicated_link=dedicated_link,
+            relay=relay,
+            relay_token_file=relay_token_file,
             **self._connecting,
         )
 

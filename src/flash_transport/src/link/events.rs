@@ -15,6 +15,8 @@ pub enum ClientEventKind {
     Disconnected,
     /// A hello was refused, or none came in time.
     Refused,
+    /// What the relay says of the server.
+    Relay,
     /// Events were dropped because nothing read them.
     Lost,
 }
@@ -25,6 +27,7 @@ impl ClientEventKind {
             Self::Connected => "connected",
             Self::Disconnected => "disconnected",
             Self::Refused => "refused",
+            Self::Relay => "relay",
             Self::Lost => "lost",
         }
     }
@@ -34,9 +37,9 @@ impl ClientEventKind {
 pub struct ClientEvent {
     pub kind: ClientEventKind,
     /// `ip:port#connection` or `pid=…,uid=…#connection`; for a refusal only `ip`, `ip-network/64`
-    /// or `uid=…`.
+    /// or `uid=…`. For the relay its address.
     pub client: Arc<str>,
-    /// The session, or the reason of the refusal. Holds no control characters.
+    /// The session, the reason of the refusal, or what the relay says. Holds no control characters.
     pub detail: String,
     /// How often it happened since events were last taken; above 1 only for refusals.
     pub count: u64,

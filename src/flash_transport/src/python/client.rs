@@ -25,6 +25,7 @@ use crate::quic::client::{
     Ticket, DEADLINE_KEY,
 };
 use crate::quic::settings::LinkSettings;
+use crate::relay::access::RelayAccess;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<TransportClient>()?;
@@ -52,7 +53,8 @@ type PyStanding = (u64, &'static str, String, Option<PyErr>, Option<(f64, f64)>)
 impl TransportClient {
     #[new]
     #[pyo3(signature = (host, port, *, api_key, server_fingerprint, ca_file, known_servers, session, connect_timeout,
-                        dedicated_link, attempt_timeout = None, requests_connect = true))]
+                        dedicated_link, attempt_timeout = None, requests_connect = true, relay = None,
+                        relay_token_file = None))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -67,6 +69,8 @@ impl TransportClient {
         dedicated_link: bool,
         attempt_timeout: Option<f64>,
         requests_connect: bool,
+        relay: Option<&str>,
+        relay_token_file: Option<PathBuf>,
     ) -> PyResult<Self> {
         let Some(connect_timeout) = duration("connect_timeout", Some(connect_timeout))? else {
             return Err(PyValueError::new_err("connect_timeout must have an end"));
@@ -76,7 +80,17 @@ impl TransportClient {
         let session = session.unwrap_or_else(random_session);
         check_session(&session).map_err(ClientError::from)?;
         let trust = server_trust(server_fingerprint, ca_file, known_servers)?;
+        let relay = match (relay, relay_token_file) {
+            (None, None) => None,
+            (Some(relay), Some(file)) => Some(RelayAccess::read(relay, &host, &file)?),
+            _ => {
+                return Err(PyValueError::new_err(
+                    "give relay and relay_token_file together, or none of them",
+                ))
+            }
+        };
         let mut config = ClientConfig::new(host, port, trust);
+        config.relay = relay;
         config.connect_timeout = connect_timeout;
         config.attempt_timeout =
             duration("attempt_timeout", attempt_timeout)?.unwrap_or(Duration::MAX);

@@ -13,6 +13,7 @@ use crate::link::address::AddressError;
 use crate::link::keys::ApiKeyError;
 use crate::link::request::ReplyError;
 use crate::quic::client::ClientError;
+use crate::relay::access::RelayAccessError;
 use crate::trust::{AuthoritiesError, FingerprintError, IdentityError};
 
 import_exception!(flash_transport.errors, FlashTransportError);
@@ -34,6 +35,7 @@ impl From<ClientError> for PyErr {
             ClientError::Timeout { .. } => Timeout::new_err(text),
             ClientError::Unreachable { .. }
             | ClientError::NoLocalServer { .. }
+            | ClientError::NoRelayedServer { .. }
             | ClientError::OtherProtocol { .. }
             | ClientError::Lost { .. }
             | ClientError::Socket { .. }
@@ -65,6 +67,12 @@ impl From<AddressError> for PyErr {
 
 impl From<ApiKeyError> for PyErr {
     fn from(error: ApiKeyError) -> PyErr {
+        PyValueError::new_err(error.to_string())
+    }
+}
+
+impl From<RelayAccessError> for PyErr {
+    fn from(error: RelayAccessError) -> PyErr {
         PyValueError::new_err(error.to_string())
     }
 }

@@ -16,6 +16,7 @@ use crate::link::limits::ServerLimits;
 use crate::link::server_core::ServerCore;
 use crate::quic::server::{Server, ServerConfig, ServerIdError};
 use crate::quic::settings::LinkSettings;
+use crate::relay::access::RelayAccess;
 use crate::text::shown;
 use crate::trust::Identity;
 
@@ -35,7 +36,8 @@ impl QuicServer {
     #[pyo3(signature = (host = "0.0.0.0", port = 5555, *, metadata = None, certificate_dir = None,
                         tls_certificate = None, tls_key = None, api_keys = vec![],
                         max_message_bytes = 67_108_864, dedicated_link = false,
-                        server_id = None))]
+                        server_id = None, relay = None, relay_name = None,
+                        relay_token_file = None))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -49,6 +51,9 @@ impl QuicServer {
         max_message_bytes: usize,
         dedicated_link: bool,
         server_id: Option<&str>,
+        relay: Option<&str>,
+        relay_name: Option<&str>,
+        relay_token_file: Option<PathBuf>,
     ) -> PyResult<PyClassInitializer<Self>> {
         let api_keys = accepted_keys(api_keys)?;
         let metadata = packed_metadata(py, metadata)?;
@@ -70,6 +75,15 @@ impl QuicServer {
                 text.parse().map_err(|error: ServerIdError| wrong(error))
             })
             .transpose()?;
+        config.relay = match (relay, relay_name, relay_token_file) {
+            (None, None, None) => None,
+            (Some(relay), Some(name), Some(file)) => Some(RelayAccess::read(relay, name, &file)?),
+            _ => {
+                return Err(PyValueError::new_err(
+                    "give relay, relay_name and relay_token_file together, or none of them",
+                ))
+            }
+        };
         let server = Server::bind(config).map_err(|error| cannot_listen(host, port, &error))?;
         warn_of_small_buffers(py, server.socket_buffers())?;
         let server = Arc::new(server);

@@ -5,6 +5,7 @@
 //! [`RelayLimits`]; strangers leave nothing behind.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -65,6 +66,20 @@ pub enum RelayEvent {
     Registered(Name, Role, SocketAddr),
     Ended(Name, Role),
     Refused(Name, Role, SocketAddr, Refusal),
+}
+
+impl fmt::Display for RelayEvent {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registered(name, role, address) => {
+                write!(formatter, "{name}: {role} registered from {address}")
+            }
+            Self::Ended(name, role) => write!(formatter, "{name}: {role} is gone"),
+            Self::Refused(name, role, address, refusal) => {
+                write!(formatter, "{name}: {role} at {address} refused: {refusal}")
+            }
+        }
+    }
 }
 
 pub struct Relay {

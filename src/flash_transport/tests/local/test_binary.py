@@ -340,3 +340,93 @@ def test_arguments_that_cannot_work_are_named(binary, arguments, message):
     run = subprocess.run([binary, *arguments], check=False, capture_output=True, text=True)
     assert run.returncode != 0
     assert message in run.stderr
+
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+def token_file(folder, text, name="token"):
+    path = folder / name
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
+
+
+@contextlib.contextmanager
+def relay(binary, folder, *arguments):
+    """A relay that knows lab1; its port."""
+    tokens = token_file(folder, f"lab1 {TOKEN}\n", "tokens")
+    command = ["relay", "--listen-host", "127.0.0.1", "--listen-port", 0, "--token-file", tokens]
+    with running(binary, *command, *arguments) as line:
+        yield int(line.split("127.0.0.1:")[1].split(";")[0])
+
+
+def test_a_client_finds_a_server_at_a_relay_and_checks_its_certificate(binary, folder):
+    token = token_file(folder, f"{TOKEN}\n")
+    with relay(binary, folder) as port:
+        at_relay = {"relay": f"127.0.0.1:{port}", "relay_token_file": token}
+        with Served(metadata={"model": "pi05"}, relay_name="lab1", **at_relay) as served:
+            trusted = served.server.fingerprint
+            with FlashTransportPolicy(
+                "lab1", **at_relay, server_fingerprint=trusted, connect_timeout=LONG
+            ) as policy:
+                assert policy.get_server_metadata() == {"model": "pi05"}
+                answer = policy.infer(OBSERVATION, timeout=LONG)
+                assert packb(answer["echo"]) == packb(OBSERVATION)
+            with pytest.raises(UntrustedServer):
+                FlashTransportPolicy(
+                    "lab1", **at_relay, server_fingerprint="0" * 64, connect_timeout=LONG
+                )
+            events = served.server.next_client_events(LONG)
+            relay_said = [(who, said) for kind, who, said, _ in events if kind == "relay"]
+            (who, said) = relay_said[0]
+            assert who == f"127.0.0.1:{port}"
+            assert said.startswith("registered as lab1, seen at 127.0.0.1:")
+
+
+def test_a_local_program_reaches_a_policy_through_a_relay(binary, folder):
+    token = token_file(folder, TOKEN)
+    policy_socket, robot_socket = folder / "policy.sock", folder / "robot.sock"
+    with local_policy(policy_socket), relay(binary, folder) as port:
+        at_relay = ["--relay", f"127.0.0.1:{port}", "--relay-token-file", token]
+        server = ["server", "--listen-host", "127.0.0.1", "--listen-port", 0, *at_relay]
+        server += ["--backend-socket-path", policy_socket, "--relay-name", "lab1"]
+        with running(binary, *server) as line:
+            robot = ["client", "--server-host", "lab1", "--local-socket-path", robot_socket]
+            robot += [*at_relay, "--server-fingerprint", line.split()[-1]]
+            with (
+                running(binary, *robot),
+                FlashTransportPolicy(f"unix:{robot_socket}", connect_timeout=LONG) as policy,
+            ):
+                answer = policy.infer(OBSERVATION, timeout=LONG)
+                assert packb(answer["echo"]) == packb(OBSERVATION)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no token; write a name and its token on each line"),
+        ("lab1 short\n", "line 1: relay token has 5 characters, expected 22 to 1024"),
+        (f"lab1 {TOKEN}\nlab1 {TOKEN}\n", "line 2: lab1 has a token already, keep one"),
+    ],
+)
+def test_a_relay_refuses_a_file_of_tokens_that_is_wrong(binary, folder, text, message):
+    tokens = token_file(folder, text)
+    command = [binary, "relay", "--token-file", tokens]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=LONG)
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tokens}: {message}{HINTS.get(text, '')}\n"
+
+
+HINTS = {"lab1 short\n": ": make one with `openssl rand -hex 32`"}
+
+
+def test_both_options_of_a_relay_are_needed(tmp_path):
+    with pytest.raises(ValueError, match="give relay and relay_token_file together"):
+        FlashTransportPolicy("lab1", relay="127.0.0.1")
+    with pytest.raises(ValueError, match="relay token file .*: No such file"):
+        FlashTransportPolicy("lab1", relay="127.0.0.1", relay_token_file=tmp_path / "absent")
+    with pytest.raises(ValueError, match='relay: host "a b" holds a space'):
+        FlashTransportPolicy("lab1", relay="a b", relay_token_file=token_file(tmp_path, TOKEN))
+    with pytest.raises(ValueError, match="give relay, relay_name and relay_token_file together"):
+        Served(relay="127.0.0.1")

@@ -1,8 +1,8 @@
 """Which module of the Rust crate may use which: one way, and no two files use each other.
 
-codec <- link <- local <- quic <- python, link <- websocket <- python, and the leaves (buffers,
-codec, repair, image, trust; congestion tells repair what a path loses) know none of what is built
-on them. `buffers` and `text` are open to all.
+codec <- link <- local <- quic <- python, link <- relay <- quic, link <- websocket <- python, and
+the leaves (buffers, codec, repair, image, trust; congestion tells repair what a path loses) know
+none of what is built on them. `buffers` and `text` are open to all.
 """
 
 import re
@@ -23,7 +23,18 @@ MAY_USE: dict[str, set[str]] = {
     "trust": {"text"},
     "link": {"buffers", "codec", "text"},
     "local": {"buffers", "codec", "link", "text"},
-    "quic": {"buffers", "codec", "congestion", "link", "local", "repair", "text", "trust"},
+    "relay": {"link", "text", "trust"},
+    "quic": {
+        "buffers",
+        "codec",
+        "congestion",
+        "link",
+        "local",
+        "relay",
+        "repair",
+        "text",
+        "trust",
+    },
     "websocket": {"buffers", "link", "text", "trust"},
     "python": {
         "buffers",
@@ -32,6 +43,7 @@ MAY_USE: dict[str, set[str]] = {
         "link",
         "local",
         "quic",
+        "relay",
         "text",
         "trust",
         "websocket",

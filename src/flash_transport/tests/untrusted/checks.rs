@@ -1,11 +1,18 @@
 //! What must hold for any bytes off the network. The property tests and the fuzz targets call the same functions.
 
+use std::net::SocketAddr;
+use std::time::Instant;
+
 use flash_transport::buffers::Buffer;
 use flash_transport::codec::{Limits, Value};
 use flash_transport::image::{decode_image, encodings, Frame, FrameInfo};
 use flash_transport::link::first_actions;
 use flash_transport::link::hello::Hello;
 use flash_transport::link::wire::{Failure, Kind};
+use flash_transport::relay::end::End;
+use flash_transport::relay::forwarding::{Relay, RelayLimits, Step};
+use flash_transport::relay::registration::Applicant;
+use flash_transport::relay::token::{Name, Role, Token};
 use flash_transport::repair::{Partial, Symbol};
 #[cfg(unix)]
 use flash_transport::websocket::{
@@ -67,6 +74,55 @@ pub fn repair(mut bytes: &[u8]) {
     }
     let message = partial.into_bytes();
     assert!(expected.iter().all(|(at, byte)| message[*at] == **byte));
+}
+
+/// Datagrams to a relay and its ends: a byte chooses which, and whether the relay or a stranger sends
+/// it; another says how long it is. Strangers get no more bytes than they send.
+pub fn relay(mut bytes: &[u8]) {
+    let now = Instant::now();
+    let (at, stranger) = (
+        SocketAddr::from(([192, 0, 2, 1], 5557)),
+        SocketAddr::from(([192, 0, 2, 2], 9)),
+    );
+    let name = Name::new("lab1").expect("a name");
+    let token = Token::new("0123456789abcdef0123456789abcdef").expect("a token");
+    let tokens = [(name.clone(), token.clone())].into();
+    let mut relay = Relay::new(tokens, RelayLimits::default(), now).expect("random numbers");
+    let mut ends = [Role::Server, Role::Client].map(|role| {
+        let (name, token) = (name.clone(), token.clone());
+        let end = [role.byte(); 8];
+        let local = None;
+        let mut end = End::new(
+            Applicant {
+                role,
+                name,
+                token,
+                end,
+                local,
+            },
+            now,
+        );
+        end.set_relay(at, None);
+        end
+    });
+    while let Some((&[choice, length], rest)) = bytes.split_first_chunk::<2>() {
+        let (datagram, rest) = rest.split_at(usize::from(length).min(rest.len()));
+        bytes = rest;
+        if choice & 4 == 0 {
+            assert!(!matches!(
+                relay.handle(now, stranger, datagram),
+                Step::Forward(_)
+            ));
+            let answers = relay.take_answers();
+            let sent: usize = answers.iter().map(|(_, answer)| answer.len()).sum();
+            assert!(sent <= datagram.len());
+        } else {
+            let from = if choice & 2 == 0 { at } else { stranger };
+            let end = &mut ends[usize::from(choice & 1)];
+            let _ = end.handle(now, from, datagram);
+            let _ = end.poll(now);
+        }
+    }
 }
 
 /// The HTTP request that opens a WebSocket, as far as it has come.

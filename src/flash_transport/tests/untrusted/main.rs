@@ -80,6 +80,19 @@ proptest! {
     }
 
     #[test]
+    fn any_bytes_are_datagrams_of_a_relay_or_ignored(
+        datagrams in prop::collection::vec(
+            (0_u8..8, 0_u8..10, prop::array::uniform8(0_u8..2), prop::collection::vec(any::<u8>(), 0..60)), 0..20
+        ),
+    ) {
+        let datagrams = datagrams.iter().flat_map(|(choice, kind, end, rest)| {
+            let length = 1 + end.len() + rest.len();
+            [&[*choice, length as u8, *kind], &end[..], rest].concat()
+        });
+        checks::relay(&datagrams.collect::<Vec<u8>>());
+    }
+
+    #[test]
     fn any_bytes_are_a_message_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         checks::message(&bytes);
         assert_frugal(&bytes);

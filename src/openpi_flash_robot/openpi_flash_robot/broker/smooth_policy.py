@@ -46,6 +46,8 @@ PARAMETERS = frozenset(
         "server_fingerprint",
         "ca_file",
         "known_servers",
+        "relay",
+        "relay_token_file",
         "connect_timeout",
         "reconnect_delay_max",
         "request_timeout",

@@ -308,8 +308,8 @@ def _resolve_quic(link: LinkSettings) -> LinkSettings:
 
 
 def _resolve_auto(link: LinkSettings) -> LinkSettings:
-    """A unix socket and a URI leave nothing to choose."""
-    if link.is_unix:
+    """A unix socket, a relay and a URI leave nothing to choose."""
+    if link.is_unix or link.relay:
         return _resolve_quic(replace(link, transport="quic"))
     if "://" in link.host:
         return _resolve_websocket(replace(link, transport="websocket"))
@@ -345,6 +345,8 @@ def _open_quic(link: LinkSettings) -> PolicyConnection:
         known_servers=_path(link.known_servers),
         connect_timeout=link.connect_timeout,
         session=link.session or None,
+        relay=link.relay or None,
+        relay_token_file=_path(link.relay_token_file),
         open_loop_horizon=0,  # whole chunks, also where OPENPI_OPEN_LOOP_HORIZON is set
     )
     return policy

@@ -53,6 +53,8 @@ class LinkSettings:
         transport: `auto`, `quic` or `websocket`.
         websocket_port: for `auto`; None: the one that belongs to the QUIC port.
         insecure_fallback: for `auto`: WebSocket may lose what QUIC protects.
+        relay: through which the server is reached, whose name there is `host`; empty for none.
+        relay_token_file: file with the token of that name.
         session: the name under which the server keeps this robot's requests apart from others'; the
             same through every reconnection. Empty: each connection has its own.
     """
@@ -72,6 +74,8 @@ class LinkSettings:
     session: str = ""
     websocket_port: int | None = None
     insecure_fallback: bool = False
+    relay: str = ""
+    relay_token_file: str = ""
 
     @property
     def is_unix(self) -> bool:

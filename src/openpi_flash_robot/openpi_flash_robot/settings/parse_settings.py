@@ -211,6 +211,15 @@ def _link(values: Values) -> LinkSettings:
             "one of them"
         )
     host = values.required("server", "give the policy server's host name or address")
+    relay, token_file = values.get("relay", str), values.get("relay_token_file", str)
+    if bool(relay) != bool(token_file):
+        given, missing = ("relay", "relay_token_file")[:: 1 if relay else -1]
+        raise ParameterError(f"parameter {given} is set and {missing} is not; set both or none")
+    if relay and transport == "websocket":
+        raise ParameterError(
+            f"parameter relay is {relay!r}, but transport is 'websocket', which no relay carries; "
+            "set transport to quic"
+        )
     port = values.get("port", int) or None
     return LinkSettings(
         host=host,
@@ -227,6 +236,8 @@ def _link(values: Values) -> LinkSettings:
         request_timeout=values.get("request_timeout", float),
         websocket_port=values.get("websocket_port", int) or None,
         insecure_fallback=values.get("insecure_fallback", bool),
+        relay=relay,
+        relay_token_file=token_file,
     )
 
 

@@ -9,11 +9,13 @@ use clap::{Args, Parser, Subcommand};
 use flash_transport::congestion::{LatencyFirstConfig, Sharing};
 use flash_transport::quic::server::ServerId;
 use flash_transport::quic::settings::LinkSettings;
+use flash_transport::relay::forwarding::RelayLimits;
+use flash_transport::relay::DEFAULT_PORT;
 
 /// From two datagrams, the minimum window, to what a connection keeps unacknowledged.
 const INITIAL_WINDOWS: RangeInclusive<u64> = 2904..=32 << 20;
 
-/// Carries policy requests between QUIC and a local unix socket.
+/// Carries policy requests between QUIC and a local unix socket, and between networks.
 #[derive(Parser)]
 #[command(version)]
 pub struct Arguments {
@@ -27,6 +29,8 @@ pub enum Command {
     Server(ServerArguments),
     /// Listen on a local socket, and ask a server over QUIC
     Client(ClientArguments),
+    /// Forward between servers and clients that cannot reach each other; both connect to it
+    Relay(RelayArguments),
 }
 
 #[derive(Args)]
@@ -49,13 +53,22 @@ pub struct ServerArguments {
     /// What a load balancer routes by: 0x and 16 hexadecimal digits, in each connection id as QUIC-LB says
     #[arg(long)]
     pub server_id: Option<ServerId>,
+    /// Name or address of a relay, with or without its port (5557), at which to register as well
+    #[arg(long, requires_all = ["relay_name", "relay_token_file"])]
+    pub relay: Option<String>,
+    /// Name under which clients find this server at the relay
+    #[arg(long, requires = "relay")]
+    pub relay_name: Option<String>,
+    /// File with the token of that name
+    #[arg(long, requires = "relay")]
+    pub relay_token_file: Option<PathBuf>,
     #[command(flatten)]
     pub link: LinkArguments,
 }
 
 #[derive(Args)]
 pub struct ClientArguments {
-    /// Name or address of the server, with or without its port: gpu, 10.0.0.5:5555, [::1]:5555
+    /// Name or address of the server, with or without its port: gpu, 10.0.0.5:5555, [::1]:5555; with --relay its name there
     #[arg(long)]
     pub server_host: String,
     /// Its UDP port [default: the one in the host, else 5555]
@@ -79,8 +92,43 @@ pub struct ClientArguments {
     /// File of known servers; a new server is added to it
     #[arg(long, group = "trust")]
     pub known_servers: Option<PathBuf>,
+    /// Name or address of the relay through which the server is reached, with or without its port (5557)
+    #[arg(long, requires = "relay_token_file")]
+    pub relay: Option<String>,
+    /// File with the token of the server's name there
+    #[arg(long, requires = "relay")]
+    pub relay_token_file: Option<PathBuf>,
     #[command(flatten)]
     pub link: LinkArguments,
+}
+
+#[derive(Args)]
+pub struct RelayArguments {
+    /// Address to listen on; :: is every address of IPv6 and IPv4
+    #[arg(long, default_value = "0.0.0.0")]
+    pub listen_host: IpAddr,
+    /// UDP port; 0 lets the system choose
+    #[arg(long, default_value_t = DEFAULT_PORT)]
+    pub listen_port: u16,
+    /// File of the names that may be used, each on a line with its token
+    #[arg(long)]
+    pub token_file: PathBuf,
+    /// Megabits a second of each client, in each direction
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub client_mbps: u32,
+    /// Clients at a time, of all names
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub max_clients: u32,
+}
+
+impl RelayArguments {
+    pub fn limits(&self) -> RelayLimits {
+        RelayLimits {
+            bytes_per_second: f64::from(self.client_mbps) * 1e6 / 8.0,
+            clients: self.max_clients as usize,
+            ..RelayLimits::default()
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -131,7 +179,7 @@ mod tests {
         let parsed = Arguments::try_parse_from(needed.iter().chain(arguments))?;
         match parsed.command {
             Command::Client(client) => Ok(client),
-            Command::Server(_) => unreachable!("a client was asked for"),
+            Command::Server(_) | Command::Relay(_) => unreachable!("a client was asked for"),
         }
     }
 
@@ -154,6 +202,24 @@ mod tests {
         );
         assert_eq!(initial_window(&["--dedicated-link"]), None);
         assert!(client(&["--dedicated-link", "--initial-window-bytes=100000"]).is_err());
+    }
+
+    #[test]
+    fn a_relay_needs_a_token_and_has_the_limits_that_were_asked_for() {
+        assert!(client(&["--relay=meet"]).is_err());
+        assert!(client(&["--relay-token-file=t"]).is_err());
+        assert!(client(&["--relay=meet", "--relay-token-file=t"]).is_ok());
+        let limits = |arguments: &[&str]| {
+            let needed = ["openpi-flash-transport", "relay", "--token-file=t"];
+            let parsed = Arguments::try_parse_from(needed.iter().chain(arguments)).expect("sound");
+            match parsed.command {
+                Command::Relay(relay) => relay.limits(),
+                Command::Client(_) | Command::Server(_) => unreachable!("a relay was asked for"),
+            }
+        };
+        assert_eq!(limits(&[]), RelayLimits::default());
+        let narrow = limits(&["--client-mbps=8", "--max-clients=3"]);
+        assert_eq!((narrow.bytes_per_second, narrow.clients), (1e6, 3));
     }
 
     #[test]

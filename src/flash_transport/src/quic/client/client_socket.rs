@@ -13,10 +13,13 @@ use super::config::ClientConfig;
 use crate::quic::relay::client_socket::RelayedSocket;
 use crate::quic::socket::{ConnectedSocket, Unreached};
 
+/// A relay that takes longer to answer is silent.
+const RELAY_TIME: Duration = Duration::from_secs(3);
+
 #[derive(Debug)]
 pub(super) enum ClientSocket {
     Connected(Arc<ConnectedSocket>, SocketAddr),
-    Relayed(Arc<RelayedSocket>, String),
+    Relayed(Arc<RelayedSocket>),
 }
 
 impl ClientSocket {
@@ -31,16 +34,14 @@ impl ClientSocket {
                 let largest = config.link.largest_datagram;
                 Self::Connected(ConnectedSocket::new(socket, address, largest)?, address)
             }
-            Some(access) => {
-                Self::Relayed(RelayedSocket::new(socket, address, access)?, access.relay())
-            }
+            Some(access) => Self::Relayed(RelayedSocket::new(socket, address, access)?),
         })
     }
 
     pub fn for_quic(&self) -> Arc<dyn AsyncUdpSocket> {
         match self {
             Self::Connected(socket, _) => socket.clone(),
-            Self::Relayed(socket, _) => socket.clone(),
+            Self::Relayed(socket) => socket.clone(),
         }
     }
 
@@ -49,11 +50,10 @@ impl ClientSocket {
     pub async fn server(&self, within: Duration) -> Result<SocketAddr, String> {
         match self {
             Self::Connected(_, address) => Ok(*address),
-            Self::Relayed(socket, relay) => match timeout(within, socket.server()).await {
-                Ok(Ok(server)) => Ok(server),
-                Ok(Err(reason)) => Err(format!("relay {relay}: {reason}")),
-                Err(_) => Err(format!("relay {relay}: it is silent")),
-            },
+            Self::Relayed(socket) => {
+                let answered = timeout(within.min(RELAY_TIME), socket.server()).await;
+                answered.unwrap_or_else(|_| Err("the relay is silent".to_owned()))
+            }
         }
     }
 
@@ -61,7 +61,7 @@ impl ClientSocket {
     pub fn largest_datagram(&self) -> u16 {
         match self {
             Self::Connected(socket, _) => socket.largest_datagram(),
-            Self::Relayed(socket, _) => socket.largest_datagram(),
+            Self::Relayed(socket) => socket.largest_datagram(),
         }
     }
 
@@ -69,7 +69,7 @@ impl ClientSocket {
     pub fn last_heard(&self) -> Instant {
         match self {
             Self::Connected(socket, _) => socket.last_heard(),
-            Self::Relayed(socket, _) => socket.last_heard(),
+            Self::Relayed(socket) => socket.last_heard(),
         }
     }
 

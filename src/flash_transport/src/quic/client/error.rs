@@ -38,6 +38,14 @@ pub enum ClientError {
         reason: String,
     },
 
+    #[error("cannot connect to {server} through relay {relay} within {}: {reason}; check that the server runs and is registered there, and that UDP to the relay is open on the way", seconds(*.within))]
+    NoRelayedServer {
+        server: String,
+        relay: String,
+        within: Duration,
+        reason: String,
+    },
+
     #[error("{server} speaks another protocol or another version of it, this client speaks openpi-flash/1; check that the port is the server's QUIC port")]
     OtherProtocol { server: String },
 

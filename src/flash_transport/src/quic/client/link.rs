@@ -25,6 +25,7 @@ use crate::link::first_actions::FIRST_ACTIONS_KEY;
 use crate::link::first_receiver::FirstReceiver;
 use crate::link::wire::{ErrorCode, Failure};
 use crate::quic::backoff::Backoff;
+use crate::relay::access::RelayAccess;
 
 /// The next answer's buffer starts with the size of the last one, up to this.
 const LARGEST_EXPECTED: usize = 1 << 20;
@@ -474,6 +475,18 @@ impl Links {
             Reason::Unreachable(reason) if self.config.local_path().is_some() => {
                 ClientError::NoLocalServer {
                     server: self.server.clone(),
+                    within,
+                    reason,
+                }
+            }
+            Reason::Unreachable(reason) if self.config.relay.is_some() => {
+                ClientError::NoRelayedServer {
+                    server: self.server.clone(),
+                    relay: self
+                        .config
+                        .relay
+                        .as_ref()
+                        .map_or(String::new(), RelayAccess::relay),
                     within,
                     reason,
                 }

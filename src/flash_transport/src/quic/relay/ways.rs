@@ -21,6 +21,8 @@ use crate::relay::token::Role;
 
 /// The name of a silent relay is looked up again so often.
 const LOOK_UP: Duration = Duration::from_secs(10);
+/// How often to look whether the relay has fallen silent.
+const GLANCE: Duration = Duration::from_secs(2);
 /// Datagrams that wait for their turn; more than one batch from the kernel holds.
 const MOST_LATER: usize = 256;
 
@@ -72,6 +74,24 @@ impl Ways {
         let local = address_towards(relay).map(|ip| SocketAddr::new(ip, port));
         self.lock().end.set_relay(relay, local);
         self.due.notify_one();
+    }
+
+    /// Tell how the end stands with the relay, and each change. Never returns.
+    pub async fn watch(&self, mut tell: impl FnMut(Standing)) {
+        let started = Instant::now();
+        let mut known = None;
+        loop {
+            let told = self.told.notified();
+            let standing = self.standing();
+            // At the start nothing is known until its name is looked up.
+            let is_known = standing != Standing::Silent || started.elapsed() >= LOOK_UP;
+            if is_known && known != Some(standing) {
+                known = Some(standing);
+                tell(standing);
+            }
+            // A relay that falls silent does not tell.
+            let _ = tokio::time::timeout(GLANCE, told).await;
+        }
     }
 
     /// Look up the name of the relay, and again when it is silent. Never returns.

@@ -25,12 +25,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::datagram_size;
+use super::relay::ways::Ways;
 use super::settings::{self, LinkSettings, SocketBuffers};
 use super::signal::Signal;
 use super::tls;
 use crate::link::admission::{Admission, AdmissionControl};
 use crate::link::counters::Counters;
-use crate::link::events::ClientEvents;
+use crate::link::events::{ClientEventKind, ClientEvents};
 use crate::link::io_thread;
 use crate::link::keys::ApiKey;
 use crate::link::limits::ServerLimits;
@@ -38,6 +39,8 @@ use crate::link::queue::Next;
 use crate::link::request::Request;
 use crate::link::server_core::{ServerCore, SHUTTING_DOWN};
 use crate::relay::access::RelayAccess;
+use crate::relay::end::why_not;
+use crate::relay::registration::Standing;
 use crate::trust::{Fingerprint, Identity};
 use connection::serve_connection;
 use connection_ids::ConnectionIds;
@@ -144,6 +147,7 @@ impl Server {
                     let _ = started.send(Ok(()));
                     tokio::spawn(watch(io.clone(), socket.clone()));
                     if let Some((ways, access)) = socket.ways().cloned().zip(relay) {
+                        tokio::spawn(tell_of_relay(io.clone(), ways.clone(), access.clone()));
                         tokio::spawn(async move { ways.find_relay(&access).await });
                     }
                     serve(io, endpoint, busy, idle).await;
@@ -288,6 +292,20 @@ async fn watch(shared: Arc<Shared>, socket: Arc<ListeningSocket>) {
     let _ = socket
         .watch(|address| liveness::refused(&shared, address))
         .await;
+}
+
+/// Note each change of how the server stands with its relay, for the operator.
+async fn tell_of_relay(shared: Arc<Shared>, ways: Arc<Ways>, access: RelayAccess) {
+    let relay = Arc::from(access.relay());
+    let tell = |standing| {
+        let said = match standing {
+            Standing::Registered(seen) => format!("registered as {}, seen at {seen}", access.name),
+            standing => format!("not registered as {}: {}", access.name, why_not(standing)),
+        };
+        let events = &shared.core.events;
+        events.note(ClientEventKind::Relay, &relay, &said);
+    };
+    ways.watch(tell).await;
 }
 
 async fn serve(

@@ -71,7 +71,7 @@ impl World {
     fn carry(&mut self, from: SocketAddr, to: SocketAddr, datagram: Vec<u8>) {
         self.sent += 1;
         let random = self.sent.wrapping_mul(2_654_435_761) >> 12;
-        let is_lost = self.lost_one_in != 0 && random % self.lost_one_in == 0;
+        let is_lost = self.lost_one_in != 0 && random.is_multiple_of(self.lost_one_in);
         let is_open = self.opens || from == RELAY.into() || to == RELAY.into();
         if is_open && !is_lost {
             self.under_way

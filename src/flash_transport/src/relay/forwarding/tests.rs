@@ -293,7 +293,7 @@ fn what_is_kept_is_bounded_and_given_back() {
     };
     let mut bench = Bench::new(limits);
     bench.join(SERVER, Role::Server, INSTANCE, "lab1", "a");
-    let mut join = |bench: &mut Bench, number: u8, host: u8, lab, letter| {
+    let join = |bench: &mut Bench, number: u8, host: u8, lab, letter| {
         let from = format!("203.0.113.{host}:{number}");
         let answers = bench.join(&from, Role::Client, [number; 8], lab, letter);
         refusal_in(&answers).filter(|refusal| *refusal != Refusal::Absent)

@@ -85,6 +85,20 @@ PARAMETERS: tuple[Parameter, ...] = (
         "certificate is refused.",
     ),
     Parameter(
+        "relay",
+        ParameterKind.STRING,
+        "",
+        "Name or address of a relay, with or without a port (5557), for a server that cannot be "
+        "reached; server is then its name there. For auto and quic, and without WebSocket.",
+    ),
+    Parameter(
+        "relay_token_file",
+        ParameterKind.STRING,
+        "",
+        "File with the relay's token for that name. Only its owner should be able to read it "
+        "(chmod 600).",
+    ),
+    Parameter(
         "connect_timeout",
         ParameterKind.DOUBLE,
         5.0,

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from openpi_flash_server.config.field_types import Port, ServerId, SocketPath
 from openpi_flash_server.config.files import user_path
 from openpi_flash_server.config.model_settings import Settings
+from openpi_flash_server.config.relay_settings import RelaySettings
 
 _WEBSOCKET_PORT = "TCP port of openpi's WebSocket protocol and of /healthz"
 _QUIC_PORT = "UDP port of QUIC"
@@ -32,6 +33,10 @@ class TransportSettings(Settings):
         default=None,
         description="0x and 16 lowercase hexadecimal digits, by which a load balancer routes to "
         "this server: connection ids hold it in the plaintext format of QUIC-LB",
+    )
+
+    relay: RelaySettings | None = Field(
+        default=None, description="a relay at which clients find this slot"
     )
 
     @field_validator("unix_socket_path")

@@ -110,7 +110,11 @@ class Endpoint:
                 listeners=self._listeners,
             )
         self.transports.append(self.websocket)
-        with _naming_the_certificate(config), _naming_the_port(config, self.name, "quic_port"):
+        with (
+            _naming_the_certificate(config),
+            _naming_the_port(config, self.name, "quic_port"),
+            _naming_the_relay(settings, self.name),
+        ):
             self.quic = QuicTransport(
                 self.slot,
                 host=config.host,
@@ -119,6 +123,7 @@ class Endpoint:
                 api_keys=config.keys,
                 dedicated_link=settings.dedicated_link,
                 server_id=settings.quic_server_id,
+                relay=settings.relay,
                 listeners=self._listeners,
             )
         self.transports.append(self.quic)
@@ -279,6 +284,17 @@ def _naming_the_certificate(config: ServerConfig) -> Iterator[None]:
         if config.tls_certificate is not None:
             raise StartError(f"tls_certificate: {error}") from error
         raise StartError(f"state_dir: cannot keep the certificate: {error}") from error
+
+
+@contextlib.contextmanager
+def _naming_the_relay(settings: TransportSettings, slot: str) -> Iterator[None]:
+    """Turns a ValueError of a slot with a relay into a StartError that names the setting."""
+    try:
+        yield
+    except ValueError as error:
+        if settings.relay is None:
+            raise
+        raise StartError(f"{slot}_transport.relay: {error}") from error
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from openpi_flash_server.logs.events import EventLogger
+from openpi_flash_server.logs.outside_text import shown
 from openpi_flash_server.slot.client import Client
 from openpi_flash_server.slot.slot import Slot
 from openpi_flash_server.slot.vital_thread import vital_thread
@@ -22,8 +23,9 @@ from openpi_flash_server.transports.request_pump import RequestPump, RequestSour
 
 log = EventLogger(__name__)
 
-NativeEvent = tuple[Literal["connected", "disconnected", "refused", "lost"], str, str, int]
-"""Kind, client, session or reason, and how often: see `TransportServer.next_client_events`."""
+NativeEvent = tuple[Literal["connected", "disconnected", "refused", "relay", "lost"], str, str, int]
+"""Kind, client or relay, session or what is said, and how often: see
+`TransportServer.next_client_events`."""
 
 
 class NativeServer(RequestSource, Protocol):
@@ -130,5 +132,7 @@ class NativeTransport:
                     self._slot.client_left(Client(client, address_of(client)))
                 elif kind == "refused":
                     self._news.tell(ClientRefused(self._link, client, detail, times))
+                elif kind == "relay":
+                    log.info("relay", slot=self._slot.name, relay=shown(client), says=shown(detail))
                 else:
                     log.warning("events of clients were lost", slot=self._slot.name, events=times)

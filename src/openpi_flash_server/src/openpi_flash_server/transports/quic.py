@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from flash_transport import QuicServer
+from openpi_flash_server.config.files import user_path
+from openpi_flash_server.config.relay_settings import RelaySettings
 from openpi_flash_server.slot.slot import Slot
 from openpi_flash_server.transports.certificate import (
     KeptCertificate,
@@ -26,6 +28,7 @@ class QuicTransport(NativeTransport):
         api_keys: keys of the clients; empty lets everybody in.
         dedicated_link: nothing else uses the link to the robots.
         server_id: what a load balancer routes by.
+        relay: where clients find the slot that cannot reach the port.
         listeners: are told of its clients, besides the log.
 
     Attributes:
@@ -36,6 +39,7 @@ class QuicTransport(NativeTransport):
     Raises:
         OSError: the port cannot be listened on.
         CertificateError: the certificate cannot be kept or read.
+        ValueError: the relay's address or token file is no good.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class QuicTransport(NativeTransport):
         api_keys: Sequence[str] = (),
         dedicated_link: bool = False,
         server_id: str | None = None,
+        relay: RelaySettings | None = None,
         listeners: Sequence[ClientListener] = (),
     ) -> None:
         with certificate_errors():
@@ -57,6 +62,7 @@ class QuicTransport(NativeTransport):
                 api_keys=list(api_keys),
                 dedicated_link=dedicated_link,
                 server_id=server_id,
+                **_relay_arguments(relay),
                 **certificate.arguments,
             )
         self.fingerprint: str = server.fingerprint
@@ -69,3 +75,10 @@ class QuicTransport(NativeTransport):
     def links(self) -> Mapping[str, Mapping[str, float]]:
         """Round trip, packets and bytes of each connection, by the client's name."""
         return self._server.links
+
+
+def _relay_arguments(relay: RelaySettings | None) -> dict[str, str]:
+    if relay is None:
+        return {}
+    token_file = str(user_path(relay.token_file))
+    return {"relay": relay.address, "relay_name": relay.name, "relay_token_file": token_file}

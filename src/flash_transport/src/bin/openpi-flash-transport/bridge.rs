@@ -21,8 +21,8 @@ const GLANCE: Duration = Duration::from_millis(20);
 const IDLE_SESSION: Duration = Duration::from_secs(60);
 /// Between attempts to reach a policy that does not listen yet.
 const FIRST_CONTACT: Duration = Duration::from_millis(200);
-/// The session of the relay's own connection, which only asks for the metadata.
-const OWN_SESSION: &str = "relay";
+/// The session of the bridge's own connection, which only asks for the metadata.
+const OWN_SESSION: &str = "bridge";
 
 /// The end that receives requests.
 pub trait Downstream: Sync {
@@ -50,7 +50,7 @@ impl Downstream for LocalServer {
 
 /// The end that answers: one connection per session, so that a newer observation replaces only
 /// older ones of the same robot.
-pub struct Relay {
+pub struct Bridge {
     upstream: ClientConfig,
     sessions: Mutex<HashMap<String, Session>>,
     metadata: Mutex<Vec<u8>>,
@@ -61,7 +61,7 @@ struct Session {
     used: Instant,
 }
 
-impl Relay {
+impl Bridge {
     pub fn new(upstream: ClientConfig) -> Self {
         Self {
             upstream,
@@ -160,8 +160,12 @@ impl Relay {
         config.hello.client = Some("openpi-flash-transport".to_owned());
         config.hello.version = Some(env!("CARGO_PKG_VERSION").to_owned());
         config.hello.session = Some(name.to_owned());
-        let client = Client::new(config)
-            .map_err(|error| Failure::new(ErrorCode::Internal, format!("the relay: {error}")))?;
+        let client = Client::new(config).map_err(|error| {
+            Failure::new(
+                ErrorCode::Internal,
+                format!("openpi-flash-transport: {error}"),
+            )
+        })?;
         let client = Arc::new(client);
         let session = Session {
             client: client.clone(),
@@ -178,7 +182,7 @@ fn make_way(sessions: &mut HashMap<String, Session>) -> Result<(), Failure> {
     if let Some((name, _)) = sessions.iter().find(|(_, session)| busy(session)) {
         return Err(Failure::new(
             ErrorCode::NotReady,
-            format!("the relay: its one port is in use by session {name:?}; --local-port is for one program"),
+            format!("openpi-flash-transport: its one port is in use by session {name:?}; --local-port is for one program"),
         ));
     }
     sessions.clear();
@@ -203,9 +207,9 @@ fn failure_of(error: ClientError) -> Failure {
         ClientError::Server(failure) => failure,
         ClientError::Superseded { message } => Failure::new(ErrorCode::Superseded, message),
         // The request was not executed.
-        error @ (ClientError::Unreachable { .. } | ClientError::Closed { .. }) => {
-            Failure::new(ErrorCode::NotReady, error.to_string())
-        }
+        error @ (ClientError::Unreachable { .. }
+        | ClientError::NoRelayedServer { .. }
+        | ClientError::Closed { .. }) => Failure::new(ErrorCode::NotReady, error.to_string()),
         error => Failure::new(ErrorCode::Internal, error.to_string()),
     }
 }
