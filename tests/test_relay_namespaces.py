@@ -1,6 +1,7 @@
 """A robot and a server in networks of their own meet at a relay: alone, directly, and back."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -22,13 +23,13 @@ pytestmark = pytest.mark.timeout(600)
 
 
 def built(name):
-    """A program of ours, if somebody has built it."""
+    """A program of ours, if somebody has built it; the latest."""
     found = [TARGET / profile / name for profile in ("release", "debug")]
     found = [path for path in found if path.exists()]
     if not found:
         build = "cargo build -p flash_transport --features binary --bins --examples"
         pytest.skip(f"{name} is not built: {build}")
-    return found[0]
+    return max(found, key=lambda path: path.stat().st_mtime)
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +115,9 @@ class World:
     def cable_bytes(self):
         """Bytes that the robot has sent and received over the cable."""
         device = self._cable[0][0]
-        command = self.robot.command("ip", "-s", "-o", "link", "show", device)
-        words = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-        return sum(int(words[words.index(name) + 7]) for name in ("RX:", "TX:"))
+        command = self.robot.command("ip", "-j", "-s", "link", "show", device)
+        (link,) = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+        return sum(link["stats64"][way]["bytes"] for way in ("rx", "tx"))
 
     def start_relay(self):
         command = [self._program, "relay", "--listen-port", PORT, "--token-file", self.tokens]

@@ -213,8 +213,8 @@ def _link(values: Values) -> LinkSettings:
     host = values.required("server", "give the policy server's host name or address")
     relay, token_file = values.get("relay", str), values.get("relay_token_file", str)
     if bool(relay) != bool(token_file):
-        given, missing = ("relay", "relay_token_file")[:: 1 if relay else -1]
-        raise ParameterError(f"parameter {given} is set and {missing} is not; set both or none")
+        both = ("relay", "relay_token_file") if relay else ("relay_token_file", "relay")
+        raise ParameterError(f"parameter {both[0]} is set and {both[1]} is not; set both or none")
     if relay and transport == "websocket":
         raise ParameterError(
             f"parameter relay is {relay!r}, but transport is 'websocket', which no relay carries; "

@@ -240,11 +240,11 @@ class ServerConfig(Settings):
                 raise problem_at(
                     f"planner_transport.{name}", f"{planner} is taken by action_transport.{name}"
                 )
-        relays = self.action_transport.relay, self.planner_transport.relay
-        if None not in relays and relays[0].name == relays[1].name:
+        first, second = self.action_transport.relay, self.planner_transport.relay
+        if first is not None and second is not None and first.name == second.name:
             raise problem_at(
                 "planner_transport.relay.name",
-                f"{relays[0].name} is taken by action_transport.relay.name",
+                f"{second.name} is taken by action_transport.relay.name",
             )
         return self
 

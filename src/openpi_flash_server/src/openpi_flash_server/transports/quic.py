@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from flash_transport import QuicServer
 from openpi_flash_server.config.files import user_path
@@ -77,7 +78,7 @@ class QuicTransport(NativeTransport):
         return self._server.links
 
 
-def _relay_arguments(relay: RelaySettings | None) -> dict[str, str]:
+def _relay_arguments(relay: RelaySettings | None) -> dict[str, Any]:
     if relay is None:
         return {}
     token_file = str(user_path(relay.token_file))
