@@ -347,7 +347,7 @@ def test_all_problems_are_told_at_once():
         "  action.checkpoint_dir: must be text, got 5\n"
         "  action_transport.quic_port: must be at most 65535, got 70000\n"
         "  action_transport.tls: unknown key, known keys: websocket_port, quic_port, "
-        "unix_socket_path, dedicated_link, quic_server_id"
+        "unix_socket_path, dedicated_link, quic_server_id, relay"
     )
 
 
@@ -425,6 +425,23 @@ def test_keys_that_are_required_are_missed_where_others_can_connect(host):
     parse_config(json.dumps({**required, "host": "127.0.0.1"}), {}, source="server.json")
 
 
+RELAY = {"address": "meet.example", "name": "lab1", "token_file": "token"}
+
+
+def test_two_slots_do_not_share_a_name_at_a_relay():
+    slots = {"action": dict(ARM_ACTION), "planner": dict(PLANNER)}
+    slots["action_transport"] = {"relay": RELAY}
+    apart = {**slots, "planner_transport": {"relay": {**RELAY, "name": "lab1-planner"}}}
+    parse_config(json.dumps(apart), {}, source="server.json")
+    assert error_of({**slots, "planner_transport": {"relay": RELAY}}) == (
+        "server.json: 1 problem\n"
+        "  planner_transport.relay.name: lab1 is taken by action_transport.relay.name"
+    )
+    assert "action_transport.relay.token_file: missing" in error_of(
+        {**slots, "action_transport": {"relay": {"address": "meet.example", "name": "lab1"}}}
+    )
+
+
 WRONG = ("wr0ng", 4.25, {"is": "wr0ng"})
 
 
@@ -439,6 +456,8 @@ def test_a_problem_of_any_field_names_the_field_and_the_value_in_our_own_words(p
             values |= {"action": dict(ARM_ACTION), "positronic": {"codec": "ee"}}
         if path[0] == "shadow":
             values = {"action": dict(ARM_ACTION)}
+        if "relay" in path:
+            values[path[0]] = {"relay": dict(RELAY)}
         parent = values
         for name in path[:-1]:
             parent = parent.setdefault(name, {})

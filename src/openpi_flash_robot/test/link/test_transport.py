@@ -318,3 +318,13 @@ def test_a_server_that_is_known_by_another_certificate_needs_a_human(settings, t
             transport.open_policy(link)
     assert transport.needs_human(error.value)
     assert f"line 1 of {known}" in transport.failure_message(error.value)
+
+
+def test_through_a_relay_there_is_only_quic(parameters):
+    relayed = {"server": "lab1", "relay": "meet.example", "relay_token_file": "/nowhere/token"}
+    settings = settings_from_parameters(parameters | relayed)
+    link = transport.resolve_server(settings.link)
+    assert (link.host, link.server) == ("lab1", "lab1:5555")
+    # there is no other way, so the token is looked for at once
+    with pytest.raises(ValueError, match="relay token file /nowhere/token: No such file"):
+        transport.open_policy(link)

@@ -242,3 +242,15 @@ def test_a_limit_of_the_jerk_that_puts_braking_off_for_longer_than_a_window_is_r
     for cure in ({"max_jerk": [34.0]}, {"max_acceleration": [3.0], "max_jerk": [20.0]}):
         settings_from_parameters(parameters | cure)
     settings_from_parameters(parameters | {"max_jerk": [20.0], "command_window": 0.5})
+
+
+def test_a_relay_needs_its_token_and_quic(parameters):
+    both = {"relay": "meet.example", "relay_token_file": "token"}
+    link = settings_from_parameters(parameters | both).link
+    assert (link.relay, link.relay_token_file) == ("meet.example", "token")
+    for given, missing in (tuple(both), tuple(reversed(both))):
+        match = f"parameter {given} is set and {missing} is not"
+        with pytest.raises(ParameterError, match=match):
+            settings_from_parameters(parameters | {given: both[given]})
+    with pytest.raises(ParameterError, match="which no relay carries"):
+        settings_from_parameters(parameters | both | {"transport": "websocket"})
