@@ -6,15 +6,15 @@
 mod support;
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{mpsc, Arc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use flash_transport::quic::client::{Client, ClientConfig, ClientError};
 use flash_transport::quic::relay::service::{RelayConfig, RelayService};
-use flash_transport::quic::server::Server;
+use flash_transport::quic::server::{Server, ServerConfig};
 use flash_transport::relay::access::RelayAccess;
-use flash_transport::relay::forwarding::RelayLimits;
+use flash_transport::relay::forwarding::{RelayEvent, RelayLimits};
 use flash_transport::relay::token::{Name, Token};
 use flash_transport::trust::{Identity, ServerTrust};
 use support::lossy::LossyPath;
@@ -27,12 +27,19 @@ fn token(letter: &str) -> Token {
 }
 
 fn relay_at(address: SocketAddr) -> RelayService {
+    relay_telling(address, |_| {})
+}
+
+fn relay_telling(
+    address: SocketAddr,
+    tell: impl FnMut(RelayEvent) + Send + 'static,
+) -> RelayService {
     let config = RelayConfig {
         address,
         tokens: [(Name::new(NAME).unwrap(), token("a"))].into(),
         limits: RelayLimits::default(),
     };
-    RelayService::bind(config, |_| {}).unwrap()
+    RelayService::bind(config, tell).unwrap()
 }
 
 fn relay() -> RelayService {
@@ -56,7 +63,14 @@ struct Echo {
 
 impl Echo {
     fn at(relay: SocketAddr) -> Self {
-        let mut config = server_config();
+        Self::with(relay, Identity::ephemeral().unwrap())
+    }
+
+    fn with(relay: SocketAddr, identity: Identity) -> Self {
+        let mut config = ServerConfig {
+            identity,
+            ..server_config()
+        };
         config.relay = Some(access(relay));
         let server = Arc::new(Server::bind(config).unwrap());
         let echoing = server.clone();
@@ -151,6 +165,28 @@ fn two_that_reach_each_other_do_without_the_relay() {
     relay.close();
     ask(&client, 2);
     assert_eq!(echo.connections(), 1);
+}
+
+#[test]
+fn a_server_that_restarts_with_its_certificate_has_its_name_again_at_once() {
+    let (tell, told) = mpsc::channel();
+    let relay = relay_telling("127.0.0.1:0".parse().unwrap(), move |event| {
+        let _ = tell.send(event);
+    });
+    let folder = support::fresh_path();
+    let identity = || Identity::load_or_create(&folder).unwrap();
+    let echo = Echo::with(relay.address(), identity());
+    let client = echo.client(relay.address());
+    ask(&client, 1);
+    drop(echo);
+    let _echo = Echo::with(relay.address(), identity());
+    ask(&client, 2);
+    relay.close();
+    let refused = told
+        .try_iter()
+        .filter(|event| matches!(event, RelayEvent::Refused(..)));
+    assert_eq!(refused.collect::<Vec<_>>(), []);
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

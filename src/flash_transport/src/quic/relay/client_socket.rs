@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
+use ring::rand::{SecureRandom, SystemRandom};
 
 use super::ways::Ways;
 use crate::quic::datagram_size;
 use crate::quic::udp::{LargestDatagrams, Udp};
 use crate::relay::access::RelayAccess;
-use crate::relay::message::DATA_HEADER;
+use crate::relay::message::{EndId, DATA_HEADER};
 use crate::relay::token::Role;
 
 pub(crate) struct RelayedSocket {
@@ -38,7 +39,7 @@ impl RelayedSocket {
             received: datagram_size::ORDINARY,
         };
         let udp = Udp::new(socket, largest)?;
-        let ways = Ways::new(udp.clone(), Role::Client, access)?;
+        let ways = Ways::new(udp.clone(), Role::Client, random_id()?, access);
         ways.set_relay(relay);
         Ok(Arc::new(Self {
             udp,
@@ -118,6 +119,14 @@ impl fmt::Debug for RelayedSocket {
             .field(&self.udp.io)
             .finish()
     }
+}
+
+fn random_id() -> io::Result<EndId> {
+    let mut id = EndId::default();
+    SystemRandom::new()
+        .fill(&mut id)
+        .map_err(|_| io::Error::other("the system has no random numbers"))?;
+    Ok(id)
 }
 
 const _: () =

@@ -43,14 +43,14 @@ struct State {
 }
 
 impl Ways {
-    /// Of `udp`, for one connection of a client or all of a server's. Needs a runtime, on which it
-    /// keeps itself registered as long as it lives.
-    pub fn new(udp: Arc<Udp>, role: Role, access: &RelayAccess) -> io::Result<Arc<Self>> {
+    /// Of `udp`, for one connection of a client or all of a server's, which the relay knows as
+    /// `end`. Needs a runtime, on which it keeps itself registered as long as it lives.
+    pub fn new(udp: Arc<Udp>, role: Role, end: EndId, access: &RelayAccess) -> Arc<Self> {
         let applicant = Applicant {
             role,
             name: access.name.clone(),
             token: access.token.clone(),
-            end: random_id()?,
+            end,
             local: None,
         };
         let ways = Arc::new(Self {
@@ -65,7 +65,7 @@ impl Ways {
             told: Notify::new(),
         });
         tokio::spawn(keep(Arc::downgrade(&ways), ways.due.clone()));
-        Ok(ways)
+        ways
     }
 
     /// The relay is at this address.
@@ -269,13 +269,4 @@ fn address_towards(relay: SocketAddr) -> Option<IpAddr> {
     let probe = UdpSocket::bind((any, 0)).ok()?;
     probe.connect(relay).ok()?;
     Some(probe.local_addr().ok()?.ip())
-}
-
-fn random_id() -> io::Result<EndId> {
-    use ring::rand::{SecureRandom, SystemRandom};
-    let mut id = EndId::default();
-    SystemRandom::new()
-        .fill(&mut id)
-        .map_err(|_| io::Error::other("the system has no random numbers"))?;
-    Ok(id)
 }

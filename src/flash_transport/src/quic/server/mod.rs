@@ -40,6 +40,7 @@ use crate::link::request::Request;
 use crate::link::server_core::{ServerCore, SHUTTING_DOWN};
 use crate::relay::access::RelayAccess;
 use crate::relay::end::why_not;
+use crate::relay::message::EndId;
 use crate::relay::registration::Standing;
 use crate::trust::{Fingerprint, Identity};
 use connection::serve_connection;
@@ -116,6 +117,7 @@ impl Server {
         let quinn_config = quinn_config(&identity, &limits, &link, buffers, relay.is_some())
             .map_err(io::Error::other)?;
         let (endpoint_config, ids) = endpoint_config(&identity, server_id);
+        let end = relay_end(&identity);
         let core = ServerCore::new(metadata.as_deref(), &api_keys, limits)?;
 
         let (busy, idle) = mpsc::channel(1);
@@ -137,7 +139,7 @@ impl Server {
                 &io,
                 socket,
                 largest_datagram,
-                relay.as_ref(),
+                relay.as_ref().map(|access| (access, end)),
                 ids,
                 endpoint_config,
                 quinn_config,
@@ -265,7 +267,7 @@ fn open(
     shared: &Arc<Shared>,
     socket: std::net::UdpSocket,
     largest_datagram: u16,
-    relay: Option<&RelayAccess>,
+    relay: Option<(&RelayAccess, EndId)>,
     ids: ConnectionIds,
     mut config: EndpointConfig,
     quinn_config: quinn::ServerConfig,
@@ -384,6 +386,14 @@ fn quinn_config(
         ));
     config.transport_config(Arc::new(transport));
     Ok(config)
+}
+
+/// What a relay knows the server by: the same after a restart, or its former self would hold the name.
+fn relay_end(identity: &Identity) -> EndId {
+    let secret = identity.derived_secret("relay end");
+    let mut end = EndId::default();
+    end.copy_from_slice(&secret[..8]);
+    end
 }
 
 /// A restarted server with the same identity recognises packets of its former connections, and

@@ -19,6 +19,7 @@ use crate::quic::datagram_size;
 use crate::quic::relay::ways::Ways;
 use crate::quic::udp::{LargestDatagrams, Udp};
 use crate::relay::access::RelayAccess;
+use crate::relay::message::EndId;
 use crate::relay::token::Role;
 
 /// A pending error concerns another datagram than the one whose call returns it.
@@ -40,7 +41,7 @@ impl ListeningSocket {
     pub fn new(
         socket: std::net::UdpSocket,
         largest: u16,
-        relay: Option<&RelayAccess>,
+        relay: Option<(&RelayAccess, EndId)>,
         on_datagram: impl Fn(&[u8]) + Send + Sync + 'static,
     ) -> io::Result<Arc<Self>> {
         #[cfg(target_os = "linux")]
@@ -50,10 +51,10 @@ impl ListeningSocket {
             received: largest,
         };
         let udp = Udp::new(socket, largest)?;
-        let ways = relay.map(|access| Ways::new(udp.clone(), Role::Server, access));
+        let ways = relay.map(|(access, end)| Ways::new(udp.clone(), Role::Server, end, access));
         Ok(Arc::new(Self {
             udp,
-            ways: ways.transpose()?,
+            ways,
             sent: Mutex::new(SentLog::new()),
             on_datagram: Box::new(on_datagram),
         }))
