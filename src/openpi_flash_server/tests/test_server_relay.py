@@ -26,6 +26,7 @@ def relay(tmp_path):
     tokens.write_text(f"lab1 {TOKEN}\n")
     token.write_text(f"{TOKEN}\n")
     tokens.chmod(0o600)
+    token.chmod(0o644)
     command = [max(programs, key=lambda path: path.stat().st_mtime), "relay"]
     command += ["--listen-host", "127.0.0.1", "--listen-port", "0", "--token-file", tokens]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -60,6 +61,8 @@ def test_a_client_finds_the_server_by_its_name_and_the_log_says_where(start, rel
     )
     line = server.wait_for("registered as lab1")
     assert f"relay={relay['relay']}" in line
+    token_file = relay["relay_token_file"]
+    assert any(f"{token_file} has mode 0644" in line for line in server.lines)
     with FlashTransportPolicy("lab1", **relay, connect_timeout=WAIT) as policy:
         assert "actions" in policy.infer({}, timeout=WAIT)
 

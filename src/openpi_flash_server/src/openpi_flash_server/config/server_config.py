@@ -291,6 +291,13 @@ class ServerConfig(Settings):
         """Every key that lets a client in; empty lets everybody in."""
         return tuple(dict.fromkeys((*self.api_keys, *self._keys_of_file)))
 
+    @property
+    def secret_files(self) -> list[str | None]:
+        """The files of keys and tokens that only the server's user should be able to read."""
+        relays = [self.transport(slot).relay for slot in self.slots]
+        tokens = [relay.token_file for relay in relays if relay is not None]
+        return [self.api_key_file, self.admin.api_key_file, *tokens]
+
     def certificate_dir(self, environment: Mapping[str, str] = os.environ) -> Path:
         """Where the certificate is kept.
 

@@ -105,7 +105,7 @@ class Service:
         except StartError:
             self.close(grace=0)
             raise
-        for key_file in (config.api_key_file, config.admin.api_key_file):
+        for key_file in config.secret_files:
             warning = "" if key_file is None else key_file_warning(user_path(key_file))
             if warning:
                 log.warning(warning)
