@@ -34,14 +34,30 @@ fn relay(now: Instant) -> Relay {
     Relay::new(tokens.into(), RelayLimits::default(), now).unwrap()
 }
 
+/// What is between an end and the others.
+#[derive(Clone, Copy, PartialEq)]
+enum Nat {
+    None,
+    /// Lets in only who was sent to.
+    Restricted,
+    /// The same, and everyone that is sent to, but the relay, sees another port.
+    Symmetric,
+}
+
+/// A NAT's entry lives for so long.
+const ENTRY: Duration = Duration::from_secs(30);
+
 /// A server, a relay and a client in virtual time. The ways to and from the relay are open, the
-/// direct one if `opens`.
+/// direct one if `opens`, as far as the NATs in front of server and client let through.
 struct World {
     now: Instant,
     relay: Option<Relay>,
     server: End,
     client: End,
     opens: bool,
+    nats: [Nat; 2],
+    /// When one address has last sent to another.
+    entries: HashMap<(SocketAddr, SocketAddr), Instant>,
     /// One datagram in so many is lost, at random; 0: none.
     lost_one_in: u32,
     sent: u32,
@@ -60,6 +76,8 @@ impl World {
             server: end(applicant(Role::Server, [1; 8]), now),
             client: end(applicant(Role::Client, CONNECTION), now),
             opens,
+            nats: [Nat::None; 2],
+            entries: HashMap::new(),
             lost_one_in: 0,
             sent: 0,
             under_way: Vec::new(),
@@ -72,11 +90,28 @@ impl World {
         self.sent += 1;
         let random = self.sent.wrapping_mul(2_654_435_761) >> 12;
         let is_lost = self.lost_one_in != 0 && random.is_multiple_of(self.lost_one_in);
-        let is_open = self.opens || from == RELAY.into() || to == RELAY.into();
-        if is_open && !is_lost {
-            self.under_way
-                .push((self.now + ONE_WAY, from, to, datagram));
+        let is_relayed = from == RELAY.into() || to == RELAY.into();
+        let seen = match self.nat_of(from) {
+            Nat::Symmetric if !is_relayed => SocketAddr::new(from.ip(), from.port() + 1),
+            _ => from,
+        };
+        self.entries.insert((seen, to), self.now);
+        if (is_relayed || self.opens) && !is_lost {
+            let arrival = self.now + ONE_WAY;
+            self.under_way.push((arrival, seen, to, datagram));
         }
+    }
+
+    /// Of the end with this IP address; the relay has none.
+    fn nat_of(&self, address: SocketAddr) -> Nat {
+        let ends: [SocketAddr; 2] = [SERVER.into(), CLIENT.into()];
+        let place = ends.iter().position(|end| end.ip() == address.ip());
+        place.map_or(Nat::None, |place| self.nats[place])
+    }
+
+    fn lets_in(&self, from: SocketAddr, to: SocketAddr) -> bool {
+        let is_fresh = |at: &Instant| self.now.saturating_duration_since(*at) < ENTRY;
+        self.nat_of(to) == Nat::None || self.entries.get(&(to, from)).is_some_and(is_fresh)
     }
 
     fn pass(&mut self, seconds: f64) {
@@ -106,6 +141,9 @@ impl World {
 
     fn deliver(&mut self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
         let now = self.now;
+        if !self.lets_in(from, to) {
+            return;
+        }
         if to == RELAY.into() {
             let Some(relay) = &mut self.relay else {
                 return;
@@ -120,7 +158,7 @@ impl World {
             }
             return;
         }
-        let (end, got) = match to == SERVER.into() {
+        let (end, got) = match to.ip() == SocketAddr::from(SERVER).ip() {
             true => (&mut self.server, &mut self.at_server),
             false => (&mut self.client, &mut self.at_client),
         };
@@ -188,6 +226,42 @@ fn where_the_direct_way_opens_it_is_used_and_quic_sees_no_other_address() {
     assert_eq!(world.at_server.len(), 4);
     let first = world.at_server[0].0;
     assert!(world.at_server.iter().all(|(peer, _)| *peer == first));
+}
+
+/// Whether both soon send directly, and it arrives.
+fn meet_directly(mut world: World) -> bool {
+    world.pass(1.0);
+    let sent = world.client_sends(&PACKET);
+    world.pass(0.1);
+    let answered = world.server_answers(&PACKET);
+    world.pass(0.1);
+    sent && answered && world.at_client.len() == 1
+}
+
+#[test]
+fn two_behind_nats_that_keep_their_ports_reach_each_other() {
+    let mut world = World::new(true);
+    world.nats = [Nat::Restricted; 2];
+    assert!(meet_directly(world));
+}
+
+#[test]
+fn a_client_whose_nat_changes_its_port_reaches_a_server_that_has_none() {
+    let mut world = World::new(true);
+    world.nats = [Nat::None, Nat::Symmetric];
+    assert!(meet_directly(world));
+}
+
+#[test]
+fn two_whose_nats_change_their_ports_stay_with_the_relay() {
+    let mut world = World::new(true);
+    world.nats = [Nat::Symmetric; 2];
+    for _ in 0..60 {
+        world.pass(1.0);
+        assert!(!world.client_sends(&PACKET));
+    }
+    assert!(!world.server_answers(&PACKET));
+    assert_eq!(world.at_server.len(), 59);
 }
 
 #[test]
