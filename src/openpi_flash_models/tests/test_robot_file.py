@@ -159,6 +159,7 @@ def edited(old, new):
         ("control_hz: 20", "control_hz: 0", r"robots\[0\].control_hz: is 0, expected more than 0"),
         ("control_hz: 20", "control: 20", r"robots\[0\]: unknown key 'control', known: actions"),
         ("size: 6", "size: 0", r"robots\[0\].state\[0\].size: is 0, expected at least 1"),
+        ("size: 6", f"size: {10**200}", r"state\[0\].size: is 100.* \.\.\., expected at most 4096"),
         ("size: 6", "size: six", r"state\[0\].size: is 'six', expected a whole number"),
         ("key: observation/joints", "key: 3", r"state\[0\].key: is 3, expected a text"),
         ("delta: [6, -1]", f"delta: {'6' * 80}", r"delta: expected a list, got 6{56} \.\.\."),

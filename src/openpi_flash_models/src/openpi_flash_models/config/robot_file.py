@@ -28,6 +28,8 @@ from openpi_flash_models.robots.robot import Robot
 from openpi_flash_models.robots.robot_input import CameraInput, StateInput
 from openpi_flash_models.transforms.delta import delta_mask
 
+_MOST_NUMBERS = 4096
+"""Of one part of the state: a hand full of touch sensors has hundreds."""
 _PROMPT_SLOTS = {"pi0": 48, "pi05": 200, "pi0_fast": 250}
 _added: dict[Path, RobotFile] = {}
 
@@ -233,8 +235,9 @@ def _state(reader: _Reader, entry: Any, place: str) -> StateInput:
     entry = reader.mapping(entry, place, {field.name for field in fields(StateInput)})
     path = reader.path(entry, place)
     size = reader.get(entry, "size", place, int)
-    if size < 1:
-        raise reader.fail(f"{place}.size", f"is {size}, expected at least 1")
+    if not 1 <= size <= _MOST_NUMBERS:
+        expected = "at least 1" if size < 1 else f"at most {_MOST_NUMBERS}"
+        raise reader.fail(f"{place}.size", f"is {_shown(size)}, expected {expected}")
     values: dict[str, Any] = {
         what: reader.get(entry, what, place, str)
         for what in ("kind", "frame", "rotation")
