@@ -61,7 +61,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-#[global_allocator]
+#[cfg_attr(not(feature = "python"), global_allocator)]
 static ALLOCATOR: Counting = Counting;
 
 /// The counters are those of the whole process.

@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 struct Counting;
 
-#[global_allocator]
+#[cfg_attr(not(feature = "python"), global_allocator)]
 static ALLOCATOR: Counting = Counting;
 
 thread_local! {
