@@ -6,7 +6,9 @@ formula takes a Python file (``ROBOTS`` and ``CONFIGS``, of the same types as ou
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -177,7 +179,15 @@ class _Reader:
             isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers
         ):
             raise self.fail(place, f"expected {size} numbers, got {_shown(value)}")
-        return np.array(numbers, np.float64)
+        return np.array([self.finite(n, place) for n in numbers], np.float64)
+
+    def finite(self, number: float, place: str) -> float:
+        # float() refuses a whole number beyond its range
+        with contextlib.suppress(OverflowError):
+            value = float(number)
+            if math.isfinite(value):
+                return value
+        raise self.fail(place, f"is {_shown(number)}, expected a finite number")
 
 
 def _robot(reader: _Reader, entry: Any, place: str) -> Robot:
@@ -185,7 +195,8 @@ def _robot(reader: _Reader, entry: Any, place: str) -> Robot:
     known |= {"state_to_model", "actions_to_robot"}
     entry = reader.mapping(entry, place, known)
     name = reader.get(entry, "name", place, str)
-    rate = float(reader.get(entry, "control_hz", place, (int, float)))
+    rate = reader.get(entry, "control_hz", place, (int, float))
+    rate = reader.finite(rate, f"{place}.control_hz")
     if not rate > 0:
         raise reader.fail(f"{place}.control_hz", f"is {rate:g}, expected more than 0")
     cameras = [
