@@ -101,12 +101,17 @@ class Draft:
         groups = list(children.values())
         if len(groups) == 1:
             return self._eligible_below(groups[0], depth)
-        services = [self._service(below[0][: depth + 1]) for below in groups]
+        nodes = [below[0][: depth + 1] for below in groups]
+        # nothing is charged before the first choice, which is mostly the only one
+        if self._charged:
+            services = list(map(self._service, nodes))
+        else:
+            services = [self._served.get(node, 0.0) for node in nodes]
         most = min(services) + LAG
         found: list[Path] = []
-        for service, below in zip(services, groups, strict=True):
-            if service <= most:
-                found += self._eligible_below(below, depth)
+        for had, below in zip(services, groups, strict=True):
+            if had <= most:
+                found += below if len(below) == 1 else self._eligible_below(below, depth)
         return found
 
     def _eligible_below(self, paths: list[Path], depth: int) -> list[Path]:

@@ -327,9 +327,11 @@ class Scheduler(Generic[R]):
         """When to call `next_batch` even if nothing happens; None: not before."""
         at = math.inf if self._look_again is None else self._look_again
         for waiting in self._waiting.values():
-            at = min(at, waiting.deadline + DEADLINE_GRACE)
-            if -math.inf < waiting.held_until < at:
-                at = waiting.held_until
+            # most have neither
+            if waiting.deadline != math.inf:
+                at = min(at, waiting.deadline + DEADLINE_GRACE)
+            if waiting.held_until != -math.inf:
+                at = min(at, waiting.held_until)
         return None if at == math.inf else at
 
     def clear(self) -> list[R]:
@@ -491,9 +493,10 @@ class Scheduler(Generic[R]):
 
     def _drop_expired(self, now: float) -> list[Dropped[R]]:
         dropped = [
-            Dropped(request, reason)
-            for request in self.waiting
-            if (reason := _expired(request, now)) is not None
+            Dropped(waiting.request, reason)
+            for waiting in self._waiting.values()
+            if (waiting.deadline <= now or waiting.request.is_cancelled())
+            and (reason := _expired(waiting.request, now)) is not None
         ]
         for drop in dropped:
             del self._waiting[drop.request.session]
