@@ -102,8 +102,8 @@ def resident_bytes(process):
 
 
 def processor_seconds(process):
-    tasks = Path(f"/proc/{process.popen.pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    # the process's own clock, as clock_getcpuclockid(3) names it, counts threads that have ended
+    return time.clock_gettime((~process.popen.pid << 3) | 2)
 
 
 def latencies(bystander):
