@@ -171,6 +171,7 @@ def test_a_scale_that_is_too_small_for_its_inverse_has_none():
         ("size: 6", f"size: {10**200}", r"state\[0\].size: is 100.* \.\.\., expected at most 4096"),
         ("size: 6", "size: six", r"state\[0\].size: is 'six', expected a whole number"),
         ("key: observation/joints", "key: 3", r"state\[0\].key: is 3, expected a text"),
+        ("delta: [6, -1]", f"delta: [6, -{10**10}]", r"delta: expected counts such as \[6, -1\]"),
         ("delta: [6, -1]", f"delta: {'6' * 80}", r"delta: expected a list, got 6{56} \.\.\."),
         (
             "size: 6",

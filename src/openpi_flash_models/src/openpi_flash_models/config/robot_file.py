@@ -31,7 +31,8 @@ from openpi_flash_models.robots.robot_input import CameraInput, StateInput
 from openpi_flash_models.transforms.delta import delta_mask
 
 _MOST_NUMBERS = 4096
-"""Of one part of the state: a hand full of touch sensors has hundreds."""
+"""Of one part of the state, and one run of relative actions: a hand full of touch sensors has
+hundreds."""
 _PROMPT_SLOTS = {"pi0": 48, "pi05": 200, "pi0_fast": 250}
 _added: dict[Path, RobotFile] = {}
 
@@ -336,8 +337,8 @@ def _config(reader: _Reader, entry: Any, place: str, own: Mapping[str, Robot]) -
     if kind == "pi0_fast":
         values.setdefault("action_dim", len(robot.action_names))
     delta = reader.sequence(entry.get("delta", []), f"{place}.delta")
-    if not all(isinstance(run, int) and run for run in delta):
-        raise reader.fail(f"{place}.delta", f"expected counts such as [6, -1], got {delta}")
+    if not all(isinstance(run, int) and 1 <= abs(run) <= _MOST_NUMBERS for run in delta):
+        raise reader.fail(f"{place}.delta", f"expected counts such as [6, -1], got {_shown(delta)}")
     if "cameras" in entry:
         values["cameras"] = tuple(map(str, reader.sequence(entry["cameras"], f"{place}.cameras")))
     try:
