@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -68,9 +67,6 @@ impl Serves for Server {
     }
     fn stop_accepting(&self) {
         Server::stop_accepting(self);
-    }
-    fn wait_settled(&self, within: Duration) -> bool {
-        Server::wait_settled(self, within)
     }
     fn close(&self) {
         Server::close(self);
