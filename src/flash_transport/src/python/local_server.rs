@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -67,6 +68,10 @@ impl Serves for Server {
     }
     fn stop_accepting(&self) {
         Server::stop_accepting(self);
+    }
+    // Answers are settled when they are handed to a thread that writes; it waits for those, too.
+    fn wait_settled(&self, within: Duration) -> bool {
+        Server::wait_settled(self, within)
     }
     fn close(&self) {
         Server::close(self);
