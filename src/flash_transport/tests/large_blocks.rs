@@ -9,6 +9,10 @@ use std::alloc::{GlobalAlloc, Layout};
 use flash_transport::large_blocks::LargeBlocks;
 
 #[cfg_attr(not(feature = "python"), global_allocator)]
+#[cfg_attr(
+    feature = "python",
+    allow(dead_code, reason = "the library has one of its own")
+)]
 static ALLOCATOR: LargeBlocks = LargeBlocks;
 
 const MB: usize = 1 << 20;
