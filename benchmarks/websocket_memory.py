@@ -19,7 +19,7 @@ from pathlib import Path
 from accounting import process_tree
 from arms import Arm, start_server
 from served_process import observation
-from websocket_crowd import Client, answers, masked_frame
+from websocket_crowd import Client, Frame, answers, masked_frame
 
 from flash_transport import packb
 
@@ -32,7 +32,7 @@ REST_S = 10.0
 """s from the end of an attack to its last measurement."""
 
 
-def endless_messages(port: int, message: bytes) -> list[Client]:
+def endless_messages(port: int, message: Frame) -> list[Client]:
     """20 clients that each have sent 60 MB of a message."""
     clients = [Client(port, message) for _ in range(20)]
     head = struct.pack("!BBQ", 0x82, 0x80 | 127, 64 << 20) + b"mask"
@@ -44,7 +44,7 @@ def endless_messages(port: int, message: bytes) -> list[Client]:
     return clients
 
 
-def unread_answers(port: int, message: bytes) -> list[Client]:
+def unread_answers(port: int, message: Frame) -> list[Client]:
     """40 clients that have sent requests as long as the server took them, and read nothing."""
     clients = [Client(port, message) for _ in range(40)]
     selector = selectors.DefaultSelector()
@@ -60,7 +60,7 @@ def unread_answers(port: int, message: bytes) -> list[Client]:
     return clients
 
 
-ATTACKS: Sequence[tuple[str, Callable[[int, bytes], list[Client]]]] = (
+ATTACKS: Sequence[tuple[str, Callable[[int, Frame], list[Client]]]] = (
     ("20 clients, 60 MB each of a message that never ends", endless_messages),
     ("40 clients that send requests and read no answer", unread_answers),
 )

@@ -61,7 +61,11 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-#[global_allocator]
+#[cfg_attr(not(feature = "python"), global_allocator)]
+#[cfg_attr(
+    feature = "python",
+    allow(dead_code, reason = "the library has one of its own")
+)]
 static ALLOCATOR: Counting = Counting;
 
 /// The counters are those of the whole process.

@@ -14,6 +14,7 @@ from openpi_flash_models.config.robot_file import (
     read_robot_file,
 )
 from openpi_flash_models.errors import InferenceConfigError
+from openpi_flash_models.robots.linear import Linear
 
 PAGE = Path(__file__).parents[3] / "docs" / "robots.md"
 
@@ -148,6 +149,12 @@ def edited(old, new):
     return text.replace(old, new, 1)
 
 
+def test_a_scale_that_is_too_small_for_its_inverse_has_none():
+    smallest = np.nextafter(0.0, 1.0)
+    for scale, offset in ((smallest, 0.0), (1e-300, 1e300)):
+        assert Linear(np.array([1.0, scale]), np.array([0.0, offset])).inverse is None
+
+
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
@@ -157,10 +164,14 @@ def edited(old, new):
             r"robots\[0\].control_hz: is 'fast', expected a number",
         ),
         ("control_hz: 20", "control_hz: 0", r"robots\[0\].control_hz: is 0, expected more than 0"),
+        ("control_hz: 20", "control_hz: .inf", r"control_hz: is inf, expected a finite number"),
+        ("control_hz: 20", f"control_hz: {10**400}", r"control_hz: is 10{54,} \.\.\., expected a"),
         ("control_hz: 20", "control: 20", r"robots\[0\]: unknown key 'control', known: actions"),
         ("size: 6", "size: 0", r"robots\[0\].state\[0\].size: is 0, expected at least 1"),
+        ("size: 6", f"size: {10**200}", r"state\[0\].size: is 100.* \.\.\., expected at most 4096"),
         ("size: 6", "size: six", r"state\[0\].size: is 'six', expected a whole number"),
         ("key: observation/joints", "key: 3", r"state\[0\].key: is 3, expected a text"),
+        ("delta: [6, -1]", f"delta: [6, -{10**10}]", r"delta: expected counts such as \[6, -1\]"),
         ("delta: [6, -1]", f"delta: {'6' * 80}", r"delta: expected a list, got 6{56} \.\.\."),
         (
             "size: 6",

@@ -46,6 +46,7 @@ def test_quic_is_tried_first_and_says_what_is_served_and_how_fast(serve):
     found = rows(result)
     assert found["QUIC"].startswith("connected in ")
     assert "is not authenticated" in found["trust"]
+    assert "--server-fingerprint" in found["trust"]
     assert (found["model"], found["action_horizon"]) == ("null", "50")
     assert found["calls"].startswith("5 answered, min ")
     assert found["infer"].startswith("min ")

@@ -6,6 +6,14 @@
 use std::future::Future;
 use std::io;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::time::interval;
+
+use crate::buffers;
+
+/// How often buffers that nobody uses go back to the system.
+const TIDY_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Run `work` to its end on a new thread. It must not need a lock that the joining thread holds.
 pub(crate) fn spawn<F>(
@@ -20,8 +28,17 @@ where
         .enable_time()
         .build()?;
     thread::Builder::new().name(name.to_owned()).spawn(move || {
+        runtime.spawn(tidy());
         runtime.block_on(async { work().await });
         // Does not wait for a name lookup that hangs.
         runtime.shutdown_background();
     })
+}
+
+async fn tidy() {
+    let mut tick = interval(TIDY_INTERVAL);
+    loop {
+        tick.tick().await;
+        buffers::release_unused(TIDY_INTERVAL);
+    }
 }

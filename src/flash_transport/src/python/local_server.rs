@@ -69,6 +69,7 @@ impl Serves for Server {
     fn stop_accepting(&self) {
         Server::stop_accepting(self);
     }
+    // Answers are settled when they are handed to a thread that writes; it waits for those, too.
     fn wait_settled(&self, within: Duration) -> bool {
         Server::wait_settled(self, within)
     }

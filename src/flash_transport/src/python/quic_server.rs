@@ -3,7 +3,6 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -11,7 +10,7 @@ use pyo3::types::PyDict;
 
 use super::errors::os_error;
 use super::log::warn_of_small_buffers;
-use super::transport_server::{accepted_keys, packed_metadata, Serves, TransportServer};
+use super::transport_server::{accepted_keys, identity, packed_metadata, Serves, TransportServer};
 use crate::link::limits::ServerLimits;
 use crate::link::server_core::ServerCore;
 use crate::quic::server::{Server, ServerConfig, ServerIdError};
@@ -57,13 +56,9 @@ impl QuicServer {
     ) -> PyResult<PyClassInitializer<Self>> {
         let api_keys = accepted_keys(api_keys)?;
         let metadata = packed_metadata(py, metadata)?;
-        let identity = match (certificate_dir, tls_certificate, tls_key) {
-            (None, None, None) => Identity::ephemeral()?,
-            (Some(directory), None, None) => Identity::load_or_create(&directory)?,
-            (None, Some(certificate), Some(key)) => Identity::from_files(&certificate, &key)?,
-            _ => return Err(PyValueError::new_err(
-                "give certificate_dir, or tls_certificate and tls_key together, or none of them",
-            )),
+        let identity = match identity(certificate_dir, tls_certificate, tls_key)? {
+            Some(identity) => identity,
+            None => Identity::ephemeral()?,
         };
         let mut config = ServerConfig::new(address(host, port)?, identity, metadata);
         config.api_keys = api_keys;
@@ -147,9 +142,6 @@ impl Serves for Server {
     }
     fn stop_accepting(&self) {
         Server::stop_accepting(self);
-    }
-    fn wait_settled(&self, within: Duration) -> bool {
-        Server::wait_settled(self, within)
     }
     fn close(&self) {
         Server::close(self);

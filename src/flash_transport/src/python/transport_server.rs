@@ -1,8 +1,10 @@
 //! `TransportServer`: the Python interface that the servers of every transport share.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -13,12 +15,15 @@ use super::wait::{duration, wait_within, without_gil};
 use crate::link::keys::{ApiKey, ApiKeyError};
 use crate::link::queue::Next;
 use crate::link::server_core::ServerCore;
+use crate::trust::Identity;
 
 /// What a server must implement for the Python interface.
 pub trait Serves: Send + Sync {
     fn core(&self) -> &ServerCore;
     fn stop_accepting(&self);
-    fn wait_settled(&self, within: Duration) -> bool;
+    fn wait_settled(&self, within: Duration) -> bool {
+        self.core().accepted.wait_settled(within)
+    }
     fn close(&self);
     /// Whether it failed and can accept no more requests, although it was not closed.
     fn is_broken(&self) -> bool {
@@ -26,7 +31,7 @@ pub trait Serves: Send + Sync {
     }
 }
 
-/// The base class of `QuicServer` and `LocalServer`.
+/// The base class of `QuicServer`, `WebsocketServer` and `LocalServer`.
 #[pyclass(frozen, subclass, module = "flash_transport")]
 pub struct TransportServer {
     server: Arc<dyn Serves>,
@@ -171,6 +176,24 @@ impl TransportServer {
 /// The keys that a server accepts.
 pub fn accepted_keys(api_keys: Vec<String>) -> Result<Vec<ApiKey>, ApiKeyError> {
     api_keys.into_iter().map(ApiKey::accepted).collect()
+}
+
+/// The server's certificate, from the files that are given; `None` if there are none.
+pub fn identity(
+    certificate_dir: Option<PathBuf>,
+    tls_certificate: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+) -> PyResult<Option<Identity>> {
+    Ok(match (certificate_dir, tls_certificate, tls_key) {
+        (None, None, None) => None,
+        (Some(directory), None, None) => Some(Identity::load_or_create(&directory)?),
+        (None, Some(certificate), Some(key)) => Some(Identity::from_files(&certificate, &key)?),
+        _ => {
+            return Err(PyValueError::new_err(
+                "give certificate_dir, or tls_certificate and tls_key together, or none of them",
+            ))
+        }
+    })
 }
 
 /// The answer to hellos, if the policy is loaded.

@@ -10,12 +10,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::errors::os_error;
-use super::transport_server::{accepted_keys, packed_metadata, Serves, TransportServer};
+use super::transport_server::{accepted_keys, identity, packed_metadata, Serves, TransportServer};
 use super::wait::duration;
 use crate::link::limits::ServerLimits;
 use crate::link::server_core::ServerCore;
 use crate::text::shown;
-use crate::trust::Identity;
 use crate::websocket::server::{
     AskReadiness, Readiness, WebsocketServer as Server, WebsocketServerConfig,
 };
@@ -63,14 +62,7 @@ impl WebsocketServer {
         config.sessions = sessions_socket;
         config.ping_interval = interval("ping_interval", ping_interval)?;
         config.longest_silence = interval("longest_silence", longest_silence)?;
-        config.identity = match (certificate_dir, tls_certificate, tls_key) {
-            (None, None, None) => None,
-            (Some(directory), None, None) => Some(Identity::load_or_create(&directory)?),
-            (None, Some(certificate), Some(key)) => Some(Identity::from_files(&certificate, &key)?),
-            _ => return Err(PyValueError::new_err(
-                "give certificate_dir, or tls_certificate and tls_key together, or none of them",
-            )),
-        };
+        config.identity = identity(certificate_dir, tls_certificate, tls_key)?;
         if let Some(readiness) = readiness {
             config.readiness = ask(readiness);
         }
@@ -121,9 +113,6 @@ impl Serves for Server {
     }
     fn stop_accepting(&self) {
         Server::stop_accepting(self);
-    }
-    fn wait_settled(&self, within: Duration) -> bool {
-        Server::wait_settled(self, within)
     }
     fn close(&self) {
         Server::close(self);

@@ -5,7 +5,11 @@ use std::cell::Cell;
 
 struct Counting;
 
-#[global_allocator]
+#[cfg_attr(not(feature = "python"), global_allocator)]
+#[cfg_attr(
+    feature = "python",
+    allow(dead_code, reason = "the library has one of its own")
+)]
 static ALLOCATOR: Counting = Counting;
 
 thread_local! {

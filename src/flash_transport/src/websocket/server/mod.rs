@@ -25,10 +25,9 @@ use rustls::version::TLS13;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use crate::buffers;
 use crate::link::admission::{Admission, AdmissionControl};
 use crate::link::io_thread;
 use crate::link::keys::ApiKey;
@@ -46,8 +45,6 @@ use shared::{Shared, FLUSH_TIME};
 const BACKLOG: i32 = 128;
 /// How long to pause when the system is short of descriptors.
 const BREATH: Duration = Duration::from_millis(50);
-/// How often buffers that nobody uses go back to the system.
-const TIDY_INTERVAL: Duration = Duration::from_secs(3);
 
 pub struct WebsocketServerConfig {
     /// Where to listen; a port of 0 is chosen by the system, once for all of them.
@@ -247,7 +244,6 @@ async fn serve(shared: Arc<Shared>, listeners: Vec<std::net::TcpListener>) {
     }
     drop(incoming);
     let mut closing = shared.closing.subscribe();
-    let mut tidy = interval(TIDY_INTERVAL);
     let mut number = 0;
     loop {
         tokio::select! {
@@ -263,7 +259,6 @@ async fn serve(shared: Arc<Shared>, listeners: Vec<std::net::TcpListener>) {
                     break;
                 }
             },
-            _ = tidy.tick() => buffers::release_unused(TIDY_INTERVAL),
         }
     }
     drop((arrivals, busy));

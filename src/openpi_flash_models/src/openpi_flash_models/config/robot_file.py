@@ -6,7 +6,9 @@ formula takes a Python file (``ROBOTS`` and ``CONFIGS``, of the same types as ou
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -28,6 +30,9 @@ from openpi_flash_models.robots.robot import Robot
 from openpi_flash_models.robots.robot_input import CameraInput, StateInput
 from openpi_flash_models.transforms.delta import delta_mask
 
+_MOST_NUMBERS = 4096
+"""Of one part of the state, and one run of relative actions: a hand full of touch sensors has
+hundreds."""
 _PROMPT_SLOTS = {"pi0": 48, "pi05": 200, "pi0_fast": 250}
 _added: dict[Path, RobotFile] = {}
 
@@ -175,7 +180,15 @@ class _Reader:
             isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers
         ):
             raise self.fail(place, f"expected {size} numbers, got {_shown(value)}")
-        return np.array(numbers, np.float64)
+        return np.array([self.finite(n, place) for n in numbers], np.float64)
+
+    def finite(self, number: float, place: str) -> float:
+        # float() refuses a whole number beyond its range
+        with contextlib.suppress(OverflowError):
+            value = float(number)
+            if math.isfinite(value):
+                return value
+        raise self.fail(place, f"is {_shown(number)}, expected a finite number")
 
 
 def _robot(reader: _Reader, entry: Any, place: str) -> Robot:
@@ -183,7 +196,8 @@ def _robot(reader: _Reader, entry: Any, place: str) -> Robot:
     known |= {"state_to_model", "actions_to_robot"}
     entry = reader.mapping(entry, place, known)
     name = reader.get(entry, "name", place, str)
-    rate = float(reader.get(entry, "control_hz", place, (int, float)))
+    rate = reader.get(entry, "control_hz", place, (int, float))
+    rate = reader.finite(rate, f"{place}.control_hz")
     if not rate > 0:
         raise reader.fail(f"{place}.control_hz", f"is {rate:g}, expected more than 0")
     cameras = [
@@ -233,8 +247,9 @@ def _state(reader: _Reader, entry: Any, place: str) -> StateInput:
     entry = reader.mapping(entry, place, {field.name for field in fields(StateInput)})
     path = reader.path(entry, place)
     size = reader.get(entry, "size", place, int)
-    if size < 1:
-        raise reader.fail(f"{place}.size", f"is {size}, expected at least 1")
+    if not 1 <= size <= _MOST_NUMBERS:
+        expected = "at least 1" if size < 1 else f"at most {_MOST_NUMBERS}"
+        raise reader.fail(f"{place}.size", f"is {_shown(size)}, expected {expected}")
     values: dict[str, Any] = {
         what: reader.get(entry, what, place, str)
         for what in ("kind", "frame", "rotation")
@@ -322,8 +337,8 @@ def _config(reader: _Reader, entry: Any, place: str, own: Mapping[str, Robot]) -
     if kind == "pi0_fast":
         values.setdefault("action_dim", len(robot.action_names))
     delta = reader.sequence(entry.get("delta", []), f"{place}.delta")
-    if not all(isinstance(run, int) and run for run in delta):
-        raise reader.fail(f"{place}.delta", f"expected counts such as [6, -1], got {delta}")
+    if not all(isinstance(run, int) and 1 <= abs(run) <= _MOST_NUMBERS for run in delta):
+        raise reader.fail(f"{place}.delta", f"expected counts such as [6, -1], got {_shown(delta)}")
     if "cameras" in entry:
         values["cameras"] = tuple(map(str, reader.sequence(entry["cameras"], f"{place}.cameras")))
     try:

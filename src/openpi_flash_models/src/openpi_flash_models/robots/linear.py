@@ -25,10 +25,12 @@ class Linear:
 
     @property
     def inverse(self) -> Linear | None:
-        """The inverse; None if a scale is zero."""
+        """The inverse; None if a scale is zero, or too small to have one in float64."""
         if not self.scale.all():
             return None
-        return Linear(1 / self.scale, -self.offset / self.scale)
+        with np.errstate(over="ignore"):
+            scale, offset = 1 / self.scale, -self.offset / self.scale
+        return Linear(scale, offset) if np.isfinite([scale, offset]).all() else None
 
 
 def scaling(*factors: float) -> tuple[Linear, Linear]:

@@ -8,6 +8,7 @@ without an audience the board costs no memory.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 from collections import OrderedDict
@@ -263,6 +264,7 @@ def _latencies(history: LatencyHistory, now: float) -> dict[str, Any]:
     }
 
 
+@functools.lru_cache(maxsize=MOST_SESSIONS)
 def _id(slot: str, session: str) -> str:
     return hashlib.sha256(f"{slot}\0{session}".encode("utf-8", "replace")).hexdigest()[:16]
 

@@ -139,7 +139,10 @@ class ServerLink:
             return ""
         if way is Way.WEBSOCKET and not getattr(client, "is_encrypted", False):
             return "none: not encrypted, and the server is not authenticated"
-        return warnings or self._verified_by(way)
+        # the transport names what a program passes
+        return warnings.replace("server_fingerprint", "--server-fingerprint") or self._verified_by(
+            way
+        )
 
     def _verified_by(self, way: Way) -> str:
         if self.server_fingerprint is not None:

@@ -151,6 +151,8 @@ class _Events:
     def _tell_all(self) -> None:
         while (event := self._line.get()) is not None:
             event()
+            # it holds answers
+            del event
 
 
 def _make_actor_class() -> type:

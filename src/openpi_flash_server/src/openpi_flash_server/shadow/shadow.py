@@ -179,6 +179,8 @@ class Shadow:
                 self._slot.client_left(_client_of(item))
             else:
                 self._submit(item)
+            # it must not stay until the next one comes
+            del item
 
     def _submit(self, copy: _Copy) -> None:
         work = dataclasses.replace(

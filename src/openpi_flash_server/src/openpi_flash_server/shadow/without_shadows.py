@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from openpi_flash_server.slot.events import Event, SlotEvent
+from openpi_flash_server.slot.events import Event
 from openpi_flash_server.slot.session import ShadowSession
 
 
@@ -12,7 +12,8 @@ def without_shadows(listener: Callable[[Event], None]) -> Callable[[Event], None
     """Keeps the events of copied requests from `listener`: they are no robot's requests."""
 
     def tell(event: Event) -> None:
-        if isinstance(event, SlotEvent) or not isinstance(event.session, ShadowSession):
+        # a slot's own event has no session
+        if not isinstance(getattr(event, "session", None), ShadowSession):
             listener(event)
 
     return tell

@@ -24,14 +24,16 @@ MAX_OBSERVATIONS = 512
 """More do not run faster: a request runs in pieces of a few observations."""
 
 
-def parse_works(message: Any, *, session: str) -> tuple[tuple[Work, ...], bool]:
+def parse_works(
+    message: Any, *, session: str, received_at: float = 0.0
+) -> tuple[tuple[Work, ...], bool]:
     """The works of a decoded message, and whether it holds a batch; see `parse_message`.
 
     Raises:
         ObservationError: names the key, what it holds and what it should hold.
     """
     if not isinstance(message, Mapping) or message.get(KEY) is None:
-        return (parse_message(message, session=session),), False
+        return (parse_message(message, session=session, received_at=received_at),), False
     size = message[KEY]
     if isinstance(size, np.generic):
         size = size.item()
@@ -46,7 +48,10 @@ def parse_works(message: Any, *, session: str) -> tuple[tuple[Work, ...], bool]:
         if key not in _OF_THE_REQUEST and key not in _WITHOUT_EFFECT
     }
     rows = ({key: part[row] for key, part in parts.items()} | whole for row in range(size))
-    works = (parse_message(row, session=session, row=index) for index, row in enumerate(rows))
+    works = (
+        parse_message(row, session=session, row=index, received_at=received_at)
+        for index, row in enumerate(rows)
+    )
     return tuple(works), True
 
 

@@ -9,7 +9,7 @@ Within `lag` the caller is free to choose, for example the earliest deadline.
 from __future__ import annotations
 
 import functools
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 
 Path = tuple[Hashable, ...]
@@ -38,10 +38,11 @@ class FairShare:
             path: who begins.
             waiting: who waits already; their keys, computers and connections had no pause.
         """
-        shared = 0
+        shared, common = 0, path[:1]
         for other in waiting:
-            while shared < len(path) and other[: shared + 1] == path[: shared + 1]:
+            while shared < len(path) and other[: shared + 1] == common:
                 shared += 1
+                common = path[: shared + 1]
         for node, parent in _nodes(path)[shared:]:
             now = self._virtual_time.get(parent, 0.0)
             self._served[node] = max(self._served.get(node, 0.0), now)
@@ -94,18 +95,23 @@ class Draft:
         return self._charged.get(node, self._served.get(node, 0.0))
 
     def _eligible(self, paths: Iterable[Path], depth: int) -> list[Path]:
-        children: dict[Path, list[Path]] = {}
+        children: defaultdict[Hashable, list[Path]] = defaultdict(list)
         for path in paths:
-            children.setdefault(path[: depth + 1], []).append(path)
-        if len(children) == 1:
-            (below,) = children.values()
-            return self._eligible_below(below, depth)
-        service = {node: self._service(node) for node in children}
-        most = min(service.values(), default=0.0) + LAG
+            children[path[depth]].append(path)
+        groups = list(children.values())
+        if len(groups) == 1:
+            return self._eligible_below(groups[0], depth)
+        nodes = [below[0][: depth + 1] for below in groups]
+        # nothing is charged before the first choice, which is mostly the only one
+        if self._charged:
+            services = list(map(self._service, nodes))
+        else:
+            services = [self._served.get(node, 0.0) for node in nodes]
+        most = min(services) + LAG
         found: list[Path] = []
-        for node, below in children.items():
-            if service[node] <= most:
-                found += self._eligible_below(below, depth)
+        for had, below in zip(services, groups, strict=True):
+            if had <= most:
+                found += below if len(below) == 1 else self._eligible_below(below, depth)
         return found
 
     def _eligible_below(self, paths: list[Path], depth: int) -> list[Path]:

@@ -60,7 +60,7 @@ class Intake:
         """
         try:
             message, session_token = split_token(decode())
-            works, is_batch = parse_works(message, session=session)
+            works, is_batch = parse_works(message, session=session, received_at=received_at)
             for work in works:
                 check_request(work, self._limits)
             works = _owned(works, client)

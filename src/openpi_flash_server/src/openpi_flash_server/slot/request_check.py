@@ -55,10 +55,10 @@ class _Check:
         """Checks a value and all in it; returns the pixels of the images up to its end."""
         if isinstance(value, str):
             self._check_length("/".join(path), len(value))
-        elif isinstance(value, np.ndarray | np.generic):
-            characters = value.dtype.itemsize // _CHARACTER_BYTES.get(value.dtype.kind, 1)
-            if value.dtype.kind in _CHARACTER_BYTES:
-                self._check_length("/".join(path), characters)
+        elif isinstance(value, (np.ndarray, np.generic)):
+            bytes_each = _CHARACTER_BYTES.get(value.dtype.kind)
+            if bytes_each is not None:
+                self._check_length("/".join(path), value.dtype.itemsize // bytes_each)
         elif isinstance(value, Mapping):
             if MARK in value:
                 return self._count_pixels(value.get("data"), path, pixels)

@@ -183,7 +183,8 @@ def run_batch(
             answers[index] = images.observation
         else:
             ready.append(index)
-            runnable.append(replace(work, observation=images.observation))
+            has_decoded = images.observation is not work.observation
+            runnable.append(replace(work, observation=images.observation) if has_decoded else work)
     results = _results(handler, runnable, lambda place, part: first(ready[place], part))
     for index, result in zip(ready, results, strict=True):
         answers[index] = _answer(result)

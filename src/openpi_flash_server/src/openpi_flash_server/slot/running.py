@@ -45,7 +45,7 @@ class Running:
 
     def on(self, runner: Runner) -> int:
         """How many batches are under way on `runner`."""
-        return sum(run.runner is runner for run in self._runs)
+        return sum([run.runner is runner for run in self._runs])
 
     def start(self, runner: Runner, pieces: Sequence[Piece[Ticket]], now: float) -> Run:
         """A batch begins."""

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import enum
 import math
+import operator
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -74,6 +75,8 @@ class Schedulable(Protocol):
 
 
 R = TypeVar("R", bound=Schedulable)
+
+_urgency = operator.attrgetter("urgency")
 
 
 class DropReason(enum.Enum):
@@ -134,9 +137,15 @@ class _Waiting(Generic[R]):
     given: int = 0
     held_until: float = -math.inf
     path: Path = field(init=False)
+    deadline: float = field(init=False)
+    # the smallest is first
+    urgency: tuple[bool, float] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.path = (*self.request.owner, self.request.session)
+        request = self.request
+        self.path = (*request.owner, request.session)
+        self.deadline = math.inf if request.deadline is None else request.deadline
+        self.urgency = (not request.is_awaited, self.deadline)
 
     @property
     def left(self) -> int:
@@ -217,12 +226,12 @@ class Scheduler(Generic[R]):
                 return dropped
             del self._waiting[refused.session]
         newcomer = _Waiting(request, now, now, held_until=held_until)
-        if not self._running[request.session]:
-            others = [
+        if request.session not in self._running:
+            others = (
                 waiting.path
                 for waiting in self._waiting.values()
                 if waiting.request.rank == request.rank
-            ]
+            )
             self._shares[request.rank].begins(newcomer.path, others)
         self._waiting[request.session] = newcomer
         return dropped
@@ -247,12 +256,14 @@ class Scheduler(Generic[R]):
         """
         dropped = tuple(self._drop_expired(now))
         self._look_again = None
+        ranks = set()
         for waiting in self._waiting.values():
+            ranks.add(waiting.request.rank)
             if waiting.held_until <= now:
                 waiting.held_until = -math.inf
         if room == 0:
             return Batch((), dropped)
-        for rank in sorted({waiting.request.rank for waiting in self._waiting.values()}):
+        for rank in sorted(ranks):
             plan = self._plan(rank, room, compatible, can_start, now)
             fitting = self._fit(plan, rank, places, now)
             if fitting < plan.size:
@@ -314,15 +325,14 @@ class Scheduler(Generic[R]):
 
     def next_wakeup(self) -> float | None:
         """When to call `next_batch` even if nothing happens; None: not before."""
-        times = [
-            waiting.request.deadline + DEADLINE_GRACE
-            for waiting in self._waiting.values()
-            if waiting.request.deadline is not None
-        ]
-        times += [waiting.held_until for waiting in self._waiting.values() if _is_held(waiting)]
-        if self._look_again is not None:
-            times.append(self._look_again)
-        return min(times, default=None)
+        at = math.inf if self._look_again is None else self._look_again
+        for waiting in self._waiting.values():
+            # most have neither
+            if waiting.deadline != math.inf:
+                at = min(at, waiting.deadline + DEADLINE_GRACE)
+            if waiting.held_until != -math.inf:
+                at = min(at, waiting.held_until)
+        return None if at == math.inf else at
 
     def clear(self) -> list[R]:
         """Takes out everything, in order."""
@@ -343,8 +353,8 @@ class Scheduler(Generic[R]):
             waiting
             for session, waiting in self._waiting.items()
             if waiting.request.rank == rank
-            and not _is_held(waiting)
-            and (waiting.given or not self._running[session])
+            and waiting.held_until == -math.inf
+            and (waiting.given or session not in self._running)
             and (can_start is None or can_start(waiting.request))
         ]
         return self._compose(rank, candidates, room, compatible, now)
@@ -367,10 +377,10 @@ class Scheduler(Generic[R]):
             eligible = draft.eligible([waiting.path for waiting in candidates])
             # `min` takes the first of equals: the one that has waited longest
             best = min(
-                (waiting for waiting in candidates if waiting.path in eligible), key=_urgency
+                [waiting for waiting in candidates if waiting.path in eligible], key=_urgency
             )
             count = min(room - size, best.left)
-            sooner = min(until, _deadline(best))
+            sooner = min(until, best.deadline)
             if not chosen or not in_time or now + self._durations.least(size + count) <= sooner:
                 draft.charge(best.path, count)
                 chosen.append((best, count))
@@ -415,17 +425,15 @@ class Scheduler(Generic[R]):
         A request that had time for two of the batches that the candidates fill is out of time once
         it has none for one, for a smaller batch would cost others more than it saves.
         """
-        earliest = min(map(_deadline, candidates), default=math.inf)
-        if earliest == math.inf:
+        if all(one.deadline == math.inf for one in candidates):
             return candidates
         size = room if len(candidates) >= room else min(room, sum(one.left for one in candidates))
         batch = self._durations.least(size)
         found = []
         for one in candidates:
-            deadline = _deadline(one)
-            is_patient = deadline - one.arrived >= 2 * batch
+            is_patient = one.deadline - one.arrived >= 2 * batch
             needed = batch if is_patient else self._durations.least(one.left)
-            if now + needed <= deadline:
+            if now + needed <= one.deadline:
                 found.append(one)
         return found
 
@@ -487,7 +495,8 @@ class Scheduler(Generic[R]):
         dropped = [
             Dropped(waiting.request, reason)
             for waiting in self._waiting.values()
-            if (reason := _expired(waiting.request, now)) is not None
+            if (waiting.deadline <= now or waiting.request.is_cancelled())
+            and (reason := _expired(waiting.request, now)) is not None
         ]
         for drop in dropped:
             del self._waiting[drop.request.session]
@@ -496,16 +505,6 @@ class Scheduler(Generic[R]):
 
 def _is_held(waiting: _Waiting[R]) -> bool:
     return waiting.held_until > -math.inf
-
-
-def _urgency(waiting: _Waiting[R]) -> tuple[bool, float]:
-    """The smallest is first."""
-    return not waiting.request.is_awaited, _deadline(waiting)
-
-
-def _deadline(waiting: _Waiting[R]) -> float:
-    deadline = waiting.request.deadline
-    return math.inf if deadline is None else deadline
 
 
 def _expired(request: Schedulable, now: float) -> DropReason | None:

@@ -77,6 +77,8 @@ class Slot:
         self._replicated: ReplicatedRunner | None = None
         self._gate: Gate | None = None
         self._runs = Running(give_up_after)
+        # whether images of waiting requests may be decoded before it is their turn
+        self._decodes_ahead = False
         self._sequence = 0
         self._life = Life()
         self._health = Health()
@@ -315,7 +317,7 @@ class Slot:
         self._end_sessions(ended)
         if admission.begin is not None:
             admission.begin()
-        self._advance()
+        self._advance(newcomer=ticket)
 
     def reset(self, session: Session, *, by: Client | None = None) -> Failure | None:
         """Starts `session` anew: drops its waiting request, and its state before its next one.
@@ -408,10 +410,17 @@ class Slot:
             failure = Failure(ErrorCode.INTERNAL if request.sequence else code, reason)
             self._voice.answer(request.number, ticket.session, failure, ticket.respond)
 
-    def _advance(self) -> None:
-        """Starts what can be started, and ends what nobody waits for or what takes too long."""
+    def _advance(self, newcomer: Ticket | None = None) -> None:
+        """Starts what can be started, and ends what nobody waits for or what takes too long.
+
+        Args:
+            newcomer: the request that was queued since the last call, if nothing else has changed.
+        """
         dropped: list[Dropped[Ticket]] = []
         with self._lock:
+            if newcomer is not None and self._only_waits(newcomer):
+                self._set_wakeup()
+                return
             late = self._runs.give_up(self.clock())
             reason = f"the model has not answered for {self._runs.limit:g} s" if late else ""
             given_up = self._give_up(late, reason)
@@ -419,16 +428,19 @@ class Slot:
             absent = None if self._replicated is None else self._replicated.refusal
             unserved = [] if absent is None else self._take_waiting()
             now, runner = self.clock(), self._runner
+            can_start = None if self._replicated is None else self._can_start
             while len(self._scheduler):
                 places = 0 if runner is None else self._free_places(runner)
                 room = runner.max_batch if runner is not None and places else 0
                 batch = self._scheduler.next_batch(
-                    now, room, self._can_share, places=places, can_start=self._can_start
+                    now, room, self._can_share, places=places, can_start=can_start
                 )
                 dropped += batch.dropped
                 if runner is None or not batch.pieces:
                     break
                 self._start(runner, batch.pieces, now)
+                if places == 1:
+                    break
                 now = self.clock()
             if runner is not None:
                 runner.expect(self._upcoming(runner, now))
@@ -444,9 +456,27 @@ class Slot:
         if absent is not None:
             self._refuse(unserved, ErrorCode.NOT_READY, absent)
 
+    def _only_waits(self, newcomer: Ticket) -> bool:
+        """Whether a request that was queued changes nothing but when to look again.
+
+        Where many clients wait, choosing among them for each that comes would cost more than
+        answering them. Those that nobody waits for any more are found when a place is free, or
+        after `_LOOK_S`.
+        """
+        runner = self._runner
+        return (
+            runner is not None
+            and self._replicated is None
+            and not self._free_places(runner)
+            and not newcomer.has_encoded_images
+            and not self._decodes_ahead
+            and self.clock() < self._runs.next_give_up()
+        )
+
     def _upcoming(self, runner: Runner, now: float) -> list[Work]:
         """The works of the next batch, if there are encoded images to decode ahead."""
-        if not any(ticket.has_encoded_images for ticket in self._scheduler.waiting):
+        self._decodes_ahead = any(ticket.has_encoded_images for ticket in self._scheduler.waiting)
+        if not self._decodes_ahead:
             return []
         return [
             work
@@ -555,7 +585,8 @@ class Slot:
         return self._runner.batch_key(one.work) == self._runner.batch_key(other.work)
 
     def _can_start(self, ticket: Ticket) -> bool:
-        return self._replicated is None or self._replicated.can_start(ticket.session)
+        assert self._replicated is not None
+        return self._replicated.can_start(ticket.session)
 
     def _guard_by(self, gate: Gate | None) -> None:
         self._gate = gate

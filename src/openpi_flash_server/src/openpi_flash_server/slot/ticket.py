@@ -76,5 +76,7 @@ class Ticket:
 
     def at_start(self, work: Work, now: float) -> Work:
         """One of `works` with its times as a runner counts them."""
+        if self.deadline is None and work.received_at == self.received_at:
+            return work
         deadline_ms = None if self.deadline is None else (self.deadline - now) * 1000
         return replace(work, deadline_ms=deadline_ms, received_at=self.received_at)

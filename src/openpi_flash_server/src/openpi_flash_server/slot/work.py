@@ -68,7 +68,7 @@ class Work:
         expected_artifact: digest of the only checkpoint that may answer; None for any.
         traceparent: the client's span, as W3C's Trace Context writes it; None if it sent none.
         row: index of the observation in a request with a batch; 0 elsewhere.
-        received_at: when its last byte had come, monotonic s; set for a runner, 0 before.
+        received_at: when its last byte had come, monotonic s; 0: the request's ticket knows.
         first_actions: so many steps are wanted as soon as they are final; None for none.
     """
 
@@ -86,13 +86,14 @@ class Work:
     first_actions: int | None = None
 
 
-def parse_message(message: Any, *, session: str, row: int = 0) -> Work:
+def parse_message(message: Any, *, session: str, row: int = 0, received_at: float = 0.0) -> Work:
     """Parses a decoded message: takes our optional keys out; the rest is the observation.
 
     Args:
         message: what the codec decoded.
         session: the transport's name for the client, used if the message names no session.
         row: index of the observation in its request.
+        received_at: when its last byte had come, monotonic s.
 
     Raises:
         ObservationError: names the key, what it holds and what it should hold.
@@ -118,6 +119,7 @@ def parse_message(message: Any, *, session: str, row: int = 0) -> Work:
         first_actions=_whole_number(observation.pop(FIRST_ACTIONS, None), FIRST_ACTIONS, minimum=1),
         observation=observation,
         row=row,
+        received_at=received_at,
     )
 
 

@@ -75,6 +75,8 @@ class RequestPump:
         try:
             while (request := self._source.next_request()) is not None:
                 self._take_or_fail(request)
+                # its observation must not stay until the next one comes
+                del request
         except FlashTransportError as error:
             log.error(
                 f"{self._link} failed, restart the server",
