@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from openpi_flash_training.evaluation.run import PolicyChoice
+    from openpi_flash_training.evaluation.policy_choice import PolicyChoice
 
 SEED = 7
 EXPERT, SERVED = "the expert", "a served policy"

@@ -181,6 +181,7 @@ def test_every_replica_of_a_ray_cluster_has_a_worker_with_a_gpu():
     config = parse_config('{"action": {"model_config_name": "null"}}', action, source="config.json")
     assert config.action.engine == "ray"
     assert config.action.replicas == WORKERS["replicas"]
+    assert config.action.ray.gpus_per_replica == 1
     assert REPLICA["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert WORKERS["rayStartParams"]["num-gpus"] == "1"
     # the head offers no place: its one container needs none
