@@ -3,8 +3,8 @@
 A policy that computes nothing answers a few clients of another process, over each link, with three
 raw cameras and with a state only. The kernel's books tell the CPU time of the server's threads, so
 that other programs on the machine change little. Threads that run Python take turns, however many
-cores there are: their part alone bounds what one process answers. With Ray installed a row more is
-of a policy in another process (`action.replicas`).
+cores there are: their part alone bounds what one process answers. Where Ray is installed, replicas
+in other processes (`action.replicas`) are measured, too.
 
 usage: python benchmarks/front_process.py [--requests N] [--turns N] [--idle N] [--write PAGE]
 """
@@ -26,8 +26,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-from accounting import cpu_seconds
 from results_page import machine, replace_section
 from served_process import Served, observation, served
 
@@ -35,6 +33,9 @@ from flash_transport import FlashTransportPolicy, PolicyClient, WebsocketPolicy,
 
 CLIENTS = 4
 WARM_UP = 50
+NATIVE = ("flash-", "tokio-", "client.poll", "event_engine", "grpc", "lifeguard", "ray.", "timer")
+"""How threads that run no Python are called."""
+
 LINKS = ("QUIC", "WebSocket", "unix socket")
 NULL: dict[str, Any] = {"model_config_name": "null"}
 REPLICAS: dict[str, Any] = {"engine": "ray", "replicas": 2, **NULL}
@@ -45,7 +46,7 @@ class Cost:
     """CPU time of the server for one request, ms.
 
     Attributes:
-        whole: of all threads, and of child processes that are not replicas.
+        whole: of all threads; other processes, such as replicas, are not counted.
         python: of the threads that run Python.
         size: bytes of a request.
     """
@@ -100,31 +101,36 @@ def cost_rows(
         costs: dict[str, list[Cost]] = {link: [] for link in LINKS}
         for turn in range(turns):
             for link in LINKS if turn % 2 == 0 else reversed(LINKS):
-                before = cpu_seconds(server.pid), python_seconds(server.pid)
+                before = thread_seconds(server.pid)
                 ask(clients[link], requests)
-                whole = cpu_seconds(server.pid) - before[0]
-                python = python_seconds(server.pid) - before[1]
-                costs[link].append(Cost(whole / requests * 1e3, python / requests * 1e3, size))
+                after = thread_seconds(server.pid)
+                whole, python = (
+                    (b - a) / requests * 1e3 for a, b in zip(before, after, strict=True)
+                )
+                costs[link].append(Cost(whole, python, size))
     for link, own in costs.items():
         whole, python = median(c.whole for c in own), median(c.python for c in own)
+        gigabits = f"{size * 8 / whole / 1e6:.1f}" if cameras else "–"
         spread = f"{min(c.whole for c in own):.2f}-{max(c.whole for c in own):.2f}"
         yield (
             f"| {link}, {title} | {size / 1000:.1f} KB | {whole:.2f} ({spread}) | {python:.2f} "
-            f"| {1e3 / whole:.0f} | {size * 8 / whole / 1e6:.2f} | {1e3 / python:.0f} |"
+            f"| {1e3 / whole:.0f} | {gigabits} | {1e3 / python:.0f} |"
         )
 
 
-def python_seconds(pid: int) -> float:
-    """CPU time of the threads that hold Python's lock when they run.
+def thread_seconds(pid: int) -> tuple[float, float]:
+    """CPU time of all threads of a process, and of those that run Python, s.
 
     The transports' threads have names of their own; whatever else runs is Python.
     """
-    total = 0.0
+    whole = python = 0.0
     for task in Path(f"/proc/{pid}/task").iterdir():
+        # a thread may end meanwhile
         with contextlib.suppress(OSError):
-            if not (task / "comm").read_text().startswith(("flash-", "tokio-")):
-                total += int((task / "schedstat").read_text().split()[0]) / 1e9
-    return total
+            used = int((task / "schedstat").read_text().split()[0]) / 1e9
+            whole += used
+            python += used * (not (task / "comm").read_text().startswith(NATIVE))
+    return whole, python
 
 
 @contextlib.contextmanager
@@ -206,16 +212,18 @@ def idle_table(count: int) -> Iterator[str]:
                 policies.append(stack.enter_context(connect(given)))
                 policies[-1].infer(message)
             grown = (resident_kb(server.pid) - memory) / (count - 4)
-            began, before = time.monotonic(), cpu_seconds(server.pid)
+            began, (before, _) = time.monotonic(), thread_seconds(server.pid)
             time.sleep(20)
-            used = (cpu_seconds(server.pid) - before) / (time.monotonic() - began) / count * 1e3
+            used = (
+                (thread_seconds(server.pid)[0] - before) / (time.monotonic() - began) / count * 1e3
+            )
         yield f"| {link} | {grown:.0f} | {used:.3f} |"
 
 
 def resident_kb(pid: int) -> float:
     """Resident set of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return float(np.float64(pages) * 4096 / 1000)
+    return pages * 4096 / 1000
 
 
 if __name__ == "__main__":
