@@ -61,6 +61,16 @@ def test_a_server_that_ends_gets_no_new_robots_and_keeps_its_own(routes):
     assert routes.packet(first(b"another."), ("10.0.0.1", 2000), 1.1) == 1
 
 
+def test_a_handshake_with_a_server_that_went_begins_anew_with_another(routes):
+    """A robot that is sent away connects again before the router knows that the server ends."""
+    assert routes.packet(first(), ROBOT, 0.0) == 0
+    routes.states[0] = ENDING
+    assert [routes.packet(first(), ROBOT, at) for at in (0.3, 0.6)] == [1, 1]
+    # while no other is ready it is left where it is
+    routes.states[1] = ENDING
+    assert routes.packet(first(), ROBOT, 0.9) == 1
+
+
 def test_nobody_is_sent_anywhere_before_a_server_is_ready(routes):
     routes.states = [ENDING, ENDING]
     assert routes.packet(first(), ROBOT, 0.0) is None

@@ -122,14 +122,15 @@ class Routes:
     def _first_flight(self, client: Address, connection_id: bytes, now: float) -> int | None:
         key = (client, connection_id)
         begun = self._first_flights.get(key)
-        if begun is not None:
+        if begun is not None and self.states[begun.server].ready:
             return begun.server
-        if len(self._first_flights) >= MOST_FIRST_FLIGHTS:
+        if begun is None and len(self._first_flights) >= MOST_FIRST_FLIGHTS:
             return None
+        # a server that has gone leaves the handshake unanswered: what is sent again begins it anew
         server = self._choose(client[0], now)
         if server is not None:
             self._first_flights[key] = _Client(server, now)
-        return server
+        return begun.server if server is None and begun is not None else server
 
     def _choose(self, host: str, now: float) -> int | None:
         loads = [state.waiting for state in self.states]
