@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,8 @@ class RayCluster:
         if address == LOCAL:
             # a place for each worker, also on a machine with fewer cores
             options |= {"include_dashboard": False, "num_cpus": max(workers, os.cpu_count() or 1)}
+        elif ":" in address:
+            _check_that_somebody_listens(address)
         # an evaluation calls nobody but the cluster
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
@@ -165,6 +168,15 @@ class _Server:
 
     def stop(self) -> None:
         self._stack.close()
+
+
+def _check_that_somebody_listens(address: str) -> None:
+    """Ray itself waits for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5.0).close()
+    except (OSError, ValueError) as error:
+        raise PolicyFailedError(f"cannot connect to Ray at {address}: {error}") from error
 
 
 def _get(reference: ray.ObjectRef[Any], timeout: float) -> Any:
