@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,11 +58,16 @@ class RayCluster:
         except Exception as error:
             raise PolicyFailedError(f"cannot connect to Ray at {address}: {error}") from error
 
+        # Ray tells of lost workers on stdout, which is for the numbers
+        self._redirected = contextlib.redirect_stdout(sys.stderr)
+
     def __enter__(self) -> RayCluster:
+        self._redirected.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         ray.shutdown()
+        self._redirected.__exit__(None, None, None)
 
     @contextlib.contextmanager
     def serving(
