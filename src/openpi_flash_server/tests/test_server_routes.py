@@ -71,6 +71,17 @@ def test_a_handshake_with_a_server_that_went_begins_anew_with_another(routes):
     assert routes.packet(first(), ROBOT, 0.9) == 1
 
 
+def test_another_server_resets_the_connections_of_one_that_is_gone(routes):
+    assert routes.packet(later(0), ROBOT, 0.0) == 0
+    routes.states[0] = ServerState(gone=True)
+    assert routes.packet(later(0), ROBOT, 0.3) == 1
+    # the robot is counted there once it has connected
+    routes.states[0] = READY
+    assert routes.packet(later(0), ROBOT, 0.6) == 0
+    routes.states = [ServerState(gone=True), ENDING]
+    assert routes.packet(later(0), ROBOT, 0.9) == 0
+
+
 def test_nobody_is_sent_anywhere_before_a_server_is_ready(routes):
     routes.states = [ENDING, ENDING]
     assert routes.packet(first(), ROBOT, 0.0) is None

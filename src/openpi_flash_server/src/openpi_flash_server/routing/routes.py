@@ -36,10 +36,12 @@ class ServerState:
     Attributes:
         ready: it takes new clients.
         waiting: requests that wait their turn there; 0 if that is not known.
+        gone: its port refuses connections, so that no connection to it is left.
     """
 
     ready: bool = False
     waiting: int = 0
+    gone: bool = False
 
 
 @dataclass(slots=True)
@@ -97,6 +99,11 @@ class Routes:
         server = None
         if len(connection_id) == ROUTABLE_LENGTH and connection_id[0] == FIRST_OCTET:
             server = self._ids.get(connection_id[SERVER_ID])
+        if server is not None and self.states[server].gone:
+            # another one with the same certificate resets the connection, so that the client
+            # connects again at once in place of waiting for a silent server
+            other = self._choose(client[0], now)
+            return server if other is None else other
         if server is None and packet[0] & 0x80:
             server = self._first_flight(client, connection_id, now)
         if server is not None:
