@@ -2,6 +2,7 @@
 
 Each turn plays the same starts from the start of its workers to the last result. The expert is
 asked in the worker itself and sees no pictures; a checkpoint is served, and the cameras are drawn.
+Where Ray is installed its workers are measured, too, on a Ray of this machine that has started.
 
 usage: python benchmarks/evaluation_rate.py [--checkpoint DIR] [--write PAGE]
 """
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
+import math
 import os
 import resource
 import statistics
@@ -20,7 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from openpi_flash_training.evaluation.run import PolicyChoice
+    from openpi_flash_training.evaluation.policy_choice import PolicyChoice
+    from openpi_flash_training.evaluation.ray_cluster import RayCluster
 
 SEED = 7
 EXPERT, SERVED = "the expert", "a served policy"
@@ -32,10 +36,11 @@ class Turn:
 
     policy: str
     workers: int
+    is_on_ray: bool
     per_minute: float
     """Episodes, of the wall clock."""
     cpu: float
-    """Seconds of the workers' CPU time per episode; the server's is not counted."""
+    """Seconds of the workers' CPU time per episode; the server's is not counted. NaN on Ray."""
     successes: int
 
 
@@ -51,12 +56,13 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="replace the table in this Markdown file")
     args = parser.parse_args()
     turns: list[Turn] = []
-    with policies(args.checkpoint) as choices:
+    with policies(args.checkpoint) as choices, ray_workers(args.workers) as cluster:
+        kinds: list[tuple[int, RayCluster | None]] = [(1, None), (args.workers, None)]
+        kinds += [] if cluster is None else [(args.workers, cluster)]
         for number in range(args.turns):
-            counts = (1, args.workers)
             for name, choice in choices.items():
-                for workers in counts if number % 2 == 0 else reversed(counts):
-                    turns.append(play(name, choice, args.episodes, workers))
+                for workers, on_ray in kinds if number % 2 == 0 else reversed(kinds):
+                    turns.append(play(name, choice, args.episodes, workers, on_ray))
     text = describe(turns, args.episodes, args.turns)
     print(text)
     if args.write:
@@ -80,16 +86,36 @@ def policies(checkpoint: Path | None) -> Iterator[dict[str, PolicyChoice]]:
         yield {EXPERT: None, SERVED: choice}
 
 
-def play(name: str, choice: PolicyChoice, episodes: int, workers: int) -> Turn:
+@contextlib.contextmanager
+def ray_workers(count: int) -> Iterator[RayCluster | None]:
+    """A Ray of this machine; None where it is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        yield None
+        return
+    from openpi_flash_training.evaluation.ray_cluster import LOCAL, RayCluster
+
+    with RayCluster(LOCAL, count) as cluster:
+        yield cluster
+
+
+def play(
+    name: str, choice: PolicyChoice, episodes: int, workers: int, cluster: RayCluster | None
+) -> Turn:
     """Play `touch` from the first starts."""
     from openpi_flash_training.evaluation.conditions import Conditions, trials
-    from openpi_flash_training.evaluation.run import run_trials
+    from openpi_flash_training.evaluation.run import run_policies
+    from openpi_flash_training.evaluation.worker_processes import WorkerProcesses
 
+    players = WorkerProcesses(workers) if cluster is None else cluster
     before, began = cpu_seconds(), time.monotonic()
-    results = run_trials(choice, trials("touch", episodes, SEED, Conditions()), workers=workers)
-    seconds, cpu = time.monotonic() - began, cpu_seconds() - before
+    (results,) = run_policies(
+        [choice], trials("touch", episodes, SEED, Conditions()), workers=players
+    )
+    seconds, cpu = time.monotonic() - began, (cpu_seconds() - before) / episodes
     done = sum(result.is_success for result in results)
-    return Turn(name, workers, 60 * episodes / seconds, cpu / episodes, done)
+    if cluster is not None:
+        cpu = math.nan
+    return Turn(name, workers, cluster is not None, 60 * episodes / seconds, cpu, done)
 
 
 def cpu_seconds() -> float:
@@ -106,23 +132,28 @@ def describe(turns: list[Turn], episodes: int, count: int) -> str:
         f"{machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {episodes} episodes "
         f"of `touch` a turn, n = {count} turns, interleaved; medians.",
         "",
-        "| policy | workers | episodes per minute | worker CPU s an episode | successes |",
-        "|---|---|---|---|---|",
+        "| policy | workers | episodes per minute | of one worker's | worker CPU s an episode "
+        "| successes |",
+        "|---|---|---|---|---|---|",
     ]
-    for policy, workers in dict.fromkeys(
-        (turn.policy, turn.workers) for turn in sorted(turns, key=_order)
-    ):
-        own = [t for t in turns if (t.policy, t.workers) == (policy, workers)]
+    alone: dict[str, float] = {}
+    for kind in dict.fromkeys(map(_kind, sorted(turns, key=_kind))):
+        own = [turn for turn in turns if _kind(turn) == kind]
+        policy, workers = own[0].policy, f"{own[0].workers}{' on Ray' * own[0].is_on_ray}"
         rate = statistics.median(t.per_minute for t in own)
+        ratio = rate / alone.setdefault(policy, rate)
         cpu = statistics.median(t.cpu for t in own)
+        spent = "–" if math.isnan(cpu) else f"{cpu:.2f}"
         done = sorted({t.successes for t in own})
         said = "-".join(str(n) for n in dict.fromkeys((done[0], done[-1])))
-        lines.append(f"| {policy} | {workers} | {rate:.0f} | {cpu:.2f} | {said} of {episodes} |")
+        lines.append(
+            f"| {policy} | {workers} | {rate:.0f} | {ratio:.2f} | {spent} | {said} of {episodes} |"
+        )
     return "\n".join(lines)
 
 
-def _order(turn: Turn) -> tuple[bool, int]:
-    return turn.policy != EXPERT, turn.workers
+def _kind(turn: Turn) -> tuple[bool, bool, int]:
+    return turn.policy != EXPERT, turn.is_on_ray, turn.workers
 
 
 if __name__ == "__main__":

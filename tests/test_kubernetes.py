@@ -30,6 +30,15 @@ def manifests():
     return found
 
 
+def patches(folder):
+    """The patches of a component by kind and name, in which nothing else is said of an object."""
+    found = {}
+    for patch in yaml.safe_load((folder / "kustomization.yaml").read_text())["patches"]:
+        for one in documents(folder / patch["path"]):
+            found[one["kind"], one["metadata"]["name"]] = one
+    return found
+
+
 DEPLOYMENT = manifests()["Deployment", "openpi-flash"]
 POD = DEPLOYMENT["spec"]["template"]["spec"]
 (SERVER,) = POD["containers"]
@@ -51,6 +60,7 @@ def test_every_file_is_listed_and_every_listed_file_is_there(folder):
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
     listed = set(kustomization.get("resources", []))
     listed |= {patch["path"] for patch in kustomization.get("patches", [])}
+    listed |= set(kustomization.get("configurations", []))
     for generator in kustomization.get("configMapGenerator", []):
         listed |= set(generator["files"])
     assert listed | {"kustomization.yaml"} == {path.name for path in folder.iterdir()}
@@ -138,3 +148,57 @@ def test_the_patch_for_replicas_gives_a_gpu_to_each():
         source="config.json",
     )
     assert config.action.replicas == server["resources"]["limits"]["nvidia.com/gpu"]
+
+
+def test_objects_of_every_component_are_in_the_servers_namespace():
+    for folder in FOLDERS:
+        kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+        assert not kustomization.get("resources") or kustomization["namespace"] == "openpi-flash"
+
+
+RAY = HERE / "ray"
+CLUSTER = manifests()["RayCluster", "openpi-flash"]
+HEAD_POD = CLUSTER["spec"]["headGroupSpec"]["template"]["spec"]
+(HEAD,) = HEAD_POD["containers"]
+(WORKERS,) = CLUSTER["spec"]["workerGroupSpecs"]
+(REPLICA,) = WORKERS["template"]["spec"]["containers"]
+
+
+def test_the_head_of_a_ray_cluster_is_the_server_of_the_deployment():
+    for key in ("startupProbe", "readinessProbe", "livenessProbe", "lifecycle", "securityContext"):
+        assert HEAD[key] == SERVER[key]
+    for key in ("ports", "env", "volumeMounts"):
+        assert [one for one in SERVER[key] if one not in HEAD[key]] == []
+    assert [one for one in POD["volumes"] if one not in HEAD_POD["volumes"]] == []
+    for key in ("terminationGracePeriodSeconds", "securityContext"):
+        assert HEAD_POD[key] == POD[key]
+    assert patches(RAY)["Deployment", "openpi-flash"]["$patch"] == "delete"
+
+
+def test_every_replica_of_a_ray_cluster_has_a_worker_with_a_gpu():
+    values = {one["name"]: one["value"] for one in HEAD["env"] if "value" in one}
+    action = {name: value for name, value in values.items() if name.startswith("OPENPI_ACTION")}
+    config = parse_config('{"action": {"model_config_name": "null"}}', action, source="config.json")
+    assert config.action.engine == "ray"
+    assert config.action.replicas == WORKERS["replicas"]
+    assert config.action.ray.gpus_per_replica == 1
+    assert REPLICA["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert WORKERS["rayStartParams"]["num-gpus"] == "1"
+    # the head offers no place: its one container needs none
+    assert "--num-cpus 0 --num-gpus 0" in HEAD["args"][0]
+    assert f"--port {config.action.ray.address.rpartition(':')[2]} " in HEAD["args"][0]
+
+
+def test_robots_reach_the_head_and_no_worker():
+    head = {"ray.io/cluster": CLUSTER["metadata"]["name"], "ray.io/node-type": "head"}
+    for key, patch in patches(RAY).items():
+        if key[0] == "Service":
+            assert patch["spec"]["selector"] == {"$patch": "replace", **head}
+        if key[0] == "PodDisruptionBudget":
+            assert patch["spec"]["selector"]["matchLabels"] == {"$patch": "replace", **head}
+    assert {kind for kind, _ in patches(RAY)} == {"Deployment", "Service", "PodDisruptionBudget"}
+
+
+def test_a_ray_cluster_has_the_ray_that_the_image_has():
+    lock = (HERE.parent.parent / "uv.lock").read_text()
+    assert f'name = "ray"\nversion = "{CLUSTER["spec"]["rayVersion"]}"' in lock

@@ -38,7 +38,7 @@ types() {
   MYPYPATH=examples:src/openpi_flash_robot:src/openpi_flash_client_node mypy \
     -p flash_transport -p openpi_flash_models -p openpi_flash_server -p openpi_flash_training -p openpi_flash_robot -p openpi_flash_client_node -p sim_robot -p demo &&
     MYPYPATH=examples mypy benchmarks/*.py &&
-    MYPYPATH=scripts mypy -p release &&
+    MYPYPATH=scripts mypy -p release -p infra_checks &&
     MYPYPATH=benchmarks:benchmarks/network mypy benchmarks/network/*.py benchmarks/models/*.py &&
     MYPYPATH=benchmarks:benchmarks/chunk_methods:src/openpi_flash_robot mypy benchmarks/chunk_methods/*.py &&
     # from inside: at the root the folder hides the ROS package `launch`

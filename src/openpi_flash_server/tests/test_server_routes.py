@@ -61,6 +61,27 @@ def test_a_server_that_ends_gets_no_new_robots_and_keeps_its_own(routes):
     assert routes.packet(first(b"another."), ("10.0.0.1", 2000), 1.1) == 1
 
 
+def test_a_handshake_with_a_server_that_went_begins_anew_with_another(routes):
+    """A robot that is sent away connects again before the router knows that the server ends."""
+    assert routes.packet(first(), ROBOT, 0.0) == 0
+    routes.states[0] = ENDING
+    assert [routes.packet(first(), ROBOT, at) for at in (0.3, 0.6)] == [1, 1]
+    # while no other is ready it is left where it is
+    routes.states[1] = ENDING
+    assert routes.packet(first(), ROBOT, 0.9) == 1
+
+
+def test_another_server_resets_the_connections_of_one_that_is_gone(routes):
+    assert routes.packet(later(0), ROBOT, 0.0) == 0
+    routes.states[0] = ServerState(gone=True)
+    assert routes.packet(later(0), ROBOT, 0.3) == 1
+    # the robot is counted there once it has connected
+    routes.states[0] = READY
+    assert routes.packet(later(0), ROBOT, 0.6) == 0
+    routes.states = [ServerState(gone=True), ENDING]
+    assert routes.packet(later(0), ROBOT, 0.9) == 0
+
+
 def test_nobody_is_sent_anywhere_before_a_server_is_ready(routes):
     routes.states = [ENDING, ENDING]
     assert routes.packet(first(), ROBOT, 0.0) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import Future
 from typing import Any
 
 import ray
@@ -23,7 +24,7 @@ class RayConnection:
 
     def __init__(self) -> None:
         self._users = 0
-        self._is_ours = False
+        self._kept: _Kept | None = None
         self._lock = threading.Lock()
 
     def acquire(self, address: str | None) -> None:
@@ -37,17 +38,48 @@ class RayConnection:
         """
         with self._lock:
             if not ray.is_initialized():
-                _connect(address or os.environ.get("RAY_ADDRESS"))
-                self._is_ours = True
+                self._kept = _Kept(address or os.environ.get("RAY_ADDRESS"))
             self._users += 1
 
     def release(self) -> None:
         """Ends one use."""
         with self._lock:
             self._users -= 1
-            if self._users == 0 and self._is_ours:
-                self._is_ours = False
-                ray.shutdown()
+            if self._users == 0 and self._kept is not None:
+                self._kept.end()
+                self._kept = None
+
+
+class _Kept:
+    """A connection that a thread of its own makes, holds and ends.
+
+    Linux ends the processes of a Ray that is started here with the thread that has started them,
+    and a server loads on a thread that ends when all is loaded.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self._made: Future[None] = Future()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(
+            target=self._hold, args=(address,), name="ray-connection", daemon=True
+        )
+        self._thread.start()
+        self._made.result()
+
+    def end(self) -> None:
+        """Disconnects, and ends a Ray that was started here."""
+        self._ended.set()
+        self._thread.join()
+
+    def _hold(self, address: str | None) -> None:
+        try:
+            _connect(address)
+        except ReplicaLost as error:
+            self._made.set_exception(error)
+            return
+        self._made.set_result(None)
+        self._ended.wait()
+        ray.shutdown()
 
 
 def _connect(address: str | None) -> None:

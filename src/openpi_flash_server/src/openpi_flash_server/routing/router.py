@@ -237,23 +237,36 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 def _ask(server: RoutedServer, admin_key: str | None) -> ServerState:
     """Asks a server whether it is ready, and how many requests wait."""
-    if _get(server.host, server.websocket_port, "/healthz", {}) is None:
+    try:
+        healthy = _get(server.host, server.websocket_port, "/healthz", {})
+    except ConnectionRefusedError:
+        return ServerState(gone=True)
+    if healthy is None:
         return ServerState()
     if server.admin_port is None:
         return ServerState(ready=True)
     headers = {} if admin_key is None else {"Authorization": f"Bearer {admin_key}"}
-    text = _get(server.host, server.admin_port, "/metrics", headers)
+    try:
+        text = _get(server.host, server.admin_port, "/metrics", headers)
+    except ConnectionRefusedError:
+        text = None
     found = None if text is None else _WAITING.search(text)
     return ServerState(ready=True, waiting=int(float(found[1])) if found else 0)
 
 
 def _get(host: str, port: int, path: str, headers: dict[str, str]) -> str | None:
-    """A page; None if it is not there or says no."""
+    """A page; None if it is not there or says no.
+
+    Raises:
+        ConnectionRefusedError: nothing listens there.
+    """
     connection = http.client.HTTPConnection(host, port, timeout=ASK_TIMEOUT)
     try:
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         text = answer.read().decode(errors="replace")
+    except ConnectionRefusedError:
+        raise
     except (OSError, http.client.HTTPException):
         return None
     finally:

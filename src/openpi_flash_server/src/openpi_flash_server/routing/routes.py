@@ -36,10 +36,12 @@ class ServerState:
     Attributes:
         ready: it takes new clients.
         waiting: requests that wait their turn there; 0 if that is not known.
+        gone: its port refuses connections, so that no connection to it is left.
     """
 
     ready: bool = False
     waiting: int = 0
+    gone: bool = False
 
 
 @dataclass(slots=True)
@@ -97,6 +99,11 @@ class Routes:
         server = None
         if len(connection_id) == ROUTABLE_LENGTH and connection_id[0] == FIRST_OCTET:
             server = self._ids.get(connection_id[SERVER_ID])
+        if server is not None and self.states[server].gone:
+            # another one with the same certificate resets the connection, so that the client
+            # connects again at once in place of waiting for a silent server
+            other = self._choose(client[0], now)
+            return server if other is None else other
         if server is None and packet[0] & 0x80:
             server = self._first_flight(client, connection_id, now)
         if server is not None:
@@ -122,14 +129,15 @@ class Routes:
     def _first_flight(self, client: Address, connection_id: bytes, now: float) -> int | None:
         key = (client, connection_id)
         begun = self._first_flights.get(key)
-        if begun is not None:
+        if begun is not None and self.states[begun.server].ready:
             return begun.server
-        if len(self._first_flights) >= MOST_FIRST_FLIGHTS:
+        if begun is None and len(self._first_flights) >= MOST_FIRST_FLIGHTS:
             return None
+        # a server that has gone leaves the handshake unanswered: what is sent again begins it anew
         server = self._choose(client[0], now)
         if server is not None:
             self._first_flights[key] = _Client(server, now)
-        return server
+        return begun.server if server is None and begun is not None else server
 
     def _choose(self, host: str, now: float) -> int | None:
         loads = [state.waiting for state in self.states]

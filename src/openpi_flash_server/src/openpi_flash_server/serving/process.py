@@ -34,6 +34,8 @@ class _Stop:
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame
+        # Ray's own handler, which ran before this one, would abort the process after 3 s
+        signal.alarm(0)
         meaning = self._signals.received(time.monotonic())
         if meaning is Meaning.END_NOW:
             # without the log: the interrupted code may hold its lock

@@ -17,8 +17,9 @@ import typer
 
 if TYPE_CHECKING:
     from openpi_flash_training.evaluation.conditions import Conditions, Trial
-    from openpi_flash_training.evaluation.measures import Cell
-    from openpi_flash_training.evaluation.run import PolicyChoice
+    from openpi_flash_training.evaluation.policy_choice import PolicyChoice
+    from openpi_flash_training.evaluation.ray_cluster import RayCluster
+    from openpi_flash_training.evaluation.run import Workers
     from openpi_flash_training.evaluation.trial_result import TrialResult
 
 GRID_DELAYS, GRID_LOSSES, GRID_HELD = "0,50,150,300", "0,0.1", "0,0.2"
@@ -52,8 +53,20 @@ def evaluate(
     episodes: Annotated[int, typer.Option(min=1, help="Of each task and condition.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Of the starts.")] = 7,
     workers: Annotated[int, typer.Option(min=1, help="Processes that play episodes.")] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Play and serve on a cluster of Ray: HOST:PORT of its head, auto for the one of "
+            "this machine, or local to start one here.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
     server: Annotated[
-        str | None, typer.Option(help="A server that runs, HOST or HOST:PORT.", metavar="HOST:PORT")
+        list[str] | None,
+        typer.Option(
+            help="A server that runs, HOST or HOST:PORT; several, each a policy of its own.",
+            metavar="HOST:PORT",
+        ),
     ] = None,
     transport: Annotated[Transport, typer.Option(help="Of --server.")] = Transport.AUTO,
     api_key_file: Annotated[Path | None, typer.Option(help="Holds the key of --server.")] = None,
@@ -61,7 +74,10 @@ def evaluate(
         str | None, typer.Option(help="Of the certificate of --server.")
     ] = None,
     checkpoint: Annotated[
-        str | None, typer.Option(help="Serve this checkpoint here, a directory or a URL.")
+        list[str] | None,
+        typer.Option(
+            help="Serve this checkpoint here, a directory or a URL; several in one table."
+        ),
     ] = None,
     policy: Annotated[
         str | None,
@@ -149,14 +165,18 @@ def evaluate(
 
     Episodes are played in simulated time: network and policy take the time that the options say,
     whatever this machine needs. With --through ros time and network are real. Without --server the
-    policy is served here for as long as it is measured.
+    policy is served here for as long as it is measured. --server and --checkpoint may be given
+    several times: every policy plays the same episodes.
     """
+    from openpi_flash_training.commands.eval_cells import cells_of, check_gate, print_cells
     from openpi_flash_training.commands.progress import frame_progress
     from openpi_flash_training.commands.simulation_errors import one_line_errors
-    from openpi_flash_training.evaluation.run import name_of, run_trials
+    from openpi_flash_training.evaluation.policy_choice import name_of
+    from openpi_flash_training.evaluation.run import run_policies
     from openpi_flash_training.evaluation.task_facts import ALOHA_TRANSFER_CUBE, TASK_FACTS
 
     tasks = _words(task, "--task", TASK_FACTS)
+    servers, checkpoints = (list(dict.fromkeys(given or ())) for given in (server, checkpoint))
     is_aloha = ALOHA_TRANSFER_CUBE in tasks
     only_ours = {
         "--policy expert": policy == "expert",
@@ -167,33 +187,39 @@ def evaluate(
     }
     if through is Through.ROS:
         simulated = {"--delay": delay, "--loss": loss, "--held": held, "--record": record}
-        given = [name for name, value in simulated.items() if value is not None]
-        given += ["--grid"] if grid else []
-        given += ["--workers"] if workers > 1 else []
-        if given:
-            raise typer.BadParameter(f"{', '.join(given)}: not with --through ros")
-    link: dict[str, Any] = {}
-    if api_key_file is not None:
-        link["api_key_file"] = str(api_key_file)
-    if server_fingerprint is not None:
-        link["server_fingerprint"] = server_fingerprint
+        _refuse(
+            {name: value is not None for name, value in simulated.items()}
+            | {"--grid": grid, "--workers": workers > 1, "--ray": ray is not None},
+            "not with --through ros",
+        )
+    if len(servers or checkpoints) > 1:
+        of_one = {"--report": report, "--record": record, "--dataset": dataset}
+        _refuse(
+            {name: value is not None for name, value in of_one.items()}
+            | {"--through ros": through is Through.ROS},
+            "with one policy only",
+        )
+    given = {"api_key_file": api_key_file, "server_fingerprint": server_fingerprint}
+    link = {name: str(value) for name, value in given.items() if value is not None}
     with one_line_errors(), contextlib.ExitStack() as stack:
         if is_aloha:
             _check_aloha(tasks, only_ours)
-        choice = stack.enter_context(
-            _policy(
-                server,
+        at = _workers(stack, ray, workers)
+        choices = stack.enter_context(
+            _policies(
+                servers,
                 transport.value,
                 link,
                 policy,
-                checkpoint=checkpoint,
+                checkpoints=checkpoints,
                 planner=planner,
                 robot_file=robot_file,
                 is_aloha=is_aloha,
+                cluster=at if ray is not None else None,
             )
         )
         if dataset is not None:
-            _open_loop(choice, dataset, episodes, report, as_json=as_json)
+            _open_loop(choices[0], dataset, episodes, report, as_json=as_json)
             return
         all_conditions = _conditions(
             (method, delay, loss, held),
@@ -202,7 +228,10 @@ def evaluate(
             execution_s=execution_s,
             is_real=through is Through.ROS,
         )
-        name = name_of(choice, tasks[0])
+        names = [name_of(choice, tasks[0]) for choice in choices]
+        if len(names) > 1:
+            # two checkpoints of one config may have the same name: what was asked for tells them
+            names = servers or checkpoints
         trials = _trials(
             tasks,
             episodes,
@@ -212,58 +241,82 @@ def evaluate(
             filmed=films if report is not None else 0,
             is_recorded=record is not None,
         )
-        with frame_progress("episodes", len(trials)) as progress:
+        with frame_progress("episodes", len(trials) * len(choices)) as progress:
             if through is Through.ROS:
                 from openpi_flash_training.through_ros.run import run_trials_through_ros
 
-                results = run_trials_through_ros(
-                    choice, trials, control_hz=control_hz, speed=speed, progress=progress
-                )
+                (choice,) = choices
+                rate = {"control_hz": control_hz, "speed": speed}
+                results = [run_trials_through_ros(choice, trials, progress=progress, **rate)]
             else:
-                results = run_trials(choice, trials, workers=workers, progress=progress)
+                results = run_policies(choices, trials, workers=at, progress=progress)
         if record is not None:
-            _record(record, results)
-    cells = _cells(results)
-    _print(name, seed, cells, as_json=as_json)
+            _record(record, results[0])
+    cells = {name: cells_of(own) for name, own in zip(names, results, strict=True)}
+    print_cells(seed, cells, as_json=as_json)
     if report is not None:
         from openpi_flash_training.evaluation.report import report as whole_report
 
-        report.write_text(whole_report(name, _command(), cells, results), encoding="utf-8")
+        (name,) = names
+        page = whole_report(name, _command(), cells[name], results[0])
+        report.write_text(page, encoding="utf-8")
     if at_least is not None:
-        _gate(cells, at_least)
+        check_gate(cells, at_least)
+
+
+def _workers(stack: contextlib.ExitStack, address: str | None, count: int) -> Workers | RayCluster:
+    """Where episodes are played, until the stack is closed."""
+    if address is None:
+        from openpi_flash_training.evaluation.worker_processes import WorkerProcesses
+
+        return WorkerProcesses(count)
+    try:
+        from openpi_flash_training.evaluation.ray_cluster import RayCluster
+    except ImportError:
+        raise typer.BadParameter(
+            "--ray needs Ray: pip install 'openpi_flash_training[ray]'"
+        ) from None
+    return stack.enter_context(RayCluster(address, count))
 
 
 @contextlib.contextmanager
-def _policy(
-    server: str | None,
+def _policies(
+    servers: Sequence[str],
     transport: str,
     link: dict[str, Any],
     policy: str | None,
     *,
-    checkpoint: str | None,
+    checkpoints: Sequence[str],
     planner: str | None,
     robot_file: Path | None,
     is_aloha: bool,
-) -> Iterator[PolicyChoice]:
+    cluster: Any = None,
+) -> Iterator[list[PolicyChoice]]:
+    """What is measured; served as long as the context lasts, on the cluster if there is one."""
+    from openpi_flash_training.evaluation import server_process
     from openpi_flash_training.evaluation.served_policy import ServerChoice
-    from openpi_flash_training.evaluation.server_process import serving
     from sim_robot.shipped_policy import CONFIG, ROBOT_FILE, shipped_policy
 
-    if planner is not None and checkpoint is None:
+    serving = server_process.serving if cluster is None else cluster.serving
+    if planner is not None and not checkpoints:
         raise typer.BadParameter("--planner needs --checkpoint, the policy beside it")
-    if server is not None:
-        yield ServerChoice(server, transport, link)
+    if servers:
+        yield [ServerChoice(server, transport, link) for server in servers]
     elif policy == "expert":
-        yield None
-    elif checkpoint is not None or (policy or "").startswith("python:"):
+        yield [None]
+    elif checkpoints or (policy or "").startswith("python:"):
         config = policy or ("pi0_aloha_sim" if is_aloha else "pi05_sim_arm")
-        with serving(config, checkpoint, planner=planner, robot_file=robot_file) as choice:
-            yield choice
+        with contextlib.ExitStack() as stack:
+            wanted: Sequence[str | None] = checkpoints or [None]
+            yield [
+                stack.enter_context(serving(config, one, planner=planner, robot_file=robot_file))
+                for one in wanted
+            ]
     elif policy is None and not is_aloha and (shipped := shipped_policy()) is not None:
         beside = None if shipped.planner is None else str(shipped.planner)
         action = str(shipped.action)
         with serving(CONFIG, action, planner=beside, robot_file=ROBOT_FILE) as choice:
-            yield choice
+            yield [choice]
     else:
         raise typer.BadParameter(
             "name what to measure: --server HOST:PORT, --checkpoint DIR, --policy "
@@ -281,10 +334,15 @@ def _check_aloha(tasks: Sequence[str], refused: Mapping[str, bool]) -> None:
 
     if len(set(tasks)) > 1:
         raise typer.BadParameter(f"--task: {', '.join(tasks)} cannot be measured in one run")
-    given = [option for option, is_given in refused.items() if is_given]
-    if given:
-        raise typer.BadParameter(f"{', '.join(given)}: not with --task {tasks[0]}")
+    _refuse(refused, f"not with --task {tasks[0]}")
     check_installed()
+
+
+def _refuse(options: Mapping[str, bool], why: str) -> None:
+    """Refuses those of the options that are given."""
+    given = [option for option, is_given in options.items() if is_given]
+    if given:
+        raise typer.BadParameter(f"{', '.join(given)}: {why}")
 
 
 def _conditions(
@@ -351,41 +409,6 @@ def _record(folder: Path, results: Sequence[TrialResult]) -> None:
         if result.frames is not None:
             recorder.add(result.frames, result.outcome, method=result.trial.conditions.method)
     recorder.close()
-
-
-def _cells(results: Sequence[TrialResult]) -> list[Cell]:
-    from openpi_flash_training.evaluation.measures import cell_of
-
-    groups: dict[tuple[str, Conditions, bool], list[TrialResult]] = {}
-    for result in results:
-        trial = result.trial
-        groups.setdefault((trial.task, trial.conditions, trial.is_swapped), []).append(result)
-    return [cell_of(group) for group in groups.values()]
-
-
-def _print(name: str, seed: int, cells: Sequence[Cell], *, as_json: bool) -> None:
-    from openpi_flash_training.evaluation.measures import as_json as cell_as_json
-    from openpi_flash_training.evaluation.text_table import details, table
-
-    if as_json:
-        found = {"policy": name, "seed": seed, "cells": [cell_as_json(cell) for cell in cells]}
-        typer.echo(json.dumps(found, indent=2))
-        return
-    for line in table(cells):
-        typer.echo(line)
-    if len(cells) <= 4:
-        for cell in cells:
-            typer.echo("")
-            typer.echo(f"{cell.task}, {'swapped' if cell.is_swapped else 'plain'} prompts")
-            for line in details(cell):
-                typer.echo(line)
-
-
-def _gate(cells: Sequence[Cell], at_least: float) -> None:
-    worst = min((cell for cell in cells if not cell.is_swapped), key=lambda c: c.success.value)
-    if worst.success.value < at_least:
-        typer.echo(f"error: {worst.task}: {worst.success} is below {at_least:g}", err=True)
-        raise typer.Exit(1)
 
 
 def _open_loop(

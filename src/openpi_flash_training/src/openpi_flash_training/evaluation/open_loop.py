@@ -18,8 +18,8 @@ from openpi_flash_training.demonstrations.columns import ACTION, CHUNKS, STATE, 
 from openpi_flash_training.episodes.error import DataError
 from openpi_flash_training.evaluation.plots import errors_png
 from openpi_flash_training.evaluation.policy import Query
+from openpi_flash_training.evaluation.policy_choice import PolicyChoice, open_choice
 from openpi_flash_training.evaluation.report import Section, image, page, table
-from openpi_flash_training.evaluation.run import PolicyChoice, open_choice
 from sim_robot.robot import CAMERAS, CUBES, JOINTS
 from sim_robot.scene_state import SceneState
 from sim_robot.tasks import TASKS

@@ -27,6 +27,8 @@ def serving(
     planner: str | None = None,
     robot_file: Path | None = None,
     ready_s: float = 300.0,
+    host: str = "127.0.0.1",
+    key: str = "",
 ) -> Iterator[ServerChoice]:
     """Serve a policy on free ports of this machine, over QUIC, which passes on new episodes.
 
@@ -37,26 +39,36 @@ def serving(
             there is none.
         robot_file: defines the config or its robot; None: they are ours.
         ready_s: how long loading may take.
+        host: address of this machine at which it is reached.
+        key: API key that it asks for; empty: it asks for none.
 
     Raises:
         PolicyFailedError: the server did not become ready; the message has the end of its log.
     """
     with tempfile.TemporaryDirectory(prefix="openpi-flash-eval-") as folder:
-        websocket, quic = _free_port(socket.SOCK_STREAM), _free_port(socket.SOCK_DGRAM)
+        websocket, quic = _free_port(host, socket.SOCK_STREAM), _free_port(host, socket.SOCK_DGRAM)
         action: dict[str, Any] = {"model_config_name": policy_config}
         if checkpoint is not None:
             action["checkpoint_dir"] = checkpoint
         settings: dict[str, Any] = {
-            "host": "127.0.0.1",
+            "host": host,
             "state_dir": str(Path(folder) / "state"),
             "admin": {"enabled": False},
             "action": action,
             "action_transport": {"websocket_port": websocket, "quic_port": quic},
         }
+        if key:
+            keys = Path(folder) / "api_keys"
+            keys.touch(mode=0o600)
+            keys.write_text(key + "\n")
+            settings["api_key_file"] = str(keys)
         if planner is not None:
             settings["planner"] = {"checkpoint_dir": planner, "action_prompt_template": "{task}"}
-            ports = {"websocket_port": _free_port(socket.SOCK_STREAM)}
-            settings["planner_transport"] = {**ports, "quic_port": _free_port(socket.SOCK_DGRAM)}
+            ports = {"websocket_port": _free_port(host, socket.SOCK_STREAM)}
+            settings["planner_transport"] = {
+                **ports,
+                "quic_port": _free_port(host, socket.SOCK_DGRAM),
+            }
         if robot_file is not None:
             settings["robot_files"] = [str(robot_file.absolute())]
         config = Path(folder) / "server.json"
@@ -66,10 +78,10 @@ def serving(
         with ChildProcess("the policy server", command, log) as process:
             trusted = CERTIFICATE.search(process.wait_for(READY, ready_s))
             link = {"server_fingerprint": trusted[1]} if trusted else {}
-            yield ServerChoice(f"127.0.0.1:{quic}", "quic", link)
+            yield ServerChoice(f"{host}:{quic}", "quic", link, key=key)
 
 
-def _free_port(kind: socket.SocketKind) -> int:
+def _free_port(host: str, kind: socket.SocketKind) -> int:
     with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])

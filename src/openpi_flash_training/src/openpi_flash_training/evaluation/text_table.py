@@ -23,16 +23,24 @@ _COLUMNS = (
 )
 
 
-def table(cells: Sequence[Cell]) -> list[str]:
-    """One line for each cell below a line of titles; jerk in rad/s^3."""
+def table(cells: Sequence[Cell], policies: Sequence[str] = ()) -> list[str]:
+    """One line for each cell below a line of titles; jerk in rad/s^3.
+
+    Args:
+        cells: at least one.
+        policies: the name of each cell's policy, for a first column; empty: there is none.
+    """
     # a name that is longer than the usual ones makes the column wider
     first = max(_COLUMNS[0][1], *(len(cell.task) + 1 for cell in cells))
-    columns = ((_COLUMNS[0][0], first), *_COLUMNS[1:])
+    columns = [(_COLUMNS[0][0], first), *_COLUMNS[1:]]
+    if policies:
+        columns.insert(0, ("policy", max(7, *(len(name) + 1 for name in policies))))
     lines = ["".join(_padded(title, width) for title, width in columns).rstrip()]
-    for cell in cells:
+    for index, cell in enumerate(cells):
         given = cell.conditions
         network = (given.delay_ms, given.loss, given.held)
         values = (
+            *policies[index : index + 1],
             cell.task,
             "swapped" if cell.is_swapped else "plain",
             given.method,

@@ -16,7 +16,7 @@ from openpi_flash_training.evaluation.child_process import ChildProcess
 from openpi_flash_training.evaluation.conditions import Trial
 from openpi_flash_training.evaluation.film import EpisodeCamera
 from openpi_flash_training.evaluation.policy import PolicyFailedError
-from openpi_flash_training.evaluation.run import PolicyChoice, open_choice
+from openpi_flash_training.evaluation.policy_choice import PolicyChoice, open_choice
 from openpi_flash_training.evaluation.trial_result import TrialResult
 from openpi_flash_training.through_ros.expert_server import ExpertServer
 from openpi_flash_training.through_ros.node_parameters import method_parameters, node_parameters

@@ -1,0 +1,1 @@
+"""Checks of infra/ that `scripts/test-infra` runs, with schemas from package registries."""
