@@ -153,6 +153,24 @@ def start_set_up(checkout, body):
     )
 
 
+def test_the_environment_keeps_the_python_that_it_was_made_with(checkout, tmp_path):
+    # uv makes the environment anew for another one, under the feet of what runs in it
+    own = tmp_path / "python3.12"
+    own.write_text("#!/bin/sh\necho its own\n")
+    own.chmod(0o755)
+    (checkout / ".venv").mkdir()
+    (checkout / ".venv/pyvenv.cfg").write_text(f"home = {tmp_path}\nversion_info = 3.12.7\n")
+    program = "set -u; source scripts/lib/setup.sh; python_at_least_311() { :; }; find_python; "
+    done = subprocess.run(
+        ["bash", "-c", program + 'echo "$PYTHON"'],
+        cwd=checkout,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "its own\n"
+
+
 def test_a_second_set_up_waits_for_the_first_and_says_so(checkout):
     first = start_set_up(checkout, "echo first begins; read -r; touch first_is_done")
     assert first.stdout.readline() == "first begins\n"

@@ -41,7 +41,7 @@ logged() {
 # fingerprint PATH...: one hash over the files that git knows or would add under the paths.
 fingerprint() {
   (cd "$ROOT" && { git ls-files -z --cached --others --exclude-standard -- "$@" 2>/dev/null | sort -zu |
-    xargs -0 -r sha256sum -- 2>/dev/null; python3 --version; } | sha256sum | cut -d' ' -f1)
+    xargs -0 -r sha256sum -- 2>/dev/null; echo "${PYTHON-}"; "${PYTHON-python3}" --version; } | sha256sum | cut -d' ' -f1)
 }
 
 # The mark of a finished step lies in the folder that the step makes, and goes when that goes.
@@ -78,8 +78,12 @@ python_at_least_311() {
 }
 
 find_python() {
-  local candidate
-  for candidate in python3.11 python3.12 python3.13 python3; do
+  local candidate config=$ROOT/.venv/pyvenv.cfg own=
+  # the environment's own first: for another one, which PATH may have today, uv makes the environment anew
+  if [ -f "$config" ]; then
+    own=$(sed -n 's/^home = //p' "$config")/python$(sed -n 's/^version_info = \([0-9]*\.[0-9]*\).*/\1/p' "$config")
+  fi
+  for candidate in $own python3.11 python3.12 python3.13 python3; do
     if command -v "$candidate" >/dev/null && python_at_least_311 "$candidate"; then
       PYTHON=$("$candidate" -c 'import sys; print(sys.executable)')
       return

@@ -118,3 +118,18 @@ def test_a_server_that_says_nothing_of_itself_is_described_by_its_keys():
     assert list(describe({"reset_pose": [0]})) == [
         ("metadata", "names no model; its keys: reset_pose")
     ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--relay", "127.0.0.1"), "relay_token_file"),
+        (("--relay-token-file", "/nowhere/token"), "relay"),
+        (("--relay", "127.0.0.1", "--transport", "websocket"), "--relay: a relay carries QUIC"),
+    ],
+)
+def test_a_relay_that_cannot_be_used_is_a_matter_of_the_command_line(arguments, problem):
+    result = ping("lab1", *arguments)
+    assert result.exit_code == 2
+    assert result.output.startswith("error: ")
+    assert problem in result.output

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from server_fakes import WAIT
 from server_process import Process
+from typer.testing import CliRunner
 
 from flash_transport import FlashTransportPolicy
+from openpi_flash_server.cli import app
 
 ROOT = Path(__file__).parents[3]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -65,6 +67,17 @@ def test_a_client_finds_the_server_by_its_name_and_the_log_says_where(start, rel
     assert any(f"{token_file} has mode 0644" in line for line in server.lines)
     with FlashTransportPolicy("lab1", **relay, connect_timeout=WAIT) as policy:
         assert "actions" in policy.infer({}, timeout=WAIT)
+
+
+def test_ping_reaches_a_server_at_its_relay(start, relay):
+    where = {"address": relay["relay"], "name": "lab1"}
+    server = start(where | {"token_file": str(relay["relay_token_file"])})
+    server.wait_for("registered as lab1")
+    options = ["--relay", relay["relay"], "--relay-token-file", str(relay["relay_token_file"])]
+    result = CliRunner().invoke(app, ["ping", "lab1", *options, "--timeout", str(WAIT)])
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("QUIC            connected in ")
+    assert "5 answered" in result.output
 
 
 def test_a_token_file_that_is_wrong_is_named_at_the_start(start, tmp_path):

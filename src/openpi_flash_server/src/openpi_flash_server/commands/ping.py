@@ -16,6 +16,8 @@ from openpi_flash_server.commands.server_link import (
     EXIT_FAILED,
     ApiKeyFile,
     KnownServers,
+    Relay,
+    RelayTokenFile,
     ServerFingerprint,
     ServerLink,
     TransportWarnings,
@@ -44,7 +46,8 @@ def ping(
     host: Annotated[
         str,
         typer.Argument(
-            help="Name or address, as in 10.0.0.5 or [::1]:5555; unix:PATH for a local socket.",
+            help="Name or address, as in 10.0.0.5 or [::1]:5555; unix:PATH for a local socket; "
+            "with --relay its name there.",
             show_default=False,
         ),
     ],
@@ -58,6 +61,8 @@ def ping(
     api_key_file: ApiKeyFile = None,
     server_fingerprint: ServerFingerprint = None,
     known_servers: KnownServers = None,
+    relay: Relay = None,
+    relay_token_file: RelayTokenFile = None,
     robot: Robot = None,
     robot_file: RobotFiles = None,
     timeout: Annotated[float, typer.Option(help="Seconds for connecting, and for each call.")] = 5,
@@ -69,12 +74,25 @@ def ping(
     """
     api_key = api_key_of(api_key_file)
     add_robot_files(robot_file)
-    link = ServerLink(host, port, api_key, server_fingerprint, known_servers, timeout)
+    link = ServerLink(
+        host,
+        port,
+        api_key,
+        server_fingerprint,
+        known_servers,
+        timeout,
+        relay=relay,
+        relay_token_file=relay_token_file,
+    )
+    if relay is not None and transport is Transport.WEBSOCKET:
+        end_with_usage("--relay: a relay carries QUIC, not WebSocket; leave --transport out")
     is_local = host.startswith("unix:")
     ways = []
     if transport is not Transport.WEBSOCKET:
         ways.append(Way.UNIX if is_local else Way.QUIC)
-    if transport is Transport.WEBSOCKET or (transport is Transport.AUTO and not is_local):
+    if transport is Transport.WEBSOCKET or (
+        transport is Transport.AUTO and not is_local and relay is None
+    ):
         ways.append(Way.WEBSOCKET)
     is_choice = len(ways) > 1
     if not any(

@@ -38,6 +38,18 @@ KnownServers = Annotated[
 ]
 
 
+Relay = Annotated[
+    str | None,
+    typer.Option(
+        help="HOST or HOST:PORT of a relay, at which the server has its argument as name.",
+        metavar="<address>",
+    ),
+]
+RelayTokenFile = Annotated[
+    Path | None, typer.Option(help="A file with the relay's token for it.", metavar="<path>")
+]
+
+
 class Way(enum.StrEnum):
     """A transport, as people call it."""
 
@@ -57,6 +69,8 @@ class ServerLink:
         server_fingerprint: of its certificate.
         known_servers: file of fingerprints.
         connect_timeout: for connecting, and for a server that is not ready, s.
+        relay: at which `host` is the server's name, over QUIC.
+        relay_token_file: holds the relay's token for that name.
     """
 
     host: str
@@ -65,6 +79,8 @@ class ServerLink:
     server_fingerprint: str | None = None
     known_servers: Path | None = None
     connect_timeout: float = 5.0
+    relay: str | None = None
+    relay_token_file: Path | None = None
 
     def connect(self, way: Way) -> PolicyClient:
         """A client of its own session, over this transport.
@@ -96,6 +112,8 @@ class ServerLink:
             known_servers=self.known_servers,
             connect_timeout=self.connect_timeout,
             open_loop_horizon=0,
+            relay=self.relay,
+            relay_token_file=self.relay_token_file,
         )
 
     def fall_back(self) -> PolicyClient:
