@@ -43,6 +43,7 @@ def test_what_fits_is_the_sum_of_its_parts():
     head, rows = table("What fits where")
     models = {"pi0.5": [MODELS["pi05"]], "planner": [PLANNER]}
     models["pi0.5 and planner"] = models["pi0.5"] + models["planner"]
+    models["both of one checkpoint"] = models["pi0.5"]
     assert len(rows) == 2 * len(models)
     for name, dtype, weights, calls, needed, *verdicts in rows:
         size = sum(part.gigabytes(dtype.split(",")[0]) for part in models[name])
