@@ -14,6 +14,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent.parent / "src"
 
 MAY_USE: dict[str, set[str]] = {
+    "large_blocks": set(),
     "buffers": set(),
     "text": set(),
     "codec": {"buffers", "text"},
