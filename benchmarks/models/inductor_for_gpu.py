@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -39,21 +38,10 @@ _ATTENTION = "scaled_dot_product"
 _NOTHING_RUNS = frozenset({"empty", "empty_like", "empty_strided", "detach", "_unsafe_view"})
 
 
-@dataclass(frozen=True)
-class Launches:
-    """What one function launches.
-
-    Attributes:
-        kernels: in order.
-        code: that Inductor generated.
-    """
-
-    kernels: tuple[Kernel, ...]
-    code: str
-
-
-def launches(function: Callable[..., Any], given: Sequence[Any], target: Target) -> Launches:
-    """What a function launches if it is compiled for a GPU.
+def launches(
+    function: Callable[..., Any], given: Sequence[Any], target: Target
+) -> tuple[Kernel, ...]:
+    """The kernels of a function that is compiled for a GPU, in order.
 
     Args:
         function: of tensors, modules, and tuples of them.
@@ -78,7 +66,7 @@ def launches(function: Callable[..., Any], given: Sequence[Any], target: Target)
         with _pretended(target), torch.no_grad():
             compile_fx.compile_fx(graph, tensors, inner_compile=_generate)
     except _Generated as done:
-        return done.launches
+        return done.kernels
     raise RuntimeError(f"Inductor generated nothing for {function}")
 
 
@@ -111,9 +99,9 @@ class EagerKernels(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
 class _Generated(BaseException):  # Inductor wraps each Exception
     """Ends a compilation before its code would be loaded onto a GPU."""
 
-    def __init__(self, found: Launches) -> None:
+    def __init__(self, kernels: tuple[Kernel, ...]) -> None:
         super().__init__()
-        self.launches = found
+        self.kernels = kernels
 
 
 def _generate(graph: GraphModule, inputs: Sequence[Tensor], **options: Any) -> Any:
@@ -129,9 +117,8 @@ def _generate(graph: GraphModule, inputs: Sequence[Tensor], **options: Any) -> A
         _move(inputs)
 
     def read(lowering: GraphLowering) -> Any:
-        code = codegen(lowering)[0]
-        kernels = [kernel for node in lowering.scheduler.nodes for kernel in _launched(node)]
-        raise _Generated(Launches(tuple(kernels), getattr(code, "value", str(code))))
+        codegen(lowering)
+        raise _Generated(tuple(k for node in lowering.scheduler.nodes for k in _launched(node)))
 
     with (
         mock.patch.object(compile_fx, "_recursive_post_grad_passes", move_behind),

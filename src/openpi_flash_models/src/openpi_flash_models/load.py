@@ -17,7 +17,7 @@ from typing import Any
 from openpi_flash_models.actions.malformed import MalformedTokens
 from openpi_flash_models.actions.rtc import DEFAULT_RTC, RtcOptions
 from openpi_flash_models.actions.tokens import action_decoder
-from openpi_flash_models.checkpoints.digest import CheckpointIdentity, identify
+from openpi_flash_models.checkpoints.digest import file_states, identify
 from openpi_flash_models.checkpoints.framework import (
     Framework,
     FrameworkChoice,
@@ -125,21 +125,19 @@ def load_policy(
         precision.compute,
         f", with weights in {precision.weights}" if precision.weights else "",
     )
+    source = file_states(checkpoint)
     tree, shape = read_tree(
         checkpoint, kind=config.kind, dtype=precision.compute, lazy=opened.framework == "pytorch"
     )
     refuse_other_tokenizer(tokenizer, shape, str(checkpoint))
     refuse_other_width(shape, config, str(checkpoint))
     heed_declared(checkpoint, shape, config)
-    identity = identify(checkpoint)
     actions: ActionKind
     if shape.kind == "pi0_fast":
         from openpi_flash_models.jax_models.build import token_model
 
         decoder = action_decoder(config, checkpoint, tokenizer)
-        model = token_model(
-            tree, shape, graph, quantization=precision.weights, source=_source(checkpoint, identity)
-        )
+        model = token_model(tree, shape, graph, quantization=precision.weights, source=source)
         actions = TokenActions(model, config, decoder, malformed_tokens=malformed_tokens)
     else:
         flow = _FLOW_MODELS[opened.framework](
@@ -148,7 +146,7 @@ def load_policy(
             precision,
             graph=graph,
             rtc=rtc or DEFAULT_RTC,
-            source=_source(checkpoint, identity),
+            source=source,
         )
         actions = FlowActions(flow, config, rtc=rtc)
     return ModelPolicy(
@@ -159,7 +157,7 @@ def load_policy(
         default_prompt,
         max_batch=max_batch,
         normalization=scaled,
-        checkpoint=identity,
+        checkpoint=identify(checkpoint),
     )
 
 
@@ -194,12 +192,12 @@ def load_planner(
     checkpoint = checkpoint_around(_directory(checkpoint_dir))
     tokenizer = PaligemmaTokenizer(find_tokenizer(checkpoint))
     precision = precision_of(dtype, _device("jax")[1])
+    source = file_states(checkpoint)
     tree, shape = read_tree(checkpoint, kind="pi05", dtype=precision.compute)
     refuse_other_tokenizer(tokenizer, shape, str(checkpoint))
     heed_declared(checkpoint, shape, None)
     from openpi_flash_models.jax_models.build import planner_model
 
-    identity = identify(checkpoint)
     model = planner_model(
         tree,
         shape,
@@ -208,7 +206,7 @@ def load_planner(
         allowed=allowed_words(tokenizer, shape.vocabulary),
         block=block_tokens,
         quantization=precision.weights,
-        source=_source(checkpoint, identity),
+        source=source,
     )
     options = PlannerOptions(
         prompt_format=generation_prompt_format, missing_cameras=missing_cameras
@@ -218,7 +216,7 @@ def load_planner(
         tokenizer,
         get_robot(robot) if robot is not None else None,
         options,
-        checkpoint=identity,
+        checkpoint=identify(checkpoint),
     )
 
 
@@ -317,11 +315,6 @@ def _torch_flow(
     from openpi_flash_models.torch_models.models import TorchActionModel
 
     return TorchActionModel(tree, shape, dtype=precision.compute, rtc=rtc)
-
-
-def _source(checkpoint: Path, identity: CheckpointIdentity) -> Hashable:
-    """What models of one checkpoint share their weights by."""
-    return checkpoint.resolve(), identity.digest
 
 
 def _directory(path: str | Path) -> Path:

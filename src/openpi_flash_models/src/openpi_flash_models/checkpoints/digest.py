@@ -55,6 +55,27 @@ def identify(checkpoint: Path) -> CheckpointIdentity:
     return CheckpointIdentity(_name(checkpoint), f"sha256:{total.hexdigest()}")
 
 
+FileStates = tuple[tuple[str, int, int, int], ...]
+"""Path, size, time of the last change in ns, and inode of each file."""
+
+
+def file_states(checkpoint: Path) -> FileStates:
+    """What changes whenever a file that decides the answers is written, also in place.
+
+    A digest that samples large files may miss the few tensors that a fine-tune has changed.
+
+    Raises:
+        CheckpointError: a file cannot be looked at.
+    """
+    try:
+        found = [(path.as_posix(), path.stat()) for path in sorted(_files(checkpoint.resolve()))]
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot read {error.filename or checkpoint}: {error.strerror or error}"
+        ) from error
+    return tuple((name, stat.st_size, stat.st_mtime_ns, stat.st_ino) for name, stat in found)
+
+
 def _files(checkpoint: Path) -> Iterator[Path]:
     params = checkpoint / "params"
     yield from (path for path in params.rglob("*") if path.is_file())

@@ -26,7 +26,7 @@ from openpi_flash_models.model.shape import ModelShape, expected_shapes
 
 Params = Mapping[str, Any]
 
-WITHOUT_ACTIONS = PARTS[:3]
+WITHOUT_ACTIONS = ("vision", "embedding", "language")
 """What a planner needs."""
 
 
