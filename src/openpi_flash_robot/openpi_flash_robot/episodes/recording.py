@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from openpi_flash_robot.bridge.diagnostics import DiagnosticReport, Level
@@ -65,6 +65,7 @@ class EpisodeRecording:
         self._writer = WriterThread(self._folder, find)
         self._recorder = EpisodeRecorder(self._writer)
         self._notices: list[Notice] = []
+        self._names: set[str] = set()
 
     @property
     def is_recording(self) -> bool:
@@ -92,7 +93,7 @@ class EpisodeRecording:
             self._node, self._stream.settings, status.prompt, at.isoformat(timespec="milliseconds")
         )
         standing = self._stream.standing(now, status)
-        answer = self._recorder.start(steady, file_name(self._node, at), facts, standing)
+        answer = self._recorder.start(steady, self._new_name(at), facts, standing)
         if not answer.success:
             return answer
         return Answer(True, str(self._folder.path / answer.message))
@@ -185,6 +186,13 @@ class EpisodeRecording:
             values["seconds"] = f"{self._recorder.seconds(steady):.1f}"
             values["dropped"] = self._writer.dropped
         return {name: str(value) for name, value in values.items()}
+
+    def _new_name(self, at: datetime) -> str:
+        """A name that no other episode has, also one that began in the same millisecond."""
+        while (name := file_name(self._node, at)) in self._names:
+            at += timedelta(milliseconds=1)
+        self._names.add(name)
+        return name
 
     def _settle(self) -> None:
         """Follow what has become of files."""

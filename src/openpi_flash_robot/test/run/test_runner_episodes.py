@@ -2,6 +2,7 @@
 
 import io
 from collections import defaultdict
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scripted_server import ScriptedServer, sweep
 
 from flash_transport import decode_image
 from openpi_flash_robot.plain import EpisodeError, PolicyRunner
+from openpi_flash_robot.run import episodes
 
 make_reader = pytest.importorskip("mcap.reader").make_reader
 decoders = pytest.importorskip("mcap_ros2.decoder")
@@ -79,6 +81,23 @@ def test_an_episode_holds_what_the_robot_read_and_was_told(server, tmp_path, qua
         "put it down",
     ]
     assert (facts["result"], facts["ended"]) == ("failure", "the recorder ended")
+
+
+def test_episodes_of_one_millisecond_have_files_of_their_own(server, tmp_path, monkeypatch):
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 1, 2, 3, 4, 5, 999_000, tz)
+
+    monkeypatch.setattr(episodes, "datetime", Stopped)
+    settings = settings_for(server.port, record_folder=str(tmp_path))
+    with PolicyRunner(PlainRobot(), settings) as runner:
+        first, _ = runner.episodes.start(), runner.episodes.stop()
+        _, _ = runner.episodes.start(), runner.episodes.discard()
+        third = runner.episodes.start()
+    assert sorted(tmp_path.iterdir()) == [first, third]
+    assert first.name.endswith("05-999Z.mcap")
+    assert third.name.endswith("06-001Z.mcap")
 
 
 def test_an_error_of_the_recorder_ends_the_episode_and_not_the_robot(

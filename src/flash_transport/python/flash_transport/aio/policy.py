@@ -329,6 +329,7 @@ class AsyncFlashTransportPolicy:
         longest = self._connect_timeout if within is None else within
         connect_within = min(longest, self._connect_timeout)
         delays, attempts = _backoff(), 0
+        refused: ServerError | None = None
         arrived: FirstArrival | None = None
 
         def take_first(first: bytes) -> None:
@@ -354,7 +355,9 @@ class AsyncFlashTransportPolicy:
             try:
                 data = await asyncio.wait_for(exchange, left)
             except asyncio.TimeoutError:
-                raise Timeout(f"no answer from {self.server} within {within:g} s") from None
+                # while being repeated: the server's reason for `not_ready` tells the user more
+                late = Timeout(f"no answer from {self.server} within {within:g} s")
+                raise refused or late from None
             except EndedBefore as ended:
                 if arrived is not None:
                     raise LostInExchange(str(ended)) from None
@@ -369,6 +372,7 @@ class AsyncFlashTransportPolicy:
             if arrived is not None:
                 # it was begun
                 raise failure
+            refused = failure
             # The server has not begun it, so it may be sent again. A server that shuts down
             # answers the same, and closes the connection at once.
             if turn is not None:

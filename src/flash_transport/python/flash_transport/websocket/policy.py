@@ -46,6 +46,8 @@ class _Ask:
     started: float = field(default_factory=time.perf_counter)
     attempts: int = 0
     delays: Iterator[float] = field(default_factory=backoff)
+    refused: ServerError | None = None
+    """Why the server was not ready, when it was asked last."""
 
 
 class WebsocketPolicy(PolicyClient):
@@ -199,7 +201,11 @@ class WebsocketPolicy(PolicyClient):
         Raises:
             TryAgain: the server is not ready, and there is time to ask it again.
         """
-        answer, connection = self._exchange_in_turn(ask, call)
+        try:
+            answer, connection = self._exchange_in_turn(ask, call)
+        except Timeout as late:
+            # while being repeated: the server's reason tells the user more
+            raise ask.refused or late from None
         try:
             result = _read_answer(answer, may_be_error=connection.is_ours)
         except ServerError as error:
@@ -209,6 +215,7 @@ class WebsocketPolicy(PolicyClient):
             delay_s, left = next(ask.delays), ask.ready_until.left(now)
             if error.code != "not_ready" or (left is not None and delay_s >= left):
                 raise
+            ask.refused = error
         else:
             round_trip_ms = (time.perf_counter() - ask.started) * 1000
             round_trip = RoundTrip(
