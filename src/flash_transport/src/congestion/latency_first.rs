@@ -13,9 +13,9 @@ use super::path::{Overflow, Path};
 use crate::repair::PathLoss;
 
 /// On a path that reorders packets, heavy loss leaves room for at least this many of the largest
-/// recent flights: at a lower rate fewer packets overtake each other, and two flights still leave
-/// within one round trip.
-const REORDERING_FLIGHTS: u64 = 2;
+/// recent flights. At a lower rate fewer packets overtake each other, and quinn's receiver takes those
+/// that more than 128 have overtaken for copies: with 2.5, repair is too little for them.
+const REORDERING_FLIGHTS: f64 = 2.1;
 /// A single cut leaves at least this share.
 const LEAST_LEFT: f64 = 0.3;
 /// Share of what fitted into an empty queue that the window gets after an overflow, so that it
@@ -40,14 +40,20 @@ const PACKETS_IN_SILENCE: u64 = 6;
 /// download on the same path loses a tenth.
 const MOST_PACKETS_IN_SILENCE: u64 = 60;
 
+/// Bytes of window per second of round trip that are paced at a gigabit per second, which a robot's
+/// Ethernet carries.
+const FIRST_RATE: f64 = 1e9 / 8.0 / 1.25;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LatencyFirstConfig {
     /// Bytes in flight before anything is known about the path; a pause does not shrink the window.
     /// quinn paces at 1.25 windows per round trip: a request leaves in one flight, but the larger
     /// its share of the window, the later its end. 452 KB at 80 ms take 107 ms with 1 MiB, 93 with
-    /// 2 MiB, 86.5 with 4 MiB; the wire needs 83.8. Price: on a narrow path the first request fills
-    /// the queue.
+    /// 2 MiB, 86.5 with 4 MiB, 83.8 with 8 MiB, which is what the wire needs. Price: on a narrow path
+    /// the first request fills the queue.
     pub initial_window: u64,
+    /// The same once the round trip is known: as many as are paced at [`FIRST_RATE`], up to this.
+    pub largest_initial_window: u64,
     /// Most bytes in flight on a path of less than 2 ms: as many as the peer's socket buffer holds.
     /// On such a path a flight is in that buffer before the reader wakes up; on a longer one the
     /// link's rate spreads it out. A smaller window costs time on short paths only if
@@ -59,6 +65,7 @@ impl Default for LatencyFirstConfig {
     fn default() -> Self {
         Self {
             initial_window: 4 << 20,
+            largest_initial_window: 8 << 20,
             short_path_window: u64::MAX,
         }
     }
@@ -80,6 +87,8 @@ impl ControllerFactory for LatencyFirstConfig {
 pub struct LatencyFirst {
     config: Arc<LatencyFirstConfig>,
     window: u64,
+    /// What the window is before the first cut.
+    initial: u64,
     /// Below this the window grows by all acknowledged bytes (slow start).
     slow_start_below: u64,
     growth: Option<Growth>,
@@ -125,8 +134,10 @@ impl Silence {
 impl LatencyFirst {
     pub fn new(config: Arc<LatencyFirstConfig>, now: Instant, current_mtu: u16) -> Self {
         let segment = u64::from(current_mtu);
+        let initial = config.initial_window.max(LEAST_PACKETS * segment);
         Self {
-            window: config.initial_window.max(LEAST_PACKETS * segment),
+            window: initial,
+            initial,
             config,
             slow_start_below: u64::MAX,
             growth: None,
@@ -159,14 +170,27 @@ impl LatencyFirst {
         if let Some(overflow) = self.path.acknowledged(now, sent, bytes) {
             self.overflowed(now, overflow, app_limited);
         }
+        self.widen();
         let recovering = self.cut_at.is_some_and(|cut| sent <= cut);
         // A window that was not filled is not proven and does not grow, except up to the initial
         // window.
         let unused = app_limited || self.window() < self.window;
-        let unproven = unused && self.window >= self.config.initial_window;
+        let unproven = unused && self.window >= self.initial;
         if !recovering && !unproven {
             self.grow(now, bytes, round_trip);
         }
+    }
+
+    /// Start at full rate on a long path, too.
+    fn widen(&mut self) {
+        let Some(round_trip) = self.path.shortest().filter(|_| self.cut_at.is_none()) else {
+            return;
+        };
+        let full_rate = (round_trip.as_secs_f64() * FIRST_RATE) as u64;
+        self.initial = self
+            .initial
+            .max(full_rate.min(self.config.largest_initial_window));
+        self.window = self.window.max(self.initial);
     }
 
     fn grow(&mut self, now: Instant, bytes: u64, round_trip: Duration) {
@@ -185,7 +209,7 @@ impl LatencyFirst {
     }
 
     fn congested(&mut self, now: Instant, sent: Instant, persistent: bool, lost_bytes: u64) {
-        self.path.lost(lost_bytes);
+        self.path.lost(sent, lost_bytes);
         if persistent {
             self.cut(now, self.window as f64 * BETA);
             self.window = self.least_window();
@@ -202,7 +226,7 @@ impl LatencyFirst {
         } else if self.path.keeps_losing_heavily() && self.path.loses_heavily() {
             let flight = self.path.largest_round() as f64;
             if self.path.reorders() {
-                let least = REORDERING_FLIGHTS as f64 * flight;
+                let least = REORDERING_FLIGHTS * flight;
                 self.cut(now, (window * BETA).max(least.min(window)));
             } else {
                 let proven = self.path.proven() as f64;

@@ -114,7 +114,15 @@ impl Path {
         self.base.add(now, sample, Duration::min);
         self.shortest = Some(self.shortest.map_or(sample, |least| least.min(sample)));
         self.round.measured(sample);
+        if let Some(base) = self.base.get(Duration::min) {
+            self.random_loss.acknowledged(now, sent, base, bytes);
+        }
         overflow
+    }
+
+    /// The shortest round trip ever.
+    pub fn shortest(&self) -> Option<Duration> {
+        self.shortest
     }
 
     /// Whether a round trip is so short that acknowledgements come while a flight leaves.
@@ -127,8 +135,12 @@ impl Path {
                 .is_some_and(|base| base < SHORT_OF_LATE)
     }
 
-    pub fn lost(&mut self, bytes: u64) {
+    /// Packets were lost, of which the newest was sent at `sent`.
+    pub fn lost(&mut self, sent: Instant, bytes: u64) {
         self.round.lost += bytes;
+        if let Some(base) = self.base.get(Duration::min) {
+            self.random_loss.lost(sent, base, bytes);
+        }
     }
 
     /// Whether packets have been queued for two rounds. A burst of our own that is shorter than a
@@ -199,16 +211,11 @@ impl Path {
     }
 
     fn end_round(&mut self, now: Instant) -> Option<Overflow> {
-        let queue_stood = self.queue_stands();
         let round = std::mem::replace(&mut self.round, Round::new(now));
         self.note_jitter(now, &round);
         let previous = self.previous.replace((now, round.clone()));
         let previous = previous.map(|(_, round)| round);
-        if let Some(base) = self.base.get(Duration::min) {
-            let before = previous.as_ref();
-            self.random_loss
-                .end_round(now, &round, before, base, queue_stood);
-        }
+        let in_queues = self.random_loss.end_round(&round);
         let heavy = round.loss_share()? > HEAVY_SHARE;
         self.heavy_rounds = self.heavy_rounds << 1 | u8::from(heavy);
         self.brought.rotate_right(1);
@@ -226,7 +233,8 @@ impl Path {
                 .any(|round| round.has_queued(base)),
             false => round.may_have_queued(base),
         };
-        if !heavy || !has_queued || self.reorders() {
+        let overflowed = in_queues as f64 > HEAVY_SHARE * round.bytes() as f64;
+        if !overflowed || !has_queued || self.reorders() {
             return None;
         }
         let was_empty = round
@@ -334,7 +342,7 @@ mod tests {
             let burst = start + 50 * MILLISECOND;
             round(&mut path, burst, (0..39).map(|_| 20 * MILLISECOND));
             path.acknowledged(burst + slowest * MILLISECOND, burst + MILLISECOND, BYTES);
-            path.lost(20 * BYTES);
+            path.lost(burst + MILLISECOND, 20 * BYTES);
             let next = burst + 50 * MILLISECOND;
             let overflow = path.acknowledged(next + 20 * MILLISECOND, next, BYTES);
             let through = overflow.map(|overflow| overflow.through);
@@ -352,7 +360,7 @@ mod tests {
         round(&mut path, burst, (0..60).map(queued));
         let rest = burst + 60 * MILLISECOND;
         round(&mut path, rest, (0..30).map(queued));
-        path.lost(30 * BYTES);
+        path.lost(burst + MILLISECOND, 30 * BYTES);
         let next = rest + 60 * MILLISECOND;
         let overflow = path.acknowledged(next + 20 * MILLISECOND, next, BYTES);
         let expected = Overflow {
@@ -462,7 +470,7 @@ mod tests {
         for number in 0..4 {
             let now = start + 50 * number * MILLISECOND;
             round(&mut path, now, (0..4).map(|_| 20 * MILLISECOND));
-            path.lost(BYTES);
+            path.lost(now, BYTES);
         }
         assert_eq!(path.heavy_rounds, 0);
     }

@@ -1,65 +1,94 @@
 //! Counts what a path loses at random, apart from what its full queues drop.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::recent::Recent;
-use super::round::Round;
+use super::round::{may_have_queued, Round};
 use crate::repair::PathLoss;
-
-/// While a queue could be full, losses count as random if at least this share of the rounds that lost
-/// packets, smoothed, was not nearly as slow as the slowest of the last seconds: a full queue loses
-/// packets only while it is full. Two such rounds are enough.
-const RANDOM_SHARE: f64 = 0.15;
 
 /// A round that loses more than this has met a full queue, or a fade that no repair is worth its bytes
 /// for. Of a large request into a full queue, 45 % are lost before the path's round trip is known.
 const HOPELESS_SHARE: f64 = 0.25;
+/// Waits are kept for so many parts of a round trip, ...
+const PARTS: u32 = 16;
+/// ... and for so many of them: a loss is noticed after three round trips, or after a pause of probes.
+const KEPT: usize = 256;
 
+/// What tells a random loss is how long the packets sent just before and after the lost one waited: a
+/// full queue loses packets only while it is full. So packets that waited nearly as long as any of
+/// the last seconds say nothing of random loss, lost or not.
+///
 /// Other than the window, repair also has to know rounds too small to be judged: an answer of five
 /// packets is one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RandomLoss {
     counts: PathLoss,
-    random_share: f64,
-    /// The longest wait of a round.
+    /// Of the current round.
+    at_random: u64,
+    in_queues: u64,
+    /// The longest wait of the last seconds.
     fullest: Recent<Duration>,
+    /// When packets were sent, and the longest wait of those of that part of a round trip; in order.
+    waits: VecDeque<(Instant, Duration)>,
 }
 
 impl RandomLoss {
-    /// Note a round that has ended; its losses may be those of the `previous` one.
-    pub fn end_round(
-        &mut self,
-        now: Instant,
-        round: &Round,
-        previous: Option<&Round>,
-        base: Duration,
-        queue_stands: bool,
-    ) {
-        let rounds = [Some(round), previous];
-        let rounds = || rounds.into_iter().flatten();
-        let waited = rounds().map(|round| round.waited(base)).max();
-        let waited = waited.unwrap_or_default();
-        self.fullest.add(now, waited, Duration::max);
-        self.counts.judged += round.bytes();
-        if round.lost == 0 {
-            return;
+    /// Note a packet that has arrived before all that were sent later.
+    pub fn acknowledged(&mut self, now: Instant, sent: Instant, base: Duration, bytes: u64) {
+        let wait = now.saturating_duration_since(sent).saturating_sub(base);
+        self.fullest.add(now, wait, Duration::max);
+        let part = base / PARTS;
+        match self.waits.back_mut() {
+            Some((begin, longest)) if sent.saturating_duration_since(*begin) < part => {
+                *longest = wait.max(*longest);
+            }
+            _ => {
+                if self.waits.len() == KEPT {
+                    self.waits.pop_front();
+                }
+                self.waits.push_back((sent, wait));
+            }
         }
-        let fullest = self.fullest.get(Duration::max).unwrap_or(waited);
-        let was_not_full = waited < fullest * 3 / 4;
-        self.random_share += (f64::from(u8::from(was_not_full)) - self.random_share) / 8.0;
-        let may_be_full = queue_stands || rounds().any(|round| round.may_have_queued(base));
+        if !self.is_nearly_full(wait, base) {
+            self.counts.judged += bytes;
+        }
+    }
+
+    /// Note lost packets, of which the newest was sent at `sent`.
+    pub fn lost(&mut self, sent: Instant, base: Duration, bytes: u64) {
+        let behind = self.waits.partition_point(|(begin, _)| *begin <= sent);
+        let around = self.waits.range(behind.saturating_sub(1)..);
+        // Of a path that has not brought anything through nothing is known.
+        let waited = around.take(2).map(|(_, wait)| *wait).max();
+        match waited.is_some_and(|wait| !self.is_nearly_full(wait, base)) {
+            true => self.at_random += bytes,
+            false => self.in_queues += bytes,
+        }
+    }
+
+    /// Note that `round` has ended; of its lost bytes, those that a full queue may have dropped.
+    pub fn end_round(&mut self, round: &Round) -> u64 {
+        let at_random = std::mem::take(&mut self.at_random);
+        let in_queues = std::mem::take(&mut self.in_queues);
         let is_hopeless = round
             .loss_share()
             .is_some_and(|share| share > HOPELESS_SHARE);
-        if is_hopeless || (may_be_full && self.random_share < RANDOM_SHARE) {
-            self.counts.in_queues += round.lost;
-        } else {
-            self.counts.at_random += round.lost;
+        if !is_hopeless {
+            self.counts.judged += at_random;
+            self.counts.at_random += at_random;
+            self.counts.in_queues += in_queues;
         }
+        in_queues
     }
 
     pub fn counts(&self) -> PathLoss {
         self.counts
+    }
+
+    fn is_nearly_full(&self, wait: Duration, base: Duration) -> bool {
+        let fullest = self.fullest.get(Duration::max).unwrap_or(wait);
+        may_have_queued(wait, base) && wait >= fullest * 3 / 4
     }
 }
 
@@ -68,58 +97,117 @@ mod tests {
     use super::*;
 
     const BASE: Duration = Duration::from_millis(20);
+    const MILLISECOND: Duration = Duration::from_millis(1);
+    const BYTES: u64 = 1_200;
 
-    fn round(acknowledged: u64, lost: u64, waited: u64) -> Round {
-        let mut round = Round::new(Instant::now());
-        round.measured(BASE + Duration::from_millis(waited));
-        round.acknowledged = acknowledged;
-        round.lost = lost;
-        round
+    /// A path on which the test chooses what each packet waits, and which are lost.
+    struct Flow {
+        losses: RandomLoss,
+        now: Instant,
     }
 
-    fn after(rounds: &[Round]) -> PathLoss {
-        let mut losses = RandomLoss::default();
-        let now = Instant::now();
-        let mut previous = None;
-        for round in rounds {
-            losses.end_round(now, round, previous, BASE, false);
-            previous = Some(round);
+    impl Flow {
+        fn new() -> Self {
+            Self {
+                losses: RandomLoss::default(),
+                now: Instant::now(),
+            }
         }
-        losses.counts()
+
+        /// Send packets that wait so many milliseconds, of which every `losing`th is lost, a
+        /// millisecond apart; what was lost is noticed at the end.
+        fn round(&mut self, waits: impl Iterator<Item = u32>, losing: usize) {
+            let mut round = Round::new(self.now);
+            let mut lost = Vec::new();
+            for (number, wait) in waits.enumerate() {
+                self.now += MILLISECOND;
+                if (number + 1).is_multiple_of(losing) {
+                    round.lost += BYTES;
+                    lost.push(self.now);
+                } else {
+                    round.acknowledged += BYTES;
+                    let arrival = self.now + BASE + wait * MILLISECOND;
+                    self.losses.acknowledged(arrival, self.now, BASE, BYTES);
+                }
+            }
+            for sent in lost {
+                self.losses.lost(sent, BASE, BYTES);
+            }
+            self.losses.end_round(&round);
+        }
+
+        /// Lost at random, in queues, and judged, in packets.
+        fn packets(&self) -> (u64, u64, u64) {
+            let counts = self.losses.counts();
+            (
+                counts.at_random / BYTES,
+                counts.in_queues / BYTES,
+                counts.judged / BYTES,
+            )
+        }
     }
 
     #[test]
     fn losses_without_delay_are_random_from_the_first() {
-        let counts = after(&[round(400_000, 8_000, 2)]);
-        assert_eq!((counts.at_random, counts.in_queues), (8_000, 0));
-        assert_eq!(counts.judged, 408_000);
+        let mut flow = Flow::new();
+        flow.round((0..200).map(|_| 2), 50);
+        assert_eq!(flow.packets(), (4, 0, 200));
     }
 
     #[test]
     fn losses_behind_the_longest_delay_are_a_queues() {
-        let rounds: Vec<Round> = (0..20).map(|_| round(400_000, 8_000, 20)).collect();
-        let counts = after(&rounds);
-        assert_eq!((counts.at_random, counts.in_queues), (0, 160_000));
+        let mut flow = Flow::new();
+        for _ in 0..20 {
+            flow.round((0..200).map(|_| 20), 50);
+        }
+        assert_eq!(flow.packets(), (0, 80, 0));
     }
 
     #[test]
-    fn losses_that_come_with_any_delay_are_random() {
-        let rounds: Vec<Round> = (0..40u64)
-            .map(|number| round(400_000, 8_000, 5 + number * 7 % 20))
-            .collect();
-        let counts = after(&rounds);
-        assert!(counts.at_random > 3 * counts.in_queues, "{counts:?}");
+    fn losses_while_a_queue_fills_are_random_and_those_of_the_full_one_are_not() {
+        let mut flow = Flow::new();
+        flow.round((0..100).map(|_| 40), 1_000);
+        let (_, _, before) = flow.packets();
+        flow.round((0..100).map(|number| number / 5), 10);
+        flow.round((0..100).map(|_| 38), 10);
+        assert_eq!(flow.packets(), (10, 10, before + 100));
     }
 
     #[test]
-    fn a_round_that_loses_most_of_a_request_is_not_random() {
-        let counts = after(&[round(300_000, 200_000, 0)]);
-        assert_eq!((counts.at_random, counts.in_queues), (0, 200_000));
+    fn losses_that_come_with_any_delay_have_the_rate_of_those_with_little() {
+        let mut flow = Flow::new();
+        for _ in 0..40 {
+            flow.round((0..200u32).map(|number| number * 7919 % 31), 10);
+        }
+        let (at_random, _, judged) = flow.packets();
+        let rate = at_random as f64 / judged as f64;
+        assert!((0.05..0.12).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn the_lost_end_of_a_burst_that_filled_a_queue_is_the_queues_though_it_has_drained() {
+        let mut flow = Flow::new();
+        flow.round((0..60).map(|number| number / 2), 1_000);
+        let end = flow.now + MILLISECOND;
+        flow.now += 500 * MILLISECOND;
+        let probe = flow.now;
+        flow.losses.acknowledged(probe + BASE, probe, BASE, BYTES);
+        flow.losses.lost(end, BASE, 10 * BYTES);
+        flow.losses.end_round(&Round::new(flow.now));
+        assert_eq!(flow.packets().0, 0);
+    }
+
+    #[test]
+    fn a_round_that_loses_most_of_a_request_says_nothing() {
+        let mut flow = Flow::new();
+        flow.round((0..200).map(|_| 0), 2);
+        assert_eq!((flow.packets().0, flow.packets().1), (0, 0));
     }
 
     #[test]
     fn an_answer_of_five_packets_counts() {
-        let counts = after(&[round(5_600, 1_400, 0)]);
-        assert_eq!((counts.at_random, counts.judged), (1_400, 7_000));
+        let mut flow = Flow::new();
+        flow.round((0..5).map(|_| 0), 5);
+        assert_eq!(flow.packets(), (1, 0, 5));
     }
 }

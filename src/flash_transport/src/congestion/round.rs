@@ -58,7 +58,7 @@ impl Round {
 
     /// Whether a packet was so slow that a queue may be the cause.
     pub fn may_have_queued(&self, base: Duration) -> bool {
-        self.waited(base) >= (base / OVERFLOW_SHARE).max(OVERFLOW_LEAST)
+        may_have_queued(self.waited(base), base)
     }
 
     /// Whether the delays are a queue's and not a radio's: a queue fills, drains, or was full all
@@ -70,6 +70,11 @@ impl Round {
         let was_full = self.fastest.is_some_and(|fastest| fastest >= full);
         self.may_have_queued(base) && (filled_or_drained || was_full)
     }
+}
+
+/// Whether a packet that waited so much longer than `base` may have stood in a queue.
+pub(super) fn may_have_queued(wait: Duration, base: Duration) -> bool {
+    wait >= (base / OVERFLOW_SHARE).max(OVERFLOW_LEAST)
 }
 
 /// A straight line through the round trips of a round, in the order of their acknowledgements.

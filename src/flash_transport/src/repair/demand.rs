@@ -70,8 +70,12 @@ const TOO_LITTLE: f64 = 0.025;
 /// The same of a message of fewer rows than [`SMALL`]: a row more costs little.
 const TOO_LITTLE_OF_SMALL: f64 = 0.004;
 const SMALL: f64 = 32.0;
-/// A path whose packets have overtaken each other has no repair for 40 requests of 452 KB.
+/// Packets have overtaken each other within the last 40 requests of 452 KB.
 const REORDERING_OF_LATE: f64 = 0.15;
+/// Then most of those that count as lost are only late, and repair is for no more than this share of
+/// packets: those that a receiver refuses because too many have overtaken them. RTT 25 ms with jitter
+/// of 2 ms at a gigabit, p50 / p95: 35.6 / 50.8 ms without repair, 32.5 / 33.7 with.
+const MOST_WHERE_LATE: f64 = 0.03;
 /// On a shorter path a retransmission is there before the rest of the message. 5 % loss in bursts of
 /// 30 at 2 ms: p95 with repair takes a fifth longer.
 const SHORTEST_ROUND_TRIP: Duration = Duration::from_millis(4);
@@ -85,6 +89,9 @@ const MOST_ALWAYS: f64 = 0.01;
 /// A small message may have as many rows of repair: two packets of five lost together cost a round
 /// trip, too, and a packet more costs nothing.
 const MOST_OF_SMALL: usize = 2;
+/// Where full queues drop so many times what is lost at random, a few of theirs may be taken for
+/// random ones, and repair would only fill the queues.
+const MOSTLY_QUEUES: f64 = 8.0;
 /// Bursts longer than this have more repair than can be carried anyway.
 const LONGEST_SPREAD: f64 = 64.0;
 /// A packet's bytes that are none of the stream, at least: QUIC's short header with an 8-byte
@@ -157,10 +164,13 @@ impl Demand {
 
     /// The rows of repair, and how probably they are too few.
     fn rows(&self, message: usize, row: usize, body: usize) -> Option<(usize, f64)> {
-        if self.reordering > REORDERING_OF_LATE || self.in_queues > self.at_random || body == 0 {
+        if self.in_queues > MOSTLY_QUEUES * self.at_random || body == 0 {
             return None;
         }
-        let rate = self.rate();
+        let rate = match self.reordering > REORDERING_OF_LATE {
+            true => self.rate().min(MOST_WHERE_LATE),
+            false => self.rate(),
+        };
         let own = message as f64 / row as f64;
         if rate * own.max(1.0) < RARE {
             return None;
@@ -388,7 +398,7 @@ mod tests {
         let mut path = Lossy::new(0.01, 1.0);
         for _ in 0..20 {
             let lost = path.send(330);
-            path.path.in_queues += (2 * lost * PACKET) as u64;
+            path.path.in_queues += (9 * lost * PACKET) as u64;
             demand.note(path.path, PACKET);
         }
         assert_eq!(rows(&demand, REQUEST), 0);
@@ -405,13 +415,14 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_reorders_has_no_repair() {
+    fn a_path_that_reorders_has_little_repair_for_what_seems_lost() {
         let mut demand = Demand::default();
-        let mut path = Lossy::new(0.02, 1.0);
+        let mut path = Lossy::new(0.4, 1.0);
         path.path.reorders = true;
         path.send(3_000);
         demand.note(path.path, PACKET);
-        assert_eq!(rows(&demand, REQUEST), 0);
+        let most = (MOST_PER_LOSS * MOST_WHERE_LATE + MOST_ALWAYS) * (REQUEST / PACKET) as f64;
+        assert!((1..=most.ceil() as usize).contains(&rows(&demand, REQUEST)));
     }
 
     #[test]
