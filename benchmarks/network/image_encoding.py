@@ -3,7 +3,7 @@
 The same namespaces and path as compare.py; the arms are clients of one kind that take turns. The
 server decodes what it gets.
 
-usage: python benchmarks/network/image_encoding.py [--rows lte,gigabit] [--requests N] [--write docs]
+usage: python benchmarks/network/image_encoding.py [--rows lte,...] [--requests N] [--write docs]
 """
 
 from __future__ import annotations

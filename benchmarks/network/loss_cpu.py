@@ -24,8 +24,8 @@ from namespaces import Namespace, emulated_path, two_namespaces
 from results_page import machine, replace_section
 from rows import ROWS, Row
 
-LOSSY = ROWS["loss"]
-CLEAN = dataclasses.replace(LOSSY, name="the same without loss", loss="none")
+LOSSY = dataclasses.replace(ROWS["loss"], name="RTT 20 ms with 2 % loss")
+CLEAN = dataclasses.replace(LOSSY, name="RTT 20 ms without loss", loss="none")
 WARM_UP = 20
 """Requests after which both ends know the path."""
 
