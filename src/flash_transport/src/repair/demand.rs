@@ -8,7 +8,7 @@ use super::symbol::HEADER_BYTES;
 /// What the packets of a connection met in one direction, since it began.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct PathLoss {
-    /// Bytes whose fate is known.
+    /// Bytes whose fate is known and tells of random loss: no queue was nearly full.
     pub judged: u64,
     /// Of those, bytes that were lost though no queue was full.
     pub at_random: u64,
