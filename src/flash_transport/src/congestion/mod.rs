@@ -92,7 +92,7 @@ const PACKET_THRESHOLD: u32 = 64;
 /// retransmissions that are lost again, and answers whose repair was too little. RTT 20 ms, 2 % loss in
 /// bursts of 5, p95: 43.8 ms with 1.03, 44.6 with 1.06, 46.2 with quinn's 9/8. Price: a packet that is
 /// overtaken by more than this is sent twice. RTT 25 ms with jitter of 2 ms, back to back, p50: 50.5 ms
-/// with 1.03, 32.3 with 1.06.
+/// with 1.03, 32.6 with 1.06.
 const TIME_THRESHOLD: f32 = 1.06;
 /// Packets that the peer may leave unacknowledged for [`LONGEST_ACK_DELAY`]: the value of RFC 9000,
 /// section 13.2.2. 3 saves half of the acknowledgements, but takes 62 % instead of 52 % of a link

@@ -10,7 +10,7 @@ use crate::repair::PathLoss;
 /// A round that loses more than this has met a full queue, or a fade that no repair is worth its bytes
 /// for. Of a large request into a full queue, 45 % are lost before the path's round trip is known.
 const HOPELESS_SHARE: f64 = 0.25;
-/// Waits are kept for so many parts of a round trip, ...
+/// Waits are kept for each part of a round trip, of which the shortest has so many, ...
 const PARTS: u32 = 16;
 /// ... and for so many of them: a loss is noticed after three round trips, or after a pause of probes.
 const KEPT: usize = 256;
@@ -24,7 +24,9 @@ const KEPT: usize = 256;
 #[derive(Debug, Clone, Default)]
 pub(super) struct RandomLoss {
     counts: PathLoss,
+    queue_stands: bool,
     /// Of the current round.
+    judged: u64,
     at_random: u64,
     in_queues: u64,
     /// The longest wait of the last seconds.
@@ -34,6 +36,11 @@ pub(super) struct RandomLoss {
 }
 
 impl RandomLoss {
+    /// Whether a queue stands from now on, however short it is.
+    pub fn note_queue(&mut self, stands: bool) {
+        self.queue_stands = stands;
+    }
+
     /// Note a packet that has arrived before all that were sent later.
     pub fn acknowledged(&mut self, now: Instant, sent: Instant, base: Duration, bytes: u64) {
         let wait = now.saturating_duration_since(sent).saturating_sub(base);
@@ -51,7 +58,7 @@ impl RandomLoss {
             }
         }
         if !self.is_nearly_full(wait, base) {
-            self.counts.judged += bytes;
+            self.judged += bytes;
         }
     }
 
@@ -69,13 +76,14 @@ impl RandomLoss {
 
     /// Note that `round` has ended; of its lost bytes, those that a full queue may have dropped.
     pub fn end_round(&mut self, round: &Round) -> u64 {
+        let judged = std::mem::take(&mut self.judged);
         let at_random = std::mem::take(&mut self.at_random);
         let in_queues = std::mem::take(&mut self.in_queues);
         let is_hopeless = round
             .loss_share()
             .is_some_and(|share| share > HOPELESS_SHARE);
         if !is_hopeless {
-            self.counts.judged += at_random;
+            self.counts.judged += judged + at_random;
             self.counts.at_random += at_random;
             self.counts.in_queues += in_queues;
         }
@@ -88,7 +96,7 @@ impl RandomLoss {
 
     fn is_nearly_full(&self, wait: Duration, base: Duration) -> bool {
         let fullest = self.fullest.get(Duration::max).unwrap_or(wait);
-        may_have_queued(wait, base) && wait >= fullest * 3 / 4
+        (self.queue_stands || may_have_queued(wait, base)) && wait >= fullest * 3 / 4
     }
 }
 
@@ -164,6 +172,16 @@ mod tests {
     }
 
     #[test]
+    fn losses_of_a_queue_far_shorter_than_the_round_trip_are_the_queues() {
+        let mut flow = Flow::new();
+        flow.losses.note_queue(true);
+        for _ in 0..20 {
+            flow.round((0..200).map(|_| 2), 50);
+        }
+        assert_eq!(flow.packets(), (0, 80, 0));
+    }
+
+    #[test]
     fn losses_while_a_queue_fills_are_random_and_those_of_the_full_one_are_not() {
         let mut flow = Flow::new();
         flow.round((0..100).map(|_| 40), 1_000);
@@ -201,7 +219,7 @@ mod tests {
     fn a_round_that_loses_most_of_a_request_says_nothing() {
         let mut flow = Flow::new();
         flow.round((0..200).map(|_| 0), 2);
-        assert_eq!((flow.packets().0, flow.packets().1), (0, 0));
+        assert_eq!(flow.packets(), (0, 0, 0));
     }
 
     #[test]

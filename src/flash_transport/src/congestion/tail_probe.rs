@@ -3,7 +3,7 @@
 //! A receiver reports a lost packet when a later one arrives. Behind the end of a message none
 //! comes: quinn waits for its probe timeout, sends a ping, and retransmits when that is
 //! acknowledged, two round trips later. With a small packet behind the message it is one. RTT
-//! 20 ms, 2 % loss, p95 of a request: 85 ms without, 64.7 ms with.
+//! 20 ms, 2 % loss, no repair, p95 of a request: 85 ms without, 64.7 ms with.
 
 use std::future::Future;
 use std::pin::pin;

@@ -188,7 +188,7 @@ class EpisodeRecording:
         return {name: str(value) for name, value in values.items()}
 
     def _new_name(self, at: datetime) -> str:
-        """A name that no other episode has, also one that began in the same millisecond."""
+        """A name that no other of this recorder has, also if it began in the same millisecond."""
         while (name := file_name(self._node, at)) in self._names:
             at += timedelta(milliseconds=1)
         self._names.add(name)

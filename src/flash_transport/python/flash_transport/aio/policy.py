@@ -357,7 +357,7 @@ class AsyncFlashTransportPolicy:
             except asyncio.TimeoutError:
                 # while being repeated: the server's reason for `not_ready` tells the user more
                 late = Timeout(f"no answer from {self.server} within {within:g} s")
-                raise refused or late from None
+                raise (None if arrived else refused) or late from None
             except EndedBefore as ended:
                 if arrived is not None:
                     raise LostInExchange(str(ended)) from None

@@ -201,11 +201,7 @@ class WebsocketPolicy(PolicyClient):
         Raises:
             TryAgain: the server is not ready, and there is time to ask it again.
         """
-        try:
-            answer, connection = self._exchange_in_turn(ask, call)
-        except Timeout as late:
-            # while being repeated: the server's reason tells the user more
-            raise ask.refused or late from None
+        answer, connection = self._exchange_in_turn(ask, call)
         try:
             result = _read_answer(answer, may_be_error=connection.is_ours)
         except ServerError as error:
@@ -215,7 +211,7 @@ class WebsocketPolicy(PolicyClient):
             delay_s, left = next(ask.delays), ask.ready_until.left(now)
             if error.code != "not_ready" or (left is not None and delay_s >= left):
                 raise
-            ask.refused = error
+            ask.refused = error.with_traceback(None)
         else:
             round_trip_ms = (time.perf_counter() - ask.started) * 1000
             round_trip = RoundTrip(
@@ -229,7 +225,7 @@ class WebsocketPolicy(PolicyClient):
         """The answer, and the connection that it came by."""
         left = ask.deadline.left(time.monotonic())
         if not self._turn.acquire(timeout=-1 if left is None else left):
-            raise self._late_error(ask.deadline)
+            raise self._late_error(ask)
         try:
             connection = self._usable_connection(ask)
             with self._under_way_lock:
@@ -256,12 +252,12 @@ class WebsocketPolicy(PolicyClient):
         try:
             return connection.exchange(ask.request, ask.deadline)
         except TimeoutError:
-            raise self._late_error(ask.deadline) from None
+            raise self._late_error(ask) from None
         except (ConnectionClosed, OSError) as error:
             if self._dialer.is_closed:
                 raise self._dialer.closed_error() from None
             if ask.deadline.is_over(time.monotonic()):
-                raise self._late_error(ask.deadline) from None
+                raise self._late_error(ask) from None
             raise Disconnected(
                 f"connection to {self._target} was lost before the answer came: "
                 f"{shown(str(error))}; the next request connects again"
@@ -297,8 +293,9 @@ class WebsocketPolicy(PolicyClient):
             self._connection.abort()
             self._connection = None
 
-    def _late_error(self, deadline: Deadline) -> Timeout:
-        return _late_error(str(self._target), deadline)
+    def _late_error(self, ask: _Ask) -> ServerError | Timeout:
+        """Why there is no answer; if it was being repeated, the server's reason tells more."""
+        return ask.refused or _late_error(str(self._target), ask.deadline)
 
 
 def _check_encrypted(target: Target, trust: TlsTrust) -> None:

@@ -139,9 +139,9 @@ pub struct LinkArguments {
     /// Seconds of silence after which a client sends a keep-alive
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub keep_alive_interval_secs: u64,
-    /// Bytes that a new connection may have in flight before anything is known about the path
-    #[arg(long, default_value_t = LatencyFirstConfig::default().initial_window, value_parser = clap::value_parser!(u64).range(INITIAL_WINDOWS))]
-    pub initial_window_bytes: u64,
+    /// Bytes that a new connection may have in flight before its first loss. Default: 4 MiB, and on long round trips up to 8
+    #[arg(long, value_parser = clap::value_parser!(u64).range(INITIAL_WINDOWS))]
+    pub initial_window_bytes: Option<u64>,
     /// Nothing else uses the link: send requests at full rate, whatever is lost
     #[arg(long, conflicts_with = "initial_window_bytes")]
     pub dedicated_link: bool,
@@ -151,7 +151,9 @@ impl LinkArguments {
     pub fn settings(&self) -> LinkSettings {
         let mut link = LinkSettings::with_dedicated_link(self.dedicated_link);
         if let Sharing::Shared(shared) = &mut link.sharing {
-            shared.initial_window = self.initial_window_bytes;
+            if let Some(bytes) = self.initial_window_bytes {
+                (shared.initial_window, shared.largest_initial_window) = (bytes, bytes);
+            }
         }
         link.idle = Duration::from_secs(self.max_idle_timeout_secs);
         link.keep_alive = Duration::from_secs(self.keep_alive_interval_secs);
@@ -183,9 +185,10 @@ mod tests {
         }
     }
 
-    fn initial_window(arguments: &[&str]) -> Option<u64> {
+    /// Before and after the round trip is known.
+    fn initial_windows(arguments: &[&str]) -> Option<(u64, u64)> {
         match client(arguments).expect("sound").link.settings().sharing {
-            Sharing::Shared(shared) => Some(shared.initial_window),
+            Sharing::Shared(shared) => Some((shared.initial_window, shared.largest_initial_window)),
             Sharing::DedicatedLink(_) => None,
         }
     }
@@ -193,14 +196,15 @@ mod tests {
     #[test]
     fn the_first_flight_is_as_large_as_it_was_asked_to_be() {
         assert_eq!(
-            initial_window(&["--initial-window-bytes=100000"]),
-            Some(100_000)
+            initial_windows(&["--initial-window-bytes=100000"]),
+            Some((100_000, 100_000))
         );
+        let default = LatencyFirstConfig::default();
         assert_eq!(
-            initial_window(&[]),
-            Some(LatencyFirstConfig::default().initial_window)
+            initial_windows(&[]),
+            Some((default.initial_window, default.largest_initial_window))
         );
-        assert_eq!(initial_window(&["--dedicated-link"]), None);
+        assert_eq!(initial_windows(&["--dedicated-link"]), None);
         assert!(client(&["--dedicated-link", "--initial-window-bytes=100000"]).is_err());
     }
 
