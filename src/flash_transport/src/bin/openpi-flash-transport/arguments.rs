@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use flash_transport::congestion::{LatencyFirstConfig, Sharing};
+use flash_transport::congestion::Sharing;
 use flash_transport::quic::server::ServerId;
 use flash_transport::quic::settings::LinkSettings;
 use flash_transport::relay::forwarding::RelayLimits;
@@ -165,6 +165,7 @@ impl LinkArguments {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use flash_transport::congestion::LatencyFirstConfig;
 
     #[test]
     fn the_command_line_is_sound() {
