@@ -57,8 +57,8 @@ impl Default for Demand {
     }
 }
 
-/// Judged packets after which an earlier one counts 1/e. 20 requests of 452 KB: the rate of 2 % is known to
-/// a tenth; a path that has become clean has no repair any more after 140.
+/// Judged packets after which an earlier one counts 1/e. 20 requests of 452 KB: the rate of 2 % is
+/// known to a tenth; a path that has become clean has no repair any more after 140.
 const MEMORY: f64 = 6_600.0;
 /// The first packets are believed to add to so many without a loss: one loss is no rate.
 const DOUBT: f64 = 50.0;
