@@ -211,13 +211,14 @@ impl Path {
     }
 
     fn end_round(&mut self, now: Instant) -> Option<Overflow> {
+        // Before the round is replaced: two rounds tell, not one.
+        let queue_stands = self.queue_stands();
         let round = std::mem::replace(&mut self.round, Round::new(now));
         self.note_jitter(now, &round);
         let previous = self.previous.replace((now, round.clone()));
         let previous = previous.map(|(_, round)| round);
         let in_queues = self.random_loss.end_round(&round);
-        let stands = self.queue_stands();
-        self.random_loss.note_queue(stands);
+        self.random_loss.note_queue(queue_stands);
         let heavy = round.loss_share()? > HEAVY_SHARE;
         self.heavy_rounds = self.heavy_rounds << 1 | u8::from(heavy);
         self.brought.rotate_right(1);
