@@ -28,11 +28,13 @@ class TryAgain(Exception):  # noqa: N818 - never seen outside
 
     Attributes:
         delay_s: how long to wait before.
+        reason: what the server said, and what a call ends in whose time is over meanwhile.
     """
 
-    def __init__(self, delay_s: float) -> None:
-        super().__init__(delay_s)
+    def __init__(self, delay_s: float, reason: FlashTransportError) -> None:
+        super().__init__(delay_s, reason)
         self.delay_s = delay_s
+        self.reason = reason
 
 
 class QueuedCall:
@@ -41,11 +43,15 @@ class QueuedCall:
     Args:
         work: carries the call, on the queue's thread: returns the answer, or raises `TryAgain` or
             the error that the call's future ends in.
+
+    Attributes:
+        refusal: why it is to be carried again; None if it has not been carried yet.
     """
 
     def __init__(self, work: Work) -> None:
         self.work = work
         self.future: InferenceFuture
+        self.refusal: FlashTransportError | None = None
         self._is_given_up = threading.Event()
         self._error: FlashTransportError | None = None
 
@@ -70,7 +76,7 @@ class CallQueue:
     Args:
         name: of its threads.
         hang_up: called with a call that is given up while it is carried.
-        late: makes the error of a call that times out before its turn.
+        late: makes the error of a call that times out before its first turn.
         closed: makes the error of the calls that `close` ends.
         clock: what deadlines and delays are measured by.
     """
@@ -167,6 +173,7 @@ class CallQueue:
         try:
             answer, stats = call.work(call)
         except TryAgain as again:
+            call.refusal = again.reason
             self._carry_again(call, again.delay_s)
         except Exception as error:
             self._finish(call)
@@ -197,7 +204,7 @@ class CallQueue:
     def _watch_deadlines(self) -> None:
         while (late := self._next_late()) is not None:
             for call, deadline in late:
-                call.future._fail(self._late(deadline))
+                call.future._fail(call.refusal or self._late(deadline))
 
     def _next_late(self) -> list[tuple[QueuedCall, Deadline]] | None:
         with self._changed:

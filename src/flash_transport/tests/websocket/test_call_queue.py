@@ -8,7 +8,7 @@ import pytest
 from quic_peers import LONG, eventually
 from virtual_clock import VirtualClock
 
-from flash_transport import Disconnected, Superseded, Timeout
+from flash_transport import Disconnected, ServerError, Superseded, Timeout
 from flash_transport.call_queue import CallQueue, TryAgain
 from flash_transport.deadline import NEVER, Deadline
 
@@ -54,7 +54,7 @@ class Link:
             self.began.release()
             if len(attempts) == 1:
                 assert self.go.acquire(timeout=LONG)
-                raise TryAgain(delay_s)
+                raise TryAgain(delay_s, ServerError("not_ready", "loading weights"))
             return {"attempts": attempts}, None
 
         future = self.queue.submit(session, Deadline.after(seconds, self.clock.now()), work)
@@ -184,12 +184,12 @@ def test_a_call_that_must_wait_again_gives_way_to_one_that_came_meanwhile(link):
     assert new.result(LONG) == {"name": "new"}
 
 
-def test_a_call_whose_time_is_over_while_it_waits_to_be_carried_again_ends_in_time(link):
+def test_a_call_whose_time_is_over_while_it_waits_to_be_carried_again_says_why_it_waited(link):
     future = link.submit_to_a_server_that_is_not_ready(delay_s=3.0, seconds=2.0)
     link.go.release()
     eventually(lambda: link.queue._line.next_turn() == 3.0)
     link.clock.advance(2.0)
-    with pytest.raises(Timeout, match="late by 2 s"):
+    with pytest.raises(ServerError, match="not_ready: loading weights"):
         future.result(LONG)
 
 

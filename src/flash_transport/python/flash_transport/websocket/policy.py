@@ -219,7 +219,7 @@ class WebsocketPolicy(PolicyClient):
             )
             return result, CallStats.of(ask.serialize_ms, round_trip)
         # the server has not begun it: it may be sent again, also to its successor
-        raise TryAgain(delay_s)
+        raise TryAgain(delay_s, ask.refused)
 
     def _exchange_in_turn(self, ask: _Ask, call: QueuedCall | None) -> tuple[bytes, Connection]:
         """The answer, and the connection that it came by."""
