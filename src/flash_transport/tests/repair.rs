@@ -5,9 +5,13 @@
 
 mod support;
 
+use std::time::Duration;
+
+use flash_transport::link::limits::ServerLimits;
 use flash_transport::quic::client::{Client, ClientConfig};
 use flash_transport::quic::server::Server;
 use support::lossy::LossyPath;
+use support::relay::Relay;
 use support::{echo, infer, next, server_config, ANY_SERVER, LONG};
 
 fn client(port: u16, repair: bool) -> Client {
@@ -81,4 +85,48 @@ fn a_path_without_loss_has_no_repair() {
     }
     assert_eq!(client.repairs().bytes_sent.value(), 0);
     assert_eq!(server.counters().repair_bytes_sent.value(), 0);
+}
+
+#[test]
+fn a_request_of_the_largest_size_is_not_refused_for_its_repair() {
+    let mut config = server_config();
+    config.limits = ServerLimits::with_message_bytes(200_000);
+    let server = Server::bind(config).unwrap();
+    let path = LossyPath::to(server.address());
+    let client = client(path.address().port(), true);
+    for _ in 0..200 {
+        ask(&client, &server, &body(0));
+        if server.counters().requests_rebuilt.value() > 2 {
+            break;
+        }
+    }
+    assert!(server.counters().requests_rebuilt.value() > 2);
+}
+
+#[test]
+fn a_client_may_change_its_address_while_its_requests_are_repaired() {
+    let server = Server::bind(server_config()).unwrap();
+    let relay = Relay::to(server.address());
+    let path = LossyPath::to(relay.address());
+    let client = client(path.address().port(), true);
+    let rebuilt = &server.counters().requests_rebuilt;
+    let mut rebuilt_elsewhere = 0;
+    for number in 0..200 {
+        let before = rebuilt.value();
+        let body = body(number);
+        let pending = client.request(infer(&body), Some(LONG));
+        // Early, in the middle or late in a request's flight.
+        std::thread::sleep(Duration::from_millis(number as u64 % 4 * 8));
+        relay.change_address();
+        let request = next(&server);
+        assert!(*request.body == *body);
+        echo(&request);
+        assert!(pending.wait_long().unwrap().bytes[1..] == *body);
+        rebuilt_elsewhere += rebuilt.value() - before;
+        if rebuilt_elsewhere > 2 {
+            break;
+        }
+    }
+    assert!(rebuilt_elsewhere > 2);
+    assert_eq!(server.counters().connections_accepted.value(), 1);
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use quinn::{ReadError, RecvStream};
 
 use crate::buffers::Buffer;
+use crate::repair::Scattered;
 
 /// Most packets taken from the connection at a time. A wake-up rarely brings more.
 const CHUNKS: usize = 32;
@@ -16,6 +17,15 @@ pub(crate) enum GatherError<E> {
     Read(ReadError),
     /// `admit` or `look` refused these bytes.
     Refused(E),
+    Scattered(Scattered),
+}
+
+/// So many bytes that are to be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrived {
+    Message(usize),
+    /// Not of the message itself, and forgotten with the next one.
+    Repair(usize),
 }
 
 /// Read to the end of the stream. `admit` is asked before bytes are stored; after each arrival `look`
@@ -26,7 +36,7 @@ pub(crate) enum GatherError<E> {
 pub(crate) async fn gather_with<E>(
     stream: &mut RecvStream,
     expected: usize,
-    mut admit: impl FnMut(usize) -> Result<(), E>,
+    mut admit: impl FnMut(Arrived) -> Result<(), E>,
     mut look: impl FnMut(&mut Buffer) -> Result<(), E>,
 ) -> Result<Buffer, GatherError<E>> {
     let mut gathered = Buffer::with_capacity(expected);
@@ -39,7 +49,7 @@ pub(crate) async fn gather_with<E>(
 pub(crate) async fn gather_until<E>(
     stream: &mut RecvStream,
     gathered: &mut Buffer,
-    admit: &mut impl FnMut(usize) -> Result<(), E>,
+    admit: &mut impl FnMut(Arrived) -> Result<(), E>,
     look: &mut impl FnMut(&mut Buffer) -> Result<(), E>,
     stop: impl Future<Output = ()>,
 ) -> Result<bool, GatherError<E>> {
@@ -55,7 +65,7 @@ pub(crate) async fn gather_until<E>(
             return Ok(true);
         };
         let bytes = chunks[..count].iter().map(Bytes::len).sum();
-        admit(bytes).map_err(GatherError::Refused)?;
+        admit(Arrived::Message(bytes)).map_err(GatherError::Refused)?;
         if gathered.capacity() - gathered.len() < bytes {
             let more = gathered.len().max(bytes);
             gathered.reserve(more);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use quinn::{Connection, RecvStream, StreamId};
 use tokio::sync::watch;
 
-use super::gather::{gather_until, GatherError};
+use super::gather::{gather_until, Arrived, GatherError};
 use super::signal::Signal;
 use crate::buffers::Buffer;
 use crate::congestion;
@@ -143,7 +143,7 @@ impl Repairer {
         stream: &mut RecvStream,
         begin: &[u8],
         expected: usize,
-        mut admit: impl FnMut(usize) -> Result<(), E>,
+        mut admit: impl FnMut(Arrived) -> Result<(), E>,
     ) -> Result<Buffer, GatherError<E>> {
         let id = u64::from(stream.id());
         let mut arrivals = self.arrivals.subscribe();
@@ -162,14 +162,11 @@ impl Repairer {
             }
         };
 
-        if !begin.is_empty() {
-            gathered.splice(..0, begin.iter().copied());
-        }
-        let mut partial = Partial::new(gathered);
+        let mut partial = Partial::new(begin, gathered);
         let mut symbols = symbols;
         loop {
             for symbol in symbols.drain(..) {
-                admit(symbol.pieces.len()).map_err(GatherError::Refused)?;
+                admit(Arrived::Repair(symbol.pieces.len())).map_err(GatherError::Refused)?;
                 if partial.add(symbol).is_err() {
                     (self.count)(Event::Refused);
                 }
@@ -178,9 +175,7 @@ impl Repairer {
             if whole || self.rebuild(&mut partial, &mut admit)? {
                 // Fails if everything has arrived.
                 let _ = stream.stop(Signal::Done.into());
-                let mut bytes = partial.into_bytes();
-                bytes.drain(..begin.len());
-                return Ok(bytes);
+                return Ok(partial.into_bytes());
             }
             tokio::select! {
                 biased;
@@ -188,11 +183,7 @@ impl Repairer {
                 chunk = stream.read_chunk(usize::MAX, false) => {
                     match chunk.map_err(GatherError::Read)? {
                         Some(chunk) => place(&mut partial, &chunk, &mut admit)?,
-                        None => {
-                            let mut bytes = partial.into_bytes();
-                            bytes.drain(..begin.len());
-                            return Ok(bytes);
-                        }
+                        None => return Ok(partial.into_bytes()),
                     }
                 }
             }
@@ -202,13 +193,13 @@ impl Repairer {
     fn rebuild<E>(
         &self,
         partial: &mut Partial,
-        admit: &mut impl FnMut(usize) -> Result<(), E>,
+        admit: &mut impl FnMut(Arrived) -> Result<(), E>,
     ) -> Result<bool, GatherError<E>> {
         match partial.rebuild() {
             Ok(false) => Ok(false),
             Ok(true) => {
                 (self.count)(Event::Rebuilt);
-                admit(partial.rebuilt_bytes()).map_err(GatherError::Refused)?;
+                admit(Arrived::Message(partial.rebuilt_bytes())).map_err(GatherError::Refused)?;
                 Ok(true)
             }
             Err(_) => {
@@ -223,7 +214,7 @@ impl Repairer {
 async fn place_all<E>(
     stream: &mut RecvStream,
     partial: &mut Partial,
-    admit: &mut impl FnMut(usize) -> Result<(), E>,
+    admit: &mut impl FnMut(Arrived) -> Result<(), E>,
 ) -> Result<bool, GatherError<E>> {
     loop {
         let chunk = tokio::select! {
@@ -241,14 +232,15 @@ async fn place_all<E>(
 fn place<E>(
     partial: &mut Partial,
     chunk: &quinn::Chunk,
-    admit: &mut impl FnMut(usize) -> Result<(), E>,
+    admit: &mut impl FnMut(Arrived) -> Result<(), E>,
 ) -> Result<(), GatherError<E>> {
     let offset = usize::try_from(chunk.offset).unwrap_or(usize::MAX);
     // Bytes behind a gap take the memory of the gap, too.
     let growth = partial.growth(offset, chunk.bytes.len());
-    admit(growth).map_err(GatherError::Refused)?;
-    partial.place(offset, &chunk.bytes);
-    Ok(())
+    admit(Arrived::Message(growth)).map_err(GatherError::Refused)?;
+    partial
+        .place(offset, &chunk.bytes)
+        .map_err(GatherError::Scattered)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -19,11 +19,12 @@ mod inbox;
 mod ranges;
 mod rebuild;
 mod shape;
+mod solve;
 mod symbol;
 
 pub use code::{encode, CodeError};
 pub use demand::{Demand, Need, PathLoss};
 pub use inbox::Inbox;
-pub use rebuild::{Partial, RebuildError};
+pub use rebuild::{Partial, RebuildError, Scattered};
 pub use shape::{Shape, LARGEST_MESSAGE, MOST_REPAIR, MOST_ROWS};
 pub use symbol::{symbols, Repair, Symbol, SymbolError, HEADER_BYTES};

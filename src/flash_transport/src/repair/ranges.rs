@@ -41,6 +41,10 @@ impl Ranges {
         self.0.iter().map(ExactSizeIterator::len).sum()
     }
 
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The end of the last range.
     pub fn end(&self) -> usize {
         self.0.last().map_or(0, |range| range.end)

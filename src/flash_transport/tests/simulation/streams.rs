@@ -139,7 +139,7 @@ impl Streams {
             let partial = self
                 .partial
                 .entry(key)
-                .or_insert_with(|| Partial::new(begin));
+                .or_insert_with(|| Partial::new(&[], begin));
             for symbol in symbols {
                 partial.add(symbol).expect("symbols of one message");
             }
@@ -157,7 +157,8 @@ impl Streams {
                 Ok(Some(chunk)) => {
                     *received += chunk.bytes.len();
                     if let Some(partial) = &mut partial {
-                        partial.place(chunk.offset as usize, &chunk.bytes);
+                        let offset = chunk.offset as usize;
+                        partial.place(offset, &chunk.bytes).expect("few parts");
                     }
                 }
                 Ok(None) => break true,

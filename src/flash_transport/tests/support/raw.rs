@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use flash_transport::link::hello::Hello;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
 use tokio::runtime::Runtime;
@@ -55,6 +57,24 @@ impl Raw {
     pub fn say_hello(&self) {
         let answer = self.ask(&[0x01, 0x80]).read().unwrap();
         assert_eq!(answer[0], 0x00, "{}", String::from_utf8_lossy(&answer));
+    }
+
+    /// As [`Self::say_hello`], and read repair.
+    pub fn say_hello_with_repair(&self) {
+        let hello = Hello {
+            repair: Some("rs16".into()),
+            ..Hello::default()
+        };
+        let answer = self.ask(&hello.encode().unwrap()).read().unwrap();
+        assert_eq!(answer[0], 0x00, "{}", String::from_utf8_lossy(&answer));
+    }
+
+    /// Send a QUIC datagram.
+    pub fn send_datagram(&self, bytes: impl Into<Bytes>) {
+        self.runtime.block_on(async {
+            let sent = self.connection.send_datagram_wait(bytes.into());
+            sent.await.unwrap();
+        });
     }
 
     /// Send a whole request.
@@ -134,6 +154,24 @@ impl Asked {
     pub fn read(mut self) -> Option<Vec<u8>> {
         let all = self.receive.read_to_end(100 << 20);
         self.runtime.block_on(all).ok()
+    }
+
+    /// The number of its stream.
+    pub fn stream(&self) -> u64 {
+        self.send.id().into()
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) {
+        let all = self.send.write_all(bytes);
+        self.runtime.block_on(all).unwrap();
+    }
+
+    pub fn finish(&mut self) {
+        self.send.finish().unwrap();
+    }
+
+    pub fn reset(mut self) {
+        self.send.reset(VarInt::from_u32(1)).unwrap();
     }
 
     pub fn cancel(mut self) {

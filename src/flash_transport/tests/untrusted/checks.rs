@@ -48,7 +48,7 @@ pub fn request(bytes: &[u8]) {
 /// Repair and parts of a message as a peer sends them: a byte chooses, two say how long, then as many
 /// bytes. What arrives stays as it is, whatever repair makes of the rest.
 pub fn repair(mut bytes: &[u8]) {
-    let mut partial = Partial::new(Buffer::default());
+    let mut partial = Partial::new(&[], Buffer::default());
     let mut arrived: Vec<(usize, &[u8])> = Vec::new();
     while let Some((&[kind, high, low], rest)) = bytes.split_first_chunk::<3>() {
         let length = usize::from(u16::from_be_bytes([high, low]));
@@ -62,7 +62,7 @@ pub fn repair(mut bytes: &[u8]) {
             }
             _ => {
                 let offset = usize::from(kind) * 32;
-                partial.place(offset, part);
+                partial.place(offset, part).expect("few parts");
                 arrived.push((offset, part));
             }
         }

@@ -10,7 +10,7 @@ use crate::congestion::Prober;
 use crate::link::first_actions::{Front, HEAD_BYTES};
 use crate::link::first_receiver::FirstReceiver;
 use crate::link::wire::{Failure, ANSWER_ERROR, ANSWER_FIRST, ANSWER_OK};
-use crate::quic::gather::{gather_with, GatherError};
+use crate::quic::gather::{gather_with, Arrived, GatherError};
 use crate::quic::repair::Repairer;
 use crate::quic::signal::Signal;
 
@@ -122,8 +122,11 @@ impl Streams<'_> {
         let _ = self.send.finish();
 
         let mut received = 0;
-        let admit = |bytes| {
-            received += bytes;
+        let admit = |arrived| {
+            // A message's repair is bounded by itself.
+            if let Arrived::Message(bytes) = arrived {
+                received += bytes;
+            }
             if received > limit {
                 return Err(Refused::TooLarge);
             }
@@ -153,6 +156,12 @@ impl Streams<'_> {
                 return Err(ClientError::AnswerTooLarge {
                     server: server.to_owned(),
                     limit,
+                })
+            }
+            Err(GatherError::Scattered(why)) => {
+                return Err(ClientError::BadAnswer {
+                    server: server.to_owned(),
+                    reason: why.to_string(),
                 })
             }
             Err(GatherError::Refused(Refused::Bad(reason))) => {

@@ -15,7 +15,7 @@ use crate::link::first_actions;
 use crate::link::limits::Reservation;
 use crate::link::server_core::{HelloOutcome, HELLO_SAID, SHUTTING_DOWN, WARMING_UP};
 use crate::link::wire::{ErrorCode, Failure, Kind, SMALL_MAP};
-use crate::quic::gather::GatherError;
+use crate::quic::gather::{Arrived, GatherError};
 use crate::quic::signal::Signal;
 
 use super::liveness;
@@ -103,8 +103,14 @@ async fn read_request(
 
     let mut reservation = Reservation::empty(peer.account.clone());
     let mut received = 0;
-    let admit = |bytes| {
-        received += bytes;
+    let admit = |arrived| {
+        let bytes = match arrived {
+            Arrived::Message(bytes) => {
+                received += bytes;
+                bytes
+            }
+            Arrived::Repair(bytes) => bytes,
+        };
         if received > limit {
             return Err(Failure::new(
                 ErrorCode::BadRequest,
@@ -126,6 +132,9 @@ async fn read_request(
         Ok(body) => body,
         Err(GatherError::Refused(failure)) => return Err(End::Refuse(failure)),
         Err(GatherError::Read(error)) => return Err(gone(error)),
+        Err(GatherError::Scattered(why)) => {
+            return Err(refuse(ErrorCode::BadRequest, why.to_string()))
+        }
     };
     let kind = match kind {
         Some(kind) => kind,
