@@ -10,6 +10,7 @@ use quinn_proto::RttEstimator;
 use super::delivery::{Delivery, LinkEstimate};
 use super::growth::{Growth, BETA};
 use super::path::{Overflow, Path};
+use super::silence::Silence;
 use crate::repair::PathLoss;
 
 /// On a path that reorders packets, heavy loss leaves room for at least this many of the largest
@@ -23,22 +24,13 @@ const LEAST_LEFT: f64 = 0.3;
 /// with 1.0 one request of three overflows again, with 0.72 one of six. Beside a download on
 /// 50 Mb/s: 0.9 leaves the download 24.3 Mb/s, 0.72 leaves it 26.8.
 const BELOW_OVERFLOW: f64 = 0.72;
+/// The same where the queue dropped little.
+const BELOW_SPILT: f64 = 0.9;
 
 /// The least window, as the initial one of RFC 9002, section 7.2, which recommends 2. An answer of
 /// five packets and the probes behind it have to fit: with 2, probes wait until the lost packets are
 /// acknowledged, and one burst of loss can end a connection.
 const LEAST_PACKETS: u64 = 10;
-
-/// If a burst of loss takes all of a window's last packets, the window stays full of them, no probe
-/// can leave, and quinn sends two packets each time its pause has doubled. After this many pauses in
-/// which nothing was acknowledged, which no queue makes ...
-const PAUSES_OF_SILENCE: u64 = 2;
-/// ... each further one leaves room for as many packets more, ...
-const PACKETS_IN_SILENCE: u64 = 6;
-/// ... up to so many. 500 requests on Wi-Fi with bursts of 15 packets on average, 8 seeds: without it
-/// some take 1 to 10 s, with it at most 2 s. With room after the first pause it is 0.3 s, but a
-/// download on the same path loses a tenth.
-const MOST_PACKETS_IN_SILENCE: u64 = 60;
 
 /// Bytes of window per second of round trip that are paced at a gigabit per second, which a robot's
 /// Ethernet carries.
@@ -98,37 +90,6 @@ pub struct LatencyFirst {
     segment: u64,
     silence: Silence,
     delivery: Delivery,
-}
-
-/// Room for packets while nothing is acknowledged.
-#[derive(Debug, Clone, Default)]
-struct Silence {
-    /// When the last packet left, if none was acknowledged since.
-    unanswered: Option<Instant>,
-    round_trip: Duration,
-    pauses: u64,
-}
-
-impl Silence {
-    fn acknowledged(&mut self, round_trip: Duration) {
-        *self = Self {
-            unanswered: None,
-            round_trip,
-            pauses: 0,
-        };
-    }
-
-    fn sent(&mut self, now: Instant) {
-        let still = |last| now.saturating_duration_since(last) > self.round_trip;
-        if self.unanswered.replace(now).is_some_and(still) {
-            self.pauses += 1;
-        }
-    }
-
-    fn packets(&self) -> u64 {
-        let pauses = self.pauses.saturating_sub(PAUSES_OF_SILENCE);
-        (pauses * PACKETS_IN_SILENCE).min(MOST_PACKETS_IN_SILENCE)
-    }
 }
 
 impl LatencyFirst {
@@ -235,6 +196,10 @@ impl LatencyFirst {
     }
 
     fn overflowed(&mut self, now: Instant, overflow: Overflow, app_limited: bool) {
+        if let Some(spilt) = overflow.spilt {
+            self.spilt(now, spilt);
+            return;
+        }
         let flight = self.window.min(self.path.largest_round());
         let measured = app_limited && overflow.was_empty;
         let through = match measured {
@@ -256,6 +221,24 @@ impl LatencyFirst {
         } else {
             self.cut(now, left);
         }
+    }
+
+    /// A queue dropped the last few packets of a flight.
+    fn spilt(&mut self, now: Instant, spilt: u64) {
+        let noticed = self
+            .cut_at
+            .is_some_and(|cut| now < cut + 2 * self.silence.round_trip);
+        let fits = self
+            .window
+            .min(self.path.largest_round())
+            .saturating_sub(spilt)
+            .max(self.path.proven());
+        if noticed || fits >= self.window {
+            return;
+        }
+        self.window = fits;
+        self.growth = None;
+        self.cut(now, fits as f64 * BELOW_SPILT);
     }
 
     fn cut(&mut self, now: Instant, left: f64) {
@@ -396,6 +379,22 @@ mod tests {
             }
         }
 
+        /// A flight that fills an empty queue of a round trip, which drops its last packets.
+        fn spill(&mut self, packets: u32, dropped: u32) {
+            self.now += Duration::from_millis(1);
+            let sent = self.now;
+            for number in 0..packets {
+                let left = sent + ROUND_TRIP * number / packets;
+                self.now = left + ROUND_TRIP + ROUND_TRIP * number / packets;
+                if number < packets - dropped {
+                    self.controller
+                        .acknowledged(self.now, left, SEGMENT, true, ROUND_TRIP);
+                } else {
+                    self.controller.congested(self.now, left, false, SEGMENT);
+                }
+            }
+        }
+
         fn window(&self) -> u64 {
             self.controller.window
         }
@@ -472,6 +471,24 @@ mod tests {
             (0.95..1.5).contains(&after_ten_seconds),
             "{after_ten_seconds}"
         );
+    }
+
+    #[test]
+    fn a_queue_that_drops_the_ends_of_requests_gets_less_though_they_rest_in_between() {
+        let mut flow = Flow::new();
+        flow.overflow_an_empty_queue(320);
+        flow.round(1, None, ROUND_TRIP, true);
+        let before = flow.window();
+        for _ in 0..10 {
+            flow.now += Duration::from_millis(500);
+            flow.spill(200, 8);
+            flow.round(1, None, ROUND_TRIP, true);
+            if flow.window() < before {
+                break;
+            }
+        }
+        let left = flow.window() as f64 / before as f64;
+        assert!((0.6..0.95).contains(&left), "{left}");
     }
 
     #[test]
@@ -600,25 +617,6 @@ mod tests {
             flow.round(170, None, Duration::from_millis(1), false);
         }
         assert!(flow.window() <= INITIAL + SEGMENT, "{}", flow.window());
-    }
-
-    #[test]
-    fn silence_leaves_room_for_some_packets_and_a_pause_does_not() {
-        let mut flow = Flow::new();
-        flow.controller.silence.acknowledged(ROUND_TRIP);
-        let window = flow.controller.window();
-        flow.now += Duration::from_secs(1);
-        flow.controller.on_sent(flow.now, SEGMENT, 1);
-        assert_eq!(flow.controller.window(), window);
-        for pauses in 1..100i64 {
-            flow.now += 3 * ROUND_TRIP;
-            flow.controller.on_sent(flow.now, SEGMENT, 1);
-            flow.controller.on_sent(flow.now, SEGMENT, 2);
-            let room = flow.controller.window() - window;
-            assert_eq!(room / SEGMENT, (6 * (pauses - 2)).clamp(0, 60) as u64);
-        }
-        flow.controller.silence.acknowledged(ROUND_TRIP);
-        assert_eq!(flow.controller.window(), window);
     }
 
     #[test]

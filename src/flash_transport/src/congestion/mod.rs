@@ -11,6 +11,8 @@ mod path;
 mod random_loss;
 mod recent;
 mod round;
+mod silence;
+mod spilt;
 mod tail_probe;
 
 use std::sync::Arc;

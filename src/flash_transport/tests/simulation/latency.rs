@@ -106,6 +106,7 @@ fn bursts_of_loss_on_a_path_shorter_than_a_request_never_collapse() {
 #[test]
 fn a_mobile_network_costs_its_serialisation() {
     hold(&rows::lte());
+    hold(&rows::lte_at_rest());
 }
 
 #[test]

@@ -161,7 +161,7 @@ pub fn wifi() -> Row {
     .with_path(|path| path.with_rate(200_000_000, 10.0))
     .with_path(|path| path.with_jitter(Jitter::InOrder { amount }))
     .with_path(|path| path.with_loss(Loss::bursts(0.02, 15.0)))
-    .with_seeds(4);
+    .with_seeds(20);
     row.plan = Plan::new(Duration::ZERO, 500);
     row
 }
@@ -182,6 +182,14 @@ pub fn lte() -> Row {
     .with_seeds(2);
     row.plan.every = Duration::ZERO;
     row
+}
+
+pub fn lte_at_rest() -> Row {
+    // Each request finds the queue empty, so that no queue stands when it overflows.
+    let mut row = lte();
+    row.name = "the same, one request every 1.7 s";
+    row.plan.every = 1_700 * MILLISECOND;
+    row.with_seeds(6)
 }
 
 pub fn hundred_megabits() -> Row {
@@ -216,6 +224,7 @@ pub fn all() -> Vec<Row> {
         radio(),
         wifi(),
         lte(),
+        lte_at_rest(),
         hundred_megabits(),
     ]
 }
