@@ -62,6 +62,7 @@ def test_append_adds_one_dataset_to_another(tmp_path):
     # one camera of the source is stored as images, all of a dataset's new ones as videos
     assert result.exit_code == 1
     assert f"has {WRIST}" in result.output
+    assert Dataset.open(first).frames == 20
     features = {"x": Feature("float32", (1,))}
     for name in ("c", "d"):
         with DatasetWriter(tmp_path / name, 10, features) as writer:

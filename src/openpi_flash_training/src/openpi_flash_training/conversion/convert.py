@@ -109,6 +109,7 @@ def convert(
     """
     writer = DatasetWriter.resume(out) if append else None
     if writer is not None and writer.info.fps != options.rule.fps:
+        writer.abandon()
         raise DataError(
             out, f"has {writer.info.fps} frames a second, not {options.rule.fps}; append at its own"
         )
@@ -143,7 +144,7 @@ def convert(
                 lengths.append(len(piece))
         except DataError as error:
             if not skip_bad or Path(error.path).is_relative_to(out):
-                if writer is not None and not append:
+                if writer is not None and (writer.episodes or not append):
                     writer.abandon()
                 raise
             yield EpisodeReport(source or error.path, tuple(lengths), problem=str(error))

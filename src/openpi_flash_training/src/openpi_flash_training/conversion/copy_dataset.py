@@ -70,7 +70,11 @@ def copy_dataset(
     }
     if append:
         writer = DatasetWriter.resume(out)
-        _check(source, out, writer, features, options.rule.fps)
+        try:
+            _check(source, out, writer, features, options.rule.fps)
+        except DataError:
+            writer.abandon()
+            raise
     else:
         writer = DatasetWriter(
             out,
@@ -100,7 +104,7 @@ def copy_dataset(
                 lengths.append(len(frames))
         except DataError as error:
             if not skip_bad:
-                if not append:
+                if writer.episodes or not append:
                     writer.abandon()
                 raise
             yield EpisodeReport(name, tuple(lengths), problem=error.problem)
