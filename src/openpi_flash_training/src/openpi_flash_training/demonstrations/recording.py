@@ -100,6 +100,9 @@ class DatasetRecorder:
         return self._writer.episodes
 
     def close(self) -> None:
-        """Make the dataset readable."""
-        self._writer.close()
+        """Make the dataset readable; one without an episode is deleted."""
+        if self.episodes:
+            self._writer.close()
+        else:
+            self._writer.abandon()
         self._pictures.close()
