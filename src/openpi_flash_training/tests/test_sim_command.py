@@ -174,7 +174,9 @@ def test_a_person_takes_the_arm_by_the_keyboard_and_that_is_recorded(tmp_path, m
     settings = arm_settings(
         takeover_topic="keyboard", teleop_topic="keyboard", max_observation_age=0.5
     )
-    plan = LivePlan("pick", "red_cube", 5, 3, seconds=60.0, horizon=4, image_size=56)
+    plan = LivePlan(
+        "pick", "red_cube", 5, 3, seconds=60.0, prompt="lift it", horizon=4, image_size=56
+    )
     keyboard = ScriptedKeyboard()
     session = LiveSession(
         settings, plan, keyboard, recorder, connection=lambda arm: Idle(arm, keyboard)
@@ -184,7 +186,10 @@ def test_a_person_takes_the_arm_by_the_keyboard_and_that_is_recorded(tmp_path, m
     assert len(ends) == 1
     assert ends[0].was_ended
     assert ends[0].intervention_s > 0
-    numbers = Dataset.open(tmp_path / "taken").numbers(0)
+    data = Dataset.open(tmp_path / "taken")
+    # what the policy was told, not the task's own words
+    assert data.episodes[0].tasks == ("lift it",)
+    numbers = data.numbers(0)
     taken = numbers["intervention"][:, 0].astype(bool)
     assert taken.any()
     assert not taken.all()
