@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from policy_server import served
 from typer.testing import CliRunner
 
 from openpi_flash_server.cli import app
@@ -112,6 +113,28 @@ def test_the_expert_does_its_task_in_real_time_and_is_recorded_at_a_steady_rate(
     pictures = dataset.images(0, "observation.images.scene", range(dataset.episodes[0].length))
     assert pictures.std() > 20
     assert np.abs(pictures[-1].astype(int) - pictures[0]).max() > 60
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with served(tmp_path_factory.mktemp("server"), "python:colour_policy:ColourPolicy") as found:
+        yield found
+
+
+@needs_pictures
+@pytest.mark.parametrize("transport", ["quic", "websocket"])
+def test_a_server_is_asked_over_each_transport_and_moves_the_arm(server, transport, tmp_path):
+    link = ["--transport", transport]
+    # the WebSocket of this server is plain
+    link += ["--server-fingerprint", server.fingerprint] if transport == "quic" else []
+    result = run(
+        *(getattr(server, transport), *link, "--task", "touch", "--cube", "blue"),
+        *("--episodes", "1", "--simulation-time", "40", "--output-dir", str(tmp_path / "out")),
+    )
+    assert result.exit_code == 0, result.output
+    # only the pictures that it was sent say where the cube is
+    assert "1 of 1 episodes done" in result.stdout
+    assert Dataset.open(tmp_path / "out").tasks == ("touch the blue cube",)
 
 
 class ScriptedKeyboard:
