@@ -269,7 +269,7 @@ def test_append_checks_that_features_agree(tmp_path):
     assert result.exit_code == 1
     assert f"other.mcap: has {SCENE} as video [64, 64, 3], the dataset" in result.output
     # what was there is as it was
-    assert len(Dataset.open(tmp_path / "set", unfinished=True).episodes) == 3
+    assert len(Dataset.open(tmp_path / "set").episodes) == 3
 
 
 def nan_joints() -> list[Sent]:

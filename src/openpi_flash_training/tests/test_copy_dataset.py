@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from test_dataset import CAMERA, FEATURES, FPS, WRIST, episode, picture, write
 from typer.testing import CliRunner
 
@@ -61,6 +62,7 @@ def test_append_adds_one_dataset_to_another(tmp_path):
     # one camera of the source is stored as images, all of a dataset's new ones as videos
     assert result.exit_code == 1
     assert f"has {WRIST}" in result.output
+    assert Dataset.open(first).frames == 20
     features = {"x": Feature("float32", (1,))}
     for name in ("c", "d"):
         with DatasetWriter(tmp_path / name, 10, features) as writer:
@@ -130,3 +132,87 @@ def test_a_video_that_cannot_be_cut_is_encoded_anew(tmp_path):
     assert copy_video(tmp_path / "both.mp4", 0.0, 6, FPS, tmp_path / "first.mp4")
     assert not copy_video(tmp_path / "both.mp4", 6 / FPS, 6, FPS, tmp_path / "second.mp4")
     assert not copy_video(tmp_path / "both.mp4", 0.0, 13, FPS, tmp_path / "long.mp4")
+
+
+def marked(folder, *episodes, **facts):
+    """A dataset at 10 Hz with `intervention`: a letter for each frame, p where a person had it."""
+    features = {"x": Feature("float32", (1,)), "intervention": Feature("int64", (1,))}
+    with DatasetWriter(folder, 10, features) as writer:
+        for letters in episodes:
+            by_person = [letter == "p" for letter in letters]
+            numbers = {"x": np.arange(len(letters)), "intervention": by_person}
+            writer.add_episode("t", numbers, facts=facts)
+    return folder
+
+
+def values(folder):
+    data = Dataset.open(folder)
+    return [data.numbers(e.index)["x"][:, 0].astype(int).tolist() for e in data.episodes]
+
+
+def test_of_interventions_alone_each_long_one_becomes_an_episode(tmp_path):
+    source = marked(tmp_path / "set", "ppp..pppp.p", "......", "..ppp")
+    options = ("--only-interventions", "--min-length", "0.3", "--no-lint")
+    result = run("convert", source, tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    assert values(tmp_path / "out") == [[0, 1, 2], [5, 6, 7, 8], [2, 3, 4]]
+    assert "episode 0: 3 + 4 frames, 4 left out" in result.output
+    assert "episode 1: left out: has no intervention that is long enough" in result.output
+    facts = [episode.facts["pieces"] for episode in Dataset.open(tmp_path / "out").episodes]
+    assert facts == [2, 2, 1]
+    result = run("append", source, tmp_path / "out", *options)
+    assert result.output.count("is in the dataset already") == 2
+    assert len(values(tmp_path / "out")) == 3
+    # at another rate, and with the usual second
+    long = marked(tmp_path / "long", "." * 7 + "p" * 20 + ".." + "p" * 9)
+    options = ("--only-interventions", "--fps", 5, "--no-lint")
+    assert run("convert", long, tmp_path / "slow", *options).exit_code == 0
+    assert values(tmp_path / "slow") == [[8, 10, 12, 14, 16, 18, 20, 22, 24, 26]]
+
+
+def test_a_dataset_that_does_not_tell_interventions_is_refused(tmp_path):
+    source = write(tmp_path / "set")
+    result = run("convert", source, tmp_path / "out", "--only-interventions")
+    assert result.exit_code == 1
+    assert f"error: {source}: has no column intervention of one number" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "facts", "why"),
+    [
+        ("--only-successes", {"success": False}, "episode 0: left out: it failed"),
+        ("--only-interventions", {}, "left out: has no intervention that is long enough"),
+    ],
+)
+def test_a_copy_without_an_episode_is_not_written(tmp_path, option, facts, why):
+    source, out = marked(tmp_path / "set", "....", **facts), tmp_path / "out"
+    result = run("convert", source, out, option)
+    assert result.exit_code == 1
+    assert why in result.output
+    assert f"error: {out}: was not written: no episode of {source} was taken" in result.output
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--image-size", 32),
+        ("--flip-grip",),
+        ("--actions", "measured"),
+        ("--max-gap", 1),
+        ("--min-length", 1),
+        ("--codec", "ee"),
+        ("--topic", "prompt=/p"),
+        ("--node-file", "node.yaml"),
+        ("--robot-file", "robot.yaml"),
+    ],
+    ids=lambda options: options[0],
+)
+def test_an_option_that_says_nothing_about_a_dataset_is_refused(tmp_path, options):
+    source = marked(tmp_path / "set", "....")
+    result = run("convert", source, tmp_path / "out", *options)
+    assert result.exit_code == 2
+    assert options[0] in result.output
+    assert "not with a LeRobot dataset" in " ".join(result.output.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()

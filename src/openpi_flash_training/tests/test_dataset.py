@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from openpi_flash_training.dataset.feature import Feature
+from openpi_flash_training.dataset.layout import write_json
 from openpi_flash_training.dataset.reader import Dataset
 from openpi_flash_training.dataset.writer import DatasetWriter
 from openpi_flash_training.episodes.error import DataError
@@ -308,29 +309,46 @@ def test_a_killed_writer_leaves_whole_episodes(tmp_path):
     assert not (folder / ".staged").exists()
 
 
-def test_a_writer_killed_while_sealing_writes_nothing_twice(tmp_path, monkeypatch):
+@pytest.mark.parametrize("before", [0, 3], ids=["new", "appended"])
+@pytest.mark.parametrize("last", ["meta/stats.json", "the staged episodes"])
+def test_a_writer_killed_while_sealing_counts_nothing_twice(tmp_path, monkeypatch, before, last):
     folder = tmp_path / "set"
-    writer = DatasetWriter(folder, FPS, FEATURES)
+    if before:
+        write(folder, [5] * before)
+        writer = DatasetWriter.resume(folder)
+    else:
+        writer = DatasetWriter(folder, FPS, FEATURES)
     for i in range(2):
-        writer.add_episode("t", **episode(5, 5 * i))
+        writer.add_episode("t", **episode(5, 5 * (before + i)))
 
     def stop(*_):
         raise KeyboardInterrupt
 
-    for name in ("write_tasks", "write_episodes", "write_json"):
+    def write_all_but_stats(path, content):
+        if path == folder / "meta/stats.json":
+            raise KeyboardInterrupt
+        write_json(path, content)
+
+    sealing = "openpi_flash_training.dataset.sealed_files"
+    stops = [
+        (f"{sealing}.{name}", stop) for name in ("write_tasks", "write_episodes", "write_json")
+    ]
+    stops.append(("openpi_flash_training.dataset.info.DatasetInfo.write", stop))
+    if last == "meta/stats.json":
+        stops.append((f"{sealing}.write_json", write_all_but_stats))
+    else:
+        stops.append(("openpi_flash_training.dataset.staged.StagedEpisode.remove", stop))
+    for name, stopped in stops:
         with monkeypatch.context() as patch:
-            patch.setattr(f"openpi_flash_training.dataset.sealed_files.{name}", stop)
+            patch.setattr(name, stopped)
             with pytest.raises(KeyboardInterrupt):
                 DatasetWriter.resume(folder).close()
-    with monkeypatch.context() as patch:
-        patch.setattr("openpi_flash_training.dataset.staged.StagedEpisode.remove", stop)
-        with pytest.raises(KeyboardInterrupt):
-            DatasetWriter.resume(folder).close()
     DatasetWriter.resume(folder).close()
     data = Dataset.open(folder)
-    assert [e.length for e in data.episodes] == [5, 5]
-    assert json.loads((folder / "meta/stats.json").read_text())["action"]["count"] == [10]
-    assert len(list((folder / "data").rglob("*.parquet"))) == 1
+    assert [e.length for e in data.episodes] == [5] * (before + 2)
+    stats = json.loads((folder / "meta/stats.json").read_text())["index"]
+    assert (stats["count"], stats["max"]) == ([data.frames], [data.frames - 1])
+    assert len(list((folder / "data").rglob("*.parquet"))) == (2 if before else 1)
 
 
 def without(key: str, kind: str) -> dict:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from openpi_flash_training.dataset.feature import Feature
 from openpi_flash_training.dataset.reader import Dataset
+from openpi_flash_training.dataset.writer import DatasetWriter
 from openpi_flash_training.demonstrations.generate import generate
 from openpi_flash_training.demonstrations.plans import DatasetPlan
 from openpi_flash_training.episodes.error import DataError
@@ -77,3 +81,28 @@ def test_workers_and_a_resumed_run_do_not_change_the_dataset(written, tmp_path):
 def test_a_folder_that_holds_a_dataset_is_not_overwritten(written):
     with pytest.raises(DataError, match="choose another folder"):
         generate(SMALL, written)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"fps": 5}, "--fps was 10 when it was begun, and is 5 now"),
+        ({"horizon": 6}, "--horizon was 4 when it was begun, and is 6 now"),
+        ({"image_size": 64}, "--image-size was 56 when it was begun, and is 64 now"),
+        ({"seed": 3}, "--seed was 2 when it was begun, and is 3 now"),
+        ({"tasks": ("place",)}, "--task was touch when it was begun, and is place now"),
+        ({"seconds": None}, "--seconds was 1.0 when it was begun, and is 4.0 now"),
+        ({"noise": None}, "--no-noise was absent when it was begun, and is given now"),
+    ],
+)
+def test_a_dataset_that_was_begun_with_other_options_is_left_as_it_is(written, changed, message):
+    with pytest.raises(DataError, match=message):
+        generate(replace(SMALL, episodes=6, **changed), written, resume=True)
+    assert len(Dataset.open(written).episodes) == 4
+
+
+def test_a_dataset_of_something_else_is_no_begun_one(tmp_path):
+    with DatasetWriter(tmp_path / "x", 10, {"x": Feature("float32", (1,))}) as writer:
+        writer.add_episode("t", {"x": [1.0, 2.0]})
+    with pytest.raises(DataError, match="is none of demonstrations: it lacks observation.images"):
+        generate(SMALL, tmp_path / "x", resume=True)

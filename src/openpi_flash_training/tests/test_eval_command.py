@@ -11,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from openpi_flash_server.cli import app
+from openpi_flash_training.dataset.reader import Dataset
+from openpi_flash_training.episodes.error import DataError
 from sim_robot.gl_backend import RenderingUnavailableError, choose_gl_backend
 
 try:
@@ -65,6 +67,68 @@ def test_a_report_is_one_file_with_tables_plots_and_a_film(tmp_path):
     assert "the colour before: 0 / 3" in page
 
 
+def nothing_is_played(monkeypatch):
+    def played(*_, **__):
+        raise AssertionError("an episode was played")
+
+    monkeypatch.setattr("openpi_flash_training.evaluation.run.run_policies", played)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("missing/report.html", "there is no folder"), ("", "is a folder; a report is one file")],
+)
+def test_a_report_without_a_place_is_refused_before_anything_is_played(
+    name, message, tmp_path, monkeypatch
+):
+    nothing_is_played(monkeypatch)
+    file = tmp_path / name
+    result = run("--policy", "expert", "--episodes", "1", "--report", str(file))
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {file}: ")
+    assert message in result.stderr
+
+
+@needs_pictures
+def test_episodes_are_recorded_with_the_method_that_played_them(tmp_path):
+    given = ("--policy", "expert", "--episodes", "2", "--method", "latest,open_loop")
+    result = run(*given, "--record", str(tmp_path / "set"), "--json")
+    assert result.exit_code == 0, result.output
+    episodes = Dataset.open(tmp_path / "set").episodes
+    assert [e.facts["method"] for e in episodes] == ["latest"] * 2 + ["open_loop"] * 2
+    assert all(e.facts["success"] for e in episodes)
+
+
+@needs_pictures
+def test_a_folder_in_use_is_refused_before_anything_is_played(tmp_path, monkeypatch):
+    nothing_is_played(monkeypatch)
+    (tmp_path / "notes.txt").write_text("mine")
+    result = run("--policy", "expert", "--episodes", "1", "--record", str(tmp_path))
+    assert result.exit_code == 1
+    assert result.stderr == f"error: {tmp_path}: is not empty\n"
+
+
+@needs_pictures
+def test_an_evaluation_that_cannot_be_recorded_is_printed_all_the_same(tmp_path, monkeypatch):
+    def add(*_, **__):
+        raise DataError(tmp_path / "set", "cannot write: No space left on device")
+
+    monkeypatch.setattr("openpi_flash_training.demonstrations.recording.DatasetRecorder.add", add)
+    given = ("--policy", "expert", "--episodes", "1", "--json")
+    result = run(*given, "--record", str(tmp_path / "set"), "--report", str(tmp_path / "r.html"))
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["cells"][0]["success"] == 1.0
+    assert result.stderr.endswith("cannot write: No space left on device\n")
+    assert (tmp_path / "r.html").exists()
+
+
+@needs_pictures
+def test_an_evaluation_that_fails_leaves_no_empty_dataset(tmp_path):
+    server = ("--server", "127.0.0.1:9", "--transport", "websocket", "--episodes", "1")
+    assert run(*server, "--record", str(tmp_path / "set")).exit_code == 1
+    assert not (tmp_path / "set").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -77,6 +141,10 @@ def test_a_report_is_one_file_with_tables_plots_and_a_film(tmp_path):
             "--delay, --workers: not with --through ros",
         ),
         ((*THROUGH_ROS, "--method", "stop_and_go"), "'stop_and_go' is not one of latest"),
+        (
+            ("--dataset", "set", "--record", "d", "--at-least", "0.5"),
+            "--record, --at-least: not with --dataset",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_said_before_anything_starts(arguments, message):

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from policy_server import served
 
 from flash_transport import Disconnected, ServerError
 from openpi_flash_training.dataset.reader import Dataset
@@ -60,39 +54,8 @@ def test_joints_are_played_as_they_are_and_what_is_out_of_reach_stays():
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as probe, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-        probe.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        port, quic = probe.getsockname()[1], other.getsockname()[1]
-    config = {
-        "host": "127.0.0.1",
-        "state_dir": str(folder / "state"),
-        "admin": {"enabled": False},
-        "action": {"model_config_name": "python:lifting_policy:Lift"},
-        "action_transport": {"websocket_port": port, "quic_port": quic},
-        "positronic": {"codec": "ee"},
-    }
-    (folder / "server.json").write_text(json.dumps(config))
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "openpi_flash_server", "serve", "--config", folder / "server.json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if "Service ready" in line:
-            break
-    else:
-        pytest.fail("".join(said))
-    yield f"127.0.0.1:{port}"
-    process.terminate()
-    process.stdout.read()
-    process.wait(30)
-    process.stdout.close()
+    with served(folder, "python:lifting_policy:Lift", positronic={"codec": "ee"}) as found:
+        yield found.websocket
 
 
 def test_the_poses_of_a_session_lift_the_hand_and_keep_its_turn(server):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from policy_server import served
 from typer.testing import CliRunner
 
 from openpi_flash_server.cli import app
@@ -114,6 +115,28 @@ def test_the_expert_does_its_task_in_real_time_and_is_recorded_at_a_steady_rate(
     assert np.abs(pictures[-1].astype(int) - pictures[0]).max() > 60
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with served(tmp_path_factory.mktemp("server"), "python:colour_policy:ColourPolicy") as found:
+        yield found
+
+
+@needs_pictures
+@pytest.mark.parametrize("transport", ["quic", "websocket"])
+def test_a_server_is_asked_over_each_transport_and_moves_the_arm(server, transport, tmp_path):
+    link = ["--transport", transport]
+    # the WebSocket of this server is plain
+    link += ["--server-fingerprint", server.fingerprint] if transport == "quic" else []
+    result = run(
+        *(getattr(server, transport), *link, "--task", "touch", "--cube", "blue"),
+        *("--episodes", "1", "--simulation-time", "40", "--output-dir", str(tmp_path / "out")),
+    )
+    assert result.exit_code == 0, result.output
+    # only the pictures that it was sent say where the cube is
+    assert "1 of 1 episodes done" in result.stdout
+    assert Dataset.open(tmp_path / "out").tasks == ("touch the blue cube",)
+
+
 class ScriptedKeyboard:
     """Takes the arm, lifts it, gives it back when it is up, and ends the run a little later."""
 
@@ -174,7 +197,9 @@ def test_a_person_takes_the_arm_by_the_keyboard_and_that_is_recorded(tmp_path, m
     settings = arm_settings(
         takeover_topic="keyboard", teleop_topic="keyboard", max_observation_age=0.5
     )
-    plan = LivePlan("pick", "red_cube", 5, 3, seconds=60.0, horizon=4, image_size=56)
+    plan = LivePlan(
+        "pick", "red_cube", 5, 3, seconds=60.0, prompt="lift it", horizon=4, image_size=56
+    )
     keyboard = ScriptedKeyboard()
     session = LiveSession(
         settings, plan, keyboard, recorder, connection=lambda arm: Idle(arm, keyboard)
@@ -184,7 +209,10 @@ def test_a_person_takes_the_arm_by_the_keyboard_and_that_is_recorded(tmp_path, m
     assert len(ends) == 1
     assert ends[0].was_ended
     assert ends[0].intervention_s > 0
-    numbers = Dataset.open(tmp_path / "taken").numbers(0)
+    data = Dataset.open(tmp_path / "taken")
+    # what the policy was told, not the task's own words
+    assert data.episodes[0].tasks == ("lift it",)
+    numbers = data.numbers(0)
     taken = numbers["intervention"][:, 0].astype(bool)
     assert taken.any()
     assert not taken.all()

@@ -150,6 +150,15 @@ def test_a_number_that_is_not_finite_names_episode_and_frame(assembled):
         samples[sum(LENGTHS[:2])]
 
 
+def test_a_dataset_without_an_episode_is_refused(tmp_path):
+    features = {camera: Feature("image", (32, 32, 3)) for camera in CAMERAS}
+    features |= {name: Feature("float32", (7,)) for name in ("observation.state", "action")}
+    DatasetWriter(tmp_path / "dataset", 25, features).close()
+    write_statistics(tmp_path / "dataset", {n: np.ones((9, 7)) for n in ("state", "actions")})
+    with pytest.raises(DataError, match="dataset: has no episode to train on"):
+        assemble(small_settings(tmp_path))
+
+
 def test_statistics_of_another_robot_are_refused(tmp_path):
     settings = small_settings(tmp_path)
     file = tmp_path / "dataset/assets/sim_arm/norm_stats.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,10 +10,15 @@ import typer
 
 if TYPE_CHECKING:
     from openpi_flash_training.conversion.columns import PlanOf
-    from openpi_flash_training.conversion.convert import EpisodeReport
     from openpi_flash_training.conversion.readers import Readers
+    from openpi_flash_training.conversion.sources import Kind
 
 DEFAULT_FPS = 15
+_KINDS = {
+    "ros": "recordings with ROS messages",
+    "positronic": "Positronic's recordings",
+    "lerobot": "a LeRobot dataset",
+}
 _CODECS = "ee, ee_joints, ee_traj, ee_joints_traj, joints_traj or droid"
 SourceArgument = Annotated[
     Path,
@@ -62,10 +66,20 @@ ActionsOption = Annotated[
     ),
 ]
 MaxGapOption = Annotated[
-    float, typer.Option(min=0.0, help="Longest silence of a sensor that is bridged, s.")
+    float | None,
+    typer.Option(
+        min=0.0,
+        help="Longest silence of a sensor that is bridged, s; by default 0.5.",
+        show_default=False,
+    ),
 ]
 MinLengthOption = Annotated[
-    float, typer.Option(min=0.0, help="Shortest piece of a recording that is kept, s.")
+    float | None,
+    typer.Option(
+        min=0.0,
+        help="Shortest piece of a recording that is kept, s; by default 1.",
+        show_default=False,
+    ),
 ]
 ImageSizeOption = Annotated[
     int | None,
@@ -109,8 +123,8 @@ def convert(
     ] = None,
     task: TaskOption = None,
     actions: ActionsOption = "auto",
-    max_gap: MaxGapOption = 0.5,
-    min_length: MinLengthOption = 1.0,
+    max_gap: MaxGapOption = None,
+    min_length: MinLengthOption = None,
     image_size: ImageSizeOption = None,
     png: PngOption = False,
     only_interventions: InterventionsOption = False,
@@ -168,8 +182,8 @@ def append(
     topic: TopicOption = None,
     task: TaskOption = None,
     actions: ActionsOption = "auto",
-    max_gap: MaxGapOption = 0.5,
-    min_length: MinLengthOption = 1.0,
+    max_gap: MaxGapOption = None,
+    min_length: MinLengthOption = None,
     image_size: ImageSizeOption = None,
     only_interventions: InterventionsOption = False,
     only_successes: SuccessesOption = False,
@@ -229,8 +243,8 @@ class _Wish:
     fps: int | None
     task: str | None
     actions: str
-    max_gap: float
-    min_length: float
+    max_gap: float | None
+    min_length: float | None
     image_size: int | None
     png: bool
     only_interventions: bool
@@ -246,11 +260,18 @@ class _Wish:
         """Height and width of images."""
         return None if self.image_size is None else (self.image_size, self.image_size)
 
+    @property
+    def lengths(self) -> dict[str, float]:
+        """Those of the rule of resampling that are given, s."""
+        given = {"max_gap": self.max_gap, "min_length": self.min_length}
+        return {name: value for name, value in given.items() if value is not None}
+
 
 def _run(wish: _Wish) -> None:
     from openpi_flash_training.commands.data_errors import one_line_data_errors
 
     with one_line_data_errors():
+        from openpi_flash_training.commands.convert_console import show, summary
         from openpi_flash_training.conversion.convert import ConvertOptions, convert
         from openpi_flash_training.conversion.copy_dataset import copy_dataset
         from openpi_flash_training.conversion.sources import find_recordings
@@ -258,11 +279,12 @@ def _run(wish: _Wish) -> None:
         from openpi_flash_training.episodes.resample import ResampleRule
 
         kind, paths = find_recordings(wish.source)
+        _refuse_unread(wish, kind)
         fps = wish.fps
         if fps is None:
             fps = read_info(wish.source).fps if kind == "lerobot" else DEFAULT_FPS
         options = ConvertOptions(
-            rule=ResampleRule(fps, wish.max_gap, wish.min_length),
+            rule=ResampleRule(fps, **wish.lengths),
             task=wish.task,
             robot_type=wish.robot or (f"positronic_{wish.codec}" if wish.codec else None),
             as_video=not wish.png,
@@ -272,14 +294,41 @@ def _run(wish: _Wish) -> None:
         )
         again = {"append": wish.append, "skip_bad": wish.skip_bad}
         if kind == "lerobot":
-            _show(copy_dataset(wish.source, wish.out, options, **again), None, fps)
+            show(copy_dataset(wish.source, wish.out, options, **again), None, fps)
         else:
             readers, plan = _readers(wish, kind, paths)
-            _show(convert(readers, plan, wish.out, options, **again), len(paths), fps)
-        _summary(wish.out, check=wish.check)
+            show(convert(readers, plan, wish.out, options, **again), len(paths), fps)
+        summary(wish.out, check=wish.check)
 
 
-def _readers(wish: _Wish, kind: str, paths: list[Path]) -> tuple[Readers, PlanOf]:
+def _refuse_unread(wish: _Wish, kind: Kind) -> None:
+    """Refuse options that say nothing about recordings of this kind."""
+    of_ros = {
+        "--robot-file": wish.robot_file is not None,
+        "--node-file": wish.node_file is not None,
+        "--topic": bool(wish.topics),
+        "--actions": wish.actions != "auto",
+    }
+    of_positronic = {"--flip-grip": wish.flip_grip}
+    unread = {
+        "ros": of_positronic,
+        "positronic": of_ros,
+        "lerobot": {
+            "--codec": wish.codec is not None,
+            **of_ros,
+            **of_positronic,
+            "--image-size": wish.image_size is not None,
+            "--max-gap": wish.max_gap is not None,
+            "--min-length without --only-interventions": wish.min_length is not None
+            and not wish.only_interventions,
+        },
+    }
+    given = [option for option, is_given in unread[kind].items() if is_given]
+    if given:
+        raise typer.BadParameter(f"{', '.join(given)}: not with {_KINDS[kind]}")
+
+
+def _readers(wish: _Wish, kind: Kind, paths: list[Path]) -> tuple[Readers, PlanOf]:
     from openpi_flash_training.commands.chosen_config import chosen_robot
     from openpi_flash_training.conversion.positronic_columns import CODECS
     from openpi_flash_training.conversion.readers import (
@@ -304,56 +353,6 @@ def _readers(wish: _Wish, kind: str, paths: list[Path]) -> tuple[Readers, PlanOf
         image_size=wish.size,
     )
     return ros_readers(paths, options)
-
-
-def _show(reports: Iterator[EpisodeReport], total: int | None, fps: int) -> None:
-    for number, report in enumerate(reports, 1):
-        of = "" if total is None else f"[{number}/{total}] "
-        if not report.lengths:
-            problem = report.problem.removeprefix(f"{report.source}: ")
-            typer.echo(f"{of}{report.source}: left out: {problem}", err=True)
-            continue
-        frames = " + ".join(map(str, report.lengths))
-        line = f"{of}{report.source}: {frames} frames"
-        if report.left_out:
-            line += f", {report.left_out} left out"
-        typer.echo(line)
-        for line in _held_streams(report, fps):
-            typer.echo(f"    {line}")
-        for note in report.notes:
-            typer.echo(f"    note: {note}")
-        if report.problem:
-            typer.echo(f"    the rest is left out: {report.problem}", err=True)
-
-
-def _held_streams(report: EpisodeReport, fps: int) -> list[str]:
-    """A line for each stream that frames had to wait for; once for the joints of one message."""
-    lines: dict[str, list[str]] = {}
-    for name, stream in report.streams.items():
-        # a gap within a frame changes nothing
-        longest = max(2.5 / max(stream.rate, 1e-9), 1 / fps)
-        if not stream.is_command and (stream.held or stream.longest_gap > longest):
-            said = (
-                f"{stream.rate:.3g} Hz, {stream.held} frames held, longest gap "
-                f"{stream.longest_gap:.2f} s"
-            )
-            lines.setdefault(said, []).append(name)
-    return [f"{', '.join(names)}: {said}" for said, names in lines.items()]
-
-
-def _summary(out: Path, *, check: bool) -> None:
-    from openpi_flash_training.dataset.reader import Dataset
-    from openpi_flash_training.inspection.lint import lint
-
-    data = Dataset.open(out)
-    seconds = data.frames / data.fps
-    typer.echo(
-        f"{out}: {len(data.episodes)} episodes, {data.frames} frames at {data.fps} Hz "
-        f"({seconds:.0f} s), LeRobot {data.info.version}"
-    )
-    if check:
-        for finding in lint(data):
-            typer.echo(str(finding), err=True)
 
 
 def _commanded(actions: str) -> bool | None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
-import os
-import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +17,6 @@ if TYPE_CHECKING:
     from openpi_flash_training.evaluation.policy_choice import PolicyChoice
     from openpi_flash_training.evaluation.ray_cluster import RayCluster
     from openpi_flash_training.evaluation.run import Workers
-    from openpi_flash_training.evaluation.trial_result import TrialResult
 
 GRID_DELAYS, GRID_LOSSES, GRID_HELD = "0,50,150,300", "0,0.1", "0,0.2"
 GRID_METHODS = "latest,temporal_ensemble,rtc,rtc_prefix,open_loop,stop_and_go,ignore_delay"
@@ -169,6 +165,7 @@ def evaluate(
     several times: every policy plays the same episodes.
     """
     from openpi_flash_training.commands.eval_cells import cells_of, check_gate, print_cells
+    from openpi_flash_training.commands.eval_files import opened
     from openpi_flash_training.commands.progress import frame_progress
     from openpi_flash_training.commands.simulation_errors import one_line_errors
     from openpi_flash_training.evaluation.policy_choice import name_of
@@ -199,11 +196,33 @@ def evaluate(
             | {"--through ros": through is Through.ROS},
             "with one policy only",
         )
+    of_played = {"--record": record, "--at-least": at_least}
+    _refuse(
+        {name: dataset is not None and value is not None for name, value in of_played.items()},
+        "not with --dataset",
+    )
     given = {"api_key_file": api_key_file, "server_fingerprint": server_fingerprint}
     link = {name: str(value) for name, value in given.items() if value is not None}
     with one_line_errors(), contextlib.ExitStack() as stack:
         if is_aloha:
             _check_aloha(tasks, only_ours)
+        all_conditions = _conditions(
+            (method, delay, loss, held),
+            is_grid=grid,
+            inference_ms=inference_ms,
+            execution_s=execution_s,
+            is_real=through is Through.ROS,
+        )
+        trials = _trials(
+            tasks,
+            episodes,
+            seed,
+            all_conditions,
+            is_swapped=swap_prompts,
+            filmed=films if report is not None else 0,
+            is_recorded=record is not None,
+        )
+        files = stack.enter_context(opened(report, record, trials[0]))
         at = _workers(stack, ray, workers)
         choices = stack.enter_context(
             _policies(
@@ -221,26 +240,10 @@ def evaluate(
         if dataset is not None:
             _open_loop(choices[0], dataset, episodes, report, as_json=as_json)
             return
-        all_conditions = _conditions(
-            (method, delay, loss, held),
-            is_grid=grid,
-            inference_ms=inference_ms,
-            execution_s=execution_s,
-            is_real=through is Through.ROS,
-        )
         names = [name_of(choice, tasks[0]) for choice in choices]
         if len(names) > 1:
             # two checkpoints of one config may have the same name: what was asked for tells them
             names = servers or checkpoints
-        trials = _trials(
-            tasks,
-            episodes,
-            seed,
-            all_conditions,
-            is_swapped=swap_prompts,
-            filmed=films if report is not None else 0,
-            is_recorded=record is not None,
-        )
         with frame_progress("episodes", len(trials) * len(choices)) as progress:
             if through is Through.ROS:
                 from openpi_flash_training.through_ros.run import run_trials_through_ros
@@ -250,16 +253,9 @@ def evaluate(
                 results = [run_trials_through_ros(choice, trials, progress=progress, **rate)]
             else:
                 results = run_policies(choices, trials, workers=at, progress=progress)
-        if record is not None:
-            _record(record, results[0])
-    cells = {name: cells_of(own) for name, own in zip(names, results, strict=True)}
-    print_cells(seed, cells, as_json=as_json)
-    if report is not None:
-        from openpi_flash_training.evaluation.report import report as whole_report
-
-        (name,) = names
-        page = whole_report(name, _command(), cells[name], results[0])
-        report.write_text(page, encoding="utf-8")
+        cells = {name: cells_of(own) for name, own in zip(names, results, strict=True)}
+        print_cells(seed, cells, as_json=as_json)
+        files.write(names[0], cells[names[0]], results[0])
     if at_least is not None:
         check_gate(cells, at_least)
 
@@ -398,22 +394,10 @@ def _trials(
     return found
 
 
-def _record(folder: Path, results: Sequence[TrialResult]) -> None:
-    from openpi_flash_training.demonstrations.recording import DatasetRecorder
-    from sim_robot.gl_backend import choose_gl_backend
-
-    plan = next(result.frames.plan for result in results if result.frames is not None)
-    os.environ["MUJOCO_GL"] = choose_gl_backend()
-    recorder = DatasetRecorder(folder, plan.fps, plan.horizon, plan.image_size)
-    for result in results:
-        if result.frames is not None:
-            recorder.add(result.frames, result.outcome, method=result.trial.conditions.method)
-    recorder.close()
-
-
 def _open_loop(
     choice: PolicyChoice, dataset: Path, frames: int, report: Path | None, *, as_json: bool
 ) -> None:
+    from openpi_flash_training.commands.eval_files import command_line, write_report
     from openpi_flash_training.evaluation.open_loop import as_json as errors_as_json
     from openpi_flash_training.evaluation.open_loop import errors_page, measure_errors, text
 
@@ -426,11 +410,7 @@ def _open_loop(
         for line in text(errors):
             typer.echo(line)
     if report is not None:
-        report.write_text(errors_page(errors, _command()), encoding="utf-8")
-
-
-def _command() -> str:
-    return shlex.join(["openpi-flash", *sys.argv[1:]])
+        write_report(report, errors_page(errors, command_line()))
 
 
 def _words(text: str, option: str, known: Sequence[str] | Any) -> list[str]:

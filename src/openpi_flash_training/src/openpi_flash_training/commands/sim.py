@@ -133,7 +133,7 @@ def sim(
                 ends.append(end)
     done = sum(end.progress.outcome.value == "success" for end in ends)
     typer.echo(f"{done} of {len(ends)} episodes done")
-    if output_dir is not None:
+    if recorder is not None and recorder.episodes:
         typer.echo(f"recorded in {output_dir}")
 
 

@@ -26,9 +26,11 @@ from openpi_flash_training.episodes.resample import (
     StreamReport,
     newest,
     resample,
+    runs,
 )
 
 INTERVENTION, SUBTASK, PROMPT = "intervention", "subtask", "prompt"
+NO_INTERVENTION = "has no intervention that is long enough"
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,11 @@ def convert(
     """
     writer = DatasetWriter.resume(out) if append else None
     if writer is not None and writer.info.fps != options.rule.fps:
+        writer.abandon()
         raise DataError(
             out, f"has {writer.info.fps} frames a second, not {options.rule.fps}; append at its own"
         )
-    done = _pieces_done(writer)
+    done = pieces_done(writer)
     for read in episodes:
         lengths: list[int] = []
         source = ""
@@ -141,7 +144,7 @@ def convert(
                 lengths.append(len(piece))
         except DataError as error:
             if not skip_bad or Path(error.path).is_relative_to(out):
-                if writer is not None and not append:
+                if writer is not None and (writer.episodes or not append):
                     writer.abandon()
                 raise
             yield EpisodeReport(source or error.path, tuple(lengths), problem=str(error))
@@ -174,7 +177,7 @@ def _new_dataset(
     )
 
 
-def _pieces_done(writer: DatasetWriter | None) -> dict[str, tuple[int, int]]:
+def pieces_done(writer: DatasetWriter | None) -> dict[str, tuple[int, int]]:
     """How many episodes the dataset has of each source, and how many it should have."""
     done: dict[str, tuple[int, int]] = {}
     for facts in writer.episode_facts() if writer is not None else ():
@@ -211,9 +214,7 @@ def _frames(episode: RecordedEpisode, plan: ColumnPlan, options: ConvertOptions)
     for piece in frames.pieces:
         at = newest(stream.times, piece)
         person = (at >= 0) & (stream.values[np.maximum(at, 0), 0] > 0.5)
-        cuts = np.flatnonzero(np.diff(person)) + 1
-        runs = zip(np.split(piece, cuts), np.split(person, cuts), strict=True)
-        pieces += [p for p, by in runs if by[0] and len(p) >= options.rule.min_frames]
+        pieces += [run for run in runs(piece, person) if len(run) >= options.rule.min_frames]
     kept = sum(map(len, pieces))
     left_out = frames.left_out + sum(map(len, frames.pieces)) - kept
     return Resampled(tuple(pieces), left_out, frames.streams)
@@ -328,7 +329,7 @@ def not_a_success(facts: Mapping[str, object]) -> str:
 
 def _why_empty(frames: Resampled, options: ConvertOptions) -> str:
     if options.only_interventions and frames.left_out:
-        return "has no intervention that is long enough"
+        return NO_INTERVENTION
     return (
         f"gives no episode: it has {frames.left_out} frames, and no {options.rule.min_frames} of "
         "them in one piece"

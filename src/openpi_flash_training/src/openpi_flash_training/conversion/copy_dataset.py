@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from openpi_flash_training.conversion.convert import (
+    INTERVENTION,
+    NO_INTERVENTION,
     ConvertOptions,
     EpisodeReport,
     not_a_success,
+    pieces_done,
 )
+from openpi_flash_training.dataset.episode_table import Fact
 from openpi_flash_training.dataset.feature import Feature
 from openpi_flash_training.dataset.image_sequence import ImageSequence
 from openpi_flash_training.dataset.reader import Dataset
@@ -21,7 +25,7 @@ from openpi_flash_training.dataset.stored_video import StoredVideo
 from openpi_flash_training.dataset.video_file import VideoSettings, settings_of
 from openpi_flash_training.dataset.writer import DatasetWriter
 from openpi_flash_training.episodes.error import DataError
-from openpi_flash_training.episodes.resample import newest
+from openpi_flash_training.episodes.resample import newest, runs
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +42,15 @@ def copy_dataset(
 ) -> Iterator[EpisodeReport]:
     """Copy every episode with all of its columns; behind another dataset, with those that it has.
 
+    Of interventions alone, each that is long enough becomes an episode.
+
     At another rate, each frame has the newest values and images at or before it, and videos are
     encoded anew; at the same rate they are copied as they are, where an episode can be cut out.
 
     Args:
         source: folder of a dataset, v3.0, v2.1 or v2.0.
         out: folder of the copy.
-        options: rate, task (None: as it is), version, how cameras are stored.
+        options: rate, task (None: as it is), version, how cameras are stored, what is kept.
         append: go on with the dataset in ``out``.
         skip_bad: leave out episodes that cannot be read, and go on.
 
@@ -52,9 +58,11 @@ def copy_dataset(
         What became of each episode.
 
     Raises:
-        DataError: the dataset is broken, or does not fit the one in ``out``.
+        DataError: the dataset is broken, does not fit the one in ``out``, or gave it no episode.
     """
     data = Dataset.open(source)
+    if options.only_interventions:
+        _check_interventions(source, data)
     kind = "video" if options.as_video else "image"
     features = {
         key: replace(feature, dtype=kind) if feature.is_image else feature
@@ -62,8 +70,11 @@ def copy_dataset(
     }
     if append:
         writer = DatasetWriter.resume(out)
-        _check(source, out, writer, features, options.rule.fps)
-        features = {key: features[key] for key in writer.info.features if key in features}
+        try:
+            _check(source, out, writer, features, options.rule.fps)
+        except DataError:
+            writer.abandon()
+            raise
     else:
         writer = DatasetWriter(
             out,
@@ -73,40 +84,64 @@ def copy_dataset(
             video=_settings(data, options),
             version=options.version,
         )
-    done = {str(facts.get("source")) for facts in writer.episode_facts()}
+    done = pieces_done(writer)
     for episode in data.episodes:
         name = f"{source}: episode {episode.index}"
-        if name in done:
+        there, of = done.get(name, (0, -1))
+        if there == of:
             yield EpisodeReport(name, problem="is in the dataset already")
             continue
         if options.only_successes and (why := not_a_success(episode.facts)):
             yield EpisodeReport(name, problem=why)
             continue
-        frames = _frames(episode.length, data.fps, options.rule.fps)
+        lengths: list[int] = []
         try:
-            tasks = np.array(data.prompts(episode.index), object)[frames]
-            writer.add_episode(
-                options.task if options.task is not None else tasks.tolist(),
-                {k: v[frames] for k, v in data.numbers(episode.index).items() if k in features},
-                {
-                    key: _images(data, episode.index, key, frames)
-                    for key in data.cameras
-                    if key in features
-                },
-                {
-                    key: [texts[i] for i in frames]
-                    for key, texts in data.texts(episode.index).items()
-                    if key in features
-                },
-                facts={**episode.facts, "source": name, "pieces": 1},
-            )
+            every = _frames(episode.length, data.fps, options.rule.fps)
+            pieces = _pieces(data, episode.index, every, options)
+            facts = {**episode.facts, "source": name, "pieces": len(pieces)}
+            for frames in pieces[there:]:
+                _add(writer, data, episode.index, frames, task=options.task, facts=facts)
+                lengths.append(len(frames))
         except DataError as error:
             if not skip_bad:
+                if writer.episodes or not append:
+                    writer.abandon()
                 raise
-            yield EpisodeReport(name, problem=error.problem)
+            yield EpisodeReport(name, tuple(lengths), problem=error.problem)
             continue
-        yield EpisodeReport(name, (len(frames),))
+        left_out = len(every) - sum(map(len, pieces))
+        yield EpisodeReport(
+            name, tuple(lengths), left_out, problem="" if lengths else NO_INTERVENTION
+        )
+    if not writer.episodes:
+        writer.abandon()
+        raise DataError(out, f"was not written: no episode of {source} was taken")
     writer.close()
+
+
+def _add(
+    writer: DatasetWriter,
+    data: Dataset,
+    episode: int,
+    frames: np.ndarray,
+    *,
+    task: str | None,
+    facts: Mapping[str, Fact],
+) -> None:
+    """Add some frames of an episode, with the columns that the dataset has."""
+    features = writer.info.features
+    tasks = np.array(data.prompts(episode), object)[frames]
+    writer.add_episode(
+        task if task is not None else tasks.tolist(),
+        {key: v[frames] for key, v in data.numbers(episode).items() if key in features},
+        {key: _images(data, episode, key, frames) for key in data.cameras if key in features},
+        {
+            key: [texts[i] for i in frames]
+            for key, texts in data.texts(episode).items()
+            if key in features
+        },
+        facts=facts,
+    )
 
 
 def _frames(length: int, fps: int, wanted: int) -> np.ndarray:
@@ -114,6 +149,25 @@ def _frames(length: int, fps: int, wanted: int) -> np.ndarray:
     times = np.arange(length, dtype=np.int64) * _SECOND // fps
     count = (length - 1) * wanted // fps + 1
     return newest(times, np.arange(count, dtype=np.int64) * _SECOND // wanted)
+
+
+def _check_interventions(source: Path, data: Dataset) -> None:
+    feature = data.features.get(INTERVENTION)
+    if feature is None or not feature.is_number or feature.shape != (1,):
+        raise DataError(
+            source,
+            f"has no column {INTERVENTION} of one number a frame; leave --only-interventions out",
+        )
+
+
+def _pieces(
+    data: Dataset, episode: int, frames: np.ndarray, options: ConvertOptions
+) -> list[np.ndarray]:
+    """The frames of each episode that an episode becomes."""
+    if not options.only_interventions:
+        return [frames]
+    by_person = data.numbers(episode, [INTERVENTION])[INTERVENTION][frames, 0] > 0.5
+    return [run for run in runs(frames, by_person) if len(run) >= options.rule.min_frames]
 
 
 def _images(data: Dataset, episode: int, camera: str, frames: np.ndarray) -> ImageSequence:

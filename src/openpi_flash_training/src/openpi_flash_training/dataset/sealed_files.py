@@ -2,6 +2,8 @@
 
 The order makes an interruption harmless: frames and videos first, then the tables, and
 ``meta/info.json``, whose totals say what counts, last. Sealing again overwrites what was left.
+Statistics cannot be taken apart again, so the new ones wait beside the staged episodes, with the
+number of episodes that they are of, until ``meta/info.json`` counts as many.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from openpi_flash_training.dataset.feature_stats import Stats, combine, from_lis
 from openpi_flash_training.dataset.frame_table import frame_schema
 from openpi_flash_training.dataset.info import DatasetInfo
 from openpi_flash_training.dataset.layout import (
+    STAGED,
     STATS,
     FilePlace,
     read_json,
@@ -37,6 +40,7 @@ from openpi_flash_training.dataset.v21_tables import write_v21_episodes, write_v
 from openpi_flash_training.dataset.video_file import join_videos
 
 _ROW_GROUP_BYTES = 256 * 1024
+_NEXT_STATS = f"{STAGED}/stats.json"
 
 
 class SealedFiles(Protocol):
@@ -78,6 +82,7 @@ class _SharedFiles:
         self._stats: list[Mapping[str, Stats]] = []
         if not info.episodes:
             return
+        self._publish_stats(info)
         if (folder / STATS).exists():
             self._stats = [from_lists(read_json(folder / STATS))]
         rows = read_episodes(folder, info.video_keys, info.episodes)
@@ -101,12 +106,20 @@ class _SharedFiles:
         rows = self._rows + self._new_rows(info, staged)
         write_episodes(self._folder, self._meta_place, rows)
         stats = combine([*self._stats, *(episode.stats for episode in staged)])
-        write_json(self._folder / STATS, to_lists(stats))
         info = _grown(info, staged, tasks)
+        waiting = {"episodes": info.episodes, "stats": to_lists(stats)}
+        write_json(self._folder / _NEXT_STATS, waiting)
         info.write(self._folder)
+        self._publish_stats(info)
         self._rows, self._stats = rows, [stats]
         self._place = self._place.next(info.files_in_chunk)
         return info
+
+    def _publish_stats(self, info: DatasetInfo) -> None:
+        """Make the statistics that wait the dataset's, if they are of all of its episodes."""
+        waiting = self._folder / _NEXT_STATS
+        if waiting.exists() and (content := read_json(waiting))["episodes"] == info.episodes:
+            write_json(self._folder / STATS, content["stats"])
 
     def _new_rows(self, info: DatasetInfo, staged: Sequence[StagedEpisode]) -> list[EpisodeRow]:
         rows = []

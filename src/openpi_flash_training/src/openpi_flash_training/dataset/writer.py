@@ -143,6 +143,9 @@ class DatasetWriter:
         read = read_v21_tasks if info.is_v21 else read_tasks
         self._tasks = list(read(folder)) if info.tasks else []
         self._files = sealed_files(folder, info)
+        is_finished = (folder / INFO).exists() and not (folder / STAGED).exists()
+        self._finished_with = info.episodes if is_finished else None
+        """Episodes of a dataset that was finished before; None: it was not."""
         (folder / STAGED).mkdir(parents=True, exist_ok=True)
         self._staged: list[StagedEpisode] = []
         self._encodings: dict[str, Encoding] = {}
@@ -243,9 +246,16 @@ class DatasetWriter:
         shutil.rmtree(self.folder / STAGED)
 
     def abandon(self) -> None:
-        """Stop without closing; a dataset that has no episode yet is deleted."""
-        if not self.episodes:
-            shutil.rmtree(self.folder)
+        """Stop without closing: whole episodes stay, for :meth:`resume`.
+
+        A dataset that has no episode yet is deleted; a finished one, of a resumed writer that has
+        added nothing, is finished again.
+        """
+        if self._finished_with is None:
+            if not self.episodes:
+                shutil.rmtree(self.folder)
+        elif self.episodes == self._finished_with:
+            shutil.rmtree(self.folder / STAGED)
 
     def __enter__(self) -> DatasetWriter:
         return self

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openpi_flash_training.dataset.writer import DatasetWriter
+from openpi_flash_training.demonstrations.begun import check_begun, facts_of
 from openpi_flash_training.demonstrations.columns import ROBOT_TYPE, features, image_column
 from openpi_flash_training.demonstrations.episode import (
     Demonstration,
@@ -19,6 +20,7 @@ from openpi_flash_training.demonstrations.episode import (
 )
 from openpi_flash_training.demonstrations.pictures import Pictures
 from openpi_flash_training.demonstrations.plans import DatasetPlan
+from openpi_flash_training.episodes.error import DataError
 from openpi_flash_training.parent_process import end_with_parent
 from sim_robot.gl_backend import choose_gl_backend
 from sim_robot.plant import Plant
@@ -62,13 +64,18 @@ def generate(
         on_episode: told after each episode.
 
     Raises:
-        DataError: the folder cannot be used.
+        DataError: the folder cannot be used, or its dataset was begun with another plan.
         RenderingUnavailableError: there is no OpenGL to draw with.
     """
     os.environ["MUJOCO_GL"] = choose_gl_backend()
     columns = features(plan.image_size, plan.horizon)
     if resume:
         writer = DatasetWriter.resume(folder)
+        try:
+            check_begun(plan, writer)
+        except DataError:
+            writer.abandon()
+            raise
     else:
         writer = DatasetWriter(folder, plan.fps, columns, robot_type=ROBOT_TYPE)
     written = Written(writer.episodes, writer.frames, 0, 0)
@@ -80,7 +87,7 @@ def generate(
                 episode.prompt,
                 demonstration.numbers,
                 {image_column(name): image for name, image in demonstration.images.items()},
-                facts={"success": is_done, "cube": episode.cube, "seed": plan.seed},
+                facts={"success": is_done, "cube": episode.cube, **facts_of(plan, episode)},
             )
             written = Written(
                 writer.episodes, writer.frames, written.succeeded + is_done, written.played + 1

@@ -37,11 +37,13 @@ class EpisodeFrames:
 
     Attributes:
         plan: task, cube, rate and sizes.
+        prompt: what the policy was told; None: the task's own words.
         rows: numbers of each frame, by column.
         snapshots: what the cameras saw at each frame.
     """
 
     plan: EpisodePlan
+    prompt: str | None = None
     rows: list[dict[str, Numbers]] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
 
@@ -91,7 +93,10 @@ class DatasetRecorder:
         images = {image_column(name): np.stack([each[name] for each in drawn]) for name in CAMERAS}
         done = outcome is Outcome.SUCCESS
         self._writer.add_episode(
-            plan.prompt, numbers, images, facts={"success": done, "cube": plan.cube, **facts}
+            plan.prompt if frames.prompt is None else frames.prompt,
+            numbers,
+            images,
+            facts={"success": done, "cube": plan.cube, **facts},
         )
 
     @property
@@ -100,6 +105,9 @@ class DatasetRecorder:
         return self._writer.episodes
 
     def close(self) -> None:
-        """Make the dataset readable."""
-        self._writer.close()
+        """Make the dataset readable; one without an episode is deleted."""
+        if self.episodes:
+            self._writer.close()
+        else:
+            self._writer.abandon()
         self._pictures.close()

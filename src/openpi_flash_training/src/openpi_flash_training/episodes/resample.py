@@ -103,7 +103,7 @@ def resample(
     fresh = np.ones(count, np.bool_)
     for times in senses.values():
         fresh &= frames - times[newest(times, frames)] <= rule.max_gap_ns
-    pieces = tuple(piece for piece in _runs(frames, fresh) if len(piece) >= rule.min_frames)
+    pieces = tuple(piece for piece in runs(frames, fresh) if len(piece) >= rule.min_frames)
     kept = sum(len(piece) for piece in pieces)
     streams = {name: _report(times, pieces, rule) for name, times in senses.items()}
     for name, times in commands.items():
@@ -121,7 +121,13 @@ def newest(times: np.ndarray, frames: np.ndarray) -> np.ndarray:
     return np.searchsorted(times, frames + SAME_TIME_NS, side="right") - 1
 
 
-def _runs(frames: np.ndarray, good: np.ndarray) -> list[np.ndarray]:
+def runs(frames: np.ndarray, good: np.ndarray) -> list[np.ndarray]:
+    """The runs of frames that are good one after another.
+
+    Args:
+        frames: [T], of any kind.
+        good: bool [T].
+    """
     cuts = np.flatnonzero(np.diff(good)) + 1
     return [
         run

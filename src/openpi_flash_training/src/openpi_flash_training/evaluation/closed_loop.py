@@ -134,7 +134,7 @@ class _Episode:
         self._answer: tuple[int, int, NDArray[np.float64]] | None = None  # arrival, observed
         self._sequence = self._holds = self._said = self._agreed = 0
         self._was_playing = False
-        self._frames = EpisodeFrames(_recording(trial)) if trial.is_recorded else None
+        self._frames = EpisodeFrames(recording_plan(trial)) if trial.is_recorded else None
         self.progress = Progress()
 
     def run(self) -> TrialResult:
@@ -267,7 +267,7 @@ def player_settings(
     return settings(chunk_method=plain, **changes).player
 
 
-def _recording(trial: Trial) -> EpisodePlan:
+def recording_plan(trial: Trial) -> EpisodePlan:
     """What is recorded of a trial: as demonstrations are by default."""
     return EpisodePlan(trial.task, trial.cube, (trial.seed, trial.index), noise=None)
 

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openpi_flash_training.dataset.reader import Dataset
-from openpi_flash_training.demonstrations.columns import ACTION, CHUNKS, STATE, image_column
+from openpi_flash_models.robots.sim_arm import SIM_ARM
+from openpi_flash_training.dataset.columns import find_columns
+from openpi_flash_training.dataset.reader import Dataset, Episode
+from openpi_flash_training.demonstrations.columns import CHUNKS
 from openpi_flash_training.episodes.error import DataError
 from openpi_flash_training.evaluation.plots import errors_png
 from openpi_flash_training.evaluation.policy import Query
@@ -62,14 +64,15 @@ def measure_errors(choice: PolicyChoice, folder: Path, frames: int) -> OpenLoopE
         frames: how many at most.
 
     Raises:
-        DataError: it has no such columns, or another rate than the policy.
+        DataError: it has no such columns, no frame, or another rate than the policy.
         PolicyFailedError: the policy cannot be asked.
     """
     dataset = Dataset.open(folder)
-    for key in (STATE, ACTION, *map(image_column, CAMERAS)):
-        if key not in dataset.features:
-            known = ", ".join(dataset.features)
-            raise DataError(folder, f"lacks the feature {key}; it has {known}")
+    if not dataset.frames:
+        raise DataError(folder, "has no frame to ask about")
+    columns = find_columns(folder, SIM_ARM, dataset.features, {})
+    cameras = {name: columns.cameras[(f"observation/{name}_image",)] for name in CAMERAS}
+    (state,) = columns.state
     policy = open_choice(choice)
     try:
         step_s = policy.agreement.step_ns / 1e9
@@ -81,19 +84,23 @@ def measure_errors(choice: PolicyChoice, folder: Path, frames: int) -> OpenLoopE
         is_expert = CHUNKS in dataset.features
         errors, still = [], []
         for episode, frame in _spread_out(dataset, frames):
-            numbers = dataset.numbers(episode)
-            prompt = dataset.prompts(episode)[frame]
-            truth = (
-                _expert_chunk(folder, numbers[CHUNKS][frame], prompt)
+            index = episode.index
+            numbers = dataset.numbers(index)
+            prompt = dataset.prompts(index)[frame]
+            truth = np.asarray(
+                numbers[CHUNKS][frame, _cube(folder, episode, prompt)]
                 if is_expert
-                else np.asarray(numbers[ACTION][frame:], np.float64)
+                else numbers[columns.action][frame:],
+                np.float64,
             )
-            joints = np.asarray(numbers[STATE][frame], np.float64)
+            joints = np.asarray(numbers[state.column][frame], np.float64)
+            # the frame before was another moment, perhaps of another episode
+            policy.reset()
             reply = policy.answer(
                 Query(
                     images={
-                        camera: dataset.images(episode, image_column(camera), [frame])[0]
-                        for camera in CAMERAS
+                        name: dataset.images(index, column, [frame])[0]
+                        for name, column in cameras.items()
                     },
                     joints=joints,
                     prompt=prompt,
@@ -112,7 +119,7 @@ def measure_errors(choice: PolicyChoice, folder: Path, frames: int) -> OpenLoopE
     return OpenLoopErrors(
         dataset=str(folder),
         frames=len(errors),
-        source=CHUNKS if is_expert else ACTION,
+        source=CHUNKS if is_expert else columns.action,
         step_s=step_s,
         names=JOINTS,
         mean=np.nanmean(np.array(errors)[:, :steps], axis=0),
@@ -128,18 +135,22 @@ def _difference(truth: Array, actions: Array, steps: int) -> Array:
     return found
 
 
-def _spread_out(dataset: Dataset, frames: int) -> list[tuple[int, int]]:
-    all_frames = [(e.index, frame) for e in dataset.episodes for frame in range(e.length)]
+def _spread_out(dataset: Dataset, frames: int) -> list[tuple[Episode, int]]:
+    all_frames = [(e, frame) for e in dataset.episodes for frame in range(e.length)]
     chosen = np.linspace(0, len(all_frames) - 1, min(frames, len(all_frames)))
     return [all_frames[int(index)] for index in np.unique(chosen.astype(np.int64))]
 
 
-def _expert_chunk(folder: Path, chunks: NDArray[Any], prompt: str) -> Array:
+def _cube(folder: Path, episode: Episode, prompt: str) -> int:
+    """Index of the cube that a prompt names, or that the episode is about."""
     for task in TASKS.values():
         for index, cube in enumerate(CUBES):
             if task.prompt(cube) == prompt:
-                return np.asarray(chunks[index], np.float64)
-    raise DataError(folder, f"has the prompt {prompt!r}, which is none of a task's")
+                return index
+    about = episode.facts.get("cube")
+    if about in CUBES:
+        return CUBES.index(str(about))
+    raise DataError(folder, f"has the prompt {prompt!r}, which is none of a task's", episode.index)
 
 
 def text(errors: OpenLoopErrors) -> list[str]:

@@ -144,7 +144,7 @@ class LiveSession:
         prompt = self._plan.prompt or plan.prompt
         self._jog = Jog()
         arm.begin(self._plan.seed, index, TASKS[plan.task], plan.cube)
-        self._frames = EpisodeFrames(plan) if self._recorder is not None else None
+        self._frames = EpisodeFrames(plan, prompt) if self._recorder is not None else None
         taken_s, until, last = 0.0, None, time.monotonic()
         with PolicyRunner(
             arm,

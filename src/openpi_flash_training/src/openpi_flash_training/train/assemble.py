@@ -42,6 +42,7 @@ from openpi_flash_training.dataset.columns import Columns, find_columns
 from openpi_flash_training.dataset.feature import Feature
 from openpi_flash_training.dataset.layout import STATS, read_json
 from openpi_flash_training.dataset.reader import Dataset
+from openpi_flash_training.episodes.error import DataError
 from openpi_flash_training.train.checkpoints import SETTINGS, Companions
 from openpi_flash_training.train.labels import (
     POINTS,
@@ -96,11 +97,13 @@ def assemble(settings: TrainSettings, resumed: Path | None = None) -> Assembled:
     Raises:
         SettingsError: names the field.
         CheckpointError: the weights, the statistics or the tokenizer cannot be used.
-        DataError: the dataset cannot be read.
+        DataError: the dataset cannot be read, or has no episode.
     """
     check_complete(settings)
     config = _config(settings)
     dataset = Dataset.open(expand_home(settings.data.dataset))
+    if not dataset.episodes:
+        raise DataError(dataset.folder, "has no episode to train on")
     # before gigabytes of weights are fetched
     columns = find_columns(dataset.folder, config.robot, dataset.features, settings.data.columns)
     _check_columns(settings, config, dataset.features)
