@@ -134,3 +134,28 @@ def test_overwriting_begins_anew(tmp_path):
     assert listener.steps == [0, 1]
     assert newest_whole(tmp_path / "run") == 1
     assert list(losses(tmp_path / "run")) == [0, 1]
+
+
+@in_process
+@pytest.mark.parametrize(
+    ("section", "field", "inside"),
+    [
+        ("model", "weights", "1"),
+        ("model", "tokenizer", "1/tokenizer/paligemma_tokenizer.model"),
+        ("data", "statistics", "1"),
+        ("data", "dataset", "dataset"),
+    ],
+)
+def test_overwriting_does_not_delete_what_the_new_run_is_made_from(
+    section, field, inside, tmp_path
+):
+    run_for(tmp_path, run={"steps": 2})
+    shutil.copytree(tmp_path / "dataset", tmp_path / "run/dataset")
+    linked = tmp_path / "linked"
+    linked.symlink_to(tmp_path / "run")
+    with pytest.raises(
+        SettingsError, match=rf"{section}\.{field}: .* lies in .*/run, which --over"
+    ):
+        run_for(tmp_path, overwrite=True, **{section: {field: str(linked / inside)}})
+    assert newest_whole(tmp_path / "run") == 1
+    assert (tmp_path / "run/dataset/meta/info.json").is_file()

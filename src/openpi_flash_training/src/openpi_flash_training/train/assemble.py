@@ -74,6 +74,7 @@ class Assembled:
         samples: of the dataset.
         loss: what is minimised.
         companions: what each checkpoint carries.
+        sources: what is read besides, by the setting that names it.
     """
 
     settings: TrainSettings
@@ -83,6 +84,7 @@ class Assembled:
     samples: Samples
     loss: LossSettings
     companions: Companions
+    sources: Mapping[str, Path]
 
 
 def assemble(settings: TrainSettings, resumed: Path | None = None) -> Assembled:
@@ -143,6 +145,7 @@ def assemble(settings: TrainSettings, resumed: Path | None = None) -> Assembled:
         Samples(dataset, recipe),
         _loss(settings, shape, cameras),
         _companions(settings, config, stats_file, tokenizer_file, fast),
+        _sources(settings, dataset.folder, weights, stats_file, tokenizer_file),
     )
 
 
@@ -360,6 +363,20 @@ def _companions(
             file.relative_to(fast).as_posix(): file.read_bytes() for file in files
         }
     return folders
+
+
+def _sources(
+    settings: TrainSettings, dataset: Path, weights: Path | None, stats: Path, tokenizer: Path
+) -> Mapping[str, Path]:
+    robot_file = settings.model.robot_file
+    found = {
+        "model.weights": weights,
+        "data.dataset": dataset,
+        "data.statistics": stats,
+        "model.tokenizer": tokenizer,
+        "model.robot_file": None if robot_file is None else expand_home(robot_file),
+    }
+    return {name: place for name, place in found.items() if place is not None}
 
 
 def settings_text(settings: TrainSettings) -> str:

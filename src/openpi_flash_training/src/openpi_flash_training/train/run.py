@@ -86,7 +86,8 @@ def train(
         should_stop: asked after each step.
 
     Raises:
-        SettingsError: the settings cannot be used, or differ from those of the resumed run.
+        SettingsError: the settings cannot be used, differ from those of the resumed run, or name
+            something in the run that is to be deleted.
         CheckpointError: weights, statistics or checkpoints cannot be read or written.
         DataError: the dataset cannot be read.
         TrainingError: the loss is not finite.
@@ -101,6 +102,8 @@ def train(
     mesh = make_mesh(settings.run.fsdp_devices)
     check_batch(mesh, settings.run.batch_size, settings.run.accumulation)
     plan = make_plan(assembled, mesh)
+    if overwrite:
+        _refuse_sources_inside(directory, assembled.sources)
     if jax.process_index() == 0:
         prepare_directory(
             directory, resume=resume, overwrite=overwrite, needed=checkpoint_bytes(plan.state)
@@ -207,6 +210,16 @@ def _finite(step: int, waiting: list[Metrics]) -> Sequence[Mapping[str, float]]:
                 "optimizer.peak_rate, and go on from the last checkpoint by --resume"
             )
     return done
+
+
+def _refuse_sources_inside(directory: Path, sources: Mapping[str, Path]) -> None:
+    """Refuse to delete what the new run is made from."""
+    for name, place in sources.items():
+        if place.resolve().is_relative_to(directory.resolve()):
+            raise SettingsError(
+                f"{name}: {place} lies in {directory}, which --overwrite deletes before it is "
+                "read; name another run.output, or move it away"
+            )
 
 
 def _check_same(settings: TrainSettings, directory: Path) -> None:
