@@ -7,14 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from train_runs import Silent, losses, small_settings, small_tree
+from train_runs import Silent, losses, quick_loss, small_settings, small_tree
 
 from openpi_flash_models.checkpoints.orbax import read_leaves
 from openpi_flash_models.errors import CheckpointError
+from openpi_flash_training.train import plan
 from openpi_flash_training.train.checkpoints import newest_whole
-from openpi_flash_training.train.problem import SettingsError
+from openpi_flash_training.train.problem import SettingsError, TrainingError
 from openpi_flash_training.train.run import train
 
 SCRIPT = Path(__file__).parent / "train_process.py"
@@ -114,6 +116,31 @@ def test_a_resumed_run_keeps_what_decides_its_result(tmp_path):
         run_for(tmp_path, resume=True, optimizer={"peak_rate": 0.1})
     with pytest.raises(CheckpointError, match="go on with it by --resume"):
         run_for(tmp_path)
+
+
+def loss_of_no_gradient(params, batch, key, *, settings):
+    """Finite; its gradient is not a number."""
+    total, parts = quick_loss(params, batch, key, settings=settings)
+    return total + jnp.sqrt(0 * params["action_out_proj"]["kernel"].sum()), parts
+
+
+@in_process
+def test_a_gradient_that_is_no_number_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    run_for(tmp_path, stop_after=1)
+    monkeypatch.setattr(plan, "loss", loss_of_no_gradient)
+    with pytest.raises(TrainingError, match="the grad_norm of step 2 is nan, nothing is saved"):
+        run_for(tmp_path, resume=True, run={"save_every": 1})
+    assert newest_whole(tmp_path / "run") == 1
+    for path, leaf in read_leaves(tmp_path / "run/1/params").items():
+        assert np.isfinite(leaf).all(), path
+
+
+@in_process
+def test_parameters_that_an_update_has_blown_up_are_not_saved(tmp_path):
+    huge = {"peak_rate": 1e38, "clip_norm": 1e38}
+    with pytest.raises(TrainingError, match="the param_norm of step 0 is inf"):
+        run_for(tmp_path, stop_after=0, optimizer=huge, run={"log_every": 100})
+    assert newest_whole(tmp_path / "run") is None
 
 
 @in_process

@@ -90,7 +90,7 @@ def train(
             something in the run that is to be deleted.
         CheckpointError: weights, statistics or checkpoints cannot be read or written.
         DataError: the dataset cannot be read.
-        TrainingError: the loss is not finite.
+        TrainingError: loss, gradients or parameters are not finite.
     """
     directory = expand_home(settings.run.output).absolute()
     newest = None
@@ -200,15 +200,17 @@ class _Loop:
 
 
 def _finite(step: int, waiting: list[Metrics]) -> Sequence[Mapping[str, float]]:
-    """The metrics of the steps up to ``step``, on the host; refuse a loss that is not finite."""
+    """The metrics of the steps up to ``step``, on the host; refuse what is not finite."""
     done: list[dict[str, float]] = jax.device_get(waiting)
     for at, metrics in enumerate(done, step - len(done) + 1):
-        if not math.isfinite(metrics["loss"]):
-            raise TrainingError(
-                f"the loss of step {at} is {metrics['loss']}, nothing is saved from there on; "
-                "check the statistics for dimensions of almost no range, or lower "
-                "optimizer.peak_rate, and go on from the last checkpoint by --resume"
-            )
+        # the loss is of the parameters before the update; param_norm is of those that are saved
+        for name in ("loss", "grad_norm", "param_norm"):
+            if not math.isfinite(metrics[name]):
+                raise TrainingError(
+                    f"the {name} of step {at} is {metrics[name]}, nothing is saved from there on; "
+                    "check the statistics for dimensions of almost no range, or lower "
+                    "optimizer.peak_rate, and go on from the last checkpoint by --resume"
+                )
     return done
 
 
