@@ -13,7 +13,9 @@ import pytest
 from train_runs import Silent, losses, quick_loss, small_settings, small_tree
 
 from openpi_flash_models.checkpoints.orbax import read_leaves
+from openpi_flash_models.demo.tokenizer import tokenizer_model
 from openpi_flash_models.errors import CheckpointError
+from openpi_flash_models.text.tokenizer import PATH_VARIABLE
 from openpi_flash_training.train import plan
 from openpi_flash_training.train.checkpoints import newest_whole
 from openpi_flash_training.train.problem import SettingsError, TrainingError
@@ -144,14 +146,25 @@ def test_parameters_that_an_update_has_blown_up_are_not_saved(tmp_path):
 
 
 @in_process
-def test_a_resumed_run_keeps_its_statistics_and_needs_no_base(tmp_path):
-    run_for(tmp_path, stop_after=1)
-    file = tmp_path / "dataset/assets/sim_arm/norm_stats.json"
-    stats = file.read_bytes()
-    file.unlink()
+@pytest.mark.parametrize("named_by", ["settings", "environment"])
+def test_a_resumed_run_keeps_its_statistics_and_tokenizer_and_needs_no_base(
+    named_by, tmp_path, monkeypatch
+):
+    words = tmp_path / "own.model"
+    words.write_bytes(tokenizer_model())
+    model = {"tokenizer": str(words)} if named_by == "settings" else {}
+    run_for(tmp_path, stop_after=1, model=model)
+    stats_file = tmp_path / "dataset/assets/sim_arm/norm_stats.json"
+    stats, pieces = stats_file.read_bytes(), words.read_bytes()
+    stats_file.unlink()
     shutil.rmtree(tmp_path / "weights/params")
-    run_for(tmp_path, resume=True)
-    assert (tmp_path / "run/3/assets/sim_arm/norm_stats.json").read_bytes() == stats
+    words.write_bytes(b"another tokenizer")
+    if named_by == "environment":
+        monkeypatch.setenv(PATH_VARIABLE, str(words))
+    run_for(tmp_path, resume=True, model=model)
+    last = tmp_path / "run/3"
+    assert (last / "assets/sim_arm/norm_stats.json").read_bytes() == stats
+    assert (last / "tokenizer/paligemma_tokenizer.model").read_bytes() == pieces
 
 
 @in_process

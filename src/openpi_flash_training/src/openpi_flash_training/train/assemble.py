@@ -107,7 +107,7 @@ def assemble(settings: TrainSettings, resumed: Path | None = None) -> Assembled:
     columns = find_columns(dataset.folder, config.robot, dataset.features, settings.data.columns)
     _check_columns(settings, config, dataset.features)
     weights = _weights(settings, resumed)
-    tokenizer_file = _tokenizer(settings, resumed or weights)
+    tokenizer_file = _tokenizer(settings, weights, resumed)
     tokenizer = PaligemmaTokenizer(tokenizer_file)
     shape = _shape(settings, config, weights, tokenizer)
     if weights is not None:
@@ -172,9 +172,11 @@ def _weights(settings: TrainSettings, resumed: Path | None) -> Path | None:
     return None if settings.model.weights is None else fetch(settings.model.weights)
 
 
-def _tokenizer(settings: TrainSettings, checkpoint: Path | None) -> Path:
+def _tokenizer(settings: TrainSettings, weights: Path | None, resumed: Path | None) -> Path:
+    if resumed is not None:
+        return resumed / "tokenizer" / TOKENIZER_FILE
     if settings.model.tokenizer is None:
-        return find_tokenizer(checkpoint or expand_home(settings.data.dataset))
+        return find_tokenizer(weights or expand_home(settings.data.dataset))
     file = expand_home(settings.model.tokenizer)
     if not file.is_file():
         raise SettingsError(f"model.tokenizer: no such file: {file}")
