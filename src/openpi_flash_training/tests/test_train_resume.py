@@ -7,14 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from train_runs import Silent, losses, small_settings, small_tree
+from train_runs import Silent, losses, quick_loss, small_settings, small_tree
 
 from openpi_flash_models.checkpoints.orbax import read_leaves
+from openpi_flash_models.demo.tokenizer import tokenizer_model
 from openpi_flash_models.errors import CheckpointError
+from openpi_flash_models.text.tokenizer import PATH_VARIABLE
+from openpi_flash_training.train import plan
 from openpi_flash_training.train.checkpoints import newest_whole
-from openpi_flash_training.train.problem import SettingsError
+from openpi_flash_training.train.problem import SettingsError, TrainingError
 from openpi_flash_training.train.run import train
 
 SCRIPT = Path(__file__).parent / "train_process.py"
@@ -116,15 +120,51 @@ def test_a_resumed_run_keeps_what_decides_its_result(tmp_path):
         run_for(tmp_path)
 
 
+def loss_of_no_gradient(params, batch, key, *, settings):
+    """Finite; its gradient is not a number."""
+    total, parts = quick_loss(params, batch, key, settings=settings)
+    return total + jnp.sqrt(0 * params["action_out_proj"]["kernel"].sum()), parts
+
+
 @in_process
-def test_a_resumed_run_keeps_its_statistics_and_needs_no_base(tmp_path):
+def test_a_gradient_that_is_no_number_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     run_for(tmp_path, stop_after=1)
-    file = tmp_path / "dataset/assets/sim_arm/norm_stats.json"
-    stats = file.read_bytes()
-    file.unlink()
+    monkeypatch.setattr(plan, "loss", loss_of_no_gradient)
+    with pytest.raises(TrainingError, match="the grad_norm of step 2 is nan, nothing is saved"):
+        run_for(tmp_path, resume=True, run={"save_every": 1})
+    assert newest_whole(tmp_path / "run") == 1
+    for path, leaf in read_leaves(tmp_path / "run/1/params").items():
+        assert np.isfinite(leaf).all(), path
+
+
+@in_process
+def test_parameters_that_an_update_has_blown_up_are_not_saved(tmp_path):
+    huge = {"peak_rate": 1e38, "clip_norm": 1e38}
+    with pytest.raises(TrainingError, match="the param_norm of step 0 is inf"):
+        run_for(tmp_path, stop_after=0, optimizer=huge, run={"log_every": 100})
+    assert newest_whole(tmp_path / "run") is None
+
+
+@in_process
+@pytest.mark.parametrize("named_by", ["settings", "environment"])
+def test_a_resumed_run_keeps_its_statistics_and_tokenizer_and_needs_no_base(
+    named_by, tmp_path, monkeypatch
+):
+    words = tmp_path / "own.model"
+    words.write_bytes(tokenizer_model())
+    model = {"tokenizer": str(words)} if named_by == "settings" else {}
+    run_for(tmp_path, stop_after=1, model=model)
+    stats_file = tmp_path / "dataset/assets/sim_arm/norm_stats.json"
+    stats, pieces = stats_file.read_bytes(), words.read_bytes()
+    stats_file.unlink()
     shutil.rmtree(tmp_path / "weights/params")
-    run_for(tmp_path, resume=True)
-    assert (tmp_path / "run/3/assets/sim_arm/norm_stats.json").read_bytes() == stats
+    words.write_bytes(b"another tokenizer")
+    if named_by == "environment":
+        monkeypatch.setenv(PATH_VARIABLE, str(words))
+    run_for(tmp_path, resume=True, model=model)
+    last = tmp_path / "run/3"
+    assert (last / "assets/sim_arm/norm_stats.json").read_bytes() == stats
+    assert (last / "tokenizer/paligemma_tokenizer.model").read_bytes() == pieces
 
 
 @in_process
@@ -134,3 +174,28 @@ def test_overwriting_begins_anew(tmp_path):
     assert listener.steps == [0, 1]
     assert newest_whole(tmp_path / "run") == 1
     assert list(losses(tmp_path / "run")) == [0, 1]
+
+
+@in_process
+@pytest.mark.parametrize(
+    ("section", "field", "inside"),
+    [
+        ("model", "weights", "1"),
+        ("model", "tokenizer", "1/tokenizer/paligemma_tokenizer.model"),
+        ("data", "statistics", "1"),
+        ("data", "dataset", "dataset"),
+    ],
+)
+def test_overwriting_does_not_delete_what_the_new_run_is_made_from(
+    section, field, inside, tmp_path
+):
+    run_for(tmp_path, run={"steps": 2})
+    shutil.copytree(tmp_path / "dataset", tmp_path / "run/dataset")
+    linked = tmp_path / "linked"
+    linked.symlink_to(tmp_path / "run")
+    with pytest.raises(
+        SettingsError, match=rf"{section}\.{field}: .* lies in .*/run, which --over"
+    ):
+        run_for(tmp_path, overwrite=True, **{section: {field: str(linked / inside)}})
+    assert newest_whole(tmp_path / "run") == 1
+    assert (tmp_path / "run/dataset/meta/info.json").is_file()

@@ -2,11 +2,13 @@
 
     python train_process.py SETTINGS [--quick] [--resume] [--kill-after STEP] [--part I/N@HOST:PORT]
 
-Prints the number of devices. ``--quick``: a loss that compiles in a moment. ``--kill-after``:
+Prints the number of devices, and how many leaves of the state are spread over them: small ones
+too, which a run keeps whole. ``--quick``: a loss that compiles in a moment. ``--kill-after``:
 SIGKILL after that step, as soon as there is a whole checkpoint.
 """
 
 import argparse
+import functools
 import os
 import signal
 import sys
@@ -35,13 +37,20 @@ def main():
 
     from openpi_flash_training.train import plan
     from openpi_flash_training.train.checkpoints import newest_whole
+    from openpi_flash_training.train.mesh import FSDP, state_shardings
     from openpi_flash_training.train.run import train
     from openpi_flash_training.train.settings_file import read_settings
 
     if given.quick:
         plan.loss = quick_loss
+    # a test's model has no leaf that is worth spreading
+    plan.state_shardings = functools.partial(state_shardings, least_bytes=0)
 
     class Fragile(Silent):
+        def started(self, first, plan):
+            places = jax.tree.leaves(plan.shardings)
+            sys.stdout.write(f"spread {sum(FSDP in place.spec for place in places)}\n")
+
         def stepped(self, step):
             at = given.kill_after
             if at is not None and step >= at and newest_whole(run) is not None:

@@ -75,6 +75,7 @@ class Assembled:
         samples: of the dataset.
         loss: what is minimised.
         companions: what each checkpoint carries.
+        sources: what is read besides, by the setting that names it.
     """
 
     settings: TrainSettings
@@ -84,6 +85,7 @@ class Assembled:
     samples: Samples
     loss: LossSettings
     companions: Companions
+    sources: Mapping[str, Path]
 
 
 def assemble(settings: TrainSettings, resumed: Path | None = None) -> Assembled:
@@ -108,7 +110,7 @@ def assemble(settings: TrainSettings, resumed: Path | None = None) -> Assembled:
     columns = find_columns(dataset.folder, config.robot, dataset.features, settings.data.columns)
     _check_columns(settings, config, dataset.features)
     weights = _weights(settings, resumed)
-    tokenizer_file = _tokenizer(settings, resumed or weights)
+    tokenizer_file = _tokenizer(settings, weights, resumed)
     tokenizer = PaligemmaTokenizer(tokenizer_file)
     shape = _shape(settings, config, weights, tokenizer)
     if weights is not None:
@@ -146,6 +148,7 @@ def assemble(settings: TrainSettings, resumed: Path | None = None) -> Assembled:
         Samples(dataset, recipe),
         _loss(settings, shape, cameras),
         _companions(settings, config, stats_file, tokenizer_file, fast),
+        _sources(settings, dataset.folder, weights, stats_file, tokenizer_file),
     )
 
 
@@ -172,9 +175,11 @@ def _weights(settings: TrainSettings, resumed: Path | None) -> Path | None:
     return None if settings.model.weights is None else fetch(settings.model.weights)
 
 
-def _tokenizer(settings: TrainSettings, checkpoint: Path | None) -> Path:
+def _tokenizer(settings: TrainSettings, weights: Path | None, resumed: Path | None) -> Path:
+    if resumed is not None:
+        return resumed / "tokenizer" / TOKENIZER_FILE
     if settings.model.tokenizer is None:
-        return find_tokenizer(checkpoint or expand_home(settings.data.dataset))
+        return find_tokenizer(weights or expand_home(settings.data.dataset))
     file = expand_home(settings.model.tokenizer)
     if not file.is_file():
         raise SettingsError(f"model.tokenizer: no such file: {file}")
@@ -363,6 +368,20 @@ def _companions(
             file.relative_to(fast).as_posix(): file.read_bytes() for file in files
         }
     return folders
+
+
+def _sources(
+    settings: TrainSettings, dataset: Path, weights: Path | None, stats: Path, tokenizer: Path
+) -> Mapping[str, Path]:
+    robot_file = settings.model.robot_file
+    found = {
+        "model.weights": weights,
+        "data.dataset": dataset,
+        "data.statistics": stats,
+        "model.tokenizer": tokenizer,
+        "model.robot_file": None if robot_file is None else expand_home(robot_file),
+    }
+    return {name: place for name, place in found.items() if place is not None}
 
 
 def settings_text(settings: TrainSettings) -> str:

@@ -86,10 +86,11 @@ def train(
         should_stop: asked after each step.
 
     Raises:
-        SettingsError: the settings cannot be used, or differ from those of the resumed run.
+        SettingsError: the settings cannot be used, differ from those of the resumed run, or name
+            something in the run that is to be deleted.
         CheckpointError: weights, statistics or checkpoints cannot be read or written.
         DataError: the dataset cannot be read.
-        TrainingError: the loss is not finite.
+        TrainingError: loss, gradients or parameters are not finite.
     """
     directory = expand_home(settings.run.output).absolute()
     newest = None
@@ -101,6 +102,8 @@ def train(
     mesh = make_mesh(settings.run.fsdp_devices)
     check_batch(mesh, settings.run.batch_size, settings.run.accumulation)
     plan = make_plan(assembled, mesh)
+    if overwrite:
+        _refuse_sources_inside(directory, assembled.sources)
     if jax.process_index() == 0:
         prepare_directory(
             directory, resume=resume, overwrite=overwrite, needed=checkpoint_bytes(plan.state)
@@ -197,16 +200,28 @@ class _Loop:
 
 
 def _finite(step: int, waiting: list[Metrics]) -> Sequence[Mapping[str, float]]:
-    """The metrics of the steps up to ``step``, on the host; refuse a loss that is not finite."""
+    """The metrics of the steps up to ``step``, on the host; refuse what is not finite."""
     done: list[dict[str, float]] = jax.device_get(waiting)
     for at, metrics in enumerate(done, step - len(done) + 1):
-        if not math.isfinite(metrics["loss"]):
-            raise TrainingError(
-                f"the loss of step {at} is {metrics['loss']}, nothing is saved from there on; "
-                "check the statistics for dimensions of almost no range, or lower "
-                "optimizer.peak_rate, and go on from the last checkpoint by --resume"
-            )
+        # the loss is of the parameters before the update; param_norm is of those that are saved
+        for name in ("loss", "grad_norm", "param_norm"):
+            if not math.isfinite(metrics[name]):
+                raise TrainingError(
+                    f"the {name} of step {at} is {metrics[name]}, nothing is saved from there on; "
+                    "check the statistics for dimensions of almost no range, or lower "
+                    "optimizer.peak_rate, and go on from the last checkpoint by --resume"
+                )
     return done
+
+
+def _refuse_sources_inside(directory: Path, sources: Mapping[str, Path]) -> None:
+    """Refuse to delete what the new run is made from."""
+    for name, place in sources.items():
+        if place.resolve().is_relative_to(directory.resolve()):
+            raise SettingsError(
+                f"{name}: {place} lies in {directory}, which --overwrite deletes before it is "
+                "read; name another run.output, or move it away"
+            )
 
 
 def _check_same(settings: TrainSettings, directory: Path) -> None:

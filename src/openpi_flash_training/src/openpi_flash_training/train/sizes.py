@@ -42,8 +42,8 @@ _SMALL = dataclasses.replace(
     expert_mlp=256,
 )
 SIZES = {"tiny": _TINY, "small": _SMALL, "full": named_shape("pi05")}
-"""``full`` is openpi's (Gemma 2B and 300M, So400m); ``small`` has about a million parameters and
-images of 112 x 112, for a simulated task on a CPU; ``tiny`` is for tests."""
+"""``full`` is openpi's (Gemma 2B and 300M, So400m); ``small`` has 1.4 million parameters with the
+demo's words, and images of 112 x 112, for a simulated task on a CPU; ``tiny`` is for tests."""
 
 
 def new_shape(size: str, kind: ModelKind, *, action_dim: int, vocabulary: int) -> ModelShape:

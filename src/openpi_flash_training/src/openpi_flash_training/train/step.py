@@ -117,7 +117,7 @@ def train_step(
 
     Returns:
         The state after, and float32 scalars: ``loss`` and its parts, ``grad_norm`` (before the
-        clip), ``param_norm`` and ``learning_rate`` (both as openpi logs them).
+        clip), ``param_norm`` (after the update) and ``learning_rate``, both as openpi logs them.
     """
     trained, frozen = split(state.params, recipe.mask)
     # openpi's: a step's randomness is a function of the seed and the step alone
