@@ -7,21 +7,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flash_transport import packb, unpackb
 from flash_transport.auto.calls import Call, Parked, superseded
 from flash_transport.auto.choice import Transport, TransportChoice
+from flash_transport.auto.failure import Failure, is_final
 from flash_transport.auto.quic_side import NoQuic, QuicSide
 from flash_transport.deadline import Deadline
-from flash_transport.errors import (
-    AuthenticationFailed,
-    Disconnected,
-    FlashTransportError,
-    ServerError,
-    UntrustedServer,
-)
+from flash_transport.errors import Disconnected
 from flash_transport.futures import InferenceFuture
 from flash_transport.link_estimate import LinkEstimate
 from flash_transport.not_begun import NotBegun
@@ -43,21 +38,6 @@ CLOSED_S = 1.0
 """Longest wait of `close` for the thread."""
 HOPELESS_PAUSE_S = 1.0
 """After an attempt over QUIC that the next one can hardly better."""
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """Why there is no connection, the latest reason of each transport.
-
-    Attributes:
-        error: what a request is told, in place of the reasons.
-        quic: the reason of QUIC.
-        websocket: the reason of WebSocket.
-    """
-
-    error: Exception | None = None
-    quic: str = ""
-    websocket: str = ""
 
 
 def told(stats: CallStats, carrier: Transport, attempts: int) -> CallStats:
@@ -99,9 +79,7 @@ class Links:
             has_fallback=open_websocket is not None, patience_s=connect_timeout
         )
         self._changed = threading.Condition()
-        self._failure = _Failure(websocket=why_no_websocket)
-        self._finals = 0
-        """Counts the errors after which no attempt is made for those who wait."""
+        self._failure = Failure(websocket=why_no_websocket)
         self._failed_attempts = 0
         self._websocket: WebsocketSide | None = None
         self._dial = 0
@@ -127,7 +105,8 @@ class Links:
     def reason(self) -> str:
         """Why it is that, for people; without a carrier, why there is none."""
         with self._changed:
-            return self._choice.reason if self._choice.carrier else self._troubles()
+            choice = self._choice
+            return choice.reason if choice.carrier else self._failure.troubles(choice.quic_trouble)
 
     @property
     def estimate(self) -> LinkEstimate | None:
@@ -145,14 +124,14 @@ class Links:
         started = time.monotonic()
         until = deadline.at_most(self._connect_timeout, started)
         with self._changed:
-            finals, attempts, has_waited = self._finals, self._failed_attempts, 0
+            finals, attempts, has_waited = self._failure.finals, self._failed_attempts, 0
             while True:
                 if self._is_closed:
                     raise self.closed_error()
                 carrier, side = self._current()
                 if carrier is not None and side is not None:
                     return carrier, side, has_waited + self._failed_attempts - attempts
-                if self._finals != finals and self._failure.error is not None:
+                if self._failure.finals != finals and self._failure.error is not None:
                     raise self._failure.error
                 now = time.monotonic()
                 if until.is_over(now):
@@ -226,7 +205,7 @@ class Links:
         limit = call.deadline.at_most(self._connect_timeout, now)
         call.give_up_at = now + (limit.left(now) or 0.0)
         with self._changed:
-            call.finals = self._finals
+            call.finals = self._failure.finals
             older = self._parked.add(call)
             self._choice.begin(now)
         self._quic.nudge()
@@ -265,7 +244,7 @@ class Links:
         now = time.monotonic()
         with self._changed:
             carrier, side = self._current()
-            finals, final = self._finals, self._failure.error
+            finals, final = self._failure.finals, self._failure.error
             is_due = side is not None or any(call.finals != finals for call in self._parked)
             calls = self._parked.take_all() if is_due else []
             late = self._parked.take_late(now)
@@ -313,12 +292,9 @@ class Links:
 
     def _note_failure(self, now: float, name: str, reason: str, error: Exception | None) -> None:
         self._failed_attempts += 1
-        is_final = isinstance(error, (AuthenticationFailed, UntrustedServer))
-        is_kept = is_final or isinstance(error, ServerError)
-        self._failure = _Failure(error if is_kept else None, reason, self._failure.websocket)
+        self._failure = self._failure.of_quic(reason, error)
         pause: float | None = HOPELESS_PAUSE_S if name == "hopeless" else 0.0
-        if is_final:
-            self._finals += 1
+        if is_final(error):
             pause = None
         self._choice.quic_failed(now, reason, pause)
 
@@ -369,7 +345,7 @@ class Links:
                 self._dial = 0
                 now = time.monotonic()
                 if side is None:
-                    self._note_websocket_failure(error)
+                    self._failure = self._failure.of_websocket(error)
                     self._choice.websocket_failed(now)
                 else:
                     self._websocket = side
@@ -380,28 +356,8 @@ class Links:
             side.close()
         self._quic.nudge()
 
-    def _note_websocket_failure(self, error: Exception | None) -> None:
-        failure = self._failure
-        is_kept = isinstance(error, (AuthenticationFailed, UntrustedServer, ServerError))
-        if isinstance(error, (AuthenticationFailed, UntrustedServer)):
-            self._finals += 1
-        self._failure = _Failure(
-            error if is_kept and failure.error is None else failure.error, failure.quic, str(error)
-        )
-
-    def _unreachable(self, until: Deadline) -> FlashTransportError | Exception:
-        if isinstance(self._failure.error, ServerError):
-            return self._failure.error
-        return Disconnected(f"cannot connect to {self._server} within {until}: {self._troubles()}")
-
-    def _troubles(self) -> str:
-        failure = self._failure
-        quic = self._choice.quic_trouble or failure.quic
-        websocket = failure.websocket or "not tried yet"
-        return (
-            f"QUIC: {quic}; WebSocket: {websocket}; check that the server runs, and that UDP or "
-            "TCP is let through"
-        )
+    def _unreachable(self, until: Deadline) -> Exception:
+        return self._failure.unreachable(self._server, until, self._choice.quic_trouble)
 
 
 def _in_background(work: Callable[[], None]) -> None:
