@@ -204,10 +204,17 @@ class Links:
         now = time.monotonic()
         limit = call.deadline.at_most(self._connect_timeout, now)
         call.give_up_at = now + (limit.left(now) or 0.0)
+        older: Call | None = None
         with self._changed:
-            call.finals = self._failure.finals
-            older = self._parked.add(call)
-            self._choice.begin(now)
+            # no one looks after a call that comes after `close`
+            is_closed = self._is_closed
+            if not is_closed:
+                call.finals = self._failure.finals
+                older = self._parked.add(call)
+                self._choice.begin(now)
+        if is_closed:
+            call.fail(self.closed_error())
+            return
         self._quic.nudge()
         if older is not None:
             older.fail(superseded())
