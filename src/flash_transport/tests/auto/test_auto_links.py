@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from quic_peers import LONG
 
-from flash_transport import Disconnected, packb
+from flash_transport import Disconnected, Superseded, packb
 from flash_transport.auto import links as module
 from flash_transport.auto.calls import Call
 from flash_transport.auto.links import Links
@@ -29,7 +29,11 @@ class Side:
     def named(self, observation):
         return observation
 
+    def before_begin(self, observation):
+        pass
+
     def begin(self, observation, timeout, first):
+        self.before_begin(observation)
         future = InferenceFuture()
         with self.has_begun:
             self.begun.append(SimpleNamespace(observation=observation, future=future))
@@ -109,6 +113,10 @@ def submit(links, session="arm", **observation):
     return call.future
 
 
+def lose(request):
+    request.future._fail(NotBegun("the connection was lost"))
+
+
 def test_a_call_that_is_copied_while_the_client_is_closed_ends(links, monkeypatch):
     def close_meanwhile(observation):
         links.close()
@@ -129,6 +137,76 @@ def test_a_call_that_comes_back_while_the_client_is_closed_ends(links, quic):
         return observation
 
     quic.take_back = close_meanwhile
-    quic.nth(0).future._fail(NotBegun("the connection was lost"))
+    lose(quic.nth(0))
     with pytest.raises(Disconnected, match="this client of gpu:5555 is closed"):
         future.result(LONG)
+
+
+def test_of_calls_that_come_back_the_newest_is_carried_in_whatever_order_they_come(links, quic):
+    quic.becomes("up")
+    links.wait(NEVER)
+    older, newer = submit(links, x=1), submit(links, x=2)
+    quic.becomes("down", "the connection was lost")
+    lose(quic.nth(1))
+    lose(quic.nth(0))
+    with pytest.raises(Superseded, match="a newer observation"):
+        older.result(LONG)
+    quic.becomes("up")
+    assert quic.nth(2).observation["x"] == 2
+    assert not newer.done()
+
+
+def test_a_call_that_comes_back_is_not_carried_behind_a_newer_one(links, quic):
+    quic.becomes("up")
+    links.wait(NEVER)
+    older = submit(links, x=1)
+    newer, other = submit(links, x=2), submit(links, "leg", x=3)
+    lose(quic.nth(0))
+    with pytest.raises(Superseded, match="a newer observation"):
+        older.result(LONG)
+    assert not newer.done()
+    assert not other.done()
+
+
+def test_a_call_that_comes_back_after_a_newer_one_has_ended_is_carried(links, quic):
+    quic.becomes("up")
+    links.wait(NEVER)
+    older, newer = submit(links, x=1), submit(links, x=2)
+    assert newer.cancel()
+    lose(quic.nth(0))
+    assert quic.nth(2).observation["x"] == 1
+    assert not older.done()
+
+
+def test_a_call_does_not_pass_those_that_have_waited_and_are_handed_over(links, quic):
+    is_handed_over, may_go_on = threading.Event(), threading.Event()
+
+    def hold_up(observation):
+        if observation["x"] == 1:
+            is_handed_over.set()
+            assert may_go_on.wait(LONG)
+
+    quic.before_begin = hold_up
+    submit(links, x=1)
+    quic.becomes("up")
+    assert is_handed_over.wait(LONG)
+    submit(links, x=2)
+    may_go_on.set()
+    assert quic.nth(0).observation["x"] == 1
+    assert quic.nth(1).observation["x"] == 2
+
+
+def test_a_call_that_cannot_be_packed_supersedes_none(links, quic):
+    quic.becomes("up")
+    links.wait(NEVER)
+    submit(links, x=1)
+
+    def refuse(observation):
+        raise ValueError("it cannot be packed")
+
+    quic.before_begin = refuse
+    with pytest.raises(ValueError, match="cannot be packed"):
+        submit(links, x=2)
+    quic.before_begin = lambda observation: None
+    lose(quic.nth(0))
+    assert quic.nth(1).observation["x"] == 1

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flash_transport import packb, unpackb
-from flash_transport.auto.calls import Call, Parked, superseded
+from flash_transport.auto.calls import Call, Parked, Sessions, superseded
 from flash_transport.auto.choice import Transport, TransportChoice
 from flash_transport.auto.failure import Failure, is_final
 from flash_transport.auto.quic_side import NoQuic, QuicSide
@@ -85,7 +85,10 @@ class Links:
         self._dial = 0
         """Number of the attempt over WebSocket that is wanted; 0: none is."""
         self._dials = 0
+        self._sessions = Sessions()
         self._parked = Parked()
+        self._is_handing_over = False
+        """Whether calls that waited are on their way to a transport: newer ones go behind them."""
         self._told: Transport | None = None
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="flash-auto", daemon=True)
@@ -158,17 +161,24 @@ class Links:
         with self._changed:
             if self._is_closed:
                 raise self.closed_error()
+            self._sessions.enter(call)
             carrier, side = self._current()
-        if carrier is None or side is None:
-            # the program may change it as soon as this returns
-            call.observation = unpackb(packb(call.observation))
-            self._park(call)
-        else:
-            self._carry(call, carrier, side)
+            must_wait = self._is_handing_over
+        try:
+            if carrier is None or side is None or must_wait:
+                # the program may change it as soon as this returns
+                call.observation = unpackb(packb(call.observation))
+                self._park(call)
+            else:
+                self._carry(call, carrier, side)
+        except BaseException:
+            self.forget(call)
+            raise
 
     def forget(self, call: Call) -> None:
-        """Removes a call that was cancelled while it waited."""
+        """Removes a call that ends."""
         with self._changed:
+            self._sessions.leave(call)
             self._parked.remove(call)
 
     def close(self) -> None:
@@ -204,20 +214,17 @@ class Links:
         now = time.monotonic()
         limit = call.deadline.at_most(self._connect_timeout, now)
         call.give_up_at = now + (limit.left(now) or 0.0)
-        older: Call | None = None
+        older: Call | None = call
         with self._changed:
             # no one looks after a call that comes after `close`
             is_closed = self._is_closed
-            if not is_closed:
+            if not is_closed and not self._sessions.has_newer(call):
                 call.finals = self._failure.finals
                 older = self._parked.add(call)
                 self._choice.begin(now)
-        if is_closed:
-            call.fail(self.closed_error())
-            return
         self._quic.nudge()
         if older is not None:
-            older.fail(superseded())
+            older.fail(self.closed_error() if is_closed else superseded())
 
     def _carry(self, call: Call, carrier: Transport, side: Side) -> None:
         left = time_left(call.timeout, call.deadline, has_waited=call.attempts > 0)
@@ -255,17 +262,23 @@ class Links:
             is_due = side is not None or any(call.finals != finals for call in self._parked)
             calls = self._parked.take_all() if is_due else []
             late = self._parked.take_late(now)
+            older = [call for call in calls if self._sessions.has_newer(call)]
+            self._is_handing_over = bool(calls)
         for call in late:
             until = call.deadline.at_most(self._connect_timeout, now)
             call.fail(self._unreachable(until))
         for call in calls:
             call.attempts += 1
             try:
+                if call in older:
+                    raise superseded()
                 if carrier is None or side is None:
                     raise final or self.closed_error()
                 self._carry(call, carrier, side)
             except Exception as error:
                 call.fail(error)
+        with self._changed:
+            self._is_handing_over = False
 
     # --- the thread ---
 
