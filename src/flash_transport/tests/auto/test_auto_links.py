@@ -10,6 +10,7 @@ from flash_transport import Disconnected, Superseded, packb
 from flash_transport.auto import links as module
 from flash_transport.auto.calls import Call
 from flash_transport.auto.links import Links
+from flash_transport.auto.websocket_link import WebsocketLink
 from flash_transport.deadline import NEVER
 from flash_transport.futures import InferenceFuture
 from flash_transport.not_begun import NotBegun
@@ -210,3 +211,38 @@ def test_a_call_that_cannot_be_packed_supersedes_none(links, quic):
     quic.before_begin = lambda observation: None
     lose(quic.nth(0))
     assert quic.nth(1).observation["x"] == 1
+
+
+def test_a_call_whose_connections_are_lost_again_and_again_ends(links, quic):
+    quic.becomes("up")
+    future = submit(links)
+    for number in range(module.MOST_LOSSES):
+        lose(quic.nth(number))
+    with pytest.raises(Disconnected, match="8 connections .* over quic: the connection was lost"):
+        future.result(LONG)
+
+
+def test_a_server_without_tls_is_not_asked_for_it_again_after_a_loss_but_after_a_failure():
+    asked, noted, lock = [], [], threading.Condition()
+    side = SimpleNamespace(is_encrypted=False, when_lost=lambda tell: None, close=lambda: None)
+
+    def open_side(*, had_no_tls):
+        asked.append(had_no_tls)
+        if len(asked) == 2:
+            raise Disconnected("nothing listens there")
+        return side
+
+    def note(error):
+        noted.append(error)
+        lock.notify_all()
+
+    link = WebsocketLink(open_side, lock, note)
+    side.when_lost = lambda tell: setattr(side, "lose", lambda: tell(side))
+    with lock:
+        for events in (1, 3, 4):
+            link.connect()
+            assert lock.wait_for(lambda count=events: len(noted) == count, LONG)
+            if events == 1:
+                side.lose()
+    assert asked == [False, True, False]
+    assert [type(error) for error in noted] == [type(None), Disconnected, Disconnected, type(None)]

@@ -31,6 +31,7 @@ class Call:
         session: of which only the newest request waits.
         give_up_at: until when it waits for a connection.
         attempts: how often it has waited for one.
+        losses: how many were lost before they had begun it.
         finals: how many errors there had been, when it began to wait, that end all waits.
     """
 
@@ -52,6 +53,7 @@ class Call:
         self.deadline = deadline
         self.give_up_at = 0.0
         self.attempts = 0
+        self.losses = 0
         self.finals = 0
         self.first = None if first is None else FirstActions(first.steps, dict)
         self.future = InferenceFuture(self._withdraw, first)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flash_transport import packb, unpackb
@@ -15,14 +13,15 @@ from flash_transport.auto.calls import Call, Parked, Sessions, superseded
 from flash_transport.auto.choice import Transport, TransportChoice
 from flash_transport.auto.failure import Failure, is_final
 from flash_transport.auto.quic_side import NoQuic, QuicSide
+from flash_transport.auto.waited import in_all, time_left, told
+from flash_transport.auto.websocket_link import OpenSide, WebsocketLink
 from flash_transport.deadline import Deadline
 from flash_transport.errors import Disconnected
 from flash_transport.futures import InferenceFuture
 from flash_transport.link_estimate import LinkEstimate
 from flash_transport.not_begun import NotBegun
-from flash_transport.stats import CallStats
 
-__all__ = ["Links", "time_left", "told"]
+__all__ = ["Links"]
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -38,18 +37,9 @@ CLOSED_S = 1.0
 """Longest wait of `close` for the thread."""
 HOPELESS_PAUSE_S = 1.0
 """After an attempt over QUIC that the next one can hardly better."""
-
-
-def told(stats: CallStats, carrier: Transport, attempts: int) -> CallStats:
-    """The cost of a call with its transport, and the attempts to connect that it waited for."""
-    attempts += stats.connect_attempts
-    return replace(stats, transport=carrier.value, connect_attempts=attempts)
-
-
-def time_left(timeout: float | None, deadline: Deadline, *, has_waited: bool) -> float | None:
-    """Seconds for a transport: all of them, or, after a wait, what is left, to a millisecond."""
-    left = deadline.left(time.monotonic())
-    return round(left, 3) if has_waited and left is not None else timeout
+MOST_LOSSES = 8
+"""Connections that may be lost under a request before it is sent; a server that ends each one
+would be asked for the next without end."""
 
 
 class Links:
@@ -58,7 +48,7 @@ class Links:
     Args:
         server: host and port for messages.
         quic: the side of QUIC.
-        open_websocket: makes a connection; blocks; None where there is no fall-back.
+        open_websocket: makes a connection; None where there is no fall-back.
         why_no_websocket: the reason, for people.
         connect_timeout: seconds that a request waits for a connection.
     """
@@ -67,13 +57,12 @@ class Links:
         self,
         server: str,
         quic: QuicSide | NoQuic,
-        open_websocket: Callable[[], WebsocketSide] | None,
+        open_websocket: OpenSide | None,
         why_no_websocket: str,
         connect_timeout: float,
     ) -> None:
         self._server = server
         self._quic = quic
-        self._open_websocket = open_websocket
         self._connect_timeout = connect_timeout
         self._choice = TransportChoice(
             has_fallback=open_websocket is not None, patience_s=connect_timeout
@@ -81,10 +70,7 @@ class Links:
         self._changed = threading.Condition()
         self._failure = Failure(websocket=why_no_websocket)
         self._failed_attempts = 0
-        self._websocket: WebsocketSide | None = None
-        self._dial = 0
-        """Number of the attempt over WebSocket that is wanted; 0: none is."""
-        self._dials = 0
+        self._websocket = WebsocketLink(open_websocket, self._changed, self._note_websocket)
         self._sessions = Sessions()
         self._parked = Parked()
         self._is_handing_over = False
@@ -145,12 +131,27 @@ class Links:
                     self._quic.nudge()
                 self._changed.wait(until.left(now))
 
-    def turned_down(self, error: NotBegun) -> None:
-        """Notes that QUIC has no connection, which a request found before `_run` did."""
+    def turned_down(self, carrier: Transport, error: NotBegun, times: int) -> None:
+        """Notes that a request was not begun, whose connection was gone.
+
+        Args:
+            carrier: its transport; WebSocket has told by itself that the connection is gone.
+            error: what it ended in.
+            times: how often that has happened to the request.
+
+        Raises:
+            Disconnected: it has happened too often.
+        """
         with self._changed:
-            if self._choice.carrier is Transport.QUIC:
+            # which a request may find before `_run` does
+            if carrier is self._choice.carrier is Transport.QUIC:
                 self._choice.quic_failed(time.monotonic(), str(error))
                 self._quic.nudge()
+        if times >= MOST_LOSSES:
+            raise Disconnected(
+                f"{times} connections to {self._server} were lost before they carried this "
+                f"request, the last one over {carrier.value}: {error}"
+            )
 
     def submit(self, call: Call) -> None:
         """Carries a call, now or when there is a connection.
@@ -166,9 +167,7 @@ class Links:
             must_wait = self._is_handing_over
         try:
             if carrier is None or side is None or must_wait:
-                # the program may change it as soon as this returns
-                call.observation = unpackb(packb(call.observation))
-                self._park(call)
+                self._park_copy(call)
             else:
                 self._carry(call, carrier, side)
         except BaseException:
@@ -185,7 +184,7 @@ class Links:
         """Ends the connections and the calls that wait."""
         with self._changed:
             self._is_closed = True
-            websocket, self._websocket, self._dial = self._websocket, None, 0
+            websocket = self._websocket.give_up()
             parked = self._parked.take_all()
             self._changed.notify_all()
         self._quic.nudge()
@@ -206,7 +205,7 @@ class Links:
         if carrier is Transport.QUIC:
             assert not isinstance(self._quic, NoQuic), "it is never up"
             return carrier, self._quic
-        return carrier, self._websocket if carrier is Transport.WEBSOCKET else None
+        return carrier, self._websocket.side if carrier is Transport.WEBSOCKET else None
 
     # --- submitted requests ---
 
@@ -226,9 +225,20 @@ class Links:
         if older is not None:
             older.fail(self.closed_error() if is_closed else superseded())
 
+    def _park_copy(self, call: Call) -> None:
+        # the program may change it as soon as `submit` returns
+        call.observation = unpackb(packb(call.observation))
+        self._park(call)
+
     def _carry(self, call: Call, carrier: Transport, side: Side) -> None:
-        left = time_left(call.timeout, call.deadline, has_waited=call.attempts > 0)
-        carried, take_back = side.begin(side.named(call.observation), left, call.first)
+        has_waited, now = call.attempts > 0, time.monotonic()
+        left = time_left(call.timeout, call.deadline, now, has_waited=has_waited)
+        try:
+            carried, take_back = side.begin(call.observation, left, call.first)
+        except NotBegun:
+            # it was closed meanwhile
+            self._park_copy(call)
+            return
         call.carry(carried)
         carried.add_done_callback(lambda done: self._take(call, done, carrier, take_back))
 
@@ -237,17 +247,24 @@ class Links:
         call: Call,
         done: Any,
         carrier: Transport,
-        take_back: Callable[[], dict[str, Any]] | None,
+        take_back: Callable[[], dict[str, Any]],
     ) -> None:
         if done.cancelled():
             return
         error = done.exception()
-        if isinstance(error, NotBegun) and take_back is not None and not self._is_closed:
+        if isinstance(error, NotBegun) and not self._is_closed:
             call.observation = take_back()
-            self.turned_down(error)
+            call.losses += 1
+            try:
+                self.turned_down(carrier, error, call.losses)
+            except Disconnected as often:
+                call.fail(often)
+                return
             self._park(call)
+        elif isinstance(error, NotBegun):
+            call.fail(self.closed_error())
         elif error is not None:
-            call.fail(self.closed_error() if isinstance(error, NotBegun) else error)
+            call.fail(in_all(error, call.deadline, has_waited=call.attempts > 0))
         else:
             assert isinstance(done, InferenceFuture)
             assert done.stats is not None, "it has an answer"
@@ -324,16 +341,10 @@ class Links:
             self._quic.begin_connecting()
         elif not is_up:
             self._quic.stop_connecting()
-        wanted = self._choice.wants_websocket
-        if wanted and self._websocket is None and not self._dial:
-            self._dials += 1
-            self._dial = self._dials
-            _in_background(functools.partial(self._connect_websocket, self._dial))
-        elif not wanted:
-            self._dial = 0
-            idle, self._websocket = self._websocket, None
-            if idle is not None:
-                _in_background(idle.close)
+        if self._choice.wants_websocket:
+            self._websocket.connect()
+        else:
+            self._websocket.hang_up()
         self._tell()
 
     def _tell(self) -> None:
@@ -342,7 +353,7 @@ class Links:
             return
         before, self._told = self._told, carrier
         if carrier is Transport.WEBSOCKET:
-            way = repr(self._websocket)
+            way = repr(self._websocket.side)
             _LOGGER.warning(
                 "requests to %s go over WebSocket (%s): %s", self._server, way, self._choice.reason
             )
@@ -351,37 +362,19 @@ class Links:
         else:
             _LOGGER.info("requests to %s go over QUIC", self._server)
 
-    def _connect_websocket(self, dial: int) -> None:
-        assert self._open_websocket is not None, "the choice has a fall-back"
-        side: WebsocketSide | None = None
-        error: Exception | None = None
-        try:
-            side = self._open_websocket()
-        except Exception as failure:
-            error = failure
-        with self._changed:
-            is_wanted = self._dial == dial and not self._is_closed
-            if is_wanted:
-                self._dial = 0
-                now = time.monotonic()
-                if side is None:
-                    self._failure = self._failure.of_websocket(error)
-                    self._choice.websocket_failed(now)
-                else:
-                    self._websocket = side
-                    self._choice.websocket_is_up(now)
-                    self._tell()
-                self._changed.notify_all()
-        if side is not None and not is_wanted:
-            side.close()
+    def _note_websocket(self, error: Exception | None) -> None:
+        now = time.monotonic()
+        if error is None:
+            self._choice.websocket_is_up(now)
+            self._tell()
+        else:
+            self._failure = self._failure.of_websocket(error)
+            self._choice.websocket_failed(now)
+        self._changed.notify_all()
         self._quic.nudge()
 
     def _unreachable(self, until: Deadline) -> Exception:
         return self._failure.unreachable(self._server, until, self._choice.quic_trouble)
-
-
-def _in_background(work: Callable[[], None]) -> None:
-    threading.Thread(target=work, name="flash-auto-websocket", daemon=True).start()
 
 
 IDLE_S = 3600.0
