@@ -1,14 +1,16 @@
 """Submitted requests between the connections of a client that chooses, without a network."""
 
+import contextlib
 import threading
 from types import SimpleNamespace
 
 import pytest
 from quic_peers import LONG
 
-from flash_transport import Disconnected, Superseded, packb
+from flash_transport import Disconnected, ServerError, Superseded, UntrustedServer, packb
 from flash_transport.auto import links as module
 from flash_transport.auto.calls import Call
+from flash_transport.auto.failure import Failure
 from flash_transport.auto.links import Links
 from flash_transport.auto.websocket_link import WebsocketLink
 from flash_transport.deadline import NEVER
@@ -99,6 +101,19 @@ def links(quic):
     links = Links("gpu:5555", quic, None, "there is none", LONG)
     yield links
     links.close()
+
+
+@pytest.fixture
+def linked(quic):
+    """`linked(open_websocket)` has a fall-back."""
+    with contextlib.ExitStack() as stack:
+
+        def link(open_websocket):
+            links = Links("gpu:5555", quic, open_websocket, "", LONG)
+            stack.callback(links.close)
+            return links
+
+        yield link
 
 
 def submit(links, session="arm", **observation):
@@ -246,3 +261,31 @@ def test_a_server_without_tls_is_not_asked_for_it_again_after_a_loss_but_after_a
                 side.lose()
     assert asked == [False, True, False]
     assert [type(error) for error in noted] == [type(None), Disconnected, Disconnected, type(None)]
+
+
+def test_a_call_is_told_the_final_error_of_one_transport_though_the_other_fails_at_once(
+    linked, quic
+):
+    nudge = quic.nudge
+
+    def open_websocket(*, had_no_tls):
+        # the thread of the connections finds both at once
+        quic.nudge = lambda: (quic.becomes("down", "nothing listens there"), nudge())
+        raise UntrustedServer("the certificate is not the pinned one")
+
+    future = submit(linked(open_websocket))
+    with pytest.raises(UntrustedServer, match="not the pinned one"):
+        future.result(LONG)
+
+
+def test_a_final_error_stays_and_what_a_server_said_goes_with_its_next_failure():
+    untrusted, not_ready = UntrustedServer("it is another one"), ServerError("not_ready", "loads")
+    failure = Failure().of_websocket(untrusted).of_quic("nothing listens there", None)
+    assert (failure.final, failure.finals) == (untrusted, 1)
+    failure = failure.of_quic("loads", not_ready)
+    assert failure.unreachable("gpu:5555", NEVER, "") is not_ready
+    failure = failure.of_quic("nothing listens there", None)
+    assert (failure.final, failure.finals) == (untrusted, 1)
+    assert "QUIC: nothing listens there; WebSocket: it is another one" in str(
+        failure.unreachable("gpu:5555", NEVER, "")
+    )

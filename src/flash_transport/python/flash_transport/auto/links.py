@@ -120,8 +120,8 @@ class Links:
                 carrier, side = self._current()
                 if carrier is not None and side is not None:
                     return carrier, side, has_waited + self._failed_attempts - attempts
-                if self._failure.finals != finals and self._failure.error is not None:
-                    raise self._failure.error
+                if self._failure.finals != finals and self._failure.final is not None:
+                    raise self._failure.final
                 now = time.monotonic()
                 if until.is_over(now):
                     raise self._unreachable(until)
@@ -275,7 +275,7 @@ class Links:
         now = time.monotonic()
         with self._changed:
             carrier, side = self._current()
-            finals, final = self._failure.finals, self._failure.error
+            finals, final = self._failure.finals, self._failure.final
             is_due = side is not None or any(call.finals != finals for call in self._parked)
             calls = self._parked.take_all() if is_due else []
             late = self._parked.take_late(now)
@@ -290,7 +290,8 @@ class Links:
                 if call in older:
                     raise superseded()
                 if carrier is None or side is None:
-                    raise final or self.closed_error()
+                    assert final is not None, "it has become due"
+                    raise final
                 self._carry(call, carrier, side)
             except Exception as error:
                 call.fail(error)
