@@ -20,6 +20,7 @@ from flash_transport import (
     Disconnected,
     FlashTransportError,
     QuicServer,
+    Superseded,
     Timeout,
     UntrustedServer,
     packb,
@@ -128,6 +129,30 @@ def test_where_tcp_is_lost_and_udp_works_again_what_was_not_begun_goes_over_quic
             assert answer["echo"]["x"].tolist() == [0, 1, 2]
             assert waiting.stats.transport == policy.transport == "quic"
             assert policy.infer({"x": 3}, timeout=LONG) == {"echo": {"x": 3}}
+
+
+def test_back_on_quic_a_newer_observation_supersedes_what_still_waits_for_websocket():
+    held = Held()
+    with (
+        Served(echo) as quic,
+        Path(quic.port) as path,
+        websocket(held, metadata={"supports": ["session"]}) as tcp_port,
+    ):
+        path.is_open = False
+        with connect(path.port, tcp_port) as policy:
+            begun = policy.submit({"x": 1})
+            held.wait_for(1)
+            older, other = policy.submit({"x": 2}), policy.submit({"x": 3, "session": "leg"})
+            path.is_open = True
+            eventually(lambda: policy.transport == "quic")
+            newer = policy.submit({"x": 4})
+            assert newer.result(LONG) == {"echo": {"x": 4}}
+            with pytest.raises(Superseded, match="a newer observation"):
+                older.result(LONG)
+            held.wait_for(1).respond({"y": 1})
+            held.wait_for(2).respond({"y": 3})
+            assert begun.result(LONG) == {"y": 1}
+            assert other.result(LONG) == {"y": 3}
 
 
 def test_a_server_that_ends_each_connection_is_not_asked_for_the_next_without_end():

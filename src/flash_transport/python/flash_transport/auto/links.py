@@ -239,6 +239,10 @@ class Links:
             # it was closed meanwhile
             self._park_copy(call)
             return
+        left_behind = self._websocket.side if carrier is Transport.QUIC else None
+        if left_behind is not None:
+            # what waits there would reach the server behind this one
+            left_behind.give_way(call.observation)
         call.carry(carried)
         carried.add_done_callback(lambda done: self._take(call, done, carrier, take_back))
 

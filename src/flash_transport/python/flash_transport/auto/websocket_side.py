@@ -72,6 +72,11 @@ class WebsocketSide(WebsocketPolicy):
 
         return self._enqueue(ask, named.get("session"), None, first), take_back
 
+    def give_way(self, observation: dict[str, Any]) -> None:
+        """Ends the submitted request of a session that waits: this newer one goes over QUIC."""
+        session = self.named(observation).get("session")
+        self._queue.supersede(session if isinstance(session, str) else "")
+
     def _usable_connection(self, ask: Ask) -> Connection:
         if self._when_lost is None:
             return super()._usable_connection(ask)
