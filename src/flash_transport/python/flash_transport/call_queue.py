@@ -120,6 +120,14 @@ class CallQueue:
             older.future._fail(_superseded())
         return call.future
 
+    def supersede(self, session: str) -> None:
+        """Ends the call of a session that waits: a newer one goes another way."""
+        with self._changed:
+            older = self._line.give_way(session)
+            self._changed.notify_all()
+        if older is not None:
+            older.future._fail(_superseded())
+
     def close(self) -> None:
         """Ends the calls that wait, and the one that is carried."""
         with self._changed:

@@ -109,6 +109,11 @@ class WaitingLine(Generic[T]):
                 return Progress.WAITS
         return Progress.IS_OVER
 
+    def give_way(self, session: str) -> T | None:
+        """Removes and returns the request of a session that waits, if there is one."""
+        entry = self._waiting.pop(session, None)
+        return None if entry is None else entry.request
+
     def expire(self, now: float) -> list[tuple[T, Deadline]]:
         """Removes and returns the waiting requests whose deadline is over."""
         late = [entry for entry in self._waiting.values() if entry.deadline.is_over(now)]

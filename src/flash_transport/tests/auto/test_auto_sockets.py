@@ -7,19 +7,23 @@ import socket
 import ssl
 import threading
 
+import numpy as np
 import pytest
-from contract_handlers import echo
+from contract_handlers import Held, echo
 from policy_contract import free_tcp_port, serve_websocket
 from quic_peers import LONG, Served, eventually, free_udp_port
-from shut_path import Path
+from shut_path import Path, TcpPath
+from websockets.sync.server import serve
 
 from flash_transport import (
     AutoTransportPolicy,
     Disconnected,
     FlashTransportError,
     QuicServer,
+    Superseded,
     Timeout,
     UntrustedServer,
+    packb,
 )
 
 
@@ -101,6 +105,80 @@ def test_requests_go_back_to_quic_when_it_works(caplog):
     assert "go over QUIC again" in caplog.text
 
 
+def test_where_tcp_is_lost_and_udp_works_again_what_was_not_begun_goes_over_quic():
+    held = Held()
+    tcp_port = free_tcp_port()
+    with (
+        Served(echo) as quic,
+        Path(quic.port) as path,
+        serve_websocket(held, {"supports": ["session", "deadline_ms"]}, tcp_port, []) as endpoint,
+    ):
+        path.is_open = False
+        with connect(path.port, tcp_port) as policy:
+            begun = policy.submit({"x": 1}, timeout=LONG)
+            held.wait_for(1)
+            observation = {"x": np.arange(3)}
+            waiting = policy.submit(observation, timeout=LONG)
+            path.is_open = True
+            observation["x"] += 1
+            endpoint.stop()
+            with pytest.raises(Disconnected, match="was lost before the answer came"):
+                begun.result(LONG)
+            answer = waiting.result(LONG)
+            assert list(answer["echo"]) == ["x"]
+            assert answer["echo"]["x"].tolist() == [0, 1, 2]
+            assert waiting.stats.transport == policy.transport == "quic"
+            assert policy.infer({"x": 3}, timeout=LONG) == {"echo": {"x": 3}}
+
+
+def test_back_on_quic_a_newer_observation_supersedes_what_still_waits_for_websocket():
+    held = Held()
+    with (
+        Served(echo) as quic,
+        Path(quic.port) as path,
+        websocket(held, metadata={"supports": ["session"]}) as tcp_port,
+    ):
+        path.is_open = False
+        with connect(path.port, tcp_port) as policy:
+            begun = policy.submit({"x": 1})
+            held.wait_for(1)
+            older, other = policy.submit({"x": 2}), policy.submit({"x": 3, "session": "leg"})
+            path.is_open = True
+            eventually(lambda: policy.transport == "quic")
+            newer = policy.submit({"x": 4})
+            assert newer.result(LONG) == {"echo": {"x": 4}}
+            with pytest.raises(Superseded, match="a newer observation"):
+                older.result(LONG)
+            held.wait_for(1).respond({"y": 1})
+            held.wait_for(2).respond({"y": 3})
+            assert begun.result(LONG) == {"y": 1}
+            assert other.result(LONG) == {"y": 3}
+
+
+def test_a_server_that_ends_each_connection_is_not_asked_for_the_next_without_end():
+    asked = []
+
+    def hang_up(connection):
+        asked.append(connection)
+        connection.send(packb({}))
+
+    server = serve(hang_up, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with connect(free_udp_port(), server.socket.getsockname()[1]) as policy:
+            for _ in range(3):
+                with pytest.raises(Disconnected):
+                    policy.infer({})
+                with pytest.raises(Disconnected):
+                    policy.submit({}).result(LONG)
+    finally:
+        server.shutdown()
+        thread.join()
+    # one for each request, and some more where the machine is slow
+    assert len(asked) <= 20
+
+
 def test_where_neither_answers_the_error_names_both(silent_port):
     with pytest.raises(Disconnected) as raised:
         connect(silent_port, free_tcp_port(), connect_timeout=1.0)
@@ -156,7 +234,7 @@ def test_a_unix_socket_leaves_nothing_to_choose():
         AutoTransportPolicy("unix:/run/x.sock")
 
 
-def test_on_a_path_that_flaps_each_request_is_answered_once_or_ends_in_an_error():
+def test_on_paths_that_flap_each_request_is_answered_once_or_ends_in_an_error():
     begun, lock = {}, threading.Lock()
 
     def count(request):
@@ -171,7 +249,8 @@ def test_on_a_path_that_flaps_each_request_is_answered_once_or_ends_in_an_error(
         Served(count, metadata=supports) as quic,
         Path(quic.port) as path,
         websocket(count, metadata=supports) as tcp_port,
-        connect(path.port, tcp_port) as policy,
+        TcpPath(tcp_port) as tcp_path,
+        connect(path.port, tcp_path.port) as policy,
     ):
         used = collections.Counter()
         stop = threading.Event()
@@ -196,9 +275,10 @@ def test_on_a_path_that_flaps_each_request_is_answered_once_or_ends_in_an_error(
         threads = [threading.Thread(target=ask, args=(first,)) for first in range(3)]
         for thread in threads:
             thread.start()
-        for is_open in (True, False, True, False, True):
-            path.is_open = is_open
-            transport = "quic" if is_open else "websocket"
+        both, udp, tcp = (True, True), (True, False), (False, True)
+        for is_open in (both, tcp, both, tcp, udp, tcp, both):
+            path.is_open, tcp_path.is_open = is_open
+            transport = "quic" if path.is_open else "websocket"
             before = used[transport]
             eventually(lambda name=transport, count=before: used[name] > count + 3)
         stop.set()

@@ -28,6 +28,8 @@ class Network:
     SECONDS = 0.02
     """That a handshake takes."""
     ATTEMPT = 3.0
+    DIAL = 10.0
+    """That an attempt over TCP goes on."""
 
     def __init__(self, udp, *, tcp=lambda now: True, **options):
         self.choice = TransportChoice(**options)
@@ -84,16 +86,25 @@ class Network:
             self.websocket_due, self.is_open = None, False
             return
         if self.is_open:
+            if not self.tcp(self.now):
+                self.is_open = False
+                self.choice.websocket_failed(self.now)
             return
         if self.websocket_due is None:
             self.websocket_due = self.now + 2 * self.SECONDS
         if self.now >= self.websocket_due and self.tcp(self.now):
             self.is_open, self.websocket_due = True, None
             self.choice.websocket_is_up(self.now)
+        elif self.now >= self.websocket_due + self.DIAL:
+            self.websocket_due = None
+            self.choice.websocket_failed(self.now)
 
     def _note(self):
         if not self.carriers or self.carriers[-1][1] is not self.choice.carrier:
             self.carriers.append((self.now, self.choice.carrier))
+
+    def works(self, transport):
+        return self.udp(self.now) == "works" if transport is QUIC else self.tcp(self.now)
 
     def names(self):
         return [carrier for _, carrier in self.carriers if carrier is not None]
@@ -262,15 +273,30 @@ def test_a_websocket_that_is_lost_gives_way_to_quic():
     choice.quic_failed(0, "nothing listens there")
     choice.websocket_is_up(0.1)
     assert choice.carrier is WEBSOCKET
-    choice.websocket_failed(5)
+    # long after the last request had to wait for a connection
+    choice.websocket_failed(500)
     assert choice.carrier is None
     assert choice.wants_quic
-    choice.quic_is_up(5.1)
+    assert choice.wants_websocket
+    choice.quic_is_up(500.1)
     assert choice.carrier is QUIC
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_whatever_the_network_does_requests_have_a_carrier_where_one_works(seed):
+def test_a_websocket_that_comes_and_goes_has_quic_tried_once_for_each_time():
+    network = Network(lambda now: "silent", tcp=lambda now: now % 10 < 9)
+    network.ask()
+    tries, wanted = 0, False
+    while network.now < 600:
+        network.run(network.now + 0.01)
+        network.ask()
+        tries += network.choice.wants_quic and not wanted
+        wanted = network.choice.wants_quic
+    # beside the pauses of 1, 2 and 4 s that begin anew
+    assert 60 <= tries <= 4 * 60
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_whatever_the_network_does_requests_have_a_carrier_that_works_where_one_does(seed):
     chance = random.Random(seed)
     spans = []
     while sum(length for length, *_ in spans) < 120:
@@ -290,14 +316,20 @@ def test_whatever_the_network_does_requests_have_a_carrier_where_one_works(seed)
         return udp, tcp
 
     network = Network(lambda now: at(now)[0], tcp=lambda now: at(now)[1])
-    works_since = None
+    works_since, is_stuck_since = {}, None
     while network.now < 120:
         network.ask()
         network.run(network.now + 0.1)
-        udp, tcp = at(network.now)
-        if not (udp == "works" or tcp):
-            works_since = None
-        elif works_since is None:
-            works_since = network.now
-        if works_since is not None and network.now - works_since > 2 * Network.ATTEMPT:
-            assert network.choice.carrier is not None
+        for transport in Transport:
+            if not network.works(transport):
+                works_since.pop(transport, None)
+            elif transport not in works_since:
+                works_since[transport] = network.now
+        carrier = network.choice.carrier
+        if carrier in works_since:
+            is_stuck_since = None
+        elif is_stuck_since is None:
+            is_stuck_since = network.now
+        else:
+            for since in works_since.values():
+                assert network.now - max(since, is_stuck_since) <= 2 * Network.ATTEMPT, carrier

@@ -221,5 +221,6 @@ TRANSPORTS = [
         free_tcp_port,
         overhead=0,
         has_first_actions=False,
+        connects_ahead=True,
     ),
 ]

@@ -104,6 +104,18 @@ def test_the_call_that_is_carried_stays_when_a_newer_one_comes(link):
     assert new.result(LONG) == {"name": "new"}
 
 
+def test_only_the_call_that_waits_is_superseded_by_one_that_goes_another_way(link):
+    held = link.hold(session="arm")
+    old, other = link.submit("old"), link.submit("other's", session="third")
+    link.queue.supersede("arm")
+    with pytest.raises(Superseded, match="newer observation"):
+        old.result(LONG)
+    link.go.release()
+    assert held.result(LONG) == {"name": "held"}
+    assert other.result(LONG) == {"name": "other's"}
+    assert link.carried == ["held", "other's"]
+
+
 def test_a_call_whose_time_is_over_before_its_turn_ends_in_time(link):
     link.hold()
     future = link.submit("late", seconds=5.0)

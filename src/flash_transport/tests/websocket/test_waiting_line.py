@@ -76,6 +76,18 @@ def test_what_is_over_or_was_never_carried_cannot_be_put_back():
     assert line.waiting == []
 
 
+def test_only_what_waits_gives_way_to_what_goes_another_way():
+    line = WaitingLine()
+    line.submit("arm", "a")
+    assert line.take(now=0.0) == "a"
+    assert line.give_way("arm") is None
+    line.submit("arm", "b")
+    line.submit("leg", "c")
+    assert line.give_way("arm") == "b"
+    assert line.waiting == ["c"]
+    assert line.carried == "a"
+
+
 def test_only_what_waits_expires_each_at_its_own_deadline():
     line = WaitingLine()
     line.submit("carried", "carried", Deadline.after(1.0, now=0.0))

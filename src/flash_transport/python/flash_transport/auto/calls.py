@@ -13,7 +13,7 @@ from flash_transport.futures import InferenceFuture
 from flash_transport.policy import Convert
 from flash_transport.stats import CallStats
 
-__all__ = ["Call", "Parked", "superseded"]
+__all__ = ["Call", "Parked", "Sessions", "superseded"]
 
 
 class Call:
@@ -25,11 +25,13 @@ class Call:
         deadline: from then on.
         convert: makes the future's result of the answer; None: the answer.
         first: what is wanted ahead of the answer.
-        forget: called with this when the future is cancelled.
+        forget: called with this when the future ends, just before.
 
     Attributes:
+        session: of which only the newest request waits.
         give_up_at: until when it waits for a connection.
         attempts: how often it has waited for one.
+        losses: how many were lost before they had begun it.
         finals: how many errors there had been, when it began to wait, that end all waits.
     """
 
@@ -44,10 +46,14 @@ class Call:
         forget: Callable[[Call], None],
     ) -> None:
         self.observation = observation
+        # the program may change the observation
+        session = observation.get("session")
+        self.session = session if isinstance(session, str) else ""
         self.timeout = timeout
         self.deadline = deadline
         self.give_up_at = 0.0
         self.attempts = 0
+        self.losses = 0
         self.finals = 0
         self.first = None if first is None else FirstActions(first.steps, dict)
         self.future = InferenceFuture(self._withdraw, first)
@@ -56,12 +62,6 @@ class Call:
         self._lock = threading.Lock()
         self._is_over = False
         self._carried: InferenceFuture | None = None
-
-    @property
-    def session(self) -> str:
-        """Of which only the newest request waits."""
-        session = self.observation.get("session")
-        return session if isinstance(session, str) else ""
 
     def carry(self, carried: InferenceFuture) -> None:
         """Takes the outcome of the future of a transport."""
@@ -98,7 +98,6 @@ class Call:
     def _withdraw(self) -> None:
         if not self._end():
             return
-        self._forget(self)
         with self._lock:
             carried = self._carried
         # wakes threads in concurrent.futures.wait
@@ -110,11 +109,44 @@ class Call:
         """Whether the caller is the one that ends the future."""
         with self._lock:
             was_over, self._is_over = self._is_over, True
+        if not was_over:
+            self._forget(self)
         return not was_over
 
 
+class Sessions:
+    """The calls of each session that have not ended. For one thread at a time.
+
+    The outcomes of calls that no connection has begun come in any order. An older observation must
+    not be sent after a newer one then: it would take its place, here or on the server.
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[str, list[Call]] = {}
+
+    def enter(self, call: Call) -> None:
+        """Adds the newest call of its session."""
+        self._calls.setdefault(call.session, []).append(call)
+
+    def leave(self, call: Call) -> None:
+        """Removes a call that ends."""
+        calls = self._calls.get(call.session, [])
+        if call in calls:
+            calls.remove(call)
+        if not calls:
+            self._calls.pop(call.session, None)
+
+    def has_newer(self, call: Call) -> bool:
+        """Whether a newer call of its session has not ended."""
+        calls = self._calls.get(call.session, [])
+        return call in calls and calls[-1] is not call
+
+
 class Parked:
-    """Calls that wait for a connection: the newest of each session. For one thread at a time."""
+    """Calls that wait for a connection: the newest of each session. For one thread at a time.
+
+    A call is added only if its session has no newer one.
+    """
 
     def __init__(self) -> None:
         self._calls: dict[str, Call] = {}
@@ -132,7 +164,7 @@ class Parked:
         return older
 
     def remove(self, call: Call) -> None:
-        """Removes a call that was cancelled."""
+        """Removes a call that ends, if it waits."""
         if self._calls.get(call.session) is call:
             del self._calls[call.session]
 

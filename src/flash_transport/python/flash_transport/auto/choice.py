@@ -178,12 +178,14 @@ class TransportChoice:
         self.tick(now)
 
     def websocket_failed(self, now: float) -> None:
-        """WebSocket cannot be reached, or no longer."""
+        """WebSocket cannot be reached, or no longer: then both are tried at once."""
+        was_up = self._websocket is Link.UP
         if self.carrier is Transport.WEBSOCKET:
             self.carrier = None
+            self._wanted_until = now + self._patience_s
             self._quic = replace(self._quic, next_try=None if self._is_trying else now)
         self._websocket = Link.DOWN
-        self._websocket_from = now + FIRST_PAUSE_S
+        self._websocket_from = now if was_up else now + FIRST_PAUSE_S
         self.tick(now)
 
     def tick(self, now: float) -> None:

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flash_transport import packb, unpackb
-from flash_transport.auto.calls import Call, Parked, superseded
+from flash_transport.auto.calls import Call, Parked, Sessions, superseded
 from flash_transport.auto.choice import Transport, TransportChoice
+from flash_transport.auto.failure import Failure, is_final
 from flash_transport.auto.quic_side import NoQuic, QuicSide
+from flash_transport.auto.waited import in_all, time_left, told
+from flash_transport.auto.websocket_link import OpenSide, WebsocketLink
 from flash_transport.deadline import Deadline
-from flash_transport.errors import (
-    AuthenticationFailed,
-    Disconnected,
-    FlashTransportError,
-    ServerError,
-    UntrustedServer,
-)
+from flash_transport.errors import Disconnected
 from flash_transport.futures import InferenceFuture
 from flash_transport.link_estimate import LinkEstimate
 from flash_transport.not_begun import NotBegun
-from flash_transport.stats import CallStats
 
-__all__ = ["Links", "time_left", "told"]
+__all__ = ["Links"]
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -43,33 +37,9 @@ CLOSED_S = 1.0
 """Longest wait of `close` for the thread."""
 HOPELESS_PAUSE_S = 1.0
 """After an attempt over QUIC that the next one can hardly better."""
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """Why there is no connection, the latest reason of each transport.
-
-    Attributes:
-        error: what a request is told, in place of the reasons.
-        quic: the reason of QUIC.
-        websocket: the reason of WebSocket.
-    """
-
-    error: Exception | None = None
-    quic: str = ""
-    websocket: str = ""
-
-
-def told(stats: CallStats, carrier: Transport, attempts: int) -> CallStats:
-    """The cost of a call with its transport, and the attempts to connect that it waited for."""
-    attempts += stats.connect_attempts
-    return replace(stats, transport=carrier.value, connect_attempts=attempts)
-
-
-def time_left(timeout: float | None, deadline: Deadline, *, has_waited: bool) -> float | None:
-    """Seconds for a transport: all of them, or, after a wait, what is left, to a millisecond."""
-    left = deadline.left(time.monotonic())
-    return round(left, 3) if has_waited and left is not None else timeout
+MOST_LOSSES = 8
+"""Connections that may be lost under a request before it is sent; a server that ends each one
+would be asked for the next without end."""
 
 
 class Links:
@@ -78,7 +48,7 @@ class Links:
     Args:
         server: host and port for messages.
         quic: the side of QUIC.
-        open_websocket: makes a connection; blocks; None where there is no fall-back.
+        open_websocket: makes a connection; None where there is no fall-back.
         why_no_websocket: the reason, for people.
         connect_timeout: seconds that a request waits for a connection.
     """
@@ -87,27 +57,24 @@ class Links:
         self,
         server: str,
         quic: QuicSide | NoQuic,
-        open_websocket: Callable[[], WebsocketSide] | None,
+        open_websocket: OpenSide | None,
         why_no_websocket: str,
         connect_timeout: float,
     ) -> None:
         self._server = server
         self._quic = quic
-        self._open_websocket = open_websocket
         self._connect_timeout = connect_timeout
         self._choice = TransportChoice(
             has_fallback=open_websocket is not None, patience_s=connect_timeout
         )
         self._changed = threading.Condition()
-        self._failure = _Failure(websocket=why_no_websocket)
-        self._finals = 0
-        """Counts the errors after which no attempt is made for those who wait."""
+        self._failure = Failure(websocket=why_no_websocket)
         self._failed_attempts = 0
-        self._websocket: WebsocketSide | None = None
-        self._dial = 0
-        """Number of the attempt over WebSocket that is wanted; 0: none is."""
-        self._dials = 0
+        self._websocket = WebsocketLink(open_websocket, self._changed, self._note_websocket)
+        self._sessions = Sessions()
         self._parked = Parked()
+        self._is_handing_over = False
+        """Whether calls that waited are on their way to a transport: newer ones go behind them."""
         self._told: Transport | None = None
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="flash-auto", daemon=True)
@@ -127,7 +94,8 @@ class Links:
     def reason(self) -> str:
         """Why it is that, for people; without a carrier, why there is none."""
         with self._changed:
-            return self._choice.reason if self._choice.carrier else self._troubles()
+            choice = self._choice
+            return choice.reason if choice.carrier else self._failure.troubles(choice.quic_trouble)
 
     @property
     def estimate(self) -> LinkEstimate | None:
@@ -145,15 +113,15 @@ class Links:
         started = time.monotonic()
         until = deadline.at_most(self._connect_timeout, started)
         with self._changed:
-            finals, attempts, has_waited = self._finals, self._failed_attempts, 0
+            finals, attempts, has_waited = self._failure.finals, self._failed_attempts, 0
             while True:
                 if self._is_closed:
                     raise self.closed_error()
                 carrier, side = self._current()
                 if carrier is not None and side is not None:
                     return carrier, side, has_waited + self._failed_attempts - attempts
-                if self._finals != finals and self._failure.error is not None:
-                    raise self._failure.error
+                if self._failure.finals != finals and self._failure.final is not None:
+                    raise self._failure.final
                 now = time.monotonic()
                 if until.is_over(now):
                     raise self._unreachable(until)
@@ -163,12 +131,27 @@ class Links:
                     self._quic.nudge()
                 self._changed.wait(until.left(now))
 
-    def turned_down(self, error: NotBegun) -> None:
-        """Notes that QUIC has no connection, which a request found before `_run` did."""
+    def turned_down(self, carrier: Transport, error: NotBegun, times: int) -> None:
+        """Notes that a request was not begun, whose connection was gone.
+
+        Args:
+            carrier: its transport; WebSocket has told by itself that the connection is gone.
+            error: what it ended in.
+            times: how often that has happened to the request.
+
+        Raises:
+            Disconnected: it has happened too often.
+        """
         with self._changed:
-            if self._choice.carrier is Transport.QUIC:
+            # which a request may find before `_run` does
+            if carrier is self._choice.carrier is Transport.QUIC:
                 self._choice.quic_failed(time.monotonic(), str(error))
                 self._quic.nudge()
+        if times >= MOST_LOSSES:
+            raise Disconnected(
+                f"{times} connections to {self._server} were lost before they carried this "
+                f"request, the last one over {carrier.value}: {error}"
+            )
 
     def submit(self, call: Call) -> None:
         """Carries a call, now or when there is a connection.
@@ -179,24 +162,29 @@ class Links:
         with self._changed:
             if self._is_closed:
                 raise self.closed_error()
+            self._sessions.enter(call)
             carrier, side = self._current()
-        if carrier is None or side is None:
-            # the program may change it as soon as this returns
-            call.observation = unpackb(packb(call.observation))
-            self._park(call)
-        else:
-            self._carry(call, carrier, side)
+            must_wait = self._is_handing_over
+        try:
+            if carrier is None or side is None or must_wait:
+                self._park_copy(call)
+            else:
+                self._carry(call, carrier, side)
+        except BaseException:
+            self.forget(call)
+            raise
 
     def forget(self, call: Call) -> None:
-        """Removes a call that was cancelled while it waited."""
+        """Removes a call that ends."""
         with self._changed:
+            self._sessions.leave(call)
             self._parked.remove(call)
 
     def close(self) -> None:
         """Ends the connections and the calls that wait."""
         with self._changed:
             self._is_closed = True
-            websocket, self._websocket, self._dial = self._websocket, None, 0
+            websocket = self._websocket.give_up()
             parked = self._parked.take_all()
             self._changed.notify_all()
         self._quic.nudge()
@@ -217,7 +205,7 @@ class Links:
         if carrier is Transport.QUIC:
             assert not isinstance(self._quic, NoQuic), "it is never up"
             return carrier, self._quic
-        return carrier, self._websocket if carrier is Transport.WEBSOCKET else None
+        return carrier, self._websocket.side if carrier is Transport.WEBSOCKET else None
 
     # --- submitted requests ---
 
@@ -225,17 +213,36 @@ class Links:
         now = time.monotonic()
         limit = call.deadline.at_most(self._connect_timeout, now)
         call.give_up_at = now + (limit.left(now) or 0.0)
+        older: Call | None = call
         with self._changed:
-            call.finals = self._finals
-            older = self._parked.add(call)
-            self._choice.begin(now)
+            # no one looks after a call that comes after `close`
+            is_closed = self._is_closed
+            if not is_closed and not self._sessions.has_newer(call):
+                call.finals = self._failure.finals
+                older = self._parked.add(call)
+                self._choice.begin(now)
         self._quic.nudge()
         if older is not None:
-            older.fail(superseded())
+            older.fail(self.closed_error() if is_closed else superseded())
+
+    def _park_copy(self, call: Call) -> None:
+        # the program may change it as soon as `submit` returns
+        call.observation = unpackb(packb(call.observation))
+        self._park(call)
 
     def _carry(self, call: Call, carrier: Transport, side: Side) -> None:
-        left = time_left(call.timeout, call.deadline, has_waited=call.attempts > 0)
-        carried, take_back = side.begin(side.named(call.observation), left, call.first)
+        has_waited, now = call.attempts > 0, time.monotonic()
+        left = time_left(call.timeout, call.deadline, now, has_waited=has_waited)
+        try:
+            carried, take_back = side.begin(call.observation, left, call.first)
+        except NotBegun:
+            # it was closed meanwhile
+            self._park_copy(call)
+            return
+        left_behind = self._websocket.side if carrier is Transport.QUIC else None
+        if left_behind is not None:
+            # what waits there would reach the server behind this one
+            left_behind.give_way(call.observation)
         call.carry(carried)
         carried.add_done_callback(lambda done: self._take(call, done, carrier, take_back))
 
@@ -244,17 +251,24 @@ class Links:
         call: Call,
         done: Any,
         carrier: Transport,
-        take_back: Callable[[], dict[str, Any]] | None,
+        take_back: Callable[[], dict[str, Any]],
     ) -> None:
         if done.cancelled():
             return
         error = done.exception()
-        if isinstance(error, NotBegun) and take_back is not None and not self._is_closed:
+        if isinstance(error, NotBegun) and not self._is_closed:
             call.observation = take_back()
-            self.turned_down(error)
+            call.losses += 1
+            try:
+                self.turned_down(carrier, error, call.losses)
+            except Disconnected as often:
+                call.fail(often)
+                return
             self._park(call)
+        elif isinstance(error, NotBegun):
+            call.fail(self.closed_error())
         elif error is not None:
-            call.fail(self.closed_error() if isinstance(error, NotBegun) else error)
+            call.fail(in_all(error, call.deadline, has_waited=call.attempts > 0))
         else:
             assert isinstance(done, InferenceFuture)
             assert done.stats is not None, "it has an answer"
@@ -265,21 +279,28 @@ class Links:
         now = time.monotonic()
         with self._changed:
             carrier, side = self._current()
-            finals, final = self._finals, self._failure.error
+            finals, final = self._failure.finals, self._failure.final
             is_due = side is not None or any(call.finals != finals for call in self._parked)
             calls = self._parked.take_all() if is_due else []
             late = self._parked.take_late(now)
+            older = [call for call in calls if self._sessions.has_newer(call)]
+            self._is_handing_over = bool(calls)
         for call in late:
             until = call.deadline.at_most(self._connect_timeout, now)
             call.fail(self._unreachable(until))
         for call in calls:
             call.attempts += 1
             try:
+                if call in older:
+                    raise superseded()
                 if carrier is None or side is None:
-                    raise final or self.closed_error()
+                    assert final is not None, "it has become due"
+                    raise final
                 self._carry(call, carrier, side)
             except Exception as error:
                 call.fail(error)
+        with self._changed:
+            self._is_handing_over = False
 
     # --- the thread ---
 
@@ -313,12 +334,9 @@ class Links:
 
     def _note_failure(self, now: float, name: str, reason: str, error: Exception | None) -> None:
         self._failed_attempts += 1
-        is_final = isinstance(error, (AuthenticationFailed, UntrustedServer))
-        is_kept = is_final or isinstance(error, ServerError)
-        self._failure = _Failure(error if is_kept else None, reason, self._failure.websocket)
+        self._failure = self._failure.of_quic(reason, error)
         pause: float | None = HOPELESS_PAUSE_S if name == "hopeless" else 0.0
-        if is_final:
-            self._finals += 1
+        if is_final(error):
             pause = None
         self._choice.quic_failed(now, reason, pause)
 
@@ -328,16 +346,10 @@ class Links:
             self._quic.begin_connecting()
         elif not is_up:
             self._quic.stop_connecting()
-        wanted = self._choice.wants_websocket
-        if wanted and self._websocket is None and not self._dial:
-            self._dials += 1
-            self._dial = self._dials
-            _in_background(functools.partial(self._connect_websocket, self._dial))
-        elif not wanted:
-            self._dial = 0
-            idle, self._websocket = self._websocket, None
-            if idle is not None:
-                _in_background(idle.close)
+        if self._choice.wants_websocket:
+            self._websocket.connect()
+        else:
+            self._websocket.hang_up()
         self._tell()
 
     def _tell(self) -> None:
@@ -346,7 +358,7 @@ class Links:
             return
         before, self._told = self._told, carrier
         if carrier is Transport.WEBSOCKET:
-            way = repr(self._websocket)
+            way = repr(self._websocket.side)
             _LOGGER.warning(
                 "requests to %s go over WebSocket (%s): %s", self._server, way, self._choice.reason
             )
@@ -355,57 +367,19 @@ class Links:
         else:
             _LOGGER.info("requests to %s go over QUIC", self._server)
 
-    def _connect_websocket(self, dial: int) -> None:
-        assert self._open_websocket is not None, "the choice has a fall-back"
-        side: WebsocketSide | None = None
-        error: Exception | None = None
-        try:
-            side = self._open_websocket()
-        except Exception as failure:
-            error = failure
-        with self._changed:
-            is_wanted = self._dial == dial and not self._is_closed
-            if is_wanted:
-                self._dial = 0
-                now = time.monotonic()
-                if side is None:
-                    self._note_websocket_failure(error)
-                    self._choice.websocket_failed(now)
-                else:
-                    self._websocket = side
-                    self._choice.websocket_is_up(now)
-                    self._tell()
-                self._changed.notify_all()
-        if side is not None and not is_wanted:
-            side.close()
+    def _note_websocket(self, error: Exception | None) -> None:
+        now = time.monotonic()
+        if error is None:
+            self._choice.websocket_is_up(now)
+            self._tell()
+        else:
+            self._failure = self._failure.of_websocket(error)
+            self._choice.websocket_failed(now)
+        self._changed.notify_all()
         self._quic.nudge()
 
-    def _note_websocket_failure(self, error: Exception | None) -> None:
-        failure = self._failure
-        is_kept = isinstance(error, (AuthenticationFailed, UntrustedServer, ServerError))
-        if isinstance(error, (AuthenticationFailed, UntrustedServer)):
-            self._finals += 1
-        self._failure = _Failure(
-            error if is_kept and failure.error is None else failure.error, failure.quic, str(error)
-        )
-
-    def _unreachable(self, until: Deadline) -> FlashTransportError | Exception:
-        if isinstance(self._failure.error, ServerError):
-            return self._failure.error
-        return Disconnected(f"cannot connect to {self._server} within {until}: {self._troubles()}")
-
-    def _troubles(self) -> str:
-        failure = self._failure
-        quic = self._choice.quic_trouble or failure.quic
-        websocket = failure.websocket or "not tried yet"
-        return (
-            f"QUIC: {quic}; WebSocket: {websocket}; check that the server runs, and that UDP or "
-            "TCP is let through"
-        )
-
-
-def _in_background(work: Callable[[], None]) -> None:
-    threading.Thread(target=work, name="flash-auto-websocket", daemon=True).start()
+    def _unreachable(self, until: Deadline) -> Exception:
+        return self._failure.unreachable(self._server, until, self._choice.quic_trouble)
 
 
 IDLE_S = 3600.0

@@ -7,16 +7,20 @@ import os
 import secrets
 import time
 import weakref
+from collections.abc import Callable
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flash_transport.address import parse_address
 from flash_transport.api_key import checked_api_key
 from flash_transport.auto.calls import Call
+from flash_transport.auto.choice import Transport
 from flash_transport.auto.fallback import fallback_port, fallback_to
-from flash_transport.auto.links import Links, time_left, told
+from flash_transport.auto.links import Links
 from flash_transport.auto.quic_side import quic_side
-from flash_transport.deadline import Deadline
+from flash_transport.auto.waited import in_all, time_left, told
+from flash_transport.deadline import NEVER, Deadline
+from flash_transport.errors import Timeout
 from flash_transport.first_actions import FirstActions
 from flash_transport.futures import InferenceFuture
 from flash_transport.link_estimate import LinkEstimate
@@ -26,6 +30,11 @@ from flash_transport.session_name import checked_session
 from flash_transport.stats import CallStats
 
 __all__ = ["AutoTransportPolicy"]
+
+if TYPE_CHECKING:
+    from flash_transport.auto.links import Side
+
+T = TypeVar("T")
 
 DEFAULT_PORT = 5555
 
@@ -138,7 +147,7 @@ class AutoTransportPolicy(PolicyClient):
         self._links = Links(self._server, quic, open_websocket, why_not, connect_timeout)
         weakref.finalize(self, self._links.close).atexit = False
         try:
-            self._links.wait(Deadline.after(None, time.monotonic()))
+            self._links.wait(NEVER)
         except BaseException:
             self._links.close()
             raise
@@ -167,12 +176,7 @@ class AutoTransportPolicy(PolicyClient):
         Raises:
             What `infer` raises.
         """
-        while True:
-            _, side, _ = self._links.wait(Deadline.after(None, time.monotonic()))
-            try:
-                return side.get_server_metadata()
-            except NotBegun as error:
-                self._links.turned_down(error)
+        return self._begun(NEVER, lambda _, side, __: side.get_server_metadata())
 
     def close(self) -> None:
         """Closes the connections. Requests under way, futures too, end in Disconnected."""
@@ -195,17 +199,17 @@ class AutoTransportPolicy(PolicyClient):
     ) -> tuple[dict[str, Any], CallStats]:
         self._check_process()
         deadline = Deadline.after(timeout, time.monotonic())
-        attempts = 0
-        while True:
-            carrier, side, waited = self._links.wait(deadline)
-            attempts += waited
-            left = time_left(timeout, deadline, has_waited=attempts > 0)
+
+        def ask(carrier: Transport, side: Side, waited: int) -> tuple[dict[str, Any], CallStats]:
+            has_waited = waited > 0
+            left = time_left(timeout, deadline, time.monotonic(), has_waited=has_waited)
             try:
                 answer, stats = side._infer_with_stats(side.named(observation), left)
-            except NotBegun as error:
-                self._links.turned_down(error)
-            else:
-                return answer, told(stats, carrier, attempts)
+            except Timeout as error:
+                raise in_all(error, deadline, has_waited=has_waited) from None
+            return answer, told(stats, carrier, waited)
+
+        return self._begun(deadline, ask)
 
     def _submit(
         self,
@@ -229,14 +233,24 @@ class AutoTransportPolicy(PolicyClient):
 
     def _reset(self) -> None:
         self._check_process()
+        self._begun(NEVER, lambda _, side, __: side._reset())
+
+    def _begun(self, deadline: Deadline, errand: Callable[[Transport, Side, int], T]) -> T:
+        """What an errand returns, on the first connection that begins it.
+
+        Args:
+            deadline: for everything.
+            errand: gets what carries requests, and how many attempts to connect that took.
+        """
+        attempts = times = 0
         while True:
-            _, side, _ = self._links.wait(Deadline.after(None, time.monotonic()))
+            carrier, side, waited = self._links.wait(deadline)
+            attempts += waited
             try:
-                side._reset()
+                return errand(carrier, side, attempts)
             except NotBegun as error:
-                self._links.turned_down(error)
-            else:
-                return
+                times += 1
+                self._links.turned_down(carrier, error, times)
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:

@@ -88,7 +88,7 @@ if TYPE_CHECKING or implementation == "native":
         def begin(
             self, observation: dict[str, Any], timeout: float | None, first: FirstActions | None
         ) -> tuple[InferenceFuture, Callable[[], dict[str, Any]]]:
-            """As `submit`; also returns what makes the observation again after `NotBegun`."""
+            """See `WebsocketSide.begin`."""
             request, future = self._begin(observation, timeout, None, first)
             has_deadline = DEADLINE_KEY in observation
 

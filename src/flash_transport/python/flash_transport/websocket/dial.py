@@ -48,6 +48,11 @@ class Dialer:
         self._attempt: Attempt[Connection] | None = None
 
     @property
+    def target(self) -> Target:
+        """The server."""
+        return self._target
+
+    @property
     def is_closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed.is_set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 import weakref
@@ -31,11 +32,11 @@ from flash_transport.websocket.dial import Dialer, backoff
 from flash_transport.websocket.target import Target, parse_target
 from flash_transport.websocket.trust import TlsTrust
 
-__all__ = ["WebsocketPolicy"]
+__all__ = ["Ask", "WebsocketPolicy"]
 
 
 @dataclass
-class _Ask:
+class Ask:
     """A request, and its state between attempts."""
 
     request: bytes
@@ -161,7 +162,7 @@ class WebsocketPolicy(PolicyClient):
                 return self._ask(ask, None)
             except TryAgain as again:
                 delay_s = again.delay_s
-            self._dialer.pause(delay_s)
+            self._pause(delay_s)
 
     def _submit(
         self,
@@ -170,9 +171,13 @@ class WebsocketPolicy(PolicyClient):
         convert: Convert | None,
         first: FirstActions | None,
     ) -> InferenceFuture:
-        ask = self._pack(observation, timeout)
-        session = observation.get("session")
+        return self._enqueue(
+            self._pack(observation, timeout), observation.get("session"), convert, first
+        )
 
+    def _enqueue(
+        self, ask: Ask, session: Any, convert: Convert | None, first: FirstActions | None
+    ) -> InferenceFuture:
         def carry(call: QueuedCall) -> tuple[dict[str, Any], CallStats]:
             answer, stats = self._ask(ask, call)
             call.future._deliver_first(answer)
@@ -184,7 +189,16 @@ class WebsocketPolicy(PolicyClient):
     def _reset(self) -> None:
         """Sends nothing: openpi's servers keep no state for a client."""
 
-    def _pack(self, observation: dict[str, Any], timeout: float | None) -> _Ask:
+    def _pause(self, seconds: float) -> None:
+        """Waits before a request is repeated."""
+        self._dialer.pause(seconds)
+
+    @staticmethod
+    def _not_sent(dialer: Dialer) -> Disconnected:
+        """The error of a submitted request that is not under way when this is closed."""
+        return dialer.closed_error()
+
+    def _pack(self, observation: dict[str, Any], timeout: float | None) -> Ask:
         now = time.monotonic()
         deadline = Deadline.after(timeout, now)
         started = time.perf_counter()
@@ -193,9 +207,9 @@ class WebsocketPolicy(PolicyClient):
             observation = {**observation, "deadline_ms": max(left * 1000, _LEAST_MS)}
         request = packb(observation)
         serialize_ms = (time.perf_counter() - started) * 1000
-        return _Ask(request, serialize_ms, deadline, None if deadline.is_never else deadline)
+        return Ask(request, serialize_ms, deadline, None if deadline.is_never else deadline)
 
-    def _ask(self, ask: _Ask, call: QueuedCall | None) -> tuple[dict[str, Any], CallStats]:
+    def _ask(self, ask: Ask, call: QueuedCall | None) -> tuple[dict[str, Any], CallStats]:
         """Sends the request once, and reads the answer.
 
         Raises:
@@ -221,7 +235,7 @@ class WebsocketPolicy(PolicyClient):
         # the server has not begun it: it may be sent again, also to its successor
         raise TryAgain(delay_s, ask.refused)
 
-    def _exchange_in_turn(self, ask: _Ask, call: QueuedCall | None) -> tuple[bytes, Connection]:
+    def _exchange_in_turn(self, ask: Ask, call: QueuedCall | None) -> tuple[bytes, Connection]:
         """The answer, and the connection that it came by."""
         left = ask.deadline.left(time.monotonic())
         if not self._turn.acquire(timeout=-1 if left is None else left):
@@ -248,7 +262,7 @@ class WebsocketPolicy(PolicyClient):
         finally:
             self._turn.release()
 
-    def _exchange(self, connection: Connection, ask: _Ask) -> str | bytes:
+    def _exchange(self, connection: Connection, ask: Ask) -> str | bytes:
         try:
             return connection.exchange(ask.request, ask.deadline)
         except TimeoutError:
@@ -269,7 +283,7 @@ class WebsocketPolicy(PolicyClient):
             if self._under_way is call and self._connection is not None:
                 self._connection.abort()
 
-    def _usable_connection(self, ask: _Ask) -> Connection:
+    def _usable_connection(self, ask: Ask) -> Connection:
         if self._connection is not None:
             if self._connection.is_quiet:
                 return self._connection
@@ -293,7 +307,7 @@ class WebsocketPolicy(PolicyClient):
             self._connection.abort()
             self._connection = None
 
-    def _late_error(self, ask: _Ask) -> ServerError | Timeout:
+    def _late_error(self, ask: Ask) -> ServerError | Timeout:
         """Why there is no answer; if it was being repeated, the server's reason tells more."""
         return ask.refused or _late_error(str(self._target), ask.deadline)
 
@@ -320,7 +334,7 @@ def _queue(policy: WebsocketPolicy) -> CallQueue:
         "websocket-futures",
         hang_up=hang_up,
         late=lambda deadline: _late_error(server, deadline),
-        closed=dialer.closed_error,
+        closed=functools.partial(policy._not_sent, dialer),
     )
     weakref.finalize(policy, queue.close).atexit = False
     return queue
