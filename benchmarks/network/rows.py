@@ -65,6 +65,7 @@ ROWS = {
 """Those of the table in docs/benchmarks.md."""
 
 _MORE_PATHS = {
+    "long": Row("RTT 80 ms, 1 % loss", 80, loss="independent:0.01", requests=20),
     "heavy": Row("RTT 40 ms, 5 % loss", 40, loss="independent:0.05", requests=20),
     "overtaking": Row(
         "RTT 25 ms, jitter 2 ms, packets overtake", 25, jitter_ms=1.0, overtakes=True
