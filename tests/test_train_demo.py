@@ -39,6 +39,25 @@ STEPS = 100
 ROWS = 64
 
 
+def train_demo(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ROOT / "scripts/train-demo", *arguments],
+        env={**os.environ, "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=1450,
+        check=False,
+    )
+
+
+def test_a_folder_with_a_run_of_another_kind_is_refused(tmp_path):
+    (tmp_path / ".kind").write_text("quick, seed 42\n")
+    (tmp_path / ".done-touch").touch()
+    refused = train_demo("--seed", "43", tmp_path)
+    assert refused.returncode == 2
+    assert "holds a run of the kind 'quick, seed 42', this is 'seed 43'" in refused.stderr
+
+
 def losses_before_and_after(run: Path) -> list[dict[str, float]]:
     """Before the first update and after the last; of the same samples and the same noise."""
     assembled = assemble(read_settings(run / "training.json"))
@@ -71,14 +90,7 @@ def assert_moved_and_not_drawn_anew(before: Path, after: Path) -> None:
 def test_the_quick_road_ends_with_a_policy_that_touches_what_the_prompt_names(
     tmp_path, monkeypatch
 ):
-    made = subprocess.run(
-        [ROOT / "scripts/train-demo", "--quick", tmp_path / "cubes"],
-        env={**os.environ, "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=1450,
-        check=False,
-    )
+    made = train_demo("--quick", tmp_path / "cubes")
     assert made.returncode == 0, made.stdout + made.stderr
     # the weights that it begins with do the task already: what training does is seen apart
     losses = [float(loss) for loss in re.findall(r"^step \d+: loss (\S+)", made.stdout, re.M)]

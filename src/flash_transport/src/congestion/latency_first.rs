@@ -24,8 +24,6 @@ const LEAST_LEFT: f64 = 0.3;
 /// with 1.0 one request of three overflows again, with 0.72 one of six. Beside a download on
 /// 50 Mb/s: 0.9 leaves the download 24.3 Mb/s, 0.72 leaves it 26.8.
 const BELOW_OVERFLOW: f64 = 0.72;
-/// The same where the queue dropped little.
-const BELOW_SPILT: f64 = 0.9;
 
 /// The least window, as the initial one of RFC 9002, section 7.2, which recommends 2. An answer of
 /// five packets and the probes behind it have to fit: with 2, probes wait until the lost packets are
@@ -196,10 +194,6 @@ impl LatencyFirst {
     }
 
     fn overflowed(&mut self, now: Instant, overflow: Overflow, app_limited: bool) {
-        if let Some(spilt) = overflow.spilt {
-            self.spilt(now, spilt);
-            return;
-        }
         let flight = self.window.min(self.path.largest_round());
         let measured = app_limited && overflow.was_empty;
         let through = match measured {
@@ -221,24 +215,6 @@ impl LatencyFirst {
         } else {
             self.cut(now, left);
         }
-    }
-
-    /// A queue dropped the last few packets of a flight.
-    fn spilt(&mut self, now: Instant, spilt: u64) {
-        let noticed = self
-            .cut_at
-            .is_some_and(|cut| now < cut + 2 * self.silence.round_trip);
-        let fits = self
-            .window
-            .min(self.path.largest_round())
-            .saturating_sub(spilt)
-            .max(self.path.proven());
-        if noticed || fits >= self.window {
-            return;
-        }
-        self.window = fits;
-        self.growth = None;
-        self.cut(now, fits as f64 * BELOW_SPILT);
     }
 
     fn cut(&mut self, now: Instant, left: f64) {
@@ -379,22 +355,6 @@ mod tests {
             }
         }
 
-        /// A flight that fills an empty queue of a round trip, which drops its last packets.
-        fn spill(&mut self, packets: u32, dropped: u32) {
-            self.now += Duration::from_millis(1);
-            let sent = self.now;
-            for number in 0..packets {
-                let left = sent + ROUND_TRIP * number / packets;
-                self.now = left + ROUND_TRIP + ROUND_TRIP * number / packets;
-                if number < packets - dropped {
-                    self.controller
-                        .acknowledged(self.now, left, SEGMENT, true, ROUND_TRIP);
-                } else {
-                    self.controller.congested(self.now, left, false, SEGMENT);
-                }
-            }
-        }
-
         fn window(&self) -> u64 {
             self.controller.window
         }
@@ -471,24 +431,6 @@ mod tests {
             (0.95..1.5).contains(&after_ten_seconds),
             "{after_ten_seconds}"
         );
-    }
-
-    #[test]
-    fn a_queue_that_drops_the_ends_of_requests_gets_less_though_they_rest_in_between() {
-        let mut flow = Flow::new();
-        flow.overflow_an_empty_queue(320);
-        flow.round(1, None, ROUND_TRIP, true);
-        let before = flow.window();
-        for _ in 0..10 {
-            flow.now += Duration::from_millis(500);
-            flow.spill(200, 8);
-            flow.round(1, None, ROUND_TRIP, true);
-            if flow.window() < before {
-                break;
-            }
-        }
-        let left = flow.window() as f64 / before as f64;
-        assert!((0.6..0.95).contains(&left), "{left}");
     }
 
     #[test]

@@ -12,7 +12,6 @@ mod random_loss;
 mod recent;
 mod round;
 mod silence;
-mod spilt;
 mod tail_probe;
 
 use std::sync::Arc;

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use super::random_loss::RandomLoss;
 use super::recent::Recent;
 use super::round::Round;
-use super::spilt::Spilt;
 use crate::repair::PathLoss;
 
 /// A queue counts as standing if it delays even the fastest packet of two rounds by the base round
@@ -67,9 +66,6 @@ pub(super) struct Path {
     /// Bytes acknowledged in each of the latest judged rounds; 0 if it lost heavily.
     brought: [u64; PROVING_ROUNDS],
     random_loss: RandomLoss,
-    spilt: Spilt,
-    /// When the path was last found without a queue.
-    empty: Option<Instant>,
 }
 
 /// A burst of ours was larger than a queue could hold.
@@ -82,8 +78,6 @@ pub(super) struct Overflow {
     pub through_of_two: u64,
     /// Whether the burst found the queue empty, so that the same amount fits again.
     pub was_empty: bool,
-    /// What the queue dropped, if that was little: so much less would have fitted.
-    pub spilt: Option<u64>,
 }
 
 impl Path {
@@ -102,8 +96,6 @@ impl Path {
             fullest: Recent::default(),
             brought: [0; PROVING_ROUNDS],
             random_loss: RandomLoss::default(),
-            spilt: Spilt::default(),
-            empty: None,
         }
     }
 
@@ -124,9 +116,6 @@ impl Path {
         self.round.measured(sample);
         if let Some(base) = self.base.get(Duration::min) {
             self.random_loss.acknowledged(now, sent, base, bytes);
-            if sample < base + standing(base) {
-                self.empty = Some(now);
-            }
         }
         overflow
     }
@@ -228,7 +217,7 @@ impl Path {
         self.note_jitter(now, &round);
         let previous = self.previous.replace((now, round.clone()));
         let previous = previous.map(|(_, round)| round);
-        let losses = self.random_loss.end_round(&round);
+        let in_queues = self.random_loss.end_round(&round);
         self.random_loss.note_queue(queue_stands);
         let heavy = round.loss_share()? > HEAVY_SHARE;
         self.heavy_rounds = self.heavy_rounds << 1 | u8::from(heavy);
@@ -248,13 +237,9 @@ impl Path {
             false => round.may_have_queued(base),
         };
         // Where losses are random, too, a burst of them is no overflow.
-        let queue_lost = losses.in_queues as f64 > HEAVY_SHARE * round.bytes() as f64;
+        let queue_lost = in_queues as f64 > HEAVY_SHARE * round.bytes() as f64;
         let overflowed = heavy && (queue_lost || !self.loses_at_random());
-        // A queue that never empties is others', too: they are yielded to when it stands.
-        let of_late = 2 * (base + round.waited(base));
-        let was_ours = self.empty.is_some_and(|empty| now < empty + of_late);
-        let spilt = self.spilt.has_spilt(&round, losses) && !heavy && was_ours;
-        if !(overflowed || spilt) || !has_queued || self.reorders() {
+        if !overflowed || !has_queued || self.reorders() {
             return None;
         }
         let was_empty = round
@@ -265,7 +250,6 @@ impl Path {
             through: round.acknowledged,
             through_of_two: round.acknowledged.max(before),
             was_empty,
-            spilt: spilt.then_some(losses.in_queues),
         })
     }
 
@@ -388,7 +372,6 @@ mod tests {
             through: 30 * BYTES,
             through_of_two: 60 * BYTES,
             was_empty: true,
-            spilt: None,
         };
         assert_eq!(overflow, Some(expected));
     }

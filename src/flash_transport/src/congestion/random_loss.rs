@@ -9,19 +9,11 @@ use crate::repair::PathLoss;
 
 /// A round that loses more than this has met a full queue, or a fade that no repair is worth its bytes
 /// for. Of a large request into a full queue, 45 % are lost before the path's round trip is known.
-pub(super) const HOPELESS_SHARE: f64 = 0.25;
+const HOPELESS_SHARE: f64 = 0.25;
 /// Waits are kept for each part of a round trip, of which the shortest has so many, ...
 const PARTS: u32 = 16;
 /// ... and for so many of them: a loss is noticed after three round trips, or after a pause of probes.
 const KEPT: usize = 256;
-
-/// Lost bytes of a round.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Losses {
-    pub at_random: u64,
-    /// Those that a full queue may have dropped.
-    pub in_queues: u64,
-}
 
 /// What tells a random loss is how long the packets sent just before and after the lost one waited: a
 /// full queue loses packets only while it is full. So packets that waited nearly as long as any of
@@ -82,8 +74,8 @@ impl RandomLoss {
         }
     }
 
-    /// Note that `round` has ended, and tell its losses.
-    pub fn end_round(&mut self, round: &Round) -> Losses {
+    /// Note that `round` has ended; of its lost bytes, those that a full queue may have dropped.
+    pub fn end_round(&mut self, round: &Round) -> u64 {
         let judged = std::mem::take(&mut self.judged);
         let at_random = std::mem::take(&mut self.at_random);
         let in_queues = std::mem::take(&mut self.in_queues);
@@ -95,10 +87,7 @@ impl RandomLoss {
             self.counts.at_random += at_random;
             self.counts.in_queues += in_queues;
         }
-        Losses {
-            at_random,
-            in_queues,
-        }
+        in_queues
     }
 
     pub fn counts(&self) -> PathLoss {

@@ -98,7 +98,7 @@ fn bursts_of_loss_on_a_path_shorter_than_a_request_never_collapse() {
     let latencies = hold(&rows::wifi());
     let slowest = percentile(&latencies, 1.0);
     // A long burst takes many probes; a window that collapsed would make a hundred requests slow.
-    assert!(slowest <= Duration::from_secs(3), "{slowest:?}");
+    assert!(slowest <= Duration::from_millis(1_500), "{slowest:?}");
     let slow = latencies.iter().filter(|time| **time > 80 * MILLISECOND);
     assert!(slow.count() <= latencies.len() / 50);
 }

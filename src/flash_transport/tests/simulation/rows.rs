@@ -185,11 +185,13 @@ pub fn lte() -> Row {
 }
 
 pub fn lte_at_rest() -> Row {
-    // Each request finds the queue empty, so that no queue stands when it overflows.
+    // Each request finds the queue empty. A window that is a little too large loses the last packets of each then, which is no
+    // heavy loss, and where queues lose most there is no repair for what is lost at random.
     let mut row = lte();
     row.name = "RTT 60 ms, 20 Mb/s up, 0.5 % loss, one request every 1.7 s";
+    row.limits = (255.0, 320.0);
     row.plan.every = 1_700 * MILLISECOND;
-    row.with_seeds(6)
+    row
 }
 
 pub fn hundred_megabits() -> Row {
