@@ -11,8 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from openpi_flash_server.cli import app
+from openpi_flash_training.commands.eval import GRID_METHODS
 from openpi_flash_training.dataset.reader import Dataset
 from openpi_flash_training.episodes.error import DataError
+from openpi_flash_training.evaluation.conditions import METHODS
 from sim_robot.gl_backend import RenderingUnavailableError, choose_gl_backend
 
 try:
@@ -31,6 +33,14 @@ def run(*arguments):
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
+
+
+def test_a_grid_plays_every_chunk_method_there_is():
+    rest = ("--delay", "0", "--loss", "0", "--held", "0", "--json")
+    result = run("--policy", "expert", "--task", "touch", "--episodes", "1", "--grid", *rest)
+    assert result.exit_code == 0, result.output
+    cells = json.loads(result.stdout)["cells"]
+    assert [cell["method"] for cell in cells] == sorted(METHODS, key=GRID_METHODS.split(",").index)
 
 
 def test_the_expert_is_measured_and_the_numbers_are_json():

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from openpi_flash_training.evaluation.run import Workers
 
 GRID_DELAYS, GRID_LOSSES, GRID_HELD = "0,50,150,300", "0,0.1", "0,0.2"
-GRID_METHODS = "latest,temporal_ensemble,rtc,rtc_prefix,open_loop,stop_and_go,ignore_delay"
+GRID_METHODS = (
+    "latest,temporal_ensemble,latest_only,weighted_average,average,conservative,rtc,rtc_prefix,"
+    "open_loop,stop_and_go,ignore_delay"
+)
 
 
 class Through(enum.StrEnum):
