@@ -84,8 +84,7 @@ def assert_stands_when_held(drive):
 
 
 def assert_stands_without_the_node(drive):
-    drive.until_fast()
-    gone = drive.kill()
+    gone = drive.kill(until=drive.until_fast)
     drive.wait(1.5)
     seconds = drive.moved_until(gone)
     log.info(f"stands {seconds:.3f} s after SIGKILL")
