@@ -70,7 +70,7 @@ def launches(
     raise RuntimeError(f"Inductor generated nothing for {function}")
 
 
-class EagerKernels(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
+class EagerKernels(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-ignore]
     """Notes what runs outside of compiled functions: an operation that is no view is a kernel.
 
     Attributes:
@@ -78,7 +78,7 @@ class EagerKernels(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self.kernels: list[Kernel] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -100,7 +100,7 @@ class _Generated(BaseException):  # Inductor wraps each Exception
     """Ends a compilation before its code would be loaded onto a GPU."""
 
     def __init__(self, kernels: tuple[Kernel, ...]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self.kernels = kernels
 
 
