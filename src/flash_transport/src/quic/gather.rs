@@ -24,7 +24,7 @@ pub(crate) enum GatherError<E> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrived {
     Message(usize),
-    /// Not of the message itself, and forgotten with the next one.
+    /// They take memory, and are no part of the message.
     Repair(usize),
 }
 

@@ -85,7 +85,8 @@ impl Partial {
         self.begin.len() + self.bytes.len()
     }
 
-    /// Note bytes of the stream, which lie behind `begin`.
+    /// Note bytes of the stream. Those of `begin` may come again: a copy that arrived before they were
+    /// read.
     pub fn place(&mut self, offset: usize, bytes: &[u8]) -> Result<(), Scattered> {
         let end = offset + bytes.len();
         self.received.insert(offset..end);
@@ -93,10 +94,9 @@ impl Partial {
             return Err(Scattered);
         }
         self.received_end = self.received_end.max(end);
-        // The stream never repeats what was read of it.
-        let Some(at) = offset.checked_sub(self.begin.len()) else {
-            return Ok(());
-        };
+        let again = self.begin.len().saturating_sub(offset).min(bytes.len());
+        let bytes = &bytes[again..];
+        let at = (offset + again).saturating_sub(self.begin.len());
         let more = (at + bytes.len()).saturating_sub(self.bytes.len());
         if self.bytes.capacity() - self.bytes.len() < more {
             self.bytes.reserve(more.max(self.bytes.len()));
@@ -283,6 +283,16 @@ mod tests {
             spoil(&|symbol| symbol.check += symbol.at as u32),
             contradiction
         );
+    }
+
+    #[test]
+    fn a_copy_of_the_first_packet_is_placed_behind_what_was_read_of_it() {
+        let message = message(3_000);
+        let mut partial = Partial::new(&message[..2], Buffer::default());
+        partial.place(0, &message[..1]).unwrap();
+        partial.place(0, &message[..1_400]).unwrap();
+        partial.place(1_400, &message[1_400..]).unwrap();
+        assert!(*partial.into_bytes() == message[2..]);
     }
 
     #[test]
