@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from drawing import needs_pictures
 
 from openpi_flash_models.checkpoints.orbax import read_leaves
 from openpi_flash_training.train.assemble import assemble
@@ -19,18 +20,11 @@ from openpi_flash_training.train.loader import stack
 from openpi_flash_training.train.mesh import make_mesh
 from openpi_flash_training.train.plan import as_batch, make_plan
 from openpi_flash_training.train.settings_file import read_settings
-from sim_robot.gl_backend import RenderingUnavailableError, choose_gl_backend
-
-try:
-    choose_gl_backend()
-    CAN_DRAW = True
-except RenderingUnavailableError:
-    CAN_DRAW = False
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(1500),
-    pytest.mark.skipif(not CAN_DRAW, reason="no OpenGL on this machine"),
+    needs_pictures,
 ]
 
 ROOT = Path(__file__).parent.parent

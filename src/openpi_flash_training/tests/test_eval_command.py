@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from drawing import needs_pictures
 from typer.testing import CliRunner
 
 from openpi_flash_server.cli import app
@@ -15,15 +16,6 @@ from openpi_flash_training.commands.eval import GRID_METHODS
 from openpi_flash_training.dataset.reader import Dataset
 from openpi_flash_training.episodes.error import DataError
 from openpi_flash_training.evaluation.conditions import METHODS
-from sim_robot.gl_backend import RenderingUnavailableError, choose_gl_backend
-
-try:
-    choose_gl_backend()
-    CAN_DRAW = True
-except RenderingUnavailableError:
-    CAN_DRAW = False
-needs_pictures = pytest.mark.skipif(not CAN_DRAW, reason="no OpenGL on this machine")
-
 
 THROUGH_ROS = ("--policy", "expert", "--through", "ros")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawing import needs_pictures
 from numpy.testing import assert_allclose, assert_array_equal
 from typer.testing import CliRunner
 
@@ -20,15 +21,7 @@ from openpi_flash_training.evaluation import open_loop
 from openpi_flash_training.evaluation.open_loop import measure_errors
 from openpi_flash_training.evaluation.policy import ExpertPolicy, Reply
 from openpi_flash_training.evaluation.served_policy import ServerChoice
-from sim_robot.gl_backend import RenderingUnavailableError, choose_gl_backend
 from sim_robot.robot import JOINTS
-
-try:
-    choose_gl_backend()
-    CAN_DRAW = True
-except RenderingUnavailableError:
-    CAN_DRAW = False
-needs_pictures = pytest.mark.skipif(not CAN_DRAW, reason="no OpenGL on this machine")
 
 SIDE, LENGTH = 8, 5
 SERVER = ServerChoice("nobody")

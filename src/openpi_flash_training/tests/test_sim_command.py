@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawing import needs_pictures
 from policy_server import served
 from typer.testing import CliRunner
 
@@ -15,7 +16,7 @@ from openpi_flash_server.cli import app
 from openpi_flash_training.dataset.reader import Dataset
 from openpi_flash_training.live.jog import STEP, Jog, press
 from openpi_flash_training.live.keyboard import Keyboard
-from sim_robot.gl_backend import RenderingUnavailableError, choose_gl_backend
+from sim_robot.gl_backend import choose_gl_backend
 from sim_robot.kinematics import DOWN, Pose, pose_of
 
 HAND = Pose((0.33, 0.05, 0.20), DOWN - 0.1, 0.2, 0.1)
@@ -79,14 +80,6 @@ def test_without_a_terminal_there_are_no_keys(monkeypatch):
         with Keyboard() as keyboard:
             assert not keyboard.is_open
             assert keyboard.typed() == ""
-
-
-try:
-    choose_gl_backend()
-    CAN_DRAW = True
-except RenderingUnavailableError:
-    CAN_DRAW = False
-needs_pictures = pytest.mark.skipif(not CAN_DRAW, reason="no OpenGL on this machine")
 
 
 def run(*arguments):
