@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 from test_dataset import CAMERA, FEATURES, FPS, WRIST, episode, picture, write
 from typer.testing import CliRunner
 
 from openpi_flash_server.cli import app
 from openpi_flash_training.dataset.feature import Feature
+from openpi_flash_training.dataset.png import is_rgb_png
 from openpi_flash_training.dataset.reader import Dataset
 from openpi_flash_training.dataset.video_file import VideoSettings
 from openpi_flash_training.dataset.writer import DatasetWriter
@@ -148,6 +152,52 @@ def marked(folder, *episodes, **facts):
 def values(folder):
     data = Dataset.open(folder)
     return [data.numbers(e.index)["x"][:, 0].astype(int).tolist() for e in data.episodes]
+
+
+def stored_files(folder):
+    data = Dataset.open(folder)
+    return [file for row in data.episodes for file in data.image_files(row.index, WRIST)]
+
+
+def test_png_files_are_copied_byte_for_byte(tmp_path, monkeypatch):
+    features = {"x": Feature("float32", (1,)), WRIST: Feature("image", (8, 12, 3))}
+    images = np.stack([np.full((8, 12, 3), 10 * i, np.uint8) for i in range(5)])
+    # a file that only its author would have written
+    monkeypatch.setattr("openpi_flash_training.dataset.png.COMPRESS_LEVEL", 0)
+    with DatasetWriter(tmp_path / "set", 10, features) as writer:
+        writer.add_episode("t", {"x": np.arange(5)}, {WRIST: images})
+    monkeypatch.undo()
+    for name, options, are_same in (("copy", (), True), ("slow", ("--fps", 5), False)):
+        out = tmp_path / name
+        assert run("convert", tmp_path / "set", out, "--png", "--no-lint", *options).exit_code == 0
+        before = stored_files(tmp_path / "set")[:: 1 if are_same else 2]
+        assert (stored_files(out) == before) is are_same
+        taken = images[:: 1 if are_same else 2]
+        np.testing.assert_array_equal(Dataset.open(out).images(0, WRIST, range(len(taken))), taken)
+
+
+def test_a_png_of_another_kind_is_encoded_anew_and_a_broken_one_refused(tmp_path, monkeypatch):
+    features = {"x": Feature("float32", (1,)), WRIST: Feature("image", (8, 12, 3))}
+    grey = np.random.default_rng(0).integers(0, 256, (8, 12), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(grey).save(file, "png")
+    kept = file.getvalue()
+    for name, content in (("grey", kept), ("broken", kept[:40])):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                "openpi_flash_training.dataset.staged_images.encode_png", lambda _, c=content: c
+            )
+            with DatasetWriter(tmp_path / name, 10, features) as writer:
+                images = np.zeros((2, 8, 12, 3), np.uint8)
+                writer.add_episode("t", {"x": np.arange(2)}, {WRIST: images})
+    assert run("convert", tmp_path / "grey", tmp_path / "copy", "--png", "--no-lint").exit_code == 0
+    assert all(is_rgb_png(file) for file in stored_files(tmp_path / "copy"))
+    found = Dataset.open(tmp_path / "copy").images(0, WRIST, [1])[0]
+    np.testing.assert_array_equal(found, np.repeat(grey[..., None], 3, axis=2))
+    result = run("convert", tmp_path / "broken", tmp_path / "none", "--png", "--no-lint")
+    assert result.exit_code == 1
+    assert f"{WRIST} at frame 0 is not an image" in result.output
+    assert not (tmp_path / "none").exists()
 
 
 def test_of_interventions_alone_each_long_one_becomes_an_episode(tmp_path):

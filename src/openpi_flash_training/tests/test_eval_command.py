@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from drawing import needs_pictures
 from typer.testing import CliRunner
@@ -99,6 +102,34 @@ def test_episodes_are_recorded_with_the_method_that_played_them(tmp_path):
     episodes = Dataset.open(tmp_path / "set").episodes
     assert [e.facts["method"] for e in episodes] == ["latest"] * 2 + ["open_loop"] * 2
     assert all(e.facts["success"] for e in episodes)
+
+
+@needs_pictures
+def test_what_is_recorded_does_not_depend_on_the_workers(tmp_path):
+    given = ("--policy", "expert", "--episodes", "3", "--seed", "5")
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        assert run(*given, "--workers", str(workers), "--record", str(out)).exit_code == 0
+    one, two = Dataset.open(tmp_path / "1"), Dataset.open(tmp_path / "2")
+    assert [row.length for row in one.episodes] == [row.length for row in two.episodes]
+    for row in one.episodes:
+        for camera in one.cameras:
+            assert one.image_files(row.index, camera) == two.image_files(row.index, camera)
+        for key, values in one.numbers(row.index).items():
+            np.testing.assert_array_equal(values, two.numbers(row.index)[key])
+
+
+@needs_pictures
+def test_a_process_that_draws_and_is_killed_is_said_by_the_dataset_s_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("openpi_flash_training.demonstrations.recording._draw", die)
+    given = ("--policy", "expert", "--episodes", "2", "--workers", "2")
+    result = run(*given, "--record", str(tmp_path / "set"))
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'set'}: is not whole: a process that drew" in result.stderr
+
+
+def die(_):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @needs_pictures

@@ -225,7 +225,7 @@ def evaluate(
             filmed=films if report is not None else 0,
             is_recorded=record is not None,
         )
-        files = stack.enter_context(opened(report, record, trials[0]))
+        files = stack.enter_context(opened(report, record, trials[0], workers))
         at = _workers(stack, ray, workers)
         choices = stack.enter_context(
             _policies(

@@ -28,10 +28,12 @@ class EvalFiles:
     Attributes:
         report: file; None: there is none.
         recorder: of a dataset; None: nothing is recorded.
+        workers: processes that draw its pictures.
     """
 
     report: Path | None
     recorder: DatasetRecorder | None
+    workers: int = 1
 
     def write(self, name: str, cells: Sequence[Cell], results: Sequence[TrialResult]) -> None:
         """Write what was asked for, the report first: pictures of a dataset take minutes.
@@ -49,20 +51,27 @@ class EvalFiles:
 
             write_report(self.report, whole_report(name, command_line(), cells, results))
         if self.recorder is not None:
-            for result in results:
-                if result.frames is not None:
-                    method = result.trial.conditions.method
-                    self.recorder.add(result.frames, result.outcome, method=method)
+            from openpi_flash_training.demonstrations.recording import Recorded
+
+            recorded = [
+                Recorded(one.frames, one.outcome, {"method": one.trial.conditions.method})
+                for one in results
+                if one.frames is not None
+            ]
+            self.recorder.add_all(recorded, self.workers)
 
 
 @contextlib.contextmanager
-def opened(report: Path | None, record: Path | None, trial: Trial) -> Iterator[EvalFiles]:
+def opened(
+    report: Path | None, record: Path | None, trial: Trial, workers: int = 1
+) -> Iterator[EvalFiles]:
     """The files of an evaluation; the dataset is closed at the end.
 
     Args:
         report: file; None: there is none.
         record: folder of a new dataset; None: nothing is recorded.
         trial: one of those that will be played.
+        workers: processes that draw the pictures of a dataset.
 
     Raises:
         DataError: a file or folder cannot be used.
@@ -81,7 +90,7 @@ def opened(report: Path | None, record: Path | None, trial: Trial) -> Iterator[E
     plan = recording_plan(trial)
     recorder = DatasetRecorder(record, plan.fps, plan.horizon, plan.image_size)
     with contextlib.closing(recorder):
-        yield EvalFiles(report, recorder)
+        yield EvalFiles(report, recorder, workers)
 
 
 def check_report(file: Path) -> None:

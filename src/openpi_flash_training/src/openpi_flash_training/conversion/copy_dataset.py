@@ -21,6 +21,7 @@ from openpi_flash_training.dataset.episode_table import Fact
 from openpi_flash_training.dataset.feature import Feature
 from openpi_flash_training.dataset.image_sequence import ImageSequence
 from openpi_flash_training.dataset.reader import Dataset
+from openpi_flash_training.dataset.stored_pngs import StoredPngs
 from openpi_flash_training.dataset.stored_video import StoredVideo
 from openpi_flash_training.dataset.video_file import VideoSettings, settings_of
 from openpi_flash_training.dataset.writer import DatasetWriter
@@ -45,7 +46,8 @@ def copy_dataset(
     Of interventions alone, each that is long enough becomes an episode.
 
     At another rate, each frame has the newest values and images at or before it, and videos are
-    encoded anew; at the same rate they are copied as they are, where an episode can be cut out.
+    encoded anew; at the same rate videos are copied as they are, where an episode can be cut out,
+    and so are the PNG files of whole episodes.
 
     Args:
         source: folder of a dataset, v3.0, v2.1 or v2.0.
@@ -172,8 +174,9 @@ def _pieces(
 
 def _images(data: Dataset, episode: int, camera: str, frames: np.ndarray) -> ImageSequence:
     is_same = len(frames) == data.episodes[episode].length and (np.diff(frames) == 1).all()
-    if is_same and data.features[camera].dtype == "video":
-        return StoredVideo(data, episode, camera)
+    if is_same:
+        stored = StoredVideo if data.features[camera].dtype == "video" else StoredPngs
+        return stored(data, episode, camera)
     return data.images(episode, camera, frames.tolist())
 
 

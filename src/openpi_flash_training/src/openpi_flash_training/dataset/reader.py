@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -212,16 +212,18 @@ class Dataset:
         except DataError as error:
             raise DataError(error.path, error.problem, row.index) from error
 
+    def image_files(self, episode: int, camera: str) -> list[bytes]:
+        """The files of a camera that is not stored as video, one of each frame.
+
+        Raises:
+            DataError: the data file is missing or broken, or a frame has no image.
+        """
+        length = self._row(episode).length
+        return [content.to_pybytes() for content in self._contents(episode, camera, range(length))]
+
     def _stored_images(self, episode: int, camera: str, frames: Sequence[int]) -> list[np.ndarray]:
-        column = self._table(episode, [camera])[camera].combine_chunks()
-        contents = column.field("bytes") if pa.types.is_struct(column.type) else column
         images = []
-        for index in frames:
-            content = contents[index].as_buffer()
-            if content is None:
-                raise DataError(
-                    self._data_path(episode), f"{camera} has no image at frame {index}", episode
-                )
+        for index, content in zip(frames, self._contents(episode, camera, frames), strict=True):
             try:
                 images.append(decode_image(memoryview(content)))
             except ImageError as error:
@@ -231,6 +233,18 @@ class Dataset:
                     episode,
                 ) from error
         return images
+
+    def _contents(self, episode: int, camera: str, frames: Sequence[int]) -> Iterator[pa.Buffer]:
+        """The file of each image."""
+        column = self._table(episode, [camera])[camera].combine_chunks()
+        contents = column.field("bytes") if pa.types.is_struct(column.type) else column
+        for index in frames:
+            content = contents[index].as_buffer()
+            if content is None:
+                raise DataError(
+                    self._data_path(episode), f"{camera} has no image at frame {index}", episode
+                )
+            yield content
 
     def _row(self, episode: int) -> EpisodeRow:
         if not 0 <= episode < len(self.rows):

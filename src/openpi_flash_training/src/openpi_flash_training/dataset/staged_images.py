@@ -10,6 +10,7 @@ import numpy as np
 from openpi_flash_training.dataset.feature_stats import sampled_frames, small_image
 from openpi_flash_training.dataset.image_sequence import ImageSequence
 from openpi_flash_training.dataset.png import encode_png
+from openpi_flash_training.dataset.stored_pngs import StoredPngs
 from openpi_flash_training.dataset.stored_video import StoredVideo
 from openpi_flash_training.dataset.video_file import VideoSettings, encode_video
 
@@ -40,12 +41,16 @@ def store_video(
 def store_pngs(frames: ImageSequence) -> tuple[list[bytes], list[np.ndarray]]:
     """The PNG files of images, and the images that count for statistics, small.
 
+    Files that are stored already are taken as they are, once they have been decoded.
+
     Raises:
         ImagesDifferError: the images are not what their shape says.
         DataError: they cannot be read.
     """
     seen: list[np.ndarray] = []
-    return [encode_png(frame) for frame in _passing(frames, seen)], seen
+    stored = frames.files() if isinstance(frames, StoredPngs) else [None] * frames.shape[0]
+    images = zip(stored, _passing(frames, seen), strict=True)
+    return [encode_png(image) if file is None else file for file, image in images], seen
 
 
 def _passing(frames: ImageSequence, seen: list[np.ndarray]) -> Iterator[np.ndarray]:

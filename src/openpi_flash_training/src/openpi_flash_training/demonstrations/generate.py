@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +19,9 @@ from openpi_flash_training.demonstrations.episode import (
 from openpi_flash_training.demonstrations.pictures import Pictures
 from openpi_flash_training.demonstrations.plans import DatasetPlan
 from openpi_flash_training.episodes.error import DataError
-from openpi_flash_training.parent_process import end_with_parent
+from openpi_flash_training.spawned_map import spawned_map
 from sim_robot.gl_backend import choose_gl_backend
 from sim_robot.plant import Plant
-
-AHEAD = 3
-"""Episodes for each worker that are asked for before they are written: more would fill memory."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +76,7 @@ def generate(
     written = Written(writer.episodes, writer.frames, 0, 0)
     with writer:
         plans = [plan.episode(index) for index in range(writer.episodes, plan.episodes)]
-        for demonstration in _played(plans, workers):
+        for demonstration in spawned_map(_play, plans, workers):
             episode, is_done = demonstration.plan, has_succeeded(demonstration)
             writer.add_episode(
                 episode.prompt,
@@ -96,37 +91,17 @@ def generate(
     return written
 
 
-def _played(plans: list[EpisodePlan], workers: int) -> Iterator[Demonstration]:
-    """The demonstrations in the order of their plans."""
-    # not forked: MuJoCo's OpenGL and the threads of this process do not survive it
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
-        waiting: list[Future[Demonstration]] = []
-        try:
-            for plan in plans:
-                waiting.append(pool.submit(_play, plan))
-                if len(waiting) > AHEAD * workers:
-                    yield waiting.pop(0).result()
-            while waiting:
-                yield waiting.pop(0).result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
 class _Worker:
     """A process's own plant and cameras."""
 
-    plant: Plant
+    plant: Plant | None = None
     pictures: Pictures
     image_size: int | None = None
 
 
-def _begin_worker() -> None:
-    end_with_parent()
-    _Worker.plant = Plant()
-
-
 def _play(plan: EpisodePlan) -> Demonstration:
+    if _Worker.plant is None:
+        _Worker.plant = Plant()
     if _Worker.image_size != plan.image_size:
         if _Worker.image_size is not None:
             _Worker.pictures.close()

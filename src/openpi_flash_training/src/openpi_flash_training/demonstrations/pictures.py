@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from types import TracebackType
 
 import mujoco
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from flash_transport import resize_with_pad
 from sim_robot.plant import Snapshot
+from sim_robot.robot import CAMERAS
 
 Image = NDArray[np.uint8]
 
@@ -44,6 +46,11 @@ class Pictures:
         return {
             name: np.asarray(resize_with_pad(image, size, size)) for name, image in drawn.items()
         }
+
+    def take_all(self, snapshots: Sequence[Snapshot]) -> dict[str, Image]:
+        """The pictures of each camera at several instants, uint8 RGB, [T, S, S, 3]."""
+        drawn = [self.take(snapshot) for snapshot in snapshots]
+        return {name: np.stack([each[name] for each in drawn]) for name in CAMERAS}
 
     def close(self) -> None:
         """Give OpenGL back."""

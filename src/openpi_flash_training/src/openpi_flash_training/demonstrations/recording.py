@@ -7,6 +7,8 @@ episodes of a policy are data to learn from (DAgger, Ross et al. 2011).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,10 @@ from openpi_flash_training.demonstrations.columns import (
     image_column,
 )
 from openpi_flash_training.demonstrations.episode import EpisodePlan, Numbers, labels
-from openpi_flash_training.demonstrations.pictures import Pictures
+from openpi_flash_training.demonstrations.pictures import Image, Pictures
+from openpi_flash_training.episodes.error import DataError
+from openpi_flash_training.spawned_map import spawned_map
 from sim_robot.plant import Plant, Snapshot
-from sim_robot.robot import CAMERAS
 from sim_robot.tasks import TASKS, Outcome
 
 INTERVENTION = "intervention"
@@ -58,6 +61,21 @@ class EpisodeFrames:
         self.snapshots.append(plant.snapshot())
 
 
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """An episode to be added to a dataset.
+
+    Attributes:
+        frames: of the episode.
+        outcome: how it ended.
+        facts: further ones.
+    """
+
+    frames: EpisodeFrames
+    outcome: Outcome
+    facts: Mapping[str, Any]
+
+
 class DatasetRecorder:
     """Writes episodes; an episode that was added is whole on disk. For one thread.
 
@@ -76,26 +94,55 @@ class DatasetRecorder:
         columns = {**features(image_size, horizon), INTERVENTION: Feature("int64", (1,))}
         self._writer = DatasetWriter(folder, fps, columns, robot_type=ROBOT_TYPE)
         self._pictures = Pictures(Plant().model, image_size)
+        self._image_size = image_size
 
-    def add(self, frames: EpisodeFrames, outcome: Outcome, **facts: Any) -> None:
-        """Draw an episode's pictures and add it; one without frames is left out.
+    def add_all(self, episodes: Sequence[Recorded], workers: int = 1) -> None:
+        """Draw and add episodes; as :meth:`add` of each, drawn in as many processes.
+
+        Raises:
+            DataError: the dataset cannot be written, or a process that drew was killed.
+        """
+        episodes = [episode for episode in episodes if episode.frames.rows]
+        if workers == 1:
+            for episode in episodes:
+                self.add(episode.frames, episode.outcome, **episode.facts)
+            return
+        jobs = ((episode.frames.snapshots, self._image_size) for episode in episodes)
+        try:
+            for episode, images in zip(episodes, spawned_map(_draw, jobs, workers), strict=True):
+                self.add(episode.frames, episode.outcome, images, **episode.facts)
+        except BrokenProcessPool as error:
+            raise DataError(
+                self._writer.folder, "is not whole: a process that drew pictures was killed"
+            ) from error
+
+    def add(
+        self,
+        frames: EpisodeFrames,
+        outcome: Outcome,
+        images: Mapping[str, Image] | None = None,
+        /,
+        **facts: Any,
+    ) -> None:
+        """Add an episode; one without frames is left out.
 
         Args:
             frames: of the episode.
             outcome: how it ended.
+            images: what its cameras saw, by camera; None: they are drawn now.
             facts: further ones.
         """
         if not frames.rows:
             return
         rows, plan = frames.rows, frames.plan
         numbers = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-        drawn = [self._pictures.take(snapshot) for snapshot in frames.snapshots]
-        images = {image_column(name): np.stack([each[name] for each in drawn]) for name in CAMERAS}
+        if images is None:
+            images = self._pictures.take_all(frames.snapshots)
         done = outcome is Outcome.SUCCESS
         self._writer.add_episode(
             plan.prompt if frames.prompt is None else frames.prompt,
             numbers,
-            images,
+            {image_column(name): image for name, image in images.items()},
             facts={"success": done, "cube": plan.cube, **facts},
         )
 
@@ -111,3 +158,17 @@ class DatasetRecorder:
         else:
             self._writer.abandon()
         self._pictures.close()
+
+
+class _Drawer:
+    """A process's own cameras."""
+
+    pictures: Pictures | None = None
+    image_size = 0
+
+
+def _draw(job: tuple[Sequence[Snapshot], int]) -> dict[str, Image]:
+    snapshots, image_size = job
+    if _Drawer.pictures is None or _Drawer.image_size != image_size:
+        _Drawer.pictures, _Drawer.image_size = Pictures(Plant().model, image_size), image_size
+    return _Drawer.pictures.take_all(snapshots)
