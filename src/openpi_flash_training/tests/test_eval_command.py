@@ -8,17 +8,21 @@ import os
 import re
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import typer
 from drawing import needs_pictures
 from typer.testing import CliRunner
 
 from openpi_flash_server.cli import app
 from openpi_flash_training.commands.eval import GRID_METHODS
+from openpi_flash_training.commands.eval_cells import Gate
 from openpi_flash_training.dataset.reader import Dataset
 from openpi_flash_training.episodes.error import DataError
 from openpi_flash_training.evaluation.conditions import METHODS
+from openpi_flash_training.evaluation.measures import Share
 
 THROUGH_ROS = ("--policy", "expert", "--through", "ros")
 
@@ -54,6 +58,24 @@ def test_the_gate_fails_where_success_is_too_low_and_names_it():
     result = run(*given, "--inference-ms", "9000")
     assert result.exit_code == 1
     assert "touch: 0 of 3 [0.00, 0.56] is below 0.8" in result.stderr
+
+
+def test_the_gate_of_swapped_prompts_asks_for_the_new_colour_and_not_for_the_old(capsys):
+    given = ("--policy", "expert", "--episodes", "3", "--swap-prompts")
+    gates = ("--swapped-at-least", "0.9", "--old-colour-at-most", "0.05")
+    assert run(*given, *gates).exit_code == 0
+    result = run(*given, *gates, "--inference-ms", "9000")
+    assert result.exit_code == 1
+    faults = "touch with the next colour in the prompt: 0 of 3 [0.00, 0.56] is below 0.9"
+    assert result.stderr == f"error: {faults}\n"
+    # one that does not read its prompt
+    blind = SimpleNamespace(
+        task="touch", is_swapped=True, success=Share(0, 9), plain_cube=Share(9, 9)
+    )
+    with pytest.raises(typer.Exit):
+        Gate(plain=1.0, old_colour=0.05).check({"blind": [blind]})
+    assert "the old colour 9 of 9 [0.70, 1.00] is above 0.05" in capsys.readouterr().err
+    Gate(plain=1.0).check({"blind": [blind]})
 
 
 @needs_pictures
@@ -178,6 +200,7 @@ def test_an_evaluation_that_fails_leaves_no_empty_dataset(tmp_path):
             ("--dataset", "set", "--record", "d", "--at-least", "0.5"),
             "--record, --at-least: not with --dataset",
         ),
+        (("--swapped-at-least", "0.5"), "--swapped-at-least: only with --swap-prompts"),
     ],
 )
 def test_what_cannot_be_measured_is_said_before_anything_starts(arguments, message):
@@ -220,6 +243,7 @@ def test_a_policy_that_only_sees_pictures_is_served_and_touches_the_named_cube(m
     result = run(
         *("--policy", "python:colour_policy:ColourPolicy", "--episodes", "6"),
         *("--at-least", "0.8", "--swap-prompts", "--json"),
+        *("--swapped-at-least", "0.8", "--old-colour-at-most", "0.2"),
     )
     assert result.exit_code == 0, result.output
     plain, swapped = json.loads(result.stdout)["cells"]

@@ -155,6 +155,16 @@ def evaluate(
         float | None,
         typer.Option(min=0, max=1, help="Exit with 1 if success is lower in any plain cell."),
     ] = None,
+    swapped_at_least: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="The same of prompts with the next colour."),
+    ] = None,
+    old_colour_at_most: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Exit with 1 if the arm goes more often to the colour before."
+        ),
+    ] = None,
     dataset: Annotated[
         Path | None, typer.Option(help="Compare chunks with this dataset instead, in open loop.")
     ] = None,
@@ -167,7 +177,7 @@ def evaluate(
     policy is served here for as long as it is measured. --server and --checkpoint may be given
     several times: every policy plays the same episodes.
     """
-    from openpi_flash_training.commands.eval_cells import cells_of, check_gate, print_cells
+    from openpi_flash_training.commands.eval_cells import Gate, cells_of, print_cells
     from openpi_flash_training.commands.eval_files import opened
     from openpi_flash_training.commands.progress import frame_progress
     from openpi_flash_training.commands.simulation_errors import one_line_errors
@@ -199,7 +209,15 @@ def evaluate(
             | {"--through ros": through is Through.ROS},
             "with one policy only",
         )
-    of_played = {"--record": record, "--at-least": at_least}
+    of_swapped = {
+        "--swapped-at-least": swapped_at_least,
+        "--old-colour-at-most": old_colour_at_most,
+    }
+    _refuse(
+        {name: not swap_prompts and value is not None for name, value in of_swapped.items()},
+        "only with --swap-prompts",
+    )
+    of_played = {"--record": record, "--at-least": at_least, **of_swapped}
     _refuse(
         {name: dataset is not None and value is not None for name, value in of_played.items()},
         "not with --dataset",
@@ -259,8 +277,7 @@ def evaluate(
         cells = {name: cells_of(own) for name, own in zip(names, results, strict=True)}
         print_cells(seed, cells, as_json=as_json)
         files.write(names[0], cells[names[0]], results[0])
-    if at_least is not None:
-        check_gate(cells, at_least)
+    Gate(at_least, swapped_at_least, old_colour_at_most).check(cells)
 
 
 def _workers(stack: contextlib.ExitStack, address: str | None, count: int) -> Workers | RayCluster:

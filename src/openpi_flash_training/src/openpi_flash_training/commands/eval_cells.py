@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
@@ -51,11 +52,36 @@ def print_cells(seed: int, cells: Mapping[str, Sequence[Cell]], *, as_json: bool
                 typer.echo(line)
 
 
-def check_gate(cells: Mapping[str, Sequence[Cell]], at_least: float) -> None:
-    """Ends the command with status 1 if success is lower in any cell of plain prompts."""
-    plain = [(name, cell) for name, own in cells.items() for cell in own if not cell.is_swapped]
-    name, worst = min(plain, key=lambda one: one[1].success.value)
-    if worst.success.value < at_least:
-        whose = f"{name}: " if len(cells) > 1 else ""
-        typer.echo(f"error: {whose}{worst.task}: {worst.success} is below {at_least:g}", err=True)
-        raise typer.Exit(1)
+@dataclass(frozen=True)
+class Gate:
+    """What is enough; None: anything.
+
+    Attributes:
+        plain: least success in any cell of plain prompts, 0 to 1.
+        swapped: the same of prompts that name the next colour.
+        old_colour: most of those in which the arm goes to the plain trial's cube all the same.
+    """
+
+    plain: float | None = None
+    swapped: float | None = None
+    old_colour: float | None = None
+
+    def check(self, cells: Mapping[str, Sequence[Cell]]) -> None:
+        """Say each cell that is not enough, and end the command with status 1 if there is one."""
+        faults = []
+        for name, own in cells.items():
+            whose = f"{name}: " if len(cells) > 1 else ""
+            faults += [f"{whose}{cell.task}{fault}" for cell in own for fault in self._faults(cell)]
+        for fault in faults:
+            typer.echo(f"error: {fault}", err=True)
+        if faults:
+            raise typer.Exit(1)
+
+    def _faults(self, cell: Cell) -> Iterator[str]:
+        least = self.swapped if cell.is_swapped else self.plain
+        of = " with the next colour in the prompt" if cell.is_swapped else ""
+        if least is not None and cell.success.value < least:
+            yield f"{of}: {cell.success} is below {least:g}"
+        most = self.old_colour
+        if cell.is_swapped and most is not None and cell.plain_cube.value > most:
+            yield f"{of}: the old colour {cell.plain_cube} is above {most:g}"
