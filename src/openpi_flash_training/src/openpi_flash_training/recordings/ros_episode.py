@@ -19,7 +19,7 @@ from openpi_flash_training.episodes.recorded import (
 )
 from openpi_flash_training.episodes.stamps import choose_times, without_steps_back
 from openpi_flash_training.recordings.messages import MessageFile
-from openpi_flash_training.recordings.ros_inputs import CommandTopic, RosInputs
+from openpi_flash_training.recordings.ros_inputs import INTERVENTION, CommandTopic, RosInputs
 from openpi_flash_training.recordings.ros_values import (
     COMPRESSED_IMAGE,
     IMAGE,
@@ -33,7 +33,6 @@ from openpi_flash_training.recordings.ros_values import (
     vector_of,
 )
 
-INTERVENTION = "intervention"
 _FIELDS = ("position", "velocity", "effort")
 _SECOND = 1_000_000_000
 _PLANAR = (0, 1, 5)
@@ -198,11 +197,19 @@ class _Reading:
     def _commanded(
         self, message: Any, kind: str, command: CommandTopic
     ) -> Iterator[tuple[str, int, float]]:
-        """Joint, ns after the message, and position, by rising time."""
+        """Joint, ns after the message, and position or rate, by rising time."""
         if kind == JOINT_TRAJECTORY:
-            joints, points = trajectory_points(message)
-            for after, positions in points:
-                for joint, value in zip(joints, positions.tolist(), strict=False):
+            field = "velocities" if command.are_rates else "positions"
+            joints, points = trajectory_points(message, field)
+            for after, numbers in points:
+                if command.are_rates and len(numbers) != len(joints):
+                    raise DataError(
+                        self._file.path,
+                        f"{command.topic} has a trajectory with {len(numbers)} velocities for "
+                        f"{len(joints)} joints, and its controller is told velocities; give the "
+                        "parameter file of the node that was recorded",
+                    )
+                for joint, value in zip(joints, numbers.tolist(), strict=False):
                     yield command.renamed.get(joint, joint), after, value
         elif kind == JOINT_STATE:
             for joint, value in joint_numbers(message, "position").items():

@@ -35,8 +35,9 @@ _JOINT_FIELDS = {
     StateKind.JOINT_VELOCITIES: "velocity",
     StateKind.JOINT_EFFORTS: "effort",
 }
-_UNREAD = (ControllerKind.POSE, ControllerKind.GRIPPER)
-"""Controllers whose commands are not read: actions of ROS are in no bag."""
+INTERVENTION = "intervention"
+_TEXTS = {"prompt": ("/prompt",), "subtask": ("/subtask_text", "/subtask")}
+"""How the topics of texts end, by what they are."""
 _BASE_PARTS = {2: (0, 5), 3: (0, 1, 5)}
 """Which numbers of a twist a base takes, by how many axes it has."""
 
@@ -85,6 +86,8 @@ class CommandTopic:
         renamed: the robot's names of joints, by those in the messages.
         are_rates: whether commands say how fast to go.
         parts: which numbers of a message are the joints'; empty: the first ones.
+        is_action: whether the topic is the name of a ROS action: no bag has its goals, and the
+            node's own recordings have a JointTrajectory under its name.
     """
 
     topic: str
@@ -92,6 +95,7 @@ class CommandTopic:
     renamed: Mapping[str, str] = field(default_factory=dict)
     are_rates: bool = False
     parts: tuple[int, ...] = ()
+    is_action: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,8 @@ def with_topics(
 ) -> RosInputs:
     """Inputs with the topics of texts and interventions, and those that the user chose.
 
-    A camera that the robot may lack and that was not recorded is left out.
+    A camera that the robot may lack and that was not recorded is left out, and so is an action of
+    ROS of which the recording has no trajectories.
 
     Args:
         inputs: of the robot.
@@ -181,7 +186,7 @@ def with_topics(
     """
     texts = {
         name: topic
-        for name, endings in (("prompt", ("/prompt",)), ("subtask", ("/subtask_text", "/subtask")))
+        for name, endings in _TEXTS.items()
         if (topic := chosen.get(name) or _ending(types, STRING, endings))
     }
     cameras = {
@@ -192,8 +197,13 @@ def with_topics(
     return replace(
         inputs,
         cameras={path: t for path, t in cameras.items() if t in types or path in required},
+        commands=tuple(
+            command
+            for command in inputs.commands
+            if not command.is_action or types.get(command.topic) == JOINT_TRAJECTORY
+        ),
         texts=texts,
-        intervention=chosen.get("intervention") or _ending(types, BOOL, ("/intervention",)),
+        intervention=chosen.get(INTERVENTION) or _ending(types, BOOL, ("/intervention",)),
     )
 
 
@@ -226,7 +236,9 @@ def _of_settings(settings: NodeSettings, robot: Robot) -> RosInputs:
         cameras=cameras,
         joint_topics=tuple(zip(seen.joint_state_topics, prefixes, strict=True)),
         inputs=inputs,
-        commands=tuple(_command(c) for c in settings.controllers if c.kind not in _UNREAD),
+        commands=tuple(
+            _command(c) for c in settings.controllers if c.kind is not ControllerKind.POSE
+        ),
         state=tuple(state),
         actions=_actions(settings, robot),
     )
@@ -257,7 +269,12 @@ def _command(controller: Controller) -> CommandTopic:
     if controller.kind is ControllerKind.BASE:
         parts = _BASE_PARTS[len(controller.joints)]
     return CommandTopic(
-        controller.topic, controller.joints, renamed, controller.kind.takes_rates, parts
+        controller.topic,
+        controller.joints,
+        renamed,
+        are_rates=controller.kind.takes_rates,
+        parts=parts,
+        is_action=controller.kind is ControllerKind.GRIPPER,
     )
 
 

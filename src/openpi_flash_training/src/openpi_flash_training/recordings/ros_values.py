@@ -54,12 +54,17 @@ def joint_numbers(message: Any, field: str) -> dict[str, float]:
     return {name: float(x) for name, x in zip(message.name, numbers, strict=False)}
 
 
-def trajectory_points(message: Any) -> tuple[list[str], list[tuple[int, np.ndarray]]]:
-    """The joints of a JointTrajectory, and its points: ns after its start, positions [J]."""
+def trajectory_points(message: Any, field: str) -> tuple[list[str], list[tuple[int, np.ndarray]]]:
+    """The joints of a JointTrajectory, and its points: ns after its start, numbers [J].
+
+    Args:
+        message: trajectory_msgs/JointTrajectory.
+        field: ``positions`` or ``velocities``; empty where a point has none.
+    """
     points = []
     for point in message.points:
         after = int(point.time_from_start.sec) * _SECOND + int(point.time_from_start.nanosec)
-        points.append((after, np.asarray(point.positions, np.float64)))
+        points.append((after, np.asarray(getattr(point, field), np.float64)))
     return list(message.joint_names), points
 
 
