@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -311,8 +312,6 @@ def unknown_encoding() -> list[Sent]:
     ],
 )
 def test_a_recording_that_cannot_be_used_is_named(tmp_path, messages, message):
-    import re
-
     source = tmp_path / "runs"
     source.mkdir()
     write_mcap(source / "run.mcap", messages())
@@ -425,6 +424,44 @@ def test_a_bases_velocity_and_an_end_effectors_steps_are_read(tmp_path):
     assert [len(report.lengths) for report in reports] == [1]
     actions = Dataset.open(tmp_path / "set").numbers(0)["action"]
     np.testing.assert_allclose(actions[:, :3], [[3.0, 4.0, 0.6]] * len(actions), rtol=1e-6)
+
+
+def test_a_controller_of_velocities_that_was_commanded_none_is_named(tmp_path):
+    node_file = tmp_path / "robot.yaml"
+    arm = "      arm_controller:\n"
+    node_file.write_text(NODE_FILE.read_text().replace(arm, f"{arm}        kind: velocity\n"))
+    source = write_mcap(tmp_path / "run.mcap", Arm().messages())
+    options = ("--robot", "sim_arm", "--task", "t", "--node-file", node_file)
+    result = run("convert", source, tmp_path / "set", *options)
+    assert result.exit_code == 1
+    assert (
+        "run.mcap: /arm_controller/joint_trajectory has a trajectory with 0 velocities for 7 joints"
+    ) in result.output
+
+
+@pytest.mark.parametrize(
+    ("topic", "message"),
+    [
+        (
+            "observation/wrst_image=/wrist_camera/image_raw/compressed",
+            "the robot sim_arm has no observation/wrst_image; known are observation/scene_image, "
+            "observation/wrist_image, prompt, subtask, intervention",
+        ),
+        ("prompt=/prompts", "lacks the topic /prompts of --topic prompt=/prompts; it has /arm_con"),
+        (
+            "observation/wrist_image=/hand",
+            "lacks the topic /hand of --topic observation/wrist_image=/hand; it has /arm_con",
+        ),
+    ],
+)
+@pytest.mark.parametrize("by", [(), ("--node-file", NODE_FILE)], ids=["by name", "by file"])
+def test_a_topic_that_is_not_there_is_refused(tmp_path, topic, message, by):
+    source = write_mcap(tmp_path / "run.mcap", Arm(seconds=2).messages())
+    options = ("--robot", "sim_arm", "--task", "t", "--topic", topic, *by)
+    result = run("convert", source, tmp_path / "set", *options)
+    assert result.exit_code != 0
+    assert message in re.sub(r"[\s│]+", " ", result.output)
+    assert not (tmp_path / "set").exists()
 
 
 def test_a_camera_that_the_robot_may_lack_is_left_out(tmp_path, monkeypatch):

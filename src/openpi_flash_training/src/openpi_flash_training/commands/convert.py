@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from openpi_flash_models.robots.robot import Robot
     from openpi_flash_training.conversion.columns import PlanOf
     from openpi_flash_training.conversion.readers import Readers
     from openpi_flash_training.conversion.sources import Kind
@@ -345,10 +346,11 @@ def _readers(wish: _Wish, kind: Kind, paths: list[Path]) -> tuple[Readers, PlanO
         return positronic_readers(paths, codec, flip_grip=wish.flip_grip, image_size=wish.size)
     if wish.codec is not None or wish.robot is None:
         raise typer.BadParameter("recordings with ROS messages need --robot, and no --codec")
+    robot = chosen_robot(wish.robot, wish.robot_file)
     options = RosOptions(
-        robot=chosen_robot(wish.robot, wish.robot_file),
+        robot=robot,
         node_file=wish.node_file,
-        topics=_pairs(wish.topics),
+        topics=_topics(wish.topics, robot),
         commanded=_commanded(wish.actions),
         image_size=wish.size,
     )
@@ -362,11 +364,19 @@ def _commanded(actions: str) -> bool | None:
     return known[actions]
 
 
-def _pairs(given: list[str]) -> dict[str, str]:
-    pairs = {}
+def _topics(given: list[str], robot: Robot) -> dict[str, str]:
+    from openpi_flash_training.recordings.ros_inputs import topic_keys
+
+    known = topic_keys(robot)
+    topics = {}
     for one in given:
         key, equals, topic = one.partition("=")
         if not equals or not key or not topic:
             raise typer.BadParameter(f"--topic {one!r} is not KEY=TOPIC")
-        pairs[key] = topic
-    return pairs
+        if key not in known:
+            raise typer.BadParameter(
+                f"--topic {one!r}: the robot {robot.name} has no {key}; known are "
+                f"{', '.join(known)}"
+            )
+        topics[key] = topic
+    return topics

@@ -58,7 +58,8 @@ def ros_readers(paths: Sequence[Path], options: RosOptions) -> tuple[Readers, Pl
             inputs = inputs_by_node_file(options.node_file, options.robot)
         else:
             inputs = inputs_by_name(path, options.robot, file.types, options.topics)
-        inputs = found[str(path)] = with_topics(inputs, options.robot, file.types, options.topics)
+        inputs = with_topics(path, inputs, options.robot, file.types, options.topics)
+        found[str(path)] = inputs
         return read_ros_episode(file, inputs)
 
     def plan(episode: RecordedEpisode) -> ColumnPlan:

@@ -169,8 +169,18 @@ def inputs_by_name(
     )
 
 
+def topic_keys(robot: Robot) -> tuple[str, ...]:
+    """What a user may name the topic of: the cameras by their keys, and what is read besides."""
+    cameras = ("/".join(camera.path) for camera in robot.cameras)
+    return (*cameras, *_TEXTS, INTERVENTION)
+
+
 def with_topics(
-    inputs: RosInputs, robot: Robot, types: Mapping[str, str], chosen: Mapping[str, str]
+    source: Path,
+    inputs: RosInputs,
+    robot: Robot,
+    types: Mapping[str, str],
+    chosen: Mapping[str, str],
 ) -> RosInputs:
     """Inputs with the topics of texts and interventions, and those that the user chose.
 
@@ -178,21 +188,29 @@ def with_topics(
     ROS of which the recording has no trajectories.
 
     Args:
+        source: the recording, for errors.
         inputs: of the robot.
         robot: whose cameras they are.
         types: type of each topic of the recording.
-        chosen: topic by a camera's key (``observation/wrist_image``), ``prompt``, ``subtask`` or
-            ``intervention``.
+        chosen: topic by one of the ``topic_keys``.
+
+    Raises:
+        DataError: the recording lacks a topic that was chosen.
     """
+    for key, topic in chosen.items():
+        if topic not in types:
+            known = ", ".join(sorted(types))
+            raise DataError(
+                source, f"lacks the topic {topic} of --topic {key}={topic}; it has {known}"
+            )
     texts = {
         name: topic
         for name, endings in _TEXTS.items()
         if (topic := chosen.get(name) or _ending(types, STRING, endings))
     }
-    cameras = {
-        path: chosen.get("/".join(path)) or _recorded(topic, types)
-        for path, topic in inputs.cameras.items()
-    }
+    named = {c.path: chosen[key] for c in robot.cameras if (key := "/".join(c.path)) in chosen}
+    found = {path: _recorded(topic, types) for path, topic in inputs.cameras.items()}
+    cameras = {**found, **named}
     required = {camera.path for camera in robot.cameras if camera.required}
     return replace(
         inputs,
