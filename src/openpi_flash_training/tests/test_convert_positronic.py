@@ -45,7 +45,12 @@ def write_video(folder: Path, name: str, hz: float, seconds: float = 3.0) -> Non
 
 
 def write_episode(
-    root: Path, number: int = 0, *, task: str | None = "stack", commands: str = "robot_commands"
+    root: Path,
+    number: int = 0,
+    *,
+    task: str | None = "stack",
+    commands: str = "robot_commands",
+    outcome: str | None = "Success",
 ) -> Path:
     folder = root / f"{number // 1000:012d}/{number % 1000:012d}"
     folder.mkdir(parents=True)
@@ -58,8 +63,9 @@ def write_episode(
     write_signal(folder, "robot_state.error", 10, lambda t: "none")
     for camera in ("image.wrist", "image.exterior"):
         write_video(folder, camera, 15)
-    static = {"eval.outcome": "Success"} | ({"task": task} if task else {})
-    (folder / "static.json").write_text(json.dumps(static))
+    static = {"eval.outcome": outcome, "task": task}
+    given = {name: value for name, value in static.items() if value is not None}
+    (folder / "static.json").write_text(json.dumps(given))
     (folder / "meta.json").write_text(json.dumps({"schema_version": 1}))
     return folder
 
@@ -113,6 +119,19 @@ def test_commands_and_measurements_are_told_apart(tmp_path):
     droid = convert(tmp_path / "rec", tmp_path / "droid", "droid").numbers(0)
     # 1 rad/s of the first joint is a third of DROID's greatest
     assert droid["action"][:-1, 0].mean() == pytest.approx(1 / 3, rel=0.02)
+
+
+def test_only_what_the_console_calls_a_success_is_kept(tmp_path):
+    for number, outcome in enumerate(("Success", "Stalled", None)):
+        write_episode(tmp_path / "rec", number, task=f"task {number}", outcome=outcome)
+    options = ("--codec", "ee", "--no-lint", "--only-successes")
+    result = run("convert", tmp_path / "rec", tmp_path / "set", *options)
+    assert result.exit_code == 0, result.output
+    data = Dataset.open(tmp_path / "set")
+    assert data.tasks == ("task 0",)
+    assert data.episodes[0].facts["recorded.success"] is True
+    assert "000000000001: left out: it failed" in result.output
+    assert "000000000002: left out: nobody has marked it as a success" in result.output
 
 
 def test_the_newer_name_of_commands_is_read(tmp_path):

@@ -11,7 +11,7 @@ with ``.unfinished`` is not whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import av
@@ -29,6 +29,7 @@ from openpi_flash_training.recordings.files import read_json_file, read_parquet_
 
 _FRAMES = ".frames.parquet"
 _COMMANDS = ("robot_command", "target_grip")
+_OUTCOME, _SUCCESS = "eval.outcome", "Success"
 
 
 def positronic_episodes(root: Path) -> list[Path]:
@@ -66,13 +67,20 @@ def read_positronic_episode(folder: Path) -> RecordedEpisode:
         numbers=numbers,
         cameras=cameras,
         task=task if isinstance(task, str) else None,
-        facts={
-            name: value
-            for name, value in static.items()
-            if name.startswith("eval.") and isinstance(value, str | int | float | bool)
-        },
+        facts=_facts(static),
         notes=tuple(notes),
     )
+
+
+def _facts(static: Mapping[str, object]) -> dict[str, str | int | float | bool]:
+    """What the evaluation's console wrote; ``success`` where it says how the episode went."""
+    facts = {
+        name: value
+        for name, value in static.items()
+        if name.startswith("eval.") and isinstance(value, str | int | float | bool)
+    }
+    outcome = facts.get(_OUTCOME)
+    return facts if outcome is None else {**facts, "success": outcome == _SUCCESS}
 
 
 def _numbers(file: Path, notes: list[str]) -> NumberStream | None:
