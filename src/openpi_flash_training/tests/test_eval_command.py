@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import typer
+from bags import Arm, write_mcap
 from drawing import needs_pictures
 from typer.testing import CliRunner
 
@@ -20,6 +21,7 @@ from openpi_flash_server.cli import app
 from openpi_flash_training.commands.eval import GRID_METHODS
 from openpi_flash_training.commands.eval_cells import Gate
 from openpi_flash_training.dataset.reader import Dataset
+from openpi_flash_training.dataset.writer import DatasetWriter
 from openpi_flash_training.episodes.error import DataError
 from openpi_flash_training.evaluation.conditions import METHODS
 from openpi_flash_training.evaluation.measures import Share
@@ -32,6 +34,10 @@ def run(*arguments):
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
+
+
+def dataset(*arguments):
+    return CliRunner().invoke(app, ["dataset", *map(str, arguments)])
 
 
 def test_a_grid_plays_every_chunk_method_there_is():
@@ -124,6 +130,27 @@ def test_episodes_are_recorded_with_the_method_that_played_them(tmp_path):
     episodes = Dataset.open(tmp_path / "set").episodes
     assert [e.facts["method"] for e in episodes] == ["latest"] * 2 + ["open_loop"] * 2
     assert all(e.facts["success"] for e in episodes)
+
+
+@needs_pictures
+def test_what_is_recorded_is_appended_to_what_was_converted(tmp_path):
+    """Both have the same column of interventions."""
+    bag = write_mcap(tmp_path / "run.mcap", Arm(interventions=((1.0, 2.0),)).messages())
+    options = ("--robot", "sim_arm", "--task", "t", "--fps", "10", "--no-lint")
+    made = dataset("convert", bag, tmp_path / "converted", *options)
+    assert made.exit_code == 0, made.output
+    converted = Dataset.open(tmp_path / "converted")
+    # without the cameras, which are not the simulation's
+    columns = {key: converted.features[key] for key in ("observation.state", "action")}
+    columns["intervention"] = converted.features["intervention"]
+    with DatasetWriter(tmp_path / "set", 10, columns, "sim_arm") as writer:
+        writer.add_episode("t", converted.numbers(0, list(columns)))
+    played = tmp_path / "played"
+    assert run("--policy", "expert", "--episodes", "1", "--record", str(played)).exit_code == 0
+    appended = dataset("append", played, tmp_path / "set", "--no-lint")
+    assert appended.exit_code == 0, appended.output
+    both = Dataset.open(tmp_path / "set")
+    assert [both.numbers(i)["intervention"].sum() for i in (0, 1)] == [10, 0]
 
 
 @needs_pictures

@@ -71,7 +71,7 @@ def sim(
 
     On a terminal the keys are: t take the arm and give it back, w s a d r f move the hand, space
     opens or closes the gripper, n ends the episode, q ends the run. Frames in which a person had
-    the arm have 1 in the column intervention; all frames have the expert's chunk as a label.
+    the arm are true in the column intervention; all frames have the expert's chunk as a label.
     """
     from openpi_flash_robot.settings.parameter_kinds import ParameterError
     from openpi_flash_training.commands.simulation_errors import one_line_errors

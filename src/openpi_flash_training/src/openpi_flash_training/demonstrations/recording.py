@@ -1,6 +1,6 @@
 """Records what the simulated arm does as episodes of a LeRobot dataset, labelled by the expert.
 
-The columns are those of demonstrations, and `intervention`: 1 where a person had the arm. `action`
+The columns are those of demonstrations, and `intervention`: whether a person had the arm. `action`
 is what the arm was commanded; `label.chunks` is what the expert would have done there. So the
 episodes of a policy are data to learn from (DAgger, Ross et al. 2011).
 """
@@ -56,7 +56,7 @@ class EpisodeFrames:
             return
         row = labels(plant, TASKS[self.plan.task], self.plan)
         row[ACTION] = command.astype(np.float32)
-        row[INTERVENTION] = np.array([is_intervention], np.int64)
+        row[INTERVENTION] = np.array([is_intervention], np.bool_)
         self.rows.append(row)
         self.snapshots.append(plant.snapshot())
 
@@ -91,7 +91,7 @@ class DatasetRecorder:
     """
 
     def __init__(self, folder: Path, fps: int, horizon: int, image_size: int) -> None:
-        columns = {**features(image_size, horizon), INTERVENTION: Feature("int64", (1,))}
+        columns = {**features(image_size, horizon), INTERVENTION: Feature("bool", (1,))}
         self._writer = DatasetWriter(folder, fps, columns, robot_type=ROBOT_TYPE)
         self._pictures = Pictures(Plant().model, image_size)
         self._image_size = image_size
