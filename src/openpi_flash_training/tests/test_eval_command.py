@@ -25,6 +25,7 @@ from openpi_flash_training.dataset.writer import DatasetWriter
 from openpi_flash_training.episodes.error import DataError
 from openpi_flash_training.evaluation.conditions import METHODS
 from openpi_flash_training.evaluation.measures import Share
+from openpi_flash_training.evaluation.policy_choice import PolicyChoice
 
 THROUGH_ROS = ("--policy", "expert", "--through", "ros")
 
@@ -228,12 +229,49 @@ def test_an_evaluation_that_fails_leaves_no_empty_dataset(tmp_path):
             "--record, --at-least: not with --dataset",
         ),
         (("--swapped-at-least", "0.5"), "--swapped-at-least: only with --swap-prompts"),
+        (
+            ("--policy", "expert", "--checkpoint", "c", "--server", "a:1"),
+            "--server, --checkpoint: not with --policy expert",
+        ),
+        (("--policy", "pi05_sim_arm", "--server", "a:1"), "--policy: not with --server alone"),
+        (
+            ("--robot-file", "r.yaml", "--server", "a:1"),
+            "--robot-file: only with --checkpoint or --policy python:MODULE:NAME",
+        ),
+        (("--transport", "quic", "--checkpoint", "c"), "--transport: only with --server"),
+        (
+            ("--server", "a:1", "--checkpoint", "c", "--report", "r.html"),
+            "--report: with one policy only",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_said_before_anything_starts(arguments, message):
     result = run(*arguments)
     assert result.exit_code == 2
     assert message in re.sub(r"[\s│]+", " ", result.output)
+
+
+def test_servers_and_checkpoints_play_the_same_episodes_in_one_run(monkeypatch):
+    asked = []
+
+    def expert_at(server: str, transport: str, link: dict) -> PolicyChoice:
+        asked.append((server, transport, link))
+        return None
+
+    @contextlib.contextmanager
+    def serving(config, checkpoint, *, planner, robot_file):
+        asked.append((config, checkpoint))
+        yield None
+
+    # the expert answers for both
+    monkeypatch.setattr("openpi_flash_training.evaluation.served_policy.ServerChoice", expert_at)
+    monkeypatch.setattr("openpi_flash_training.evaluation.server_process.serving", serving)
+    result = run("--server", "a:1", "--checkpoint", "c", "--episodes", "1", "--json")
+    assert result.exit_code == 0, result.output
+    assert asked == [("a:1", "auto", {}), ("pi05_sim_arm", "c")]
+    first, second = json.loads(result.stdout)["policies"]
+    assert (first["policy"], second["policy"]) == ("a:1", "c")
+    assert first["cells"] == second["cells"]
 
 
 def test_without_a_policy_the_one_that_comes_with_the_arm_is_served(monkeypatch, tmp_path):

@@ -175,7 +175,7 @@ def evaluate(
     Episodes are played in simulated time: network and policy take the time that the options say,
     whatever this machine needs. With --through ros time and network are real. Without --server the
     policy is served here for as long as it is measured. --server and --checkpoint may be given
-    several times: every policy plays the same episodes.
+    several times, and together: every policy plays the same episodes.
     """
     from openpi_flash_training.commands.eval_cells import Gate, cells_of, print_cells
     from openpi_flash_training.commands.eval_files import opened
@@ -188,6 +188,17 @@ def evaluate(
     tasks = _words(task, "--task", TASK_FACTS)
     servers, checkpoints = (list(dict.fromkeys(given or ())) for given in (server, checkpoint))
     is_aloha = ALOHA_TRANSFER_CUBE in tasks
+    _check_policies(
+        policy,
+        servers,
+        checkpoints,
+        of_server={
+            "--transport": transport is not Transport.AUTO,
+            "--api-key-file": api_key_file is not None,
+            "--server-fingerprint": server_fingerprint is not None,
+        },
+        has_robot_file=robot_file is not None,
+    )
     only_ours = {
         "--policy expert": policy == "expert",
         "--through ros": through is Through.ROS,
@@ -202,7 +213,7 @@ def evaluate(
             | {"--grid": grid, "--workers": workers > 1, "--ray": ray is not None},
             "not with --through ros",
         )
-    if len(servers or checkpoints) > 1:
+    if len(servers) + len(checkpoints) > 1:
         of_one = {"--report": report, "--record": record, "--dataset": dataset}
         _refuse(
             {name: value is not None for name, value in of_one.items()}
@@ -264,7 +275,7 @@ def evaluate(
         names = [name_of(choice, tasks[0]) for choice in choices]
         if len(names) > 1:
             # two checkpoints of one config may have the same name: what was asked for tells them
-            names = servers or checkpoints
+            names = [*servers, *checkpoints]
         with frame_progress("episodes", len(trials) * len(choices)) as progress:
             if through is Through.ROS:
                 from openpi_flash_training.through_ros.run import run_trials_through_ros
@@ -316,15 +327,14 @@ def _policies(
     serving = server_process.serving if cluster is None else cluster.serving
     if planner is not None and not checkpoints:
         raise typer.BadParameter("--planner needs --checkpoint, the policy beside it")
-    if servers:
-        yield [ServerChoice(server, transport, link) for server in servers]
-    elif policy == "expert":
+    if policy == "expert":
         yield [None]
-    elif checkpoints or (policy or "").startswith("python:"):
+    elif servers or checkpoints or _is_python(policy):
         config = policy or ("pi0_aloha_sim" if is_aloha else "pi05_sim_arm")
+        running: list[PolicyChoice] = [ServerChoice(one, transport, link) for one in servers]
+        wanted: Sequence[str | None] = checkpoints or ([] if servers else [None])
         with contextlib.ExitStack() as stack:
-            wanted: Sequence[str | None] = checkpoints or [None]
-            yield [
+            yield running + [
                 stack.enter_context(serving(config, one, planner=planner, robot_file=robot_file))
                 for one in wanted
             ]
@@ -338,6 +348,33 @@ def _policies(
             "name what to measure: --server HOST:PORT, --checkpoint DIR, --policy "
             "python:MODULE:NAME" + ("" if is_aloha else ", or --policy expert")
         )
+
+
+def _check_policies(
+    policy: str | None,
+    servers: Sequence[str],
+    checkpoints: Sequence[str],
+    *,
+    of_server: Mapping[str, bool],
+    has_robot_file: bool,
+) -> None:
+    """Refuse what would not be measured, or says nothing about what is."""
+    if policy == "expert":
+        given = {"--server": bool(servers), "--checkpoint": bool(checkpoints)}
+        _refuse(given, "not with --policy expert, which is measured by itself")
+    if servers and not checkpoints:
+        _refuse({"--policy": policy is not None}, "not with --server alone, which has its own")
+    if not servers:
+        _refuse(of_server, "only with --server")
+    is_served = bool(checkpoints) or _is_python(policy)
+    _refuse(
+        {"--robot-file": has_robot_file and not is_served},
+        "only with --checkpoint or --policy python:MODULE:NAME",
+    )
+
+
+def _is_python(policy: str | None) -> bool:
+    return (policy or "").startswith("python:")
 
 
 def _check_aloha(tasks: Sequence[str], refused: Mapping[str, bool]) -> None:
