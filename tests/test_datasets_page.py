@@ -32,7 +32,7 @@ def test_the_page_names_every_option_of_convert():
     options = set(re.findall(r"  (--[a-z-]+)", told("dataset convert"))) - {"--help"}
     assert len(options) > 15
     named = set(re.findall(r"--[a-z-]+", PAGE))
-    assert options - named == {"--robot-file", "--no-lint"}
+    assert options - named == {"--robot-file"}
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch):
