@@ -191,7 +191,7 @@ def test_without_lerobot_the_start_ends_with_what_to_install(tmp_path, monkeypat
             service.load()
     finally:
         service.close(grace=0)
-    assert "pip install 'openpi_flash_server[lerobot]'" in str(caught.value)
+    assert "pip install './src/openpi_flash_server[lerobot]'" in str(caught.value)
 
 
 # LeRobot itself

@@ -128,7 +128,7 @@ def test_first_actions_are_not_promised_from_another_process():
 def test_without_ray_the_start_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "openpi_flash_server.replicas.ray_engine", raising=False)
-    with pytest.raises(StartError, match=r"install openpi_flash_server\[ray\]"):
+    with pytest.raises(StartError, match=r"pip install '\./src/openpi_flash_server\[ray\]'"):
         load_replicas(ActionSettings(model_config_name="null", engine="ray"))
 
 

@@ -154,5 +154,5 @@ def test_a_collector_that_does_not_answer_does_not_hold_up_the_stop(monkeypatch)
 
 def test_tracing_without_its_libraries_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(TracingError, match=r"install openpi_flash_server\[otel\]"):
+    with pytest.raises(TracingError, match=r"pip install '\./src/openpi_flash_server\[otel\]'"):
         open_tracing({"server": "1"})

@@ -1,6 +1,6 @@
 """gym-aloha's transfer cube as a task of `openpi-flash eval`.
 
-What needs gym-aloha runs where it is installed: `pip install 'openpi_flash_training[aloha]'`.
+What needs gym-aloha runs where it is installed: `pip install './src/openpi_flash_training[aloha]'`.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def test_what_is_only_there_for_our_own_arm_is_refused():
 def test_without_gym_aloha_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
-        AlohaUnavailableError, match=r"pip install 'openpi_flash_training\[aloha\]'"
+        AlohaUnavailableError, match=r"pip install '\./src/openpi_flash_training\[aloha\]'"
     ):
         check_installed()
     result = run("--checkpoint", "nowhere")

@@ -120,7 +120,7 @@ def test_a_missing_wandb_says_what_to_install(config, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     done = run(config, "--steps", 1, "--wandb", "robots")
     assert done.exit_code == 1
-    assert "install openpi_flash_training[wandb]" in done.output
+    assert "pip install './src/openpi_flash_training[wandb]'" in done.output
     assert not (tmp_path / "run").exists()
 
 

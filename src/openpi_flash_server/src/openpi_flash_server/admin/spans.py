@@ -47,7 +47,7 @@ def open_tracing(versions: Mapping[str, str]) -> Tracing:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
-        raise TracingError(f"{error}; install openpi_flash_server[otel]") from error
+        raise TracingError(f"{error}; pip install './src/openpi_flash_server[otel]'") from error
     ours = Resource({"service.name": "openpi-flash", "service.version": versions["server"]})
     # its own end of the process waits for a collector that does not answer
     provider = TracerProvider(

@@ -43,8 +43,8 @@ class LeRobotPolicy:
         except ImportError as error:
             raise PolicyLoadError(
                 f"LeRobot cannot be imported ({error}); it needs Python 3.12 or later and "
-                "pip install 'openpi_flash_server[lerobot]', with the extra of LeRobot that the "
-                "policy needs, such as lerobot[smolvla]"
+                "pip install './src/openpi_flash_server[lerobot]', with the extra of LeRobot that "
+                "the policy needs, such as lerobot[smolvla]"
             ) from None
         self._torch = torch
         self._default_prompt = default_prompt

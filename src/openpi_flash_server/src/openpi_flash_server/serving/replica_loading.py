@@ -33,8 +33,8 @@ def load_replicas(settings: ActionSettings) -> ReplicatedPolicy:
         if error.name != "ray":
             raise
         raise StartError(
-            "action.engine: replicas need Ray, install openpi_flash_server[ray], or set replicas "
-            "to 1 and engine to 'auto'"
+            "action.engine: replicas need Ray: pip install './src/openpi_flash_server[ray]', or "
+            "set replicas to 1 and engine to 'auto'"
         ) from error
     load = functools.partial(_load_one, settings.of_one_replica, added_robot_files())
     try:

@@ -301,7 +301,7 @@ def _workers(stack: contextlib.ExitStack, address: str | None, count: int) -> Wo
         from openpi_flash_training.evaluation.ray_cluster import RayCluster
     except ImportError:
         raise typer.BadParameter(
-            "--ray needs Ray: pip install 'openpi_flash_training[ray]'"
+            "--ray needs Ray: pip install './src/openpi_flash_training[ray]'"
         ) from None
     return stack.enter_context(RayCluster(address, count))
 

@@ -45,7 +45,7 @@ def check_installed() -> None:
     if missing:
         raise AlohaUnavailableError(
             f"{ALOHA_TRANSFER_CUBE} needs gym-aloha, {' and '.join(missing)} cannot be imported: "
-            "pip install 'openpi_flash_training[aloha]'"
+            "pip install './src/openpi_flash_training[aloha]'"
         )
 
 

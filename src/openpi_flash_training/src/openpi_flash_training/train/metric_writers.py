@@ -41,7 +41,8 @@ def check_installed(*, tensorboard: bool, wandb: bool) -> None:
             importlib.import_module(module)
         except ImportError:
             raise SettingsError(
-                f"run.{name}: {module} is not installed; install openpi_flash_training[{name}]"
+                f"run.{name}: {module} is not installed: "
+                f"pip install './src/openpi_flash_training[{name}]'"
             ) from None
 
 
