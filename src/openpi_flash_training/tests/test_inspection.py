@@ -249,3 +249,12 @@ def test_inspect_prints_and_draws(maker, tmp_path):
             assert min(image.size) > 100
     result = run("inspect", maker.folder, "--plots", tmp_path / "plots", "--episode", 4)
     assert "episode 4: does not exist; there are 4" in result.output
+
+
+def test_plots_without_a_place_are_an_error_of_one_line(maker, tmp_path):
+    maker.write()
+    (tmp_path / "file").write_text("mine")
+    folder = tmp_path / "file/plots"
+    result = run("inspect", maker.folder, "--plots", folder)
+    assert result.exit_code == 1
+    assert result.stderr == f"error: {folder}: not a directory; name another by --plots\n"

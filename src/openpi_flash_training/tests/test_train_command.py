@@ -1,5 +1,6 @@
 """`openpi-flash train` as a user meets it."""
 
+import errno
 import json
 import os
 import re
@@ -9,11 +10,13 @@ import sys
 import types
 
 import pytest
+import typer
 from train_runs import small_tree, write_dataset
 from typer.testing import CliRunner
 
 from openpi_flash_models.checkpoints.check import check_policy_checkpoint
 from openpi_flash_server.cli import app
+from openpi_flash_training.commands.failure import one_line_errors
 from openpi_flash_training.train.checkpoints import newest_whole
 
 pytestmark = pytest.mark.usefixtures("quick_model")
@@ -85,6 +88,19 @@ def test_what_is_wrong_is_one_line(config, arguments, message):
     assert done.exit_code == 1
     assert message.removeprefix("error: run: ") in done.output
     assert done.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "no space left on device"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/a"), "/a: no such file"),
+    ],
+)
+def test_an_error_of_the_system_names_its_file_where_it_has_one(error, message, capsys):
+    with pytest.raises(typer.Exit), one_line_errors():
+        raise error
+    assert capsys.readouterr().err == f"error: {message}\n"
 
 
 def test_words_that_exclude_each_other_are_refused(config):

@@ -28,5 +28,6 @@ def one_line_errors() -> Iterator[None]:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     except OSError as error:
-        typer.echo(f"error: {error.filename}: {(error.strerror or str(error)).lower()}", err=True)
+        where = "" if error.filename is None else f"{error.filename}: "
+        typer.echo(f"error: {where}{(error.strerror or str(error)).lower()}", err=True)
         raise typer.Exit(1) from None

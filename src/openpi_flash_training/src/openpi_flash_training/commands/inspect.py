@@ -101,13 +101,17 @@ def _draw(folder: Path, data: Dataset, summary: Summary, episode: int) -> None:
 
     if episode >= len(data.episodes):
         raise DataError(data.folder, f"does not exist; there are {len(data.episodes)}", episode)
-    folder.mkdir(parents=True, exist_ok=True)
-    draw_overview(folder / "overview.png", data, summary)
-    draw_episode(folder / "episode.png", data, summary, episode)
     drawn = ["overview.png", "episode.png"]
-    if data.cameras:
-        draw_contact_sheet(folder / "contact_sheet.png", data, sheet_episodes(data))
-        drawn.append("contact_sheet.png")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        draw_overview(folder / "overview.png", data, summary)
+        draw_episode(folder / "episode.png", data, summary, episode)
+        if data.cameras:
+            draw_contact_sheet(folder / "contact_sheet.png", data, sheet_episodes(data))
+            drawn.append("contact_sheet.png")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(folder, f"{reason.lower()}; name another by --plots") from error
     typer.echo(_row("plots", f"{', '.join(drawn)} in {folder}"))
 
 
