@@ -123,10 +123,15 @@ def test_demonstrations_are_compared_with_the_experts_chunk(tmp_path, policy, ta
     ("given", "message"),
     [
         ({"fps": 25}, "has 25 frames a second, and the policy's chunks 10 steps"),
-        ({"cameras": ("scene", "hand")}, "the dataset has no column for observation/wrist_image"),
+        (
+            {"cameras": ("scene", "hand")},
+            "the dataset has no column for observation/wrist_image; it is found by its "
+            "name alone, so rename it; there are observation.images.scene, observation.images.hand",
+        ),
         (
             {"chunks": expert_chunks(), "task": "dance"},
-            "episode 0: has the prompt 'dance', which is none of a task's",
+            "episode 0: has the prompt 'dance', which is none of a task's, and names no cube; "
+            "known are touch the red cube, touch the green cube, touch the blue cube, pick up",
         ),
     ],
 )

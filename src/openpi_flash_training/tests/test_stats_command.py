@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from openpi_flash_models.checkpoints.statistics import read_statistics
 from openpi_flash_models.config.named_configs import get_config
 from openpi_flash_server.cli import app
+from openpi_flash_training.dataset.feature import Feature
+from openpi_flash_training.dataset.writer import DatasetWriter
 
 
 @pytest.fixture
@@ -58,3 +60,17 @@ def test_mistakes_are_named(folder, options, message):
     result = run(folder, *options)
     assert result.exit_code != 0
     assert re.search(message, result.output), result.output
+
+
+def test_a_column_that_is_not_found_is_named_by_an_option(tmp_path):
+    features = {name: Feature("float32", (14,)) for name in ("observation.state", "moves")}
+    with DatasetWriter(tmp_path / "set", 10, features) as writer:
+        numbers = np.random.default_rng(2).uniform(0, 1, (40, 14)).astype(np.float32)
+        writer.add_episode("t", dict.fromkeys(features, numbers))
+    result = run(tmp_path / "set", "--robot", "aloha")
+    assert result.exit_code == 1
+    assert (
+        "set: the dataset has no column for action; name it by --column action=COLUMN; there"
+        in (result.output)
+    )
+    assert run(tmp_path / "set", "--robot", "aloha", "--column", "action=moves").exit_code == 0

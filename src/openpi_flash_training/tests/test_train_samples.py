@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import jax
@@ -157,6 +158,23 @@ def test_a_dataset_without_an_episode_is_refused(tmp_path):
     write_statistics(tmp_path / "dataset", {n: np.ones((9, 7)) for n in ("state", "actions")})
     with pytest.raises(DataError, match="dataset: has no episode to train on"):
         assemble(small_settings(tmp_path))
+
+
+def test_a_camera_that_is_not_found_is_named_by_a_setting(tmp_path):
+    hand, (_, wrist) = "observation.images.hand", CAMERAS
+    features = {camera: Feature("image", (32, 32, 3)) for camera in (hand, wrist)}
+    features |= {name: Feature("float32", (7,)) for name in ("observation.state", "action")}
+    with DatasetWriter(tmp_path / "dataset", 25, features) as writer:
+        numbers = {name: np.ones((2, 7), np.float32) for name in ("observation.state", "action")}
+        images = {camera: np.zeros((2, 32, 32, 3), np.uint8) for camera in (hand, wrist)}
+        writer.add_episode("pick", numbers, images)
+    rows = np.arange(63.0).reshape(9, 7)
+    write_statistics(tmp_path / "dataset", {"state": rows, "actions": rows})
+    named = """name it by --set 'data.columns={"observation/scene_image": "COLUMN"}'"""
+    with pytest.raises(DataError, match=re.escape(f"{named}; there are {hand}, {wrist}")):
+        assemble(small_settings(tmp_path))
+    columns = {"observation/scene_image": hand}
+    assert len(assemble(small_settings(tmp_path, data={"columns": columns})).samples) == 2
 
 
 def test_statistics_of_another_robot_are_refused(tmp_path):

@@ -79,7 +79,12 @@ def stats(
         chosen = chosen_config(config, robot, robot_file, horizon, delta)
         data = Dataset.open(dataset)
         columns = find_columns(
-            data.folder, chosen.robot, data.features, _mapped(column), need_cameras=False
+            data.folder,
+            chosen.robot,
+            data.features,
+            _mapped(column),
+            need_cameras=False,
+            how_to_name="--column {key}=COLUMN",
         )
         with frame_progress("stats", data.frames) as progress:
             measured = measure(data, columns, chosen, exact=exact, progress=progress)

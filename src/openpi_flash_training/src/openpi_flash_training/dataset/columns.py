@@ -59,6 +59,7 @@ def find_columns(
     mapped: Mapping[str, str],
     *,
     need_cameras: bool = True,
+    how_to_name: str = "",
 ) -> Columns:
     """The columns of a dataset for a robot.
 
@@ -68,18 +69,42 @@ def find_columns(
         features: of the dataset.
         mapped: columns by a request's key, or ``action``, as the user wrote them.
         need_cameras: whether a camera that the robot requires must be there.
+        how_to_name: the option by which a user names the column of ``{key}``; empty where there is
+            none.
 
     Raises:
         DataError: a key cannot be found, is unknown, or its column is of another kind or size.
     """
     try:
         return _find(robot, features, mapped, need_cameras)
+    except _MissingError as error:
+        raise DataError(folder, error.advice(how_to_name)) from None
     except _ColumnError as error:
         raise DataError(folder, str(error)) from None
 
 
 class _ColumnError(ValueError):
     """A key has no column, or not the one that it needs."""
+
+
+class _MissingError(_ColumnError):
+    """A key has no column.
+
+    Args:
+        key: of the robot's requests, or ``action``.
+        columns: that might be it.
+    """
+
+    def __init__(self, key: str, columns: list[str]) -> None:
+        super().__init__(key)
+        self._key, self._columns = key, columns
+
+    def advice(self, how_to_name: str) -> str:
+        """What is missing, and what the user can do about it."""
+        there = ", ".join(self._columns) or "none of its kind"
+        way = how_to_name.replace("{key}", self._key)
+        named = f"name it by {way}" if way else "it is found by its name alone, so rename it"
+        return f"the dataset has no column for {self._key}; {named}; there are {there}"
 
 
 def _find(
@@ -102,11 +127,11 @@ def _find(
         if found is not None:
             cameras[camera.path] = found
         elif camera.required and need_cameras:
-            raise _ColumnError(_missing("/".join(camera.path), _keys(features, images=True)))
+            raise _MissingError("/".join(camera.path), _keys(features, images=True))
     state = tuple(_state(robot, features, mapped))
     action = mapped.get(ACTION, ACTION if ACTION in features else "actions")
     if action not in features:
-        raise _ColumnError(_missing(ACTION, _keys(features, images=False)))
+        raise _MissingError(ACTION, _keys(features, images=False))
     _check_size(action, features[action], len(robot.actions), f"the robot {robot.name}'s actions")
     return Columns(cameras, state, action)
 
@@ -144,7 +169,7 @@ def _state(
             yield StatePart(part.path, column, 0, part.size)
         return
     if STATE not in features or len(missing) < len(keys):
-        raise _ColumnError(_missing(missing[0], _keys(features, images=False)))
+        raise _MissingError(missing[0], _keys(features, images=False))
     total = sum(part.size for part in robot.state)
     _check_size(STATE, features[STATE], total, f"{', '.join(keys)} together")
     start = 0
@@ -173,14 +198,6 @@ def _check_size(column: str, feature: Feature, size: int, needed_by: str) -> Non
             f"the column {column} has {shape} numbers a frame, {needed_by} "
             f"{'have' if needed_by.endswith(('actions', 'together')) else 'has'} {size}"
         )
-
-
-def _missing(key: str, columns: list[str]) -> str:
-    there = ", ".join(columns) or "none of its kind"
-    return (
-        f"the dataset has no column for {key}; name it, such as "
-        f"{key}={columns[0] if columns else '...'}; there are {there}"
-    )
 
 
 def _keys(features: Mapping[str, Feature], *, images: bool) -> list[str]:

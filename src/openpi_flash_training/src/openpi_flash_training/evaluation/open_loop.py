@@ -150,7 +150,13 @@ def _cube(folder: Path, episode: Episode, prompt: str) -> int:
     about = episode.facts.get("cube")
     if about in CUBES:
         return CUBES.index(str(about))
-    raise DataError(folder, f"has the prompt {prompt!r}, which is none of a task's", episode.index)
+    known = ", ".join(task.prompt(cube) for task in TASKS.values() for cube in CUBES)
+    raise DataError(
+        folder,
+        f"has the prompt {prompt!r}, which is none of a task's, and names no cube; known are "
+        f"{known}",
+        episode.index,
+    )
 
 
 def text(errors: OpenLoopErrors) -> list[str]:

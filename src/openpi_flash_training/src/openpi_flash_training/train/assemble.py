@@ -107,7 +107,13 @@ def assemble(settings: TrainSettings, resumed: Path | None = None) -> Assembled:
     if not dataset.episodes:
         raise DataError(dataset.folder, "has no episode to train on")
     # before gigabytes of weights are fetched
-    columns = find_columns(dataset.folder, config.robot, dataset.features, settings.data.columns)
+    columns = find_columns(
+        dataset.folder,
+        config.robot,
+        dataset.features,
+        settings.data.columns,
+        how_to_name="""--set 'data.columns={"{key}": "COLUMN"}'""",
+    )
     _check_columns(settings, config, dataset.features)
     weights = _weights(settings, resumed)
     tokenizer_file = _tokenizer(settings, weights, resumed)
