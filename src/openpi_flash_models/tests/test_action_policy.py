@@ -276,6 +276,7 @@ def test_an_earlier_chunk_comes_back_as_the_model_said_it(canned, observation):
     assert not guidance.weight[0, :, 7:].any()
     assert guidance.frozen[0].tolist() == [True] * 3 + [False] * 7
     np.testing.assert_allclose(guidance.weight[0, :, 0], prefix_weights(3, 6, 10, "exp"), rtol=1e-6)
+    assert not guidance.weight[0, :, 6].any()  # the gripper's
 
 
 @pytest.mark.parametrize(

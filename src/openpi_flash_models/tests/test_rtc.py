@@ -55,6 +55,16 @@ def test_an_earlier_chunk_pulls_where_it_is_known_and_nowhere_else():
     assert free.weight[0, :, 0].tolist() == [1, 1, 1, 1, 0, 0]  # all that is known
 
 
+def test_a_gripper_is_not_pulled():
+    known = np.ones((4, 3))
+    controls = RtcControls(known, delay=1, execution_horizon=3)
+    size = {"horizon": HORIZON, "action_dim": WIDTH}
+    guidance = guidance_of(known, controls, "linear", **size, grippers=(1,))
+    assert not guidance.weight[0, :, 1].any()
+    others = guidance_of(known, controls, "linear", **size).weight[0][:, [0, 2]]
+    np.testing.assert_array_equal(guidance.weight[0][:, [0, 2]], others)
+
+
 def smooth_flow(x):
     """A velocity whose actions depend on each other."""
     matrix = jnp.asarray(np.random.default_rng(3).normal(0, 0.3, (WIDTH, WIDTH)))

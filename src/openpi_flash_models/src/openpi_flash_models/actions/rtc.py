@@ -11,6 +11,7 @@ Shapes: H horizon, A action width of the model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -121,6 +122,7 @@ def guidance_of(
     *,
     horizon: int,
     action_dim: int,
+    grippers: Sequence[int] = (),
 ) -> Guidance:
     """The guidance of one previous chunk, as a batch of one.
 
@@ -130,6 +132,8 @@ def guidance_of(
         schedule: of the weights.
         horizon: H.
         action_dim: A; dimensions that the robot does not have are not pulled.
+        grippers: numbers in D of actions that are not pulled either. Half open is no way between
+            open and closed, and a hand that has missed would go on being closed.
     """
     steps, width = min(len(known), horizon), known.shape[1]
     executed = controls.execution_horizon
@@ -140,5 +144,6 @@ def guidance_of(
     target[0, :steps, :width] = known[:steps]
     weight = np.zeros_like(target)
     weight[0, :, :width] = prefix_weights(start, end, horizon, schedule)[:, None]
+    weight[0, :, list(grippers)] = 0.0
     frozen = np.arange(horizon)[None] < start
     return Guidance(target, weight, frozen, is_prefix=controls.is_prefix)

@@ -155,6 +155,7 @@ class FlowActions:
             self._rtc.schedule,
             horizon=self._chunk[0],
             action_dim=self._chunk[1],
+            grippers=self._config.robot.grippers,
         )
 
     def _draw_noise(self, controls: InferenceControls) -> np.ndarray:

@@ -68,6 +68,11 @@ class Robot:
         return tuple(action.name for action in self.actions)
 
     @property
+    def grippers(self) -> tuple[int, ...]:
+        """The numbers of the actions that open and close a hand."""
+        return tuple(i for i, action in enumerate(self.actions) if action.interface == "gripper")
+
+    @property
     def inputs(self) -> tuple[RobotInput, ...]:
         """What a request holds: the cameras, the state in the model's order, and the task."""
         cameras = (camera.described for camera in self.cameras)
