@@ -273,6 +273,7 @@ ROOMS = {
     ),
     "openpi_flash_training": (
         ("__init__", "episodes", "parent_process"),
+        ("spawned_map",),
         ("recordings", "dataset"),
         ("statistics", "inspection"),
         ("conversion",),
