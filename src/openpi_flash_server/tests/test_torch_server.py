@@ -54,7 +54,8 @@ def test_a_chunk_goes_on_as_the_configuration_says(config, tmp_path, method, hol
             played = free + AWAY
             rtc = {"previous_actions": played, "delay": 8, "execution_horizon": 20}
             pulled = policy.infer(observation(seed=6, rtc=rtc), timeout=INFERENCE)["actions"]
-        assert np.abs(pulled - played)[:8].max() < holds * AWAY
+        # the last number is the gripper's, which nothing pulls
+        assert np.abs(pulled - played)[:8, :-1].max() < holds * AWAY
         assert np.abs(pulled - played)[-1].max() > 0.9 * AWAY
     finally:
         process.kill()
