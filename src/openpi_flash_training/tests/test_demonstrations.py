@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from openpi_flash_training.dataset.feature import Feature
 from openpi_flash_training.dataset.reader import Dataset
 from openpi_flash_training.dataset.writer import DatasetWriter
+from openpi_flash_training.demonstrations import generate as generating
 from openpi_flash_training.demonstrations.generate import generate
 from openpi_flash_training.demonstrations.plans import DatasetPlan
 from openpi_flash_training.episodes.error import DataError
@@ -76,6 +79,21 @@ def test_workers_and_a_resumed_run_do_not_change_the_dataset(written, tmp_path):
     assert list(found) == list(expected)
     for name, values in expected.items():
         assert_array_equal(found[name], values, err_msg=name)
+
+
+def play_until_killed(plan):
+    if plan.task == "pick":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return generating._play(plan)
+
+
+def test_a_run_whose_worker_was_killed_says_so_and_can_be_resumed(written, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(generating, "_play", play_until_killed)
+        with pytest.raises(DataError, match="a process that played was killed; go on by --resume"):
+            generate(SMALL, tmp_path / "set")
+    generate(SMALL, tmp_path / "set", resume=True)
+    assert list(everything(tmp_path / "set")) == list(everything(written))
 
 
 def test_a_folder_that_holds_a_dataset_is_not_overwritten(written):

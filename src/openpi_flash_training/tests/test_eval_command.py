@@ -155,7 +155,8 @@ def test_what_is_recorded_is_appended_to_what_was_converted(tmp_path):
 
 
 @needs_pictures
-def test_what_is_recorded_does_not_depend_on_the_workers(tmp_path):
+def test_what_is_recorded_does_not_depend_on_the_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
     given = ("--policy", "expert", "--episodes", "3", "--seed", "5")
     for workers in (1, 2):
         out = tmp_path / str(workers)
@@ -172,10 +173,13 @@ def test_what_is_recorded_does_not_depend_on_the_workers(tmp_path):
 @needs_pictures
 def test_a_process_that_draws_and_is_killed_is_said_by_the_dataset_s_name(tmp_path, monkeypatch):
     monkeypatch.setattr("openpi_flash_training.demonstrations.recording._draw", die)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
     given = ("--policy", "expert", "--episodes", "2", "--workers", "2")
     result = run(*given, "--record", str(tmp_path / "set"))
     assert result.exit_code == 1
-    assert f"{tmp_path / 'set'}: is not whole: a process that drew" in result.stderr
+    assert (
+        f"{tmp_path / 'set'}: holds 0 of 2 episodes, because a process that drew" in result.stderr
+    )
 
 
 def die(_):

@@ -71,7 +71,8 @@ def opened(
         report: file; None: there is none.
         record: folder of a new dataset; None: nothing is recorded.
         trial: one of those that will be played.
-        workers: processes that draw the pictures of a dataset.
+        workers: processes that play; as many draw the pictures of a dataset, on no more than this
+            machine's cores.
 
     Raises:
         DataError: a file or folder cannot be used.
@@ -89,8 +90,10 @@ def opened(
     os.environ["MUJOCO_GL"] = choose_gl_backend()
     plan = recording_plan(trial)
     recorder = DatasetRecorder(record, plan.fps, plan.horizon, plan.image_size)
+    # those that play may be on other machines, and more than this one has cores
+    drawing = min(workers, os.cpu_count() or 1)
     with contextlib.closing(recorder):
-        yield EvalFiles(report, recorder, workers)
+        yield EvalFiles(report, recorder, drawing)
 
 
 def check_report(file: Path) -> None:

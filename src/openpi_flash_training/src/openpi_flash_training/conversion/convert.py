@@ -19,7 +19,7 @@ from openpi_flash_training.dataset.feature import Feature, fit_numbers
 from openpi_flash_training.dataset.video_file import VideoSettings
 from openpi_flash_training.dataset.writer import DatasetWriter
 from openpi_flash_training.episodes.error import DataError
-from openpi_flash_training.episodes.recorded import RecordedEpisode
+from openpi_flash_training.episodes.recorded import INTERVENTION, RecordedEpisode
 from openpi_flash_training.episodes.resample import (
     Resampled,
     ResampleRule,
@@ -29,7 +29,7 @@ from openpi_flash_training.episodes.resample import (
     runs,
 )
 
-INTERVENTION, SUBTASK, PROMPT = "intervention", "subtask", "prompt"
+SUBTASK, PROMPT = "subtask", "prompt"
 NO_INTERVENTION = "has no intervention that is long enough"
 
 

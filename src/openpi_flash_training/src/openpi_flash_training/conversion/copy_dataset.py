@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from openpi_flash_training.conversion.convert import (
-    INTERVENTION,
     NO_INTERVENTION,
     ConvertOptions,
     EpisodeReport,
@@ -26,6 +25,7 @@ from openpi_flash_training.dataset.stored_video import StoredVideo
 from openpi_flash_training.dataset.video_file import VideoSettings, settings_of
 from openpi_flash_training.dataset.writer import DatasetWriter
 from openpi_flash_training.episodes.error import DataError
+from openpi_flash_training.episodes.recorded import INTERVENTION
 from openpi_flash_training.episodes.resample import newest, runs
 
 log = logging.getLogger(__name__)

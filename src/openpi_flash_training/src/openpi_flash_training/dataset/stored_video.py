@@ -1,43 +1,20 @@
-"""A camera of a dataset's episode, to be copied into another dataset."""
+"""A camera whose images are a video."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from openpi_flash_training.dataset.reader import Dataset
+from openpi_flash_training.dataset.stored_images import StoredImages
 from openpi_flash_training.dataset.video_file import copy_video
 
 _AT_A_TIME = 32
 
 
-@dataclass(frozen=True)
-class StoredVideo:
-    """Images that are stored as video already.
-
-    Attributes:
-        dataset: that has them.
-        episode: index.
-        camera: key of the feature.
-    """
-
-    dataset: Dataset
-    episode: int
-    camera: str
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(T, height, width, 3)."""
-        length = self.dataset.episodes[self.episode].length
-        return (length, *self.dataset.features[self.camera].shape)
-
-    @property
-    def dtype(self) -> np.dtype[np.uint8]:
-        """uint8."""
-        return np.dtype(np.uint8)
+class StoredVideo(StoredImages):
+    """Images that are stored as video already."""
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Each image, uint8 [H, W, 3]."""

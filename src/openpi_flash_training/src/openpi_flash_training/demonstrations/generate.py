@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from openpi_flash_training.demonstrations.episode import (
 from openpi_flash_training.demonstrations.pictures import Pictures
 from openpi_flash_training.demonstrations.plans import DatasetPlan
 from openpi_flash_training.episodes.error import DataError
-from openpi_flash_training.spawned_map import spawned_map
+from openpi_flash_training.spawned_map import WorkerKilledError, spawned_map
 from sim_robot.gl_backend import choose_gl_backend
 from sim_robot.plant import Plant
 
@@ -59,7 +60,8 @@ def generate(
         on_episode: told after each episode.
 
     Raises:
-        DataError: the folder cannot be used, or its dataset was begun with another plan.
+        DataError: the folder cannot be used, its dataset was begun with another plan, or a worker
+            was killed.
         RenderingUnavailableError: there is no OpenGL to draw with.
     """
     os.environ["MUJOCO_GL"] = choose_gl_backend()
@@ -74,8 +76,8 @@ def generate(
     else:
         writer = DatasetWriter(folder, plan.fps, columns, robot_type=ROBOT_TYPE)
     written = Written(writer.episodes, writer.frames, 0, 0)
-    with writer:
-        plans = [plan.episode(index) for index in range(writer.episodes, plan.episodes)]
+    plans = [plan.episode(index) for index in range(writer.episodes, plan.episodes)]
+    with writer, _one_error(folder):
         for demonstration in spawned_map(_play, plans, workers):
             episode, is_done = demonstration.plan, has_succeeded(demonstration)
             writer.add_episode(
@@ -89,6 +91,18 @@ def generate(
             )
             on_episode(written)
     return written
+
+
+@contextlib.contextmanager
+def _one_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except WorkerKilledError as error:
+        raise DataError(
+            folder,
+            "is not whole: a process that played was killed; go on by --resume, with fewer "
+            "--workers if memory was short",
+        ) from error
 
 
 class _Worker:

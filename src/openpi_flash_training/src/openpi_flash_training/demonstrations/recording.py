@@ -8,7 +8,6 @@ episodes of a policy are data to learn from (DAgger, Ross et al. 2011).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,11 +26,10 @@ from openpi_flash_training.demonstrations.columns import (
 from openpi_flash_training.demonstrations.episode import EpisodePlan, Numbers, labels
 from openpi_flash_training.demonstrations.pictures import Image, Pictures
 from openpi_flash_training.episodes.error import DataError
-from openpi_flash_training.spawned_map import spawned_map
+from openpi_flash_training.episodes.recorded import INTERVENTION
+from openpi_flash_training.spawned_map import WorkerKilledError, spawned_map
 from sim_robot.plant import Plant, Snapshot
 from sim_robot.tasks import TASKS, Outcome
-
-INTERVENTION = "intervention"
 
 
 @dataclass
@@ -111,9 +109,11 @@ class DatasetRecorder:
         try:
             for episode, images in zip(episodes, spawned_map(_draw, jobs, workers), strict=True):
                 self.add(episode.frames, episode.outcome, images, **episode.facts)
-        except BrokenProcessPool as error:
+        except WorkerKilledError as error:
             raise DataError(
-                self._writer.folder, "is not whole: a process that drew pictures was killed"
+                self._writer.folder,
+                f"holds {self.episodes} of {len(episodes)} episodes, because a process that drew "
+                "pictures was killed; delete it, and try fewer --workers",
             ) from error
 
     def add(

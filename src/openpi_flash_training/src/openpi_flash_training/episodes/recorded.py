@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+INTERVENTION = "intervention"
+"""The stream, and the column of a dataset, bool [1], that says whether a person commands."""
+
 
 @dataclass(frozen=True)
 class NumberStream:

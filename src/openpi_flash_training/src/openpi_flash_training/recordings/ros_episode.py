@@ -12,6 +12,7 @@ from openpi_flash_robot.senses.rotation import rotation_numbers
 from openpi_flash_robot.settings.state_inputs import StateInput, StateKind
 from openpi_flash_training.episodes.error import DataError
 from openpi_flash_training.episodes.recorded import (
+    INTERVENTION,
     CameraStream,
     NumberStream,
     RecordedEpisode,
@@ -19,7 +20,7 @@ from openpi_flash_training.episodes.recorded import (
 )
 from openpi_flash_training.episodes.stamps import choose_times, without_steps_back
 from openpi_flash_training.recordings.messages import MessageFile
-from openpi_flash_training.recordings.ros_inputs import INTERVENTION, CommandTopic, RosInputs
+from openpi_flash_training.recordings.ros_inputs import CommandTopic, RosInputs
 from openpi_flash_training.recordings.ros_values import (
     COMPRESSED_IMAGE,
     IMAGE,

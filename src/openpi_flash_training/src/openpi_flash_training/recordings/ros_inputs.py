@@ -21,6 +21,7 @@ from openpi_flash_robot.settings.parameter_kinds import ParameterError
 from openpi_flash_robot.settings.parse_settings import settings_from_parameters
 from openpi_flash_robot.settings.state_inputs import StateInput, StateKind
 from openpi_flash_training.episodes.error import DataError
+from openpi_flash_training.episodes.recorded import INTERVENTION
 from openpi_flash_training.recordings.ros_values import (
     BOOL,
     COMPRESSED_IMAGE,
@@ -35,7 +36,6 @@ _JOINT_FIELDS = {
     StateKind.JOINT_VELOCITIES: "velocity",
     StateKind.JOINT_EFFORTS: "effort",
 }
-INTERVENTION = "intervention"
 _TEXTS = {"prompt": ("/prompt",), "subtask": ("/subtask_text", "/subtask")}
 """How the topics of texts end, by what they are."""
 _BASE_PARTS = {2: (0, 5), 3: (0, 1, 5)}
